@@ -1,0 +1,95 @@
+//! SessionId -> handle. Written by the supervisor only, read by all; no lock is held across an await.
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use ractor::ActorRef;
+use tokio::sync::Semaphore;
+
+use crate::model::{Session, SessionId, SessionName};
+use crate::session::SessionMsg;
+use crate::store::SessionNumber;
+
+/// Commands in flight per session: 64 x the 20 s wait for WhatsApp still drains within half a minute.
+const COMMANDS_IN_FLIGHT_MAX: usize = 64;
+
+/// What the daemon holds of one session, whether or not its actor lives.
+pub(crate) struct Entry {
+    /// The session's UUID.
+    pub(crate) id: SessionId,
+    /// The session's number in the store.
+    pub(crate) number: SessionNumber,
+    /// The session's unique name.
+    pub(crate) name: SessionName,
+    /// Its actor; `None` while it is being restarted.
+    pub(crate) actor: ArcSwapOption<ActorRef<SessionMsg>>,
+    /// What the actor last published: listing asks no mailbox.
+    pub(crate) session: ArcSwap<Session>,
+    /// One permit per command in flight.
+    pub(crate) commands: Arc<Semaphore>,
+    /// One permit per device: held by the engine task until its run loop has ended (K-1).
+    pub(crate) device: Arc<Semaphore>,
+}
+
+impl Entry {
+    pub(crate) fn new(number: SessionNumber, session: Session) -> Self {
+        Self {
+            id: session.id,
+            number,
+            name: session.name.clone(),
+            actor: ArcSwapOption::empty(),
+            session: ArcSwap::from_pointee(session),
+            commands: Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX)),
+            device: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+/// All sessions by id and by name.
+#[derive(Default)]
+pub(crate) struct Directory {
+    maps: RwLock<Maps>,
+}
+
+#[derive(Default)]
+struct Maps {
+    by_id: HashMap<SessionId, Arc<Entry>>,
+    by_name: HashMap<String, SessionId>,
+}
+
+impl Directory {
+    /// The entry of a session.
+    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Entry>> {
+        self.read().by_id.get(&id).cloned()
+    }
+
+    /// The session with this name.
+    pub(crate) fn by_name(&self, name: &str) -> Option<SessionId> {
+        self.read().by_name.get(name).copied()
+    }
+
+    /// Every entry, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+        self.read().by_id.values().cloned().collect()
+    }
+
+    /// Adds an entry. Supervisor only.
+    pub(crate) fn insert(&self, entry: Arc<Entry>) {
+        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+        maps.by_name.insert(entry.name.as_str().into(), entry.id);
+        maps.by_id.insert(entry.id, entry);
+    }
+
+    /// Removes an entry. Supervisor only.
+    pub(crate) fn remove(&self, id: SessionId) {
+        let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = maps.by_id.remove(&id) {
+            maps.by_name.remove(entry.name.as_str());
+        }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Maps> {
+        self.maps.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,97 @@
+//! What can happen to a caller of the gateway. The only error type that leaves this crate beside the store's.
+
+use crate::model::{GroupId, IdError};
+use crate::store::StoreError;
+
+/// Why a command was not carried out, or is not known to have been.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum CommandError {
+    /// No session has this id or name.
+    #[error("session `{0}` not found")]
+    UnknownSession(String),
+    /// The name of a new session is in use.
+    #[error("session name `{0}` is in use")]
+    NameTaken(String),
+    /// The session is not started: nothing was asked.
+    #[error("session is not started")]
+    NotStarted,
+    /// `start` on a session that is started.
+    #[error("session is already started")]
+    AlreadyStarted,
+    /// Started, but not `ready`; WhatsApp was not asked.
+    #[error("session is not connected")]
+    NotConnected,
+    /// The session's actor is being restarted.
+    #[error("session is being restarted")]
+    Restarting,
+    /// There is no QR to show; the text says why.
+    #[error("no QR to show: {0}")]
+    NoQr(String),
+    /// A pairing code cannot be asked for now; the text says why.
+    #[error("no pairing code: {0}")]
+    NoPairingCode(String),
+    /// As many commands as allowed are in flight for this session.
+    #[error("too many commands in flight for this session")]
+    Busy,
+    /// The group is not one of this session's.
+    #[error("group `{0}` not found")]
+    GroupNotFound(GroupId),
+    /// The input cannot be sent; the text names it and the remedy.
+    #[error("{0}")]
+    Invalid(String),
+    /// An id in the input is malformed.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// WhatsApp refused the request.
+    #[error("{what} was refused by WhatsApp (code {code})")]
+    Refused {
+        /// The request, as a noun phrase that can start a sentence: `Changing the subject`.
+        what: &'static str,
+        /// WhatsApp's number.
+        code: u16,
+        /// Seconds after which WhatsApp may be asked again, when it said so.
+        retry_after_s: Option<u32>,
+    },
+    /// The description changed between our read and our write, twice.
+    #[error("the description was changed by somebody else at the same time")]
+    DescriptionConflict,
+    /// WhatsApp did not answer in time, or the connection died, after the request was sent.
+    #[error("WhatsApp did not confirm: the change may have been applied")]
+    OutcomeUnknown,
+    /// WhatsApp did not answer a question in time, or could not be asked; nothing was changed.
+    #[error("WhatsApp did not answer: nothing was changed")]
+    Unanswered,
+    /// WhatsApp did not confirm the log-out within its time.
+    #[error("WhatsApp did not confirm the log-out")]
+    LogoutIncomplete,
+    /// The store refused or failed.
+    #[error("the store refused the change: {0}")]
+    Store(#[from] StoreError),
+    /// The daemon is shutting down.
+    #[error("the daemon is shutting down")]
+    Draining,
+    /// A defect on our side; the cause was logged.
+    #[error("internal error")]
+    Internal,
+}
+
+impl CommandError {
+    /// Seconds after which a caller may try again, where trying again can help.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Refused { retry_after_s: Some(seconds), .. } => Some(*seconds),
+            Self::Refused { code: 429, .. } => Some(RATE_LIMITED_RETRY_S),
+            Self::Refused { code: 500.., .. } | Self::OutcomeUnknown | Self::Unanswered => Some(OUTCOME_RETRY_S),
+            Self::Restarting | Self::Busy | Self::Draining | Self::Store(_) => Some(SHORT_RETRY_S),
+            _ => None,
+        }
+    }
+}
+
+/// WhatsApp said 429 without a hint: its own clients wait about a minute.
+const RATE_LIMITED_RETRY_S: u32 = 60;
+/// After an unconfirmed write: the read-back or reconnect is over by then.
+const OUTCOME_RETRY_S: u32 = 5;
+/// A restart or a full queue passes within a second or two.
+const SHORT_RETRY_S: u32 = 2;

@@ -1,0 +1,235 @@
+//! `Gateway`: typed async calls, the only door into the actors. Holds no state of its own and decides nothing:
+//! it looks the session up, takes a permit, sends one message and waits for its reply.
+
+use std::sync::Arc;
+
+use ractor::ActorRef;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::directory::{Directory, Entry};
+use crate::error::CommandError;
+use crate::model::{
+    CreatedGroup, Group, GroupId, GroupSummary, PairingCode, ParticipantChange, ParticipantId, ParticipantResult, Qr,
+    Session, SessionId, SessionName,
+};
+use crate::session::{Reply, SessionMsg};
+use crate::store::{Health, Store};
+use crate::supervisor::SupervisorMsg;
+
+type Answer<T> = Result<T, CommandError>;
+
+/// The handle on all sessions. Cheap to clone; every call may be dropped at any time without harm:
+/// what was sent to WhatsApp is carried through and lands in the cache.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) supervisor: ActorRef<SupervisorMsg>,
+    pub(crate) store: Arc<dyn Store>,
+}
+
+impl Gateway {
+    /// The session with this UUID or name; UUIDs are looked up first.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`].
+    pub fn find(&self, id_or_name: &str) -> Answer<SessionId> {
+        let by_id = id_or_name.parse().ok().filter(|id| self.directory.get(*id).is_some());
+        by_id
+            .or_else(|| self.directory.by_name(id_or_name))
+            .ok_or_else(|| CommandError::UnknownSession(id_or_name.into()))
+    }
+
+    /// What a session last published. Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`].
+    pub fn session(&self, id: SessionId) -> Answer<Arc<Session>> {
+        Ok(self.entry(id)?.session.load_full())
+    }
+
+    /// Every session, newest first. Never blocks.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        let mut all: Vec<_> = self.directory.all().iter().map(|entry| entry.session.load_full()).collect();
+        all.sort_by_key(|session| (std::cmp::Reverse(session.created_at), session.id));
+        all
+    }
+
+    /// The state of the store that all sessions share.
+    #[must_use]
+    pub fn store_health(&self) -> Health {
+        self.store.health()
+    }
+
+    /// Makes a session; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// [`CommandError::NameTaken`], [`CommandError::Store`], [`CommandError::Draining`].
+    pub async fn create_session(&self, name: SessionName) -> Answer<Arc<Session>> {
+        self.ask_supervisor(|reply| SupervisorMsg::Create { name, reply }).await
+    }
+
+    /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], [`CommandError::Store`], [`CommandError::Draining`].
+    pub async fn delete_session(&self, id: SessionId) -> Answer<()> {
+        self.entry(id)?;
+        self.ask_supervisor(|reply| SupervisorMsg::Delete { id, reply }).await
+    }
+
+    /// Starts a session; answers at once, the connection follows.
+    ///
+    /// # Errors
+    /// [`CommandError::AlreadyStarted`], or as every session command: [`CommandError::UnknownSession`],
+    /// [`CommandError::Restarting`], [`CommandError::Store`].
+    pub async fn start_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::Start { reply }).await
+    }
+
+    /// Stops a session; also when it is stopped. Its connection is closed when this returns.
+    ///
+    /// # Errors
+    /// As every session command.
+    pub async fn stop_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::Stop { reply }).await
+    }
+
+    /// Drops the connection without ceremony; credentials stay.
+    ///
+    /// # Errors
+    /// As every session command.
+    pub async fn kill_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::ForceKill { reply }).await
+    }
+
+    /// Unlinks the device at WhatsApp and wipes its credentials.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`]; [`CommandError::LogoutIncomplete`] when WhatsApp did not confirm: the session
+    /// is stopped then and keeps its credentials.
+    pub async fn logout_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::Logout { reply }).await
+    }
+
+    /// The QR that a phone can scan now.
+    ///
+    /// # Errors
+    /// [`CommandError::NoQr`], [`CommandError::NotStarted`].
+    pub async fn qr(&self, id: SessionId) -> Answer<Qr> {
+        self.ask(id, |reply| SessionMsg::ReadQr { reply }).await
+    }
+
+    /// A code to type into the phone with this number; the open one when asked again.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::NoPairingCode`], [`CommandError::Refused`] with 429.
+    pub async fn pairing_code(&self, id: SessionId, phone: ParticipantId) -> Answer<PairingCode> {
+        self.command(id, |permit, reply| SessionMsg::RequestPairingCode { phone, permit, reply }).await
+    }
+
+    /// All groups of the session, ordered by id; from the cache unless `refresh`.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Unanswered`] (refresh only).
+    pub async fn groups(&self, id: SessionId, refresh: bool) -> Answer<Arc<Vec<GroupSummary>>> {
+        self.ask(id, |reply| SessionMsg::ListGroups { refresh, reply }).await
+    }
+
+    /// One group; from the cache unless `refresh`.
+    ///
+    /// # Errors
+    /// As [`Self::groups`], and [`CommandError::GroupNotFound`].
+    pub async fn group(&self, id: SessionId, group: GroupId, refresh: bool) -> Answer<Arc<Group>> {
+        self.ask(id, |reply| SessionMsg::ReadGroup { group, refresh, reply }).await
+    }
+
+    /// Creates a group. Answers as soon as WhatsApp made it, whoever was refused.
+    ///
+    /// # Errors
+    /// As every group write: [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Busy`],
+    /// [`CommandError::Refused`], [`CommandError::OutcomeUnknown`].
+    pub async fn create_group(
+        &self,
+        id: SessionId,
+        name: String,
+        participants: Vec<ParticipantId>,
+    ) -> Answer<CreatedGroup> {
+        self.command(id, |permit, reply| SessionMsg::CreateGroup { name, participants, permit, reply }).await
+    }
+
+    /// Adds, removes, promotes or demotes; one result per distinct person, in the order of the request.
+    ///
+    /// # Errors
+    /// As every group write, and [`CommandError::GroupNotFound`].
+    pub async fn change_participants(
+        &self,
+        id: SessionId,
+        group: GroupId,
+        change: ParticipantChange,
+        participants: Vec<ParticipantId>,
+    ) -> Answer<Vec<ParticipantResult>> {
+        self.command(id, |permit, reply| SessionMsg::ChangeParticipants { group, change, participants, permit, reply })
+            .await
+    }
+
+    /// Changes a group's subject.
+    ///
+    /// # Errors
+    /// As every group write, and [`CommandError::GroupNotFound`].
+    pub async fn set_subject(&self, id: SessionId, group: GroupId, subject: String) -> Answer<()> {
+        self.command(id, |permit, reply| SessionMsg::SetSubject { group, subject, permit, reply }).await
+    }
+
+    /// Changes a group's description; empty clears it.
+    ///
+    /// # Errors
+    /// As every group write, [`CommandError::GroupNotFound`], [`CommandError::DescriptionConflict`].
+    pub async fn set_description(&self, id: SessionId, group: GroupId, description: String) -> Answer<()> {
+        self.command(id, |permit, reply| SessionMsg::SetDescription { group, description, permit, reply }).await
+    }
+
+    /// The group's invite code, asked of WhatsApp; with `revoke` a new one that replaces it.
+    ///
+    /// # Errors
+    /// As every group write, and [`CommandError::GroupNotFound`].
+    pub async fn invite_code(&self, id: SessionId, group: GroupId, revoke: bool) -> Answer<String> {
+        self.command(id, |permit, reply| SessionMsg::InviteCode { group, revoke, permit, reply }).await
+    }
+
+    /// Leaves a group; it is gone from the session's list when this returns.
+    ///
+    /// # Errors
+    /// As every group write, and [`CommandError::GroupNotFound`].
+    pub async fn leave_group(&self, id: SessionId, group: GroupId) -> Answer<()> {
+        self.command(id, |permit, reply| SessionMsg::LeaveGroup { group, permit, reply }).await
+    }
+
+    fn entry(&self, id: SessionId) -> Answer<Arc<Entry>> {
+        self.directory.get(id).ok_or_else(|| CommandError::UnknownSession(id.to_string()))
+    }
+
+    /// A command that works at WhatsApp: it takes one of the session's permits.
+    async fn command<T>(
+        &self,
+        id: SessionId,
+        message: impl FnOnce(OwnedSemaphorePermit, Reply<T>) -> SessionMsg,
+    ) -> Answer<T> {
+        let permit = self.entry(id)?.commands.clone().try_acquire_owned().map_err(|_| CommandError::Busy)?;
+        self.ask(id, |reply| message(permit, reply)).await
+    }
+
+    async fn ask<T>(&self, id: SessionId, message: impl FnOnce(Reply<T>) -> SessionMsg) -> Answer<T> {
+        let entry = self.entry(id)?;
+        let actor = entry.actor.load_full().ok_or(CommandError::Restarting)?;
+        let (reply, answer) = oneshot::channel();
+        actor.send_message(message(reply)).map_err(|_| CommandError::Restarting)?;
+        answer.await.unwrap_or(Err(CommandError::Restarting))
+    }
+
+    async fn ask_supervisor<T>(&self, message: impl FnOnce(Reply<T>) -> SupervisorMsg) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        self.supervisor.send_message(message(reply)).map_err(|_| CommandError::Draining)?;
+        answer.await.unwrap_or(Err(CommandError::Draining))
+    }
+}

@@ -1,0 +1,69 @@
+//! The nouns, each defined once: a type here is the REST body, the actor payload and the webhook data.
+//! Never does IO and knows neither HTTP nor the engine.
+
+mod group;
+mod id;
+mod session;
+
+pub use group::{CreatedGroup, Group, GroupSummary, Participant, ParticipantChange, ParticipantResult, ResultCode};
+pub use id::{GroupId, IdError, ParticipantId, SessionId, SessionName};
+pub use session::{PairingCode, Qr, Restriction, Session, SessionStatus};
+
+/// Milliseconds since the Unix epoch, written as ISO 8601 UTC with milliseconds in JSON.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The present moment by the system clock.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self(since.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Whole seconds since the Unix epoch.
+    #[must_use]
+    pub fn seconds(self) -> i64 {
+        self.0.div_euclid(1000)
+    }
+
+    /// Reads an ISO 8601 / RFC 3339 date with time and offset, e.g. `2026-01-31T09:30:00.000Z`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(time.as_millisecond()))
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        write!(f, "{time:.3}")
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not an ISO 8601 date with time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_written_with_milliseconds_and_read_back() {
+        let time = Timestamp(1_700_000_000_120);
+        assert_eq!(time.to_string(), "2023-11-14T22:13:20.120Z");
+        assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+        assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+}

@@ -1,0 +1,151 @@
+//! Groups and what WhatsApp said about their participants. Never does IO.
+
+use serde::{Deserialize, Serialize};
+
+use super::{GroupId, ParticipantId};
+
+/// A group with its participants, as `GET /groups/{gid}` answers it. Field order is part of the contract.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    /// The group's id.
+    pub id: GroupId,
+    /// The subject.
+    pub name: String,
+    /// The description; `None` when it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Who created it, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ParticipantId>,
+    /// Unix seconds of its creation, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<u64>,
+    /// Equals [`Self::is_announce`].
+    pub is_read_only: bool,
+    /// Only admins may send messages.
+    pub is_announce: bool,
+    /// Only admins may send messages.
+    pub announce: bool,
+    /// Only admins may edit subject, description and picture.
+    pub locked: bool,
+    /// Seconds after which messages disappear; `None` when they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ephemeral_seconds: Option<u32>,
+    /// `admin_add` or `all_member_add`, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub member_add_mode: Option<String>,
+    /// The community it belongs to; `null` outside one.
+    #[serde(rename = "linkedParentJID")]
+    pub linked_parent_jid: Option<GroupId>,
+    /// Everyone in it, this session's account included.
+    pub participants: Vec<Participant>,
+}
+
+/// One member of a group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Participant {
+    /// By phone number when known, else by LID.
+    pub id: ParticipantId,
+    /// The digits of `id`.
+    pub number: String,
+    /// The person's name, when known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Admin or super admin.
+    pub is_admin: bool,
+    /// The group's owner in WhatsApp's eyes.
+    pub is_super_admin: bool,
+}
+
+/// A group in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupSummary {
+    /// The group's id.
+    pub id: GroupId,
+    /// The subject.
+    pub name: String,
+    /// How many people are in it.
+    pub participants_count: u32,
+    /// Whether this session's account is an admin of it.
+    pub is_admin: bool,
+    /// The community it belongs to; `null` outside one.
+    #[serde(rename = "linkedParentJID")]
+    pub linked_parent_jid: Option<GroupId>,
+}
+
+/// A new group, and what became of each person it was to have.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CreatedGroup {
+    /// The group; people whom WhatsApp refused are not counted.
+    #[serde(flatten)]
+    pub summary: GroupSummary,
+    /// One entry per requested person, in the order of the request.
+    pub results: Vec<ParticipantResult>,
+}
+
+/// What is to happen to participants.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ParticipantChange {
+    /// Becomes a member.
+    Add,
+    /// Is a member no longer.
+    Remove,
+    /// Becomes an admin.
+    Promote,
+    /// Is an admin no longer.
+    Demote,
+}
+
+/// What WhatsApp did for one requested person.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ParticipantResult {
+    /// The person: by phone number when known, else by LID.
+    pub id: ParticipantId,
+    /// Whether the request is now true of that person because of this call.
+    pub success: bool,
+    /// WhatsApp's own number, when it gave one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// Our closed word for it.
+    pub code: ResultCode,
+    /// A sentence for people; `None` on success.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The closed set of outcomes for one participant.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResultCode {
+    /// Now a member.
+    Added,
+    /// No longer a member.
+    Removed,
+    /// Now an admin.
+    Promoted,
+    /// No longer an admin.
+    Demoted,
+    /// Was a member before.
+    AlreadyMember,
+    /// Is not a member of the group.
+    NotMember,
+    /// The number has no WhatsApp account.
+    NotOnWhatsapp,
+    /// Privacy settings: may only be invited.
+    InviteRequired,
+    /// Left the group a short time ago and cannot be added back yet.
+    RecentlyLeft,
+    /// Blocks this account or is blocked by it.
+    Blocked,
+    /// The group has as many members as WhatsApp allows.
+    GroupFull,
+    /// WhatsApp does not allow this for this person.
+    NotAllowed,
+    /// WhatsApp asks to slow down.
+    RateLimited,
+    /// Anything else; `status` has WhatsApp's number.
+    Failed,
+}

@@ -1,0 +1,104 @@
+//! Sessions as API callers see them. Never does IO.
+
+use serde::{Deserialize, Serialize};
+
+use super::{SessionId, SessionName, Timestamp};
+
+/// A session: one WhatsApp account. Every field is always present in JSON, `null` where there is nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Session {
+    /// The session's UUID.
+    pub id: SessionId,
+    /// Its unique name.
+    pub name: SessionName,
+    /// Where it stands.
+    pub status: SessionStatus,
+    /// The linked account's phone number, digits only; `None` until a phone is linked.
+    pub phone: Option<String>,
+    /// The account's own display name.
+    pub push_name: Option<String>,
+    /// When it last became `ready`.
+    pub connected_at: Option<Timestamp>,
+    /// When it last did something for a caller or heard from WhatsApp.
+    pub last_active: Option<Timestamp>,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When its status, phone or name last changed.
+    pub updated_at: Timestamp,
+    /// In words, why it is not `ready`; `None` when nothing is wrong.
+    pub last_error: Option<String>,
+    /// A ban or lock that WhatsApp put on the account.
+    pub restriction: Option<Restriction>,
+    /// Whether a WhatsApp client is loaded for it (also while it reconnects).
+    pub engine_loaded: bool,
+}
+
+/// Where a session stands. What may follow what is in `session/lifecycle.rs`.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SessionStatus {
+    /// Never started.
+    Created,
+    /// Started; connecting to WhatsApp.
+    Initializing,
+    /// Waits for a phone to scan the QR or to enter the pairing code.
+    QrReady,
+    /// A phone was linked or credentials are being used; logging in.
+    Authenticating,
+    /// Logged in, credentials on disk, groups read (K-3).
+    Ready,
+    /// Not connected: reconnecting by itself, or stopped.
+    Disconnected,
+    /// A person has to act at the phone or start it again; `lastError` says what.
+    ActionRequired,
+    /// Given up after errors; `lastError` says why.
+    Failed,
+}
+
+impl SessionStatus {
+    /// The word used in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Initializing => "initializing",
+            Self::QrReady => "qr_ready",
+            Self::Authenticating => "authenticating",
+            Self::Ready => "ready",
+            Self::Disconnected => "disconnected",
+            Self::ActionRequired => "action_required",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// A ban or lock that WhatsApp put on the account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Restriction {
+    /// `temporary_ban` or `account_locked`.
+    pub kind: String,
+    /// WhatsApp's number for the reason, when it gave one.
+    pub code: Option<i32>,
+    /// When it ends, when WhatsApp said so.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The QR that a phone can scan now.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Qr {
+    /// The raw string to be drawn as a QR code. A secret while it is valid.
+    pub text: String,
+    /// The session's status when it was read.
+    pub status: SessionStatus,
+}
+
+/// A code to be typed into the phone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PairingCode {
+    /// Eight characters. A secret while it is valid.
+    pub code: String,
+    /// The session's status when it was made.
+    pub status: SessionStatus,
+}
