@@ -1,0 +1,169 @@
+//! The store on disk: sled 0.34.7 behind its guards. This file reads; everything that writes is in `committer`.
+//!
+//! sled holds under kill -9 and power cuts, but only with one committer, an fsync of our own, small batches and small
+//! values: see "The store" in `actors/README.md` before changing anything here.
+
+mod committer;
+mod guard;
+mod opening;
+mod queue;
+mod space;
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use super::{Batch, Health, Row, SessionNumber, Store, StoreError, StoreOptions, Table, Ticket, keys, stream};
+use committer::Committer;
+use queue::Queue;
+use space::SpaceWatch;
+
+/// What the readers and the committer share.
+struct Shared {
+    path: PathBuf,
+    queue: Queue,
+    space: SpaceWatch,
+    /// Why the store has failed. Set once, by whoever sees it first; sticky.
+    failure: OnceLock<String>,
+    /// Held by the committer while it changes rows, and by a scan while it reads them: a scan shows no half batch.
+    rows: RwLock<()>,
+    /// Held by the committer, before `rows`, and by an export for all its time: scans go on during an export.
+    writing: Mutex<()>,
+}
+
+impl Shared {
+    /// The sticky error, if the store has failed.
+    fn failed(&self) -> Option<StoreError> {
+        self.failure.get().map(|reason| StoreError::Failed(reason.clone()))
+    }
+
+    fn fail(&self, reason: String) {
+        let _ = self.failure.set(reason);
+    }
+}
+
+/// One open store. Dropping it writes what is queued and closes the files.
+pub(super) struct SledStore {
+    shared: Arc<Shared>,
+    /// One tree per table, in the order of [`Table::ALL`].
+    trees: Vec<::sled::Tree>,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl SledStore {
+    pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let opened = opening::open(path, options.cache_bytes)?;
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            queue: Queue::default(),
+            space: SpaceWatch::new(path, options.free_space_min_bytes),
+            failure: OnceLock::new(),
+            rows: RwLock::new(()),
+            writing: Mutex::new(()),
+        });
+        let trees = opened.trees.clone();
+        let committer = Committer::new(opened, Arc::clone(&shared));
+        let thread = std::thread::Builder::new()
+            .name("store-committer".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|error| StoreError::Io { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(Self { shared, trees, committer: Some(thread) })
+    }
+
+    /// Runs a read of sled; an error or a panic in it means damage, which is sticky.
+    fn read<T>(&self, read: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, StoreError> {
+        guard::run(read).map_err(|reason| {
+            self.shared.fail(format!("it could not be read ({reason})"));
+            StoreError::Damaged { path: self.shared.path.clone(), reason }
+        })
+    }
+
+    fn scan(&self, row_prefix: &[u8], table: Table) -> Result<Vec<(::sled::IVec, ::sled::IVec)>, StoreError> {
+        let _no_commit = self.shared.rows.read().unwrap_or_else(PoisonError::into_inner);
+        self.read(|| self.trees[table.index()].scan_prefix(row_prefix).collect())
+    }
+
+    /// Whether no table has a row, the store's own marks aside.
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        for (table, tree) in Table::ALL.iter().zip(&self.trees) {
+            let mut rows = tree.iter().keys();
+            while let Some(row) = self.read(|| rows.next().transpose())? {
+                let own = keys::split_row(&row).is_some_and(|(session, key)| stream::is_own_mark(*table, session, key));
+                if !own {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Store for SledStore {
+    fn commit(&self, batch: Batch) -> Ticket {
+        if let Some(failed) = self.shared.failed() {
+            return Ticket::decided(Err(failed));
+        }
+        match batch.check() {
+            Ok(()) => self.shared.queue.push(batch),
+            Err(refused) => Ticket::decided(Err(refused)),
+        }
+    }
+
+    fn get(&self, session: SessionNumber, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.read(|| self.trees[table.index()].get(keys::row(session, key)))?;
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan_prefix(&self, session: SessionNumber, table: Table, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.scan(&keys::row(session, prefix), table)?;
+        let rows = rows.iter().filter_map(|(row, value)| Some((keys::split_row(row)?.1.to_vec(), value.to_vec())));
+        Ok(rows.collect())
+    }
+
+    fn export(&self, to: &mut dyn Write) -> Result<(), StoreError> {
+        let _one_moment = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = stream::Writer::begin(to)?;
+        for (table, tree) in Table::ALL.iter().zip(&self.trees) {
+            let mut rows = tree.iter();
+            while let Some((row, value)) = self.read(|| rows.next().transpose())? {
+                if let Some((session, key)) = keys::split_row(&row) {
+                    writer.row(*table, session, key, &value)?;
+                }
+            }
+        }
+        writer.end()
+    }
+
+    fn import(&self, from: &mut dyn Read) -> Result<(), StoreError> {
+        if !self.is_empty()? {
+            return Err(StoreError::NotEmpty);
+        }
+        stream::import(self, from)
+    }
+
+    fn health(&self) -> Health {
+        if let Some(reason) = self.shared.failure.get() {
+            return Health::Failed(reason.clone());
+        }
+        match self.shared.space.check(0) {
+            Ok(()) => Health::Ok,
+            Err(short) => Health::LowSpace { free_bytes: short.free_bytes },
+        }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(thread) = self.committer.take() {
+            let _ = thread.join();
+        }
+        // The last tree closes the file; on a failed store sled may panic over it.
+        let trees = std::mem::take(&mut self.trees);
+        let _ = guard::run(|| {
+            drop(trees);
+            Ok(())
+        });
+    }
+}

@@ -1,0 +1,61 @@
+//! Watches the free space of the volume, so that writes stop before the disk is full. sled does not survive a full disk.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How old an answer may be. One `statvfs` a second costs nothing and still notices a log that fills the disk.
+const FRESH_FOR: Duration = Duration::from_secs(1);
+
+/// Our own writing is looked at more often: after each part of the minimum of this size, whatever the time.
+const PARTS_OF_MINIMUM: u64 = 4;
+
+/// Watches one directory's volume.
+pub(super) struct SpaceWatch {
+    path: PathBuf,
+    min_bytes: u64,
+    seen: Mutex<Option<Seen>>,
+}
+
+struct Seen {
+    at: Instant,
+    free_bytes: u64,
+    written_since_bytes: u64,
+}
+
+/// Less space than the minimum.
+pub(super) struct Short {
+    pub(super) free_bytes: u64,
+    pub(super) needed_bytes: u64,
+}
+
+impl SpaceWatch {
+    pub(super) fn new(path: &Path, min_bytes: u64) -> Self {
+        Self { path: path.to_owned(), min_bytes, seen: Mutex::new(None) }
+    }
+
+    /// Whether `bytes` more may be written. A volume that does not tell its space is taken to have some.
+    pub(super) fn check(&self, bytes: u64) -> Result<(), Short> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = seen.as_ref().is_some_and(|seen| {
+            seen.at.elapsed() < FRESH_FOR && seen.written_since_bytes + bytes <= self.min_bytes / PARTS_OF_MINIMUM
+        });
+        if !fresh {
+            let free_bytes = free_bytes(&self.path);
+            *seen = Some(Seen { at: Instant::now(), free_bytes, written_since_bytes: 0 });
+        }
+        let Some(seen) = seen.as_mut() else {
+            return Ok(());
+        };
+        if seen.free_bytes < self.min_bytes {
+            return Err(Short { free_bytes: seen.free_bytes, needed_bytes: self.min_bytes });
+        }
+        seen.written_since_bytes += bytes;
+        Ok(())
+    }
+}
+
+/// Bytes that a process without privileges can still write.
+fn free_bytes(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize))
+}
