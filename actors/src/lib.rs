@@ -2,6 +2,7 @@
 //! and the store that keeps what must survive. Knows no HTTP. The way in is [`start`] and then [`Gateway`].
 
 mod directory;
+mod engine;
 mod error;
 mod gateway;
 pub mod model;

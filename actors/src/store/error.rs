@@ -86,7 +86,7 @@ pub enum StoreError {
         bytes: usize,
     },
     /// The queue of commits is full: the disk does not keep up. Nothing was written; may be tried again.
-    #[error("too many writes are waiting for the disk")]
+    #[error("the store is busy: too many writes are waiting for the disk")]
     Busy,
     /// Import into a store that holds rows.
     #[error("the store is not empty")]

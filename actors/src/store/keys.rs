@@ -13,6 +13,15 @@ pub const LAYOUT: &[u8] = b"store.layout";
 /// `Meta`: present while an import runs.
 pub const IMPORTING: &[u8] = b"store.importing";
 
+/// `Device`: the one record of a session.
+pub(crate) const DEVICE: &[u8] = b"device";
+
+/// `SyncKeys`: the id of the key that came last. No key of [`sync_key`] equals it.
+pub(crate) const SYNC_KEY_LATEST: &[u8] = b"latest";
+
+/// One-time pre-keys in one record of `PreKeys`. An upload of 812 keys is 13 rows of 5 KiB, not 812.
+pub(crate) const PRE_KEYS_PER_RECORD: u32 = 64;
+
 /// Between a record's key and the number of a part. No text key holds this byte.
 const PART_MARK: u8 = 0xFF;
 
@@ -31,6 +40,43 @@ pub(super) fn row(session: SessionNumber, key: &[u8]) -> Vec<u8> {
 pub(super) fn split_row(row: &[u8]) -> Option<(SessionNumber, &[u8])> {
     let (number, key) = row.split_first_chunk::<SESSION_BYTES>()?;
     Some((SessionNumber(u32::from_be_bytes(*number)), key))
+}
+
+/// A key of several texts. All but the last are preceded by their length, so no text can pass for a part of another, and
+/// the first ones are a prefix to scan by: `texts(&[chat, ""])` begins the keys of all rows of a chat.
+pub(crate) fn texts(texts: &[&str]) -> Vec<u8> {
+    let mut key = Vec::new();
+    for (at, text) in texts.iter().enumerate() {
+        if at + 1 < texts.len() {
+            // A text too long to count is over the limit of a key as well, and refused for that.
+            key.extend_from_slice(&u16::try_from(text.len()).unwrap_or(u16::MAX).to_be_bytes());
+        }
+        key.extend_from_slice(text.as_bytes());
+    }
+    key
+}
+
+/// `MutationMacs`: collection, then the MAC of the index.
+pub(crate) fn mutation_mac(collection: &str, index_mac: &[u8]) -> Vec<u8> {
+    let mut key = texts(&[collection, ""]);
+    key.extend_from_slice(index_mac);
+    key
+}
+
+/// `SyncKeys`: the key with this id.
+pub(crate) fn sync_key(id: &[u8]) -> Vec<u8> {
+    [b"k", id].concat()
+}
+
+/// `SignedPreKeys`: the key with this id; in the order of ids.
+pub(crate) fn signed_pre_key(id: u32) -> [u8; 4] {
+    id.to_be_bytes()
+}
+
+/// `PreKeys`: the record that holds the key with this id, and the key's place in it. In the order of ids.
+pub(crate) fn pre_key(id: u32) -> ([u8; 4], u8) {
+    let place = u8::try_from(id % PRE_KEYS_PER_RECORD).unwrap_or_default();
+    ((id / PRE_KEYS_PER_RECORD).to_be_bytes(), place)
 }
 
 /// What the keys of all parts of a record begin with.

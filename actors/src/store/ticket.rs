@@ -24,7 +24,7 @@ impl Ticket {
         Self(State::Decided(outcome))
     }
 
-    pub(super) fn waiting(receiver: oneshot::Receiver<Result<(), StoreError>>) -> Self {
+    pub(crate) fn waiting(receiver: oneshot::Receiver<Result<(), StoreError>>) -> Self {
         Self(State::Waiting(receiver))
     }
 
