@@ -1,6 +1,7 @@
 //! SessionId -> handle. Written by the supervisor only, read by all; no lock is held across an await.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,8 +29,14 @@ pub(crate) struct Entry {
     pub(crate) session: ArcSwap<Session>,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
+    /// The number of the latest engine; every engine of the session has its own, whichever actor asked for it.
+    pub(crate) generations: AtomicU64,
+    /// Group events on their way to the actor's mailbox (L-1).
+    pub(crate) waiting_events: AtomicUsize,
     /// One permit per device: held by the engine task until its run loop has ended (K-1).
     pub(crate) device: Arc<Semaphore>,
+    /// One permit: held while group records are written, and while they are wiped.
+    pub(crate) saving: Arc<Semaphore>,
 }
 
 impl Entry {
@@ -41,7 +48,10 @@ impl Entry {
             actor: ArcSwapOption::empty(),
             session: ArcSwap::from_pointee(session),
             commands: Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX)),
+            generations: AtomicU64::new(0),
+            waiting_events: AtomicUsize::new(0),
             device: Arc::new(Semaphore::new(1)),
+            saving: Arc::new(Semaphore::new(1)),
         }
     }
 }

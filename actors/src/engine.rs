@@ -1,4 +1,232 @@
-//! Everything that names the engine's types.
-#![cfg_attr(not(test), expect(dead_code, reason = "nothing opens an engine yet"))]
+//! Everything that names `whatsapp_rust` or `wacore`. Outside this module nobody knows their types.
+//!
+//! An [`Engine`] is one WhatsApp client for one device: opened over the session's part of the store, run by the task
+//! that opened it, told to end, finished. It reports what happens as [`EngineFact`]s and never decides anything.
 
-pub(crate) mod backend;
+pub mod backend;
+mod certificate;
+mod convert;
+mod events;
+mod groups;
+mod http;
+mod specs;
+mod transport;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use wacore::iq::devices::RemoveCompanionDeviceSpec;
+use wacore::net::HttpClient;
+use wacore::store::DevicePropsOverride;
+use whatsapp_rust::bot::Bot;
+use whatsapp_rust::pair_code::{PairCodeError, PairCodeOptions, PairError};
+use whatsapp_rust::request::IqError;
+use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
+use whatsapp_rust::{Client, TokioRuntime};
+
+pub use certificate::check_whatsapp_url;
+pub(crate) use events::{EngineFact, LogoutKind};
+pub(crate) use groups::{ParticipantAnswer, PreviousDescription};
+
+use crate::group_cache::Person;
+use crate::model::ParticipantId;
+use crate::settings::{Settings, WHATSAPP_URL};
+use crate::store::{SessionNumber, Store};
+use backend::SessionBackend;
+use events::Reporter;
+use http::{SharedHttp, SharedVersion};
+use transport::{PacedTransports, Pacer, Turn};
+
+/// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
+/// store, not in memory.
+const PRE_KEYS_WANTED: usize = 256;
+
+/// WhatsApp's time to confirm a log-out.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What all engines of a daemon share: one TLS configuration, one HTTP client, one version, one pace.
+pub(crate) struct EngineShared {
+    url: String,
+    device_name: String,
+    store: Arc<dyn Store>,
+    connector: Connector,
+    http: SharedHttp,
+    version: SharedVersion,
+    pacer: Arc<Pacer>,
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum EngineError {
+    /// WhatsApp answered with an error.
+    #[error("refused with code {code}")]
+    Refused {
+        /// WhatsApp's number.
+        code: u16,
+        /// Seconds after which it may be asked again.
+        backoff_s: Option<u32>,
+    },
+    /// The description changed since it was read.
+    #[error("the description changed since it was read")]
+    DescriptionConflict,
+    /// No answer, or none that says what happened: the request may have been carried out.
+    #[error("no answer: {0}")]
+    Unanswered(String),
+    /// The request cannot be sent as it is.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// One WhatsApp client. All calls may be dropped at any time; what was sent stays sent.
+pub(crate) struct Engine {
+    client: Arc<Client>,
+}
+
+/// The part of an engine that has to be run: its connection, until it ends for good.
+pub(crate) struct EngineRun {
+    bot: Bot,
+}
+
+impl EngineShared {
+    pub(crate) fn new(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        check_whatsapp_url(&settings.whatsapp_url).map_err(anyhow::Error::msg)?;
+        let tls = tls_config()?;
+        let http = SharedHttp::new(tls.clone())?;
+        let per_second = NonZeroU32::new(settings.connects_per_second).context("connects per second must not be 0")?;
+        Ok(Self {
+            url: settings.whatsapp_url.clone(),
+            device_name: settings.device_name.clone(),
+            store,
+            connector: Connector::Rustls(Arc::new(tls).into()),
+            version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
+            http,
+            pacer: Arc::new(Pacer::new(per_second, settings.connecting_max)),
+        })
+    }
+
+    async fn version(&self) -> http::Version {
+        if self.url == WHATSAPP_URL { self.version.get().await } else { SharedVersion::fallback() }
+    }
+}
+
+/// WhatsApp's servers are checked against the bundled web roots: no trust in what is installed on the machine.
+fn tls_config() -> anyhow::Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("no TLS version can be used")?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+impl Engine {
+    /// Waits for a turn to connect, then builds the client over the session's stored device. The caller holds the
+    /// device's permit (K-1) and runs the second half. Facts are reported from the engine's tasks, in no order.
+    pub(crate) async fn open(
+        shared: &EngineShared,
+        session: SessionNumber,
+        report: impl Fn(EngineFact) + Send + Sync + 'static,
+    ) -> anyhow::Result<(Self, EngineRun)> {
+        let turn = Arc::new(Turn::default());
+        shared.pacer.take(&turn).await?;
+        let backend = Arc::new(SessionBackend::new(shared.store.clone(), session));
+        let transports = PacedTransports {
+            inner: TokioWebSocketTransportFactory::new().with_url(&shared.url).with_connector(shared.connector.clone()),
+            pacer: shared.pacer.clone(),
+            turn: turn.clone(),
+        };
+        let bot = Bot::builder()
+            .with_backend_arc(backend)
+            .with_transport_factory(transports)
+            .with_http_client(shared.http.clone())
+            .with_runtime(TokioRuntime)
+            .with_version(shared.version().await)
+            .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
+            .with_wanted_pre_key_count(PRE_KEYS_WANTED)
+            .skip_history_sync()
+            .with_event_handler(Reporter::new(turn, report))
+            .build()
+            .await?;
+        Ok((Self { client: bot.client() }, EngineRun { bot }))
+    }
+
+    /// Whether a device was linked: false before pairing and after its data was wiped.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.client.pn().is_some()
+    }
+
+    /// The linked account by its ids.
+    pub(crate) fn me(&self) -> Person {
+        convert::person_of([self.client.pn().as_ref(), self.client.lid().as_ref(), None]).unwrap_or_default()
+    }
+
+    /// The account's own display name; empty when not known.
+    pub(crate) fn push_name(&self) -> String {
+        self.client.push_name()
+    }
+
+    /// Puts the device's state on disk (K-2).
+    pub(crate) async fn flush(&self) -> Result<(), EngineError> {
+        let flushed = self.client.persistence_manager().flush().await;
+        flushed.map_err(|error| EngineError::Unanswered(format!("cannot save credentials: {error}")))
+    }
+
+    /// Whether the engine has given up saving its state: then nothing it does is durable.
+    pub(crate) fn has_given_up_saving(&self) -> bool {
+        self.client.persistence_manager().is_saver_halted()
+    }
+
+    /// Ends the connection for good and flushes. [`EngineRun::run`] returns soon after.
+    pub(crate) async fn disconnect(&self) {
+        self.client.disconnect().await;
+    }
+
+    /// Asks WhatsApp to unlink this device; true when it confirmed in time.
+    pub(crate) async fn log_out(&self) -> bool {
+        let Some(device) = self.client.pn() else { return false };
+        let request = self.client.execute(RemoveCompanionDeviceSpec::new(&device));
+        matches!(tokio::time::timeout(LOGOUT_TIMEOUT, request).await, Ok(Ok(())))
+    }
+
+    /// Asks WhatsApp for a code to type into the phone with this number. An older request is cancelled.
+    pub(crate) async fn pairing_code(&self, phone: ParticipantId) -> Result<String, EngineError> {
+        self.client.cancel_pair_code().await;
+        let options = PairCodeOptions { phone_number: phone.digits().to_string(), ..Default::default() };
+        self.client.pair_with_code(options).await.map_err(|error| {
+            if error.rejection().is_some_and(|rejection| rejection.is_throttled()) {
+                let backoff_s = error.backoff().and_then(|backoff| u32::try_from(backoff.as_secs()).ok());
+                return EngineError::Refused { code: 429, backoff_s };
+            }
+            match error {
+                PairError::RequestFailed(error) => error.into(),
+                PairError::PairCode(PairCodeError::Cancelled) => EngineError::Unanswered("cancelled".into()),
+                PairError::PairCode(error) => EngineError::Invalid(error.to_string()),
+                error => EngineError::Unanswered(error.to_string()),
+            }
+        })
+    }
+}
+
+impl EngineRun {
+    /// Connects and reconnects until the connection is over for good.
+    pub(crate) async fn run(self) {
+        self.bot.run().await;
+    }
+}
+
+impl From<IqError> for EngineError {
+    fn from(error: IqError) -> Self {
+        match error {
+            IqError::ServerError { code, backoff, .. } => Self::Refused { code, backoff_s: backoff },
+            // Not the error's own text: it can hold the stanza.
+            IqError::Timeout => Self::Unanswered("timed out".into()),
+            IqError::ParseError(_) => Self::Unanswered("the answer could not be read".into()),
+            IqError::EncodeError(_) => Self::Invalid("the request could not be encoded".into()),
+            _ => Self::Unanswered("the connection was lost".into()),
+        }
+    }
+}

@@ -4,14 +4,20 @@
 mod directory;
 mod engine;
 mod error;
+#[cfg(feature = "simulator")]
+mod failpoint;
 mod gateway;
+mod group_cache;
 pub mod model;
 mod session;
 mod settings;
 pub mod store;
 mod supervisor;
 
+pub use engine::check_whatsapp_url;
 pub use error::CommandError;
+#[cfg(feature = "simulator")]
+pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use settings::{Settings, WHATSAPP_URL};
 pub use supervisor::{Running, StartError, start};

@@ -1,54 +1,77 @@
-//! placeholder
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+//! One WhatsApp account. The actor is the only writer of its status, its pairing and its group cache; it never awaits
+//! the engine, the store or the network (S-1): slow work goes to tasks that report back with a message.
+//!
+//! ```text
+//! SessionActor            starts from the store alone; state table in session/lifecycle.rs
+//!   engine task           opened and owned by the supervisor; its facts come in as `Engine*` messages
+//!   command task          one per write in flight, with a permit and the reply: session/commands.rs
+//!   read task             one per group, and one for all groups, shared by all who ask: session/reads.rs
+//!   save task             one at a time; group records on their way to the store
+//! ```
 
+mod commands;
+mod facts;
+pub(crate) mod lifecycle;
+mod outcome;
+mod pairing;
+mod reads;
+pub(crate) mod record;
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tracing::{info, warn};
+
+use crate::directory::Entry;
+use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
+use crate::group_cache::{GroupCache, GroupRecord, Sequence};
 use crate::model::{
     CreatedGroup, Group, GroupId, GroupSummary, PairingCode, ParticipantChange, ParticipantId, ParticipantResult, Qr,
-    Session,
+    Session, SessionStatus, Timestamp,
 };
-use std::sync::Arc;
+use crate::store::{Batch, StoreError, Table, delete_parts, put_parts, scan_parts};
+use crate::supervisor::{Context, SupervisorMsg};
+use commands::GroupChange;
+use lifecycle::{Effect, Fact, LastError};
+use pairing::Pairing;
+use reads::Reads;
+use record::{Link, SessionRecord};
 
 /// Where an answer goes; dropped when the caller has gone or the actor has died.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
-type Permit = OwnedSemaphorePermit;
+/// Held by a command until it is over.
+pub(crate) type Permit = OwnedSemaphorePermit;
+/// Counts the engines of one actor: facts of an older one are ignored.
+pub(crate) type Generation = u64;
 
-#[expect(dead_code, reason = "placeholder")]
+/// After a failed preparation: WhatsApp or the disk needs a moment.
+const PREPARE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What a session's actor is told.
 pub(crate) enum SessionMsg {
-    Start {
-        reply: Reply<Arc<Session>>,
-    },
-    Stop {
-        reply: Reply<Arc<Session>>,
-    },
-    ForceKill {
-        reply: Reply<Arc<Session>>,
-    },
-    Logout {
-        reply: Reply<Arc<Session>>,
-    },
-    ReadQr {
-        reply: Reply<Qr>,
-    },
-    RequestPairingCode {
-        phone: ParticipantId,
-        permit: Permit,
-        reply: Reply<PairingCode>,
-    },
-    ListGroups {
-        refresh: bool,
-        reply: Reply<Arc<Vec<GroupSummary>>>,
-    },
-    ReadGroup {
-        group: GroupId,
-        refresh: bool,
-        reply: Reply<Arc<Group>>,
-    },
-    CreateGroup {
-        name: String,
-        participants: Vec<ParticipantId>,
-        permit: Permit,
-        reply: Reply<CreatedGroup>,
-    },
+    /// Run.
+    Start { reply: Reply<Arc<Session>> },
+    /// Close the connection; the answer comes when it is closed.
+    Stop { reply: Reply<Arc<Session>> },
+    /// Close the connection without ceremony.
+    ForceKill { reply: Reply<Arc<Session>> },
+    /// Unlink the device at WhatsApp and forget its credentials.
+    Logout { reply: Reply<Arc<Session>> },
+    /// Unlink the device if it is connected, because the session is about to be deleted.
+    Unlink { reply: Reply<()> },
+    /// The QR that can be scanned now.
+    ReadQr { reply: Reply<Qr> },
+    /// A code to type into the phone.
+    RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
+    /// All groups.
+    ListGroups { refresh: bool, reply: Reply<Arc<Vec<GroupSummary>>> },
+    /// One group.
+    ReadGroup { group: GroupId, refresh: bool, reply: Reply<Arc<Group>> },
+    /// Make a group.
+    CreateGroup { name: String, participants: Vec<ParticipantId>, permit: Permit, reply: Reply<CreatedGroup> },
+    /// Add, remove, promote or demote.
     ChangeParticipants {
         group: GroupId,
         change: ParticipantChange,
@@ -56,27 +79,351 @@ pub(crate) enum SessionMsg {
         permit: Permit,
         reply: Reply<Vec<ParticipantResult>>,
     },
-    SetSubject {
-        group: GroupId,
-        subject: String,
-        permit: Permit,
-        reply: Reply<()>,
-    },
-    SetDescription {
-        group: GroupId,
-        description: String,
-        permit: Permit,
-        reply: Reply<()>,
-    },
-    InviteCode {
-        group: GroupId,
-        revoke: bool,
-        permit: Permit,
-        reply: Reply<String>,
-    },
-    LeaveGroup {
-        group: GroupId,
-        permit: Permit,
-        reply: Reply<()>,
-    },
+    /// Change the subject.
+    SetSubject { group: GroupId, subject: String, permit: Permit, reply: Reply<()> },
+    /// Change the description; empty clears it.
+    SetDescription { group: GroupId, description: String, permit: Permit, reply: Reply<()> },
+    /// The invite code, or a new one.
+    InviteCode { group: GroupId, revoke: bool, permit: Permit, reply: Reply<String> },
+    /// Leave a group.
+    LeaveGroup { group: GroupId, permit: Permit, reply: Reply<()> },
+    /// The engine was built and is about to connect.
+    EngineOpened { generation: Generation, engine: Arc<Engine> },
+    /// Something happened to the engine or the account.
+    EngineReported { generation: Generation, fact: EngineFact },
+    /// The engine is gone, its device is free. `error`: it could not be built.
+    EngineEnded { generation: Generation, error: Option<String> },
+    /// Credentials were put on disk and all groups read, or not.
+    PreparationEnded { generation: Generation, asked: Sequence, groups: Result<Vec<GroupRecord>, String> },
+    /// The session's record says that it is linked, on disk.
+    LinkStored { generation: Generation, stored: Result<(), StoreError> },
+    /// Time to prepare again.
+    PrepareDue { generation: Generation },
+    /// The time for linking a phone is over.
+    LinkingDue { start: u64 },
+    /// WhatsApp gave a pairing code, or not.
+    PairingCodeMade { generation: Generation, phone: ParticipantId, code: Result<String, CommandError> },
+    /// WhatsApp answered a log-out, or its time is over.
+    LogoutAnswered { confirmed: bool, reply: Reply<Arc<Session>> },
+    /// A write is over; sent before its caller is answered (G-2).
+    GroupChanged { change: GroupChange },
+    /// All groups were read, or not.
+    AllGroupsRead { asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError> },
+    /// One group was read, or not; `None` when the account is not in it.
+    GroupRead { group: GroupId, asked: Sequence, answer: Result<Option<GroupRecord>, CommandError> },
+    /// Time to read groups whose cached state is in doubt.
+    ReadsDue,
+    /// Time to read all groups, because WhatsApp said that we missed something.
+    FullReadDue,
+    /// Time to look for own writes that were confirmed before and never seen in a notification.
+    EchoesDue { before: Sequence },
+    /// Group records are on disk, or not.
+    GroupsSaved,
+    /// Fail on purpose.
+    #[cfg(feature = "simulator")]
+    Fail { failpoint: crate::Failpoint },
+}
+
+/// The actor; its state is [`SessionState`].
+pub(crate) struct SessionActor;
+
+/// What a session's actor starts with.
+pub(crate) struct SessionArguments {
+    pub(crate) entry: Arc<Entry>,
+    pub(crate) context: Arc<Context>,
+    pub(crate) supervisor: ActorRef<SupervisorMsg>,
+    /// It crashed too often: show this reason and do nothing.
+    pub(crate) given_up: Option<String>,
+}
+
+/// A session's state; everything in it is in the store too, or comes back from WhatsApp.
+pub(crate) struct SessionState {
+    myself: ActorRef<SessionMsg>,
+    entry: Arc<Entry>,
+    context: Arc<Context>,
+    supervisor: ActorRef<SupervisorMsg>,
+    record: SessionRecord,
+    cache: GroupCache,
+    engine: EngineSlot,
+    pairing: Pairing,
+    reads: Reads,
+    /// Who waits for the engine to be gone.
+    closing: Vec<Reply<Arc<Session>>>,
+    saving_groups: bool,
+}
+
+/// The session's engine as the actor sees it.
+#[derive(Default)]
+struct EngineSlot {
+    generation: Generation,
+    /// From the request to open it until it is gone.
+    loaded: bool,
+    closing: bool,
+    engine: Option<Arc<Engine>>,
+}
+
+impl Actor for SessionActor {
+    type Msg = SessionMsg;
+    type State = SessionState;
+    type Arguments = SessionArguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SessionMsg>,
+        arguments: SessionArguments,
+    ) -> Result<SessionState, ActorProcessingErr> {
+        Ok(SessionState::restore(myself, arguments)?)
+    }
+
+    async fn handle(
+        &self,
+        _myself: ActorRef<SessionMsg>,
+        message: SessionMsg,
+        state: &mut SessionState,
+    ) -> Result<(), ActorProcessingErr> {
+        state.handle(message)?;
+        state.save_groups();
+        Ok(())
+    }
+}
+
+impl SessionState {
+    /// Loads the session from the store and, when it was started, has it connected again.
+    fn restore(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Result<Self, StoreError> {
+        let SessionArguments { entry, context, supervisor, given_up } = arguments;
+        let record = SessionRecord::load(&*context.store, entry.number)?;
+        let stored = scan_parts(&*context.store, entry.number, Table::Groups, b"")?;
+        // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
+        let groups = stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
+        let mut state = Self {
+            cache: GroupCache::restore(record.me(), groups),
+            myself,
+            entry,
+            context,
+            supervisor,
+            record,
+            engine: EngineSlot::default(),
+            pairing: Pairing::default(),
+            reads: Reads::default(),
+            closing: Vec::new(),
+            saving_groups: false,
+        };
+        match given_up {
+            Some(reason) => state.apply(Fact::GivenUp(reason)),
+            None if state.record.link == Link::Linking => state.apply(Fact::LinkingInterrupted),
+            None if state.record.started => state.apply(Fact::StartRequested),
+            None => state.publish(),
+        }
+        Ok(state)
+    }
+
+    fn handle(&mut self, message: SessionMsg) -> Result<(), ActorProcessingErr> {
+        use SessionMsg as M;
+        match message {
+            M::Start { reply } => self.start(reply),
+            M::Stop { reply } => self.stop(reply),
+            M::ForceKill { reply } => self.force_kill(reply),
+            M::Logout { reply } => self.log_out(reply),
+            M::Unlink { reply } => self.unlink(reply),
+            M::LogoutAnswered { confirmed, reply } => self.logout_answered(confirmed, reply),
+            M::ReadQr { reply } => self.read_qr(reply),
+            M::RequestPairingCode { phone, permit, reply } => self.request_pairing_code(phone, permit, reply),
+            M::PairingCodeMade { generation, phone, code } => self.pairing_code_made(generation, phone, code),
+            M::LinkingDue { start } => self.linking_due(start),
+            M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
+            M::ReadGroup { group, refresh, reply } => self.read_group(group, refresh, reply),
+            M::AllGroupsRead { asked, groups } => self.all_groups_read(asked, groups),
+            M::GroupRead { group, asked, answer } => self.group_read(&group, asked, answer),
+            M::ReadsDue => self.reads_due(),
+            M::FullReadDue => self.full_read_due(),
+            M::EchoesDue { before } => self.echoes_due(before),
+            M::CreateGroup { name, participants, permit, reply } => {
+                self.create_group(name, participants, permit, reply);
+            }
+            M::ChangeParticipants { group, change, participants, permit, reply } => {
+                self.change_participants(group, change, &participants, permit, reply);
+            }
+            M::SetSubject { group, subject, permit, reply } => self.set_subject(group, subject, permit, reply),
+            M::SetDescription { group, description, permit, reply } => {
+                self.set_description(group, description, permit, reply);
+            }
+            M::InviteCode { group, revoke, permit, reply } => self.invite_code(group, revoke, permit, reply),
+            M::LeaveGroup { group, permit, reply } => self.leave_group(group, permit, reply),
+            M::GroupChanged { change } => self.group_changed(change),
+            M::GroupsSaved => self.saving_groups = false,
+            M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
+            M::EngineReported { generation, fact } => self.engine_reported(generation, fact),
+            M::EngineEnded { generation, error } => return self.engine_ended(generation, error),
+            M::PreparationEnded { generation, asked, groups } => self.preparation_ended(generation, asked, groups),
+            M::LinkStored { generation, stored } => self.link_stored(generation, stored),
+            M::PrepareDue { generation } => self.prepare_due(generation),
+            #[cfg(feature = "simulator")]
+            M::Fail { failpoint } => failpoint.strike(),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, reply: Reply<Arc<Session>>) {
+        let answer = if self.engine.closing {
+            Err(CommandError::Restarting)
+        } else if self.engine.loaded {
+            Err(CommandError::AlreadyStarted)
+        } else {
+            self.apply(Fact::StartRequested);
+            Ok(self.entry.session.load_full())
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn stop(&mut self, reply: Reply<Arc<Session>>) {
+        self.closing.push(reply);
+        self.apply(Fact::StopRequested);
+        self.answer_closing();
+    }
+
+    fn force_kill(&mut self, reply: Reply<Arc<Session>>) {
+        if self.engine.loaded {
+            let _ = self.supervisor.send_message(SupervisorMsg::KillEngine { id: self.entry.id });
+        }
+        self.stop(reply);
+    }
+
+    fn log_out(&mut self, reply: Reply<Arc<Session>>) {
+        let Some(engine) = self.engine.engine.clone().filter(|_| self.engine.loaded) else {
+            let _ = reply.send(Err(CommandError::NotStarted));
+            return;
+        };
+        let myself = self.myself.clone();
+        tokio::spawn(async move {
+            let confirmed = engine.log_out().await;
+            let _ = myself.send_message(SessionMsg::LogoutAnswered { confirmed, reply });
+        });
+    }
+
+    fn logout_answered(&mut self, confirmed: bool, reply: Reply<Arc<Session>>) {
+        if confirmed {
+            self.closing.push(reply);
+            self.apply(Fact::LoggedOut);
+            self.answer_closing();
+        } else {
+            self.apply(Fact::LogoutUnconfirmed);
+            let _ = reply.send(Err(CommandError::LogoutIncomplete));
+        }
+    }
+
+    fn unlink(&mut self, reply: Reply<()>) {
+        let engine = self.engine.engine.clone();
+        tokio::spawn(async move {
+            if let Some(engine) = engine {
+                engine.log_out().await;
+            }
+            let _ = reply.send(Ok(()));
+        });
+    }
+
+    /// Takes a fact: new status, its effects, the record and the published session.
+    fn apply(&mut self, fact: Fact) {
+        let step = lifecycle::step(self.record.status, &fact);
+        let before = (self.record.status, self.record.last_error.clone());
+        self.record.status = step.status;
+        match step.last_error {
+            LastError::Keep => {}
+            LastError::Clear => self.record.last_error = None,
+            LastError::Set(reason) => self.record.last_error = Some(reason),
+        }
+        if step.restriction.is_some() || fact == Fact::StartRequested {
+            self.record.restriction = step.restriction;
+        }
+        if fact == Fact::Prepared {
+            self.record.connected_at = Some(Timestamp::now());
+        }
+        let wipe = step.effects.contains(&Effect::WipeCredentials);
+        for effect in step.effects {
+            self.carry_out(*effect, wipe);
+        }
+        if before != (self.record.status, self.record.last_error.clone()) {
+            self.record.updated_at = Timestamp::now();
+            info!(session.id = %self.entry.id, session.status = self.record.status.as_str(), "session status changed");
+            self.save_record();
+        }
+        self.publish();
+    }
+
+    fn carry_out(&mut self, effect: Effect, wipe: bool) {
+        match effect {
+            Effect::OpenEngine => self.open_engine(),
+            Effect::CloseEngine => self.close_engine(wipe),
+            Effect::WipeCredentials => {
+                self.record.forget_account();
+                self.cache = GroupCache::default();
+            }
+            Effect::Prepare => self.prepare(),
+            Effect::PrepareLater => {
+                let generation = self.engine.generation;
+                self.myself.send_after(PREPARE_RETRY, move || SessionMsg::PrepareDue { generation });
+            }
+            Effect::ForgetPairing => self.pairing.forget(),
+            Effect::StayStarted => self.record.started = true,
+            Effect::StayStopped => {
+                self.record.started = false;
+                self.pairing.close();
+            }
+        }
+    }
+
+    /// The engine for a command: the session has to be `ready` (409 is decided here and nowhere else).
+    fn ready_engine(&self) -> Result<Arc<Engine>, CommandError> {
+        match (&self.engine.engine, self.record.status) {
+            (Some(engine), SessionStatus::Ready) => Ok(engine.clone()),
+            _ if self.engine.loaded => Err(CommandError::NotConnected),
+            _ => Err(CommandError::NotStarted),
+        }
+    }
+
+    /// Writes the session's record; the store's health tells when it cannot.
+    fn save_record(&self) {
+        drop(self.record.save(&*self.context.store, self.entry.number));
+    }
+
+    /// Publishes the session for those who ask without a mailbox.
+    fn publish(&self) {
+        self.entry.session.store(Arc::new(self.record.to_model(self.engine.loaded)));
+    }
+
+    /// Hands changed group records to a task, unless one is on its way: then the next one takes them all.
+    fn save_groups(&mut self) {
+        if self.saving_groups {
+            return;
+        }
+        let unsaved = self.cache.take_unsaved();
+        if unsaved.is_empty() {
+            return;
+        }
+        self.saving_groups = true;
+        let (store, number) = (self.context.store.clone(), self.entry.number);
+        let (myself, session, saving) = (self.myself.clone(), self.entry.id, self.entry.saving.clone());
+        tokio::spawn(async move {
+            let _saving = saving.acquire_owned().await;
+            let mut tickets = Vec::with_capacity(unsaved.len());
+            for (group, record) in unsaved {
+                let (mut batch, key) = (Batch::new(), group.user().as_bytes());
+                let json = record.map(|record| serde_json::to_vec(&record).unwrap_or_default());
+                let added = match &json {
+                    Some(json) => put_parts(&*store, &mut batch, number, Table::Groups, key, json),
+                    None => delete_parts(&*store, &mut batch, number, Table::Groups, key),
+                };
+                match added {
+                    Ok(0) => {}
+                    Ok(_) => tickets.push(store.commit(batch)),
+                    Err(error) => warn!(session.id = %session, error = %error, "could not save a group"),
+                }
+            }
+            for ticket in tickets {
+                if let Err(error) = ticket.await {
+                    warn!(session.id = %session, error = %error, "could not save a group");
+                }
+            }
+            let _ = myself.send_message(SessionMsg::GroupsSaved);
+        });
+    }
 }

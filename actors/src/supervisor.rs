@@ -1,20 +1,385 @@
-//! placeholder
-use crate::model::*;
-use crate::session::Reply;
-use crate::store::Store;
-use crate::{Gateway, Settings};
-use std::sync::Arc;
+//! Creates, starts again, and deletes sessions. The only writer of the directory; owns each engine's handle.
+//!
+//! ```text
+//! SessionSupervisor
+//!   SessionActor(id)      one per known session, linked; restarted from the store by supervisor/restart.rs
+//!   engine task(id)       one per started session: supervisor/engine_task.rs
+//! ```
+//!
+//! If the supervisor itself dies, its children die with it and [`Running::failed`] resolves: the process is to end and
+//! be started again.
 
-#[expect(dead_code, reason = "placeholder")]
+mod engine_task;
+mod restart;
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
+use tokio::sync::{oneshot, watch};
+use tracing::{error, info, warn};
+
+use crate::directory::{Directory, Entry};
+use crate::engine::EngineShared;
+use crate::error::CommandError;
+use crate::gateway::Gateway;
+use crate::model::{Session, SessionId, SessionName, SessionStatus};
+use crate::session::record::SessionRecord;
+use crate::session::{Generation, Reply, SessionActor, SessionArguments, SessionMsg};
+use crate::settings::Settings;
+use crate::store::{Batch, Health, SessionNumber, Store, StoreError, Table, wipe_session};
+use engine_task::{EngineHandle, Order};
+use restart::Decision;
+
+/// Under [`Table::Meta`]: the number of the next session, four bytes, big-endian. Numbers are never given out twice.
+const NEXT_NUMBER: &[u8] = b"next_session_number";
+/// How often the store is asked whether it still works.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// The drain waits this long for all connections to close.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What all sessions of a daemon share.
+pub(crate) struct Context {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) settings: Settings,
+    pub(crate) engines: EngineShared,
+    pub(crate) directory: Arc<Directory>,
+}
+
+/// What the supervisor is told.
 pub(crate) enum SupervisorMsg {
+    /// Make a session.
     Create { name: SessionName, reply: Reply<Arc<Session>> },
+    /// Its record is on disk, or not.
+    Created {
+        number: SessionNumber,
+        record: Box<SessionRecord>,
+        stored: Result<(), StoreError>,
+        reply: Reply<Arc<Session>>,
+    },
+    /// Delete a session: unlink its device, then wipe what is stored.
     Delete { id: SessionId, reply: Reply<()> },
+    /// Its device was unlinked, or there was no time for it.
+    Unlinked { id: SessionId, reply: Reply<()> },
+    /// Everything of it is wiped, or not.
+    Deleted { id: SessionId, wiped: Result<(), StoreError>, reply: Reply<()> },
+    /// Open an engine for a session's actor.
+    OpenEngine { id: SessionId, generation: Generation },
+    /// Close it, and then wipe the credentials if asked to.
+    CloseEngine { id: SessionId, generation: Generation, wipe: bool },
+    /// Close it without ceremony.
+    KillEngine { id: SessionId },
+    /// An engine's task has ended.
+    EngineGone { id: SessionId, generation: Generation },
+    /// Start a crashed session's actor again; with a reason it only shows that.
+    Restart { id: SessionId, given_up: Option<String> },
+    /// Close every connection, keep everything for the next start.
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+struct Supervisor;
+
+struct State {
+    context: Arc<Context>,
+    slots: HashMap<SessionId, Slot>,
+    by_actor: HashMap<ActorId, SessionId>,
+    /// Names of sessions whose records are on their way to disk.
+    reserved: HashSet<String>,
+    next_number: u32,
+    draining: bool,
+}
+
+struct Slot {
+    entry: Arc<Entry>,
+    engine: Option<EngineHandle>,
+    crashes: VecDeque<Instant>,
+    deleting: bool,
+}
+
+struct Arguments {
+    context: Arc<Context>,
+    records: Vec<(SessionNumber, SessionRecord)>,
+    next_number: u32,
+}
+
+impl Actor for Supervisor {
+    type Msg = SupervisorMsg;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(&self, myself: ActorRef<SupervisorMsg>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
+        let Arguments { context, records, next_number } = arguments;
+        let mut state = State {
+            context,
+            slots: HashMap::new(),
+            by_actor: HashMap::new(),
+            reserved: HashSet::new(),
+            next_number,
+            draining: false,
+        };
+        for (number, record) in records {
+            state.adopt(&myself, number, &record).await;
+        }
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        message: SupervisorMsg,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        use SupervisorMsg as M;
+        match message {
+            M::Create { name, reply } => state.create(&myself, name, reply),
+            M::Created { number, record, stored, reply } => state.created(&myself, number, &record, stored, reply).await,
+            M::Delete { id, reply } => state.delete(&myself, id, reply),
+            M::Unlinked { id, reply } => state.unlinked(&myself, id, reply),
+            M::Deleted { id, wiped, reply } => state.deleted(id, wiped, reply),
+            M::OpenEngine { id, generation } => state.open_engine(&myself, id, generation),
+            M::CloseEngine { id, generation, wipe } => state.close_engine(&myself, id, generation, wipe),
+            M::KillEngine { id } => state.order(id, Order::Kill),
+            M::EngineGone { id, generation } => state.engine_gone(id, generation),
+            M::Restart { id, given_up } => state.restart(&myself, id, given_up).await,
+            M::Shutdown { reply } => state.shut_down(reply),
+        }
+        Ok(())
+    }
+
+    async fn handle_supervisor_evt(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        event: SupervisionEvent,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match event {
+            SupervisionEvent::ActorFailed(actor, reason) => state.died(&myself, actor.get_id(), &reason.to_string()),
+            SupervisionEvent::ActorTerminated(actor, _, reason) => {
+                state.died(&myself, actor.get_id(), &reason.unwrap_or_else(|| "stopped".into()));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// Makes the entry and the actor of a stored session.
+    async fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
+        let entry = Arc::new(Entry::new(number, record.to_model(false)));
+        self.context.directory.insert(entry.clone());
+        self.slots.insert(record.id, Slot { entry, engine: None, crashes: VecDeque::new(), deleting: false });
+        self.restart(myself, record.id, None).await;
+    }
+
+    async fn restart(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, given_up: Option<String>) {
+        let Some(slot) = self.slots.get(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
+        let entry = slot.entry.clone();
+        let gave_up = given_up.is_some();
+        let arguments = SessionArguments {
+            entry: entry.clone(),
+            context: self.context.clone(),
+            supervisor: myself.clone(),
+            given_up,
+        };
+        match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
+            Ok((actor, _)) => {
+                self.by_actor.insert(actor.get_id(), id);
+                entry.actor.store(Some(Arc::new(actor)));
+            }
+            Err(reason) if gave_up => self.show_as_failed(&entry, &reason.to_string()),
+            Err(reason) => self.crashed(myself, id, &reason.to_string()),
+        }
+    }
+
+    /// The session cannot even be loaded: nobody but us can say so.
+    fn show_as_failed(&self, entry: &Entry, reason: &str) {
+        error!(session.id = %entry.id, error = reason, "could not load the session");
+        let mut session = Session::clone(&entry.session.load());
+        session.status = SessionStatus::Failed;
+        session.last_error = Some(format!("the session cannot be loaded: {reason}"));
+        entry.session.store(Arc::new(session));
+    }
+
+    fn died(&mut self, myself: &ActorRef<SupervisorMsg>, actor: ActorId, reason: &str) {
+        let Some(id) = self.by_actor.remove(&actor) else { return };
+        let Some(slot) = self.slots.get(&id) else { return };
+        slot.entry.actor.store(None);
+        if self.draining || slot.deleting {
+            return;
+        }
+        self.order(id, Order::Close { wipe: false });
+        self.crashed(myself, id, reason);
+    }
+
+    fn crashed(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reason: &str) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let (delay, given_up) = match restart::decide(&mut slot.crashes, Instant::now()) {
+            Decision::Restart(delay) => (delay, None),
+            Decision::GiveUp => {
+                let text = format!("crashed too often within a minute, start the session again: {reason}");
+                (Duration::ZERO, Some(text))
+            }
+        };
+        let gave_up = given_up.is_some();
+        warn!(session.id = %id, error = reason, gave_up, restart_in_ms = delay.as_millis(), "session crashed");
+        myself.send_after(delay, move || SupervisorMsg::Restart { id, given_up });
+    }
+
+    fn create(&mut self, myself: &ActorRef<SupervisorMsg>, name: SessionName, reply: Reply<Arc<Session>>) {
+        let taken = self.context.directory.by_name(name.as_str()).is_some() || self.reserved.contains(name.as_str());
+        if self.draining || taken {
+            let error = if taken { CommandError::NameTaken(name.as_str().into()) } else { CommandError::Draining };
+            let _ = reply.send(Err(error));
+            return;
+        }
+        self.reserved.insert(name.as_str().into());
+        let number = SessionNumber(self.next_number);
+        self.next_number += 1;
+        let record = Box::new(SessionRecord::new(name));
+        let mut batch = Batch::new();
+        batch.put(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER, self.next_number.to_be_bytes());
+        let numbered = self.context.store.commit(batch);
+        let saved = record.save(&*self.context.store, number);
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let stored = numbered.await.and(saved.await);
+            let _ = myself.send_message(SupervisorMsg::Created { number, record, stored, reply });
+        });
+    }
+
+    async fn created(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        number: SessionNumber,
+        record: &SessionRecord,
+        stored: Result<(), StoreError>,
+        reply: Reply<Arc<Session>>,
+    ) {
+        self.reserved.remove(record.name.as_str());
+        let answer = match stored {
+            Ok(()) => {
+                self.adopt(myself, number, record).await;
+                Ok(Arc::new(record.to_model(false)))
+            }
+            Err(error) => Err(error.into()),
+        };
+        let _ = reply.send(answer);
+    }
+
+    fn delete(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting) else {
+            let _ = reply.send(Err(CommandError::UnknownSession(id.to_string())));
+            return;
+        };
+        slot.deleting = true;
+        let (actor, myself) = (slot.entry.actor.load_full(), myself.clone());
+        tokio::spawn(async move {
+            if let Some(actor) = actor {
+                let (unlinked, answer) = oneshot::channel();
+                if actor.send_message(SessionMsg::Unlink { reply: unlinked }).is_ok() {
+                    // The engine bounds the log-out; a dead actor drops the reply.
+                    let _ = answer.await;
+                }
+            }
+            let _ = myself.send_message(SupervisorMsg::Unlinked { id, reply });
+        });
+    }
+
+    fn unlinked(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
+        self.order(id, Order::Close { wipe: false });
+        let Some(slot) = self.slots.get(&id) else { return };
+        let (entry, context, myself) = (slot.entry.clone(), self.context.clone(), myself.clone());
+        tokio::spawn(async move {
+            if let Some(actor) = entry.actor.swap(None) {
+                let _ = actor.stop_and_wait(None, None).await;
+            }
+            let wiped = erase(&entry, &*context.store).await;
+            let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped, reply });
+        });
+    }
+
+    fn deleted(&mut self, id: SessionId, wiped: Result<(), StoreError>, reply: Reply<()>) {
+        if wiped.is_ok() {
+            self.context.directory.remove(id);
+            self.slots.remove(&id);
+            info!(session.id = %id, "session deleted");
+        }
+        let _ = reply.send(wiped.map_err(CommandError::from));
+    }
+
+    fn open_engine(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, generation: Generation) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
+        slot.engine = Some(EngineHandle::open(slot.entry.clone(), self.context.clone(), myself.clone(), generation));
+    }
+
+    fn close_engine(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, generation: Generation, wipe: bool) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        match &slot.engine {
+            Some(engine) => engine.order(Order::Close { wipe }),
+            None => {
+                let (entry, context) = (slot.entry.clone(), self.context.clone());
+                slot.engine = Some(EngineHandle::wipe_only(entry, context, myself.clone(), generation));
+            }
+        }
+    }
+
+    fn order(&self, id: SessionId, order: Order) {
+        if let Some(engine) = self.slots.get(&id).and_then(|slot| slot.engine.as_ref()) {
+            engine.order(order);
+        }
+    }
+
+    fn engine_gone(&mut self, id: SessionId, generation: Generation) {
+        if let Some(slot) = self.slots.get_mut(&id) {
+            slot.engine.take_if(|engine| engine.generation == generation);
+        }
+    }
+
+    /// Stops the actors first: what their engines' end would tell them is no news.
+    fn shut_down(&mut self, reply: oneshot::Sender<()>) {
+        self.draining = true;
+        let mut devices = Vec::with_capacity(self.slots.len());
+        for slot in self.slots.values() {
+            if let Some(actor) = slot.entry.actor.swap(None) {
+                actor.stop(None);
+            }
+            if let Some(engine) = &slot.engine {
+                engine.order(Order::Close { wipe: false });
+            }
+            devices.push((slot.entry.device.clone(), slot.entry.saving.clone()));
+        }
+        tokio::spawn(async move {
+            for (device, saving) in devices {
+                drop((device.acquire_owned().await, saving.acquire_owned().await));
+            }
+            let _ = reply.send(());
+        });
+    }
+}
+
+/// Wipes everything that is stored of a session, once its engine is gone. The record goes last: a restart in between
+/// finds the mark and goes on.
+async fn erase(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
+    let _device = entry.device.acquire().await;
+    let _saving = entry.saving.acquire().await;
+    let mut record = SessionRecord::load(store, entry.number)?;
+    record.deleting = true;
+    record.started = false;
+    record.save(store, entry.number).await?;
+    wipe_session(store, entry.number).await?;
+    SessionRecord::delete(store, entry.number).await
 }
 
 /// The running sessions of one daemon. Dropping it stops nothing: call [`Running::shutdown`].
 pub struct Running {
     /// The way in.
     pub gateway: Gateway,
+    supervisor: ActorRef<SupervisorMsg>,
+    /// True once the supervisor has ended.
+    ended: watch::Receiver<bool>,
+    store: Arc<dyn Store>,
 }
 
 /// Why the sessions could not be brought up.
@@ -22,10 +387,13 @@ pub struct Running {
 pub enum StartError {
     /// The store could not be read.
     #[error("cannot read the sessions from the store: {0}")]
-    Store(#[from] crate::store::StoreError),
+    Store(#[from] StoreError),
     /// A setting is unusable.
     #[error("{0}")]
     Settings(String),
+    /// The supervisor could not be started.
+    #[error("cannot start the sessions' supervisor: {0}")]
+    Supervisor(String),
 }
 
 /// Brings back every known session from the store; those that were started connect by themselves, paced.
@@ -33,17 +401,60 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`] when the store cannot be read or a setting is unusable.
 pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running, StartError> {
-    let _ = (settings, store);
-    Err(StartError::Settings("placeholder".into()))
+    let engines = EngineShared::new(&settings, store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
+    let mut records = Vec::new();
+    let mut next_number = 1;
+    if let Some(next) = store.get(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER)? {
+        next_number = next.try_into().map_or(1, u32::from_be_bytes);
+    }
+    for (number, record) in SessionRecord::load_all(&*store)? {
+        next_number = next_number.max(number.0 + 1);
+        if record.deleting {
+            wipe_session(&*store, number).await?;
+            SessionRecord::delete(&*store, number).await?;
+        } else {
+            records.push((number, record));
+        }
+    }
+    let directory = Arc::new(Directory::default());
+    let context = Arc::new(Context { store: store.clone(), settings, engines, directory: directory.clone() });
+    let arguments = Arguments { context, records, next_number };
+    let (supervisor, finished) =
+        Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
+    let (end, ended) = watch::channel(false);
+    tokio::spawn(async move {
+        let _ = finished.await;
+        end.send_replace(true);
+    });
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone() };
+    Ok(Running { gateway, supervisor, ended, store })
 }
 
 impl Running {
     /// Resolves when the sessions can no longer run (the supervisor died or the store failed), with what to do.
     /// The daemon exits non-zero then, for systemd to start it again.
     pub async fn failed(&self) -> String {
-        std::future::pending().await
+        let mut ended = self.ended.clone();
+        let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ended.wait_for(|ended| *ended) => return "the sessions' supervisor died; see the log, then start again".into(),
+                _ = interval.tick() => {}
+            }
+            if let Health::Failed(reason) = self.store.health() {
+                return format!("the store failed: {reason}; check the disk, then start again");
+            }
+        }
     }
 
     /// Closes every connection (bounded, a few seconds), flushes, stops the actors. Sessions stay marked as started.
-    pub async fn shutdown(self) {}
+    pub async fn shutdown(self) {
+        let (reply, done) = oneshot::channel();
+        if self.supervisor.send_message(SupervisorMsg::Shutdown { reply }).is_ok()
+            && tokio::time::timeout(SHUTDOWN_TIMEOUT, done).await.is_err()
+        {
+            warn!("not all connections closed in time");
+        }
+        let _ = self.supervisor.stop_and_wait(None, Some(SHUTDOWN_TIMEOUT)).await;
+    }
 }

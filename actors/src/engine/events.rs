@@ -1,0 +1,139 @@
+//! What the engine tells, as facts: one match, no decisions.
+
+use std::sync::Arc;
+
+use wacore::iq::dirty::DirtyType;
+use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
+
+use super::convert;
+use super::transport::Turn;
+use crate::group_cache::{GroupEvent, Person};
+use crate::model::Timestamp;
+
+/// Something that happened to a session's engine or account.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum EngineFact {
+    /// A QR to show; it replaces the one before.
+    QrShown(String),
+    /// A phone accepted: the account is linked, credentials are being saved.
+    Paired(Person),
+    /// The phone accepted, but linking did not succeed.
+    PairingFailed(String),
+    /// The phone asks for the code to be requested again.
+    PairingCodeExpired,
+    /// Logged in with the stored credentials.
+    LoggedIn,
+    /// The connection is gone; the engine reconnects by itself.
+    ConnectionLost(String),
+    /// WhatsApp ended the log-in for good.
+    LoggedOut(LogoutKind),
+    /// Another client uses this device's credentials.
+    Replaced,
+    /// The account may not connect for a time.
+    Banned {
+        /// WhatsApp's number for the reason.
+        code: i32,
+        /// When it ends.
+        until: Timestamp,
+    },
+    /// WhatsApp wants a newer client.
+    Outdated,
+    /// WhatsApp refused the connection.
+    Refused(i32),
+    /// The account's own display name.
+    PushName(String),
+    /// A change of a group.
+    Group(GroupEvent),
+    /// WhatsApp says that something about groups was missed.
+    GroupsMissed,
+}
+
+/// Why a log-in is over.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum LogoutKind {
+    /// The device was removed at the phone: its credentials are worthless.
+    Removed,
+    /// WhatsApp locked the account.
+    Locked,
+    /// Something else; the credentials may still be good.
+    Other(i32),
+}
+
+/// The engine's event handler: hands every fact on.
+pub(super) struct Reporter<F> {
+    turn: Arc<Turn>,
+    report: F,
+}
+
+impl<F: Fn(EngineFact) + Send + Sync + 'static> Reporter<F> {
+    pub(super) fn new(turn: Arc<Turn>, report: F) -> Self {
+        Self { turn, report }
+    }
+}
+
+impl<F: Fn(EngineFact) + Send + Sync + 'static> EventHandler for Reporter<F> {
+    fn handle_event(&self, event: Arc<Event>) {
+        if ends_turn(&event) {
+            self.turn.end();
+        }
+        if let Event::Notification(node) = &*event {
+            for change in convert::group_events(node.get()) {
+                (self.report)(EngineFact::Group(change));
+            }
+        } else if let Some(fact) = fact(&event) {
+            (self.report)(fact);
+        }
+    }
+
+    fn interest(&self) -> EventInterest {
+        EventInterest::of(&[
+            EventKind::PairingQrCode,
+            EventKind::PairSuccess,
+            EventKind::PairError,
+            EventKind::PairingCodeRefresh,
+            EventKind::Connected,
+            EventKind::Disconnected,
+            EventKind::LoggedOut,
+            EventKind::StreamReplaced,
+            EventKind::TemporaryBan,
+            EventKind::ClientOutdated,
+            EventKind::ConnectFailure,
+            EventKind::SelfPushNameUpdated,
+            EventKind::Notification,
+            EventKind::DirtyState,
+        ])
+    }
+}
+
+/// Whether the connect is over with this event, well or badly. After pairing the engine connects again in a new turn.
+fn ends_turn(event: &Event) -> bool {
+    !matches!(event, Event::Notification(_) | Event::DirtyState(_) | Event::SelfPushNameUpdated(_))
+}
+
+fn fact(event: &Event) -> Option<EngineFact> {
+    Some(match event {
+        Event::PairingQrCode(qr) => EngineFact::QrShown(qr.code.clone()),
+        Event::PairSuccess(pair) => {
+            EngineFact::Paired(convert::person_of([Some(&pair.id), Some(&pair.lid), None]).unwrap_or_default())
+        }
+        Event::PairError(error) => EngineFact::PairingFailed(error.error.clone()),
+        Event::PairingCodeRefresh(_) => EngineFact::PairingCodeExpired,
+        Event::Connected(_) => EngineFact::LoggedIn,
+        Event::Disconnected(lost) => EngineFact::ConnectionLost(lost.reason.to_string()),
+        Event::LoggedOut(out) => EngineFact::LoggedOut(match &out.reason {
+            ConnectFailureReason::LoggedOut => LogoutKind::Removed,
+            ConnectFailureReason::AccountLocked => LogoutKind::Locked,
+            other => LogoutKind::Other(other.code()),
+        }),
+        Event::StreamReplaced(_) => EngineFact::Replaced,
+        Event::TemporaryBan(ban) => EngineFact::Banned {
+            code: ban.code.code(),
+            until: Timestamp(Timestamp::now().0.saturating_add(ban.expire.num_milliseconds())),
+        },
+        Event::ClientOutdated(_) => EngineFact::Outdated,
+        Event::ConnectFailure(failure) => EngineFact::Refused(failure.reason.code()),
+        Event::SelfPushNameUpdated(update) => EngineFact::PushName(update.new_name.clone()),
+        Event::DirtyState(dirty) if dirty.dirty_type == DirtyType::Groups => EngineFact::GroupsMissed,
+        _ => return None,
+    })
+}

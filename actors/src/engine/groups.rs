@@ -1,0 +1,162 @@
+//! Group requests. Add and remove are the engine's own calls, which also rotate sender keys; reads and create are our
+//! requests (`specs.rs`). None has a time limit: callers set one.
+
+use wacore::iq::groups::{GroupDescription, GroupSubject, ParticipantChangeResponse};
+use wacore_binary::{Jid, NodeRef};
+use whatsapp_rust::GroupError;
+
+use super::{Engine, EngineError, convert, specs};
+use crate::group_cache::{GroupRecord, Person};
+use crate::model::{GroupId, ParticipantChange, ParticipantId};
+
+/// What WhatsApp answered about one person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ParticipantAnswer {
+    /// All ids that the answer gives for them.
+    pub(crate) person: Person,
+    /// WhatsApp's number; `None` when it did what was asked.
+    pub(crate) error: Option<u16>,
+    /// The person may be invited instead.
+    pub(crate) may_be_invited: bool,
+}
+
+/// The description that a change is meant to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PreviousDescription {
+    /// The one with this id; `None` when there is none.
+    Known(Option<String>),
+    /// Whatever WhatsApp has now: costs a read.
+    Ask,
+}
+
+/// WhatsApp's number for an answer that gives none we can read.
+const CODE_UNKNOWN: u16 = 0;
+
+impl ParticipantAnswer {
+    pub(super) fn from_node(node: &NodeRef<'_>) -> Option<Self> {
+        let mut attrs = node.attrs();
+        let (jid, phone, lid) =
+            (attrs.optional_jid("jid"), attrs.optional_jid("phone_number"), attrs.optional_jid("lid"));
+        Some(Self {
+            person: convert::person_of([jid.as_ref(), phone.as_ref(), lid.as_ref()])?,
+            error: attrs.optional_string("error").map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
+            may_be_invited: node.get_optional_child("add_request").is_some(),
+        })
+    }
+
+    fn from_response(response: &ParticipantChangeResponse) -> Option<Self> {
+        Some(Self {
+            person: convert::person_of([Some(&response.jid), response.phone_number.as_ref(), None])?,
+            error: response.error.as_ref().map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
+            may_be_invited: response.add_request.is_some(),
+        })
+    }
+}
+
+impl Engine {
+    /// All groups of the account.
+    pub(crate) async fn read_all_groups(&self) -> Result<Vec<GroupRecord>, EngineError> {
+        let mut records = self.client.execute(specs::ReadAllGroups).await?;
+        for record in &mut records {
+            self.learn_phones(record).await;
+        }
+        Ok(records)
+    }
+
+    /// One group; `None` when it does not exist or the account is not in it.
+    pub(crate) async fn read_group(&self, group: &GroupId) -> Result<Option<GroupRecord>, EngineError> {
+        match self.client.execute(specs::ReadGroup(convert::group_jid(group))).await.map_err(EngineError::from) {
+            Ok(mut record) => {
+                self.learn_phones(&mut record).await;
+                Ok(Some(record))
+            }
+            Err(EngineError::Refused { code: 403 | 404 | 410, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a group; WhatsApp names the people it refused.
+    pub(crate) async fn create_group(
+        &self,
+        subject: String,
+        participants: &[ParticipantId],
+        key: String,
+    ) -> Result<(GroupRecord, Vec<ParticipantAnswer>), EngineError> {
+        let participants = participants.iter().copied().map(convert::jid).collect();
+        let created = self.client.execute(specs::CreateGroup { subject, participants, key }).await?;
+        let mut record = created.record;
+        self.learn_phones(&mut record).await;
+        Ok((record, created.refused))
+    }
+
+    /// Adds, removes, promotes or demotes these people.
+    pub(crate) async fn change_participants(
+        &self,
+        group: &GroupId,
+        change: ParticipantChange,
+        people: &[ParticipantId],
+    ) -> Result<Vec<ParticipantAnswer>, EngineError> {
+        let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
+        let (groups, group) = (self.client.groups(), convert::group_jid(group));
+        let answers = match change {
+            ParticipantChange::Add => groups.add_participants(group, &jids).await,
+            ParticipantChange::Remove => groups.remove_participants(group, &jids).await,
+            ParticipantChange::Promote => groups.promote_participants(group, &jids).await,
+            ParticipantChange::Demote => groups.demote_participants(group, &jids).await,
+        }?;
+        Ok(answers.iter().filter_map(ParticipantAnswer::from_response).collect())
+    }
+
+    pub(crate) async fn set_subject(&self, group: &GroupId, subject: &str) -> Result<(), EngineError> {
+        let subject = GroupSubject::new(subject).map_err(|error| EngineError::Invalid(error.to_string()))?;
+        Ok(self.client.groups().set_subject(convert::group_jid(group), subject).await?)
+    }
+
+    /// Sets the description; `None` deletes it.
+    pub(crate) async fn set_description(
+        &self,
+        group: &GroupId,
+        text: Option<&str>,
+        previous: &PreviousDescription,
+    ) -> Result<(), EngineError> {
+        use whatsapp_rust::PreviousDescription as Previous;
+        let text = text.map(GroupDescription::new).transpose();
+        let text = text.map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let previous = match previous {
+            PreviousDescription::Known(id) => Previous::from(id.as_deref()),
+            PreviousDescription::Ask => Previous::Resolve,
+        };
+        Ok(self.client.groups().set_description(convert::group_jid(group), text, previous).await?)
+    }
+
+    /// The invite code, or a new one in its place.
+    pub(crate) async fn invite_code(&self, group: &GroupId, revoke: bool) -> Result<String, EngineError> {
+        let link = self.client.groups().get_invite_link(convert::group_jid(group), revoke).await?;
+        Ok(link.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    pub(crate) async fn leave_group(&self, group: &GroupId) -> Result<(), EngineError> {
+        Ok(self.client.groups().leave(convert::group_jid(group)).await?)
+    }
+
+    /// Fills in phone numbers that the answer left out and the engine knows.
+    async fn learn_phones(&self, record: &mut GroupRecord) {
+        for member in &mut record.members {
+            let (None, Some(lid)) = (member.person.phone, member.person.lid) else { continue };
+            if let Ok(Some(entry)) = self.client.get_lid_pn_entry(&Jid::lid(lid.to_string())).await {
+                member.person.phone = entry.phone_number.parse().ok();
+            }
+        }
+    }
+}
+
+impl From<GroupError> for EngineError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Iq(error) => error.into(),
+            GroupError::DescriptionConflict => Self::DescriptionConflict,
+            GroupError::InvalidRequest(reason) => Self::Invalid(reason),
+            _ => Self::Unanswered("the request failed inside the client".into()),
+        }
+    }
+}

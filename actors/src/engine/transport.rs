@@ -1,0 +1,87 @@
+//! Pacing of connects: how many start per second and how many are under way at once, over all sessions.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_trait::async_trait;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use std::num::NonZeroU32;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use wacore::net::{Transport, TransportEvent, TransportFactory};
+use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+
+/// A reconnect waits this long for its turn, then backs off: the engine gives a connect 20 s in all.
+const RECONNECT_TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Hands out turns to connect. One for the daemon.
+pub(super) struct Pacer {
+    rate: DefaultDirectRateLimiter,
+    connecting: Arc<Semaphore>,
+}
+
+/// One session's turn: kept while it connects.
+#[derive(Default)]
+pub(super) struct Turn(Mutex<TurnState>);
+
+#[derive(Default)]
+struct TurnState {
+    permit: Option<OwnedSemaphorePermit>,
+    /// Taken for a connect that has not begun.
+    fresh: bool,
+}
+
+impl Pacer {
+    pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
+        Self { rate: RateLimiter::direct(Quota::per_second(per_second)), connecting: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    /// Waits for a turn.
+    pub(super) async fn take(&self, turn: &Turn) -> anyhow::Result<()> {
+        let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
+        self.rate.until_ready().await;
+        *turn.lock() = TurnState { permit: Some(permit), fresh: true };
+        Ok(())
+    }
+}
+
+impl Turn {
+    /// The connect is over, well or badly: the next session may go.
+    pub(super) fn end(&self) {
+        *self.lock() = TurnState::default();
+    }
+
+    fn use_fresh(&self) -> bool {
+        std::mem::take(&mut self.lock().fresh)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, TurnState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The engine's transports, each opened in its turn.
+pub(super) struct PacedTransports {
+    pub(super) inner: TokioWebSocketTransportFactory,
+    pub(super) pacer: Arc<Pacer>,
+    pub(super) turn: Arc<Turn>,
+}
+
+#[async_trait]
+impl TransportFactory for PacedTransports {
+    async fn create_transport(
+        &self,
+    ) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
+        if !self.turn.use_fresh() {
+            self.turn.end();
+            let turn = self.pacer.take(&self.turn);
+            tokio::time::timeout(RECONNECT_TURN_TIMEOUT, turn).await.context("no turn to connect in time")??;
+            self.turn.use_fresh();
+        }
+        let opened = self.inner.create_transport().await;
+        if opened.is_err() {
+            self.turn.end();
+        }
+        opened
+    }
+}

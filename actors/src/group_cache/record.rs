@@ -1,0 +1,225 @@
+//! What is known of one group, and its merge with a newer or older reading of it. Never does IO.
+
+use std::num::NonZeroU64;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{Group, GroupId, GroupSummary, Participant, ParticipantId};
+
+/// A person by every id that is known: phone number, LID or both. 16 bytes.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Person {
+    pub(crate) phone: Option<NonZeroU64>,
+    pub(crate) lid: Option<NonZeroU64>,
+}
+
+impl Person {
+    /// Whether both are the same person by any of their ids.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        (self.phone.is_some() && self.phone == other.phone) || (self.lid.is_some() && self.lid == other.lid)
+    }
+
+    /// The one id that answers show: the phone number whenever known, else the LID.
+    pub(crate) fn id(&self) -> Option<ParticipantId> {
+        let phone = self.phone.map(|digits| ParticipantId::Phone(digits.get()));
+        phone.or_else(|| self.lid.map(|digits| ParticipantId::Lid(digits.get())))
+    }
+
+    /// Takes over ids that the other knows of the same person.
+    pub(crate) fn learn(&mut self, other: &Self) {
+        self.phone = self.phone.or(other.phone);
+        self.lid = self.lid.or(other.lid);
+    }
+}
+
+impl From<ParticipantId> for Person {
+    fn from(id: ParticipantId) -> Self {
+        match id {
+            ParticipantId::Phone(digits) => Self { phone: NonZeroU64::new(digits), lid: None },
+            ParticipantId::Lid(digits) => Self { phone: None, lid: NonZeroU64::new(digits) },
+        }
+    }
+}
+
+/// What a member may do.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Role {
+    /// A plain member.
+    Member,
+    /// An admin.
+    Admin,
+    /// The owner.
+    SuperAdmin,
+}
+
+/// One member of a group. 24 bytes.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Member {
+    pub(crate) person: Person,
+    pub(crate) role: Role,
+}
+
+/// A group as the server describes it. Also the stored record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupRecord {
+    pub(crate) id: GroupId,
+    pub(crate) subject: String,
+    /// Unix seconds of the last change of the subject.
+    pub(crate) subject_at: u64,
+    pub(crate) description: Option<String>,
+    /// The server's token for the description: the next change has to name it.
+    pub(crate) description_id: Option<String>,
+    /// Unix seconds of the last change of the description.
+    pub(crate) description_at: u64,
+    pub(crate) owner: Option<Person>,
+    pub(crate) created_at: Option<u64>,
+    pub(crate) settings: GroupSettings,
+    pub(crate) linked_parent: Option<GroupId>,
+    pub(crate) is_community: bool,
+    /// Members are addressed by LID, not by phone number.
+    pub(crate) lid_addressing: bool,
+    /// Version of the member list (`p_v_id`).
+    pub(crate) participants_version: Option<u64>,
+    /// Version of the admin list (`a_v_id`).
+    pub(crate) admins_version: Option<u64>,
+    pub(crate) members: Vec<Member>,
+}
+
+/// Settings that notifications change one by one; each with the Unix seconds of its last known change.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct GroupSettings {
+    pub(crate) announce: (bool, u64),
+    pub(crate) locked: (bool, u64),
+    pub(crate) ephemeral_seconds: (Option<u32>, u64),
+    pub(crate) member_add_mode: (Option<String>, u64),
+}
+
+impl GroupSettings {
+    /// Takes a reading's values; the times of the changes stay known.
+    fn absorb(&mut self, read: Self) {
+        self.announce.0 = read.announce.0;
+        self.locked.0 = read.locked.0;
+        self.ephemeral_seconds.0 = read.ephemeral_seconds.0;
+        self.member_add_mode.0 = read.member_add_mode.0;
+    }
+}
+
+impl GroupRecord {
+    /// The member with any of these ids.
+    pub(crate) fn member(&self, person: &Person) -> Option<&Member> {
+        self.members.iter().find(|member| member.person.is(person))
+    }
+
+    /// Adds a member, or learns more ids of one that is in the list.
+    pub(crate) fn add(&mut self, new: Member) {
+        match self.members.iter_mut().find(|member| member.person.is(&new.person)) {
+            Some(member) => member.person.learn(&new.person),
+            None => self.members.push(new),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, person: &Person) {
+        self.members.retain(|member| !member.person.is(person));
+    }
+
+    /// Makes a member an admin or takes it back; the owner stays the owner on a promotion.
+    pub(crate) fn set_admin(&mut self, person: &Person, admin: bool) {
+        if let Some(member) = self.members.iter_mut().find(|member| member.person.is(person)) {
+            member.person.learn(person);
+            member.role = match (admin, member.role) {
+                (true, Role::SuperAdmin) => Role::SuperAdmin,
+                (true, _) => Role::Admin,
+                (false, _) => Role::Member,
+            };
+        }
+    }
+
+    /// Merges a reading of the same group. `touched_since`: something changed here after the reading was asked for.
+    /// Returns whether the group has to be read again.
+    pub(crate) fn absorb(&mut self, read: Self, touched_since: bool) -> bool {
+        let older = |read: Option<u64>, known: Option<u64>| read.is_some() && read < known;
+        let versions_known = read.participants_version.is_some() && read.admins_version.is_some();
+        let stale = older(read.participants_version, self.participants_version)
+            || older(read.admins_version, self.admins_version);
+        let mut again = touched_since && (stale || !versions_known);
+        if !stale {
+            self.participants_version = read.participants_version;
+            self.admins_version = read.admins_version;
+            self.lid_addressing = read.lid_addressing;
+            self.members = read.members;
+        }
+        let wins = |read_at: u64, known_at: u64| read_at > known_at || (read_at == known_at && !touched_since);
+        if wins(read.subject_at, self.subject_at) {
+            self.subject = read.subject;
+            self.subject_at = read.subject_at;
+        } else {
+            again |= touched_since && self.subject != read.subject;
+        }
+        if wins(read.description_at, self.description_at) || (read.description.is_none() && !touched_since) {
+            self.description = read.description;
+            self.description_id = read.description_id;
+            self.description_at = read.description_at.max(self.description_at);
+        } else {
+            again |= touched_since && self.description != read.description;
+        }
+        if touched_since {
+            again |= !self.settings.same_values(&read.settings);
+        } else {
+            self.settings.absorb(read.settings);
+        }
+        self.owner = read.owner.or(self.owner);
+        self.created_at = read.created_at.or(self.created_at);
+        self.linked_parent = read.linked_parent;
+        self.is_community = read.is_community;
+        again
+    }
+
+    /// The group as API callers see it.
+    pub(crate) fn to_model(&self) -> Group {
+        let participants = self.members.iter().filter_map(|member| {
+            let id = member.person.id()?;
+            Some(Participant {
+                id,
+                number: id.digits().to_string(),
+                name: None,
+                is_admin: member.role != Role::Member,
+                is_super_admin: member.role == Role::SuperAdmin,
+            })
+        });
+        Group {
+            id: self.id.clone(),
+            name: self.subject.clone(),
+            description: self.description.clone(),
+            owner: self.owner.and_then(|owner| owner.id()),
+            created_at: self.created_at,
+            is_read_only: self.settings.announce.0,
+            is_announce: self.settings.announce.0,
+            announce: self.settings.announce.0,
+            locked: self.settings.locked.0,
+            ephemeral_seconds: self.settings.ephemeral_seconds.0,
+            member_add_mode: self.settings.member_add_mode.0.clone(),
+            linked_parent_jid: self.linked_parent.clone(),
+            participants: participants.collect(),
+        }
+    }
+
+    /// The group in a list, seen by `me`.
+    pub(crate) fn to_summary(&self, me: &Person) -> GroupSummary {
+        GroupSummary {
+            id: self.id.clone(),
+            name: self.subject.clone(),
+            participants_count: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
+            is_admin: self.member(me).is_some_and(|member| member.role != Role::Member),
+            linked_parent_jid: self.linked_parent.clone(),
+        }
+    }
+}
+
+impl GroupSettings {
+    fn same_values(&self, other: &Self) -> bool {
+        self.announce.0 == other.announce.0
+            && self.locked.0 == other.locked.0
+            && self.ephemeral_seconds.0 == other.ephemeral_seconds.0
+            && self.member_add_mode.0 == other.member_add_mode.0
+    }
+}

@@ -1,0 +1,206 @@
+//! The engine of a session: having it opened and closed, and what it reports.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ractor::ActorProcessingErr;
+use tracing::warn;
+
+use super::lifecycle::Fact;
+use super::record::Link;
+use super::{Generation, SessionMsg, SessionState};
+use crate::engine::{Engine, EngineFact, LogoutKind};
+use crate::group_cache::{GroupRecord, Sequence};
+use crate::model::{SessionStatus, Timestamp};
+use crate::store::StoreError;
+use crate::supervisor::SupervisorMsg;
+
+impl SessionState {
+    /// Asks the supervisor for an engine.
+    pub(super) fn open_engine(&mut self) {
+        self.engine.generation = self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        self.engine.loaded = true;
+        if self.record.link == Link::None {
+            self.open_linking();
+        }
+        let (id, generation) = (self.entry.id, self.engine.generation);
+        let _ = self.supervisor.send_message(SupervisorMsg::OpenEngine { id, generation });
+    }
+
+    /// Asks the supervisor to close the engine, and to wipe the credentials after that.
+    pub(super) fn close_engine(&mut self, wipe: bool) {
+        if !self.engine.loaded && !wipe {
+            return;
+        }
+        self.engine.loaded = true;
+        self.engine.closing = true;
+        let (id, generation) = (self.entry.id, self.engine.generation);
+        let _ = self.supervisor.send_message(SupervisorMsg::CloseEngine { id, generation, wipe });
+    }
+
+    pub(super) fn engine_opened(&mut self, generation: Generation, engine: Arc<Engine>) {
+        if generation != self.engine.generation {
+            return;
+        }
+        let half_linked = engine.is_linked() && self.record.link == Link::None;
+        self.engine.engine = Some(engine);
+        if half_linked {
+            // Killed between the phone's yes and our record of it.
+            self.apply(Fact::LinkingInterrupted);
+        }
+    }
+
+    /// The engine is gone. One that ended by itself while a session needs it is a crash.
+    pub(super) fn engine_ended(
+        &mut self,
+        generation: Generation,
+        error: Option<String>,
+    ) -> Result<(), ActorProcessingErr> {
+        if generation != self.engine.generation {
+            return Ok(());
+        }
+        self.engine.engine = None;
+        self.engine.loaded = false;
+        let expected = std::mem::take(&mut self.engine.closing);
+        self.publish();
+        self.answer_closing();
+        if expected {
+            return Ok(());
+        }
+        let waits_for_phone = matches!(self.record.status, SessionStatus::Initializing | SessionStatus::QrReady);
+        if error.is_none() && self.record.link == Link::None && waits_for_phone {
+            // All QRs are used up: WhatsApp gives new ones to a new connection.
+            self.apply(Fact::ConnectionLost("all QRs were shown".into()));
+            self.open_engine();
+            self.publish();
+            return Ok(());
+        }
+        Err(error.unwrap_or_else(|| "the WhatsApp client ended by itself".into()).into())
+    }
+
+    /// Answers those who wait for the engine to be gone.
+    pub(super) fn answer_closing(&mut self) {
+        if !self.engine.loaded {
+            for reply in self.closing.drain(..) {
+                let _ = reply.send(Ok(self.entry.session.load_full()));
+            }
+        }
+    }
+
+    pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineFact) {
+        if let EngineFact::Group(_) = fact {
+            self.entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
+        }
+        if generation != self.engine.generation || self.engine.closing {
+            return;
+        }
+        self.record.last_active = Some(Timestamp::now());
+        match fact {
+            EngineFact::QrShown(text) => self.qr_shown(text),
+            EngineFact::Paired(me) => {
+                self.record.link = Link::Linking;
+                (self.record.phone, self.record.lid) = (me.phone, me.lid);
+                self.cache.set_me(me);
+                self.save_record();
+                self.apply(Fact::Paired);
+            }
+            EngineFact::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
+            EngineFact::PairingCodeExpired => self.pairing.forget_code(),
+            EngineFact::LoggedIn => self.apply(Fact::LoggedIn),
+            EngineFact::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
+            EngineFact::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
+            EngineFact::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
+            EngineFact::LoggedOut(LogoutKind::Other(code)) | EngineFact::Refused(code) => {
+                self.apply(Fact::Refused(code));
+            }
+            EngineFact::Replaced => self.apply(Fact::Replaced),
+            EngineFact::Banned { code, until } => self.apply(Fact::Banned(code, until)),
+            EngineFact::Outdated => self.apply(Fact::Outdated),
+            EngineFact::PushName(name) => self.set_push_name(name),
+            EngineFact::Group(event) => {
+                if self.cache.apply_event(event) {
+                    self.schedule_reads();
+                }
+            }
+            EngineFact::GroupsMissed => self.groups_missed(),
+        }
+    }
+
+    fn set_push_name(&mut self, name: String) {
+        let name = Some(name).filter(|name| !name.is_empty());
+        if self.record.push_name != name {
+            self.record.push_name = name;
+            self.record.updated_at = Timestamp::now();
+            self.save_record();
+            self.publish();
+        }
+    }
+
+    /// Puts credentials on disk and reads all groups: what `ready` needs (K-3).
+    pub(super) fn prepare(&mut self) {
+        let Some(engine) = self.engine.engine.clone() else { return };
+        let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
+        let timeout = self.context.settings.whatsapp_timeout;
+        tokio::spawn(async move {
+            let work = async {
+                engine.flush().await?;
+                engine.read_all_groups().await
+            };
+            let groups = match tokio::time::timeout(timeout, work).await {
+                Ok(groups) => groups.map_err(|error| error.to_string()),
+                Err(_) => Err("WhatsApp did not answer in time".into()),
+            };
+            let _ = myself.send_message(SessionMsg::PreparationEnded { generation, asked, groups });
+        });
+    }
+
+    pub(super) fn prepare_due(&mut self, generation: Generation) {
+        if generation == self.engine.generation && self.record.status == SessionStatus::Authenticating {
+            self.prepare();
+        }
+    }
+
+    pub(super) fn preparation_ended(
+        &mut self,
+        generation: Generation,
+        asked: Sequence,
+        groups: Result<Vec<GroupRecord>, String>,
+    ) {
+        if generation != self.engine.generation || self.engine.closing {
+            return;
+        }
+        let Some(engine) = self.engine.engine.clone() else { return };
+        let groups = match groups {
+            Ok(groups) => groups,
+            Err(reason) => return self.apply(Fact::PrepareFailed(reason)),
+        };
+        let me = engine.me();
+        (self.record.phone, self.record.lid) = (me.phone, me.lid);
+        self.record.link = Link::Linked;
+        self.cache.set_me(me);
+        self.set_push_name(engine.push_name());
+        self.reads.all_read_at = Some(tokio::time::Instant::now());
+        self.cache.apply_read_all(asked, groups);
+        let (ticket, myself) = (self.record.save(&*self.context.store, self.entry.number), self.myself.clone());
+        tokio::spawn(async move {
+            let stored = ticket.await;
+            let _ = myself.send_message(SessionMsg::LinkStored { generation, stored });
+        });
+    }
+
+    pub(super) fn link_stored(&mut self, generation: Generation, stored: Result<(), StoreError>) {
+        if generation != self.engine.generation || self.engine.closing {
+            return;
+        }
+        match stored {
+            Ok(()) => {
+                self.apply(Fact::Prepared);
+                self.schedule_reads();
+            }
+            Err(error) => {
+                warn!(session.id = %self.entry.id, error = %error, "could not save the session's record");
+                self.apply(Fact::PrepareFailed(error.to_string()));
+            }
+        }
+    }
+}

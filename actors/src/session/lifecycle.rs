@@ -1,0 +1,281 @@
+//! The state table of a session: (status, fact) -> (status, what to do). A pure function, the only place where a status
+//! changes (S-2).
+//!
+//! ```text
+//! created ----------start---------> initializing --QR--> qr_ready --phone--> authenticating --K-3--> ready
+//! disconnected (stopped)  --start-> initializing --log-in with stored credentials--> authenticating
+//! ready, authenticating --connection lost--> disconnected (reconnecting) --log-in--> authenticating
+//! any with an engine --logged out, replaced, banned, locked--> action_required --start--> initializing
+//! any with an engine --outdated, crashed too often--> failed --start--> initializing
+//! any --stop, kill, log-out, no phone in time--> disconnected
+//! ```
+
+use crate::model::{Restriction, SessionStatus as Status, Timestamp};
+
+/// Something that happened to a session.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Fact {
+    /// A caller or a restart of the daemon wants it running.
+    StartRequested,
+    /// There is a QR or a pairing code to use.
+    QrShown,
+    /// A phone accepted.
+    Paired,
+    /// A phone accepted, but linking failed.
+    PairingFailed(String),
+    /// Nobody linked a phone in time.
+    LinkingExpired,
+    /// Logged in with stored credentials.
+    LoggedIn,
+    /// Credentials are on disk and all groups are read (K-3).
+    Prepared,
+    /// They are not: the reason.
+    PrepareFailed(String),
+    /// The connection is gone and the engine reconnects.
+    ConnectionLost(String),
+    /// The device was removed at the phone.
+    Removed,
+    /// Our log-out was confirmed.
+    LoggedOut,
+    /// WhatsApp did not confirm our log-out.
+    LogoutUnconfirmed,
+    /// WhatsApp locked the account.
+    Locked,
+    /// WhatsApp refused the log-in for good.
+    Refused(i32),
+    /// Another client uses the same credentials.
+    Replaced,
+    /// The account may not connect until then.
+    Banned(i32, Timestamp),
+    /// WhatsApp wants a newer client.
+    Outdated,
+    /// A caller wants it stopped.
+    StopRequested,
+    /// The daemon was killed while a phone was being linked.
+    LinkingInterrupted,
+    /// It crashed too often, or cannot be run.
+    GivenUp(String),
+}
+
+/// What a fact makes a session do, in this order.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    /// Have an engine opened.
+    OpenEngine,
+    /// Put credentials on disk and read all groups.
+    Prepare,
+    /// Prepare once more, a little later.
+    PrepareLater,
+    /// Have the engine closed.
+    CloseEngine,
+    /// Forget the account and wipe its credentials, once the engine is closed.
+    WipeCredentials,
+    /// Drop QR and pairing code.
+    ForgetPairing,
+    /// Come back after a restart of the daemon.
+    StayStarted,
+    /// Do not.
+    StayStopped,
+}
+
+/// What becomes of `lastError`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum LastError {
+    /// It stays.
+    Keep,
+    /// Nothing is wrong.
+    Clear,
+    /// This is wrong.
+    Set(String),
+}
+
+/// The outcome of a fact.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Step {
+    pub(crate) status: Status,
+    pub(crate) last_error: LastError,
+    pub(crate) restriction: Option<Restriction>,
+    pub(crate) effects: &'static [Effect],
+}
+
+const STOP: &[Effect] = &[Effect::ForgetPairing, Effect::StayStopped, Effect::CloseEngine];
+const STOP_AND_WIPE: &[Effect] =
+    &[Effect::ForgetPairing, Effect::StayStopped, Effect::CloseEngine, Effect::WipeCredentials];
+
+/// What a fact does to a session with this status. A fact that does not fit the status changes nothing.
+pub(crate) fn step(status: Status, fact: &Fact) -> Step {
+    use Status as S;
+    let waits_for_phone = matches!(status, S::Initializing | S::QrReady);
+    let runs = waits_for_phone || matches!(status, S::Authenticating | S::Ready | S::Disconnected);
+    match fact {
+        Fact::StartRequested => to(S::Initializing, LastError::Clear, &[Effect::StayStarted, Effect::OpenEngine]),
+        Fact::QrShown if waits_for_phone => to(S::QrReady, LastError::Keep, &[]),
+        Fact::Paired if runs => to(S::Authenticating, LastError::Clear, &[Effect::ForgetPairing]),
+        Fact::PairingFailed(reason) if runs => to(S::Initializing, set(format!("linking failed: {reason}")), &[]),
+        Fact::LinkingExpired if waits_for_phone => to(S::Disconnected, set(NO_PHONE), STOP),
+        Fact::LoggedIn if runs => {
+            to(S::Authenticating, LastError::Keep, &[Effect::ForgetPairing, Effect::Prepare])
+        }
+        Fact::Prepared if status == S::Authenticating => to(S::Ready, LastError::Clear, &[]),
+        Fact::PrepareFailed(reason) if status == S::Authenticating => {
+            to(status, set(format!("connected, but not ready: {reason}")), &[Effect::PrepareLater])
+        }
+        Fact::ConnectionLost(_) if waits_for_phone => to(S::Initializing, LastError::Keep, &[Effect::ForgetPairing]),
+        Fact::ConnectionLost(reason) if runs => {
+            to(S::Disconnected, set(format!("connection lost, reconnecting: {reason}")), &[])
+        }
+        Fact::StopRequested => match status {
+            S::Created | S::ActionRequired | S::Failed => to(status, LastError::Keep, STOP),
+            _ => to(S::Disconnected, LastError::Clear, STOP),
+        },
+        Fact::GivenUp(reason) => to(S::Failed, set(reason.as_str()), &[Effect::ForgetPairing, Effect::CloseEngine]),
+        fact => end(fact).unwrap_or_else(|| to(status, LastError::Keep, &[])),
+    }
+}
+
+const NO_PHONE: &str = "no phone linked within the time for it; start the session again";
+const REMOVED: &str = "logged out at the phone; start the session to link it again";
+const UNCONFIRMED: &str =
+    "WhatsApp did not confirm the log-out; the credentials are kept, remove the device at the phone";
+const LOCKED: &str = "WhatsApp locked this account; open WhatsApp on the phone";
+const REPLACED: &str = "another client connected with this device's credentials; make sure that only one daemon uses \
+                        them, then start the session again";
+const OUTDATED: &str = "WhatsApp no longer accepts this version of the client; update Rookery";
+const INTERRUPTED: &str = "linking was interrupted by a restart; remove the extra linked device on the phone, then \
+                           start the session and link again";
+
+/// The facts that end a connection for good, whatever the status.
+fn end(fact: &Fact) -> Option<Step> {
+    use Status as S;
+    Some(match fact {
+        Fact::LoggedOut => to(S::Disconnected, LastError::Clear, STOP_AND_WIPE),
+        Fact::Removed => to(S::ActionRequired, set(REMOVED), STOP_AND_WIPE),
+        Fact::LinkingInterrupted => to(S::Disconnected, set(INTERRUPTED), STOP_AND_WIPE),
+        Fact::LogoutUnconfirmed => to(S::Disconnected, set(UNCONFIRMED), STOP),
+        Fact::Locked => Step {
+            restriction: Some(Restriction { kind: "account_locked".into(), code: None, expires_at: None }),
+            ..to(S::ActionRequired, set(LOCKED), STOP)
+        },
+        Fact::Refused(code) => {
+            let error = format!("WhatsApp refused the log-in (code {code}); start the session again later");
+            to(S::ActionRequired, set(error), STOP)
+        }
+        Fact::Replaced => to(S::ActionRequired, set(REPLACED), STOP),
+        Fact::Banned(code, until) => {
+            let (kind, expires_at) = ("temporary_ban".into(), Some(*until));
+            Step {
+                restriction: Some(Restriction { kind, code: Some(*code), expires_at }),
+                ..to(S::ActionRequired, set(format!("WhatsApp banned this account until {until}")), STOP)
+            }
+        }
+        Fact::Outdated => to(S::Failed, set(OUTDATED), STOP),
+        _ => return None,
+    })
+}
+
+fn to(status: Status, last_error: LastError, effects: &'static [Effect]) -> Step {
+    Step { status, last_error, restriction: None, effects }
+}
+
+fn set(text: impl Into<String>) -> LastError {
+    LastError::Set(text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Status as S;
+
+    const ALL: [Status; 8] = [
+        S::Created,
+        S::Initializing,
+        S::QrReady,
+        S::Authenticating,
+        S::Ready,
+        S::Disconnected,
+        S::ActionRequired,
+        S::Failed,
+    ];
+
+    #[test]
+    fn the_way_from_created_to_ready_and_back() {
+        let way = [
+            (Fact::StartRequested, S::Initializing),
+            (Fact::QrShown, S::QrReady),
+            (Fact::QrShown, S::QrReady),
+            (Fact::ConnectionLost("reset".into()), S::Initializing),
+            (Fact::QrShown, S::QrReady),
+            (Fact::Paired, S::Authenticating),
+            (Fact::ConnectionLost("stream restart".into()), S::Disconnected),
+            (Fact::LoggedIn, S::Authenticating),
+            (Fact::PrepareFailed("no answer".into()), S::Authenticating),
+            (Fact::Prepared, S::Ready),
+            (Fact::ConnectionLost("reset".into()), S::Disconnected),
+            (Fact::LoggedIn, S::Authenticating),
+            (Fact::Prepared, S::Ready),
+            (Fact::StopRequested, S::Disconnected),
+        ];
+        let mut status = S::Created;
+        for (fact, expected) in way {
+            status = step(status, &fact).status;
+            assert_eq!(status, expected, "after {fact:?}");
+        }
+    }
+
+    #[test]
+    fn only_authenticating_becomes_ready() {
+        for status in ALL.into_iter().filter(|status| *status != S::Authenticating) {
+            assert_eq!(step(status, &Fact::Prepared).status, status);
+        }
+    }
+
+    #[test]
+    fn only_a_confirmed_log_out_or_a_broken_link_wipes_credentials() {
+        let keep = [
+            Fact::Replaced,
+            Fact::Banned(101, Timestamp(0)),
+            Fact::Locked,
+            Fact::Refused(406),
+            Fact::Outdated,
+            Fact::LogoutUnconfirmed,
+            Fact::StopRequested,
+            Fact::GivenUp("x".into()),
+            Fact::LinkingExpired,
+        ];
+        for status in ALL {
+            for fact in &keep {
+                assert!(!step(status, fact).effects.contains(&Effect::WipeCredentials), "{status:?} {fact:?}");
+            }
+            for fact in [Fact::LoggedOut, Fact::Removed, Fact::LinkingInterrupted] {
+                assert!(step(status, &fact).effects.contains(&Effect::WipeCredentials), "{status:?} {fact:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_end_has_its_own_reason_and_stops_the_session() {
+        let ends = [
+            (Fact::Removed, S::ActionRequired),
+            (Fact::Replaced, S::ActionRequired),
+            (Fact::Banned(101, Timestamp(0)), S::ActionRequired),
+            (Fact::Locked, S::ActionRequired),
+            (Fact::Refused(406), S::ActionRequired),
+            (Fact::Outdated, S::Failed),
+        ];
+        let mut reasons = std::collections::HashSet::new();
+        for (fact, status) in ends {
+            let step = step(S::Ready, &fact);
+            assert_eq!(step.status, status);
+            assert!(step.effects.contains(&Effect::StayStopped) && step.effects.contains(&Effect::CloseEngine));
+            let LastError::Set(reason) = step.last_error else { panic!("{fact:?} has no reason") };
+            assert!(reasons.insert(reason), "{fact:?} shares its reason");
+        }
+    }
+
+    #[test]
+    fn a_late_qr_changes_nothing() {
+        for status in [S::Created, S::Authenticating, S::Ready, S::Disconnected, S::ActionRequired, S::Failed] {
+            assert_eq!(step(status, &Fact::QrShown), to(status, LastError::Keep, &[]));
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Group reads: from the cache at once, or of WhatsApp, where all who ask at the same time share one request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout};
+
+use super::outcome::read_error;
+use super::{Reply, SessionMsg, SessionState};
+use crate::error::CommandError;
+use crate::group_cache::{GroupRecord, Sequence};
+use crate::model::{Group, GroupId, GroupSummary, SessionStatus};
+
+/// A group in doubt is read after this: the notifications that would settle it arrive together.
+const READ_DELAY: Duration = Duration::from_millis(150);
+/// After a failed read.
+const READ_RETRY: Duration = Duration::from_secs(5);
+/// More groups in doubt than this are read with one request for all.
+const SINGLE_READS_MAX: usize = 8;
+/// Full reads that nobody asked for: at most one in this time, whatever WhatsApp says.
+const FULL_READ_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Reads that are under way.
+#[derive(Default)]
+pub(super) struct Reads {
+    /// Who waits for the read of all groups; `None` when there is none.
+    all: Option<Vec<Reply<Arc<Vec<GroupSummary>>>>>,
+    /// Who waits for the read of one group.
+    one: BTreeMap<GroupId, Vec<Reply<Arc<Group>>>>,
+    /// A [`SessionMsg::ReadsDue`] is on its way.
+    scheduled: bool,
+    /// A [`SessionMsg::FullReadDue`] is on its way.
+    full_scheduled: bool,
+    /// When all groups were last read.
+    pub(super) all_read_at: Option<Instant>,
+}
+
+impl SessionState {
+    pub(super) fn list_groups(&mut self, refresh: bool, reply: Reply<Arc<Vec<GroupSummary>>>) {
+        if let Err(error) = self.ready_engine() {
+            let _ = reply.send(Err(error));
+        } else if refresh {
+            self.read_all(Some(reply));
+        } else {
+            let _ = reply.send(Ok(self.cache.summaries()));
+        }
+    }
+
+    pub(super) fn read_group(&mut self, group: GroupId, refresh: bool, reply: Reply<Arc<Group>>) {
+        if let Err(error) = self.ready_engine() {
+            let _ = reply.send(Err(error));
+        } else if refresh {
+            self.read_one(group, Some(reply));
+        } else {
+            let _ = reply.send(self.cached(&group));
+        }
+    }
+
+    fn cached(&self, group: &GroupId) -> Result<Arc<Group>, CommandError> {
+        let found = self.cache.group(group).map(Arc::new);
+        found.ok_or_else(|| CommandError::GroupNotFound(group.clone()))
+    }
+
+    fn read_all(&mut self, reply: Option<Reply<Arc<Vec<GroupSummary>>>>) {
+        if let Some(waiting) = &mut self.reads.all {
+            waiting.extend(reply);
+            return;
+        }
+        let Some(engine) = self.engine.engine.clone() else { return };
+        self.reads.all = Some(reply.into_iter().collect());
+        self.reads.all_read_at = Some(Instant::now());
+        let (myself, asked, limit) = (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
+        tokio::spawn(async move {
+            let groups = match timeout(limit, engine.read_all_groups()).await {
+                Ok(groups) => groups.map_err(|error| read_error("Reading the groups", error)),
+                Err(_) => Err(CommandError::Unanswered),
+            };
+            let _ = myself.send_message(SessionMsg::AllGroupsRead { asked, groups });
+        });
+    }
+
+    pub(super) fn all_groups_read(&mut self, asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError>) {
+        let failed = groups.map(|groups| self.cache.apply_read_all(asked, groups)).err();
+        for reply in self.reads.all.take().unwrap_or_default() {
+            let _ = reply.send(failed.clone().map_or_else(|| Ok(self.cache.summaries()), Err));
+        }
+        if failed.is_some() {
+            // It may have been meant to settle groups in doubt.
+            self.reads.all_read_at = None;
+            self.schedule_full_read_in(READ_RETRY);
+        }
+        self.schedule_reads();
+    }
+
+    fn read_one(&mut self, group: GroupId, reply: Option<Reply<Arc<Group>>>) {
+        if let Some(waiting) = self.reads.one.get_mut(&group) {
+            waiting.extend(reply);
+            return;
+        }
+        let Some(engine) = self.engine.engine.clone() else { return };
+        self.reads.one.insert(group.clone(), reply.into_iter().collect());
+        let (myself, asked, limit) = (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
+        tokio::spawn(async move {
+            let answer = match timeout(limit, engine.read_group(&group)).await {
+                Ok(answer) => answer.map_err(|error| read_error("Reading the group", error)),
+                Err(_) => Err(CommandError::Unanswered),
+            };
+            let _ = myself.send_message(SessionMsg::GroupRead { group, asked, answer });
+        });
+    }
+
+    pub(super) fn group_read(
+        &mut self,
+        group: &GroupId,
+        asked: Sequence,
+        answer: Result<Option<GroupRecord>, CommandError>,
+    ) {
+        let failed = answer.map(|answer| self.cache.apply_read(group, asked, answer)).err();
+        let waiting = self.reads.one.remove(group).unwrap_or_default();
+        if failed.is_some() && waiting.is_empty() {
+            self.cache.mark_for_read(group);
+            self.schedule_reads_in(READ_RETRY);
+        }
+        for reply in waiting {
+            let _ = reply.send(failed.clone().map_or_else(|| self.cached(group), Err));
+        }
+        self.schedule_reads();
+    }
+
+    /// Has groups in doubt read soon, if there are any.
+    pub(super) fn schedule_reads(&mut self) {
+        if self.cache.needs_reads() {
+            self.schedule_reads_in(READ_DELAY);
+        }
+    }
+
+    fn schedule_reads_in(&mut self, delay: Duration) {
+        if !std::mem::replace(&mut self.reads.scheduled, true) {
+            self.myself.send_after(delay, || SessionMsg::ReadsDue);
+        }
+    }
+
+    /// Reads the groups that are still in doubt. Without a connection they stay so: the next log-in reads all.
+    pub(super) fn reads_due(&mut self) {
+        self.reads.scheduled = false;
+        if self.record.status != SessionStatus::Ready {
+            return;
+        }
+        let groups = self.cache.take_reads();
+        if groups.len() > SINGLE_READS_MAX {
+            return self.read_all(None);
+        }
+        for group in groups {
+            if self.reads.one.contains_key(&group) {
+                // The read under way was asked for before this doubt: once more after it.
+                self.cache.mark_for_read(&group);
+            } else {
+                self.read_one(group, None);
+            }
+        }
+    }
+
+    /// WhatsApp says that we missed something about our groups: read them all, unless that was done just now.
+    pub(super) fn groups_missed(&mut self) {
+        let since = self.reads.all_read_at.map(|at| at.elapsed());
+        let wait = since.and_then(|since| FULL_READ_INTERVAL.checked_sub(since)).unwrap_or_default();
+        if !wait.is_zero() {
+            self.schedule_full_read_in(wait);
+        } else if self.record.status == SessionStatus::Ready {
+            self.read_all(None);
+        }
+    }
+
+    pub(super) fn full_read_due(&mut self) {
+        self.reads.full_scheduled = false;
+        self.groups_missed();
+    }
+
+    fn schedule_full_read_in(&mut self, wait: Duration) {
+        if !std::mem::replace(&mut self.reads.full_scheduled, true) {
+            self.myself.send_after(wait, || SessionMsg::FullReadDue);
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! The task of one engine: takes the device's permit, opens the engine, runs it, closes it, and only then gives the
+//! permit back (K-1), whatever became of the session's actor meanwhile.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use ractor::ActorRef;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use super::{Context, SupervisorMsg};
+use crate::directory::Entry;
+use crate::engine::{Engine, EngineFact};
+use crate::session::{Generation, SessionMsg};
+use crate::store::wipe_session;
+
+/// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
+/// Killed: the time to cut the socket.
+const KILL_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often the engine is asked whether it has given up saving its state.
+const SAVER_INTERVAL: Duration = Duration::from_secs(5);
+/// Group events on their way to one actor; beyond it they are dropped and all groups read instead (L-1).
+const WAITING_EVENTS_MAX: usize = 10_000;
+
+/// What an engine's task is told.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Order {
+    /// Go on.
+    Run,
+    /// Disconnect, flush, end.
+    Close {
+        /// Wipe the credentials then.
+        wipe: bool,
+    },
+    /// End without ceremony.
+    Kill,
+}
+
+/// The supervisor's hand on one engine's task.
+pub(super) struct EngineHandle {
+    pub(super) generation: Generation,
+    orders: watch::Sender<Order>,
+}
+
+struct Task {
+    entry: Arc<Entry>,
+    context: Arc<Context>,
+    supervisor: ActorRef<SupervisorMsg>,
+    generation: Generation,
+    orders: watch::Receiver<Order>,
+}
+
+impl EngineHandle {
+    /// Starts the task of a new engine.
+    pub(super) fn open(
+        entry: Arc<Entry>,
+        context: Arc<Context>,
+        supervisor: ActorRef<SupervisorMsg>,
+        generation: Generation,
+    ) -> Self {
+        Self::spawn(Order::Run, |orders| Task { entry, context, supervisor, generation, orders })
+    }
+
+    /// Starts a task that opens no engine and only wipes the credentials, when the device is free.
+    pub(super) fn wipe_only(
+        entry: Arc<Entry>,
+        context: Arc<Context>,
+        supervisor: ActorRef<SupervisorMsg>,
+        generation: Generation,
+    ) -> Self {
+        Self::spawn(Order::Close { wipe: true }, |orders| Task { entry, context, supervisor, generation, orders })
+    }
+
+    fn spawn(order: Order, task: impl FnOnce(watch::Receiver<Order>) -> Task) -> Self {
+        let (orders, receiver) = watch::channel(order);
+        let task = task(receiver);
+        let generation = task.generation;
+        tokio::spawn(task.run());
+        Self { generation, orders }
+    }
+
+    /// Tells the task to end. An order to wipe is never taken back.
+    pub(super) fn order(&self, order: Order) {
+        self.orders.send_if_modified(|current| {
+            let changes = *current != Order::Close { wipe: true };
+            if changes {
+                *current = order;
+            }
+            changes
+        });
+    }
+}
+
+impl Task {
+    async fn run(mut self) {
+        let permit = self.entry.device.clone().acquire_owned().await;
+        let error = self.live().await.err();
+        if *self.orders.borrow() == (Order::Close { wipe: true }) {
+            let _saving = self.entry.saving.acquire().await;
+            if let Err(error) = wipe_session(&*self.context.store, self.entry.number).await {
+                error!(session.id = %self.entry.id, error = %error, "could not wipe the credentials");
+            }
+        }
+        drop(permit);
+        let (id, generation) = (self.entry.id, self.generation);
+        let _ = self.supervisor.send_message(SupervisorMsg::EngineGone { id, generation });
+        self.tell(SessionMsg::EngineEnded { generation, error });
+    }
+
+    /// One engine's life. The error says why it cannot go on.
+    async fn live(&mut self) -> Result<(), String> {
+        let opened = tokio::select! {
+            biased;
+            () = closing(&mut self.orders) => return Ok(()),
+            opened = Engine::open(&self.context.engines, self.entry.number, self.reporter()) => opened,
+        };
+        let (engine, run) = opened.map_err(|error| format!("the WhatsApp client could not be opened: {error:#}"))?;
+        let engine = Arc::new(engine);
+        self.tell(SessionMsg::EngineOpened { generation: self.generation, engine: engine.clone() });
+        let mut running = tokio::spawn(run.run());
+        let ended = tokio::select! {
+            biased;
+            () = closing(&mut self.orders) => Ok(()),
+            () = saver_gave_up(&engine) => Err("credentials cannot be saved".to_owned()),
+            ended = &mut running => ended.map_err(|_| "the WhatsApp client crashed".to_owned()),
+        };
+        let bound = if *self.orders.borrow() == Order::Kill { KILL_TIMEOUT } else { CLOSE_TIMEOUT };
+        if timeout(bound, engine.disconnect()).await.is_err() {
+            warn!(session.id = %self.entry.id, "the connection did not close in time");
+        }
+        if !running.is_finished() && timeout(bound, &mut running).await.is_err() {
+            running.abort();
+            let _ = running.await;
+        }
+        ended
+    }
+
+    /// What the engine calls with each fact: a message to the session's actor, with a bound on group events.
+    fn reporter(&self) -> impl Fn(EngineFact) + Send + Sync + 'static {
+        let (entry, generation) = (self.entry.clone(), self.generation);
+        let overflowed = AtomicBool::new(false);
+        move |fact| {
+            let Some(actor) = entry.actor.load_full() else { return };
+            let is_group = matches!(fact, EngineFact::Group(_));
+            if is_group && entry.waiting_events.load(Ordering::Relaxed) >= WAITING_EVENTS_MAX {
+                if !overflowed.swap(true, Ordering::Relaxed) {
+                    warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");
+                    let fact = EngineFact::GroupsMissed;
+                    let _ = actor.send_message(SessionMsg::EngineReported { generation, fact });
+                }
+                return;
+            }
+            if is_group {
+                entry.waiting_events.fetch_add(1, Ordering::Relaxed);
+                overflowed.store(false, Ordering::Relaxed);
+            }
+            if actor.send_message(SessionMsg::EngineReported { generation, fact }).is_err() && is_group {
+                entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    fn tell(&self, message: SessionMsg) {
+        if let Some(actor) = self.entry.actor.load_full() {
+            let _ = actor.send_message(message);
+        }
+    }
+}
+
+/// Resolves when the task is to end.
+async fn closing(orders: &mut watch::Receiver<Order>) {
+    // A supervisor that is gone wants every engine closed.
+    let _ = orders.wait_for(|order| *order != Order::Run).await;
+}
+
+async fn saver_gave_up(engine: &Engine) {
+    let mut interval = tokio::time::interval(SAVER_INTERVAL);
+    while !engine.has_given_up_saving() {
+        interval.tick().await;
+    }
+}
