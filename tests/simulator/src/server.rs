@@ -1,0 +1,149 @@
+//! The listening ports: the WebSocket on `/ws/chat`, and the admin API.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, post};
+use axum::serve::ListenerExt as _;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use crate::noise::ServerIdentity;
+use crate::{SimulatorError, World, admin, connection};
+
+/// Per connection: with the default of 128 KiB a thousand clients would cost the process 128 MB.
+const READ_BUFFER_BYTES: usize = 4 * 1024;
+
+/// How to run the server.
+#[derive(Debug, Clone)]
+pub struct SimulatorOptions {
+    /// Where clients connect; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Where the admin API listens; `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+    /// From which everything is chosen that is made up.
+    pub seed: u64,
+}
+
+impl Default for SimulatorOptions {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), admin: None, seed: rand::random() }
+    }
+}
+
+/// A running server. Dropping it closes all connections and stops it.
+pub struct Simulator {
+    world: World,
+    listen: SocketAddr,
+    admin: Option<SocketAddr>,
+    seed: u64,
+    servers: Vec<JoinHandle<()>>,
+    _shutdown: watch::Sender<()>,
+}
+
+#[derive(Clone)]
+struct Front {
+    world: World,
+    identity: Arc<ServerIdentity>,
+    shutdown: watch::Receiver<()>,
+}
+
+impl Simulator {
+    /// Starts listening.
+    pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
+        let world = World::new(options.seed);
+        let (shutdown, on_shutdown) = watch::channel(());
+        let identity = Arc::new(ServerIdentity::generate()?);
+        let front = Front { world: world.clone(), identity, shutdown: on_shutdown };
+        let router = Router::new()
+            .route("/ws/chat", any(upgrade))
+            .with_state(front)
+            .route("/admin/mock-phone/scan-qr", post(admin::scan_qr).with_state(world.clone()));
+        let (listen, server) = listen(options.listen, router).await?;
+        let mut servers = vec![server];
+        let mut admin = None;
+        if let Some(address) = options.admin {
+            let (address, server) = self::listen(address, admin::router(world.clone())).await?;
+            servers.push(server);
+            admin = Some(address);
+        }
+        tracing::info!(%listen, seed = options.seed, "simulator listens");
+        Ok(Self { world, listen, admin, seed: options.seed, servers, _shutdown: shutdown })
+    }
+
+    /// The URL for clients, `ws://127.0.0.1:PORT/ws/chat`.
+    pub fn url(&self) -> String {
+        format!("ws://{}/ws/chat", self.listen)
+    }
+
+    /// The URL of the admin API, `http://127.0.0.1:PORT`; `None` when it was not asked for.
+    pub fn admin_url(&self) -> Option<String> {
+        self.admin.map(|address| format!("http://{address}"))
+    }
+
+    /// The seed in use; start with the same one to get the same choices again.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// The world behind the server. It stays usable after the server is gone.
+    pub fn world(&self) -> World {
+        self.world.clone()
+    }
+}
+
+impl Drop for Simulator {
+    fn drop(&mut self) {
+        for server in &self.servers {
+            server.abort();
+        }
+    }
+}
+
+async fn listen(address: SocketAddr, router: Router) -> Result<(SocketAddr, JoinHandle<()>), SimulatorError> {
+    let failed = |source| SimulatorError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    let listener = listener.tap_io(|stream| {
+        // Answers are small; waiting for more to send along would only delay them.
+        let _ = stream.set_nodelay(true);
+    });
+    let server = tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::warn!(%error, "simulator stopped listening");
+        }
+    });
+    Ok((address, server))
+}
+
+/// The WebSocket handshake (RFC 6455, section 4.2). The frames are ours afterwards, so that several stanzas can go
+/// out in one write.
+async fn upgrade(State(front): State<Front>, mut request: Request) -> Response {
+    let key = request.headers().get(header::SEC_WEBSOCKET_KEY).cloned();
+    let (Some(key), Some(upgrade)) = (key, request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>()) else {
+        return (StatusCode::UPGRADE_REQUIRED, "this is a WebSocket").into_response();
+    };
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrade.await else { return };
+        let config = WebSocketConfig::default().read_buffer_size(READ_BUFFER_BYTES);
+        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        connection::serve(socket, front.world, front.identity, front.shutdown).await;
+    });
+    let mut response = StatusCode::SWITCHING_PROTOCOLS.into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    response
+}

@@ -1,0 +1,319 @@
+//! Everything the server knows: accounts with their phones and devices, groups, clients that wait to be linked.
+//!
+//! One lock around one plain struct. Each method locks inside and returns; the lock is never held across an await.
+
+pub(crate) mod account;
+pub(crate) mod group;
+pub(crate) mod phone;
+pub(crate) mod view;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use tokio::sync::mpsc::UnboundedSender;
+use wacore_binary::{Jid, Node};
+
+use crate::pairing::PendingLink;
+use crate::signal::PhoneSignal;
+use account::{Account, Device, DeviceRef, Waiting};
+use group::Group;
+use phone::Phone;
+
+/// Stanzas that wait for one device, like WhatsApp's offline queue; the oldest are dropped beyond that.
+const INBOX_STANZAS_MAX: usize = 20_000;
+
+/// Whom an account lets add it to groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addable {
+    /// Anyone may add it.
+    #[default]
+    Everyone,
+    /// It can only be invited: adding answers 403 with a code for an invitation message.
+    InviteOnly,
+    /// Not even that: adding answers 403 without a code.
+    Nobody,
+}
+
+/// An account to be made.
+#[derive(Debug, Clone)]
+pub struct AccountSpec {
+    /// Phone number, digits only.
+    pub phone: String,
+    /// Name that the phone shares with its devices; one is made up when `None`.
+    pub name: Option<String>,
+    /// The number of its LID; one is made up when `None`.
+    pub lid: Option<String>,
+    /// Whom it lets add it to groups.
+    pub addable: Addable,
+}
+
+impl AccountSpec {
+    /// An account that anyone may add to groups, with a made-up name and LID.
+    pub fn new(phone: impl Into<String>) -> Self {
+        Self { phone: phone.into(), name: None, lid: None, addable: Addable::default() }
+    }
+}
+
+/// By which id a group names its participants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addressing {
+    /// By phone number.
+    Pn,
+    /// By LID, as WhatsApp makes all groups now.
+    #[default]
+    Lid,
+}
+
+/// A group to be made.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    /// Its id with or without `@g.us`; one is made up when `None`.
+    pub id: Option<String>,
+    /// Its subject.
+    pub subject: String,
+    /// Phone number of the one who made it.
+    pub owner: String,
+    /// Phone numbers of the others.
+    pub participants: Vec<String>,
+    /// Which of the others are admins; those who are not among `participants` are added to them.
+    pub admins: Vec<String>,
+    /// How it names its participants.
+    pub addressing: Addressing,
+    /// Its description, if any.
+    pub description: Option<String>,
+}
+
+impl GroupSpec {
+    /// A group in LID addressing with its owner alone.
+    pub fn new(subject: impl Into<String>, owner: impl Into<String>) -> Self {
+        Self {
+            id: None,
+            subject: subject.into(),
+            owner: owner.into(),
+            participants: Vec::new(),
+            admins: Vec::new(),
+            addressing: Addressing::default(),
+            description: None,
+        }
+    }
+}
+
+/// When the acting device gets the notification about its own change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Echo {
+    /// Before the answer to its request.
+    Before,
+    /// After the answer.
+    After,
+    /// One or the other, chosen from the seed for each request.
+    #[default]
+    Seeded,
+}
+
+/// What is to be written to a connection.
+pub(crate) enum Outbound {
+    /// Stanzas that go out in one write.
+    Stanzas(Vec<Node>),
+    /// Nothing more: the server closes.
+    Close,
+}
+
+/// A handle to the simulated world. Cloning it is cheap; it outlives connections and the server's clients.
+#[derive(Clone)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+}
+
+pub(crate) struct State {
+    pub(crate) rng: StdRng,
+    pub(crate) echo: Echo,
+    pub(crate) accounts: BTreeMap<String, Account>,
+    phones_by_lid: HashMap<String, String>,
+    pub(crate) groups: BTreeMap<String, Group>,
+    pub(crate) links: BTreeMap<u64, PendingLink>,
+    pub(crate) created_addressing: Addressing,
+    ids_issued: u64,
+}
+
+impl World {
+    pub(crate) fn new(seed: u64) -> Self {
+        let state = State {
+            rng: StdRng::seed_from_u64(seed),
+            echo: Echo::default(),
+            accounts: BTreeMap::new(),
+            phones_by_lid: HashMap::new(),
+            groups: BTreeMap::new(),
+            links: BTreeMap::new(),
+            created_addressing: Addressing::default(),
+            ids_issued: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        // A test that panicked while it held the lock has left a plain struct: the others may go on with it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes an account; one that exists keeps its keys, LID and devices and takes over name and privacy.
+    pub fn add_account(&self, spec: AccountSpec) {
+        self.lock().add_account(spec);
+    }
+
+    /// Makes a group, with accounts for those members who have none. Returns its id with `@g.us`.
+    pub fn add_group(&self, spec: GroupSpec) -> String {
+        self.lock().add_group(spec)
+    }
+
+    /// The phone of an account, which is made when missing.
+    pub fn phone(&self, phone: &str) -> Phone {
+        self.lock().ensure_account(phone);
+        Phone::new(self.clone(), phone.to_owned())
+    }
+
+    /// A phone number that no account has.
+    pub(crate) fn free_phone(&self) -> String {
+        let mut state = self.lock();
+        loop {
+            let phone = format!("1555{:07}", state.rng.random_range(1_000_000..10_000_000));
+            if !state.accounts.contains_key(&phone) {
+                return phone;
+            }
+        }
+    }
+
+    /// Decides when an acting device gets the notification about its own change.
+    pub fn set_echo(&self, echo: Echo) {
+        self.lock().echo = echo;
+    }
+
+    /// How groups that clients create from now on name their participants. LID unless set.
+    pub fn set_created_addressing(&self, addressing: Addressing) {
+        self.lock().created_addressing = addressing;
+    }
+
+    /// Requests received from the devices of this account: `w:g2:add`, `encrypt:count`, `login`, `handshake:ik`, ...
+    pub fn requests(&self, phone: &str, kind: &str) -> u64 {
+        self.lock().accounts.get(phone).and_then(|account| account.requests.get(kind).copied()).unwrap_or(0)
+    }
+
+    /// Connections that are logged in as the busiest device of this account: more than 1 is a fault of the client.
+    pub fn live_connections(&self, phone: &str) -> usize {
+        self.lock().accounts.get(phone).map_or(0, Account::live_connections)
+    }
+
+    /// The most connections that were ever logged in at once as one device of this account.
+    pub fn live_connections_max(&self, phone: &str) -> usize {
+        self.lock().accounts.get(phone).map_or(0, |account| account.connections_max)
+    }
+}
+
+impl State {
+    /// A number that no other connection, stanza or group of this world has.
+    pub(crate) fn next_id(&mut self) -> u64 {
+        self.ids_issued += 1;
+        self.ids_issued
+    }
+
+    pub(crate) fn add_account(&mut self, spec: AccountSpec) {
+        let lid = match spec.lid {
+            Some(lid) => lid,
+            None => self.free_lid(),
+        };
+        if let Some(account) = self.accounts.get_mut(&spec.phone) {
+            account.addable = spec.addable;
+            if let Some(name) = spec.name {
+                account.name = name;
+            }
+            return;
+        }
+        let name = spec.name.unwrap_or_else(|| format!("User {}", spec.phone));
+        self.phones_by_lid.insert(lid.clone(), spec.phone.clone());
+        self.accounts.insert(spec.phone.clone(), Account::new(spec.phone, name, lid, spec.addable));
+    }
+
+    pub(crate) fn ensure_account(&mut self, phone: &str) {
+        if !self.accounts.contains_key(phone) {
+            self.add_account(AccountSpec::new(phone));
+        }
+    }
+
+    /// LIDs have 15 digits and nothing in common with the phone number.
+    fn free_lid(&mut self) -> String {
+        loop {
+            let lid = self.rng.random_range(100_000_000_000_000_u64..1_000_000_000_000_000).to_string();
+            if !self.phones_by_lid.contains_key(&lid) {
+                return lid;
+            }
+        }
+    }
+
+    pub(crate) fn account_mut(&mut self, phone: &str) -> Option<&mut Account> {
+        self.accounts.get_mut(phone)
+    }
+
+    pub(crate) fn device_mut(&mut self, me: &DeviceRef) -> Option<&mut Device> {
+        self.accounts.get_mut(&me.phone)?.devices.get_mut(&me.device)
+    }
+
+    /// The phone's Signal side, made at its first use: most members of a group never need theirs.
+    pub(crate) fn phone_signal(&mut self, phone: &str) -> Option<&mut PhoneSignal> {
+        self.accounts.get_mut(phone)?.signal()
+    }
+
+    /// The phone number behind a JID of either kind, when that account exists.
+    pub(crate) fn phone_of(&self, jid: &Jid) -> Option<String> {
+        if jid.is_lid() {
+            return self.phones_by_lid.get(jid.user.as_str()).cloned();
+        }
+        self.accounts.contains_key(jid.user.as_str()).then(|| jid.user.to_string())
+    }
+
+    pub(crate) fn count(&mut self, phone: &str, kind: &str) {
+        if let Some(account) = self.accounts.get_mut(phone) {
+            match account.requests.get_mut(kind) {
+                Some(count) => *count += 1,
+                None => {
+                    account.requests.insert(kind.to_owned(), 1);
+                }
+            }
+        }
+    }
+
+    /// Hands stanzas to a device, in one write when it is there; they wait until it has acknowledged them.
+    pub(crate) fn deliver(&mut self, to: &DeviceRef, stanzas: Vec<Node>) {
+        let Some(device) = self.device_mut(to) else { return };
+        for stanza in &stanzas {
+            let Some(id) = crate::stanza::attr(stanza, "id") else { continue };
+            device.inbox.push_back(Waiting { id, stanza: stanza.clone() });
+        }
+        while device.inbox.len() > INBOX_STANZAS_MAX {
+            device.inbox.pop_front();
+        }
+        if device.active {
+            device.send(Outbound::Stanzas(stanzas));
+        }
+    }
+
+    /// The devices linked to an account.
+    #[expect(dead_code, reason = "for the changes of groups, which follow")]
+    pub(crate) fn devices_of(&self, phone: &str) -> Vec<DeviceRef> {
+        let devices = self.accounts.get(phone).into_iter().flat_map(|account| account.devices.keys());
+        devices.map(|device| DeviceRef { phone: phone.to_owned(), device: *device }).collect()
+    }
+
+    /// The connection is gone: nobody waits there any more.
+    pub(crate) fn forget_connection(&mut self, connection: u64, device: Option<&DeviceRef>) {
+        self.links.remove(&connection);
+        if let Some(device) = device.and_then(|device| self.device_mut(device)) {
+            device.disconnected(connection);
+        }
+    }
+}
+
+/// The sending half of a connection.
+pub(crate) type Outbox = UnboundedSender<Outbound>;

@@ -1,0 +1,151 @@
+//! One phone number: its phone, the devices linked to it, and what was counted for them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use wacore_binary::{Jid, Node};
+
+use super::{Addable, Outbound, Outbox};
+use crate::app_state::AppState;
+use crate::faults::Fault;
+use crate::prekeys::KeyBundle;
+use crate::signal::PhoneSignal;
+
+/// A linked device, by phone number and device number.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DeviceRef {
+    pub(crate) phone: String,
+    pub(crate) device: u16,
+}
+
+pub(crate) struct Account {
+    pub(crate) phone: String,
+    pub(crate) name: String,
+    pub(crate) lid: String,
+    pub(crate) addable: Addable,
+    pub(crate) devices: BTreeMap<u16, Device>,
+    pub(crate) devices_linked: u16,
+    pub(crate) requests: BTreeMap<String, u64>,
+    pub(crate) connections_max: usize,
+    #[expect(dead_code, reason = "for the changes of groups, which follow")]
+    pub(crate) faults: Vec<Fault>,
+    pub(crate) app_state: AppState,
+    signal: Option<Box<PhoneSignal>>,
+}
+
+/// A stanza that the device has not acknowledged yet.
+pub(crate) struct Waiting {
+    pub(crate) id: String,
+    pub(crate) stanza: Node,
+}
+
+pub(crate) struct Device {
+    pub(crate) noise_key: [u8; 32],
+    pub(crate) key_index: u32,
+    /// The `ADVSignedDeviceIdentity` with the device's own signature.
+    pub(crate) identity: Vec<u8>,
+    pub(crate) keys: KeyBundle,
+    pub(crate) inbox: VecDeque<Waiting>,
+    /// The phone has not shared its app-state key yet.
+    pub(crate) key_share_due: bool,
+    /// The newest connection has asked for what waits, and gets everything at once from now on.
+    pub(crate) active: bool,
+    newest: Option<(u64, Outbox)>,
+    connections: BTreeSet<u64>,
+}
+
+impl Account {
+    pub(crate) fn new(phone: String, name: String, lid: String, addable: Addable) -> Self {
+        Self {
+            phone,
+            name,
+            lid,
+            addable,
+            devices: BTreeMap::new(),
+            devices_linked: 0,
+            requests: BTreeMap::new(),
+            connections_max: 0,
+            faults: Vec::new(),
+            app_state: AppState::default(),
+            signal: None,
+        }
+    }
+
+    pub(crate) fn pn_jid(&self) -> Jid {
+        Jid::pn(self.phone.as_str())
+    }
+
+    pub(crate) fn lid_jid(&self) -> Jid {
+        Jid::lid(self.lid.as_str())
+    }
+
+    /// `None` only when keys cannot be made, which the key types do not let us rule out.
+    pub(crate) fn signal(&mut self) -> Option<&mut PhoneSignal> {
+        if self.signal.is_none() {
+            self.signal = PhoneSignal::generate().ok().map(Box::new);
+        }
+        self.signal.as_deref_mut()
+    }
+
+    pub(crate) fn live_connections(&self) -> usize {
+        self.devices.values().map(|device| device.connections.len()).max().unwrap_or(0)
+    }
+}
+
+impl Device {
+    pub(crate) fn new(noise_key: [u8; 32], key_index: u32, identity: Vec<u8>, keys: KeyBundle) -> Self {
+        Self {
+            noise_key,
+            key_index,
+            identity,
+            keys,
+            inbox: VecDeque::new(),
+            key_share_due: true,
+            active: false,
+            newest: None,
+            connections: BTreeSet::new(),
+        }
+    }
+
+    /// A connection logged in as this device. Returns the one that it replaces, and how many there are now.
+    pub(crate) fn connected(&mut self, connection: u64, outbox: Outbox) -> (Option<Outbox>, usize) {
+        let replaced = self.newest.replace((connection, outbox)).map(|(_, outbox)| outbox);
+        self.connections.insert(connection);
+        self.active = false;
+        (replaced, self.connections.len())
+    }
+
+    pub(crate) fn disconnected(&mut self, connection: u64) {
+        self.connections.remove(&connection);
+        if self.newest.as_ref().is_some_and(|(newest, _)| *newest == connection) {
+            self.newest = None;
+            self.active = false;
+        }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        !self.connections.is_empty()
+    }
+
+    pub(crate) fn send(&self, outbound: Outbound) {
+        if let Some((_, outbox)) = &self.newest {
+            // A closed outbox means the connection is about to be forgotten.
+            let _ = outbox.send(outbound);
+        }
+    }
+
+    /// Says why, then closes the newest connection.
+    pub(crate) fn end(&mut self, reason: Option<Node>) {
+        if let Some(reason) = reason {
+            self.send(Outbound::Stanzas(vec![reason]));
+        }
+        self.send(Outbound::Close);
+        self.active = false;
+    }
+
+    /// The device has taken this stanza over.
+    pub(crate) fn acknowledge(&mut self, id: &str) {
+        if let Some(index) = self.inbox.iter().position(|waiting| waiting.id == id) {
+            self.inbox.remove(index);
+        }
+    }
+}

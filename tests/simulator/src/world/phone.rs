@@ -1,0 +1,37 @@
+//! The phone of an account, as its owner uses it.
+
+use super::World;
+use crate::SimulatorError;
+use crate::stanza::stream_conflict;
+
+/// A simulated phone: what a person does on it.
+#[derive(Clone)]
+pub struct Phone {
+    world: World,
+    number: String,
+}
+
+impl Phone {
+    pub(crate) fn new(world: World, number: String) -> Self {
+        Self { world, number }
+    }
+
+    /// Its number, digits only.
+    pub fn number(&self) -> &str {
+        &self.number
+    }
+
+    /// Scans the QR code that a client shows; `qr` is the raw text of it. The client is linked a moment later.
+    pub fn scan_qr(&self, qr: &str) -> Result<(), SimulatorError> {
+        self.world.lock().scan_qr(&self.number, qr)
+    }
+
+    /// Removes all linked devices: each is told so if it is connected, and can never log in again.
+    pub fn unlink_devices(&self) {
+        let mut state = self.world.lock();
+        let Some(account) = state.account_mut(&self.number) else { return };
+        for mut device in std::mem::take(&mut account.devices).into_values() {
+            device.end(Some(stream_conflict("device_removed")));
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! The production client `whatsapp-rust` against the simulator: one binary, one file per subject.
+
+mod linking;
+mod support;
