@@ -3,7 +3,7 @@
 //! An [`Engine`] is one WhatsApp client for one device: opened over the session's part of the store, run by the task
 //! that opened it, told to end, finished. It reports what happens as [`EngineFact`]s and never decides anything.
 
-pub mod backend;
+mod backend;
 mod certificate;
 mod convert;
 mod events;
@@ -51,7 +51,7 @@ pub(crate) struct EngineShared {
     url: String,
     device_name: String,
     store: Arc<dyn Store>,
-    connector: Connector,
+    tls: Arc<rustls::ClientConfig>,
     http: SharedHttp,
     version: SharedVersion,
     pacer: Arc<Pacer>,
@@ -99,7 +99,7 @@ impl EngineShared {
             url: settings.whatsapp_url.clone(),
             device_name: settings.device_name.clone(),
             store,
-            connector: Connector::Rustls(Arc::new(tls).into()),
+            tls: Arc::new(tls),
             version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
             http,
             pacer: Arc::new(Pacer::new(per_second, settings.connecting_max)),
@@ -135,7 +135,9 @@ impl Engine {
         shared.pacer.take(&turn).await?;
         let backend = Arc::new(SessionBackend::new(shared.store.clone(), session));
         let transports = PacedTransports {
-            inner: TokioWebSocketTransportFactory::new().with_url(&shared.url).with_connector(shared.connector.clone()),
+            inner: TokioWebSocketTransportFactory::new()
+                .with_url(&shared.url)
+                .with_connector(Connector::Rustls(shared.tls.clone().into())),
             pacer: shared.pacer.clone(),
             turn: turn.clone(),
         };

@@ -108,7 +108,11 @@ impl Actor for Supervisor {
     type State = State;
     type Arguments = Arguments;
 
-    async fn pre_start(&self, myself: ActorRef<SupervisorMsg>, arguments: Arguments) -> Result<State, ActorProcessingErr> {
+    async fn pre_start(
+        &self,
+        myself: ActorRef<SupervisorMsg>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
         let Arguments { context, records, next_number } = arguments;
         let mut state = State {
             context,
@@ -133,7 +137,9 @@ impl Actor for Supervisor {
         use SupervisorMsg as M;
         match message {
             M::Create { name, reply } => state.create(&myself, name, reply),
-            M::Created { number, record, stored, reply } => state.created(&myself, number, &record, stored, reply).await,
+            M::Created { number, record, stored, reply } => {
+                state.created(&myself, number, &record, stored, reply).await
+            }
             M::Delete { id, reply } => state.delete(&myself, id, reply),
             M::Unlinked { id, reply } => state.unlinked(&myself, id, reply),
             M::Deleted { id, wiped, reply } => state.deleted(id, wiped, reply),
@@ -401,7 +407,8 @@ pub enum StartError {
 /// # Errors
 /// [`StartError`] when the store cannot be read or a setting is unusable.
 pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running, StartError> {
-    let engines = EngineShared::new(&settings, store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
+    let engines =
+        EngineShared::new(&settings, store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
     let mut records = Vec::new();
     let mut next_number = 1;
     if let Some(next) = store.get(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER)? {

@@ -41,7 +41,8 @@ mod tests {
 
     #[test]
     fn other_hosts_are_allowed_only_when_the_certificate_is_checked() {
-        let other = ["wss://web.whatsapp.com/ws/chat", "wss://127.0.0.1@evil.example/x", "wss://127.0.0.1.evil.example/"];
+        let other =
+            ["wss://web.whatsapp.com/ws/chat", "wss://127.0.0.1@evil.example/x", "wss://127.0.0.1.evil.example/"];
         for url in other {
             assert_eq!(check_whatsapp_url(url).is_ok(), !cfg!(feature = "simulator"), "{url}");
         }

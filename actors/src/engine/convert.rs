@@ -11,9 +11,7 @@ use wacore::stanza::groups::{GroupNotification, GroupNotificationAction, GroupPa
 use wacore::types::message::AddressingMode;
 use wacore_binary::{Jid, NodeRef, Server};
 
-use crate::group_cache::{
-    GroupAction, GroupEvent, GroupRecord, GroupSettings, Member, Person, Role, Versions,
-};
+use crate::group_cache::{GroupAction, GroupEvent, GroupRecord, GroupSettings, Member, Person, Role, Versions};
 use crate::model::{GroupId, ParticipantId};
 
 /// The person behind one id; `None` for bots, newsletters and other non-people.

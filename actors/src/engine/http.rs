@@ -85,7 +85,10 @@ impl SharedVersion {
         let (version, keep) = match fetched {
             Ok(Ok(version)) => (version, VERSION_AGE_MAX),
             failed => {
-                let error = failed.map_or_else(|_| "no answer in time".into(), |r| r.err().map_or_else(String::new, |e| e.to_string()));
+                let error = failed.map_or_else(
+                    |_| "no answer in time".into(),
+                    |r| r.err().map_or_else(String::new, |e| e.to_string()),
+                );
                 warn!(error, "could not ask for WhatsApp's client version, going on with the last one known");
                 (known.as_ref().map_or(VERSION_FALLBACK, |known| known.version), VERSION_RETRY)
             }

@@ -22,9 +22,8 @@ impl IqSpec for ReadAllGroups {
     }
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
-        let groups = response
-            .get_optional_child("groups")
-            .ok_or_else(|| anyhow::anyhow!("the answer has no <groups>"))?;
+        let groups =
+            response.get_optional_child("groups").ok_or_else(|| anyhow::anyhow!("the answer has no <groups>"))?;
         groups.get_children_by_tag("group").map(convert::group_record).collect()
     }
 }

@@ -26,7 +26,7 @@ pub(super) struct Turn(Mutex<TurnState>);
 
 #[derive(Default)]
 struct TurnState {
-    permit: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
     /// Taken for a connect that has not begun.
     fresh: bool,
 }
@@ -40,7 +40,7 @@ impl Pacer {
     pub(super) async fn take(&self, turn: &Turn) -> anyhow::Result<()> {
         let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
         self.rate.until_ready().await;
-        *turn.lock() = TurnState { permit: Some(permit), fresh: true };
+        *turn.lock() = TurnState { _permit: Some(permit), fresh: true };
         Ok(())
     }
 }
@@ -69,9 +69,7 @@ pub(super) struct PacedTransports {
 
 #[async_trait]
 impl TransportFactory for PacedTransports {
-    async fn create_transport(
-        &self,
-    ) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
+    async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
         if !self.turn.use_fresh() {
             self.turn.end();
             let turn = self.pacer.take(&self.turn);

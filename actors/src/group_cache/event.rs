@@ -139,9 +139,7 @@ impl GroupRecord {
             GroupAction::Ephemeral(seconds) => {
                 set_by_time(&mut self.settings.ephemeral_seconds, (*seconds > 0).then_some(*seconds), at)
             }
-            GroupAction::MemberAddMode(mode) => {
-                set_by_time(&mut self.settings.member_add_mode, Some(mode.clone()), at)
-            }
+            GroupAction::MemberAddMode(mode) => set_by_time(&mut self.settings.member_add_mode, Some(mode.clone()), at),
             GroupAction::Deleted => Applied::Left,
             GroupAction::Created(_) | GroupAction::Ignored => Applied::Stale,
             GroupAction::Unclear => Applied::Unordered,

@@ -113,9 +113,7 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
         Fact::Paired if runs => to(S::Authenticating, LastError::Clear, &[Effect::ForgetPairing]),
         Fact::PairingFailed(reason) if runs => to(S::Initializing, set(format!("linking failed: {reason}")), &[]),
         Fact::LinkingExpired if waits_for_phone => to(S::Disconnected, set(NO_PHONE), STOP),
-        Fact::LoggedIn if runs => {
-            to(S::Authenticating, LastError::Keep, &[Effect::ForgetPairing, Effect::Prepare])
-        }
+        Fact::LoggedIn if runs => to(S::Authenticating, LastError::Keep, &[Effect::ForgetPairing, Effect::Prepare]),
         Fact::Prepared if status == S::Authenticating => to(S::Ready, LastError::Clear, &[]),
         Fact::PrepareFailed(reason) if status == S::Authenticating => {
             to(status, set(format!("connected, but not ready: {reason}")), &[Effect::PrepareLater])

@@ -70,7 +70,8 @@ impl SessionState {
         let Some(engine) = self.engine.engine.clone() else { return };
         self.reads.all = Some(reply.into_iter().collect());
         self.reads.all_read_at = Some(Instant::now());
-        let (myself, asked, limit) = (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
+        let (myself, asked, limit) =
+            (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
         tokio::spawn(async move {
             let groups = match timeout(limit, engine.read_all_groups()).await {
                 Ok(groups) => groups.map_err(|error| read_error("Reading the groups", error)),
@@ -100,7 +101,8 @@ impl SessionState {
         }
         let Some(engine) = self.engine.engine.clone() else { return };
         self.reads.one.insert(group.clone(), reply.into_iter().collect());
-        let (myself, asked, limit) = (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
+        let (myself, asked, limit) =
+            (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
         tokio::spawn(async move {
             let answer = match timeout(limit, engine.read_group(&group)).await {
                 Ok(answer) => answer.map_err(|error| read_error("Reading the group", error)),

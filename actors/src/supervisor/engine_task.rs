@@ -112,10 +112,11 @@ impl Task {
 
     /// One engine's life. The error says why it cannot go on.
     async fn live(&mut self) -> Result<(), String> {
+        let reporter = self.reporter();
         let opened = tokio::select! {
             biased;
             () = closing(&mut self.orders) => return Ok(()),
-            opened = Engine::open(&self.context.engines, self.entry.number, self.reporter()) => opened,
+            opened = Engine::open(&self.context.engines, self.entry.number, reporter) => opened,
         };
         let (engine, run) = opened.map_err(|error| format!("the WhatsApp client could not be opened: {error:#}"))?;
         let engine = Arc::new(engine);
