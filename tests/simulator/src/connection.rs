@@ -32,6 +32,14 @@ enum Peer {
     Device(DeviceRef),
 }
 
+/// How a connection ends.
+enum End {
+    /// In good order.
+    Closed,
+    /// Without a close.
+    Cut,
+}
+
 /// Serves one WebSocket until it ends, or `shutdown` changes.
 pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     socket: WebSocketStream<S>,
@@ -53,8 +61,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             }
             None => drain(&mut stanzas, inbox).await,
         };
-        stanzas.close().await;
-        result
+        if !matches!(result, Ok(End::Cut)) {
+            stanzas.close().await;
+        }
+        result.map(|_| ())
     };
     let result: Result<(), SimulatorError> = tokio::select! {
         result = served => result,
@@ -112,6 +122,11 @@ fn login(world: &World, connection: u64, outbox: &Outbox, me: &DeviceRef, client
         send(Outbound::Close);
         return None;
     };
+    if let Some(refusal) = account.login_refusal() {
+        send(Outbound::Stanzas(vec![refusal]));
+        send(Outbound::Close);
+        return None;
+    }
     let mut lid = account.lid_jid();
     lid.device = me.device;
     let name = account.name.clone();
@@ -138,7 +153,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     peer: &Peer,
     stanzas: &mut Stanzas<S>,
     mut inbox: UnboundedReceiver<Outbound>,
-) -> Result<(), SimulatorError> {
+) -> Result<End, SimulatorError> {
     loop {
         let stanza = tokio::select! {
             outbound = inbox.recv() => match outbound {
@@ -146,20 +161,22 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     stanzas.send(&nodes).await?;
                     continue;
                 }
-                Some(Outbound::Close) | None => return Ok(()),
+                Some(Outbound::Close) | None => return Ok(End::Closed),
+                Some(Outbound::Cut) => return Ok(End::Cut),
             },
             stanza = stanzas.next() => match stanza? {
                 Some(stanza) => stanza,
-                None => return Ok(()),
+                None => return Ok(End::Closed),
             },
         };
         match peer {
-            Peer::Device(me) => requests::on_stanza(world, connection, me, stanza),
+            Peer::Device(me) => requests::on_stanza(world, me, &stanza),
             Peer::Unlinked => {
                 let linked = world.lock().on_stanza_of_unlinked(connection, &stanza);
                 if linked {
                     tokio::time::sleep(RESTART_DELAY).await;
-                    return stanzas.send(&[stream_error(515)]).await;
+                    stanzas.send(&[stream_error(515)]).await?;
+                    return Ok(End::Closed);
                 }
             }
         }
@@ -170,9 +187,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 async fn drain<S: AsyncRead + AsyncWrite + Unpin>(
     stanzas: &mut Stanzas<S>,
     mut inbox: UnboundedReceiver<Outbound>,
-) -> Result<(), SimulatorError> {
+) -> Result<End, SimulatorError> {
     while let Ok(Outbound::Stanzas(nodes)) = inbox.try_recv() {
         stanzas.send(&nodes).await?;
     }
-    Ok(())
+    Ok(End::Closed)
 }

@@ -3,6 +3,7 @@
 //! One lock around one plain struct. Each method locks inside and returns; the lock is never held across an await.
 
 pub(crate) mod account;
+mod changes;
 pub(crate) mod group;
 pub(crate) mod phone;
 pub(crate) mod view;
@@ -120,6 +121,8 @@ pub(crate) enum Outbound {
     Stanzas(Vec<Node>),
     /// Nothing more: the server closes.
     Close,
+    /// The connection breaks, without a close.
+    Cut,
 }
 
 /// A handle to the simulated world. Cloning it is cheap; it outlives connections and the server's clients.
@@ -300,7 +303,6 @@ impl State {
     }
 
     /// The devices linked to an account.
-    #[expect(dead_code, reason = "for the changes of groups, which follow")]
     pub(crate) fn devices_of(&self, phone: &str) -> Vec<DeviceRef> {
         let devices = self.accounts.get(phone).into_iter().flat_map(|account| account.devices.keys());
         devices.map(|device| DeviceRef { phone: phone.to_owned(), device: *device }).collect()

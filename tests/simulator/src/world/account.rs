@@ -26,7 +26,6 @@ pub(crate) struct Account {
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
     pub(crate) connections_max: usize,
-    #[expect(dead_code, reason = "for the changes of groups, which follow")]
     pub(crate) faults: Vec<Fault>,
     pub(crate) app_state: AppState,
     signal: Option<Box<PhoneSignal>>,
@@ -140,6 +139,16 @@ impl Device {
         }
         self.send(Outbound::Close);
         self.active = false;
+    }
+
+    /// Cuts the newest connection without a word.
+    pub(crate) fn cut(&mut self) {
+        self.send(Outbound::Cut);
+        self.active = false;
+    }
+
+    pub(crate) fn outbox(&self) -> Option<Outbox> {
+        self.newest.as_ref().map(|(_, outbox)| outbox.clone())
     }
 
     /// The device has taken this stanza over.

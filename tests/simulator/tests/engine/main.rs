@@ -1,4 +1,6 @@
 //! The production client `whatsapp-rust` against the simulator: one binary, one file per subject.
 
+mod faults;
+mod groups;
 mod linking;
 mod support;
