@@ -7,13 +7,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
+use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 use waproto::whatsapp as wa;
 
 use crate::SimulatorError;
 use crate::noise::{Client, ServerIdentity};
 use crate::requests;
-use crate::stanza::{failure, now, stream_conflict, stream_error};
+use crate::stanza::{failure, info, leaf, now, stream_conflict, stream_error};
 use crate::wire::{Frames, Stanzas};
 use crate::world::account::DeviceRef;
 use crate::world::{Outbound, Outbox, World};
@@ -143,8 +144,13 @@ fn login(world: &World, connection: u64, outbox: &Outbox, me: &DeviceRef, client
         .attr("location", "sim")
         .attr("lid", lid)
         .attr("display_name", name);
-    send(Outbound::Stanzas(vec![success.build()]));
+    send(Outbound::Stanzas(vec![success.build(), edge_routing()]));
     Some(Peer::Device(me.clone()))
+}
+
+/// WhatsApp names the data centre that the client shall ask for next time; the client sends it back in clear.
+fn edge_routing() -> Node {
+    info(NodeBuilder::new("edge_routing").children([leaf("routing_info", *b"sim")]).build())
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(

@@ -6,6 +6,7 @@ pub(crate) mod account;
 mod changes;
 pub(crate) mod group;
 pub(crate) mod phone;
+mod snapshot;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -132,6 +133,7 @@ pub struct World {
 }
 
 pub(crate) struct State {
+    pub(crate) seed: u64,
     pub(crate) rng: StdRng,
     pub(crate) echo: Echo,
     pub(crate) accounts: BTreeMap<String, Account>,
@@ -145,6 +147,7 @@ pub(crate) struct State {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let state = State {
+            seed,
             rng: StdRng::seed_from_u64(seed),
             echo: Echo::default(),
             accounts: BTreeMap::new(),

@@ -27,7 +27,7 @@ pub enum ParticipantChange {
 }
 
 impl ParticipantChange {
-    pub(super) fn from_tag(tag: &str) -> Option<Self> {
+    pub(crate) fn from_tag(tag: &str) -> Option<Self> {
         Some(match tag {
             "add" => Self::Add,
             "remove" => Self::Remove,

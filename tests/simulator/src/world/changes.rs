@@ -2,10 +2,13 @@
 
 use rand::RngExt as _;
 
+use wacore_binary::builder::NodeBuilder;
+
 use super::group::group_user;
 use super::{State, World};
 use crate::SimulatorError;
 use crate::groups::{Notice, ParticipantChange, Setting, change_participants_by_phone, change_setting, leave};
+use crate::stanza::{info, now};
 
 impl World {
     /// `actor` adds, removes, promotes or demotes. The members' devices are notified; whoever is refused makes it
@@ -75,6 +78,15 @@ impl World {
     /// Somebody leaves the group.
     pub fn leave(&self, gid: &str, phone: &str) -> Result<(), SimulatorError> {
         published(&mut self.lock(), gid, |state| leave(state, phone, group_user(gid)))
+    }
+
+    /// Tells the account's connected devices that what they know about its groups is out of date.
+    pub fn mark_groups_dirty(&self, phone: &str) {
+        let mut state = self.lock();
+        for device in state.devices_of(phone) {
+            let dirty = NodeBuilder::new("dirty").attr("type", "groups").attr("timestamp", now().to_string());
+            state.send(&device, vec![info(dirty.build())]);
+        }
     }
 
     fn change_setting(&self, gid: &str, actor: &str, setting: Setting) -> Result<(), SimulatorError> {

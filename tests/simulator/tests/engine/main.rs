@@ -1,5 +1,6 @@
 //! The production client `whatsapp-rust` against the simulator: one binary, one file per subject.
 
+mod admin;
 mod faults;
 mod groups;
 mod linking;
