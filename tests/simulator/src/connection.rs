@@ -176,7 +176,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
             },
         };
         match peer {
-            Peer::Device(me) => requests::on_stanza(world, me, &stanza),
+            Peer::Device(me) => requests::on_stanza(world, connection, me, &stanza),
             Peer::Unlinked => {
                 let linked = world.lock().on_stanza_of_unlinked(connection, &stanza);
                 if linked {

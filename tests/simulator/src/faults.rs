@@ -53,7 +53,7 @@ pub enum FaultKind {
         /// At once, instead of when a request arrives.
         now: bool,
     },
-    /// A request gets no answer.
+    /// A request gets no answer. If it takes effect, the acting device still gets the notification about it.
     Silence {
         /// It takes effect nevertheless.
         apply: bool,
@@ -73,7 +73,7 @@ pub enum FaultKind {
     Replaced,
     /// At once, and at the next logins: the account is banned for some time.
     Ban,
-    /// A request takes effect at once, and its answer comes late.
+    /// A request takes effect at once, notifications included, and its answer comes late.
     Slow {
         /// How late.
         delay_ms: u64,
@@ -98,9 +98,9 @@ impl World {
         for device in account.devices.values_mut() {
             match fault.kind {
                 FaultKind::Drop { now: true, .. } => device.cut(),
-                FaultKind::StreamError => device.end(Some(stream_error(503))),
-                FaultKind::Replaced => device.end(Some(stream_conflict("replaced"))),
-                FaultKind::Ban => device.end(Some(ban())),
+                FaultKind::StreamError => device.end(stream_error(503)),
+                FaultKind::Replaced => device.end(stream_conflict("replaced")),
+                FaultKind::Ban => device.end(ban()),
                 _ => {}
             }
         }

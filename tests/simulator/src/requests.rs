@@ -9,9 +9,12 @@ use crate::world::account::DeviceRef;
 use crate::world::{Outbound, State, World};
 use crate::{app_state, groups, prekeys, usync};
 
-/// Handles one stanza of a linked device.
-pub(crate) fn on_stanza(world: &World, me: &DeviceRef, stanza: &Node) {
+/// Handles one stanza of a linked device, unless the connection has been given up in the meantime.
+pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: &Node) {
     let mut state = world.lock();
+    if !state.device_mut(me).is_some_and(|device| device.is_served_by(connection)) {
+        return;
+    }
     match stanza.tag.as_ref() {
         "iq" => on_iq(&mut state, me, stanza),
         "message" => state.on_message(me, stanza),
@@ -114,7 +117,7 @@ impl State {
     fn remove_device(&mut self, me: &DeviceRef) {
         let Some(account) = self.account_mut(&me.phone) else { return };
         if let Some(mut device) = account.devices.remove(&me.device) {
-            device.end(Some(stream_conflict("device_removed")));
+            device.end(stream_conflict("device_removed"));
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rand::RngExt as _;
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
@@ -10,8 +11,6 @@ use crate::stanza::now;
 use crate::world::account::DeviceRef;
 use crate::world::group::Group;
 use crate::world::{Echo, State};
-
-use rand::RngExt as _;
 
 /// A notification, and the phone numbers of those whose devices get it.
 pub(crate) struct Notice {
@@ -69,14 +68,15 @@ impl State {
     pub(crate) fn conclude(&mut self, me: &DeviceRef, outcome: Outcome) {
         self.publish(&outcome.notices, Some(me));
         let own = own_notices(me, &outcome);
+        if own.is_empty() {
+            return self.send(me, vec![outcome.answer]);
+        }
         let before = match self.echo {
             Echo::Before => true,
             Echo::After => false,
             Echo::Seeded => self.rng.random(),
         };
-        if own.is_empty() {
-            self.send(me, vec![outcome.answer]);
-        } else if before {
+        if before {
             self.deliver(me, own);
             self.send(me, vec![outcome.answer]);
         } else {

@@ -115,9 +115,8 @@ impl Device {
 
     pub(crate) fn disconnected(&mut self, connection: u64) {
         self.connections.remove(&connection);
-        if self.newest.as_ref().is_some_and(|(newest, _)| *newest == connection) {
-            self.newest = None;
-            self.active = false;
+        if self.is_served_by(connection) {
+            self.release();
         }
     }
 
@@ -132,18 +131,27 @@ impl Device {
         }
     }
 
+    /// Whether this connection speaks for the device: not once it was replaced, ended or cut.
+    pub(crate) fn is_served_by(&self, connection: u64) -> bool {
+        self.newest.as_ref().is_some_and(|(newest, _)| *newest == connection)
+    }
+
     /// Says why, then closes the newest connection.
-    pub(crate) fn end(&mut self, reason: Option<Node>) {
-        if let Some(reason) = reason {
-            self.send(Outbound::Stanzas(vec![reason]));
-        }
+    pub(crate) fn end(&mut self, reason: Node) {
+        self.send(Outbound::Stanzas(vec![reason]));
         self.send(Outbound::Close);
-        self.active = false;
+        self.release();
     }
 
     /// Cuts the newest connection without a word.
     pub(crate) fn cut(&mut self) {
         self.send(Outbound::Cut);
+        self.release();
+    }
+
+    /// What the connection still sends is not for this device any more.
+    fn release(&mut self) {
+        self.newest = None;
         self.active = false;
     }
 

@@ -37,7 +37,7 @@ impl Phone {
         let mut state = self.world.lock();
         let Some(account) = state.account_mut(&self.number) else { return };
         for mut device in std::mem::take(&mut account.devices).into_values() {
-            device.end(Some(stream_conflict("device_removed")));
+            device.end(stream_conflict("device_removed"));
         }
     }
 }
