@@ -1,16 +1,48 @@
-//! The admin API: JSON over HTTP, for tests in any language.
+//! The admin API: JSON over HTTP, for tests in any language. It does nothing that [`World`] cannot do.
+//!
+//! Everything is trusted: it listens where the tests say, and asks for no key.
 
-use axum::Router;
-use axum::extract::{Query, State};
+use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
+use axum::{Json, Router};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::{SimulatorError, World};
+use crate::{
+    AccountSpec, Addable, Addressing, Fault, FaultKind, GroupSpec, ParticipantChange, Phone, SimulatorError, World,
+};
+
+/// How late a slow answer is that names no delay.
+const SLOW_DELAY_MS: u64 = 1_000;
+/// The code of a refusal that names none.
+const REFUSE_CODE: u16 = 500;
 
 pub(crate) fn router(world: World) -> Router {
-    Router::new().route("/admin/mock-phone/scan-qr", post(scan_qr)).with_state(world)
+    Router::new()
+        .route("/admin/mock-phone/scan-qr", post(scan_qr))
+        .route("/admin/mock-phone/enter-code", post(enter_code))
+        .route("/admin/mock-phone/unlink", post(unlink))
+        .route("/admin/accounts", post(add_account))
+        .route("/admin/groups", post(add_group))
+        .route("/admin/groups/{gid}/{change}", post(change_group))
+        .route("/admin/faults", post(add_fault))
+        .route("/admin/world", get(|State(world): State<World>| async move { Json(world.snapshot()) }))
+        .with_state(world)
+}
+
+type Answer = Result<Json<Value>, SimulatorError>;
+
+impl IntoResponse for SimulatorError {
+    fn into_response(self) -> Response {
+        let status = match self {
+            Self::UnknownGroup(_) | Self::UnknownQr | Self::NoPairingCode => StatusCode::NOT_FOUND,
+            Self::Refused(_) => StatusCode::CONFLICT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        (status, Json(json!({ "error": self.to_string() }))).into_response()
+    }
 }
 
 #[derive(Deserialize)]
@@ -19,15 +51,154 @@ pub(crate) struct ScanQr {
 }
 
 /// The body is the raw text of the QR code. Without `phone` a new account scans it.
-pub(crate) async fn scan_qr(State(world): State<World>, Query(query): Query<ScanQr>, qr: String) -> Response {
-    let phone = query.phone.unwrap_or_else(|| world.free_phone());
-    match world.phone(&phone).scan_qr(&qr) {
-        Ok(()) => axum::Json(serde_json::json!({ "phone": phone })).into_response(),
-        Err(error) => refuse(&error),
-    }
+pub(crate) async fn scan_qr(State(world): State<World>, Query(query): Query<ScanQr>, qr: String) -> Answer {
+    let phone = match query.phone {
+        Some(phone) => digits(&phone)?,
+        None => world.free_phone(),
+    };
+    world.phone(&phone).scan_qr(&qr)?;
+    Ok(Json(json!({ "phone": phone })))
 }
 
-fn refuse(error: &SimulatorError) -> Response {
-    let body = axum::Json(serde_json::json!({ "error": error.to_string() }));
-    (StatusCode::BAD_REQUEST, body).into_response()
+#[derive(Deserialize)]
+struct EnterCode {
+    phone: String,
+    code: String,
+}
+
+async fn enter_code(State(world): State<World>, Json(body): Json<EnterCode>) -> Answer {
+    let phone: Phone = world.phone(&digits(&body.phone)?);
+    let entered = tokio::task::spawn_blocking(move || phone.enter_code(&body.code)).await;
+    entered.map_err(SimulatorError::crypto)??;
+    Ok(Json(json!({ "phone": body.phone })))
+}
+
+#[derive(Deserialize)]
+struct Unlink {
+    phone: String,
+}
+
+async fn unlink(State(world): State<World>, Json(body): Json<Unlink>) -> Answer {
+    world.phone(&digits(&body.phone)?).unlink_devices();
+    Ok(Json(json!({ "phone": body.phone })))
+}
+
+#[derive(Deserialize)]
+struct NewAccount {
+    phone: String,
+    name: Option<String>,
+    lid: Option<String>,
+    #[serde(default)]
+    addable: Addable,
+}
+
+async fn add_account(State(world): State<World>, Json(body): Json<NewAccount>) -> Answer {
+    let phone = digits(&body.phone)?;
+    world.add_account(AccountSpec { phone: phone.clone(), name: body.name, lid: body.lid, addable: body.addable });
+    Ok(Json(json!({ "phone": phone })))
+}
+
+#[derive(Deserialize)]
+struct NewGroup {
+    id: Option<String>,
+    subject: String,
+    owner: String,
+    #[serde(default)]
+    participants: Vec<String>,
+    #[serde(default)]
+    admins: Vec<String>,
+    #[serde(default)]
+    addressing: Addressing,
+    description: Option<String>,
+}
+
+async fn add_group(State(world): State<World>, Json(body): Json<NewGroup>) -> Answer {
+    let all_digits = |phones: Vec<String>| phones.iter().map(|phone| digits(phone)).collect::<Result<Vec<_>, _>>();
+    let id = world.add_group(GroupSpec {
+        id: body.id,
+        subject: body.subject,
+        owner: digits(&body.owner)?,
+        participants: all_digits(body.participants)?,
+        admins: all_digits(body.admins)?,
+        addressing: body.addressing,
+        description: body.description,
+    });
+    Ok(Json(json!({ "id": id })))
+}
+
+/// A change made elsewhere. Each kind of change reads the fields it needs.
+#[derive(Deserialize)]
+struct GroupChange {
+    actor: String,
+    #[serde(default)]
+    participants: Vec<String>,
+    #[serde(default)]
+    subject: String,
+    description: Option<String>,
+    #[serde(default)]
+    on: bool,
+}
+
+async fn change_group(
+    State(world): State<World>,
+    Path((gid, change)): Path<(String, String)>,
+    Json(body): Json<GroupChange>,
+) -> Answer {
+    let actor = digits(&body.actor)?;
+    match change.as_str() {
+        "subject" => world.change_subject(&gid, &actor, &body.subject)?,
+        "description" => world.change_description(&gid, &actor, body.description.as_deref())?,
+        "announce" => world.change_announce(&gid, &actor, body.on)?,
+        "locked" => world.change_locked(&gid, &actor, body.on)?,
+        "revoke-invite" => world.revoke_invite(&gid, &actor)?,
+        "leave" => world.leave(&gid, &actor)?,
+        tag => {
+            let unknown = || SimulatorError::protocol(format!("no such change: `{tag}`"));
+            let change = ParticipantChange::from_tag(tag).ok_or_else(unknown)?;
+            let phones: Vec<&str> = body.participants.iter().map(String::as_str).collect();
+            world.change_participants(&gid, change, &actor, &phones)?;
+        }
+    }
+    Ok(Json(json!(world.group(&gid))))
+}
+
+#[derive(Deserialize)]
+struct NewFault {
+    phone: String,
+    fault: String,
+    kind: Option<String>,
+    count: Option<u32>,
+    #[serde(default)]
+    apply: bool,
+    #[serde(default)]
+    now: bool,
+    code: Option<u16>,
+    backoff: Option<u32>,
+    delay_ms: Option<u64>,
+}
+
+async fn add_fault(State(world): State<World>, Json(body): Json<NewFault>) -> Answer {
+    let kind = match body.fault.as_str() {
+        "drop" => FaultKind::Drop { apply: body.apply, now: body.now },
+        "silence" => FaultKind::Silence { apply: body.apply },
+        "refuse" => FaultKind::Refuse { code: body.code.unwrap_or(REFUSE_CODE), backoff_s: body.backoff },
+        "stream_error" => FaultKind::StreamError,
+        "logged_out" => FaultKind::LoggedOut,
+        "replaced" => FaultKind::Replaced,
+        "ban" => FaultKind::Ban,
+        "slow" => FaultKind::Slow { delay_ms: body.delay_ms.unwrap_or(SLOW_DELAY_MS) },
+        other => return Err(SimulatorError::protocol(format!("no such fault: `{other}`"))),
+    };
+    let phone = digits(&body.phone)?;
+    world.add_fault(&phone, Fault { kind, iq: body.kind, count: body.count.unwrap_or(1) });
+    Ok(Json(json!({ "phone": phone })))
+}
+
+/// Phone numbers are digits; a leading `+` is taken off.
+fn digits(phone: &str) -> Result<String, SimulatorError> {
+    let phone = phone.trim().trim_start_matches('+');
+    if phone.is_empty() || !phone.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(SimulatorError::protocol("a phone number is digits only"));
+    }
+    Ok(phone.to_owned())
 }

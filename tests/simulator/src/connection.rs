@@ -7,13 +7,14 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio_tungstenite::WebSocketStream;
+use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 use waproto::whatsapp as wa;
 
 use crate::SimulatorError;
 use crate::noise::{Client, ServerIdentity};
 use crate::requests;
-use crate::stanza::{failure, now, stream_conflict, stream_error};
+use crate::stanza::{failure, info, leaf, now, stream_conflict, stream_error};
 use crate::wire::{Frames, Stanzas};
 use crate::world::account::DeviceRef;
 use crate::world::{Outbound, Outbox, World};
@@ -30,6 +31,14 @@ enum Peer {
     Unlinked,
     /// A linked device.
     Device(DeviceRef),
+}
+
+/// How a connection ends.
+enum End {
+    /// In good order.
+    Closed,
+    /// Without a close.
+    Cut,
 }
 
 /// Serves one WebSocket until it ends, or `shutdown` changes.
@@ -53,8 +62,10 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             }
             None => drain(&mut stanzas, inbox).await,
         };
-        stanzas.close().await;
-        result
+        if !matches!(result, Ok(End::Cut)) {
+            stanzas.close().await;
+        }
+        result.map(|_| ())
     };
     let result: Result<(), SimulatorError> = tokio::select! {
         result = served => result,
@@ -112,6 +123,11 @@ fn login(world: &World, connection: u64, outbox: &Outbox, me: &DeviceRef, client
         send(Outbound::Close);
         return None;
     };
+    if let Some(refusal) = account.login_refusal() {
+        send(Outbound::Stanzas(vec![refusal]));
+        send(Outbound::Close);
+        return None;
+    }
     let mut lid = account.lid_jid();
     lid.device = me.device;
     let name = account.name.clone();
@@ -128,8 +144,13 @@ fn login(world: &World, connection: u64, outbox: &Outbox, me: &DeviceRef, client
         .attr("location", "sim")
         .attr("lid", lid)
         .attr("display_name", name);
-    send(Outbound::Stanzas(vec![success.build()]));
+    send(Outbound::Stanzas(vec![success.build(), edge_routing()]));
     Some(Peer::Device(me.clone()))
+}
+
+/// WhatsApp names the data centre that the client shall ask for next time; the client sends it back in clear.
+fn edge_routing() -> Node {
+    info(NodeBuilder::new("edge_routing").children([leaf("routing_info", *b"sim")]).build())
 }
 
 async fn run<S: AsyncRead + AsyncWrite + Unpin>(
@@ -138,7 +159,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     peer: &Peer,
     stanzas: &mut Stanzas<S>,
     mut inbox: UnboundedReceiver<Outbound>,
-) -> Result<(), SimulatorError> {
+) -> Result<End, SimulatorError> {
     loop {
         let stanza = tokio::select! {
             outbound = inbox.recv() => match outbound {
@@ -146,20 +167,22 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
                     stanzas.send(&nodes).await?;
                     continue;
                 }
-                Some(Outbound::Close) | None => return Ok(()),
+                Some(Outbound::Close) | None => return Ok(End::Closed),
+                Some(Outbound::Cut) => return Ok(End::Cut),
             },
             stanza = stanzas.next() => match stanza? {
                 Some(stanza) => stanza,
-                None => return Ok(()),
+                None => return Ok(End::Closed),
             },
         };
         match peer {
-            Peer::Device(me) => requests::on_stanza(world, connection, me, stanza),
+            Peer::Device(me) => requests::on_stanza(world, connection, me, &stanza),
             Peer::Unlinked => {
                 let linked = world.lock().on_stanza_of_unlinked(connection, &stanza);
                 if linked {
                     tokio::time::sleep(RESTART_DELAY).await;
-                    return stanzas.send(&[stream_error(515)]).await;
+                    stanzas.send(&[stream_error(515)]).await?;
+                    return Ok(End::Closed);
                 }
             }
         }
@@ -170,9 +193,9 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 async fn drain<S: AsyncRead + AsyncWrite + Unpin>(
     stanzas: &mut Stanzas<S>,
     mut inbox: UnboundedReceiver<Outbound>,
-) -> Result<(), SimulatorError> {
+) -> Result<End, SimulatorError> {
     while let Ok(Outbound::Stanzas(nodes)) = inbox.try_recv() {
         stanzas.send(&nodes).await?;
     }
-    Ok(())
+    Ok(End::Closed)
 }

@@ -1,4 +1,184 @@
 //! Faults: what goes wrong, for whom, at which request, how often.
 
-/// Placeholder until faults are injected.
-pub(crate) struct Fault;
+use wacore_binary::Node;
+
+use crate::groups::Outcome;
+use crate::requests;
+use crate::stanza::{attr, failure, iq_error, stream_conflict, stream_error};
+use crate::world::account::{Account, DeviceRef};
+use crate::world::{Outbound, State, World};
+
+/// What WhatsApp says about a temporary ban: a reason ("messages to people who do not know you") and for how long.
+const BAN_CODE: u16 = 101;
+const BAN_EXPIRE_S: u32 = 3600;
+
+/// Something that goes wrong for an account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    /// What goes wrong.
+    pub kind: FaultKind,
+    /// Which requests it hits: the tag of their first child (`add`, `create`, `participating`, ...), a namespace, or
+    /// both as counted (`w:g2:add`). `None`: any `w:g2` request of type `set`. Without meaning for kinds that act at once.
+    pub iq: Option<String>,
+    /// How many requests it hits; for [`FaultKind::Ban`], how many logins.
+    pub count: u32,
+}
+
+impl Fault {
+    /// A fault that hits the next `w:g2` request of type `set`.
+    pub fn new(kind: FaultKind) -> Self {
+        Self { kind, iq: None, count: 1 }
+    }
+
+    /// The same fault, at other requests.
+    pub fn at(mut self, iq: impl Into<String>) -> Self {
+        self.iq = Some(iq.into());
+        self
+    }
+
+    /// The same fault, more often.
+    pub fn times(mut self, count: u32) -> Self {
+        self.count = count;
+        self
+    }
+}
+
+/// Kinds of faults.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FaultKind {
+    /// The connection is cut without a word.
+    Drop {
+        /// The request takes effect before.
+        apply: bool,
+        /// At once, instead of when a request arrives.
+        now: bool,
+    },
+    /// A request gets no answer. If it takes effect, the acting device still gets the notification about it.
+    Silence {
+        /// It takes effect nevertheless.
+        apply: bool,
+    },
+    /// A request is refused and has no effect.
+    Refuse {
+        /// With this code.
+        code: u16,
+        /// And the advice to come back after so many seconds.
+        backoff_s: Option<u32>,
+    },
+    /// At once: the stream ends with error 503.
+    StreamError,
+    /// At once: the phone has unlinked its devices; their logins are refused from now on.
+    LoggedOut,
+    /// At once: another client has taken the device over.
+    Replaced,
+    /// At once, and at the next logins: the account is banned for some time.
+    Ban,
+    /// A request takes effect at once, notifications included, and its answer comes late.
+    Slow {
+        /// How late.
+        delay_ms: u64,
+    },
+}
+
+impl FaultKind {
+    fn hits_requests(self) -> bool {
+        matches!(self, Self::Drop { now: false, .. } | Self::Silence { .. } | Self::Refuse { .. } | Self::Slow { .. })
+    }
+}
+
+impl World {
+    /// Lets something go wrong for an account. Faults that wait for a request are used up in the order they were added.
+    pub fn add_fault(&self, phone: &str, fault: Fault) {
+        if fault.kind == FaultKind::LoggedOut {
+            return self.phone(phone).unlink_devices();
+        }
+        let mut state = self.lock();
+        state.ensure_account(phone);
+        let Some(account) = state.account_mut(phone) else { return };
+        for device in account.devices.values_mut() {
+            match fault.kind {
+                FaultKind::Drop { now: true, .. } => device.cut(),
+                FaultKind::StreamError => device.end(stream_error(503)),
+                FaultKind::Replaced => device.end(stream_conflict("replaced")),
+                FaultKind::Ban => device.end(ban()),
+                _ => {}
+            }
+        }
+        if fault.kind.hits_requests() || fault.kind == FaultKind::Ban {
+            account.faults.push(fault);
+        }
+    }
+}
+
+fn ban() -> Node {
+    failure(402).attr("code", BAN_CODE.to_string()).attr("expire", BAN_EXPIRE_S.to_string()).build()
+}
+
+impl Account {
+    /// Uses up one hit of the first fault that `matches`.
+    fn take_fault(&mut self, matches: impl Fn(&Fault) -> bool) -> Option<FaultKind> {
+        let index = self.faults.iter().position(matches)?;
+        let fault = &mut self.faults[index];
+        let kind = fault.kind;
+        fault.count = fault.count.saturating_sub(1);
+        if fault.count == 0 {
+            self.faults.remove(index);
+        }
+        Some(kind)
+    }
+
+    /// What a login gets instead of success.
+    pub(crate) fn login_refusal(&mut self) -> Option<Node> {
+        self.take_fault(|fault| fault.kind == FaultKind::Ban).map(|_| ban())
+    }
+}
+
+impl State {
+    /// The fault that this request runs into.
+    pub(crate) fn fault_at(&mut self, phone: &str, request: &Node, set: bool) -> Option<FaultKind> {
+        let namespace = attr(request, "xmlns").unwrap_or_default();
+        let kind = requests::kind(request);
+        let hit = |fault: &Fault| match &fault.iq {
+            None => set && namespace == "w:g2",
+            Some(iq) => *iq == namespace || *iq == kind || kind.strip_prefix(&format!("{namespace}:")) == Some(iq),
+        };
+        self.account_mut(phone)?.take_fault(|fault| fault.kind.hits_requests() && hit(fault))
+    }
+
+    /// Handles a request that runs into a fault. `apply` is what the request would do.
+    pub(crate) fn run_into(
+        &mut self,
+        fault: FaultKind,
+        me: &DeviceRef,
+        request: &Node,
+        apply: impl FnOnce(&mut Self) -> Outcome,
+    ) {
+        match fault {
+            FaultKind::Refuse { code, backoff_s } => self.send(me, vec![iq_error(request, code, backoff_s)]),
+            FaultKind::Slow { delay_ms } => {
+                let outcome = apply(self);
+                self.conclude_silently(me, &outcome);
+                let Some(outbox) = self.device_mut(me).and_then(|device| device.outbox()) else { return };
+                tokio::spawn(async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(delay_ms)).await;
+                    // The connection may be gone by now: then nobody waits for this.
+                    let _ = outbox.send(Outbound::Stanzas(vec![outcome.answer]));
+                });
+            }
+            FaultKind::Drop { apply: applied, .. } => {
+                if let Some(device) = self.device_mut(me) {
+                    device.cut();
+                }
+                if applied {
+                    let outcome = apply(self);
+                    self.conclude_silently(me, &outcome);
+                }
+            }
+            FaultKind::Silence { apply: true } => {
+                let outcome = apply(self);
+                self.conclude_silently(me, &outcome);
+            }
+            _ => {}
+        }
+    }
+}

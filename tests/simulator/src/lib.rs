@@ -24,6 +24,8 @@ mod wire;
 mod world;
 
 pub use error::SimulatorError;
+pub use faults::{Fault, FaultKind};
+pub use groups::ParticipantChange;
 pub use server::{Simulator, SimulatorOptions};
 pub use world::phone::Phone;
 pub use world::view::{GroupView, MemberView, Role};

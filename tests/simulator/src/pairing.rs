@@ -1,9 +1,10 @@
 //! Linking a new device: what the server keeps of a client that waits, and how the phone vouches for it.
 //!
-//! [`qr`] and [`code`] differ in how phone and client agree on a secret. From there on both do the same: the phone
+//! `qr` and `code` differ in how phone and client agree on a secret. From there on both do the same: the phone
 //! signs the client's identity (ADV), the server passes that on as `pair-success`, the client countersigns with
 //! `pair-device-sign`, and only then the device exists. Known from whatsapp-rust's `pair.rs` and wacore's `pair.rs`.
 
+mod code;
 mod qr;
 
 use buffa::Message as _;
@@ -16,7 +17,7 @@ use waproto::whatsapp as wa;
 use crate::SimulatorError;
 use crate::prekeys::KeyBundle;
 use crate::signal::{public_bytes, sign};
-use crate::stanza::{bytes, iq_result, leaf, now, server_jid};
+use crate::stanza::{attr, bytes, iq_result, leaf, now, server_jid};
 use crate::world::account::{Device, DeviceRef};
 use crate::world::{Outbound, Outbox, State};
 
@@ -32,6 +33,8 @@ pub(crate) struct PendingLink {
     pub(crate) refs: Vec<String>,
     pub(crate) noise_key: [u8; 32],
     pub(crate) keys: KeyBundle,
+    /// It shows a pairing code.
+    code: Option<code::CodeLink>,
     /// A phone has vouched for it; the client's own signature is still to come.
     promised: Option<Promise>,
 }
@@ -64,7 +67,7 @@ impl State {
             one_time: Default::default(),
         };
         let _ = outbox.send(Outbound::Stanzas(vec![request]));
-        self.links.insert(connection, PendingLink { outbox, refs, noise_key, keys, promised: None });
+        self.links.insert(connection, PendingLink { outbox, refs, noise_key, keys, code: None, promised: None });
     }
 
     fn request_to_client(&mut self, namespace: &'static str, child: Node) -> Node {
@@ -134,12 +137,19 @@ impl State {
         {
             return self.complete_link(connection, bytes(identity));
         }
-        if crate::stanza::attr(stanza, "type").as_deref() == Some("get")
-            && let Some(link) = self.links.get(&connection)
-        {
-            let _ = link.outbox.send(Outbound::Stanzas(vec![iq_result(stanza, vec![])]));
+        if let Some(step) = stanza.get_optional_child("link_code_companion_reg") {
+            self.on_code_request(connection, stanza, step);
+        } else if attr(stanza, "type").as_deref() == Some("get") {
+            self.answer_unlinked(connection, iq_result(stanza, vec![]));
         }
         false
+    }
+
+    fn answer_unlinked(&mut self, connection: u64, answer: Node) {
+        if let Some(link) = self.links.get(&connection) {
+            // A closed outbox means the connection is about to be forgotten.
+            let _ = link.outbox.send(Outbound::Stanzas(vec![answer]));
+        }
     }
 
     fn complete_link(&mut self, connection: u64, identity: Vec<u8>) -> bool {

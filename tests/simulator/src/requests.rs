@@ -3,21 +3,25 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
-use crate::stanza::{attr, children, empty, info, iq_error, iq_result, jid_attr, stream_conflict};
+use crate::groups::Outcome;
+use crate::stanza::{attr, children, empty, info, iq_error, iq_result, jid_attr, leaf, stream_conflict};
 use crate::world::account::DeviceRef;
 use crate::world::{Outbound, State, World};
 use crate::{app_state, groups, prekeys, usync};
 
-/// Handles one stanza of a linked device.
-pub(crate) fn on_stanza(world: &World, _connection: u64, me: &DeviceRef, stanza: Node) {
+/// Handles one stanza of a linked device, unless the connection has been given up in the meantime.
+pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: &Node) {
     let mut state = world.lock();
+    if !state.device_mut(me).is_some_and(|device| device.is_served_by(connection)) {
+        return;
+    }
     match stanza.tag.as_ref() {
-        "iq" => on_iq(&mut state, me, &stanza),
-        "message" => state.on_message(me, &stanza),
-        "receipt" => on_receipt(&mut state, me, &stanza),
+        "iq" => on_iq(&mut state, me, stanza),
+        "message" => state.on_message(me, stanza),
+        "receipt" => on_receipt(&mut state, me, stanza),
         "ack" => {
-            state.count(&me.phone, &format!("ack:{}", attr(&stanza, "class").unwrap_or_default()));
-            acknowledge(&mut state, me, &stanza);
+            state.count(&me.phone, &format!("ack:{}", attr(stanza, "class").unwrap_or_default()));
+            acknowledge(&mut state, me, stanza);
         }
         _ => {}
     }
@@ -42,7 +46,7 @@ fn on_receipt(state: &mut State, me: &DeviceRef, receipt: &Node) {
 }
 
 /// How requests are counted and named by faults: namespace and first child.
-fn kind(request: &Node) -> String {
+pub(crate) fn kind(request: &Node) -> String {
     let namespace = attr(request, "xmlns").unwrap_or_default();
     match children(request).first() {
         Some(child) => format!("{namespace}:{}", child.tag),
@@ -54,27 +58,40 @@ fn on_iq(state: &mut State, me: &DeviceRef, request: &Node) {
     let set = match attr(request, "type").as_deref() {
         Some("get") => false,
         Some("set") => true,
+        // An answer to one of our own requests.
         _ => return,
     };
     state.count(&me.phone, &kind(request));
-    let namespace = attr(request, "xmlns").unwrap_or_default();
-    let has = |tag: &str| request.get_optional_child(tag).is_some();
-    let answer = match namespace.as_str() {
+    let apply = |state: &mut State| answer(state, me, request, set);
+    match state.fault_at(&me.phone, request, set) {
+        Some(fault) => state.run_into(fault, me, request, apply),
+        None => {
+            let outcome = apply(state);
+            state.conclude(me, outcome);
+        }
+    }
+    match request.get_optional_child("active") {
+        Some(_) => state.replay_inbox(me),
+        None if is_log_out(request) => state.remove_device(me),
+        None => {}
+    }
+}
+
+fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: bool) -> Outcome {
+    let answer = match attr(request, "xmlns").unwrap_or_default().as_str() {
+        "w:g2" => return groups::answer(state, me, request, set),
         "encrypt" => prekeys::answer(state, me, request),
         "usync" => usync::answer(state, request),
         "w:sync:app:state" => app_state::answer(state, me, request),
-        "w:g2" => groups::answer(state, me, request, set),
-        "md" if has("remove-companion-device") => return log_out(state, me, request),
         "w:profile:picture" => iq_error(request, 404, None),
         "privacy" if !set => iq_result(request, vec![privacy()]),
         "blocklist" if !set => iq_result(request, vec![empty("list")]),
         "abt" => iq_result(request, vec![NodeBuilder::new("props").attr("protocol", "1").build()]),
+        "w:mex" => iq_result(request, vec![leaf("result", r#"{"data":{}}"#)]),
+        // Pings, and what needs no more than "done".
         _ => iq_result(request, vec![]),
     };
-    state.send(me, vec![answer]);
-    if namespace == "passive" && has("active") {
-        state.replay_inbox(me);
-    }
+    answer.into()
 }
 
 /// The settings of an account that never changed any.
@@ -84,13 +101,8 @@ fn privacy() -> Node {
     NodeBuilder::new("privacy").children(names.map(category)).build()
 }
 
-/// The device removes itself.
-fn log_out(state: &mut State, me: &DeviceRef, request: &Node) {
-    state.send(me, vec![iq_result(request, vec![])]);
-    let Some(account) = state.account_mut(&me.phone) else { return };
-    if let Some(mut device) = account.devices.remove(&me.device) {
-        device.end(Some(stream_conflict("device_removed")));
-    }
+fn is_log_out(request: &Node) -> bool {
+    request.get_optional_child("remove-companion-device").is_some()
 }
 
 impl State {
@@ -98,6 +110,14 @@ impl State {
     pub(crate) fn send(&mut self, to: &DeviceRef, stanzas: Vec<Node>) {
         if let Some(device) = self.device_mut(to) {
             device.send(Outbound::Stanzas(stanzas));
+        }
+    }
+
+    /// The device has logged out.
+    fn remove_device(&mut self, me: &DeviceRef) {
+        let Some(account) = self.account_mut(&me.phone) else { return };
+        if let Some(mut device) = account.devices.remove(&me.device) {
+            device.end(stream_conflict("device_removed"));
         }
     }
 

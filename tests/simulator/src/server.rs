@@ -1,5 +1,6 @@
 //! The listening ports: the WebSocket on `/ws/chat`, and the admin API.
 
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -105,6 +106,10 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         for server in &self.servers {
             server.abort();
+        }
+        if std::thread::panicking() {
+            // Past the test harness's capture on purpose: without the seed a failure cannot be repeated.
+            let _ = writeln!(std::io::stderr(), "simulator seed: {}", self.seed);
         }
     }
 }

@@ -3,8 +3,11 @@
 //! One lock around one plain struct. Each method locks inside and returns; the lock is never held across an await.
 
 pub(crate) mod account;
+mod changes;
 pub(crate) mod group;
 pub(crate) mod phone;
+mod snapshot;
+mod spec;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -21,98 +24,10 @@ use account::{Account, Device, DeviceRef, Waiting};
 use group::Group;
 use phone::Phone;
 
+pub use spec::{AccountSpec, Addable, Addressing, Echo, GroupSpec};
+
 /// Stanzas that wait for one device, like WhatsApp's offline queue; the oldest are dropped beyond that.
 const INBOX_STANZAS_MAX: usize = 20_000;
-
-/// Whom an account lets add it to groups.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Addable {
-    /// Anyone may add it.
-    #[default]
-    Everyone,
-    /// It can only be invited: adding answers 403 with a code for an invitation message.
-    InviteOnly,
-    /// Not even that: adding answers 403 without a code.
-    Nobody,
-}
-
-/// An account to be made.
-#[derive(Debug, Clone)]
-pub struct AccountSpec {
-    /// Phone number, digits only.
-    pub phone: String,
-    /// Name that the phone shares with its devices; one is made up when `None`.
-    pub name: Option<String>,
-    /// The number of its LID; one is made up when `None`.
-    pub lid: Option<String>,
-    /// Whom it lets add it to groups.
-    pub addable: Addable,
-}
-
-impl AccountSpec {
-    /// An account that anyone may add to groups, with a made-up name and LID.
-    pub fn new(phone: impl Into<String>) -> Self {
-        Self { phone: phone.into(), name: None, lid: None, addable: Addable::default() }
-    }
-}
-
-/// By which id a group names its participants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Addressing {
-    /// By phone number.
-    Pn,
-    /// By LID, as WhatsApp makes all groups now.
-    #[default]
-    Lid,
-}
-
-/// A group to be made.
-#[derive(Debug, Clone)]
-pub struct GroupSpec {
-    /// Its id with or without `@g.us`; one is made up when `None`.
-    pub id: Option<String>,
-    /// Its subject.
-    pub subject: String,
-    /// Phone number of the one who made it.
-    pub owner: String,
-    /// Phone numbers of the others.
-    pub participants: Vec<String>,
-    /// Which of the others are admins; those who are not among `participants` are added to them.
-    pub admins: Vec<String>,
-    /// How it names its participants.
-    pub addressing: Addressing,
-    /// Its description, if any.
-    pub description: Option<String>,
-}
-
-impl GroupSpec {
-    /// A group in LID addressing with its owner alone.
-    pub fn new(subject: impl Into<String>, owner: impl Into<String>) -> Self {
-        Self {
-            id: None,
-            subject: subject.into(),
-            owner: owner.into(),
-            participants: Vec::new(),
-            admins: Vec::new(),
-            addressing: Addressing::default(),
-            description: None,
-        }
-    }
-}
-
-/// When the acting device gets the notification about its own change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Echo {
-    /// Before the answer to its request.
-    Before,
-    /// After the answer.
-    After,
-    /// One or the other, chosen from the seed for each request.
-    #[default]
-    Seeded,
-}
 
 /// What is to be written to a connection.
 pub(crate) enum Outbound {
@@ -120,6 +35,8 @@ pub(crate) enum Outbound {
     Stanzas(Vec<Node>),
     /// Nothing more: the server closes.
     Close,
+    /// The connection breaks, without a close.
+    Cut,
 }
 
 /// A handle to the simulated world. Cloning it is cheap; it outlives connections and the server's clients.
@@ -129,6 +46,7 @@ pub struct World {
 }
 
 pub(crate) struct State {
+    pub(crate) seed: u64,
     pub(crate) rng: StdRng,
     pub(crate) echo: Echo,
     pub(crate) accounts: BTreeMap<String, Account>,
@@ -142,6 +60,7 @@ pub(crate) struct State {
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
         let state = State {
+            seed,
             rng: StdRng::seed_from_u64(seed),
             echo: Echo::default(),
             accounts: BTreeMap::new(),
@@ -300,7 +219,6 @@ impl State {
     }
 
     /// The devices linked to an account.
-    #[expect(dead_code, reason = "for the changes of groups, which follow")]
     pub(crate) fn devices_of(&self, phone: &str) -> Vec<DeviceRef> {
         let devices = self.accounts.get(phone).into_iter().flat_map(|account| account.devices.keys());
         devices.map(|device| DeviceRef { phone: phone.to_owned(), device: *device }).collect()

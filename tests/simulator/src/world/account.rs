@@ -26,7 +26,6 @@ pub(crate) struct Account {
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
     pub(crate) connections_max: usize,
-    #[expect(dead_code, reason = "for the changes of groups, which follow")]
     pub(crate) faults: Vec<Fault>,
     pub(crate) app_state: AppState,
     signal: Option<Box<PhoneSignal>>,
@@ -116,9 +115,8 @@ impl Device {
 
     pub(crate) fn disconnected(&mut self, connection: u64) {
         self.connections.remove(&connection);
-        if self.newest.as_ref().is_some_and(|(newest, _)| *newest == connection) {
-            self.newest = None;
-            self.active = false;
+        if self.is_served_by(connection) {
+            self.release();
         }
     }
 
@@ -133,13 +131,32 @@ impl Device {
         }
     }
 
+    /// Whether this connection speaks for the device: not once it was replaced, ended or cut.
+    pub(crate) fn is_served_by(&self, connection: u64) -> bool {
+        self.newest.as_ref().is_some_and(|(newest, _)| *newest == connection)
+    }
+
     /// Says why, then closes the newest connection.
-    pub(crate) fn end(&mut self, reason: Option<Node>) {
-        if let Some(reason) = reason {
-            self.send(Outbound::Stanzas(vec![reason]));
-        }
+    pub(crate) fn end(&mut self, reason: Node) {
+        self.send(Outbound::Stanzas(vec![reason]));
         self.send(Outbound::Close);
+        self.release();
+    }
+
+    /// Cuts the newest connection without a word.
+    pub(crate) fn cut(&mut self) {
+        self.send(Outbound::Cut);
+        self.release();
+    }
+
+    /// What the connection still sends is not for this device any more.
+    fn release(&mut self) {
+        self.newest = None;
         self.active = false;
+    }
+
+    pub(crate) fn outbox(&self) -> Option<Outbox> {
+        self.newest.as_ref().map(|(_, outbox)| outbox.clone())
     }
 
     /// The device has taken this stanza over.

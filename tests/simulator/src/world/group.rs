@@ -25,7 +25,6 @@ pub(crate) struct Description {
 }
 
 /// Participants are kept by phone number; in which form they are shown is a matter of [`Addressing`].
-#[expect(dead_code, reason = "for the changes of groups, which follow")]
 pub(crate) struct Group {
     pub(crate) id: String,
     pub(crate) subject: String,
@@ -51,7 +50,6 @@ pub(crate) struct Group {
     versions_issued: u64,
 }
 
-#[expect(dead_code, reason = "for the changes of groups, which follow")]
 impl Group {
     pub(crate) fn new(id: String, subject: String, creator: String, addressing: Addressing, invite: String) -> Self {
         let time = now();
@@ -84,6 +82,11 @@ impl Group {
 
     pub(crate) fn jid(&self) -> Jid {
         Jid::group(self.id.as_str())
+    }
+
+    /// The phone numbers of all participants.
+    pub(crate) fn phones(&self) -> Vec<String> {
+        self.members.keys().cloned().collect()
     }
 
     pub(crate) fn is_admin(&self, phone: &str) -> bool {

@@ -8,6 +8,7 @@ use rookery_simulator::{Simulator, SimulatorOptions};
 use whatsapp_rust::async_channel::Receiver;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
+use whatsapp_rust::pair_code::PairCodeOptions;
 use whatsapp_rust::prelude::*;
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::wacore::store::InMemoryBackend;
@@ -80,6 +81,12 @@ impl Session {
             _ => None,
         })
         .await
+    }
+
+    /// The code that `phone` is to type.
+    pub(crate) async fn pairing_code(&self, phone: &str) -> String {
+        let options = PairCodeOptions { phone_number: phone.to_owned(), ..PairCodeOptions::default() };
+        self.client.pair_with_code(options).await.expect("the server takes the request")
     }
 
     pub(crate) async fn connected(&self) {

@@ -1,0 +1,101 @@
+//! `w:gp2` notifications: what the members' devices learn about a change, the acting device included.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rand::RngExt as _;
+use wacore_binary::Node;
+use wacore_binary::builder::NodeBuilder;
+
+use super::Outcome;
+use crate::stanza::now;
+use crate::world::account::DeviceRef;
+use crate::world::group::Group;
+use crate::world::{Echo, State};
+
+/// A notification, and the phone numbers of those whose devices get it.
+pub(crate) struct Notice {
+    recipients: BTreeSet<String>,
+    stanza: Node,
+}
+
+impl State {
+    /// A notice about `group` from `author`.
+    pub(super) fn notice(
+        &mut self,
+        group: &str,
+        author: &str,
+        recipients: impl IntoIterator<Item = String>,
+        action: Node,
+    ) -> Option<Notice> {
+        let id = self.next_id().to_string();
+        let group = self.groups.get(group)?;
+        let author = self.accounts.get(author)?;
+        let stanza = NodeBuilder::new("notification")
+            .attr("from", group.jid())
+            .attr("type", "w:gp2")
+            .attr("id", id)
+            .attr("t", now().to_string())
+            .attr("addressing_mode", group.addressing_mode())
+            .attr("participant", group.jid_of(author))
+            .attr("participant_pn", author.pn_jid())
+            .attr("notify", author.name.as_str())
+            .children([action]);
+        Some(Notice { recipients: recipients.into_iter().collect(), stanza: stanza.build() })
+    }
+
+    /// A notice to all members.
+    pub(super) fn notice_to_members(&mut self, group: &str, author: &str, action: Node) -> Vec<Notice> {
+        let members = self.groups.get(group).map(Group::phones).unwrap_or_default();
+        self.notice(group, author, members, action).into_iter().collect()
+    }
+
+    /// Hands notices to all devices they are for, except `acting`; each device gets all of them in one write.
+    pub(crate) fn publish(&mut self, notices: &[Notice], acting: Option<&DeviceRef>) {
+        let mut per_device: BTreeMap<(String, u16), Vec<Node>> = BTreeMap::new();
+        for notice in notices {
+            for device in notice.recipients.iter().flat_map(|phone| self.devices_of(phone)) {
+                if acting != Some(&device) {
+                    per_device.entry((device.phone, device.device)).or_default().push(notice.stanza.clone());
+                }
+            }
+        }
+        for ((phone, device), stanzas) in per_device {
+            self.deliver(&DeviceRef { phone, device }, stanzas);
+        }
+    }
+
+    /// Tells everybody: the others at once, the acting device its answer and, before or after it, its own notices.
+    pub(crate) fn conclude(&mut self, me: &DeviceRef, outcome: Outcome) {
+        self.publish(&outcome.notices, Some(me));
+        let own = own_notices(me, &outcome);
+        if own.is_empty() {
+            return self.send(me, vec![outcome.answer]);
+        }
+        let before = match self.echo {
+            Echo::Before => true,
+            Echo::After => false,
+            Echo::Seeded => self.rng.random(),
+        };
+        if before {
+            self.deliver(me, own);
+            self.send(me, vec![outcome.answer]);
+        } else {
+            self.send(me, vec![outcome.answer]);
+            self.deliver(me, own);
+        }
+    }
+
+    /// As [`State::conclude`], without the answer.
+    pub(crate) fn conclude_silently(&mut self, me: &DeviceRef, outcome: &Outcome) {
+        self.publish(&outcome.notices, Some(me));
+        let own = own_notices(me, outcome);
+        if !own.is_empty() {
+            self.deliver(me, own);
+        }
+    }
+}
+
+fn own_notices(me: &DeviceRef, outcome: &Outcome) -> Vec<Node> {
+    let mine = outcome.notices.iter().filter(|notice| notice.recipients.contains(&me.phone));
+    mine.map(|notice| notice.stanza.clone()).collect()
+}

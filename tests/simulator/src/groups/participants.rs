@@ -1,0 +1,300 @@
+//! Who is in a group: add, remove, promote, demote, leave, join.
+
+use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Jid, Node};
+
+use super::query::invalid_code;
+use super::{Notice, Refusable};
+use crate::stanza::{attr, children, jid_attr, now};
+use crate::world::group::{Group, group_user};
+use crate::world::view::Role;
+use crate::world::{Addable, State};
+
+/// How long an invitation may be used that an add was refused for: three days.
+const ADD_REQUEST_VALID_S: u64 = 3 * 24 * 3600;
+
+/// A change of a group's participants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ParticipantChange {
+    /// Somebody gets in.
+    Add,
+    /// Somebody is thrown out.
+    Remove,
+    /// A member becomes an admin.
+    Promote,
+    /// An admin becomes a member.
+    Demote,
+}
+
+impl ParticipantChange {
+    pub(crate) fn from_tag(tag: &str) -> Option<Self> {
+        Some(match tag {
+            "add" => Self::Add,
+            "remove" => Self::Remove,
+            "promote" => Self::Promote,
+            "demote" => Self::Demote,
+            _ => return None,
+        })
+    }
+
+    fn tag(self) -> &'static str {
+        match self {
+            Self::Add => "add",
+            Self::Remove => "remove",
+            Self::Promote => "promote",
+            Self::Demote => "demote",
+        }
+    }
+}
+
+/// A person named in a request: how the client named it, and the account behind it, if there is one.
+pub(super) struct Asked {
+    jid: Jid,
+    pub(super) phone: Option<String>,
+}
+
+impl Asked {
+    pub(super) fn read(state: &State, participant: &Node) -> Self {
+        let jid = jid_attr(participant, "jid").unwrap_or_default().to_non_ad();
+        let number = jid_attr(participant, "phone_number");
+        let phone = state.phone_of(&jid).or_else(|| state.phone_of(&number?));
+        Self { jid, phone }
+    }
+
+    fn by_phone(state: &State, phone: &str) -> Self {
+        let jid = Jid::pn(phone);
+        Self { phone: state.phone_of(&jid), jid }
+    }
+}
+
+/// Why a participant was refused.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Refusal {
+    code: u16,
+    /// The person may be sent an invitation.
+    invitable: bool,
+}
+
+impl From<u16> for Refusal {
+    fn from(code: u16) -> Self {
+        Self { code, invitable: false }
+    }
+}
+
+/// Why this person cannot be added; `None` when nothing speaks against it.
+pub(super) fn add_refusal(state: &State, group: &Group, phone: Option<&str>) -> Option<Refusal> {
+    let Some(account) = phone.and_then(|phone| state.accounts.get(phone)) else { return Some(404.into()) };
+    if group.members.contains_key(&account.phone) {
+        return Some(409.into());
+    }
+    if group.left.contains(&account.phone) {
+        return Some(408.into());
+    }
+    match account.addable {
+        Addable::InviteOnly => return Some(Refusal { code: 403, invitable: true }),
+        Addable::Nobody => return Some(403.into()),
+        Addable::Everyone => {}
+    }
+    (group.members.len() >= group.participants_max).then(|| 419.into())
+}
+
+fn refusal(state: &State, group: &Group, change: ParticipantChange, actor: &str, asked: &Asked) -> Option<Refusal> {
+    if change == ParticipantChange::Add {
+        return add_refusal(state, group, asked.phone.as_deref());
+    }
+    let phone = asked.phone.as_deref().unwrap_or_default();
+    match (group.members.get(phone), change) {
+        (None, _) => Some(404.into()),
+        (Some(Role::SuperAdmin), ParticipantChange::Remove | ParticipantChange::Demote) if phone != actor => {
+            Some(405.into())
+        }
+        _ => None,
+    }
+}
+
+/// `<participant>` with the code of a refusal.
+pub(super) fn refused_node(state: &mut State, group: &Group, asked: &Asked, refusal: Refusal) -> Node {
+    let account = asked.phone.as_ref().and_then(|phone| state.accounts.get(phone));
+    let node = match account {
+        Some(account) => group.participant(account),
+        None => NodeBuilder::new("participant").attr("jid", &asked.jid),
+    };
+    let node = node.attr("error", refusal.code.to_string());
+    if !refusal.invitable {
+        return node.build();
+    }
+    let request = NodeBuilder::new("add_request")
+        .attr("code", state.new_invite_code())
+        .attr("expiration", (now() + ADD_REQUEST_VALID_S).to_string());
+    node.children([request.build()]).build()
+}
+
+/// A client asks for a change. Each person has a result of its own.
+pub(super) fn change_requested(
+    state: &mut State,
+    actor: &str,
+    group: &str,
+    change: ParticipantChange,
+    operation: &Node,
+) -> Refusable<(Vec<Node>, Vec<Notice>)> {
+    let asked = operation.get_children_by_tag("participant").map(|node| Asked::read(state, node)).collect();
+    let (results, notices) = change_participants(state, actor, group, change, asked)?;
+    Ok((vec![NodeBuilder::new(change.tag()).children(results).build()], notices))
+}
+
+/// Changes what may be changed. Returns a `<participant>` for each person asked for, with `error` if refused.
+fn change_participants(
+    state: &mut State,
+    actor: &str,
+    group_id: &str,
+    change: ParticipantChange,
+    asked: Vec<Asked>,
+) -> Refusable<(Vec<Node>, Vec<Notice>)> {
+    let by_members = change == ParticipantChange::Add
+        && state.groups.get(group_id).is_some_and(|group| group.member_add_mode == "all_member_add");
+    if by_members {
+        state.group_of(group_id, actor)?;
+    } else {
+        state.group_of_admin(group_id, actor)?;
+    }
+    // Out of the map while accounts are read along with it.
+    let mut group = state.groups.remove(group_id).ok_or(404_u16)?;
+    let before = group.phones();
+    let (mut results, mut changed) = (Vec::new(), Vec::new());
+    for asked in asked {
+        if let Some(refusal) = refusal(state, &group, change, actor, &asked) {
+            results.push(refused_node(state, &group, &asked, refusal));
+            continue;
+        }
+        let Some(phone) = asked.phone else { continue };
+        if let Some(account) = state.accounts.get(&phone) {
+            results.push(group.participant(account).build());
+        }
+        if group.apply(change, &phone) {
+            changed.push(phone);
+        }
+    }
+    state.groups.insert(group_id.to_owned(), group);
+    let notices = changed_notices(state, actor, group_id, change, before, &changed, None);
+    Ok((results, notices))
+}
+
+/// A change made elsewhere. Returns the code of the first who was refused, if any.
+pub(crate) fn change_participants_by_phone(
+    state: &mut State,
+    actor: &str,
+    group: &str,
+    change: ParticipantChange,
+    phones: &[&str],
+) -> Refusable<(Option<u16>, Vec<Notice>)> {
+    let asked = phones.iter().map(|phone| Asked::by_phone(state, phone)).collect();
+    let (results, notices) = change_participants(state, actor, group, change, asked)?;
+    let refused = results.iter().find_map(|result| attr(result, "error")?.parse().ok());
+    Ok((refused, notices))
+}
+
+impl Group {
+    /// Applies an allowed change; false when there was nothing to change.
+    fn apply(&mut self, change: ParticipantChange, phone: &str) -> bool {
+        let role = match change {
+            ParticipantChange::Remove => return self.members.remove(phone).is_some(),
+            ParticipantChange::Add | ParticipantChange::Demote => Role::Member,
+            ParticipantChange::Promote if self.is_admin(phone) => return false,
+            ParticipantChange::Promote => Role::Admin,
+        };
+        self.members.insert(phone.to_owned(), role) != Some(role)
+    }
+}
+
+/// One action for all who changed, with its version and the one before. Those who got in learn the whole group instead.
+fn changed_notices(
+    state: &mut State,
+    actor: &str,
+    group_id: &str,
+    change: ParticipantChange,
+    before: Vec<String>,
+    changed: &[String],
+    reason: Option<&'static str>,
+) -> Vec<Notice> {
+    if changed.is_empty() {
+        return Vec::new();
+    }
+    let Some(group) = state.groups.get_mut(group_id) else { return Vec::new() };
+    let (version, previous) = match change {
+        ParticipantChange::Add | ParticipantChange::Remove => group.next_participant_version(),
+        ParticipantChange::Promote | ParticipantChange::Demote => group.next_admin_version(),
+    };
+    let accounts = changed.iter().filter_map(|phone| state.accounts.get(phone));
+    let participants: Vec<Node> = accounts.map(|account| group.participant(account).build()).collect();
+    let with_reason = |action: NodeBuilder| match reason {
+        Some(reason) => action.attr("reason", reason),
+        None => action,
+    };
+    let action = with_reason(NodeBuilder::new(change.tag()))
+        .attr("v_id", version.to_string())
+        .attr("prev_v_id", previous.to_string())
+        .children(participants);
+    let joined = (change == ParticipantChange::Add)
+        .then(|| with_reason(NodeBuilder::new("create")).children([group.node(&state.accounts, vec![])]).build());
+    let to_members = state.notice(group_id, actor, before, action.build());
+    let to_joined = joined.and_then(|create| state.notice(group_id, actor, changed.to_vec(), create));
+    to_members.into_iter().chain(to_joined).collect()
+}
+
+/// `<leave>` names one group or more, and so does its answer.
+pub(super) fn leave_all(state: &mut State, actor: &str, operation: &Node) -> (Vec<Node>, Vec<Notice>) {
+    let (mut left, mut notices) = (Vec::new(), Vec::new());
+    for node in children(operation) {
+        let id = attr(node, "id").unwrap_or_default();
+        let answer = NodeBuilder::new("group").attr("id", id.as_str());
+        match leave(state, actor, group_user(&id)) {
+            Ok(told) => {
+                notices.extend(told);
+                left.push(answer.build());
+            }
+            Err(code) => left.push(answer.attr("error", code.to_string()).build()),
+        }
+    }
+    (vec![NodeBuilder::new("leave").children(left).build()], notices)
+}
+
+/// Somebody goes by itself. A group without an admin gets one.
+pub(crate) fn leave(state: &mut State, phone: &str, group_id: &str) -> Refusable<Vec<Notice>> {
+    let group = state.group_of(group_id, phone).map_err(|_| 404_u16)?;
+    let before = group.phones();
+    group.members.remove(phone);
+    group.left.insert(phone.to_owned());
+    let heir = match group.members.keys().any(|member| group.is_admin(member)) {
+        true => None,
+        false => group.members.keys().next().cloned(),
+    };
+    let removed = [phone.to_owned()];
+    let mut notices = changed_notices(state, phone, group_id, ParticipantChange::Remove, before, &removed, None);
+    if let (Some(heir), Some(group)) = (heir, state.groups.get_mut(group_id)) {
+        group.apply(ParticipantChange::Promote, &heir);
+        let members = group.phones();
+        let promoted = [heir];
+        notices.extend(changed_notices(state, phone, group_id, ParticipantChange::Promote, members, &promoted, None));
+    }
+    Ok(notices)
+}
+
+/// Somebody follows an invite link.
+pub(super) fn join(state: &mut State, actor: &str, operation: &Node) -> Refusable<(Vec<Node>, Vec<Notice>)> {
+    let code = attr(operation, "code").unwrap_or_default();
+    let group = state.groups.values_mut().find(|group| group.invite_code == code);
+    let Some(group) = group else { return Err(invalid_code(state, &code)) };
+    if group.members.contains_key(actor) {
+        return Err(409);
+    }
+    if group.members.len() >= group.participants_max {
+        return Err(419);
+    }
+    let before = group.phones();
+    group.left.remove(actor);
+    group.apply(ParticipantChange::Add, actor);
+    let (id, jid) = (group.id.clone(), group.jid());
+    let joined = [actor.to_owned()];
+    let notices = changed_notices(state, actor, &id, ParticipantChange::Add, before, &joined, Some("invite"));
+    Ok((vec![NodeBuilder::new("group").attr("jid", jid).build()], notices))
+}

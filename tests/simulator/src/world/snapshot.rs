@@ -1,0 +1,42 @@
+//! The whole world as JSON, for tests in any language and for failure messages.
+
+use serde_json::{Value, json};
+
+use super::World;
+use super::account::Account;
+
+impl World {
+    /// Everything that tests may want to see: accounts with devices and counts, groups, clients that wait to be linked.
+    pub fn snapshot(&self) -> Value {
+        let state = self.lock();
+        let accounts: Vec<Value> = state.accounts.values().map(account).collect();
+        let groups: Vec<Value> = state.groups.values().map(|group| json!(group.view(&state.accounts))).collect();
+        json!({ "seed": state.seed, "accounts": accounts, "groups": groups, "unlinked_clients": state.links.len() })
+    }
+}
+
+fn account(account: &Account) -> Value {
+    let devices: Vec<Value> = account
+        .devices
+        .iter()
+        .map(|(id, device)| {
+            json!({
+                "id": id,
+                "connected": device.is_connected(),
+                "waiting_stanzas": device.inbox.len(),
+                "one_time_prekeys": device.keys.one_time.len(),
+            })
+        })
+        .collect();
+    json!({
+        "phone": account.phone,
+        "name": account.name,
+        "lid": account.lid,
+        "addable": account.addable,
+        "devices": devices,
+        "live_connections": account.live_connections(),
+        "live_connections_max": account.connections_max,
+        "faults_waiting": account.faults.len(),
+        "requests": account.requests,
+    })
+}

@@ -1,0 +1,91 @@
+//! What accounts and groups are made from.
+
+/// Whom an account lets add it to groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addable {
+    /// Anyone may add it.
+    #[default]
+    Everyone,
+    /// It can only be invited: adding answers 403 with a code for an invitation message.
+    InviteOnly,
+    /// Not even that: adding answers 403 without a code.
+    Nobody,
+}
+
+/// An account to be made.
+#[derive(Debug, Clone)]
+pub struct AccountSpec {
+    /// Phone number, digits only.
+    pub phone: String,
+    /// Name that the phone shares with its devices; one is made up when `None`.
+    pub name: Option<String>,
+    /// The number of its LID; one is made up when `None`.
+    pub lid: Option<String>,
+    /// Whom it lets add it to groups.
+    pub addable: Addable,
+}
+
+impl AccountSpec {
+    /// An account that anyone may add to groups, with a made-up name and LID.
+    pub fn new(phone: impl Into<String>) -> Self {
+        Self { phone: phone.into(), name: None, lid: None, addable: Addable::default() }
+    }
+}
+
+/// By which id a group names its participants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Addressing {
+    /// By phone number.
+    Pn,
+    /// By LID, as WhatsApp makes all groups now.
+    #[default]
+    Lid,
+}
+
+/// A group to be made.
+#[derive(Debug, Clone)]
+pub struct GroupSpec {
+    /// Its id with or without `@g.us`; one is made up when `None`.
+    pub id: Option<String>,
+    /// Its subject.
+    pub subject: String,
+    /// Phone number of the one who made it.
+    pub owner: String,
+    /// Phone numbers of the others.
+    pub participants: Vec<String>,
+    /// Which of the others are admins; those who are not among `participants` are added to them.
+    pub admins: Vec<String>,
+    /// How it names its participants.
+    pub addressing: Addressing,
+    /// Its description, if any.
+    pub description: Option<String>,
+}
+
+impl GroupSpec {
+    /// A group in LID addressing with its owner alone.
+    pub fn new(subject: impl Into<String>, owner: impl Into<String>) -> Self {
+        Self {
+            id: None,
+            subject: subject.into(),
+            owner: owner.into(),
+            participants: Vec::new(),
+            admins: Vec::new(),
+            addressing: Addressing::default(),
+            description: None,
+        }
+    }
+}
+
+/// When the acting device gets the notification about its own change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Echo {
+    /// Before the answer to its request.
+    Before,
+    /// After the answer.
+    After,
+    /// One or the other, chosen from the seed for each request.
+    #[default]
+    Seeded,
+}

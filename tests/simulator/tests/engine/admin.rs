@@ -1,0 +1,66 @@
+//! The admin API, as a test in another language uses it.
+
+use std::net::SocketAddr;
+
+use rookery_simulator::{Role, Simulator, SimulatorOptions};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use whatsapp_rust::prelude::*;
+
+use crate::support::Session;
+
+const ALICE: &str = "15550100001";
+const BOB: &str = "15550100002";
+
+/// Status and body. One request per connection.
+async fn request(url: &str, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let host = url.split('/').nth(2).expect("a host");
+    let mut stream = TcpStream::connect(host.parse::<SocketAddr>().expect("an address")).await.expect("connected");
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answered");
+    let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+}
+
+#[tokio::test]
+async fn everything_can_be_driven_over_http() {
+    let options = SimulatorOptions { admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Default::default() };
+    let simulator = Simulator::start(options).await.expect("started");
+    let admin = simulator.admin_url().expect("it listens");
+    let post = async |path: &str, body: Value| request(&admin, "POST", path, &body.to_string()).await;
+    post("/admin/accounts", json!({ "phone": ALICE, "name": "Alice" })).await;
+    post("/admin/accounts", json!({ "phone": BOB, "addable": "invite_only" })).await;
+    let session = Session::start(&simulator).await;
+
+    // The port for clients answers this one too.
+    let scan = format!("/admin/mock-phone/scan-qr?phone={ALICE}");
+    let (status, answer) = request(&simulator.url(), "POST", &scan, &session.qr().await).await;
+    assert_eq!((status, &answer["phone"]), (200, &json!(ALICE)));
+    session.connected().await;
+
+    let group = json!({ "subject": "Team", "owner": ALICE, "participants": [BOB], "addressing": "pn" });
+    let (_, answer) = post("/admin/groups", group).await;
+    let gid = answer["id"].as_str().expect("an id").to_owned();
+    let change = json!({ "actor": ALICE, "participants": [BOB] });
+    assert_eq!(post(&format!("/admin/groups/{gid}/promote"), change.clone()).await.0, 200);
+    assert_eq!(simulator.world().group(&gid).expect("there").participants[1].role, Role::Admin);
+    assert_eq!(post(&format!("/admin/groups/{gid}/subject"), json!({ "actor": ALICE, "subject": "New" })).await.0, 200);
+    assert_eq!(post(&format!("/admin/groups/{gid}/add"), change.clone()).await.0, 409);
+    assert_eq!(post("/admin/groups/1@g.us/add", change).await.0, 404);
+    assert_eq!(post("/admin/faults", json!({ "phone": ALICE, "fault": "no such" })).await.0, 400);
+    assert_eq!(post("/admin/faults", json!({ "phone": ALICE, "fault": "logged_out" })).await.0, 200);
+    session.wait("logged out", |event| matches!(event, Event::LoggedOut(_)).then_some(())).await;
+
+    let (_, world) = request(&admin, "GET", "/admin/world", "").await;
+    assert_eq!(world["groups"][0]["subject"], "New");
+    assert_eq!(world["accounts"][0]["requests"]["login"], 1);
+    session.stop().await;
+}
