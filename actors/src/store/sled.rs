@@ -8,6 +8,7 @@ mod guard;
 mod opening;
 mod queue;
 mod space;
+mod tally;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};

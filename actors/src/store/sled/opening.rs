@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::super::{SessionNumber, StoreError, Table, keys};
 use super::guard;
+use super::tally::{self, Tally, Witness};
 
 /// sled's unit of writing and of reuse; fixed when a store is made. Pages over a quarter of it would go to `blobs/`.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
@@ -18,15 +19,16 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Pause between two tries for the lock.
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 
-/// Present once the store was made. Tells an emptied `db` from a new one.
-const MADE_FILE: &str = "made";
-
 /// The files of an open store.
 pub(super) struct Opened {
     path: PathBuf,
     db: ::sled::Db,
     /// One tree per table, in the order of [`Table::ALL`].
     pub(super) trees: Vec<::sled::Tree>,
+    /// What the rows add up to.
+    pub(super) tally: Tally,
+    /// The number of transactions, beside sled.
+    pub(super) witness: Witness,
     /// A handle of our own on sled's file, to sync what sled only hands to the system.
     file: File,
 }
@@ -50,12 +52,27 @@ pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> 
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
     let db = open_db(path, cache_bytes)?;
-    let trees = guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
+    let trees: Vec<_> = guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
         .map_err(|reason| damaged(path, reason))?;
     let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
-    let opened = Opened { path: path.to_owned(), db, trees, file };
-    check_layout(&opened)?;
-    Ok(opened)
+    let witness = Witness::open(path).map_err(|error| io_error(path, &error))?;
+    let tally = match (read_mark(path, &trees, keys::LAYOUT)?, &witness) {
+        (Some(layout), witness) => {
+            check_layout(path, &layout)?;
+            check_rows(path, &trees, witness.as_ref().map_or(0, Witness::read))?
+        }
+        (None, Some(_)) => return Err(damaged(path, "its rows are gone".to_owned())),
+        (None, None) => make(path, &db, &trees, &file)?,
+    };
+    // Without one, the store is new, or somebody was stopped while making it.
+    let witness = match witness {
+        Some(witness) => witness,
+        None => make_witness(path, tally.commits).map_err(|error| io_error(path, &error))?,
+    };
+    if read_mark(path, &trees, keys::IMPORTING)?.is_some() {
+        return Err(StoreError::UnfinishedImport { path: path.to_owned() });
+    }
+    Ok(Opened { path: path.to_owned(), db, trees, tally, witness, file })
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -108,58 +125,64 @@ fn is_of_the_system(error: &io::Error) -> bool {
     )
 }
 
-/// Checks the layout version, or writes it into a store that is new.
-fn check_layout(opened: &Opened) -> Result<(), StoreError> {
-    let path = &opened.path;
-    let meta = &opened.trees[Table::Meta.index()];
-    let read = |key| {
-        let row = keys::row(SessionNumber::DAEMON, key);
-        guard::run(|| meta.get(row)).map_err(|reason| damaged(path, reason))
-    };
-    if read(keys::IMPORTING)?.is_some() {
-        return Err(StoreError::UnfinishedImport { path: path.clone() });
-    }
-    match read(keys::LAYOUT)? {
-        Some(version) if *version == *keys::LAYOUT_VERSION.to_string().as_bytes() => mark_made(opened),
-        Some(version) => Err(StoreError::UnknownLayout {
-            path: path.clone(),
-            found: String::from_utf8_lossy(&version).into_owned(),
-            known: keys::LAYOUT_VERSION,
-        }),
-        None => make(opened),
-    }
+fn read_mark(path: &Path, trees: &[::sled::Tree], mark: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
+    let row = keys::row(SessionNumber::DAEMON, mark);
+    guard::run(|| trees[Table::Meta.index()].get(row)).map_err(|reason| damaged(path, reason))
 }
 
-fn make(opened: &Opened) -> Result<(), StoreError> {
-    let path = &opened.path;
-    if path.join(MADE_FILE).exists() {
-        return Err(damaged(path, "its rows are gone".to_owned()));
-    }
-    let row = keys::row(SessionNumber::DAEMON, keys::LAYOUT);
-    let version = keys::LAYOUT_VERSION.to_string();
-    guard::run(|| {
-        opened.trees[Table::Meta.index()].insert(row, version.as_bytes())?;
-        opened.sync()
-    })
-    .map_err(|reason| StoreError::Io { path: path.clone(), reason })?;
-    mark_made(opened)
-}
-
-/// Makes the mark, and the directory entries of all files, survive a power cut.
-fn mark_made(opened: &Opened) -> Result<(), StoreError> {
-    let path = &opened.path;
-    let mark = path.join(MADE_FILE);
-    if mark.exists() {
+fn check_layout(path: &Path, layout: &[u8]) -> Result<(), StoreError> {
+    if layout == keys::LAYOUT_VERSION.to_string().as_bytes() {
         return Ok(());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let made = || {
-        File::open(path.join("conf"))?.sync_all()?;
-        File::create(&mark)?.sync_all()?;
-        File::open(path)?.sync_all()?;
-        File::open(parent)?.sync_all()
+    let found = String::from_utf8_lossy(layout).into_owned();
+    Err(StoreError::UnknownLayout { path: path.to_owned(), found, known: keys::LAYOUT_VERSION })
+}
+
+/// Counts the rows: what sled opens without complaint need not be what was written.
+fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<Tally, StoreError> {
+    let stored = guard::run(|| Tally::stored(trees)).map_err(|reason| damaged(path, reason))?;
+    let Some(stored) = stored else { return Err(damaged(path, "its count of rows is gone".to_owned())) };
+    let lost = commits_seen.saturating_sub(stored.commits);
+    if lost > 0 {
+        return Err(damaged(path, format!("its last {lost} transactions are gone")));
+    }
+    let counted = guard::run(|| Tally::count(trees, stored.commits)).map_err(|reason| damaged(path, reason))?;
+    if counted != stored {
+        return Err(damaged(path, "rows are missing or are not the last ones written".to_owned()));
+    }
+    Ok(stored)
+}
+
+/// Writes the layout version and the first tally.
+fn make(path: &Path, db: &::sled::Db, trees: &[::sled::Tree], file: &File) -> Result<Tally, StoreError> {
+    let mut tally = guard::run(|| Tally::count(trees, 0)).map_err(|reason| damaged(path, reason))?;
+    if tally != Tally::default() {
+        return Err(damaged(path, "its layout version is gone".to_owned()));
+    }
+    let layout = keys::row(SessionNumber::DAEMON, keys::LAYOUT);
+    let version = keys::LAYOUT_VERSION.to_string();
+    tally.commits = 1;
+    tally.change(Table::Meta, &layout, None, Some(version.as_bytes()));
+    let mut batch = ::sled::Batch::default();
+    batch.insert(layout, version.as_bytes());
+    batch.insert(tally::row(), &tally.encode());
+    let write = || {
+        trees[Table::Meta.index()].apply_batch(batch)?;
+        db.flush()?;
+        Ok(file.sync_data()?)
     };
-    made().map_err(|error| io_error(path, &error))
+    guard::run(write).map_err(|reason| StoreError::Io { path: path.to_owned(), reason })?;
+    Ok(tally)
+}
+
+/// Makes the witness, and the directory entries of all files survive a power cut.
+fn make_witness(path: &Path, commits: u64) -> io::Result<Witness> {
+    File::open(path.join("conf"))?.sync_all()?;
+    let witness = Witness::make(path, commits)?;
+    File::open(path)?.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()?;
+    Ok(witness)
 }
 
 fn check_blobs(path: &Path) -> Result<(), StoreError> {
