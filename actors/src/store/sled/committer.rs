@@ -30,16 +30,20 @@ impl Committer {
         Self { opened, shared }
     }
 
-    /// Writes until the queue is closed and empty.
-    pub(super) fn run(mut self) {
+    /// Writes until the queue is closed and empty. Whatever ends it, no ticket is left without an answer.
+    pub(super) fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(place) = guard::catch(|| self.serve()) {
+            shared.fail(format!("its writer has ended: {place}"));
+            shared.queue.abandon();
+        }
+    }
+
+    fn serve(mut self) {
         while let Some(jobs) = self.shared.queue.take_round() {
             let outcome = self.commit_round(&jobs);
             self.shared.queue.answer(jobs, &outcome);
         }
-        let _ = guard::run(|| {
-            drop(self.opened);
-            Ok(())
-        });
     }
 
     fn commit_round(&mut self, jobs: &[Job]) -> Result<(), StoreError> {

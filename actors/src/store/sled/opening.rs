@@ -52,6 +52,12 @@ pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> 
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
     let db = open_db(path, cache_bytes)?;
+    // Closing a damaged store may panic as well as reading it, so both are within.
+    guard::catch(|| check_and_open(path, db)).unwrap_or_else(|place| Err(damaged(path, place)))
+}
+
+/// Says whether sled's rows are whole, and makes what is missing in a new store.
+fn check_and_open(path: &Path, db: ::sled::Db) -> Result<Opened, StoreError> {
     let trees: Vec<_> = guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
         .map_err(|reason| damaged(path, reason))?;
     let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
