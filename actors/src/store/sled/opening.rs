@@ -13,6 +13,9 @@ use super::tally::{self, Tally, Witness};
 /// sled's unit of writing and of reuse; fixed when a store is made. Pages over a quarter of it would go to `blobs/`.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
 
+/// Page cache while the rows are counted: each page is read once, so there is nothing to keep.
+const COUNTING_CACHE_BYTES: u64 = 4 * 1024 * 1024;
+
 /// How long to try for the lock: a closed store holds it for some milliseconds more, a killed daemon no longer than this.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 
@@ -48,37 +51,55 @@ impl Opened {
 }
 
 /// Opens or makes the store in this directory.
+///
+/// A store that is not new is opened twice: counting its rows reads every page, so that is done by an instance with a
+/// small cache, which is thrown away.
 pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
-    let db = open_db(path, cache_bytes)?;
-    // Closing a damaged store may panic as well as reading it, so both are within.
-    guard::catch(|| check_and_open(path, db)).unwrap_or_else(|place| Err(damaged(path, place)))
+    let witness = Witness::open(path).map_err(|error| io_error(path, &error))?;
+    let commits_seen = witness.as_ref().map(Witness::read);
+    let known = with_sled(path, COUNTING_CACHE_BYTES, |db| check(path, &tables(path, &db)?, commits_seen))?;
+    with_sled(path, cache_bytes, |db| {
+        let trees = tables(path, &db)?;
+        let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
+        let tally = known.map_or_else(|| make(path, &db, &trees, &file), Ok)?;
+        // Without one, the store is new, or somebody was stopped while making it.
+        let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
+        let witness = witness.map_err(|error| io_error(path, &error))?;
+        Ok(Opened { path: path.to_owned(), db, trees, tally, witness, file })
+    })
 }
 
-/// Says whether sled's rows are whole, and makes what is missing in a new store.
-fn check_and_open(path: &Path, db: ::sled::Db) -> Result<Opened, StoreError> {
-    let trees: Vec<_> = guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
-        .map_err(|reason| damaged(path, reason))?;
-    let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
-    let witness = Witness::open(path).map_err(|error| io_error(path, &error))?;
-    let tally = match (read_mark(path, &trees, keys::LAYOUT)?, &witness) {
-        (Some(layout), witness) => {
+/// Opens sled and does something with it. Closing a damaged store may panic as well as reading it: both are caught.
+fn with_sled<T>(
+    path: &Path,
+    cache_bytes: u64,
+    act: impl FnOnce(::sled::Db) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let db = open_db(path, cache_bytes)?;
+    guard::catch(|| act(db)).unwrap_or_else(|place| Err(damaged(path, place)))
+}
+
+fn tables(path: &Path, db: &::sled::Db) -> Result<Vec<::sled::Tree>, StoreError> {
+    guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
+        .map_err(|reason| damaged(path, reason))
+}
+
+/// Says whether the rows are whole and of this layout, and what they add up to; `None` when the store is new.
+fn check(path: &Path, trees: &[::sled::Tree], commits_seen: Option<u64>) -> Result<Option<Tally>, StoreError> {
+    let tally = match (read_mark(path, trees, keys::LAYOUT)?, commits_seen) {
+        (Some(layout), commits_seen) => {
             check_layout(path, &layout)?;
-            check_rows(path, &trees, witness.as_ref().map_or(0, Witness::read))?
+            check_rows(path, trees, commits_seen.unwrap_or_default())?
         }
         (None, Some(_)) => return Err(damaged(path, "its rows are gone".to_owned())),
-        (None, None) => make(path, &db, &trees, &file)?,
+        (None, None) => return Ok(None),
     };
-    // Without one, the store is new, or somebody was stopped while making it.
-    let witness = match witness {
-        Some(witness) => witness,
-        None => make_witness(path, tally.commits).map_err(|error| io_error(path, &error))?,
-    };
-    if read_mark(path, &trees, keys::IMPORTING)?.is_some() {
+    if read_mark(path, trees, keys::IMPORTING)?.is_some() {
         return Err(StoreError::UnfinishedImport { path: path.to_owned() });
     }
-    Ok(Opened { path: path.to_owned(), db, trees, tally, witness, file })
+    Ok(Some(tally))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
