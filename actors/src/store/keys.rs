@@ -13,6 +13,9 @@ pub const LAYOUT: &[u8] = b"store.layout";
 /// `Meta`: present while an import runs.
 pub const IMPORTING: &[u8] = b"store.importing";
 
+/// `Meta`: how many transactions and rows there are; changed with every transaction (`sled/tally.rs`).
+pub(super) const TALLY: &[u8] = b"store.tally";
+
 /// `Device`: the one record of a session.
 pub(crate) const DEVICE: &[u8] = b"device";
 

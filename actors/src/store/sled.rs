@@ -8,8 +8,10 @@ mod guard;
 mod opening;
 mod queue;
 mod space;
+mod tally;
 
 use std::io::{Read, Write};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -84,6 +86,23 @@ impl SledStore {
         self.read(|| self.trees[table.index()].scan_prefix(row_prefix).collect())
     }
 
+    fn export_table(
+        &self,
+        table: Table,
+        tree: &::sled::Tree,
+        writer: &mut stream::Writer<'_>,
+    ) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        self.read(|| {
+            tally::walk(tree, |row, value| {
+                let Some((session, key)) = keys::split_row(row) else { return ControlFlow::Continue(()) };
+                outcome = writer.row(table, session, key, value);
+                if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+        })?;
+        outcome
+    }
+
     /// Whether no table has a row, the store's own marks aside.
     fn is_empty(&self) -> Result<bool, StoreError> {
         for (table, tree) in Table::ALL.iter().zip(&self.trees) {
@@ -125,12 +144,7 @@ impl Store for SledStore {
         let _one_moment = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writer = stream::Writer::begin(to)?;
         for (table, tree) in Table::ALL.iter().zip(&self.trees) {
-            let mut rows = tree.iter();
-            while let Some((row, value)) = self.read(|| rows.next().transpose())? {
-                if let Some((session, key)) = keys::split_row(&row) {
-                    writer.row(*table, session, key, &value)?;
-                }
-            }
+            self.export_table(*table, tree, &mut writer)?;
         }
         writer.end()
     }

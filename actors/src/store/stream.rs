@@ -82,7 +82,8 @@ impl<'a> Writer<'a> {
 
 /// Whether the row is about this store rather than in it.
 pub(super) fn is_own_mark(table: Table, session: SessionNumber, key: &[u8]) -> bool {
-    table == Table::Meta && session == SessionNumber::DAEMON && (key == keys::LAYOUT || key == keys::IMPORTING)
+    let marks = [keys::LAYOUT, keys::IMPORTING, keys::TALLY];
+    table == Table::Meta && session == SessionNumber::DAEMON && marks.contains(&key)
 }
 
 /// Commits every row of the stream. Until it returns `Ok` the store bears the mark [`keys::IMPORTING`].

@@ -14,6 +14,7 @@ use super::super::batch::BATCH_OPERATIONS_MAX;
 use super::super::{Change, StoreError, Table, keys};
 use super::opening::Opened;
 use super::queue::Job;
+use super::tally::{self, Tally};
 use super::{Shared, guard};
 
 /// Bytes of one transaction that several batches share: a quarter segment. A single batch may have more.
@@ -29,19 +30,23 @@ impl Committer {
         Self { opened, shared }
     }
 
-    /// Writes until the queue is closed and empty.
+    /// Writes until the queue is closed and empty. Whatever ends it, no ticket is left without an answer.
     pub(super) fn run(self) {
+        let shared = Arc::clone(&self.shared);
+        if let Err(place) = guard::catch(|| self.serve()) {
+            shared.fail(format!("its writer has ended: {place}"));
+            shared.queue.abandon();
+        }
+    }
+
+    fn serve(mut self) {
         while let Some(jobs) = self.shared.queue.take_round() {
             let outcome = self.commit_round(&jobs);
             self.shared.queue.answer(jobs, &outcome);
         }
-        let _ = guard::run(|| {
-            drop(self.opened);
-            Ok(())
-        });
     }
 
-    fn commit_round(&self, jobs: &[Job]) -> Result<(), StoreError> {
+    fn commit_round(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
         if let Some(failed) = self.shared.failed() {
             return Err(failed);
         }
@@ -53,43 +58,47 @@ impl Committer {
             .space
             .check(bytes as u64)
             .map_err(|short| StoreError::LowSpace { free_bytes: short.free_bytes, needed_bytes: short.needed_bytes })?;
-        let _no_export = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = Arc::clone(&self.shared);
+        let _no_export = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(jobs).map_err(|reason| {
-            self.shared.fail(reason.clone());
+            shared.fail(reason.clone());
             StoreError::Failed(reason)
         })
     }
 
-    fn write(&self, jobs: &[Job]) -> Result<(), String> {
+    fn write(&mut self, jobs: &[Job]) -> Result<(), String> {
         for group in merge(jobs) {
             let _no_scan = self.shared.rows.write().unwrap_or_else(PoisonError::into_inner);
-            guard::run(|| self.apply(group))?;
+            self.opened.tally = guard::run(|| self.apply(group))?;
         }
         guard::run(|| self.opened.sync())?;
+        self.opened.witness.write(self.opened.tally.commits).map_err(|error| error.to_string())?;
         self.opened.check_blobs().map_err(|error| error.to_string())
     }
 
-    /// One transaction over the trees that the group touches.
-    fn apply(&self, group: &[Job]) -> Result<(), ::sled::Error> {
-        let mut tables: Vec<Table> = changes(group).map(|change| change.table).collect();
+    /// One transaction over the trees that the group touches and `Meta`, where the tally is. Returns the new tally.
+    fn apply(&self, group: &[Job]) -> Result<Tally, ::sled::Error> {
+        let mut tables: Vec<Table> = changes(group).map(|change| change.table).chain([Table::Meta]).collect();
         tables.sort_unstable();
         tables.dedup();
-        if tables.is_empty() {
-            return Ok(());
-        }
         let trees: Vec<&::sled::Tree> = tables.iter().map(|table| &self.opened.trees[table.index()]).collect();
         let outcome = trees.as_slice().transaction(|views: &Vec<TransactionalTree>| {
+            let view = |table: Table| tables.binary_search(&table).map(|at| &views[at]);
+            let mut tally = self.opened.tally;
+            tally.commits += 1;
             for change in changes(group) {
-                let Ok(at) = tables.binary_search(&change.table) else {
-                    continue;
-                };
+                let Ok(view) = view(change.table) else { continue };
                 let row = keys::row(change.session, &change.key);
-                match &change.value {
-                    Some(value) => views[at].insert(row, value.as_slice())?,
-                    None => views[at].remove(row)?,
+                let before = match &change.value {
+                    Some(value) => view.insert(row.as_slice(), value.as_slice())?,
+                    None => view.remove(row.as_slice())?,
                 };
+                tally.change(change.table, &row, before.as_deref(), change.value.as_deref());
             }
-            Ok(())
+            if let Ok(meta) = view(Table::Meta) {
+                meta.insert(tally::row(), &tally.encode())?;
+            }
+            Ok(tally)
         });
         outcome.map_err(|error: TransactionError<()>| match error {
             TransactionError::Storage(error) => error,

@@ -8,9 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::super::{SessionNumber, StoreError, Table, keys};
 use super::guard;
+use super::tally::{self, Tally, Witness};
 
 /// sled's unit of writing and of reuse; fixed when a store is made. Pages over a quarter of it would go to `blobs/`.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Page cache while the rows are counted: each page is read once, so there is nothing to keep.
+const COUNTING_CACHE_BYTES: u64 = 4 * 1024 * 1024;
 
 /// How long to try for the lock: a closed store holds it for some milliseconds more, a killed daemon no longer than this.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
@@ -18,15 +22,16 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 /// Pause between two tries for the lock.
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 
-/// Present once the store was made. Tells an emptied `db` from a new one.
-const MADE_FILE: &str = "made";
-
 /// The files of an open store.
 pub(super) struct Opened {
     path: PathBuf,
     db: ::sled::Db,
     /// One tree per table, in the order of [`Table::ALL`].
     pub(super) trees: Vec<::sled::Tree>,
+    /// What the rows add up to.
+    pub(super) tally: Tally,
+    /// The number of transactions, beside sled.
+    pub(super) witness: Witness,
     /// A handle of our own on sled's file, to sync what sled only hands to the system.
     file: File,
 }
@@ -46,16 +51,55 @@ impl Opened {
 }
 
 /// Opens or makes the store in this directory.
+///
+/// A store that is not new is opened twice: counting its rows reads every page, so that is done by an instance with a
+/// small cache, which is thrown away.
 pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
+    let witness = Witness::open(path).map_err(|error| io_error(path, &error))?;
+    let commits_seen = witness.as_ref().map(Witness::read);
+    let known = with_sled(path, COUNTING_CACHE_BYTES, |db| check(path, &tables(path, &db)?, commits_seen))?;
+    with_sled(path, cache_bytes, |db| {
+        let trees = tables(path, &db)?;
+        let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
+        let tally = known.map_or_else(|| make(path, &db, &trees, &file), Ok)?;
+        // Without one, the store is new, or somebody was stopped while making it.
+        let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
+        let witness = witness.map_err(|error| io_error(path, &error))?;
+        Ok(Opened { path: path.to_owned(), db, trees, tally, witness, file })
+    })
+}
+
+/// Opens sled and does something with it. Closing a damaged store may panic as well as reading it: both are caught.
+fn with_sled<T>(
+    path: &Path,
+    cache_bytes: u64,
+    act: impl FnOnce(::sled::Db) -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
     let db = open_db(path, cache_bytes)?;
-    let trees = guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
-        .map_err(|reason| damaged(path, reason))?;
-    let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
-    let opened = Opened { path: path.to_owned(), db, trees, file };
-    check_layout(&opened)?;
-    Ok(opened)
+    guard::catch(|| act(db)).unwrap_or_else(|place| Err(damaged(path, place)))
+}
+
+fn tables(path: &Path, db: &::sled::Db) -> Result<Vec<::sled::Tree>, StoreError> {
+    guard::run(|| Table::ALL.iter().map(|table| db.open_tree(table.tree_name())).collect())
+        .map_err(|reason| damaged(path, reason))
+}
+
+/// Says whether the rows are whole and of this layout, and what they add up to; `None` when the store is new.
+fn check(path: &Path, trees: &[::sled::Tree], commits_seen: Option<u64>) -> Result<Option<Tally>, StoreError> {
+    let tally = match (read_mark(path, trees, keys::LAYOUT)?, commits_seen) {
+        (Some(layout), commits_seen) => {
+            check_layout(path, &layout)?;
+            check_rows(path, trees, commits_seen.unwrap_or_default())?
+        }
+        (None, Some(_)) => return Err(damaged(path, "its rows are gone".to_owned())),
+        (None, None) => return Ok(None),
+    };
+    if read_mark(path, trees, keys::IMPORTING)?.is_some() {
+        return Err(StoreError::UnfinishedImport { path: path.to_owned() });
+    }
+    Ok(Some(tally))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -108,58 +152,64 @@ fn is_of_the_system(error: &io::Error) -> bool {
     )
 }
 
-/// Checks the layout version, or writes it into a store that is new.
-fn check_layout(opened: &Opened) -> Result<(), StoreError> {
-    let path = &opened.path;
-    let meta = &opened.trees[Table::Meta.index()];
-    let read = |key| {
-        let row = keys::row(SessionNumber::DAEMON, key);
-        guard::run(|| meta.get(row)).map_err(|reason| damaged(path, reason))
-    };
-    if read(keys::IMPORTING)?.is_some() {
-        return Err(StoreError::UnfinishedImport { path: path.clone() });
-    }
-    match read(keys::LAYOUT)? {
-        Some(version) if *version == *keys::LAYOUT_VERSION.to_string().as_bytes() => mark_made(opened),
-        Some(version) => Err(StoreError::UnknownLayout {
-            path: path.clone(),
-            found: String::from_utf8_lossy(&version).into_owned(),
-            known: keys::LAYOUT_VERSION,
-        }),
-        None => make(opened),
-    }
+fn read_mark(path: &Path, trees: &[::sled::Tree], mark: &[u8]) -> Result<Option<::sled::IVec>, StoreError> {
+    let row = keys::row(SessionNumber::DAEMON, mark);
+    guard::run(|| trees[Table::Meta.index()].get(row)).map_err(|reason| damaged(path, reason))
 }
 
-fn make(opened: &Opened) -> Result<(), StoreError> {
-    let path = &opened.path;
-    if path.join(MADE_FILE).exists() {
-        return Err(damaged(path, "its rows are gone".to_owned()));
-    }
-    let row = keys::row(SessionNumber::DAEMON, keys::LAYOUT);
-    let version = keys::LAYOUT_VERSION.to_string();
-    guard::run(|| {
-        opened.trees[Table::Meta.index()].insert(row, version.as_bytes())?;
-        opened.sync()
-    })
-    .map_err(|reason| StoreError::Io { path: path.clone(), reason })?;
-    mark_made(opened)
-}
-
-/// Makes the mark, and the directory entries of all files, survive a power cut.
-fn mark_made(opened: &Opened) -> Result<(), StoreError> {
-    let path = &opened.path;
-    let mark = path.join(MADE_FILE);
-    if mark.exists() {
+fn check_layout(path: &Path, layout: &[u8]) -> Result<(), StoreError> {
+    if layout == keys::LAYOUT_VERSION.to_string().as_bytes() {
         return Ok(());
     }
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let made = || {
-        File::open(path.join("conf"))?.sync_all()?;
-        File::create(&mark)?.sync_all()?;
-        File::open(path)?.sync_all()?;
-        File::open(parent)?.sync_all()
+    let found = String::from_utf8_lossy(layout).into_owned();
+    Err(StoreError::UnknownLayout { path: path.to_owned(), found, known: keys::LAYOUT_VERSION })
+}
+
+/// Counts the rows: what sled opens without complaint need not be what was written.
+fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<Tally, StoreError> {
+    let stored = guard::run(|| Tally::stored(trees)).map_err(|reason| damaged(path, reason))?;
+    let Some(stored) = stored else { return Err(damaged(path, "its count of rows is gone".to_owned())) };
+    let lost = commits_seen.saturating_sub(stored.commits);
+    if lost > 0 {
+        return Err(damaged(path, format!("its last {lost} transactions are gone")));
+    }
+    let counted = guard::run(|| Tally::count(trees, stored.commits)).map_err(|reason| damaged(path, reason))?;
+    if counted != stored {
+        return Err(damaged(path, "rows are missing or are not the last ones written".to_owned()));
+    }
+    Ok(stored)
+}
+
+/// Writes the layout version and the first tally.
+fn make(path: &Path, db: &::sled::Db, trees: &[::sled::Tree], file: &File) -> Result<Tally, StoreError> {
+    let mut tally = guard::run(|| Tally::count(trees, 0)).map_err(|reason| damaged(path, reason))?;
+    if tally != Tally::default() {
+        return Err(damaged(path, "its layout version is gone".to_owned()));
+    }
+    let layout = keys::row(SessionNumber::DAEMON, keys::LAYOUT);
+    let version = keys::LAYOUT_VERSION.to_string();
+    tally.commits = 1;
+    tally.change(Table::Meta, &layout, None, Some(version.as_bytes()));
+    let mut batch = ::sled::Batch::default();
+    batch.insert(layout, version.as_bytes());
+    batch.insert(tally::row(), &tally.encode());
+    let write = || {
+        trees[Table::Meta.index()].apply_batch(batch)?;
+        db.flush()?;
+        Ok(file.sync_data()?)
     };
-    made().map_err(|error| io_error(path, &error))
+    guard::run(write).map_err(|reason| StoreError::Io { path: path.to_owned(), reason })?;
+    Ok(tally)
+}
+
+/// Makes the witness, and the directory entries of all files survive a power cut.
+fn make_witness(path: &Path, commits: u64) -> io::Result<Witness> {
+    File::open(path.join("conf"))?.sync_all()?;
+    let witness = Witness::make(path, commits)?;
+    File::open(path)?.sync_all()?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()?;
+    Ok(witness)
 }
 
 fn check_blobs(path: &Path) -> Result<(), StoreError> {

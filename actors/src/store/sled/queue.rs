@@ -63,6 +63,13 @@ impl Queue {
         self.wake.notify_one();
     }
 
+    /// Drops what waits: its tickets resolve to a failure.
+    pub(super) fn abandon(&self) {
+        let mut waiting = self.lock();
+        waiting.closed = true;
+        waiting.jobs.clear();
+    }
+
     /// Waits for batches and takes as many as share one flush; `None` when the queue is closed and empty.
     pub(super) fn take_round(&self) -> Option<Vec<Job>> {
         let waiting = self.lock();

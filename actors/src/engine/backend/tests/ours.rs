@@ -1,6 +1,9 @@
 //! What only our backend promises: rows, durability, cancellation, sessions kept apart.
 
+use std::sync::Mutex;
+
 use futures_util::FutureExt;
+use tokio::sync::oneshot;
 use wacore::store::traits::{MsgSecretEntry, MsgSecretStore, ProtocolStore, SignalStore};
 
 use super::*;
@@ -43,15 +46,17 @@ async fn what_returned_is_there_after_reopening() {
     assert_eq!(backend.get_group_metadata("g").await.unwrap().unwrap(), [5; 50_000]);
 }
 
+type Outcome = Result<(), StoreError>;
+
 /// A store whose commits take effect only when asked, as when the disk is slow.
 struct Held {
     rows: Arc<dyn Store>,
-    waiting: std::sync::Mutex<Vec<(Batch, tokio::sync::oneshot::Sender<Result<(), StoreError>>)>>,
+    waiting: Mutex<Vec<(Batch, oneshot::Sender<Outcome>)>>,
 }
 
 impl Held {
     fn new() -> Arc<Self> {
-        Arc::new(Self { rows: open_memory(), waiting: std::sync::Mutex::default() })
+        Arc::new(Self { rows: open_memory(), waiting: Mutex::default() })
     }
 
     /// Lets everything that waits take effect; returns how much that was.
@@ -68,7 +73,7 @@ impl Held {
 
 impl Store for Held {
     fn commit(&self, batch: Batch) -> Ticket {
-        let (done, ticket) = tokio::sync::oneshot::channel();
+        let (done, ticket) = oneshot::channel();
         self.waiting.lock().unwrap().push((batch, done));
         Ticket::waiting(ticket)
     }

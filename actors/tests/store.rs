@@ -1,0 +1,11 @@
+//! What only a disk and a second process can show: the store under kill -9, on a full disk, damaged, opened twice.
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod store {
+    mod child;
+    mod damage;
+    mod full_disk;
+    mod kill;
+    mod opening;
+    mod rows;
+}
