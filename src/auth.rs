@@ -15,10 +15,11 @@ use rookery_actors::store::{Batch, SessionNumber, Store, StoreError, Table};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
-pub use addresses::AddressRange;
+pub(crate) use addresses::AddressRange;
 use keys::KeyHash;
-pub use keys::{Key, KeyRecord, Secret};
-pub use roles::Role;
+pub use keys::Secret;
+pub(crate) use keys::{Key, KeyRecord};
+pub(crate) use roles::Role;
 
 /// Records written in one batch when use is noted: well below the store's own limit of 128 operations.
 const USAGE_BATCH_MAX: usize = 64;
@@ -28,7 +29,7 @@ const KEYS_MAX: usize = 10_000;
 type ByHash = HashMap<KeyHash, Arc<Key>>;
 
 /// All keys of the daemon.
-pub struct Keys {
+pub(crate) struct Keys {
     store: Arc<dyn Store>,
     by_hash: ArcSwap<ByHash>,
     /// Held while the store and then the map are changed, so that both change in the same order.
@@ -37,22 +38,22 @@ pub struct Keys {
 
 /// What a new key is to be.
 #[derive(Clone, Debug)]
-pub struct NewKey {
+pub(crate) struct NewKey {
     /// What its owner calls it.
-    pub name: String,
+    pub(crate) name: String,
     /// What it may do.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Where it may be used from; anywhere when empty.
-    pub allowed_ips: Vec<AddressRange>,
+    pub(crate) allowed_ips: Vec<AddressRange>,
     /// The sessions it may see and touch; all of them when empty.
-    pub allowed_sessions: Vec<SessionId>,
+    pub(crate) allowed_sessions: Vec<SessionId>,
     /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
 }
 
 /// Why a presented key is not accepted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// Unknown, revoked or expired.
     Invalid,
     /// Not allowed from the caller's address.
@@ -61,7 +62,7 @@ pub enum Refusal {
 
 /// Why the keys were not changed.
 #[derive(Debug, thiserror::Error)]
-pub enum KeysError {
+pub(crate) enum KeysError {
     /// No key has this id.
     #[error("no such key")]
     NotFound,
@@ -87,7 +88,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::Store`], [`KeysError::Record`].
-    pub fn open(store: Arc<dyn Store>) -> Result<Self, KeysError> {
+    pub(crate) fn open(store: Arc<dyn Store>) -> Result<Self, KeysError> {
         let mut by_hash = ByHash::new();
         for (_, value) in store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[])? {
             let key = Key::new(serde_json::from_slice(&value)?);
@@ -98,7 +99,7 @@ impl Keys {
 
     /// Whether there is no key at all: the first start.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.by_hash.load().is_empty()
     }
 
@@ -106,7 +107,7 @@ impl Keys {
     ///
     /// # Errors
     /// Why it is not accepted.
-    pub fn check(&self, secret: &str, address: IpAddr) -> Result<Arc<Key>, Refusal> {
+    pub(crate) fn check(&self, secret: &str, address: IpAddr) -> Result<Arc<Key>, Refusal> {
         let now = Timestamp::now();
         let by_hash = self.by_hash.load();
         let key = by_hash.get(&KeyHash::of(secret)).filter(|key| key.is_usable(now)).ok_or(Refusal::Invalid)?;
@@ -119,7 +120,7 @@ impl Keys {
 
     /// Every key, oldest first.
     #[must_use]
-    pub fn list(&self) -> Vec<Arc<Key>> {
+    pub(crate) fn list(&self) -> Vec<Arc<Key>> {
         let mut all: Vec<_> = self.by_hash.load().values().cloned().collect();
         all.sort_by_cached_key(|key| (key.record().created_at, key.id()));
         all
@@ -129,7 +130,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::NotFound`].
-    pub fn get(&self, id: Uuid) -> Result<Arc<Key>, KeysError> {
+    pub(crate) fn get(&self, id: Uuid) -> Result<Arc<Key>, KeysError> {
         self.by_hash.load().values().find(|key| key.id() == id).cloned().ok_or(KeysError::NotFound)
     }
 
@@ -137,7 +138,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::TooMany`], [`KeysError::Store`], [`KeysError::Randomness`].
-    pub async fn create(&self, new: NewKey) -> Result<(Arc<Key>, Secret), KeysError> {
+    pub(crate) async fn create(&self, new: NewKey) -> Result<(Arc<Key>, Secret), KeysError> {
         let secret = Secret::generate()?;
         let key = self.insert(&secret, new).await?;
         Ok((key, secret))
@@ -147,7 +148,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::Store`].
-    pub async fn ensure_admin(&self, name: &str, secret: &Secret) -> Result<(), KeysError> {
+    pub(crate) async fn ensure_admin(&self, name: &str, secret: &Secret) -> Result<(), KeysError> {
         let existing = self.by_hash.load().get(&KeyHash::of(secret.reveal())).cloned();
         if existing.as_ref().is_some_and(|key| key.can_manage_keys(Timestamp::now())) {
             return Ok(());
@@ -164,7 +165,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::NotFound`], [`KeysError::LastAdmin`], [`KeysError::Store`].
-    pub async fn remove(&self, id: Uuid) -> Result<(), KeysError> {
+    pub(crate) async fn remove(&self, id: Uuid) -> Result<(), KeysError> {
         let _writing = self.writing.lock().await;
         let key = self.get(id)?;
         let now = Timestamp::now();
@@ -180,7 +181,7 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::Store`]; the next call tries again.
-    pub async fn write_usage(&self) -> Result<(), KeysError> {
+    pub(crate) async fn write_usage(&self) -> Result<(), KeysError> {
         let _writing = self.writing.lock().await;
         let used: Vec<_> = self.by_hash.load().values().filter(|key| key.has_unwritten_use()).cloned().collect();
         for keys in used.chunks(USAGE_BATCH_MAX) {
@@ -248,7 +249,7 @@ impl Keys {
 impl Key {
     /// Whether it can make and remove keys: an admin's, without a scope of sessions that it could widen.
     #[must_use]
-    pub fn can_manage_keys(&self, now: Timestamp) -> bool {
+    pub(crate) fn can_manage_keys(&self, now: Timestamp) -> bool {
         self.role() == Role::Admin && !self.is_scoped() && self.is_usable(now)
     }
 }

@@ -107,35 +107,35 @@ impl<'de> Deserialize<'de> for KeyHash {
 
 /// What the store keeps of a key.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct KeyRecord {
+pub(crate) struct KeyRecord {
     /// Its public id.
-    pub id: Uuid,
+    pub(crate) id: Uuid,
     /// What its owner calls it.
-    pub name: String,
+    pub(crate) name: String,
     /// The first characters of the key, for recognition.
-    pub prefix: String,
+    pub(crate) prefix: String,
     pub(super) hash: KeyHash,
     /// What it may do.
-    pub role: Role,
+    pub(crate) role: Role,
     /// Where it may be used from; anywhere when empty.
-    pub allowed_ips: Vec<AddressRange>,
+    pub(crate) allowed_ips: Vec<AddressRange>,
     /// The sessions it may see and touch; all of them when empty.
-    pub allowed_sessions: Vec<SessionId>,
+    pub(crate) allowed_sessions: Vec<SessionId>,
     /// False once it was revoked.
-    pub is_active: bool,
+    pub(crate) is_active: bool,
     /// When it ends by itself.
-    pub expires_at: Option<Timestamp>,
+    pub(crate) expires_at: Option<Timestamp>,
     /// When it was made.
-    pub created_at: Timestamp,
+    pub(crate) created_at: Timestamp,
     /// When it was last accepted, as of the last write of this record.
-    pub last_used_at: Option<Timestamp>,
+    pub(crate) last_used_at: Option<Timestamp>,
     /// How often it was accepted, as of the last write of this record.
-    pub usage_count: u64,
+    pub(crate) usage_count: u64,
 }
 
 /// A key in memory: its record, and its use since the daemon started, counted without a lock.
 #[derive(Debug)]
-pub struct Key {
+pub(crate) struct Key {
     record: KeyRecord,
     usage_count: AtomicU64,
     /// Milliseconds since the epoch; 0 is never.
@@ -159,19 +159,19 @@ impl Key {
 
     /// The key's public id.
     #[must_use]
-    pub fn id(&self) -> Uuid {
+    pub(crate) fn id(&self) -> Uuid {
         self.record.id
     }
 
     /// What it may do.
     #[must_use]
-    pub fn role(&self) -> Role {
+    pub(crate) fn role(&self) -> Role {
         self.record.role
     }
 
     /// The record with its use up to now.
     #[must_use]
-    pub fn record(&self) -> KeyRecord {
+    pub(crate) fn record(&self) -> KeyRecord {
         let last_used_ms = self.last_used_ms.load(Ordering::Relaxed);
         KeyRecord {
             last_used_at: (last_used_ms != 0).then_some(Timestamp(last_used_ms)),
@@ -182,26 +182,26 @@ impl Key {
 
     /// Whether it may be used at all at this time.
     #[must_use]
-    pub fn is_usable(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
         self.record.is_active && self.record.expires_at.is_none_or(|end| now < end)
     }
 
     /// Whether it may be used from this address.
     #[must_use]
-    pub fn allows_address(&self, address: IpAddr) -> bool {
+    pub(crate) fn allows_address(&self, address: IpAddr) -> bool {
         let ranges = &self.record.allowed_ips;
         ranges.is_empty() || ranges.iter().any(|range| range.contains(address))
     }
 
     /// Whether it may see and touch this session.
     #[must_use]
-    pub fn allows_session(&self, session: SessionId) -> bool {
+    pub(crate) fn allows_session(&self, session: SessionId) -> bool {
         !self.is_scoped() || self.record.allowed_sessions.contains(&session)
     }
 
     /// Whether it is limited to some sessions.
     #[must_use]
-    pub fn is_scoped(&self) -> bool {
+    pub(crate) fn is_scoped(&self) -> bool {
         !self.record.allowed_sessions.is_empty()
     }
 

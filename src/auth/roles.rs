@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 /// What a key may do; a higher role may do all that a lower one may.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Role {
+pub(crate) enum Role {
     /// Reads.
     Viewer,
     /// Reads, and changes sessions and groups.
@@ -16,11 +16,11 @@ pub enum Role {
 
 impl Role {
     /// Every role, in the order in which they are listed to callers.
-    pub const ALL: [Self; 3] = [Self::Admin, Self::Operator, Self::Viewer];
+    pub(crate) const ALL: [Self; 3] = [Self::Admin, Self::Operator, Self::Viewer];
 
     /// The word used in JSON.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Viewer => "viewer",
             Self::Operator => "operator",
@@ -30,7 +30,7 @@ impl Role {
 
     /// The role with this name, `None` when there is none.
     #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|role| role.as_str() == text)
     }
 }

@@ -150,17 +150,13 @@ impl ApiError {
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
             }
-            Self::Body(messages) => Answer {
-                status: S::BAD_REQUEST,
-                code: "validation_failed",
-                message: Message::Many(messages.clone()),
-            },
+            Self::Body(messages) => {
+                Answer { status: S::BAD_REQUEST, code: "validation_failed", message: Message::Many(messages.clone()) }
+            }
             Self::BodyNotJson(why) => one(S::BAD_REQUEST, "invalid_json", why),
-            Self::BodyTooLarge => one(
-                S::PAYLOAD_TOO_LARGE,
-                "body_too_large",
-                format!("The body is larger than {BODY_BYTES_MAX} bytes"),
-            ),
+            Self::BodyTooLarge => {
+                one(S::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {BODY_BYTES_MAX} bytes"))
+            }
             Self::BodyCompressed => one(
                 S::UNSUPPORTED_MEDIA_TYPE,
                 "body_compressed",
@@ -231,21 +227,17 @@ fn command_answer(error: &CommandError) -> Answer {
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
-        E::DescriptionConflict => one(
-            S::CONFLICT,
-            "description_conflict",
-            "The description was changed by somebody else at the same time",
-        ),
+        E::DescriptionConflict => {
+            one(S::CONFLICT, "description_conflict", "The description was changed by somebody else at the same time")
+        }
         E::OutcomeUnknown => one(
             S::SERVICE_UNAVAILABLE,
             "outcome_unknown",
             "WhatsApp did not confirm in time: the change may have been applied",
         ),
-        E::Unanswered => one(
-            S::SERVICE_UNAVAILABLE,
-            "whatsapp_unanswered",
-            "WhatsApp did not answer in time: nothing was changed",
-        ),
+        E::Unanswered => {
+            one(S::SERVICE_UNAVAILABLE, "whatsapp_unanswered", "WhatsApp did not answer in time: nothing was changed")
+        }
         E::LogoutIncomplete => one(
             S::BAD_GATEWAY,
             "SESSION_LOGOUT_INCOMPLETE",
@@ -372,7 +364,12 @@ mod tests {
         let group: GroupId = "120363021234567890@g.us".parse().unwrap();
         let cases = [
             (CommandError::UnknownSession("x".into()), 404, "session_not_found", "Session with id 'x' not found"),
-            (CommandError::NameTaken("bot".into()), 409, "session_name_taken", "Session with name 'bot' already exists"),
+            (
+                CommandError::NameTaken("bot".into()),
+                409,
+                "session_name_taken",
+                "Session with name 'bot' already exists",
+            ),
             (CommandError::NotStarted, 400, "session_not_started", "Session is not started"),
             (CommandError::AlreadyStarted, 400, "session_already_started", "Session is already started"),
             (CommandError::NotConnected, 409, "session_not_connected", "Session is not connected"),

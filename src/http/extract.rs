@@ -2,9 +2,9 @@
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
-use axum::http::HeaderMap;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use rookery_actors::model::{GroupId, SessionId};
@@ -60,7 +60,9 @@ async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiErro
 
 /// # Errors
 /// [`ApiError::Query`] when the path is not UTF-8 once it is percent-decoded.
-pub(crate) fn path_parameters<E: std::fmt::Display>(found: Result<RawPathParams, E>) -> Result<RawPathParams, ApiError> {
+pub(crate) fn path_parameters<E: std::fmt::Display>(
+    found: Result<RawPathParams, E>,
+) -> Result<RawPathParams, ApiError> {
     found.map_err(|_| ApiError::Query("the path is not UTF-8".into()))
 }
 

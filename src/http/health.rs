@@ -60,10 +60,10 @@ mod tests {
             assert_eq!(response.status(), status);
             let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
             let body: Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!((&body["details"]["daemon"]["status"], &body["details"]["store"]["status"]), (
-                &json!(daemon),
-                &json!(store)
-            ));
+            assert_eq!(
+                (&body["details"]["daemon"]["status"], &body["details"]["store"]["status"]),
+                (&json!(daemon), &json!(store))
+            );
             let is_ok = status == StatusCode::OK;
             assert_eq!((body["status"] == "ok", body["statusCode"] == 503), (is_ok, !is_ok));
         }
