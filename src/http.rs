@@ -16,6 +16,8 @@ mod pairing;
 mod participants;
 mod server;
 mod sessions;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
