@@ -1,1 +1,13 @@
-//! Rookery.
+//! Rookery, a self-hosted daemon that manages WhatsApp groups for many accounts over REST: its HTTP side, its keys
+//! and its configuration. The accounts themselves live in `rookery-actors`; nothing here knows WhatsApp's protocol.
+
+pub mod app;
+mod auth;
+pub mod config;
+#[cfg(feature = "simulator")]
+pub mod demo;
+mod http;
+mod signals;
+#[cfg(feature = "simulator")]
+pub mod simulator_command;
+pub mod telemetry;

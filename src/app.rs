@@ -1,0 +1,235 @@
+//! The daemon: what a request may reach, and the order in which everything starts and stops.
+//!
+//! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), store.
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rookery_actors::store::{Store, StoreOptions};
+use rookery_actors::{Gateway, Running};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{error, info, warn};
+
+use crate::auth::{Keys, Secret};
+use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
+use crate::http;
+use crate::signals::{self, Signals};
+
+/// How often the use of keys is written down: rarely enough to cost nothing, often enough to be of use.
+const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
+/// The store's directory in the data directory.
+const STORE_DIRECTORY: &str = "store";
+/// The file in the data directory that holds the first admin key.
+const ADMIN_KEY_FILE: &str = "admin.key";
+
+/// What a request may reach.
+pub(crate) struct App {
+    pub(crate) gateway: Gateway,
+    pub(crate) keys: Keys,
+    draining: AtomicBool,
+}
+
+impl App {
+    pub(crate) fn new(gateway: Gateway, keys: Keys) -> Self {
+        Self { gateway, keys, draining: AtomicBool::new(false) }
+    }
+
+    /// Whether the daemon is shutting down.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+}
+
+/// A running daemon; several fit into one process. Dropping it without [`Daemon::shutdown`] stops HTTP, but leaves the
+/// sessions to themselves.
+pub struct Daemon {
+    address: SocketAddr,
+    admin_key: Option<Secret>,
+    admin_key_file: Option<PathBuf>,
+    app: Arc<App>,
+    running: Running,
+    server: JoinHandle<()>,
+    usage_writer: JoinHandle<()>,
+    /// Dropped to stop the two tasks above.
+    stop: watch::Sender<()>,
+}
+
+impl Daemon {
+    /// Brings everything up; HTTP is served when this returns, and sessions that were started connect by themselves.
+    ///
+    /// # Errors
+    /// In words for the operator: the address is in use, the data directory cannot be used or is another daemon's,
+    /// the store cannot be read.
+    pub async fn start(config: Config) -> Result<Self> {
+        if !is_whatsapp_url_allowed(&config.whatsapp_url) {
+            bail!("the WhatsApp URL is `{}`, but must be {}", config.whatsapp_url, whatsapp_url_rule());
+        }
+        let listener = TcpListener::bind(config.listen).await;
+        let listener = listener.with_context(|| format!("could not listen on {}", config.listen))?;
+        let address = listener.local_addr().context("could not read the address listened on")?;
+
+        prepare_data_directory(&config.data_dir)?;
+        let store = open_store(config.data_dir.join(STORE_DIRECTORY)).await?;
+        let keys = Keys::open(Arc::clone(&store)).context("could not read the API keys")?;
+        let (admin_key, admin_key_file) = first_key(&keys, &config).await?;
+        let running = rookery_actors::start(config.settings(), store).await.context("could not start the sessions")?;
+
+        let app = Arc::new(App::new(running.gateway.clone(), keys));
+        let (stop, stopped) = watch::channel(());
+        let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
+        let router = http::router(&app);
+        let server = tokio::spawn(http::serve(listener, router, config.http_connections_max, until_dropped(stopped)));
+        info!(listen = %address, "serving");
+        Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, stop })
+    }
+
+    /// Where HTTP is served; tells the port when port 0 was asked for.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// An admin key: the bootstrap key, or the one that was made in this start. `None` on a later start without a
+    /// bootstrap key, as only hashes are kept.
+    #[must_use]
+    pub fn admin_key(&self) -> Option<&str> {
+        self.admin_key.as_ref().map(Secret::reveal)
+    }
+
+    /// The file that holds the admin key, when it was made in this start.
+    #[must_use]
+    pub fn admin_key_file(&self) -> Option<&Path> {
+        self.admin_key_file.as_deref()
+    }
+
+    /// The door to the sessions.
+    #[must_use]
+    pub fn gateway(&self) -> &Gateway {
+        &self.app.gateway
+    }
+
+    /// Resolves when the sessions can no longer run, with what to do about it. The daemon is to be shut down then.
+    pub async fn failed(&self) -> String {
+        self.running.failed().await
+    }
+
+    /// Stops accepting, lets requests in flight finish (10 s at most), closes the sessions' connections, and writes
+    /// everything down. The data directory is free when this returns.
+    pub async fn shutdown(self) {
+        self.app.draining.store(true, Ordering::Relaxed);
+        drop(self.stop);
+        for task in [self.server, self.usage_writer] {
+            if let Err(error) = task.await {
+                error!(%error, "a task ended badly");
+            }
+        }
+        self.running.shutdown().await;
+        // Closing the store blocks until what is queued is on disk.
+        if spawn_blocking(move || drop(self.app)).await.is_err() {
+            error!("could not close the store");
+        }
+        info!("stopped");
+    }
+}
+
+/// `rookery serve`: runs until a signal comes or the sessions fail.
+///
+/// # Errors
+/// Why it could not start or had to stop, with what to do.
+pub async fn serve(config: Config) -> Result<()> {
+    let mut signals = Signals::listen().context("could not listen for signals")?;
+    if cfg!(feature = "simulator") {
+        warn!("built with the feature `simulator`, for tests and demos: connects to servers on loopback only");
+    }
+    let daemon = Daemon::start(config).await?;
+    if let (Some(key), Some(file)) = (daemon.admin_key(), daemon.admin_key_file()) {
+        announce(key, file);
+    }
+    signals::tell_ready();
+    let failure = tokio::select! {
+        () = signals.next() => None,
+        failure = daemon.failed() => Some(failure),
+    };
+    signals::tell_stopping();
+    tokio::select! {
+        () = daemon.shutdown() => {}
+        () = signals.next() => bail!("stopped at once by a second signal"),
+    }
+    failure.map_or(Ok(()), |why| bail!("the sessions can no longer run: {why}"))
+}
+
+#[expect(clippy::print_stdout, reason = "the one place where the first admin key is shown")]
+fn announce(key: &str, file: &Path) {
+    println!("admin key (shown this once, also in {}): {key}", file.display());
+}
+
+async fn open_store(path: PathBuf) -> Result<Arc<dyn Store>> {
+    let open = move || rookery_actors::store::open(&path, StoreOptions::default());
+    let store = spawn_blocking(open).await.context("opening the store was cut short")?;
+    store.context("could not open the store")
+}
+
+/// Makes the directory when it is missing, for its owner alone.
+fn prepare_data_directory(path: &Path) -> Result<()> {
+    let named = || format!("could not use the data directory `{}`", path.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
+    let mode = fs::metadata(path).with_context(named)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        warn!(data_dir = %path.display(), "others can read the data directory, chmod 700 is advised");
+    }
+    Ok(())
+}
+
+/// Sees to it that somebody can call: the bootstrap key if there is one, else a new key on the first start. A new key
+/// is written to its file first: one that is stored but was never shown would lock everybody out.
+async fn first_key(keys: &Keys, config: &Config) -> Result<(Option<Secret>, Option<PathBuf>)> {
+    if let Some(secret) = &config.bootstrap_key {
+        keys.ensure_admin("bootstrap", secret).await.context("could not store the bootstrap key")?;
+        return Ok((Some(secret.clone()), None));
+    }
+    if !keys.is_empty() {
+        return Ok((None, None));
+    }
+    let secret = Secret::generate().context("could not make the first admin key")?;
+    let file = config.data_dir.join(ADMIN_KEY_FILE);
+    write_secret(&file, &secret).with_context(|| format!("could not write `{}`", file.display()))?;
+    keys.ensure_admin("first admin key", &secret).await.context("could not store the first admin key")?;
+    Ok((Some(secret), Some(file)))
+}
+
+fn write_secret(path: &Path, secret: &Secret) -> std::io::Result<()> {
+    // A file that a broken first start left behind may have any mode: it is replaced, not reused.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    writeln!(file, "{}", secret.reveal())?;
+    file.sync_all()
+}
+
+async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {
+    loop {
+        let ended = tokio::time::timeout(USAGE_WRITE_INTERVAL, stopped.changed()).await.is_ok();
+        if let Err(error) = app.keys.write_usage().await {
+            warn!(%error, "could not write how often keys were used, will retry");
+        }
+        if ended {
+            return;
+        }
+    }
+}
+
+/// Resolves when the sender is dropped.
+async fn until_dropped(mut stopped: watch::Receiver<()>) {
+    let _ = stopped.changed().await;
+}

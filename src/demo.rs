@@ -1,0 +1,214 @@
+//! `rookery demo`: a simulated WhatsApp and the daemon in one process, with a session that is linked by the real
+//! pairing flow and groups to try things out on. Exists only with the feature `simulator`.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use rookery_actors::model::{SessionId, SessionStatus};
+use rookery_simulator::{AccountSpec, Addable, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use crate::app::Daemon;
+use crate::config::{Config, Secret};
+use crate::signals::Signals;
+
+/// Only what is wrong: what can be done is printed.
+pub const LOG_FILTER: &str = "warn";
+
+const SESSION: &str = "my-session";
+const OWN_PHONE: &str = "15550100001";
+const TEAM_GROUP: &str = "120363021234567890@g.us";
+/// The others of the group with twelve members.
+const TEAM: std::ops::RangeInclusive<u64> = 15_550_100_002..=15_550_100_012;
+/// People who can be added.
+const CONTACTS: [&str; 3] = ["628123456789", "628987654321", "628111222333"];
+/// May only be invited.
+const INVITE_ONLY: &str = "15550100020";
+/// A number without an account.
+const NOT_ON_WHATSAPP: &str = "15550100099";
+/// Every run makes the same world.
+const SEED: u64 = 2785;
+
+/// Linking takes well under 2 s; a machine under load gets ten times that.
+const LINKING_TIME_MAX: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
+
+/// Flags of `rookery demo`.
+#[derive(clap::Args)]
+pub struct DemoArguments {
+    /// Address and port for HTTP
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:2785")]
+    listen: SocketAddr,
+    /// The admin key; one is made when it is left out
+    #[arg(long, value_name = "KEY", value_parser = api_key)]
+    api_key: Option<Secret>,
+    /// An empty or new directory that is kept; without it a temporary one goes at exit
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<PathBuf>,
+}
+
+fn api_key(text: &str) -> Result<Secret, String> {
+    let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    if fits { Ok(text.into()) } else { Err("must be 1 to 256 characters of printable ASCII without spaces".into()) }
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When something cannot be started, or the session did not become ready in time.
+pub async fn run(arguments: DemoArguments) -> Result<()> {
+    let mut signals = Signals::listen().context("could not listen for signals")?;
+    let data = DataDirectory::prepare(arguments.data_dir)?;
+    let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+    let options = SimulatorOptions { listen, admin: None, seed: SEED };
+    let simulator = Simulator::start(options).await.context("could not start the simulator")?;
+    let world = simulator.world();
+    populate(&world);
+
+    let daemon = Daemon::start(Config {
+        listen: arguments.listen,
+        data_dir: data.path.clone(),
+        bootstrap_key: arguments.api_key,
+        whatsapp_url: simulator.url(),
+        ..Config::default()
+    });
+    let daemon = daemon.await?;
+    let outcome = tokio::select! {
+        () = signals.next() => Ok(()),
+        outcome = link_and_wait(&daemon, &world) => outcome,
+    };
+    tokio::select! {
+        () = daemon.shutdown() => outcome,
+        () = signals.next() => bail!("stopped at once by a second signal"),
+    }
+}
+
+/// Links the session, says what can be done with it, and then waits for the sessions to fail, which they should not.
+async fn link_and_wait(daemon: &Daemon, world: &World) -> Result<()> {
+    link(daemon, world).await?;
+    announce(daemon);
+    bail!("the sessions can no longer run: {}", daemon.failed().await)
+}
+
+fn populate(world: &World) {
+    let named = |phone: &str, name: &str| AccountSpec { name: Some(name.into()), ..AccountSpec::new(phone) };
+    world.add_account(named(OWN_PHONE, "Rookery Demo"));
+    let team: Vec<_> = TEAM.map(|phone| phone.to_string()).collect();
+    for phone in team.iter().map(String::as_str).chain(CONTACTS) {
+        world.add_account(AccountSpec::new(phone));
+    }
+    world.add_account(AccountSpec { addable: Addable::InviteOnly, ..AccountSpec::new(INVITE_ONLY) });
+
+    let some = || team.iter().take(4).cloned().collect();
+    world.add_group(GroupSpec {
+        id: Some(TEAM_GROUP.into()),
+        participants: team.clone(),
+        addressing: Addressing::Pn,
+        description: Some("Where the project is talked about".into()),
+        ..GroupSpec::new("Project Team", OWN_PHONE)
+    });
+    world.add_group(GroupSpec { participants: some(), ..GroupSpec::new("Book Club", OWN_PHONE) });
+    let mut members: Vec<_> = some();
+    members.push(OWN_PHONE.into());
+    let owner = members.remove(0);
+    world.add_group(GroupSpec {
+        participants: members,
+        addressing: Addressing::Pn,
+        ..GroupSpec::new("Neighbourhood", owner)
+    });
+}
+
+/// Makes the session and links it as a person would: start, wait for the QR, scan it, wait until it is ready.
+async fn link(daemon: &Daemon, world: &World) -> Result<()> {
+    let gateway = daemon.gateway();
+    let session = gateway.create_session(SESSION.parse()?).await?;
+    gateway.start_session(session.id).await?;
+    let deadline = Instant::now() + LINKING_TIME_MAX;
+    let qr = loop {
+        match gateway.qr(session.id).await {
+            Ok(qr) => break qr,
+            Err(error) if Instant::now() > deadline => bail!("no QR to scan: {error}"),
+            Err(_) => sleep(POLL_INTERVAL).await,
+        }
+    };
+    world.phone(OWN_PHONE).scan_qr(&qr.text).context("the phone could not scan the QR")?;
+    until_ready(daemon, session.id, deadline).await
+}
+
+async fn until_ready(daemon: &Daemon, id: SessionId, deadline: Instant) -> Result<()> {
+    loop {
+        let session = daemon.gateway().session(id)?;
+        if session.status == SessionStatus::Ready {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let why = session.last_error.clone().unwrap_or_default();
+            bail!("the session did not become ready in time: {} {why}", session.status.as_str());
+        }
+        sleep(POLL_INTERVAL).await;
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "what this command is asked for")]
+fn announce(daemon: &Daemon) {
+    let key = daemon.admin_key().unwrap_or_default();
+    let mut address = daemon.local_addr();
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    let groups = format!("http://{address}/api/sessions/{SESSION}/groups");
+    let header = format!("-H 'X-API-Key: {key}'");
+    let json = "-H 'Content-Type: application/json'";
+    let [first, second, third] = CONTACTS;
+    println!("key: {key}\n");
+    println!("curl {header} '{groups}'");
+    println!("curl {header} '{groups}/{TEAM_GROUP}'");
+    println!(
+        "curl {header} {json} -d '{{\"participants\":[\"{first}@c.us\",\"{INVITE_ONLY}@c.us\"]}}' \
+         '{groups}/{TEAM_GROUP}/participants'"
+    );
+    println!("curl -X PUT {header} {json} -d '{{\"subject\":\"Launch Team\"}}' '{groups}/{TEAM_GROUP}/subject'\n");
+    println!("can be added: {first}, {second}, {third}");
+    println!("can only be invited: {INVITE_ONLY}; not on WhatsApp: {NOT_ON_WHATSAPP}\n");
+    println!("ready");
+}
+
+/// Where the demo's daemon keeps its data.
+struct DataDirectory {
+    path: PathBuf,
+    is_temporary: bool,
+}
+
+impl DataDirectory {
+    /// A given directory must be empty or new: the demo would mix a made-up session with real ones.
+    fn prepare(given: Option<PathBuf>) -> Result<Self> {
+        let Some(path) = given else {
+            let path = std::env::temp_dir().join(format!("rookery-demo-{}", Uuid::new_v4()));
+            return Ok(Self { path, is_temporary: true });
+        };
+        if is_occupied(&path)? {
+            bail!("the demo's data directory `{}` must be empty", path.display());
+        }
+        Ok(Self { path, is_temporary: false })
+    }
+}
+
+fn is_occupied(path: &Path) -> Result<bool> {
+    match fs::read_dir(path) {
+        Ok(mut entries) => Ok(entries.next().is_some()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error).with_context(|| format!("could not read `{}`", path.display())),
+    }
+}
+
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        if self.is_temporary {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The routes, all on this screen, and the layers around them. What a route does is in the module it names; what a
+//! failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
+
+mod access;
+mod answer;
+mod envelope;
+mod error;
+mod extract;
+mod fields;
+mod groups;
+mod health;
+mod invites;
+mod keys;
+mod limits;
+mod pairing;
+mod participants;
+mod server;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::from_fn;
+use axum::routing::{MethodRouter, delete, get, post, put};
+
+use crate::app::App;
+use crate::auth::Role;
+use error::ApiError;
+pub(crate) use server::serve;
+
+type Routes = MethodRouter<Arc<App>>;
+
+/// Every route, with the role it asks for, under one envelope (request id, time limit, panics, log line).
+pub(crate) fn router(app: &Arc<App>) -> Router {
+    let viewer = |routes: Routes| access::require(app, Role::Viewer, routes);
+    let operator = |routes: Routes| access::require(app, Role::Operator, routes);
+    // Beyond any session: not for keys that are limited to some.
+    let wide_operator = |routes: Routes| access::require_unscoped(app, Role::Operator, routes);
+    let wide_admin = |routes: Routes| access::require_unscoped(app, Role::Admin, routes);
+
+    Router::new()
+        .route("/api/health", get(health::health))
+        .route("/api/health/live", get(health::live))
+        .route("/api/health/ready", get(health::ready))
+        .route("/api/auth/validate", viewer(post(keys::validate)))
+        .route("/api/auth/api-keys", wide_admin(get(keys::list).post(keys::create)))
+        .route("/api/auth/api-keys/{key}", wide_admin(get(keys::get).delete(keys::delete)))
+        .route("/api/sessions", viewer(get(sessions::list)))
+        .route("/api/sessions", wide_operator(post(sessions::create)))
+        .route("/api/sessions/{session}", viewer(get(sessions::get)))
+        .route("/api/sessions/{session}", operator(delete(sessions::delete)))
+        .route("/api/sessions/{session}/start", operator(post(sessions::start)))
+        .route("/api/sessions/{session}/stop", operator(post(sessions::stop)))
+        .route("/api/sessions/{session}/logout", operator(post(sessions::logout)))
+        .route("/api/sessions/{session}/force-kill", operator(post(sessions::force_kill)))
+        .route("/api/sessions/{session}/qr", operator(get(pairing::qr)))
+        .route("/api/sessions/{session}/pairing-code", operator(post(pairing::pairing_code)))
+        .route("/api/sessions/{session}/groups", viewer(get(groups::list)))
+        .route("/api/sessions/{session}/groups", operator(post(groups::create)))
+        .route("/api/sessions/{session}/groups/{group}", viewer(get(groups::get)))
+        .route("/api/sessions/{session}/groups/{group}/subject", operator(put(groups::set_subject)))
+        .route("/api/sessions/{session}/groups/{group}/description", operator(put(groups::set_description)))
+        .route("/api/sessions/{session}/groups/{group}/leave", operator(post(groups::leave)))
+        .route(
+            "/api/sessions/{session}/groups/{group}/participants",
+            operator(post(participants::add).delete(participants::remove)),
+        )
+        .route("/api/sessions/{session}/groups/{group}/participants/promote", operator(post(participants::promote)))
+        .route("/api/sessions/{session}/groups/{group}/participants/demote", operator(post(participants::demote)))
+        .route("/api/sessions/{session}/groups/{group}/invite-code", viewer(get(invites::get)))
+        .route("/api/sessions/{session}/groups/{group}/invite-code/revoke", operator(post(invites::revoke)))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(other_method)
+        .layer(from_fn(envelope::wrap))
+        .with_state(Arc::clone(app))
+}
+
+async fn unknown_route(request: Request) -> ApiError {
+    ApiError::UnknownRoute(request.method().clone(), fields::shorten(request.uri().path()))
+}
+
+/// The router adds `Allow` by itself.
+async fn other_method(request: Request) -> ApiError {
+    ApiError::MethodNotAllowed(request.method().clone(), fields::shorten(request.uri().path()))
+}

@@ -1,0 +1,114 @@
+//! The answers of requests that went well, beside plain JSON. Never answers a failure: that is `error.rs`.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use axum::Json;
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use rookery_actors::model::ParticipantResult;
+use serde::Serialize;
+
+use super::error::ApiError;
+
+/// What every handler that answers JSON returns.
+pub(crate) type JsonResult<T> = Result<Json<T>, ApiError>;
+
+/// 201: something was made.
+pub(crate) struct Created<T>(pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::CREATED, Json(self.0)).into_response()
+    }
+}
+
+/// 204: it is gone.
+pub(crate) struct Gone;
+
+impl IntoResponse for Gone {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// A write was carried out; `results` for writes that concern several people.
+#[derive(Serialize)]
+pub(crate) struct Acknowledged {
+    success: bool,
+    message: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<Vec<ParticipantResult>>,
+}
+
+/// The acknowledgement of a write.
+pub(crate) fn acknowledged(message: &'static str) -> Json<Acknowledged> {
+    Json(Acknowledged { success: true, message, results: None })
+}
+
+/// The acknowledgement of a write that concerns several people.
+pub(crate) fn acknowledged_with(message: &'static str, results: Vec<ParticipantResult>) -> Json<Acknowledged> {
+    Json(Acknowledged { success: true, message, results: Some(results) })
+}
+
+/// JSON with an `ETag`, or 304 without a body when the caller has just that already.
+///
+/// # Errors
+/// [`ApiError::Internal`] when the value cannot be written as JSON.
+pub(crate) fn tagged<T: Serialize + ?Sized>(request: &HeaderMap, value: &T) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let tag = tag_of(&body);
+    let mut response = if is_known(request, &tag) {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(body)).into_response()
+    };
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    Ok(response)
+}
+
+/// Adds how many entries there are in all, when only a page of them is answered.
+pub(crate) fn with_total(total: usize, mut response: Response) -> Response {
+    response.headers_mut().insert(HeaderName::from_static("x-total-count"), total.into());
+    response
+}
+
+/// Without keys, so that it stays the same over a restart. Equal tags of different bodies are an accident of 1 in 2^64.
+fn tag_of(body: &[u8]) -> String {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(body);
+    format!("\"{:016x}\"", hasher.finish())
+}
+
+/// Whether `If-None-Match` names this tag; a weak mark (`W/`) makes no difference here.
+fn is_known(request: &HeaderMap, tag: &str) -> bool {
+    let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    known.flat_map(|list| list.split(',')).map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_tag_is_answered_without_a_body() {
+        let tag = tag_of(b"[1,2]");
+        let cases = [
+            (None, StatusCode::OK),
+            (Some(tag.clone()), StatusCode::NOT_MODIFIED),
+            (Some(format!("\"0\", W/{tag}")), StatusCode::NOT_MODIFIED),
+            (Some("*".into()), StatusCode::NOT_MODIFIED),
+            (Some("\"0\"".into()), StatusCode::OK),
+        ];
+        for (known, status) in cases {
+            let mut request = HeaderMap::new();
+            if let Some(known) = known {
+                request.insert(header::IF_NONE_MATCH, known.parse().unwrap());
+            }
+            let response = tagged(&request, &[1, 2]).unwrap();
+            assert_eq!((response.status(), &response.headers()[header::ETAG]), (status, &tag.parse().unwrap()));
+        }
+    }
+}

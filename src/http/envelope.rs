@@ -1,0 +1,126 @@
+//! What wraps every request, whatever its route: request id, time limit, panics, one log line.
+//! Never logs what a caller sent: only the method, the route's template and the request id.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request};
+use axum::http::uri::PathAndQuery;
+use axum::http::{HeaderValue, Method, StatusCode, Uri};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt;
+use tracing::{debug, error, warn};
+use uuid::Uuid;
+
+use super::error::{ApiError, Cause};
+use super::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
+
+/// In every answer, and in a request when the client has an id of its own.
+const REQUEST_ID: &str = "x-request-id";
+
+/// The layer itself: the outermost one, around routes and fallbacks alike.
+pub(crate) async fn wrap(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+
+    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+    let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, answer).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(panic)) => ApiError::Internal(format!("panic: {}", panic_text(panic.as_ref()))).into_response(),
+        Err(_) => ApiError::TooSlow { may_have_changed: !is_read(&method) }.into_response(),
+    };
+
+    log(&response, &id, &method, route.as_ref().map_or("none", MatchedPath::as_str), started.elapsed());
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// One line per request at debug, and one at error or warn when it failed on our side, with the cause.
+fn log(response: &Response, id: &HeaderValue, method: &Method, route: &str, duration: Duration) {
+    let request_id = id.to_str().unwrap_or_default();
+    let status = response.status();
+    if let Some(Cause(cause)) = response.extensions().get() {
+        if status == StatusCode::INTERNAL_SERVER_ERROR {
+            error!(request.id = request_id, %method, route, error = %cause, "request failed");
+        } else {
+            warn!(request.id = request_id, %method, route, error = %cause, "request failed");
+        }
+    }
+    let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+    debug!(request.id = request_id, %method, route, status = status.as_u16(), duration_us, "request");
+}
+
+/// The client's own id when it is plain and short, else a fresh UUID.
+fn request_id(request: &Request) -> HeaderValue {
+    let is_plain = |id: &[u8]| id.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    let own = request.headers().get(REQUEST_ID);
+    let own = own.filter(|id| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && is_plain(id.as_bytes()));
+    own.cloned().unwrap_or_else(|| {
+        let mut text = Uuid::encode_buffer();
+        let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
+    })
+}
+
+fn is_read(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// Only texts that are part of the program: formatted ones may hold what a caller or WhatsApp sent.
+fn panic_text(panic: &(dyn Any + Send)) -> &'static str {
+    panic.downcast_ref::<&'static str>().copied().unwrap_or("see the panic's own line")
+}
+
+/// Takes one trailing slash off the path: `/api/sessions/` is `/api/sessions`.
+pub(crate) fn without_trailing_slash<B>(request: &mut axum::http::Request<B>) {
+    let path = request.uri().path();
+    if path.len() < 2 || !path.ends_with('/') {
+        return;
+    }
+    let path = &path[..path.len() - 1];
+    let text = request.uri().query().map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+    let Ok(path_and_query) = PathAndQuery::try_from(text) else { return };
+    let mut parts = request.uri().clone().into_parts();
+    parts.path_and_query = Some(path_and_query);
+    if let Ok(uri) = Uri::from_parts(parts) {
+        *request.uri_mut() = uri;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    #[test]
+    fn one_trailing_slash_makes_no_difference() {
+        let cases = [
+            ("/api/sessions/", "/api/sessions"),
+            ("/api/sessions/?limit=1", "/api/sessions?limit=1"),
+            ("/api/sessions?name=a/", "/api/sessions?name=a/"),
+            ("/", "/"),
+            ("http://host:1/api/", "http://host:1/api"),
+        ];
+        for (given, expected) in cases {
+            let mut request = Request::builder().uri(given).body(Body::empty()).unwrap();
+            without_trailing_slash(&mut request);
+            assert_eq!(request.uri().to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn a_plain_request_id_is_kept_and_any_other_replaced() {
+        let long = "a".repeat(129);
+        for (given, kept) in [("abc-123", true), ("", false), ("a b", false), ("a_b", false), (long.as_str(), false)] {
+            let request = Request::builder().header(REQUEST_ID, given).body(Body::empty()).unwrap();
+            let id = request_id(&request);
+            assert_eq!(id == given, kept, "{given}");
+            assert!(kept || Uuid::try_parse(id.to_str().unwrap()).is_ok());
+        }
+    }
+}

@@ -1,0 +1,430 @@
+//! Every way a request can fail, and the only place where a failure gets its status code, its word and its text.
+//! Never logs: what an operator has to know travels in [`Cause`] to the envelope, which logs it under the request id.
+
+use axum::Json;
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use rookery_actors::CommandError;
+use rookery_actors::model::{IdError, ParticipantResult};
+use rookery_actors::store::StoreError;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::auth::{KeysError, Refusal, Role};
+use crate::http::limits::BODY_BYTES_MAX;
+
+/// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
+const TIMEOUT_RETRY_S: u32 = 5;
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+pub(crate) enum ApiError {
+    /// No key was presented.
+    KeyMissing,
+    /// The presented key is not accepted.
+    KeyRefused(Refusal),
+    /// The key is limited to other sessions.
+    SessionNotAllowed,
+    /// The route is not for keys that are limited to some sessions.
+    ScopedKey,
+    /// The key's role is below this one.
+    RoleTooLow(Role),
+    /// No route has this path.
+    UnknownRoute(Method, String),
+    /// The route has other methods.
+    MethodNotAllowed(Method, String),
+    /// The body breaks these rules, one message each.
+    Body(Vec<String>),
+    /// The body is not a JSON object; says why.
+    BodyNotJson(String),
+    /// The body is longer than allowed.
+    BodyTooLarge,
+    /// The body is compressed.
+    BodyCompressed,
+    /// The body did not arrive in time.
+    BodyTooSlow,
+    /// A part of the path or the query cannot be read; says which.
+    Query(String),
+    /// These are not people; as written by the caller.
+    Participants(Vec<String>),
+    /// WhatsApp refused every participant of a batch.
+    AllRefused {
+        /// The request, as a noun phrase that can start a sentence.
+        what: &'static str,
+        /// What WhatsApp said of each.
+        results: Vec<ParticipantResult>,
+    },
+    /// Keys were not changed.
+    Keys(KeysError),
+    /// What the sessions answered.
+    Command(CommandError),
+    /// The request took too long; `may_have_changed` when it was not a mere question.
+    TooSlow {
+        /// Whether something may have been changed.
+        may_have_changed: bool,
+    },
+    /// Not ready for traffic.
+    NotReady {
+        /// What is in the way.
+        why: &'static str,
+        /// The state of each part, for the body.
+        details: Value,
+    },
+    /// A defect on our side; the cause is for the log only.
+    Internal(String),
+}
+
+/// The cause of a failure on our side, for the log. Lies in the extensions of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Cause(pub(crate) String);
+
+/// What a caller gets to see.
+struct Answer {
+    status: StatusCode,
+    code: &'static str,
+    message: Message,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+enum Message {
+    One(String),
+    Many(Vec<String>),
+}
+
+/// The one shape of all errors.
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    message: &'a Message,
+    error: &'static str,
+    #[serde(rename = "statusCode")]
+    status_code: u16,
+    code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    results: Option<&'a [ParticipantResult]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<&'a Value>,
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        Self::Command(error)
+    }
+}
+
+impl From<IdError> for ApiError {
+    fn from(error: IdError) -> Self {
+        Self::Command(CommandError::Id(error))
+    }
+}
+
+impl From<KeysError> for ApiError {
+    fn from(error: KeysError) -> Self {
+        Self::Keys(error)
+    }
+}
+
+impl ApiError {
+    fn answer(&self) -> Answer {
+        use StatusCode as S;
+        match self {
+            Self::KeyMissing => one(S::UNAUTHORIZED, "api_key_missing", "API key is required"),
+            Self::KeyRefused(Refusal::Invalid) => one(S::UNAUTHORIZED, "api_key_invalid", "Invalid API key"),
+            Self::KeyRefused(Refusal::Address) => {
+                one(S::UNAUTHORIZED, "address_not_allowed", "API key is not allowed from this address")
+            }
+            Self::SessionNotAllowed => {
+                one(S::UNAUTHORIZED, "session_not_allowed", "API key is not authorized for this session")
+            }
+            Self::ScopedKey => {
+                one(S::FORBIDDEN, "scoped_key", "Session-scoped API keys are not permitted on this route")
+            }
+            Self::RoleTooLow(role) => one(
+                S::FORBIDDEN,
+                "insufficient_permissions",
+                format!("Insufficient permissions. Required: {}", role.as_str()),
+            ),
+            Self::UnknownRoute(method, path) => one(S::NOT_FOUND, "route_not_found", format!("Cannot {method} {path}")),
+            Self::MethodNotAllowed(method, path) => {
+                one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
+            }
+            Self::Body(messages) => {
+                Answer { status: S::BAD_REQUEST, code: "validation_failed", message: Message::Many(messages.clone()) }
+            }
+            Self::BodyNotJson(why) => one(S::BAD_REQUEST, "invalid_json", why),
+            Self::BodyTooLarge => {
+                one(S::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {BODY_BYTES_MAX} bytes"))
+            }
+            Self::BodyCompressed => one(
+                S::UNSUPPORTED_MEDIA_TYPE,
+                "body_compressed",
+                "Compressed bodies are not supported: send it without Content-Encoding",
+            ),
+            Self::BodyTooSlow => one(S::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time"),
+            Self::Query(why) => one(S::BAD_REQUEST, "invalid_parameter", why),
+            Self::Participants(offenders) => {
+                let are = if offenders.len() == 1 { "is not a participant id" } else { "are not participant ids" };
+                one(S::BAD_REQUEST, "invalid_participant_id", format!("{} {are}", offenders.join(", ")))
+            }
+            Self::AllRefused { what, results } => {
+                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(results)))
+            }
+            Self::Keys(error) => keys_answer(error),
+            Self::Command(error) => command_answer(error),
+            Self::TooSlow { may_have_changed: true } => one(
+                S::SERVICE_UNAVAILABLE,
+                "outcome_unknown",
+                "The request took too long: the change may have been applied",
+            ),
+            Self::TooSlow { may_have_changed: false } => {
+                one(S::SERVICE_UNAVAILABLE, "timed_out", "The request took too long: nothing was changed")
+            }
+            Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
+            Self::Internal(_) => internal(),
+        }
+    }
+
+    /// Seconds after which trying again can help.
+    fn retry_after_s(&self) -> Option<u32> {
+        match self {
+            Self::Command(error) => error.retry_after_s(),
+            Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
+            Self::TooSlow { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
+            _ => None,
+        }
+    }
+
+    fn cause(&self) -> Option<String> {
+        match self {
+            Self::Internal(cause) => Some(cause.clone()),
+            Self::Command(error @ CommandError::Store(_)) => Some(error.to_string()),
+            Self::Keys(error @ (KeysError::Store(_) | KeysError::Record(_) | KeysError::Randomness(_))) => {
+                Some(error.to_string())
+            }
+            _ => None,
+        }
+    }
+}
+
+fn command_answer(error: &CommandError) -> Answer {
+    use CommandError as E;
+    use StatusCode as S;
+    match error {
+        E::UnknownSession(id) => one(S::NOT_FOUND, "session_not_found", format!("Session with id '{id}' not found")),
+        E::NameTaken(name) => {
+            one(S::CONFLICT, "session_name_taken", format!("Session with name '{name}' already exists"))
+        }
+        E::NotStarted => one(S::BAD_REQUEST, "session_not_started", "Session is not started"),
+        E::AlreadyStarted => one(S::BAD_REQUEST, "session_already_started", "Session is already started"),
+        E::NotConnected => one(S::CONFLICT, "session_not_connected", "Session is not connected"),
+        E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
+        E::NoQr(why) => one(S::BAD_REQUEST, "qr_not_available", why),
+        E::NoPairingCode(why) => one(S::BAD_REQUEST, "pairing_code_not_available", why),
+        E::Busy => one(S::TOO_MANY_REQUESTS, "session_busy", "Too many requests in flight for this session"),
+        E::GroupNotFound(group) => one(S::NOT_FOUND, "group_not_found", format!("Group {group} not found")),
+        E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
+        E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
+        E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
+        E::DescriptionConflict => {
+            one(S::CONFLICT, "description_conflict", "The description was changed by somebody else at the same time")
+        }
+        E::OutcomeUnknown => one(
+            S::SERVICE_UNAVAILABLE,
+            "outcome_unknown",
+            "WhatsApp did not confirm in time: the change may have been applied",
+        ),
+        E::Unanswered => {
+            one(S::SERVICE_UNAVAILABLE, "whatsapp_unanswered", "WhatsApp did not answer in time: nothing was changed")
+        }
+        E::LogoutIncomplete => one(
+            S::BAD_GATEWAY,
+            "SESSION_LOGOUT_INCOMPLETE",
+            "WhatsApp did not confirm the logout: the session was stopped and keeps its credentials",
+        ),
+        E::Store(error) => store_answer(error),
+        E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
+        E::Internal => internal(),
+    }
+}
+
+fn store_answer(error: &StoreError) -> Answer {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    match error {
+        StoreError::LowSpace { .. } => one(status, "storage_full", "The disk is nearly full: nothing was changed"),
+        StoreError::Busy => one(status, "storage_busy", "The disk does not keep up: nothing was changed"),
+        _ => one(status, "storage_failed", "The store failed: the change may not have been kept"),
+    }
+}
+
+fn keys_answer(error: &KeysError) -> Answer {
+    use StatusCode as S;
+    match error {
+        KeysError::NotFound => one(S::NOT_FOUND, "api_key_not_found", "API key not found"),
+        KeysError::LastAdmin => {
+            one(S::CONFLICT, "last_admin_key", "The last active admin key cannot be removed: make another one first")
+        }
+        KeysError::TooMany => one(S::CONFLICT, "too_many_keys", error.to_string()),
+        KeysError::Store(error) => store_answer(error),
+        KeysError::Record(_) | KeysError::Randomness(_) => internal(),
+    }
+}
+
+/// WhatsApp's number as our status. What is not in the contract's table is a refusal like any other.
+fn refused_status(code: u16) -> StatusCode {
+    match code {
+        404 | 410 => StatusCode::NOT_FOUND,
+        400 | 406 => StatusCode::BAD_REQUEST,
+        409 => StatusCode::CONFLICT,
+        429 => StatusCode::TOO_MANY_REQUESTS,
+        500.. => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::FORBIDDEN,
+    }
+}
+
+fn id_code(error: &IdError) -> &'static str {
+    match error {
+        IdError::Group(_) => "invalid_group_id",
+        IdError::Participant(_) => "invalid_participant_id",
+        IdError::Session(_) => "invalid_session_id",
+        IdError::NameCharacters | IdError::NameIsUuid => "invalid_session_name",
+    }
+}
+
+/// ` (code 403)` or ` (codes 403, 409)`: the distinct numbers that WhatsApp gave.
+fn codes(results: &[ParticipantResult]) -> String {
+    let mut codes: Vec<_> = results.iter().filter_map(|result| result.status).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    let list = codes.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+    match codes.len() {
+        0 => String::new(),
+        1 => format!(" (code {list})"),
+        _ => format!(" (codes {list})"),
+    }
+}
+
+fn one(status: StatusCode, code: &'static str, message: impl Into<String>) -> Answer {
+    Answer { status, code, message: Message::One(message.into()) }
+}
+
+fn internal() -> Answer {
+    one(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal server error")
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let Answer { status, code, message } = self.answer();
+        let mut body = ErrorBody {
+            message: &message,
+            error: status.canonical_reason().unwrap_or("Error"),
+            status_code: status.as_u16(),
+            code,
+            results: None,
+            status: None,
+            details: None,
+        };
+        match &self {
+            Self::AllRefused { results, .. } => body.results = Some(results),
+            Self::NotReady { details, .. } => (body.status, body.details) = (Some("error"), Some(details)),
+            _ => {}
+        }
+        let mut response = (status, Json(body)).into_response();
+        if let Some(seconds) = self.retry_after_s() {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(cause) = self.cause() {
+            response.extensions_mut().insert(Cause(cause));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_actors::model::{GroupId, ParticipantId, ResultCode};
+
+    use super::*;
+
+    fn refused(code: u16) -> CommandError {
+        CommandError::Refused { what: "Changing the subject", code, retry_after_s: None }
+    }
+
+    fn result(status: u16) -> ParticipantResult {
+        let (id, code) = (ParticipantId::Phone(15_550_100_001), ResultCode::NotAllowed);
+        ParticipantResult { id, success: false, status: Some(status), code, message: None }
+    }
+
+    #[test]
+    fn every_command_error_has_its_status_word_and_text() {
+        let group: GroupId = "120363021234567890@g.us".parse().unwrap();
+        let cases = [
+            (CommandError::UnknownSession("x".into()), 404, "session_not_found", "Session with id 'x' not found"),
+            (
+                CommandError::NameTaken("bot".into()),
+                409,
+                "session_name_taken",
+                "Session with name 'bot' already exists",
+            ),
+            (CommandError::NotStarted, 400, "session_not_started", "Session is not started"),
+            (CommandError::AlreadyStarted, 400, "session_already_started", "Session is already started"),
+            (CommandError::NotConnected, 409, "session_not_connected", "Session is not connected"),
+            (CommandError::Restarting, 503, "session_restarting", "Session is being restarted"),
+            (CommandError::Busy, 429, "session_busy", "Too many requests in flight for this session"),
+            (CommandError::GroupNotFound(group), 404, "group_not_found", "Group 120363021234567890@g.us not found"),
+            (IdError::Group("x".into()).into(), 400, "invalid_group_id", "x is not a group id"),
+            (refused(403), 403, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 403)"),
+            (refused(401), 403, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 401)"),
+            (refused(410), 404, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 410)"),
+            (refused(406), 400, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 406)"),
+            (refused(429), 429, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 429)"),
+            (refused(503), 503, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 503)"),
+            (CommandError::Internal, 500, "internal_error", "Internal server error"),
+        ];
+        for (error, status, code, message) in cases {
+            let answer = command_answer(&error);
+            let message = Message::One(message.into());
+            assert_eq!((answer.status.as_u16(), answer.code, answer.message), (status, code, message), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_tried_again_says_when() {
+        let cases = [
+            (ApiError::from(CommandError::Restarting), true),
+            (CommandError::OutcomeUnknown.into(), true),
+            (CommandError::Store(StoreError::Failed(String::new())).into(), true),
+            (refused(429).into(), true),
+            (ApiError::TooSlow { may_have_changed: true }, true),
+            (CommandError::NotConnected.into(), false),
+            (refused(403).into(), false),
+            (ApiError::BodyTooLarge, false),
+        ];
+        for (error, expected) in cases {
+            let headers = error.into_response().headers().clone();
+            assert_eq!(headers.contains_key(header::RETRY_AFTER), expected);
+        }
+    }
+
+    #[test]
+    fn several_offenders_and_codes_are_named_in_one_message() {
+        let error = ApiError::Participants(vec!["alice".into(), "bob".into()]);
+        assert_eq!(error.answer().message, Message::One("alice, bob are not participant ids".into()));
+        assert_eq!(codes(&[result(403), result(403)]), " (code 403)");
+        assert_eq!(codes(&[result(409), result(403)]), " (codes 403, 409)");
+        assert_eq!(codes(&[]), "");
+    }
+
+    #[test]
+    fn a_defect_hides_its_cause_from_the_caller_and_keeps_it_for_the_log() {
+        let response = ApiError::Internal("the cause".into()).into_response();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert_eq!(response.extensions().get::<Cause>().map(|cause| cause.0.as_str()), Some("the cause"));
+        assert!(matches!(ApiError::Internal("the cause".into()).answer().message, Message::One(text)
+            if text == "Internal server error"));
+    }
+}

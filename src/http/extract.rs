@@ -1,0 +1,258 @@
+//! What handlers take out of a request, each refused in the one error shape. The body is the only part that waits.
+
+use axum::body::{Body, HttpBody};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_ENCODING;
+use axum::http::request::Parts;
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt;
+use rookery_actors::model::{GroupId, SessionId};
+use serde_json::{Map, Value};
+use uuid::Uuid;
+
+use super::access::Caller;
+use super::error::ApiError;
+use super::fields::shorten;
+use super::limits::{BODY_BYTES_MAX, BODY_DISCARD_BYTES_MAX, BODY_READ_TIME_MAX, PAGE_ENTRIES_MAX};
+
+/// The session named in the path; it exists, and the caller may touch it.
+pub(crate) struct SessionPath(pub(crate) SessionId);
+
+impl<S: Sync> FromRequestParts<S> for SessionPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let session = parts.extensions.get::<Caller>().and_then(|caller| caller.session);
+        session.map(Self).ok_or_else(|| ApiError::Internal("a route names no session".into()))
+    }
+}
+
+/// The group named in the path.
+pub(crate) struct GroupPath(pub(crate) GroupId);
+
+impl<S: Sync> FromRequestParts<S> for GroupPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let text = path_parameter(parts, "group").await?;
+        text.parse().map(Self).map_err(|_| rookery_actors::model::IdError::Group(shorten(&text)).into())
+    }
+}
+
+/// The key named in the path.
+pub(crate) struct KeyPath(pub(crate) Uuid);
+
+impl<S: Sync> FromRequestParts<S> for KeyPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let text = path_parameter(parts, "key").await?;
+        text.parse().map(Self).map_err(|_| ApiError::Query(format!("{} is not an API key id", shorten(&text))))
+    }
+}
+
+async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+    let parameters = path_parameters(RawPathParams::from_request_parts(parts, &()).await)?;
+    let value = parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
+    value.ok_or_else(|| ApiError::Internal(format!("a route has no `{name}`")))
+}
+
+/// # Errors
+/// [`ApiError::Query`] when the path is not UTF-8 once it is percent-decoded.
+pub(crate) fn path_parameters<E: std::fmt::Display>(
+    found: Result<RawPathParams, E>,
+) -> Result<RawPathParams, ApiError> {
+    found.map_err(|_| ApiError::Query("the path is not UTF-8".into()))
+}
+
+/// `limit` and `offset`: numbers, clamped to what is allowed. Without them the first 1,000 entries.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Page {
+    limit: usize,
+    offset: usize,
+}
+
+impl Page {
+    /// The part of the list that was asked for.
+    pub(crate) fn of<'a, T>(&self, list: &'a [T]) -> &'a [T] {
+        let rest = list.get(self.offset..).unwrap_or_default();
+        &rest[..rest.len().min(self.limit)]
+    }
+
+    fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
+        let number = |name, default, least, most| match value_of(query, name) {
+            None => Ok(default),
+            Some(text) => clamped(text, least, most)
+                .ok_or_else(|| ApiError::Query(format!("{name} must be a number, not {}", shorten(text)))),
+        };
+        let limit = number("limit", PAGE_ENTRIES_MAX, 1, PAGE_ENTRIES_MAX)?;
+        Ok(Self { limit, offset: number("offset", 0, 0, usize::MAX)? })
+    }
+}
+
+/// A whole number, clamped; also one that is too long for any integer.
+fn clamped(text: &str, least: usize, most: usize) -> Option<usize> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let number = if text.starts_with('-') { 0 } else { digits.parse().unwrap_or(usize::MAX) };
+    Some(number.clamp(least, most))
+}
+
+impl<S: Sync> FromRequestParts<S> for Page {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::read(&query(parts)?)
+    }
+}
+
+/// `?refresh=true`: ask WhatsApp rather than the cache.
+pub(crate) struct Refresh(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for Refresh {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        match value_of(&query(parts)?, "refresh") {
+            None | Some("false" | "0") => Ok(Self(false)),
+            Some("true" | "1") => Ok(Self(true)),
+            Some(_) => Err(ApiError::Query("refresh must be true or false".into())),
+        }
+    }
+}
+
+/// All pairs of the query string, decoded.
+pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
+    if parts.uri.query().is_none() {
+        return Ok(Vec::new());
+    }
+    let Query(pairs) = Query::try_from_uri(&parts.uri).map_err(|error| ApiError::Query(error.body_text()))?;
+    Ok(pairs)
+}
+
+/// The first value of this name.
+pub(crate) fn value_of<'a>(query: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+}
+
+/// The body as a JSON object; no body is an empty one.
+#[derive(Debug)]
+pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
+
+impl<S: Sync> FromRequest<S> for JsonObject {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        refuse_compressed(request.headers())?;
+        let body = tokio::time::timeout(BODY_READ_TIME_MAX, read(request.into_body())).await;
+        parse(&body.map_err(|_| ApiError::BodyTooSlow)??).map(Self)
+    }
+}
+
+fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
+    let is_plain = |value: &[u8]| value.eq_ignore_ascii_case(b"identity");
+    let plain = headers.get_all(CONTENT_ENCODING).iter().all(|value| is_plain(value.as_bytes()));
+    if plain { Ok(()) } else { Err(ApiError::BodyCompressed) }
+}
+
+/// Reads a body to its end. One that is too large is dropped as it comes, up to a limit, so that the client has sent
+/// all of it and reads the answer rather than a reset connection.
+async fn read(mut body: Body) -> Result<Bytes, ApiError> {
+    let mut collected = BytesMut::new();
+    let mut seen = 0;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| ApiError::BodyNotJson("the body ended early".into()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        seen += data.len();
+        if seen > BODY_DISCARD_BYTES_MAX {
+            break;
+        }
+        if seen > BODY_BYTES_MAX {
+            collected = BytesMut::new();
+        } else if seen == data.len() && body.is_end_stream() {
+            return Ok(data);
+        } else {
+            collected.extend_from_slice(&data);
+        }
+    }
+    if seen > BODY_BYTES_MAX { Err(ApiError::BodyTooLarge) } else { Ok(collected.freeze()) }
+}
+
+/// serde_json itself refuses what is nested deeper than 128.
+fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(_) => Err(ApiError::BodyNotJson("the body must be a JSON object".into())),
+        Err(error) => Err(ApiError::BodyNotJson(format!("the body is not valid JSON: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(query: &str) -> Vec<(String, String)> {
+        let uri: axum::http::Uri = format!("/?{query}").parse().unwrap();
+        Query::try_from_uri(&uri).map(|Query(pairs)| pairs).unwrap()
+    }
+
+    #[test]
+    fn limit_and_offset_are_clamped_and_must_be_numbers() {
+        let cases = [
+            ("", Some((1000, 0))),
+            ("limit=5&offset=7", Some((5, 7))),
+            ("limit=0&offset=-3", Some((1, 0))),
+            ("limit=99999999999999999999999", Some((1000, 0))),
+            ("limit=ten", None),
+            ("limit=", None),
+            ("limit=1.5", None),
+            ("offset=-", None),
+        ];
+        for (query, expected) in cases {
+            let page = Page::read(&pairs(query)).ok();
+            assert_eq!(page, expected.map(|(limit, offset)| Page { limit, offset }), "{query}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_cut_from_the_list_also_past_its_end() {
+        let list = [1, 2, 3, 4, 5];
+        let cases: [(usize, usize, &[i32]); 4] = [(2, 0, &[1, 2]), (2, 4, &[5]), (2, 5, &[]), (2, usize::MAX, &[])];
+        for (limit, offset, expected) in cases {
+            assert_eq!(Page { limit, offset }.of(&list), expected);
+        }
+    }
+
+    #[test]
+    fn a_body_is_an_object_or_nothing() {
+        assert!(parse(b"").unwrap().is_empty() && parse(b" \n").unwrap().is_empty());
+        assert_eq!(parse(br#"{"name":"x"}"#).unwrap()["name"], "x");
+        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+        for body in ["[]", "null", "{", "{\"a\":}", &deep] {
+            assert!(matches!(parse(body.as_bytes()), Err(ApiError::BodyNotJson(_))), "{body:.20}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_is_refused_whether_or_not_it_announces_itself() {
+        let sizes = [(BODY_BYTES_MAX, true), (BODY_BYTES_MAX + 1, false), (BODY_DISCARD_BYTES_MAX + 1, false)];
+        for (size, fits) in sizes {
+            assert_eq!(read(Body::from(vec![b' '; size])).await.is_ok(), fits, "{size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_refused_before_it_is_read() {
+        for (encoding, refused) in [("gzip", true), ("identity", false), ("Identity", false), ("identity, br", true)] {
+            let request = Request::builder().header(CONTENT_ENCODING, encoding).body(Body::empty()).unwrap();
+            let result = JsonObject::from_request(request, &()).await;
+            assert_eq!(matches!(result, Err(ApiError::BodyCompressed)), refused, "{encoding}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Whether the daemon runs and may get traffic. Needs no key and names no session.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use rookery_actors::model::Timestamp;
+use rookery_actors::store::Health;
+use serde_json::{Value, json};
+
+use super::error::ApiError;
+use crate::app::App;
+
+/// GET /api/health
+pub(crate) async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok", "timestamp": Timestamp::now() }))
+}
+
+/// GET /api/health/live
+pub(crate) async fn live() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
+}
+
+/// GET /api/health/ready: 503 while the daemon drains or its store takes no writes.
+pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
+    readiness(app.is_draining(), &app.gateway.store_health())
+}
+
+fn readiness(draining: bool, store: &Health) -> Response {
+    let (store, why) = match store {
+        Health::Ok => ("up", None),
+        Health::LowSpace { .. } => ("low_space", Some("The disk is nearly full")),
+        Health::Failed(_) => ("down", Some("The store failed: the daemon must be restarted")),
+    };
+    let (daemon, why) = if draining { ("draining", Some("The daemon is shutting down")) } else { ("up", why) };
+    let details = json!({ "daemon": { "status": daemon }, "store": { "status": store } });
+    match why {
+        None => Json(json!({ "status": "ok", "details": details })).into_response(),
+        Some(why) => ApiError::NotReady { why, details }.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn ready_means_that_writes_are_taken() {
+        let cases = [
+            (false, Health::Ok, StatusCode::OK, "up", "up"),
+            (true, Health::Ok, StatusCode::SERVICE_UNAVAILABLE, "draining", "up"),
+            (false, Health::LowSpace { free_bytes: 1 }, StatusCode::SERVICE_UNAVAILABLE, "up", "low_space"),
+            (false, Health::Failed("io".into()), StatusCode::SERVICE_UNAVAILABLE, "up", "down"),
+        ];
+        for (draining, health, status, daemon, store) in cases {
+            let response = readiness(draining, &health);
+            assert_eq!(response.status(), status);
+            let body = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(
+                (&body["details"]["daemon"]["status"], &body["details"]["store"]["status"]),
+                (&json!(daemon), &json!(store))
+            );
+            let is_ok = status == StatusCode::OK;
+            assert_eq!((body["status"] == "ok", body["statusCode"] == 503), (is_ok, !is_ok));
+        }
+    }
+}

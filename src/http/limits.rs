@@ -1,0 +1,61 @@
+//! Every limit of the HTTP side, with its unit and its reason. The number of connections is a setting (`config.rs`).
+
+use std::time::Duration;
+
+/// A request body: 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
+pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// A body that is too large is read and dropped up to here, so that its sender gets to read the answer.
+pub(crate) const BODY_DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Time for a body to arrive: a megabyte over a slow phone network.
+pub(crate) const BODY_READ_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Time for a request in all. Clients give up at 30 s; WhatsApp's answer and its read-back take 26 s at most.
+pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(29);
+
+/// Time for the head of a request to arrive, and for a connection to stay open without one: longer than HTTP
+/// clients keep idle connections, so that they close first.
+pub(crate) const HEADER_READ_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// The request line and all headers; ours are below 1 kB.
+pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
+
+/// What is buffered of a connection: as large as the largest head with room for the start of a body.
+pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
+
+/// Requests in flight may finish for this long when the daemon stops; what was sent to WhatsApp is carried through.
+pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Pause after an accept failed, as it does when file descriptors run out: others need it to close theirs.
+pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A presented key; longer ones are unknown without being hashed.
+pub(crate) const KEY_CHARS_MAX: usize = 512;
+
+/// The client's own request id.
+pub(crate) const REQUEST_ID_CHARS_MAX: usize = 128;
+
+/// Entries of one page, and also how many there are when no limit is asked for.
+pub(crate) const PAGE_ENTRIES_MAX: usize = 1_000;
+
+/// Messages in one answer about a body: nobody reads more.
+pub(crate) const VALIDATION_MESSAGES_MAX: usize = 20;
+
+/// Characters of the caller's own text that are repeated to them in an error.
+pub(crate) const ECHO_CHARS_MAX: usize = 64;
+
+/// Characters of a group's name and subject: WhatsApp's own limit.
+pub(crate) const SUBJECT_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
+
+/// Characters of a group's description: OpenWA's limit.
+pub(crate) const DESCRIPTION_CHARS_MAX: usize = 1024;
+
+/// People in one request: as many as WhatsApp takes at once.
+pub(crate) const PARTICIPANTS: std::ops::RangeInclusive<usize> = 1..=256;
+
+/// Characters of a key's name.
+pub(crate) const KEY_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
+
+/// Addresses or sessions that one key may be limited to: its record stays below the store's 16 KiB for a value.
+pub(crate) const KEY_SCOPE_ENTRIES_MAX: usize = 100;

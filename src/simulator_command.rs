@@ -1,0 +1,48 @@
+//! `rookery simulator`: the simulated WhatsApp alone, for tests in any language. Exists only with the feature
+//! `simulator`.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result};
+use rookery_simulator::{Simulator, SimulatorOptions};
+
+use crate::signals::Signals;
+
+/// The simulator's own lines are few, and what is listened on is printed.
+pub const LOG_FILTER: &str = "warn";
+
+/// Flags of `rookery simulator`.
+#[derive(clap::Args)]
+pub struct SimulatorArguments {
+    /// Where WhatsApp clients connect
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7700")]
+    listen: SocketAddr,
+    /// Where the control API listens
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7701")]
+    admin: SocketAddr,
+    /// From which everything is chosen that is made up; random when left out
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+}
+
+/// Runs until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When an address cannot be listened on.
+pub async fn run(arguments: SimulatorArguments) -> Result<()> {
+    let mut signals = Signals::listen().context("could not listen for signals")?;
+    let mut options = SimulatorOptions { listen: arguments.listen, admin: Some(arguments.admin), ..Default::default() };
+    options.seed = arguments.seed.unwrap_or(options.seed);
+    let simulator = Simulator::start(options).await.context("could not start the simulator")?;
+    announce(&simulator);
+    signals.next().await;
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "what this command is asked for")]
+fn announce(simulator: &Simulator) {
+    println!("WhatsApp: {}", simulator.url());
+    println!("control:  {}", simulator.admin_url().unwrap_or_default());
+    println!("seed:     {}", simulator.seed());
+    println!("ready");
+}
