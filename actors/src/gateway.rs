@@ -205,6 +205,16 @@ impl Gateway {
         self.command(id, |permit, reply| SessionMsg::LeaveGroup { group, permit, reply }).await
     }
 
+    /// Makes a session fail on purpose.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], [`CommandError::Restarting`].
+    #[cfg(feature = "simulator")]
+    pub fn fail(&self, id: SessionId, failpoint: crate::Failpoint) -> Answer<()> {
+        let actor = self.entry(id)?.actor.load_full().ok_or(CommandError::Restarting)?;
+        actor.send_message(SessionMsg::Fail { failpoint }).map_err(|_| CommandError::Restarting)
+    }
+
     fn entry(&self, id: SessionId) -> Answer<Arc<Entry>> {
         self.directory.get(id).ok_or_else(|| CommandError::UnknownSession(id.to_string()))
     }

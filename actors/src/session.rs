@@ -258,7 +258,7 @@ impl SessionState {
             M::LinkStored { generation, stored } => self.link_stored(generation, stored),
             M::PrepareDue { generation } => self.prepare_due(generation),
             #[cfg(feature = "simulator")]
-            M::Fail { failpoint } => failpoint.strike(),
+            M::Fail { failpoint } => failpoint.strike(self.engine.engine.clone()),
         }
         Ok(())
     }

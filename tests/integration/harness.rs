@@ -1,0 +1,224 @@
+//! A daemon and a simulated WhatsApp in this process, and a client that speaks HTTP to it.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use rookery::app::Daemon;
+use rookery::config::Config;
+use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// The admin key of every test's daemon.
+pub(crate) const KEY: &str = "integration-test-key-0123456789abcdef";
+/// The account behind the session `alice`.
+pub(crate) const ALICE: &str = "15550100001";
+/// Accounts without a session.
+pub(crate) const BOB: &str = "15550100002";
+pub(crate) const CAROL: &str = "15550100003";
+pub(crate) const DAVE: &str = "15550100004";
+
+/// How long a condition is waited for, on a machine that does other things too.
+const PATIENCE: Duration = Duration::from_secs(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// A running daemon, its WhatsApp, and a client.
+pub(crate) struct Bench {
+    pub(crate) world: World,
+    simulator: Simulator,
+    daemon: Option<Daemon>,
+    client: reqwest::Client,
+    config: Config,
+    _data: TempDir,
+}
+
+/// What the daemon answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Value,
+    pub(crate) retry_after: Option<u64>,
+}
+
+impl Bench {
+    /// A daemon that waits 2 s for WhatsApp.
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    /// The same with other settings.
+    pub(crate) async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+        let world = simulator.world();
+        for phone in [ALICE, BOB, CAROL, DAVE] {
+            world.add_account(AccountSpec::new(phone));
+        }
+        let data = TempDir::new().unwrap();
+        let mut config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            data_dir: data.path().join("data"),
+            bootstrap_key: Some(KEY.into()),
+            whatsapp_url: simulator.url(),
+            whatsapp_timeout_ms: 2_000,
+            ..Config::default()
+        };
+        adjust(&mut config);
+        let daemon = Some(Daemon::start(config.clone()).await.unwrap());
+        Self { world, simulator, daemon, client: reqwest::Client::new(), config, _data: data }
+    }
+
+    /// Stops the daemon and starts it again on the same data.
+    pub(crate) async fn restart(&mut self) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.shutdown().await;
+        }
+        self.daemon = Some(Daemon::start(self.config.clone()).await.unwrap());
+    }
+
+    pub(crate) fn daemon(&self) -> &Daemon {
+        self.daemon.as_ref().unwrap()
+    }
+
+    /// The simulator's seed: a failed run can be repeated with it.
+    pub(crate) fn seed(&self) -> u64 {
+        self.simulator.seed()
+    }
+
+    pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let url = format!("http://{}/api{path}", self.daemon().local_addr());
+        let mut request = self.client.request(method, url).header("X-API-Key", KEY);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let text = response.text().await.unwrap();
+        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+        Answer { status, body, retry_after }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.call(Method::GET, path, None).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, Some(body)).await
+    }
+
+    pub(crate) async fn put(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PUT, path, Some(body)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::DELETE, path, Some(body)).await
+    }
+
+    /// Creates a session and starts it.
+    pub(crate) async fn start_session(&self, name: &str) {
+        assert_eq!(self.post("/sessions", json!({ "name": name })).await.status, 201);
+        assert_eq!(self.post(&format!("/sessions/{name}/start"), json!({})).await.status, 200);
+    }
+
+    /// The raw QR of a session, once there is one.
+    pub(crate) async fn qr(&self, name: &str) -> String {
+        let path = format!("/sessions/{name}/qr?format=text");
+        until("a QR", async || Some(self.get(&path).await).filter(|answer| answer.status == 200)).await.text()
+    }
+
+    /// A session that is linked to this phone and ready.
+    pub(crate) async fn link(&self, name: &str, phone: &str) {
+        self.start_session(name).await;
+        let qr = self.qr(name).await;
+        self.world.phone(phone).scan_qr(&qr).unwrap();
+        self.until_status(name, "ready").await;
+    }
+
+    /// Waits for a session's status; gives the session.
+    pub(crate) async fn until_status(&self, name: &str, status: &str) -> Value {
+        let path = format!("/sessions/{name}");
+        let reached = async |last: &mut Value| {
+            *last = self.get(&path).await.body;
+            last["status"] == status
+        };
+        let (mut last, started) = (Value::Null, Instant::now());
+        while !reached(&mut last).await {
+            assert!(started.elapsed() < PATIENCE, "not {status} in time, seed {}: {last}", self.seed());
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
+        last
+    }
+
+    /// A group of Alice's with these members beside her.
+    pub(crate) fn group(&self, members: &[&str], addressing: Addressing) -> String {
+        let participants = members.iter().map(ToString::to_string).collect();
+        self.world.add_group(GroupSpec { participants, addressing, ..GroupSpec::new("Team", ALICE) })
+    }
+}
+
+impl Answer {
+    fn text(self) -> String {
+        match self.body {
+            Value::String(text) => text,
+            other => panic!("not text: {other}"),
+        }
+    }
+
+    /// The code word of each result, in order.
+    pub(crate) fn codes(&self) -> Vec<&str> {
+        let results = self.body["results"].as_array().unwrap_or_else(|| panic!("no results: {self:?}"));
+        results.iter().map(|result| result["code"].as_str().unwrap()).collect()
+    }
+
+    /// The phone numbers of a group's participants, sorted, admins with a star.
+    pub(crate) fn members(&self) -> Vec<String> {
+        let participants = self.body["participants"].as_array().unwrap_or_else(|| panic!("no group: {self:?}"));
+        let mut members: Vec<String> = participants
+            .iter()
+            .map(|p| format!("{}{}", p["number"].as_str().unwrap(), if p["isAdmin"] == true { "*" } else { "" }))
+            .collect();
+        members.sort();
+        members
+    }
+}
+
+/// The members of a group in the simulator's world, written as [`Answer::members`] does.
+pub(crate) fn world_members(world: &World, group: &str) -> Vec<String> {
+    let group = world.group(group).unwrap();
+    let mut members: Vec<String> = group
+        .participants
+        .iter()
+        .map(|m| format!("{}{}", m.phone, if m.role == rookery_simulator::Role::Member { "" } else { "*" }))
+        .collect();
+    members.sort();
+    members
+}
+
+/// Waits until `condition` gives something.
+pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = condition().await {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "waited too long for {what}");
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// Waits until `look` gives `expected`; says what it gave last if it never does.
+pub(crate) async fn until_equal<T: PartialEq + Debug>(expected: T, mut look: impl AsyncFnMut() -> T) {
+    let started = Instant::now();
+    loop {
+        let found = look().await;
+        if found == expected {
+            return;
+        }
+        if started.elapsed() > PATIENCE {
+            assert_eq!(found, expected, "waited too long");
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
