@@ -82,6 +82,7 @@ pub(crate) enum EngineError {
 /// One WhatsApp client. All calls may be dropped at any time; what was sent stays sent.
 pub(crate) struct Engine {
     client: Arc<Client>,
+    backend: Arc<SessionBackend>,
 }
 
 /// The part of an engine that has to be run: its connection, until it ends for good.
@@ -142,7 +143,7 @@ impl Engine {
             turn: turn.clone(),
         };
         let bot = Bot::builder()
-            .with_backend_arc(backend)
+            .with_backend_arc(backend.clone())
             .with_transport_factory(transports)
             .with_http_client(shared.http.clone())
             .with_runtime(TokioRuntime)
@@ -153,7 +154,7 @@ impl Engine {
             .with_event_handler(Reporter::new(turn, report))
             .build()
             .await?;
-        Ok((Self { client: bot.client() }, EngineRun { bot }))
+        Ok((Self { client: bot.client(), backend }, EngineRun { bot }))
     }
 
     /// Whether a device was linked: false before pairing and after its data was wiped.
@@ -185,6 +186,11 @@ impl Engine {
     /// Ends the connection for good and flushes. [`EngineRun::run`] returns soon after.
     pub(crate) async fn disconnect(&self) {
         self.client.disconnect().await;
+    }
+
+    /// Takes the store away from what is left of the engine. After [`Self::disconnect`] and the end of its run.
+    pub(crate) fn release(&self) {
+        self.backend.close();
     }
 
     /// Asks WhatsApp to unlink this device; true when it confirmed in time.

@@ -160,6 +160,8 @@ struct EngineSlot {
     loaded: bool,
     closing: bool,
     engine: Option<Arc<Engine>>,
+    /// We asked WhatsApp to unlink the device: that it is removed is no news from the phone.
+    logging_out: bool,
 }
 
 impl Actor for SessionActor {
@@ -293,6 +295,7 @@ impl SessionState {
             let _ = reply.send(Err(CommandError::NotStarted));
             return;
         };
+        self.engine.logging_out = true;
         let myself = self.myself.clone();
         tokio::spawn(async move {
             let confirmed = engine.log_out().await;
@@ -300,10 +303,15 @@ impl SessionState {
         });
     }
 
+    /// WhatsApp cuts the connection right after its answer, and may be faster with that: a device that was removed
+    /// meanwhile is a confirmation too.
     fn logout_answered(&mut self, confirmed: bool, reply: Reply<Arc<Session>>) {
-        if confirmed {
+        self.engine.logging_out = false;
+        if confirmed || self.record.link == Link::None {
             self.closing.push(reply);
-            self.apply(Fact::LoggedOut);
+            if self.record.link != Link::None {
+                self.apply(Fact::LoggedOut);
+            }
             self.answer_closing();
         } else {
             self.apply(Fact::LogoutUnconfirmed);

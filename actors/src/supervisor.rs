@@ -373,6 +373,7 @@ async fn erase(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
     let mut record = SessionRecord::load(store, entry.number)?;
     record.deleting = true;
     record.started = false;
+    // Also waits for what was on its way to disk before.
     record.save(store, entry.number).await?;
     wipe_session(store, entry.number).await?;
     SessionRecord::delete(store, entry.number).await

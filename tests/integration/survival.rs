@@ -65,6 +65,6 @@ async fn a_restart_brings_back_every_started_session_without_a_new_qr() {
     }
     let path = format!("/sessions/alice/groups/{group}");
     assert_eq!(bench.get(&path).await.members(), world_members(&bench.world, &group));
-    assert_eq!(bench.world.requests(ALICE, "handshake:ik") + bench.world.requests(ALICE, "handshake:xx"), 3);
+    assert_eq!(bench.world.requests(ALICE, "login"), 2);
     assert_eq!(bench.world.live_connections_max(ALICE), 1, "K-1");
 }

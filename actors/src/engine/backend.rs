@@ -60,4 +60,10 @@ impl SessionBackend {
             pending_inbound: TimedRecords::new(Table::PendingInbound),
         }
     }
+
+    /// Lets go of the store: what tasks of a finished engine still want to write fails, so that the next engine of the
+    /// device, or a wipe, is alone with its rows (K-1).
+    pub(crate) fn close(&self) {
+        self.rows.close();
+    }
 }

@@ -61,6 +61,7 @@ impl SessionState {
         }
         self.engine.engine = None;
         self.engine.loaded = false;
+        self.engine.logging_out = false;
         let expected = std::mem::take(&mut self.engine.closing);
         self.publish();
         self.answer_closing();
@@ -108,6 +109,7 @@ impl SessionState {
             EngineFact::PairingCodeExpired => self.pairing.forget_code(),
             EngineFact::LoggedIn => self.apply(Fact::LoggedIn),
             EngineFact::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
+            EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.logging_out => self.apply(Fact::LoggedOut),
             EngineFact::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
             EngineFact::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
             EngineFact::LoggedOut(LogoutKind::Other(code)) | EngineFact::Refused(code) => {

@@ -14,7 +14,7 @@ use super::{Context, SupervisorMsg};
 use crate::directory::Entry;
 use crate::engine::{Engine, EngineFact};
 use crate::session::{Generation, SessionMsg};
-use crate::store::wipe_session;
+use crate::store::{Batch, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -100,7 +100,9 @@ impl Task {
         let error = self.live().await.err();
         if *self.orders.borrow() == (Order::Close { wipe: true }) {
             let _saving = self.entry.saving.acquire().await;
-            if let Err(error) = wipe_session(&*self.context.store, self.entry.number).await {
+            // What is on its way is on disk before it is looked for.
+            let settled = self.context.store.commit(Batch::new()).await;
+            if let Err(error) = settled.and(wipe_session(&*self.context.store, self.entry.number).await) {
                 error!(session.id = %self.entry.id, error = %error, "could not wipe the credentials");
             }
         }
@@ -136,6 +138,7 @@ impl Task {
             running.abort();
             let _ = running.await;
         }
+        engine.release();
         ended
     }
 

@@ -81,6 +81,11 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
+    /// Whether a request that runs into it takes effect all the same.
+    pub(crate) fn takes_effect(self) -> bool {
+        !matches!(self, Self::Refuse { .. } | Self::Silence { apply: false } | Self::Drop { apply: false, .. })
+    }
+
     fn hits_requests(self) -> bool {
         matches!(self, Self::Drop { now: false, .. } | Self::Silence { .. } | Self::Refuse { .. } | Self::Slow { .. })
     }

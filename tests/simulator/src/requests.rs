@@ -3,6 +3,7 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
+use crate::faults::FaultKind;
 use crate::groups::Outcome;
 use crate::stanza::{attr, children, empty, info, iq_error, iq_result, jid_attr, leaf, stream_conflict};
 use crate::world::account::DeviceRef;
@@ -63,7 +64,9 @@ fn on_iq(state: &mut State, me: &DeviceRef, request: &Node) {
     };
     state.count(&me.phone, &kind(request));
     let apply = |state: &mut State| answer(state, me, request, set);
-    match state.fault_at(&me.phone, request, set) {
+    let fault = state.fault_at(&me.phone, request, set);
+    let takes_effect = fault.is_none_or(FaultKind::takes_effect);
+    match fault {
         Some(fault) => state.run_into(fault, me, request, apply),
         None => {
             let outcome = apply(state);
@@ -72,7 +75,7 @@ fn on_iq(state: &mut State, me: &DeviceRef, request: &Node) {
     }
     match request.get_optional_child("active") {
         Some(_) => state.replay_inbox(me),
-        None if is_log_out(request) => state.remove_device(me),
+        None if takes_effect && is_log_out(request) => state.remove_device(me),
         None => {}
     }
 }

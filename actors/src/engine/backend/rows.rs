@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wacore::store::error::{Result, StoreError as EngineError};
@@ -10,13 +11,25 @@ use crate::store::{self, BATCH_OPERATIONS_MAX, Batch, Row, SessionNumber, Store,
 
 /// Reads at once; writes return when they are on disk. A *row* is one value, a *record* may be in parts.
 pub(super) struct Rows {
-    store: Arc<dyn Store>,
+    /// `None` once the engine is closed.
+    store: ArcSwapOption<Arc<dyn Store>>,
     session: SessionNumber,
 }
 
 impl Rows {
     pub(super) fn new(store: Arc<dyn Store>, session: SessionNumber) -> Self {
-        Self { store, session }
+        Self { store: ArcSwapOption::from_pointee(store), session }
+    }
+
+    /// Lets go of the store: every later call fails.
+    pub(super) fn close(&self) {
+        self.store.store(None);
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>> {
+        let store = self.store.load();
+        let closed = || EngineError::Validation("the engine is closed".into());
+        store.as_deref().cloned().ok_or_else(closed)
     }
 
     pub(super) fn session(&self) -> SessionNumber {
@@ -24,19 +37,19 @@ impl Rows {
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        self.store.get(self.session, table, key).map_err(engine_error)
+        self.store()?.get(self.session, table, key).map_err(engine_error)
     }
 
     pub(super) fn scan(&self, table: Table, prefix: &[u8]) -> Result<Vec<Row>> {
-        self.store.scan_prefix(self.session, table, prefix).map_err(engine_error)
+        self.store()?.scan_prefix(self.session, table, prefix).map_err(engine_error)
     }
 
     pub(super) fn get_record(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>> {
-        store::get_parts(&*self.store, self.session, table, key).map_err(engine_error)
+        store::get_parts(&*self.store()?, self.session, table, key).map_err(engine_error)
     }
 
     pub(super) fn scan_records(&self, table: Table, prefix: &[u8]) -> Result<Vec<Row>> {
-        store::scan_parts(&*self.store, self.session, table, prefix).map_err(engine_error)
+        store::scan_parts(&*self.store()?, self.session, table, prefix).map_err(engine_error)
     }
 
     pub(super) fn changes(&self) -> Changes<'_> {
@@ -69,7 +82,7 @@ impl Rows {
 
     /// Returns when all that was committed before is decided.
     pub(super) async fn settle(&self) -> Result<()> {
-        self.store.commit(Batch::new()).await.map_err(engine_error)
+        self.store()?.commit(Batch::new()).await.map_err(engine_error)
     }
 }
 
@@ -94,14 +107,15 @@ impl Changes<'_> {
 
     pub(super) fn put_record(&mut self, table: Table, key: &[u8], record: &[u8]) -> Result<()> {
         let mut unit = Batch::new();
-        store::put_parts(&*self.rows.store, &mut unit, self.rows.session, table, key, record).map_err(engine_error)?;
+        store::put_parts(&*self.rows.store()?, &mut unit, self.rows.session, table, key, record)
+            .map_err(engine_error)?;
         self.add(unit);
         Ok(())
     }
 
     pub(super) fn delete_record(&mut self, table: Table, key: &[u8]) -> Result<()> {
         let mut unit = Batch::new();
-        store::delete_parts(&*self.rows.store, &mut unit, self.rows.session, table, key).map_err(engine_error)?;
+        store::delete_parts(&*self.rows.store()?, &mut unit, self.rows.session, table, key).map_err(engine_error)?;
         self.add(unit);
         Ok(())
     }
@@ -122,8 +136,9 @@ impl Changes<'_> {
 
     /// Returns when all of it is decided: on disk, or the first reason why not. Nothing to write is no wait.
     pub(super) async fn commit(self) -> Result<()> {
+        let store = self.rows.store()?;
         let batches = self.batches.into_iter().filter(|batch| !batch.is_empty());
-        let tickets: Vec<_> = batches.map(|batch| self.rows.store.commit(batch)).collect();
+        let tickets: Vec<_> = batches.map(|batch| store.commit(batch)).collect();
         let mut outcome = Ok(());
         for ticket in tickets {
             outcome = outcome.and(ticket.await);
