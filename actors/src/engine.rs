@@ -20,6 +20,7 @@ use anyhow::Context as _;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
 use wacore::net::HttpClient;
 use wacore::store::DevicePropsOverride;
+use wacore::store::traits::DeviceStore as _;
 use whatsapp_rust::bot::Bot;
 use whatsapp_rust::pair_code::{PairCodeError, PairCodeOptions, PairError};
 use whatsapp_rust::request::IqError;
@@ -42,6 +43,9 @@ use transport::{PacedTransports, Pacer, Turn};
 /// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
 /// store, not in memory.
 const PRE_KEYS_WANTED: usize = 256;
+
+/// Flushes until the store has the linked account: each is a write, and the saver's own is over after one or two.
+const FLUSHES_MAX: usize = 16;
 
 /// WhatsApp's time to confirm a log-out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -172,10 +176,18 @@ impl Engine {
         self.client.push_name()
     }
 
-    /// Puts the device's state on disk (K-2).
+    /// Puts the device's state on disk (K-2). The engine's own flush returns at once while its background saver is
+    /// still writing, so this looks at what the store has.
     pub(crate) async fn flush(&self) -> Result<(), EngineError> {
-        let flushed = self.client.persistence_manager().flush().await;
-        flushed.map_err(|error| EngineError::Unanswered(format!("cannot save credentials: {error}")))
+        let manager = self.client.persistence_manager();
+        for _ in 0..FLUSHES_MAX {
+            manager.flush().await.map_err(|error| unsaved(&error.to_string()))?;
+            let stored = self.backend.load().await.map_err(|error| unsaved(&error.to_string()))?;
+            if stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()) {
+                return Ok(());
+            }
+        }
+        Err(unsaved("they are not on disk"))
     }
 
     /// Whether the engine has given up saving its state: then nothing it does is durable.
@@ -224,6 +236,10 @@ impl EngineRun {
     pub(crate) async fn run(self) {
         self.bot.run().await;
     }
+}
+
+fn unsaved(reason: &str) -> EngineError {
+    EngineError::Unanswered(format!("credentials cannot be saved: {reason}"))
 }
 
 impl From<IqError> for EngineError {

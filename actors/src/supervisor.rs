@@ -324,10 +324,12 @@ impl State {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match &slot.engine {
             Some(engine) => engine.order(Order::Close { wipe }),
-            None => {
+            // It ended by itself meanwhile, and has said so to the actor.
+            None if wipe => {
                 let (entry, context) = (slot.entry.clone(), self.context.clone());
                 slot.engine = Some(EngineHandle::wipe_only(entry, context, myself.clone(), generation));
             }
+            None => {}
         }
     }
 

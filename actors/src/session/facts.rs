@@ -56,7 +56,8 @@ impl SessionState {
         generation: Generation,
         error: Option<String>,
     ) -> Result<(), ActorProcessingErr> {
-        if generation != self.engine.generation {
+        // A wipe that came after the engine's own end says the same again.
+        if generation != self.engine.generation || !self.engine.loaded {
             return Ok(());
         }
         self.engine.engine = None;

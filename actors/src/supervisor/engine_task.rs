@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::timeout;
 use tracing::{error, warn};
 
@@ -46,6 +46,8 @@ pub(super) struct EngineHandle {
 }
 
 struct Task {
+    /// The device's permit, when it was free at once: then nobody gets in between (K-1).
+    permit: Option<OwnedSemaphorePermit>,
     entry: Arc<Entry>,
     context: Arc<Context>,
     supervisor: ActorRef<SupervisorMsg>,
@@ -61,7 +63,7 @@ impl EngineHandle {
         supervisor: ActorRef<SupervisorMsg>,
         generation: Generation,
     ) -> Self {
-        Self::spawn(Order::Run, |orders| Task { entry, context, supervisor, generation, orders })
+        Self::spawn(Order::Run, entry, context, supervisor, generation)
     }
 
     /// Starts a task that opens no engine and only wipes the credentials, when the device is free.
@@ -71,15 +73,21 @@ impl EngineHandle {
         supervisor: ActorRef<SupervisorMsg>,
         generation: Generation,
     ) -> Self {
-        Self::spawn(Order::Close { wipe: true }, |orders| Task { entry, context, supervisor, generation, orders })
+        Self::spawn(Order::Close { wipe: true }, entry, context, supervisor, generation)
     }
 
-    fn spawn(order: Order, task: impl FnOnce(watch::Receiver<Order>) -> Task) -> Self {
-        let (orders, receiver) = watch::channel(order);
-        let task = task(receiver);
-        let generation = task.generation;
+    fn spawn(
+        order: Order,
+        entry: Arc<Entry>,
+        context: Arc<Context>,
+        supervisor: ActorRef<SupervisorMsg>,
+        generation: Generation,
+    ) -> Self {
+        let (sender, orders) = watch::channel(order);
+        let permit = entry.device.clone().try_acquire_owned().ok();
+        let task = Task { permit, entry, context, supervisor, generation, orders };
         tokio::spawn(task.run());
-        Self { generation, orders }
+        Self { generation, orders: sender }
     }
 
     /// Tells the task to end. An order to wipe is never taken back.
@@ -96,7 +104,9 @@ impl EngineHandle {
 
 impl Task {
     async fn run(mut self) {
-        let permit = self.entry.device.clone().acquire_owned().await;
+        if self.permit.is_none() {
+            self.permit = self.entry.device.clone().acquire_owned().await.ok();
+        }
         let error = self.live().await.err();
         if *self.orders.borrow() == (Order::Close { wipe: true }) {
             let _saving = self.entry.saving.acquire().await;
@@ -106,7 +116,7 @@ impl Task {
                 error!(session.id = %self.entry.id, error = %error, "could not wipe the credentials");
             }
         }
-        drop(permit);
+        drop(self.permit.take());
         let (id, generation) = (self.entry.id, self.generation);
         let _ = self.supervisor.send_message(SupervisorMsg::EngineGone { id, generation });
         self.tell(SessionMsg::EngineEnded { generation, error });
