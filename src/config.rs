@@ -290,7 +290,11 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
             return Ok(url);
         }
         // Only WhatsApp's own URL, the default, gets here: a build for tests must be told where its simulator is.
-        Err(ConfigError { source: "ROOKERY_WHATSAPP_URL".into(), value: Some(url), allowed: allowed.into() })
+        Err(ConfigError {
+            source: "the default of ROOKERY_WHATSAPP_URL".into(),
+            value: Some(url),
+            allowed: allowed.into(),
+        })
     }
 }
 

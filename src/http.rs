@@ -1,4 +1,4 @@
-//! The routes, all on this screen, and the layers around them. What a route does is in the module it names; what a
+//! The routes, all on this screen, and who may call them. What a route does is in the module it names; what a
 //! failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
 
 mod access;
@@ -23,28 +23,29 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::middleware::from_fn;
 use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::app::App;
 use crate::auth::Role;
+use access::{Gate, Rule};
 use error::ApiError;
 pub(crate) use server::serve;
 
 type Routes = MethodRouter<Arc<App>>;
 
-/// Every route, with the role it asks for, under one envelope (request id, time limit, panics, log line).
+/// Every route behind the gate that its callers have to pass. What wraps all of them is `envelope.rs`.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let viewer = |routes: Routes| access::require(app, Role::Viewer, routes);
-    let operator = |routes: Routes| access::require(app, Role::Operator, routes);
-    // Beyond any session: not for keys that are limited to some.
-    let wide_operator = |routes: Routes| access::require_unscoped(app, Role::Operator, routes);
-    let wide_admin = |routes: Routes| access::require_unscoped(app, Role::Admin, routes);
+    let gate = |rule: Rule| move |routes: Routes| routes.route_layer(Gate::new(app, rule));
+    let open = gate(Rule::Open);
+    let viewer = gate(Rule::Role(Role::Viewer));
+    let operator = gate(Rule::Role(Role::Operator));
+    let wide_operator = gate(Rule::Unscoped(Role::Operator));
+    let wide_admin = gate(Rule::Unscoped(Role::Admin));
 
     Router::new()
-        .route("/api/health", get(health::health))
-        .route("/api/health/live", get(health::live))
-        .route("/api/health/ready", get(health::ready))
+        .route("/api/health", open(get(health::health)))
+        .route("/api/health/live", open(get(health::live)))
+        .route("/api/health/ready", open(get(health::ready)))
         .route("/api/auth/validate", viewer(post(keys::validate)))
         .route("/api/auth/api-keys", wide_admin(get(keys::list).post(keys::create)))
         .route("/api/auth/api-keys/{key}", wide_admin(get(keys::get).delete(keys::delete)))
@@ -74,7 +75,6 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/sessions/{session}/groups/{group}/invite-code/revoke", operator(post(invites::revoke)))
         .fallback(unknown_route)
         .method_not_allowed_fallback(other_method)
-        .layer(from_fn(envelope::wrap))
         .with_state(Arc::clone(app))
 }
 

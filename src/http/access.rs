@@ -1,18 +1,21 @@
 //! The check before every route but health: key, then role, then scope, before the body is looked at.
-//! Decides with `auth.rs` and only says no through `error.rs`.
+//! Decides with `auth.rs` and only says no through `error.rs`. Waits for nothing, so it is a plain service without a
+//! boxed future of its own.
 
+use std::future::{Ready, ready};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use axum::extract::rejection::RawPathParamsRejection;
-use axum::extract::{FromRequestParts, RawPathParams, Request, State};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::Response;
-use axum::routing::MethodRouter;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::Either;
 use rookery_actors::model::SessionId;
+use tower::{Layer, Service};
 
+use super::envelope::Arrival;
 use super::error::ApiError;
 use super::extract::path_parameters;
 use super::limits::KEY_CHARS_MAX;
@@ -23,10 +26,6 @@ use crate::auth::{Key, Refusal, Role};
 const KEY_HEADER: &str = "x-api-key";
 /// The path parameter that names a session, by id or name.
 const SESSION_PARAMETER: &str = "session";
-
-/// The address at the other end of the connection.
-#[derive(Copy, Clone, Debug)]
-pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// Who calls, and the session that the path names, if it names one: found, and within the key's scope.
 #[derive(Clone)]
@@ -43,50 +42,93 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// What a route asks of a key.
+/// What a route asks of its callers. A layer around the route.
+#[derive(Copy, Clone)]
+pub(crate) enum Rule {
+    /// No key.
+    Open,
+    /// A key with this role or a higher one.
+    Role(Role),
+    /// As [`Rule::Role`], and not one that is limited to some sessions: the route reaches beyond any session.
+    Unscoped(Role),
+}
+
+/// The rule of some routes, as a layer.
 #[derive(Clone)]
-struct Rule {
+pub(crate) struct Gate {
     app: Arc<App>,
-    role: Role,
-    /// Not for keys that are limited to some sessions: the route reaches beyond any session.
-    unscoped: bool,
+    rule: Rule,
 }
 
-/// Lets only keys with this role or a higher one reach the routes.
-pub(crate) fn require(app: &Arc<App>, role: Role, routes: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    routes.route_layer(from_fn_with_state(Rule { app: Arc::clone(app), role, unscoped: false }, check))
+/// A route behind its gate.
+#[derive(Clone)]
+pub(crate) struct Gated<S> {
+    gate: Gate,
+    route: S,
 }
 
-/// As [`require`], and not for keys that are limited to some sessions.
-pub(crate) fn require_unscoped(app: &Arc<App>, role: Role, routes: MethodRouter<Arc<App>>) -> MethodRouter<Arc<App>> {
-    routes.route_layer(from_fn_with_state(Rule { app: Arc::clone(app), role, unscoped: true }, check))
-}
-
-async fn check(
-    State(rule): State<Rule>,
-    parameters: Result<RawPathParams, RawPathParamsRejection>,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, ApiError> {
-    let secret = presented_key(request.headers()).ok_or(ApiError::KeyMissing)?;
-    let peer = request.extensions().get().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(address)| *address);
-    let key = match secret.len() {
-        0..=KEY_CHARS_MAX => rule.app.keys.check(secret, peer).map_err(ApiError::KeyRefused)?,
-        _ => return Err(ApiError::KeyRefused(Refusal::Invalid)),
-    };
-    if key.role() < rule.role {
-        return Err(ApiError::RoleTooLow(rule.role));
+impl Gate {
+    pub(crate) fn new(app: &Arc<App>, rule: Rule) -> Self {
+        Self { app: Arc::clone(app), rule }
     }
-    if rule.unscoped && key.is_scoped() {
-        return Err(ApiError::ScopedKey);
+
+    fn check(&self, parts: &mut Parts) -> Result<(), ApiError> {
+        let arrival = parts.extensions.get::<Arc<Arrival>>();
+        let peer = arrival.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |arrival| arrival.peer);
+        if let Some((arrival, route)) = arrival.zip(parts.extensions.get::<MatchedPath>()) {
+            arrival.note_route(route);
+        }
+        let (role, unscoped) = match self.rule {
+            Rule::Open => return Ok(()),
+            Rule::Role(role) => (role, false),
+            Rule::Unscoped(role) => (role, true),
+        };
+
+        let secret = presented_key(&parts.headers).ok_or(ApiError::KeyMissing)?;
+        if secret.len() > KEY_CHARS_MAX {
+            return Err(ApiError::KeyRefused(Refusal::Invalid));
+        }
+        let key = self.app.keys.check(secret, peer).map_err(ApiError::KeyRefused)?;
+        if key.role() < role {
+            return Err(ApiError::RoleTooLow(role));
+        }
+        if unscoped && key.is_scoped() {
+            return Err(ApiError::ScopedKey);
+        }
+        let parameters = path_parameters(parts)?;
+        let session = match parameters.iter().find(|(name, _)| *name == SESSION_PARAMETER) {
+            Some((_, id_or_name)) => Some(find_session(&self.app, &key, id_or_name)?),
+            None => None,
+        };
+        parts.extensions.insert(Caller { key, session });
+        Ok(())
     }
-    let parameters = path_parameters(parameters)?;
-    let session = match parameters.iter().find(|(name, _)| *name == SESSION_PARAMETER) {
-        Some((_, id_or_name)) => Some(find_session(&rule.app, &key, id_or_name)?),
-        None => None,
-    };
-    request.extensions_mut().insert(Caller { key, session });
-    Ok(next.run(request).await)
+}
+
+impl<S> Layer<S> for Gate {
+    type Service = Gated<S>;
+
+    fn layer(&self, route: S) -> Gated<S> {
+        Gated { gate: self.clone(), route }
+    }
+}
+
+impl<S: Service<Request, Response = Response>> Service<Request> for Gated<S> {
+    type Response = Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.route.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (mut parts, body) = request.into_parts();
+        match self.gate.check(&mut parts) {
+            Ok(()) => Either::Left(self.route.call(Request::from_parts(parts, body))),
+            Err(error) => Either::Right(ready(Ok(error.into_response()))),
+        }
+    }
 }
 
 /// The session, if the key may touch it. To a key with a scope an unknown session is one outside of it.

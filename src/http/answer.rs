@@ -11,6 +11,9 @@ use serde::Serialize;
 
 use super::error::ApiError;
 
+/// Most groups fit: saves growing the buffer step by step.
+const BODY_BYTES_EXPECTED: usize = 4 * 1024;
+
 /// What every handler that answers JSON returns.
 pub(crate) type JsonResult<T> = Result<Json<T>, ApiError>;
 
@@ -56,7 +59,8 @@ pub(crate) fn acknowledged_with(message: &'static str, results: Vec<ParticipantR
 /// # Errors
 /// [`ApiError::Internal`] when the value cannot be written as JSON.
 pub(crate) fn tagged<T: Serialize + ?Sized>(request: &HeaderMap, value: &T) -> Result<Response, ApiError> {
-    let body = serde_json::to_vec(value).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let mut body = Vec::with_capacity(BODY_BYTES_EXPECTED);
+    serde_json::to_writer(&mut body, value).map_err(|error| ApiError::Internal(error.to_string()))?;
     let tag = tag_of(&body);
     let mut response = if is_known(request, &tag) {
         StatusCode::NOT_MODIFIED.into_response()

@@ -1,16 +1,23 @@
-//! What wraps every request, whatever its route: request id, time limit, panics, one log line.
+//! What wraps every request, whatever its route: path, request id, time limit, panics, one log line.
 //! Never logs what a caller sent: only the method, the route's template and the request id.
 
 use std::any::Any;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
-use axum::extract::{MatchedPath, Request};
+use axum::Router;
+use axum::extract::MatchedPath;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::Next;
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use futures_util::FutureExt;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use hyper::body::Body;
+use tower::Service as _;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
@@ -20,21 +27,42 @@ use super::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
 /// In every answer, and in a request when the client has an id of its own.
 const REQUEST_ID: &str = "x-request-id";
 
-/// The layer itself: the outermost one, around routes and fallbacks alike.
-pub(crate) async fn wrap(request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id = request_id(&request);
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
+/// What is known of a request before its route is, and is noted of it on the way. Lies in the request's extensions.
+pub(crate) struct Arrival {
+    /// The address at the other end of the connection.
+    pub(crate) peer: IpAddr,
+    /// The template of the route that was found.
+    route: OnceLock<MatchedPath>,
+}
 
-    let answer = AssertUnwindSafe(next.run(request)).catch_unwind();
+impl Arrival {
+    pub(crate) fn note_route(&self, route: &MatchedPath) {
+        let _ = self.route.set(route.clone());
+    }
+}
+
+/// Answers one request; never fails and never panics.
+pub(crate) async fn answer<B>(mut router: Router, peer: IpAddr, mut request: Request<B>) -> Response
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<axum::BoxError>,
+{
+    let started = Instant::now();
+    let arrival = Arc::new(Arrival { peer, route: OnceLock::new() });
+    let id = request_id(request.headers());
+    let method = request.method().clone();
+    without_trailing_slash(&mut request);
+    request.extensions_mut().insert(Arc::clone(&arrival));
+
+    let answer = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
     let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, answer).await {
-        Ok(Ok(response)) => response,
+        Ok(Ok(Ok(response))) => response,
+        Ok(Ok(Err(never))) => match never {},
         Ok(Err(panic)) => ApiError::Internal(format!("panic: {}", panic_text(panic.as_ref()))).into_response(),
         Err(_) => ApiError::TooSlow { may_have_changed: !is_read(&method) }.into_response(),
     };
 
-    log(&response, &id, &method, route.as_ref().map_or("none", MatchedPath::as_str), started.elapsed());
+    log(&response, &id, &method, arrival.route.get().map_or("none", MatchedPath::as_str), started.elapsed());
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }
@@ -55,15 +83,24 @@ fn log(response: &Response, id: &HeaderValue, method: &Method, route: &str, dura
 }
 
 /// The client's own id when it is plain and short, else a fresh UUID.
-fn request_id(request: &Request) -> HeaderValue {
+fn request_id(request: &HeaderMap) -> HeaderValue {
     let is_plain = |id: &[u8]| id.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
-    let own = request.headers().get(REQUEST_ID);
+    let own = request.get(REQUEST_ID);
     let own = own.filter(|id| (1..=REQUEST_ID_CHARS_MAX).contains(&id.len()) && is_plain(id.as_bytes()));
     own.cloned().unwrap_or_else(|| {
         let mut text = Uuid::encode_buffer();
-        let text = Uuid::new_v4().hyphenated().encode_lower(&mut text);
+        let text = fresh_id().hyphenated().encode_lower(&mut text);
         HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown"))
     })
+}
+
+/// Ids have to differ, not to be unguessable: a counter under a hash with random keys saves a system call per request.
+fn fresh_id() -> Uuid {
+    static HALVES: LazyLock<[RandomState; 2]> = LazyLock::new(|| [RandomState::new(), RandomState::new()]);
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let [high, low] = [0, 1].map(|half: usize| HALVES[half].hash_one(count));
+    uuid::Builder::from_random_bytes(((u128::from(high) << 64) | u128::from(low)).to_be_bytes()).into_uuid()
 }
 
 fn is_read(method: &Method) -> bool {
@@ -76,7 +113,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &'static str {
 }
 
 /// Takes one trailing slash off the path: `/api/sessions/` is `/api/sessions`.
-pub(crate) fn without_trailing_slash<B>(request: &mut axum::http::Request<B>) {
+fn without_trailing_slash<B>(request: &mut Request<B>) {
     let path = request.uri().path();
     if path.len() < 2 || !path.ends_with('/') {
         return;
@@ -93,8 +130,6 @@ pub(crate) fn without_trailing_slash<B>(request: &mut axum::http::Request<B>) {
 
 #[cfg(test)]
 mod tests {
-    use axum::body::Body;
-
     use super::*;
 
     #[test]
@@ -107,18 +142,23 @@ mod tests {
             ("http://host:1/api/", "http://host:1/api"),
         ];
         for (given, expected) in cases {
-            let mut request = Request::builder().uri(given).body(Body::empty()).unwrap();
+            let mut request = Request::builder().uri(given).body(()).unwrap();
             without_trailing_slash(&mut request);
             assert_eq!(request.uri().to_string(), expected);
         }
     }
 
     #[test]
+    fn fresh_ids_are_uuids_that_differ() {
+        let ids: std::collections::HashSet<_> = (0..1000).map(|_| fresh_id()).collect();
+        assert!(ids.len() == 1000 && ids.iter().all(|id| id.get_version_num() == 4));
+    }
+
+    #[test]
     fn a_plain_request_id_is_kept_and_any_other_replaced() {
         let long = "a".repeat(129);
         for (given, kept) in [("abc-123", true), ("", false), ("a b", false), ("a_b", false), (long.as_str(), false)] {
-            let request = Request::builder().header(REQUEST_ID, given).body(Body::empty()).unwrap();
-            let id = request_id(&request);
+            let id = request_id(&HeaderMap::from_iter([(REQUEST_ID.parse().unwrap(), given.parse().unwrap())]));
             assert_eq!(id == given, kept, "{given}");
             assert!(kept || Uuid::try_parse(id.to_str().unwrap()).is_ok());
         }

@@ -6,6 +6,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
 use rookery_actors::model::{GroupId, SessionId};
 use serde_json::{Map, Value};
@@ -35,7 +36,7 @@ impl<S: Sync> FromRequestParts<S> for GroupPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let text = path_parameter(parts, "group").await?;
+        let text = path_parameter(parts, "group")?;
         text.parse().map(Self).map_err(|_| rookery_actors::model::IdError::Group(shorten(&text)).into())
     }
 }
@@ -47,23 +48,25 @@ impl<S: Sync> FromRequestParts<S> for KeyPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let text = path_parameter(parts, "key").await?;
+        let text = path_parameter(parts, "key")?;
         text.parse().map(Self).map_err(|_| ApiError::Query(format!("{} is not an API key id", shorten(&text))))
     }
 }
 
-async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
-    let parameters = path_parameters(RawPathParams::from_request_parts(parts, &()).await)?;
+fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+    let parameters = path_parameters(parts)?;
     let value = parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
     value.ok_or_else(|| ApiError::Internal(format!("a route has no `{name}`")))
 }
 
+/// The parameters of the path, percent-decoded.
+///
 /// # Errors
-/// [`ApiError::Query`] when the path is not UTF-8 once it is percent-decoded.
-pub(crate) fn path_parameters<E: std::fmt::Display>(
-    found: Result<RawPathParams, E>,
-) -> Result<RawPathParams, ApiError> {
-    found.map_err(|_| ApiError::Query("the path is not UTF-8".into()))
+/// [`ApiError::Query`] when one is not UTF-8 once it is decoded.
+pub(crate) fn path_parameters(parts: &mut Parts) -> Result<RawPathParams, ApiError> {
+    // The router has read them already: axum's extractor is async by its type alone.
+    let found = RawPathParams::from_request_parts(parts, &()).now_or_never();
+    found.and_then(Result::ok).ok_or_else(|| ApiError::Query("the path is not UTF-8".into()))
 }
 
 /// `limit` and `offset`: numbers, clamped to what is allowed. Without them the first 1,000 entries.

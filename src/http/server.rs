@@ -1,5 +1,6 @@
 //! Accepts connections and serves HTTP/1.1 on them, within limits, until it is told to stop. Knows no routes.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
@@ -14,11 +15,9 @@ use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
-use tower::Service;
 use tracing::{debug, info, warn};
 
-use super::access::Peer;
-use super::envelope::without_trailing_slash;
+use super::envelope;
 use super::limits::{
     ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, HEADER_BYTES_MAX, HEADER_READ_TIME_MAX,
 };
@@ -75,11 +74,10 @@ async fn connection(accepted: Accepted, router: Router, watcher: Watcher) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "could not set TCP_NODELAY");
     }
-    let peer = Peer(peer.ip().to_canonical());
-    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
-        without_trailing_slash(&mut request);
-        request.extensions_mut().insert(peer);
-        router.clone().call(request)
+    let peer = peer.ip().to_canonical();
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let answer = envelope::answer(router.clone(), peer, request);
+        async { Ok::<_, Infallible>(answer.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,16 +1,18 @@
 //! The router as a whole, without sessions: what the layers and the key check answer before any handler runs.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
 use rookery_actors::store::open_memory;
 use rookery_actors::{Running, Settings};
 use serde_json::{Value, json};
-use tower::ServiceExt as _;
 
 use super::*;
 use crate::auth::{Keys, NewKey};
 
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UNKNOWN_ID: &str = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11";
 
 struct Fixture {
@@ -44,7 +46,8 @@ impl Fixture {
         if !key.is_empty() {
             request = request.header("x-api-key", key);
         }
-        router(&self.app).oneshot(request.body(Body::from(body.to_owned())).unwrap()).await.unwrap()
+        let request = request.body(Body::from(body.to_owned())).unwrap();
+        envelope::answer(router(&self.app), HERE, request).await
     }
 }
 
@@ -164,8 +167,8 @@ async fn a_panic_in_a_handler_is_a_500_in_the_one_shape() {
     async fn panics() {
         panic!("a defect");
     }
-    let router: Router = Router::new().route("/", get(panics)).layer(from_fn(envelope::wrap));
-    let response = router.oneshot(Request::builder().uri("/").body(Body::empty()).unwrap()).await.unwrap();
+    let router: Router = Router::new().route("/", get(panics));
+    let response = envelope::answer(router, HERE, Request::new(Body::empty())).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(body_of(response).await["message"], "Internal server error");
 }
