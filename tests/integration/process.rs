@@ -1,0 +1,111 @@
+//! The real binary as a child process against the simulator: starting, stopping, being killed, and what it writes.
+//! Nothing in here reaches into the daemon; what is known is known from HTTP, the exit code and the output.
+
+mod child;
+mod demo;
+mod killed;
+mod secrets;
+mod setup;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use child::{Child, Signal};
+use setup::{OWN_PHONE, Setup, groups_of, until_groups_equal};
+
+/// Bad settings are found before anything is opened, a lock after the store's directory was looked at.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
+/// Nothing is in flight, so nothing of the daemon's ten seconds for that is used.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_daemon_comes_back_ready_with_its_groups_and_no_new_qr() {
+    let setup = Setup::start().await;
+    let team = setup.group("Team", &["15550100002", "15550100003"]);
+    setup.group("Book Club", &["15550100004"]);
+    let daemon = setup.daemon().await;
+    daemon.link("alice", OWN_PHONE).await;
+    let renamed = daemon.put(&groups_of("alice", &format!("/{team}/subject")), json!({"subject": "Crew"})).await;
+    assert_eq!(renamed.0, 200, "{renamed:?}");
+    let daemon = setup.restart_killed(daemon).await;
+
+    let started_at = Instant::now();
+    daemon.until_ready_by_itself("alice").await;
+    assert!(started_at.elapsed() < Duration::from_secs(3), "ready after {:?}", started_at.elapsed());
+
+    until_groups_equal(&daemon, "alice", &setup.world(), OWN_PHONE).await;
+    let (_, team) = daemon.get(&groups_of("alice", &format!("/{team}"))).await;
+    assert_eq!(team["name"], "Crew");
+    setup.assert_one_device(OWN_PHONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sigterm_ends_a_daemon_with_a_ready_session_at_once_and_it_comes_back() {
+    let setup = Setup::start().await;
+    setup.group("Team", &["15550100002"]);
+    let daemon = setup.daemon().await;
+    daemon.link("alice", OWN_PHONE).await;
+
+    let asked_at = Instant::now();
+    daemon.child.signal(Signal::Terminate);
+    let code = daemon.child.until_exit(SHUTDOWN_TIME_MAX).await;
+    assert_eq!(code, Some(0), "after {:?}:\n{}", asked_at.elapsed(), daemon.child.output());
+
+    let daemon = setup.daemon().await;
+    daemon.until_ready_by_itself("alice").await;
+    until_groups_equal(&daemon, "alice", &setup.world(), OWN_PHONE).await;
+    setup.assert_one_device(OWN_PHONE);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_daemon_on_the_same_data_directory_refuses_to_start() {
+    let setup = Setup::start().await;
+    let first = setup.daemon().await;
+
+    let second = setup.spawn_daemon(&[]);
+    let code = second.until_exit(REFUSAL_TIME_MAX).await;
+    assert!(code.is_some_and(|code| code != 0), "{code:?}");
+    let output = second.output().to_lowercase();
+    assert!(output.contains("another") && output.contains("director"), "{output}");
+
+    let (status, _) = first.get("/api/sessions").await;
+    assert_eq!(status, 200, "the first one goes on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_setting_ends_with_64_and_is_named() {
+    let setup = Setup::start().await;
+    let cases = [
+        ("ROOKERY_LISTEN", "somewhere", "ROOKERY_LISTEN is `somewhere`"),
+        ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`"),
+        ("ROOKERY_CONNECTS_PER_SECOND", "0", "ROOKERY_CONNECTS_PER_SECOND is `0`"),
+        ("ROOKERY_BOOTSTRAP_KEY", "short", "ROOKERY_BOOTSTRAP_KEY must be"),
+        ("ROOKERY_WHATSAPP_URL", "wss://web.whatsapp.com/ws/chat", "must be a ws:// or wss:// URL on loopback"),
+        ("ROOKERY_WHATSAPP_URL", "ws://192.0.2.1:7700/ws/chat", "must be a ws:// or wss:// URL on loopback"),
+    ];
+    for (variable, value, expected) in cases {
+        let child = setup.spawn_daemon(&[(variable, value)]);
+        let code = child.until_exit(REFUSAL_TIME_MAX).await;
+        let output = child.output();
+        assert_eq!(code, Some(64), "{variable}={value}: {output}");
+        assert!(output.contains(expected), "{variable}={value}: {output}");
+        assert!(!output.contains("short"), "a secret is not repeated: {output}");
+    }
+
+    let unknown = Child::spawn(&["serve", "--no-such-flag"], &[]);
+    assert_eq!(unknown.until_exit(REFUSAL_TIME_MAX).await, Some(64));
+    assert!(unknown.output().contains("--no-such-flag"), "{}", unknown.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn this_build_says_that_it_is_for_loopback_only() {
+    let version = Child::spawn(&["--version"], &[]);
+    assert_eq!(version.until_exit(REFUSAL_TIME_MAX).await, Some(0));
+    assert!(version.output().contains("loopback only"), "{}", version.output());
+
+    // Without a URL it would be WhatsApp's own, which this build must not connect to.
+    let serve = Child::spawn(&["serve", "--listen", "127.0.0.1:0"], &[]);
+    assert_eq!(serve.until_exit(REFUSAL_TIME_MAX).await, Some(64), "{}", serve.output());
+    assert!(serve.output().contains("ROOKERY_WHATSAPP_URL"), "{}", serve.output());
+}

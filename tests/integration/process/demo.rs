@@ -1,0 +1,76 @@
+//! `rookery demo`: what it prints works when it is pasted into a shell, and it leaves nothing behind.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::child::{Child, Signal};
+use super::setup::TIME_MAX;
+
+/// Nothing is in flight.
+const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demos_curl_lines_work_and_nothing_of_it_is_left_behind() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let folders = || std::fs::read_dir(temporary.path()).expect("it can be read").count();
+    let directory = temporary.path().to_string_lossy();
+    let demo = Child::spawn(&["demo", "--listen", "127.0.0.1:0"], &[("TMPDIR", &*directory)]);
+    let until_ready = |output: &str| output.ends_with("\nready\n").then(|| output.to_owned());
+    let printed = demo.until_output("`ready` line", TIME_MAX, until_ready).await;
+    assert_eq!(folders(), 1, "its data is in a temporary folder");
+
+    let lines: Vec<&str> = printed.lines().filter(|line| line.starts_with("curl ")).collect();
+    let [list, get, add, rename] = lines[..] else { panic!("not four curl lines:\n{printed}") };
+    let (status, groups) = pasted(list);
+    let mut names: Vec<_> =
+        groups.as_array().into_iter().flatten().filter_map(|group| group["name"].as_str()).collect();
+    names.sort_unstable();
+    assert_eq!((status, names), (200, vec!["Book Club", "Neighbourhood", "Project Team"]), "{groups:#}");
+
+    let (status, team) = pasted(get);
+    assert_eq!((status, &team["id"]), (200, &json!("120363021234567890@g.us")), "{team:#}");
+    assert_eq!((&team["name"], people(&team)), (&json!("Project Team"), 12), "{team:#}");
+
+    let (status, added) = pasted(add);
+    assert_eq!((status, &added["message"]), (200, &json!("Participants added")), "{added:#}");
+    let outcome = |index: usize| (&added["results"][index]["id"], &added["results"][index]["code"]);
+    assert_eq!(outcome(0), (&json!("628123456789@c.us"), &json!("added")), "{added:#}");
+    assert_eq!(outcome(1), (&json!("15550100020@c.us"), &json!("invite_required")), "{added:#}");
+
+    let (status, renamed) = pasted(rename);
+    assert_eq!((status, renamed), (200, json!({ "success": true, "message": "Group subject updated" })));
+    let (_, team) = pasted(get);
+    assert_eq!((&team["name"], people(&team)), (&json!("Launch Team"), 13), "{team:#}");
+
+    demo.signal(Signal::Interrupt);
+    assert_eq!(demo.until_exit(SHUTDOWN_TIME_MAX).await, Some(0), "{}", demo.output());
+    assert_eq!(folders(), 0, "its temporary folder is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_refuses_a_data_directory_that_is_not_empty() {
+    let given = tempfile::tempdir().expect("a temporary directory");
+    std::fs::write(given.path().join("precious"), "data").expect("it can be written");
+    let directory = given.path().to_string_lossy();
+    let demo = Child::spawn(&["demo", "--listen", "127.0.0.1:0", "--data-dir", &directory], &[]);
+    assert_eq!(demo.until_exit(TIME_MAX).await, Some(1));
+    assert!(demo.output().contains("must be empty"), "{}", demo.output());
+    assert!(given.path().join("precious").exists());
+}
+
+fn people(group: &Value) -> usize {
+    group["participants"].as_array().map_or(0, Vec::len)
+}
+
+/// Runs a curl line in a shell: the status and the JSON that came back.
+fn pasted(line: &str) -> (u16, Value) {
+    let script = format!("{line} --silent --show-error --write-out '\\n%{{http_code}}'");
+    let output = Command::new("sh").args(["-c", &script]).output().expect("sh runs");
+    let (text, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{line} (is curl there?): {errors}");
+    let (body, status) = text.rsplit_once('\n').expect("the status is on a line of its own");
+    let json = serde_json::from_str(body).unwrap_or_else(|error| panic!("{line}: {error}: {body}"));
+    (status.parse().expect("a status"), json)
+}
