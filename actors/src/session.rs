@@ -12,117 +12,33 @@
 mod commands;
 mod facts;
 pub(crate) mod lifecycle;
+mod message;
 mod outcome;
 mod pairing;
 mod reads;
 pub(crate) mod record;
+mod saving;
 
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::directory::Entry;
-use crate::engine::{Engine, EngineFact};
+use crate::engine::Engine;
 use crate::error::CommandError;
-use crate::group_cache::{GroupCache, GroupRecord, Sequence};
-use crate::model::{
-    CreatedGroup, Group, GroupId, GroupSummary, PairingCode, ParticipantChange, ParticipantId, ParticipantResult, Qr,
-    Session, SessionStatus, Timestamp,
-};
-use crate::store::{Batch, StoreError, Table, delete_parts, put_parts, scan_parts};
+use crate::group_cache::GroupCache;
+use crate::model::{Session, SessionStatus, Timestamp};
+use crate::store::{StoreError, Table, scan_parts};
 use crate::supervisor::{Context, SupervisorMsg};
-use commands::GroupChange;
 use lifecycle::{Effect, Fact, LastError};
+pub(crate) use message::{Generation, Permit, Reply, SessionMsg};
 use pairing::Pairing;
 use reads::Reads;
 use record::{Link, SessionRecord};
 
-/// Where an answer goes; dropped when the caller has gone or the actor has died.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
-/// Held by a command until it is over.
-pub(crate) type Permit = OwnedSemaphorePermit;
-/// Counts the engines of one actor: facts of an older one are ignored.
-pub(crate) type Generation = u64;
-
 /// After a failed preparation: WhatsApp or the disk needs a moment.
 const PREPARE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
-
-/// What a session's actor is told.
-pub(crate) enum SessionMsg {
-    /// Run.
-    Start { reply: Reply<Arc<Session>> },
-    /// Close the connection; the answer comes when it is closed.
-    Stop { reply: Reply<Arc<Session>> },
-    /// Close the connection without ceremony.
-    ForceKill { reply: Reply<Arc<Session>> },
-    /// Unlink the device at WhatsApp and forget its credentials.
-    Logout { reply: Reply<Arc<Session>> },
-    /// Unlink the device if it is connected, because the session is about to be deleted.
-    Unlink { reply: Reply<()> },
-    /// The QR that can be scanned now.
-    ReadQr { reply: Reply<Qr> },
-    /// A code to type into the phone.
-    RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
-    /// All groups.
-    ListGroups { refresh: bool, reply: Reply<Arc<Vec<GroupSummary>>> },
-    /// One group.
-    ReadGroup { group: GroupId, refresh: bool, reply: Reply<Arc<Group>> },
-    /// Make a group.
-    CreateGroup { name: String, participants: Vec<ParticipantId>, permit: Permit, reply: Reply<CreatedGroup> },
-    /// Add, remove, promote or demote.
-    ChangeParticipants {
-        group: GroupId,
-        change: ParticipantChange,
-        participants: Vec<ParticipantId>,
-        permit: Permit,
-        reply: Reply<Vec<ParticipantResult>>,
-    },
-    /// Change the subject.
-    SetSubject { group: GroupId, subject: String, permit: Permit, reply: Reply<()> },
-    /// Change the description; empty clears it.
-    SetDescription { group: GroupId, description: String, permit: Permit, reply: Reply<()> },
-    /// The invite code, or a new one.
-    InviteCode { group: GroupId, revoke: bool, permit: Permit, reply: Reply<String> },
-    /// Leave a group.
-    LeaveGroup { group: GroupId, permit: Permit, reply: Reply<()> },
-    /// The engine was built and is about to connect.
-    EngineOpened { generation: Generation, engine: Arc<Engine> },
-    /// Something happened to the engine or the account.
-    EngineReported { generation: Generation, fact: EngineFact },
-    /// The engine is gone, its device is free. `error`: it could not be built.
-    EngineEnded { generation: Generation, error: Option<String> },
-    /// Credentials were put on disk and all groups read, or not.
-    PreparationEnded { generation: Generation, asked: Sequence, groups: Result<Vec<GroupRecord>, String> },
-    /// The session's record says that it is linked, on disk.
-    LinkStored { generation: Generation, stored: Result<(), StoreError> },
-    /// Time to prepare again.
-    PrepareDue { generation: Generation },
-    /// The time for linking a phone is over.
-    LinkingDue { start: u64 },
-    /// WhatsApp gave a pairing code, or not.
-    PairingCodeMade { generation: Generation, phone: ParticipantId, code: Result<String, CommandError> },
-    /// WhatsApp answered a log-out, or its time is over.
-    LogoutAnswered { confirmed: bool, reply: Reply<Arc<Session>> },
-    /// A write is over; sent before its caller is answered (G-2).
-    GroupChanged { change: GroupChange },
-    /// All groups were read, or not.
-    AllGroupsRead { asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError> },
-    /// One group was read, or not; `None` when the account is not in it.
-    GroupRead { group: GroupId, asked: Sequence, answer: Result<Option<GroupRecord>, CommandError> },
-    /// Time to read groups whose cached state is in doubt.
-    ReadsDue,
-    /// Time to read all groups, because WhatsApp said that we missed something.
-    FullReadDue,
-    /// Time to look for own writes that were confirmed before and never seen in a notification.
-    EchoesDue { before: Sequence },
-    /// Group records are on disk, or not.
-    GroupsSaved,
-    /// Fail on purpose.
-    #[cfg(feature = "simulator")]
-    Fail { failpoint: crate::Failpoint },
-}
 
 /// The actor; its state is [`SessionState`].
 pub(crate) struct SessionActor;
@@ -386,52 +302,5 @@ impl SessionState {
             _ if self.engine.loaded => Err(CommandError::NotConnected),
             _ => Err(CommandError::NotStarted),
         }
-    }
-
-    /// Writes the session's record; the store's health tells when it cannot.
-    fn save_record(&self) {
-        drop(self.record.save(&*self.context.store, self.entry.number));
-    }
-
-    /// Publishes the session for those who ask without a mailbox.
-    fn publish(&self) {
-        self.entry.session.store(Arc::new(self.record.to_model(self.engine.loaded)));
-    }
-
-    /// Hands changed group records to a task, unless one is on its way: then the next one takes them all.
-    fn save_groups(&mut self) {
-        if self.saving_groups {
-            return;
-        }
-        let unsaved = self.cache.take_unsaved();
-        if unsaved.is_empty() {
-            return;
-        }
-        self.saving_groups = true;
-        let (store, number) = (self.context.store.clone(), self.entry.number);
-        let (myself, session, saving) = (self.myself.clone(), self.entry.id, self.entry.saving.clone());
-        tokio::spawn(async move {
-            let _saving = saving.acquire_owned().await;
-            let mut tickets = Vec::with_capacity(unsaved.len());
-            for (group, record) in unsaved {
-                let (mut batch, key) = (Batch::new(), group.user().as_bytes());
-                let json = record.map(|record| serde_json::to_vec(&record).unwrap_or_default());
-                let added = match &json {
-                    Some(json) => put_parts(&*store, &mut batch, number, Table::Groups, key, json),
-                    None => delete_parts(&*store, &mut batch, number, Table::Groups, key),
-                };
-                match added {
-                    Ok(0) => {}
-                    Ok(_) => tickets.push(store.commit(batch)),
-                    Err(error) => warn!(session.id = %session, error = %error, "could not save a group"),
-                }
-            }
-            for ticket in tickets {
-                if let Err(error) = ticket.await {
-                    warn!(session.id = %session, error = %error, "could not save a group");
-                }
-            }
-            let _ = myself.send_message(SessionMsg::GroupsSaved);
-        });
     }
 }

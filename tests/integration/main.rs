@@ -8,5 +8,6 @@ mod faults;
 mod groups;
 mod harness;
 mod linking;
+mod process;
 mod sessions;
 mod survival;

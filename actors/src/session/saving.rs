@@ -1,0 +1,57 @@
+//! What a session writes down: its record at each change, and group records in the background.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use super::{SessionMsg, SessionState};
+use crate::store::{Batch, Table, delete_parts, put_parts};
+
+impl SessionState {
+    /// Writes the session's record; the store's health tells when it cannot.
+    pub(super) fn save_record(&self) {
+        drop(self.record.save(&*self.context.store, self.entry.number));
+    }
+
+    /// Publishes the session for those who ask without a mailbox.
+    pub(super) fn publish(&self) {
+        self.entry.session.store(Arc::new(self.record.to_model(self.engine.loaded)));
+    }
+
+    /// Hands changed group records to a task, unless one is on its way: then the next one takes them all.
+    pub(super) fn save_groups(&mut self) {
+        if self.saving_groups {
+            return;
+        }
+        let unsaved = self.cache.take_unsaved();
+        if unsaved.is_empty() {
+            return;
+        }
+        self.saving_groups = true;
+        let (store, number) = (self.context.store.clone(), self.entry.number);
+        let (myself, session, saving) = (self.myself.clone(), self.entry.id, self.entry.saving.clone());
+        tokio::spawn(async move {
+            let _saving = saving.acquire_owned().await;
+            let mut tickets = Vec::with_capacity(unsaved.len());
+            for (group, record) in unsaved {
+                let (mut batch, key) = (Batch::new(), group.user().as_bytes());
+                let json = record.map(|record| serde_json::to_vec(&record).unwrap_or_default());
+                let added = match &json {
+                    Some(json) => put_parts(&*store, &mut batch, number, Table::Groups, key, json),
+                    None => delete_parts(&*store, &mut batch, number, Table::Groups, key),
+                };
+                match added {
+                    Ok(0) => {}
+                    Ok(_) => tickets.push(store.commit(batch)),
+                    Err(error) => warn!(session.id = %session, error = %error, "could not save a group"),
+                }
+            }
+            for ticket in tickets {
+                if let Err(error) = ticket.await {
+                    warn!(session.id = %session, error = %error, "could not save a group");
+                }
+            }
+            let _ = myself.send_message(SessionMsg::GroupsSaved);
+        });
+    }
+}

@@ -1,0 +1,109 @@
+//! Bringing all sessions up, and down again: the order is here, the work is the supervisor's.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::{Actor, ActorRef};
+use tokio::sync::{oneshot, watch};
+use tracing::warn;
+
+use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg};
+use crate::directory::Directory;
+use crate::engine::EngineShared;
+use crate::gateway::Gateway;
+use crate::session::record::SessionRecord;
+use crate::settings::Settings;
+use crate::store::{Health, SessionNumber, Store, StoreError, Table, wipe_session};
+
+/// How often the store is asked whether it still works.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
+/// The drain waits this long for all connections to close.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The running sessions of one daemon. Dropping it stops nothing: call [`Running::shutdown`].
+pub struct Running {
+    /// The way in.
+    pub gateway: Gateway,
+    supervisor: ActorRef<SupervisorMsg>,
+    /// True once the supervisor has ended.
+    ended: watch::Receiver<bool>,
+    store: Arc<dyn Store>,
+}
+
+/// Why the sessions could not be brought up.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The store could not be read.
+    #[error("cannot read the sessions from the store: {0}")]
+    Store(#[from] StoreError),
+    /// A setting is unusable.
+    #[error("{0}")]
+    Settings(String),
+    /// The supervisor could not be started.
+    #[error("cannot start the sessions' supervisor: {0}")]
+    Supervisor(String),
+}
+
+/// Brings back every known session from the store; those that were started connect by themselves, paced.
+///
+/// # Errors
+/// [`StartError`] when the store cannot be read or a setting is unusable.
+pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running, StartError> {
+    let engines =
+        EngineShared::new(&settings, store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
+    let mut records = Vec::new();
+    let mut next_number = 1;
+    if let Some(next) = store.get(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER)? {
+        next_number = next.try_into().map_or(1, u32::from_be_bytes);
+    }
+    for (number, record) in SessionRecord::load_all(&*store)? {
+        next_number = next_number.max(number.0 + 1);
+        if record.deleting {
+            wipe_session(&*store, number).await?;
+            SessionRecord::delete(&*store, number).await?;
+        } else {
+            records.push((number, record));
+        }
+    }
+    let directory = Arc::new(Directory::default());
+    let context = Arc::new(Context { store: store.clone(), settings, engines, directory: directory.clone() });
+    let arguments = Arguments { context, records, next_number };
+    let (supervisor, finished) =
+        Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
+    let (end, ended) = watch::channel(false);
+    tokio::spawn(async move {
+        let _ = finished.await;
+        end.send_replace(true);
+    });
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone() };
+    Ok(Running { gateway, supervisor, ended, store })
+}
+
+impl Running {
+    /// Resolves when the sessions can no longer run (the supervisor died or the store failed), with what to do.
+    /// The daemon exits non-zero then, for systemd to start it again.
+    pub async fn failed(&self) -> String {
+        let mut ended = self.ended.clone();
+        let mut interval = tokio::time::interval(HEALTH_INTERVAL);
+        loop {
+            tokio::select! {
+                _ = ended.wait_for(|ended| *ended) => return "the sessions' supervisor died; see the log, then start again".into(),
+                _ = interval.tick() => {}
+            }
+            if let Health::Failed(reason) = self.store.health() {
+                return format!("the store failed: {reason}; check the disk, then start again");
+            }
+        }
+    }
+
+    /// Closes every connection (bounded, a few seconds), flushes, stops the actors. Sessions stay marked as started.
+    pub async fn shutdown(self) {
+        let (reply, done) = oneshot::channel();
+        if self.supervisor.send_message(SupervisorMsg::Shutdown { reply }).is_ok()
+            && tokio::time::timeout(SHUTDOWN_TIMEOUT, done).await.is_err()
+        {
+            warn!("not all connections closed in time");
+        }
+        let _ = self.supervisor.stop_and_wait(None, Some(SHUTDOWN_TIMEOUT)).await;
+    }
+}
