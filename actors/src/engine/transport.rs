@@ -14,6 +14,9 @@ use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 /// A reconnect waits this long for its turn, then backs off: the engine gives a connect 20 s in all.
 const RECONNECT_TURN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
+const TURN_MAX: Duration = Duration::from_secs(30);
+
 /// Hands out turns to connect. One for the daemon.
 pub(super) struct Pacer {
     rate: DefaultDirectRateLimiter,
@@ -29,6 +32,8 @@ struct TurnState {
     _permit: Option<OwnedSemaphorePermit>,
     /// Taken for a connect that has not begun.
     fresh: bool,
+    /// Which connect this is.
+    number: u64,
 }
 
 impl Pacer {
@@ -40,7 +45,8 @@ impl Pacer {
     pub(super) async fn take(&self, turn: &Turn) -> anyhow::Result<()> {
         let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
         self.rate.until_ready().await;
-        *turn.lock() = TurnState { _permit: Some(permit), fresh: true };
+        let mut state = turn.lock();
+        *state = TurnState { _permit: Some(permit), fresh: true, number: state.number + 1 };
         Ok(())
     }
 }
@@ -48,11 +54,25 @@ impl Pacer {
 impl Turn {
     /// The connect is over, well or badly: the next session may go.
     pub(super) fn end(&self) {
-        *self.lock() = TurnState::default();
+        let mut state = self.lock();
+        *state = TurnState { number: state.number, ..TurnState::default() };
     }
 
-    fn use_fresh(&self) -> bool {
-        std::mem::take(&mut self.lock().fresh)
+    /// Begins the connect that a turn was taken for; false when there is none. A connect that fails in the handshake
+    /// tells nobody: its turn ends by itself.
+    fn begin(self: &Arc<Self>) -> bool {
+        let mut state = self.lock();
+        let begun = std::mem::take(&mut state.fresh);
+        if begun {
+            let (turn, number) = (self.clone(), state.number);
+            tokio::spawn(async move {
+                tokio::time::sleep(TURN_MAX).await;
+                if turn.lock().number == number {
+                    turn.end();
+                }
+            });
+        }
+        begun
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, TurnState> {
@@ -70,11 +90,11 @@ pub(super) struct PacedTransports {
 #[async_trait]
 impl TransportFactory for PacedTransports {
     async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
-        if !self.turn.use_fresh() {
+        if !self.turn.begin() {
             self.turn.end();
             let turn = self.pacer.take(&self.turn);
             tokio::time::timeout(RECONNECT_TURN_TIMEOUT, turn).await.context("no turn to connect in time")??;
-            self.turn.use_fresh();
+            self.turn.begin();
         }
         let opened = self.inner.create_transport().await;
         if opened.is_err() {
