@@ -1,6 +1,7 @@
 //! The real binary as a child process against the simulator: starting, stopping, being killed, and what it writes.
 //! Nothing in here reaches into the daemon; what is known is known from HTTP, the exit code and the output.
 
+mod answered;
 mod child;
 mod demo;
 mod killed;
@@ -23,12 +24,14 @@ const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 async fn a_killed_daemon_comes_back_ready_with_its_groups_and_no_new_qr() {
     let setup = Setup::start().await;
     let team = setup.group("Team", &["15550100002", "15550100003"]);
-    setup.group("Book Club", &["15550100004"]);
+    let club = setup.group("Book Club", &["15550100004"]);
     let daemon = setup.daemon().await;
     daemon.link("alice", OWN_PHONE).await;
     let renamed = daemon.put(&groups_of("alice", &format!("/{team}/subject")), json!({"subject": "Crew"})).await;
     assert_eq!(renamed.0, 200, "{renamed:?}");
-    let daemon = setup.restart_killed(daemon).await;
+    daemon.child.kill();
+    setup.world().change_subject(&club, "15550100004", "Chess Club").expect("members may");
+    let daemon = setup.daemon().await;
 
     let started_at = Instant::now();
     daemon.until_ready_by_itself("alice").await;
@@ -37,6 +40,8 @@ async fn a_killed_daemon_comes_back_ready_with_its_groups_and_no_new_qr() {
     until_groups_equal(&daemon, "alice", &setup.world(), OWN_PHONE).await;
     let (_, team) = daemon.get(&groups_of("alice", &format!("/{team}"))).await;
     assert_eq!(team["name"], "Crew");
+    let (_, club) = daemon.get(&groups_of("alice", &format!("/{club}"))).await;
+    assert_eq!(club["name"], "Chess Club", "changed while there was no daemon");
     setup.assert_one_device(OWN_PHONE);
 }
 

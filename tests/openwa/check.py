@@ -1,0 +1,542 @@
+"""Drives sessions and groups of a running daemon with the PyPI package `rmyndharis-openwa`, a client that others wrote.
+
+Started by `tests/openwa/run`, which says where everything is. Each check is one sentence and looks at the content of
+the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
+that fails does not keep the others from running.
+
+Of the client these cannot work yet, as their routes come later: `sessions.get_config`, `update_config`, `get_proxy`,
+`update_proxy`, `set_online_presence` and `stats`; `groups.join_info`, `join_group`, `get_group_settings`,
+`update_group_settings`, the picture methods and the membership requests; and all of `messages`, `contacts`,
+`webhooks`, `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+"""
+
+import base64
+import json
+import os
+import sys
+import time
+import traceback
+import urllib.parse
+import urllib.request
+from datetime import datetime
+
+from openwa import OpenWAClient
+from openwa.errors import (
+    OpenWAApiError,
+    OpenWAAuthError,
+    OpenWAConflictError,
+    OpenWAForbiddenError,
+    OpenWANotFoundError,
+)
+
+BASE = os.environ["CHECK_BASE_URL"]
+ADMIN = os.environ["CHECK_ADMIN_URL"]
+KEY = os.environ["CHECK_API_KEY"]
+
+OWN = "15550100001"
+TEAM = ["15550100002", "15550100003"]
+OTHER = "15550100030"
+# Everything here takes well under a second; the machine may be busy with other things.
+WAIT_S = 20
+
+ANN, BEN = "628123456789", "628987654321"
+INVITE_ONLY = "15550100020"
+NOT_ON_WHATSAPP = "15550100099"
+UNKNOWN_GROUP = "120363000000000001@g.us"
+
+client = OpenWAClient(BASE, KEY)
+session_id = ""
+team = created = foreign = ""
+checks = []
+
+
+def check(function):
+    """Registers a check; its name is the sentence."""
+    checks.append(function)
+    return function
+
+
+# What the client does not do: the simulator's side, and the QR as text.
+
+
+def http(method, url, body=None, headers=None):
+    """Text of the answer; anything but a success raises."""
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})}, method=method)
+    with urllib.request.urlopen(request, timeout=WAIT_S) as response:
+        return response.read().decode()
+
+
+def admin(path, body):
+    return json.loads(http("POST", f"{ADMIN}/admin/{path}", body))
+
+
+def world():
+    return json.loads(http("GET", f"{ADMIN}/admin/world"))
+
+
+def group_in_world(gid):
+    return next((group for group in world()["groups"] if group["id"] == gid), None)
+
+
+def members_in_world(gid):
+    """Phone number -> role."""
+    return {one["phone"]: one["role"] for one in group_in_world(gid)["participants"]}
+
+
+def qr_text(session):
+    return http("GET", f"{BASE}/api/sessions/{session}/qr?format=text", headers={"X-API-Key": KEY})
+
+
+def scan(qr, phone):
+    url = f"{ADMIN}/admin/mock-phone/scan-qr?" + urllib.parse.urlencode({"phone": phone})
+    return json.loads(http("POST", url, qr.encode()))
+
+
+def until(what, look):
+    """Polls until `look` answers (True, its result); an error of the client counts as not yet."""
+    deadline, last = time.monotonic() + WAIT_S, None
+    while time.monotonic() < deadline:
+        try:
+            done, last = look()
+            if done:
+                return last
+        except OpenWAApiError as error:
+            last = f"{error.status} {error.body}"
+        time.sleep(0.02)
+    raise AssertionError(f"not in time: {what}; last: {last}")
+
+
+def until_status(session, status):
+    def look():
+        last = client.sessions.get(session)
+        assert last["status"] not in ("failed", "action_required"), last
+        return last["status"] == status, last
+
+    return until(f"{session} is {status}", look)
+
+
+def refused(kind, status, call, *arguments):
+    """The error that the client raises: its class, its status, and the shape that every error has."""
+    try:
+        answer = call(*arguments)
+    except OpenWAApiError as error:
+        assert type(error) is kind and error.status == status, f"{type(error).__name__} {error.status}: {error.body}"
+        assert error.body["statusCode"] == status, error.body
+        assert isinstance(error.body["message"], (str, list)) and error.error_kind == error.body["error"], error.body
+        assert error.code and error.code == error.body["code"], error.body
+        assert error.headers["x-request-id"], error.headers
+        return error
+    raise AssertionError(f"not refused: {answer}")
+
+
+def same(actual, expected):
+    assert actual == expected, f"{actual!r} is not {expected!r}"
+
+
+def jid(phone):
+    return f"{phone}@c.us"
+
+
+def roles(group):
+    """Phone number -> (isAdmin, isSuperAdmin), as the daemon has it."""
+    for one in group["participants"]:
+        same(one["id"], jid(one["number"]))
+    return {one["number"]: (one["isAdmin"], one["isSuperAdmin"]) for one in group["participants"]}
+
+
+MEMBER, IS_ADMIN, IS_OWNER = (False, False), (True, False), (True, True)
+
+
+# Before anything is linked.
+
+
+@check
+def health_needs_no_key():
+    stranger = OpenWAClient(BASE, "no-key-at-all")
+    health = stranger.health.check()
+    same(health["status"], "ok")
+    datetime.fromisoformat(health["timestamp"].replace("Z", "+00:00"))
+    same(stranger.health.live()["status"], "ok")
+    ready = stranger.health.ready()
+    same(ready["status"], "ok")
+    assert ready["details"] and all(part["status"] == "up" for part in ready["details"].values()), ready
+
+
+@check
+def the_key_is_valid_and_an_admins():
+    answer = client.auth()
+    same((answer["valid"], answer["role"]), (True, "admin"))
+
+
+@check
+def an_unknown_key_is_an_auth_error():
+    stranger = OpenWAClient(BASE, "an-unknown-key-0123456789-abcdefghij")
+    for call in (stranger.auth, stranger.sessions.list):
+        refused(OpenWAAuthError, 401, call)
+
+
+@check
+def a_session_is_created():
+    global session_id
+    made = client.sessions.create({"name": "my-session"})
+    session_id = made["id"]
+    expected = {"name": "my-session", "status": "created", "phone": None, "pushName": None, "connectedAt": None}
+    same({key: made[key] for key in expected}, expected)
+    same((made["lastError"], made["restriction"], made["engineLoaded"]), (None, None, False))
+    datetime.fromisoformat(made["createdAt"].replace("Z", "+00:00"))
+    same(client.sessions.get(session_id), made)
+    same(client.sessions.get("my-session"), made)
+
+
+@check
+def a_second_session_of_that_name_is_a_conflict():
+    refused(OpenWAConflictError, 409, client.sessions.create, {"name": "my-session"})
+
+
+@check
+def a_bad_name_is_a_400_that_names_the_field():
+    error = refused(OpenWAApiError, 400, client.sessions.create, {"name": "a b"})
+    assert any("name" in message for message in error.body["message"]), error.body
+    error = refused(OpenWAApiError, 400, client.sessions.create, {"name": "fine", "colour": "red"})
+    same(error.body["message"], ["property colour should not exist"])
+
+
+@check
+def sessions_are_listed_newest_first_page_by_page_and_by_name():
+    client.sessions.create({"name": "another"})
+    same([one["name"] for one in client.sessions.list()], ["another", "my-session"])
+    same([one["name"] for one in client.sessions.list({"limit": 1, "offset": 1})], ["my-session"])
+    same([one["id"] for one in client.sessions.list({"name": "my-session"})], [session_id])
+    same(client.sessions.list({"name": "My-Session"}), [])
+
+
+@check
+def an_unknown_session_is_not_found():
+    error = refused(OpenWANotFoundError, 404, client.sessions.get, "nobody")
+    same(error.body["message"], "Session with id 'nobody' not found")
+    refused(OpenWANotFoundError, 404, client.groups.list, "nobody")
+
+
+@check
+def groups_of_a_session_that_was_not_started_are_a_400():
+    error = refused(OpenWAApiError, 400, client.groups.list, session_id)
+    same(error.body["message"], "Session is not started")
+    refused(OpenWAApiError, 400, client.sessions.get_qr_code, session_id)
+
+
+# Linking.
+
+
+@check
+def a_started_session_shows_a_qr():
+    same(client.sessions.start(session_id)["status"], "initializing")
+    refused(OpenWAApiError, 400, client.sessions.start, session_id)
+    answer = until("a QR", lambda: (True, client.sessions.get_qr_code(session_id)))
+    same(answer["status"], "qr_ready")
+    head, picture = answer["qrCode"].split(",")
+    same(head, "data:image/png;base64")
+    assert base64.b64decode(picture, validate=True).startswith(b"\x89PNG\r\n"), picture[:20]
+
+
+@check
+def groups_of_a_session_that_is_not_linked_are_a_conflict():
+    error = refused(OpenWAConflictError, 409, client.groups.list, session_id)
+    same(error.body["message"], "Session is not connected")
+
+
+@check
+def a_phone_that_scans_the_qr_makes_it_ready():
+    same(scan(qr_text(session_id), OWN), {"phone": OWN})
+    now = until_status(session_id, "ready")
+    same((now["phone"], now["pushName"], now["lastError"], now["engineLoaded"]), (OWN, "Alice", None, True))
+    assert now["connectedAt"] and now["lastActive"], now
+    refused(OpenWAApiError, 400, client.sessions.get_qr_code, session_id)
+
+
+@check
+def another_session_is_linked_by_pairing_code():
+    client.sessions.start("another")
+    until_status("another", "qr_ready")
+    answer = client.sessions.request_pairing_code("another", {"phoneNumber": OTHER})
+    code = answer["pairingCode"]
+    assert len(code) == 8 and code.isalnum(), answer
+    same(client.sessions.request_pairing_code("another", {"phoneNumber": OTHER})["pairingCode"], code)
+    admin("mock-phone/enter-code", {"phone": OTHER, "code": code})
+    same(until_status("another", "ready")["phone"], OTHER)
+    same(client.groups.list("another"), [])
+
+
+# Groups.
+
+
+@check
+def groups_are_listed_by_id():
+    listed = client.groups.list(session_id)
+    expected = [
+        {"id": team, "name": "Project Team", "participantsCount": 3, "isAdmin": True, "linkedParentJID": None},
+        {"id": foreign, "name": "Neighbourhood", "participantsCount": 3, "isAdmin": False, "linkedParentJID": None},
+    ]
+    same(listed, sorted(expected, key=lambda group: group["id"]))
+    same(client.groups.list(session_id, {"limit": 1, "offset": 1}), listed[1:])
+
+
+@check
+def a_group_is_read():
+    group = client.groups.get(session_id, team)
+    same((group["id"], group["name"], group["owner"]), (team, "Project Team", jid(OWN)))
+    same(roles(group), {OWN: IS_OWNER, **{phone: MEMBER for phone in TEAM}})
+    same((group["isReadOnly"], group["isAnnounce"], group["announce"], group["locked"]), (False,) * 4)
+    same((group["description"], group["linkedParentJID"]), ("Where we talk", None))
+    assert isinstance(group["createdAt"], int) and group["createdAt"] > 1_000_000_000, group
+
+
+@check
+def a_group_is_created_without_those_who_were_refused():
+    global created
+    made = client.groups.create(session_id, {"name": "Launch", "participants": [jid(ANN), jid(INVITE_ONLY)]})
+    created = made["id"]
+    same((made["name"], made["participantsCount"], made["isAdmin"]), ("Launch", 2, True))
+    same([(one["id"], one["success"]) for one in made["results"]], [(jid(ANN), True), (jid(INVITE_ONLY), False)])
+    same(made["results"][1]["code"], "invite_required")
+    same(members_in_world(created), {OWN: "super_admin", ANN: "member"})
+    same(roles(client.groups.get(session_id, created)), {OWN: IS_OWNER, ANN: MEMBER})
+    assert created in [group["id"] for group in client.groups.list(session_id)]
+
+
+@check
+def adding_tells_who_was_refused_and_why():
+    people = [BEN, jid(INVITE_ONLY), jid(NOT_ON_WHATSAPP), jid(TEAM[0])]
+    answer = client.groups.add_participants(session_id, team, people)
+    same((answer["success"], answer["message"]), (True, "Participants added"))
+    outcomes = [(one["id"], one["success"], one["code"]) for one in answer["results"]]
+    expected = [
+        (jid(BEN), True, "added"),
+        (jid(INVITE_ONLY), False, "invite_required"),
+        (jid(NOT_ON_WHATSAPP), False, "not_on_whatsapp"),
+        (jid(TEAM[0]), False, "already_member"),
+    ]
+    same(outcomes, expected)
+    same(set(members_in_world(team)), {OWN, *TEAM, BEN})
+    same(set(roles(client.groups.get(session_id, team))), {OWN, *TEAM, BEN})
+
+
+@check
+def adding_only_people_who_are_refused_is_forbidden():
+    error = refused(OpenWAForbiddenError, 403, client.groups.add_participants, session_id, team, [jid(INVITE_ONLY)])
+    same([(one["id"], one["code"]) for one in error.body["results"]], [(jid(INVITE_ONLY), "invite_required")])
+
+
+@check
+def participants_are_promoted_and_demoted():
+    answer = client.groups.promote_participants(session_id, team, [jid(BEN)])
+    same((answer["success"], answer["message"]), (True, "Participants promoted to admin"))
+    same([(one["id"], one["code"]) for one in answer["results"]], [(jid(BEN), "promoted")])
+    same((members_in_world(team)[BEN], roles(client.groups.get(session_id, team))[BEN]), ("admin", IS_ADMIN))
+    answer = client.groups.demote_participants(session_id, team, [jid(BEN)])
+    same((answer["success"], answer["message"]), (True, "Participants demoted from admin"))
+    same([(one["id"], one["code"]) for one in answer["results"]], [(jid(BEN), "demoted")])
+    same((members_in_world(team)[BEN], roles(client.groups.get(session_id, team))[BEN]), ("member", MEMBER))
+
+
+@check
+def participants_are_removed():
+    answer = client.groups.remove_participants(session_id, team, [jid(BEN), jid(ANN)])
+    same((answer["success"], answer["message"]), (True, "Participants removed"))
+    outcomes = [(one["id"], one["success"], one["code"]) for one in answer["results"]]
+    same(outcomes, [(jid(BEN), True, "removed"), (jid(ANN), False, "not_member")])
+    same(set(members_in_world(team)), {OWN, *TEAM})
+    same(set(roles(client.groups.get(session_id, team))), {OWN, *TEAM})
+
+
+@check
+def the_subject_is_changed():
+    answer = client.groups.set_subject(session_id, team, "Équipe 🚀")
+    same(answer, {"success": True, "message": "Group subject updated"})
+    same(group_in_world(team)["subject"], "Équipe 🚀")
+    same(client.groups.get(session_id, team)["name"], "Équipe 🚀")
+
+
+@check
+def the_description_is_changed_and_cleared():
+    same(
+        client.groups.set_description(session_id, team, "Two\nlines"),
+        {"success": True, "message": "Group description updated"},
+    )
+    same((group_in_world(team)["description"], client.groups.get(session_id, team)["description"]), ("Two\nlines",) * 2)
+    same(client.groups.set_description(session_id, team, "")["success"], True)
+    same(group_in_world(team)["description"], None)
+    assert "description" not in client.groups.get(session_id, team)
+
+
+@check
+def the_invite_code_is_read_and_revoked():
+    before = client.groups.invite_code(session_id, team)
+    same(before["inviteCode"], group_in_world(team)["invite_code"])
+    same(before["inviteLink"], f"https://chat.whatsapp.com/{before['inviteCode']}")
+    after = client.groups.revoke_invite_code(session_id, team)
+    assert after["inviteCode"] != before["inviteCode"], after
+    same(after["inviteCode"], group_in_world(team)["invite_code"])
+    same(after["inviteLink"], f"https://chat.whatsapp.com/{after['inviteCode']}")
+    same(after["message"], "Invite code revoked and new one generated")
+    same(client.groups.invite_code(session_id, team)["inviteCode"], after["inviteCode"])
+
+
+@check
+def a_change_made_on_a_phone_is_seen():
+    admin(f"groups/{team}/promote", {"actor": OWN, "participants": [TEAM[0]]})
+
+    def look():
+        now = roles(client.groups.get(session_id, team))
+        return now[TEAM[0]] == IS_ADMIN, now
+
+    until("the promotion", look)
+
+
+@check
+def what_only_admins_may_do_is_forbidden_to_others():
+    calls = [
+        (client.groups.add_participants, [jid(ANN)]),
+        (client.groups.remove_participants, [jid(TEAM[1])]),
+        (client.groups.promote_participants, [jid(TEAM[1])]),
+    ]
+    before = members_in_world(foreign)
+    for call, people in calls:
+        error = refused(OpenWAForbiddenError, 403, call, session_id, foreign, people)
+        same((error.code, "refused by WhatsApp" in error.body["message"]), ("whatsapp_refused", True))
+    refused(OpenWAForbiddenError, 403, client.groups.revoke_invite_code, session_id, foreign)
+    same(members_in_world(foreign), before)
+
+
+@check
+def a_group_that_is_left_is_not_found():
+    same(client.groups.leave(session_id, created), {"success": True, "message": "Left the group"})
+    same(list(members_in_world(created)), [ANN])
+    error = refused(OpenWANotFoundError, 404, client.groups.get, session_id, created)
+    same(error.body["message"], f"Group {created} not found")
+    assert created not in [group["id"] for group in client.groups.list(session_id)]
+
+
+@check
+def unknown_groups_are_not_found():
+    calls = [
+        (client.groups.get,),
+        (client.groups.set_subject, "x"),
+        (client.groups.set_description, "x"),
+        (client.groups.add_participants, [jid(ANN)]),
+        (client.groups.remove_participants, [jid(ANN)]),
+        (client.groups.promote_participants, [jid(ANN)]),
+        (client.groups.demote_participants, [jid(ANN)]),
+        (client.groups.invite_code,),
+        (client.groups.revoke_invite_code,),
+        (client.groups.leave,),
+    ]
+    for call, *arguments in calls:
+        error = refused(OpenWANotFoundError, 404, call, session_id, UNKNOWN_GROUP, *arguments)
+        same((call.__name__, error.body["message"]), (call.__name__, f"Group {UNKNOWN_GROUP} not found"))
+
+
+@check
+def bad_ids_and_bodies_are_a_400_that_says_what_is_wrong():
+    error = refused(OpenWAApiError, 400, client.groups.get, session_id, "a/b")
+    same(error.body["message"], "a/b is not a group id")
+    people = [jid(ANN), "ann", "b@g.us"]
+    error = refused(OpenWAApiError, 400, client.groups.add_participants, session_id, team, people)
+    assert "ann" in str(error.body["message"]) and "b@g.us" in str(error.body["message"]), error.body
+    for call, argument in [
+        (client.groups.set_subject, ""),
+        (client.groups.set_subject, "x" * 101),
+        (client.groups.set_description, "x" * 1025),
+        (client.groups.add_participants, []),
+        (client.groups.add_participants, [str(15550200000 + n) for n in range(257)]),
+    ]:
+        error = refused(OpenWAApiError, 400, call, session_id, team, argument)
+        assert isinstance(error.body["message"], list) and error.body["message"], error.body
+    same(group_in_world(team)["subject"], "Équipe 🚀")
+
+
+@check
+def an_unknown_route_is_not_found():
+    error = refused(OpenWANotFoundError, 404, lambda: client.request("GET", "/api/nope"))
+    same(error.body["message"], "Cannot GET /api/nope")
+
+
+@check
+def a_viewer_may_read_and_not_write():
+    made = client.request("POST", "/api/auth/api-keys", body={"name": "reader", "role": "viewer"})
+    viewer = OpenWAClient(BASE, made["apiKey"])
+    same((viewer.auth()["role"], viewer.groups.get(session_id, team)["id"]), ("viewer", team))
+    error = refused(OpenWAForbiddenError, 403, viewer.groups.set_subject, session_id, team, "x")
+    same(error.body["message"], "Insufficient permissions. Required: operator")
+
+
+# The end.
+
+
+@check
+def a_stopped_session_comes_back_without_a_qr():
+    same(client.sessions.stop(session_id)["status"], "disconnected")
+    same(client.sessions.stop(session_id)["status"], "disconnected")
+    refused(OpenWAApiError, 400, client.groups.list, session_id)
+    client.sessions.start(session_id)
+    until_status(session_id, "ready")
+    same(client.groups.get(session_id, team)["name"], "Équipe 🚀")
+
+
+@check
+def a_killed_session_keeps_its_account():
+    now = client.sessions.force_kill(session_id)
+    same((now["status"], now["phone"], now["engineLoaded"]), ("disconnected", OWN, False))
+    client.sessions.start(session_id)
+    until_status(session_id, "ready")
+
+
+@check
+def a_logged_out_session_knows_no_account():
+    now = client.sessions.logout(session_id)
+    same((now["status"], now["phone"], now["engineLoaded"]), ("disconnected", None, False))
+    same([len(one["devices"]) for one in world()["accounts"] if one["phone"] == OWN], [0])
+    refused(OpenWAApiError, 400, client.sessions.logout, session_id)
+    client.sessions.start(session_id)
+    until_status(session_id, "qr_ready")
+
+
+@check
+def a_deleted_session_is_gone_and_its_device_unlinked():
+    same(client.sessions.delete("another"), None)
+    same([len(one["devices"]) for one in world()["accounts"] if one["phone"] == OTHER], [0])
+    refused(OpenWANotFoundError, 404, client.sessions.get, "another")
+    same(client.sessions.delete(session_id), None)
+    same(client.sessions.list(), [])
+    refused(OpenWANotFoundError, 404, client.sessions.delete, session_id)
+
+
+def populate():
+    """The simulated WhatsApp that the checks expect."""
+    global team, foreign
+    admin("accounts", {"phone": OWN, "name": "Alice"})
+    for phone in (*TEAM, ANN, BEN, OTHER):
+        admin("accounts", {"phone": phone})
+    admin("accounts", {"phone": INVITE_ONLY, "addable": "invite_only"})
+    mine = {"subject": "Project Team", "owner": OWN, "participants": TEAM, "description": "Where we talk"}
+    team = admin("groups", mine)["id"]
+    theirs = {"subject": "Neighbourhood", "owner": TEAM[0], "participants": [OWN, TEAM[1]], "addressing": "pn"}
+    foreign = admin("groups", theirs)["id"]
+
+
+def main():
+    populate()
+    failed = 0
+    for function in checks:
+        name = function.__name__.replace("_", " ")
+        try:
+            function()
+            print(f"ok      {name}")
+        except Exception:
+            failed += 1
+            print(f"FAILED  {name}\n{traceback.format_exc()}")
+    print(f"{len(checks) - failed} passed, {failed} failed")
+    return 1 if failed else 0
+
+
+sys.exit(main())
