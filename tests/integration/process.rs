@@ -31,9 +31,9 @@ async fn a_killed_daemon_comes_back_ready_with_its_groups_and_no_new_qr() {
     assert_eq!(renamed.0, 200, "{renamed:?}");
     daemon.child.kill();
     setup.world().change_subject(&club, "15550100004", "Chess Club").expect("members may");
-    let daemon = setup.daemon().await;
 
     let started_at = Instant::now();
+    let daemon = setup.daemon().await;
     daemon.until_ready_by_itself("alice").await;
     assert!(started_at.elapsed() < Duration::from_secs(3), "ready after {:?}", started_at.elapsed());
 

@@ -7,6 +7,8 @@ use super::setup::{Daemon, OWN_PHONE, Setup};
 
 /// An answer that comes before the disk has the change is sometimes lucky.
 const ROUNDS: usize = 5;
+/// A connection that WhatsApp closes at a log-out is seen before or after its answer.
+const RELINK_ROUNDS: usize = 15;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_and_a_session_that_were_made_or_deleted_are_so_after_a_kill() {
@@ -82,6 +84,26 @@ async fn a_session_that_was_logged_out_knows_no_account_after_a_kill() {
         let seen = (&now["status"], &now["engineLoaded"], &now["phone"], &now["lastError"]);
         let expected = (&json!("disconnected"), &json!(false), &json!(null), &json!(null));
         assert_eq!(seen, expected, "round {round}: {now:#}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_can_be_linked_again_right_after_it_was_logged_out() {
+    let setup = Setup::start().await;
+    let daemon = setup.daemon().await;
+    daemon.create_started("alice").await;
+    for round in 0..RELINK_ROUNDS {
+        daemon.scan("alice", OWN_PHONE).await;
+        daemon.until_ready("alice").await;
+        let (status, out) = daemon.post("/api/sessions/alice/logout", json!({})).await;
+        assert_eq!((status, &out["phone"]), (200, &json!(null)), "round {round}: {out}");
+        let (status, started) = daemon.post("/api/sessions/alice/start", json!({})).await;
+        assert_eq!(status, 200, "round {round}: {started}");
+        let waits = |now: &Value| {
+            assert_eq!(now["lastError"], json!(null), "round {round}: {now:#}");
+            (now["status"] == "qr_ready").then_some(())
+        };
+        daemon.until_session("alice", "waiting for a phone", waits).await;
     }
 }
 
