@@ -1,0 +1,78 @@
+//! What each failure answers, as tables.
+
+use rookery_actors::model::{GroupId, ParticipantId, ResultCode};
+
+use super::*;
+
+fn refused(code: u16) -> CommandError {
+    CommandError::Refused { what: "Changing the subject", code, retry_after_s: None }
+}
+
+fn result(status: u16) -> ParticipantResult {
+    let (id, code) = (ParticipantId::Phone(15_550_100_001), ResultCode::NotAllowed);
+    ParticipantResult { id, success: false, status: Some(status), code, message: None }
+}
+
+#[test]
+fn every_command_error_has_its_status_word_and_text() {
+    let group: GroupId = "120363021234567890@g.us".parse().unwrap();
+    let cases = [
+        (CommandError::UnknownSession("x".into()), 404, "session_not_found", "Session with id 'x' not found"),
+        (CommandError::NameTaken("bot".into()), 409, "session_name_taken", "Session with name 'bot' already exists"),
+        (CommandError::NotStarted, 400, "session_not_started", "Session is not started"),
+        (CommandError::AlreadyStarted, 400, "session_already_started", "Session is already started"),
+        (CommandError::NotConnected, 409, "session_not_connected", "Session is not connected"),
+        (CommandError::Restarting, 503, "session_restarting", "Session is being restarted"),
+        (CommandError::Busy, 429, "session_busy", "Too many requests in flight for this session"),
+        (CommandError::GroupNotFound(group), 404, "group_not_found", "Group 120363021234567890@g.us not found"),
+        (IdError::Group("x".into()).into(), 400, "invalid_group_id", "x is not a group id"),
+        (refused(403), 403, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 403)"),
+        (refused(401), 403, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 401)"),
+        (refused(410), 404, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 410)"),
+        (refused(406), 400, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 406)"),
+        (refused(429), 429, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 429)"),
+        (refused(503), 503, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 503)"),
+        (CommandError::Internal, 500, "internal_error", "Internal server error"),
+    ];
+    for (error, status, code, message) in cases {
+        let answer = command_answer(&error);
+        let message = Message::One(message.into());
+        assert_eq!((answer.status.as_u16(), answer.code, answer.message), (status, code, message), "{error}");
+    }
+}
+
+#[test]
+fn what_may_be_tried_again_says_when() {
+    let cases = [
+        (ApiError::from(CommandError::Restarting), true),
+        (CommandError::OutcomeUnknown.into(), true),
+        (CommandError::Store(StoreError::Failed(String::new())).into(), true),
+        (refused(429).into(), true),
+        (ApiError::TooSlow { may_have_changed: true }, true),
+        (CommandError::NotConnected.into(), false),
+        (refused(403).into(), false),
+        (ApiError::BodyTooLarge, false),
+    ];
+    for (error, expected) in cases {
+        let headers = error.into_response().headers().clone();
+        assert_eq!(headers.contains_key(header::RETRY_AFTER), expected);
+    }
+}
+
+#[test]
+fn several_offenders_and_codes_are_named_in_one_message() {
+    let error = ApiError::Participants(vec!["alice".into(), "bob".into()]);
+    assert_eq!(error.answer().message, Message::One("alice, bob are not participant ids".into()));
+    assert_eq!(codes(&[result(403), result(403)]), " (code 403)");
+    assert_eq!(codes(&[result(409), result(403)]), " (codes 403, 409)");
+    assert_eq!(codes(&[]), "");
+}
+
+#[test]
+fn a_defect_hides_its_cause_from_the_caller_and_keeps_it_for_the_log() {
+    let response = ApiError::Internal("the cause".into()).into_response();
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(response.extensions().get::<Cause>().map(|cause| cause.0.as_str()), Some("the cause"));
+    assert!(matches!(ApiError::Internal("the cause".into()).answer().message, Message::One(text)
+        if text == "Internal server error"));
+}
