@@ -26,6 +26,9 @@ use own::OwnWrite;
 /// Notifications kept per group until the ones before them arrive; beyond it the group is read instead.
 const PENDING_EVENTS_MAX: usize = 1024;
 
+/// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
+const GONE_GROUPS_MAX: usize = 4096;
+
 /// Counts the changes of one session's cache.
 pub(crate) type Sequence = u64;
 
@@ -37,8 +40,8 @@ pub(crate) struct GroupCache {
     groups: BTreeMap<GroupId, CachedGroup>,
     /// Groups that left the cache, and when: a read that was asked before must not bring them back.
     gone: BTreeMap<GroupId, Sequence>,
-    /// Groups that are not cached but were heard of.
-    unknown: BTreeSet<GroupId>,
+    /// Groups that are not cached but were heard of, and when.
+    unknown: BTreeMap<GroupId, Sequence>,
     /// Groups whose stored record is older than the cached one (or is to be deleted).
     unsaved: BTreeSet<GroupId>,
     sequence: Sequence,
@@ -103,28 +106,44 @@ impl GroupCache {
         if !self.groups.contains_key(&id) {
             return self.apply_to_unknown(event);
         }
-        let now = self.tick(&id);
+        let now = self.count();
         let Some(group) = self.groups.get_mut(&id) else { return false };
         group.touched = now;
         let me = self.me;
-        if group.take(event, now, &me) == Fate::Left || group.settle_pending(&me) == Fate::Left {
+        let (fate, changed) = match group.take(event, now, &me) {
+            Taken::Left => (Fate::Left, true),
+            Taken::Changed => (group.settle_pending(&me), true),
+            Taken::Unchanged => (Fate::Stays, false),
+        };
+        let in_doubt = group.needs_read();
+        if fate == Fate::Left {
             self.remove(&id);
-            return false;
+        } else if changed {
+            self.changed(&id);
         }
-        group.needs_read()
+        fate == Fate::Stays && in_doubt
     }
 
     fn apply_to_unknown(&mut self, event: GroupEvent) -> bool {
         let mine = |people: &[Person]| people.iter().any(|person| person.is(&self.me));
         match event.action {
-            GroupAction::Deleted => false,
-            GroupAction::Removed(people) if mine(&people) => false,
-            GroupAction::Created(record) if record.member(&self.me).is_some() => {
-                let now = self.tick(&event.group);
-                self.insert(*record, now);
-                false
+            GroupAction::Deleted => self.miss(&event.group),
+            GroupAction::Removed(people) if mine(&people) => self.miss(&event.group),
+            // One that is known to be gone may have been so before this was sent: a read decides.
+            GroupAction::Created(record)
+                if record.member(&self.me).is_some() && !self.gone.contains_key(&event.group) =>
+            {
+                let heard_before = self.unknown.contains_key(&event.group);
+                self.insert(*record);
+                if heard_before {
+                    self.mark_for_read(&event.group);
+                }
+                heard_before
             }
-            _ => self.unknown.insert(event.group),
+            _ => {
+                self.hear(&event.group);
+                true
+            }
         }
     }
 
@@ -140,7 +159,8 @@ impl GroupCache {
 
     /// WhatsApp confirmed a write: `done` is what it really did (fewer people than asked, perhaps none).
     pub(crate) fn confirm_write(&mut self, id: &GroupId, write: WriteId, done: Option<OwnChange>) {
-        let now = self.tick(id);
+        let now = self.count();
+        self.changed(id);
         let Some(group) = self.groups.get_mut(id) else { return };
         group.touched = now;
         let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
@@ -168,21 +188,18 @@ impl GroupCache {
     pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
         match self.groups.get_mut(id) {
             Some(group) => group.must_read = true,
-            None => {
-                self.unknown.insert(id.clone());
-            }
+            None => self.hear(id),
         }
     }
 
     /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
     pub(crate) fn apply_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
-        self.unknown.remove(id);
         let newer_than_read = self.groups.get(id).is_some_and(|group| group.touched > asked);
         match answer {
             Some(record) => self.absorb(record, asked),
+            None if !self.groups.contains_key(id) => self.settle_unknown(id, asked),
             None if newer_than_read => self.mark_for_read(id),
-            None if self.groups.contains_key(id) => self.remove(id),
-            None => {}
+            None => self.remove(id),
         }
     }
 
@@ -199,15 +216,17 @@ impl GroupCache {
             self.apply_read(&id, asked, None);
         }
         for record in answers {
-            self.unknown.remove(&record.id);
             self.absorb(record, asked);
         }
-        self.gone.clear();
+        self.unknown.retain(|_, heard| *heard > asked);
+        if self.gone.len() > GONE_GROUPS_MAX {
+            self.gone.retain(|_, left| *left > asked);
+        }
     }
 
     /// Takes the groups that have to be read now: gaps that did not close, and what could not be ordered.
     pub(crate) fn take_reads(&mut self) -> Vec<GroupId> {
-        let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_iter().collect();
+        let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_keys().collect();
         for (id, group) in &mut self.groups {
             if group.needs_read() {
                 group.must_read = false;
@@ -241,8 +260,12 @@ impl GroupCache {
             return;
         }
         let Some(group) = self.groups.get_mut(&id) else {
-            let now = self.tick(&id);
-            return self.insert(record, now);
+            let heard_since = self.unknown.get(&id).is_some_and(|heard| *heard > asked);
+            self.insert(record);
+            if heard_since {
+                self.mark_for_read(&id);
+            }
+            return;
         };
         let (before, own_before) = (group.record.clone(), group.own.len());
         let touched_since = group.touched > asked;
@@ -251,32 +274,67 @@ impl GroupCache {
         group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
         let fate = group.settle_pending(&self.me);
         if group.record != before || group.own.len() != own_before {
-            self.tick(&id);
+            self.count();
+            self.changed(&id);
         }
         if fate == Fate::Left {
             self.remove(&id);
         }
     }
 
-    fn insert(&mut self, record: GroupRecord, now: Sequence) {
+    fn insert(&mut self, record: GroupRecord) {
+        let now = self.count();
+        self.changed(&record.id);
         self.unknown.remove(&record.id);
         self.gone.remove(&record.id);
         self.groups.insert(record.id.clone(), CachedGroup::new(record, now));
     }
 
     fn remove(&mut self, id: &GroupId) {
-        let now = self.tick(id);
+        self.miss(id);
+        self.changed(id);
         self.groups.remove(id);
-        self.gone.insert(id.clone(), now);
     }
 
-    /// Counts a change to a group.
-    fn tick(&mut self, id: &GroupId) -> Sequence {
+    /// Remembers that our account is not in a group; nothing to read about that.
+    fn miss(&mut self, id: &GroupId) -> bool {
+        let now = self.count();
+        self.gone.insert(id.clone(), now);
+        false
+    }
+
+    /// Remembers a group that is not cached.
+    fn hear(&mut self, id: &GroupId) {
+        let now = self.count();
+        self.unknown.insert(id.clone(), now);
+    }
+
+    /// Our account is not in this group: nothing heard of it before that was asked is of use.
+    fn settle_unknown(&mut self, id: &GroupId, asked: Sequence) {
+        if self.unknown.get(id).is_some_and(|heard| *heard <= asked) {
+            self.unknown.remove(id);
+        }
+    }
+
+    /// Counts something that happened.
+    fn count(&mut self) -> Sequence {
         self.sequence += 1;
-        self.unsaved.insert(id.clone());
-        self.summaries = None;
         self.sequence
     }
+
+    /// What callers see of a group is another now.
+    fn changed(&mut self, id: &GroupId) {
+        self.unsaved.insert(id.clone());
+        self.summaries = None;
+    }
+}
+
+/// What an event did to a group.
+#[derive(PartialEq, Eq)]
+enum Taken {
+    Changed,
+    Unchanged,
+    Left,
 }
 
 /// Whether our account is still in the group.
@@ -306,9 +364,10 @@ impl CachedGroup {
         self.must_read || !self.pending.is_empty()
     }
 
-    fn take(&mut self, event: GroupEvent, now: Sequence, me: &Person) -> Fate {
-        match self.record.apply(&event, me) {
-            Applied::Left => return Fate::Left,
+    fn take(&mut self, event: GroupEvent, now: Sequence, me: &Person) -> Taken {
+        let applied = self.record.apply(&event, me);
+        match applied {
+            Applied::Left => return Taken::Left,
             Applied::Done => self.recognise(&event, me, false),
             Applied::Unordered => {
                 self.must_read = true;
@@ -318,7 +377,10 @@ impl CachedGroup {
             Applied::Gap if self.pending.len() < PENDING_EVENTS_MAX => self.pending.push((now, event)),
             Applied::Gap => self.must_read = true,
         }
-        Fate::Stays
+        match applied {
+            Applied::Done | Applied::Unordered => Taken::Changed,
+            _ => Taken::Unchanged,
+        }
     }
 
     /// Applies the waiting notifications that follow on by now.
@@ -327,7 +389,7 @@ impl CachedGroup {
             let next = self.pending.iter().position(|(_, event)| self.record.follows(event) || self.record.has(event));
             let Some(at) = next else { return Fate::Stays };
             let (came, event) = self.pending.swap_remove(at);
-            if self.take(event, came, me) == Fate::Left {
+            if self.take(event, came, me) == Taken::Left {
                 return Fate::Left;
             }
         }

@@ -29,16 +29,17 @@ use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
 use crate::model::{Session, SessionStatus, Timestamp};
-use crate::store::{StoreError, Table, scan_parts};
+use crate::store::{StoreError, Table, Ticket, scan_parts};
 use crate::supervisor::{Context, SupervisorMsg};
 use lifecycle::{Effect, Fact, LastError};
-pub(crate) use message::{Generation, Permit, Reply, SessionMsg};
+pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
 use pairing::Pairing;
 use reads::Reads;
 use record::{Link, SessionRecord};
 
-/// After a failed preparation: WhatsApp or the disk needs a moment.
+/// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
 const PREPARE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+const PREPARE_DOUBLINGS_MAX: u32 = 5;
 
 /// The actor; its state is [`SessionState`].
 pub(crate) struct SessionActor;
@@ -65,6 +66,11 @@ pub(crate) struct SessionState {
     reads: Reads,
     /// Who waits for the engine to be gone.
     closing: Vec<Reply<Arc<Session>>>,
+    /// The latest preparation, and how many failed in a row.
+    preparation: Preparation,
+    preparations_failed: u32,
+    /// The latest write of the record; it is on disk after all before it.
+    saved: Option<Ticket>,
     saving_groups: bool,
 }
 
@@ -75,6 +81,8 @@ struct EngineSlot {
     /// From the request to open it until it is gone.
     loaded: bool,
     closing: bool,
+    /// The credentials are to be wiped: it is gone only when they are.
+    wiping: bool,
     engine: Option<Arc<Engine>>,
     /// We asked WhatsApp to unlink the device: that it is removed is no news from the phone.
     logging_out: bool,
@@ -109,7 +117,9 @@ impl SessionState {
     /// Loads the session from the store and, when it was started, has it connected again.
     fn restore(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Result<Self, StoreError> {
         let SessionArguments { entry, context, supervisor, given_up } = arguments;
-        let record = SessionRecord::load(&*context.store, entry.number)?;
+        let mut record = SessionRecord::load(&*context.store, entry.number)?;
+        // Its deletion was given up, or there would be no actor.
+        record.deleting = false;
         let stored = scan_parts(&*context.store, entry.number, Table::Groups, b"")?;
         // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
         let groups = stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
@@ -124,6 +134,9 @@ impl SessionState {
             pairing: Pairing::default(),
             reads: Reads::default(),
             closing: Vec::new(),
+            preparation: 0,
+            preparations_failed: 0,
+            saved: None,
             saving_groups: false,
         };
         match given_up {
@@ -146,12 +159,13 @@ impl SessionState {
             M::LogoutAnswered { confirmed, reply } => self.logout_answered(confirmed, reply),
             M::ReadQr { reply } => self.read_qr(reply),
             M::RequestPairingCode { phone, permit, reply } => self.request_pairing_code(phone, permit, reply),
-            M::PairingCodeMade { generation, phone, code } => self.pairing_code_made(generation, phone, code),
+            M::PairingCodeMade { generation, number, code } => self.pairing_code_made(generation, number, code),
+            M::QrRenewalDue { generation } => self.qr_renewal_due(generation),
             M::LinkingDue { start } => self.linking_due(start),
             M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
             M::ReadGroup { group, refresh, reply } => self.read_group(group, refresh, reply),
-            M::AllGroupsRead { asked, groups } => self.all_groups_read(asked, groups),
-            M::GroupRead { group, asked, answer } => self.group_read(&group, asked, answer),
+            M::AllGroupsRead { generation, asked, groups } => self.all_groups_read(generation, asked, groups),
+            M::GroupRead { generation, group, asked, answer } => self.group_read(generation, &group, asked, answer),
             M::ReadsDue => self.reads_due(),
             M::FullReadDue => self.full_read_due(),
             M::EchoesDue { before } => self.echoes_due(before),
@@ -167,13 +181,13 @@ impl SessionState {
             }
             M::InviteCode { group, revoke, permit, reply } => self.invite_code(group, revoke, permit, reply),
             M::LeaveGroup { group, permit, reply } => self.leave_group(group, permit, reply),
-            M::GroupChanged { change } => self.group_changed(change),
+            M::GroupChanged { generation, change } => self.group_changed(generation, change),
             M::GroupsSaved => self.saving_groups = false,
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
             M::EngineReported { generation, fact } => self.engine_reported(generation, fact),
-            M::EngineEnded { generation, error } => return self.engine_ended(generation, error),
-            M::PreparationEnded { generation, asked, groups } => self.preparation_ended(generation, asked, groups),
-            M::LinkStored { generation, stored } => self.link_stored(generation, stored),
+            M::EngineEnded { generation, wiped, error } => return self.engine_ended(generation, wiped, error),
+            M::PreparationEnded { number, asked, groups } => self.preparation_ended(number, asked, groups),
+            M::LinkStored { number, stored } => self.link_stored(number, stored),
             M::PrepareDue { generation } => self.prepare_due(generation),
             #[cfg(feature = "simulator")]
             M::Fail { failpoint } => failpoint.strike(self.engine.engine.clone()),
@@ -190,7 +204,10 @@ impl SessionState {
             self.apply(Fact::StartRequested);
             Ok(self.entry.session.load_full())
         };
-        let _ = reply.send(answer);
+        match answer {
+            Ok(session) => self.answer_when_saved(vec![(reply, session)]),
+            Err(error) => drop(reply.send(Err(error))),
+        }
     }
 
     fn stop(&mut self, reply: Reply<Arc<Session>>) {
@@ -225,7 +242,7 @@ impl SessionState {
         self.engine.logging_out = false;
         if confirmed || self.record.link == Link::None {
             self.closing.push(reply);
-            if self.record.link != Link::None {
+            if self.engine.loaded && !self.engine.closing {
                 self.apply(Fact::LoggedOut);
             }
             self.answer_closing();
@@ -248,7 +265,7 @@ impl SessionState {
     /// Takes a fact: new status, its effects, the record and the published session.
     fn apply(&mut self, fact: Fact) {
         let step = lifecycle::step(self.record.status, &fact);
-        let before = (self.record.status, self.record.last_error.clone());
+        let before = self.record.clone();
         self.record.status = step.status;
         match step.last_error {
             LastError::Keep => {}
@@ -265,9 +282,11 @@ impl SessionState {
         for effect in step.effects {
             self.carry_out(*effect, wipe);
         }
-        if before != (self.record.status, self.record.last_error.clone()) {
-            self.record.updated_at = Timestamp::now();
+        if before.status != self.record.status {
             info!(session.id = %self.entry.id, session.status = self.record.status.as_str(), "session status changed");
+        }
+        if before != self.record {
+            self.record.updated_at = Timestamp::now();
             self.save_record();
         }
         self.publish();
@@ -284,7 +303,9 @@ impl SessionState {
             Effect::Prepare => self.prepare(),
             Effect::PrepareLater => {
                 let generation = self.engine.generation;
-                self.myself.send_after(PREPARE_RETRY, move || SessionMsg::PrepareDue { generation });
+                let wait = PREPARE_RETRY * 2_u32.saturating_pow(self.preparations_failed.min(PREPARE_DOUBLINGS_MAX));
+                self.preparations_failed += 1;
+                self.myself.send_after(wait, move || SessionMsg::PrepareDue { generation });
             }
             Effect::ForgetPairing => self.pairing.forget(),
             Effect::StayStarted => self.record.started = true,

@@ -15,6 +15,7 @@ mod running;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
@@ -29,6 +30,7 @@ use crate::session::record::SessionRecord;
 use crate::session::{Generation, Reply, SessionActor, SessionArguments, SessionMsg};
 use crate::settings::Settings;
 use crate::store::{Batch, SessionNumber, Store, StoreError, Table, wipe_session};
+pub(crate) use engine_task::EngineGone;
 use engine_task::{EngineHandle, Order};
 use restart::Decision;
 pub use running::{Running, StartError, start};
@@ -67,8 +69,8 @@ pub(crate) enum SupervisorMsg {
     CloseEngine { id: SessionId, generation: Generation, wipe: bool },
     /// Close it without ceremony.
     KillEngine { id: SessionId },
-    /// An engine's task has ended.
-    EngineGone { id: SessionId, generation: Generation },
+    /// An engine's task has ended, or its credentials are wiped after that.
+    EngineGone { id: SessionId, gone: EngineGone },
     /// Start a crashed session's actor again; with a reason it only shows that.
     Restart { id: SessionId, given_up: Option<String> },
     /// Close every connection, keep everything for the next start.
@@ -139,11 +141,11 @@ impl Actor for Supervisor {
             }
             M::Delete { id, reply } => state.delete(&myself, id, reply),
             M::Unlinked { id, reply } => state.unlinked(&myself, id, reply),
-            M::Deleted { id, wiped, reply } => state.deleted(id, wiped, reply),
+            M::Deleted { id, wiped, reply } => state.deleted(&myself, id, wiped, reply),
             M::OpenEngine { id, generation } => state.open_engine(&myself, id, generation),
             M::CloseEngine { id, generation, wipe } => state.close_engine(&myself, id, generation, wipe),
             M::KillEngine { id } => state.order(id, Order::Kill),
-            M::EngineGone { id, generation } => state.engine_gone(id, generation),
+            M::EngineGone { id, gone } => state.engine_gone(&myself, id, gone),
             M::Restart { id, given_up } => state.restart(&myself, id, given_up).await,
             M::Shutdown { reply } => state.shut_down(reply),
         }
@@ -209,10 +211,12 @@ impl State {
         let Some(id) = self.by_actor.remove(&actor) else { return };
         let Some(slot) = self.slots.get(&id) else { return };
         slot.entry.actor.store(None);
+        // What waited in its mailbox is gone with it.
+        slot.entry.waiting_events.store(0, Ordering::Relaxed);
         if self.draining || slot.deleting {
             return;
         }
-        self.order(id, Order::Close { wipe: false });
+        self.order(id, Order::Close);
         self.crashed(myself, id, reason);
     }
 
@@ -291,7 +295,7 @@ impl State {
     }
 
     fn unlinked(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
-        self.order(id, Order::Close { wipe: false });
+        self.order(id, Order::Close);
         let Some(slot) = self.slots.get(&id) else { return };
         let (entry, context, myself) = (slot.entry.clone(), self.context.clone(), myself.clone());
         tokio::spawn(async move {
@@ -303,11 +307,21 @@ impl State {
         });
     }
 
-    fn deleted(&mut self, id: SessionId, wiped: Result<(), StoreError>, reply: Reply<()>) {
+    fn deleted(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        id: SessionId,
+        wiped: Result<(), StoreError>,
+        reply: Reply<()>,
+    ) {
         if wiped.is_ok() {
             self.context.directory.remove(id);
             self.slots.remove(&id);
             info!(session.id = %id, "session deleted");
+        } else if let Some(slot) = self.slots.get_mut(&id) {
+            // What is left of it can be deleted again.
+            slot.deleting = false;
+            let _ = myself.send_message(SupervisorMsg::Restart { id, given_up: None });
         }
         let _ = reply.send(wiped.map_err(CommandError::from));
     }
@@ -320,13 +334,16 @@ impl State {
     fn close_engine(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, generation: Generation, wipe: bool) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         match &slot.engine {
-            Some(engine) => engine.order(Order::Close { wipe }),
-            // It ended by itself meanwhile, and has said so to the actor.
-            None if wipe => {
+            Some(engine) if engine.generation == generation => {
+                engine.order(if wipe { Order::CloseAndWipe } else { Order::Close })
+            }
+            // The actor's engine ended by itself meanwhile, or it never had one. An engine of an earlier actor is being
+            // closed, and has the device until then.
+            _ if wipe => {
                 let (entry, context) = (slot.entry.clone(), self.context.clone());
                 slot.engine = Some(EngineHandle::wipe_only(entry, context, myself.clone(), generation));
             }
-            None => {}
+            _ => {}
         }
     }
 
@@ -336,9 +353,19 @@ impl State {
         }
     }
 
-    fn engine_gone(&mut self, id: SessionId, generation: Generation) {
-        if let Some(slot) = self.slots.get_mut(&id) {
-            slot.engine.take_if(|engine| engine.generation == generation);
+    /// Orders to wipe come from the session's actor: one that is handled after this finds no engine, and is carried out
+    /// by a task of its own before any later order to open one.
+    fn engine_gone(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, mut gone: EngineGone) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if gone.has_to_wipe() {
+            tokio::spawn(gone.wipe(slot.entry.clone(), self.context.clone(), myself.clone()));
+            return;
+        }
+        slot.engine.take_if(|engine| engine.generation == gone.generation);
+        let (generation, wiped, error) = (gone.generation, gone.wiped, gone.error.take());
+        gone.free();
+        if let Some(actor) = slot.entry.actor.load_full() {
+            let _ = actor.send_message(SessionMsg::EngineEnded { generation, wiped, error });
         }
     }
 
@@ -351,7 +378,7 @@ impl State {
                 actor.stop(None);
             }
             if let Some(engine) = &slot.engine {
-                engine.order(Order::Close { wipe: false });
+                engine.order(Order::Close);
             }
             devices.push((slot.entry.device.clone(), slot.entry.saving.clone()));
         }

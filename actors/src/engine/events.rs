@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use wacore::iq::dirty::DirtyType;
+use wacore::net::DisconnectReason;
 use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
 
 use super::convert;
@@ -15,6 +16,8 @@ use crate::model::Timestamp;
 pub(crate) enum EngineFact {
     /// A QR to show; it replaces the one before.
     QrShown(String),
+    /// There is no further QR while a pairing code is open.
+    QrsUsedUp,
     /// A phone accepted: the account is linked, credentials are being saved.
     Paired(Person),
     /// The phone accepted, but linking did not succeed.
@@ -91,6 +94,7 @@ impl<F: Fn(EngineFact) + Send + Sync + 'static> EventHandler for Reporter<F> {
             EventKind::PairSuccess,
             EventKind::PairError,
             EventKind::PairingCodeRefresh,
+            EventKind::PairingQrCodesExhausted,
             EventKind::Connected,
             EventKind::Disconnected,
             EventKind::LoggedOut,
@@ -110,6 +114,16 @@ fn ends_turn(event: &Event) -> bool {
     !matches!(event, Event::Notification(_) | Event::DirtyState(_) | Event::SelfPushNameUpdated(_))
 }
 
+/// In our own words: a server's text can be anything (P-1).
+fn lost_because(reason: &DisconnectReason) -> String {
+    match reason {
+        DisconnectReason::ServerClose { code: Some(code), .. } => format!("WhatsApp closed it (code {code})"),
+        DisconnectReason::ServerClose { .. } => "WhatsApp closed it".into(),
+        DisconnectReason::ReadError(_) => "it broke".into(),
+        _ => "it ended".into(),
+    }
+}
+
 fn fact(event: &Event) -> Option<EngineFact> {
     Some(match event {
         Event::PairingQrCode(qr) => EngineFact::QrShown(qr.code.clone()),
@@ -119,7 +133,7 @@ fn fact(event: &Event) -> Option<EngineFact> {
         Event::PairError(error) => EngineFact::PairingFailed(error.error.clone()),
         Event::PairingCodeRefresh(_) => EngineFact::PairingCodeExpired,
         Event::Connected(_) => EngineFact::LoggedIn,
-        Event::Disconnected(lost) => EngineFact::ConnectionLost(lost.reason.to_string()),
+        Event::Disconnected(lost) => EngineFact::ConnectionLost(lost_because(&lost.reason)),
         Event::LoggedOut(out) => EngineFact::LoggedOut(match &out.reason {
             ConnectFailureReason::LoggedOut => LogoutKind::Removed,
             ConnectFailureReason::AccountLocked => LogoutKind::Locked,
@@ -131,7 +145,12 @@ fn fact(event: &Event) -> Option<EngineFact> {
             until: Timestamp(Timestamp::now().0.saturating_add(ban.expire.num_milliseconds())),
         },
         Event::ClientOutdated(_) => EngineFact::Outdated,
+        // The engine goes on trying by itself after these.
+        Event::ConnectFailure(failure) if failure.reason.should_reconnect() => {
+            EngineFact::ConnectionLost(format!("WhatsApp is unavailable (code {})", failure.reason.code()))
+        }
         Event::ConnectFailure(failure) => EngineFact::Refused(failure.reason.code()),
+        Event::PairingQrCodesExhausted(end) if !end.disconnected => EngineFact::QrsUsedUp,
         Event::SelfPushNameUpdated(update) => EngineFact::PushName(update.new_name.clone()),
         Event::DirtyState(dirty) if dirty.dirty_type == DirtyType::Groups => EngineFact::GroupsMissed,
         _ => return None,

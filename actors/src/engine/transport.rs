@@ -80,6 +80,17 @@ impl Turn {
     }
 }
 
+/// Ends a turn unless it is taken out.
+struct EndOnDrop<'a>(Option<&'a Turn>);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(turn) = self.0 {
+            turn.end();
+        }
+    }
+}
+
 /// The engine's transports, each opened in its turn.
 pub(super) struct PacedTransports {
     pub(super) inner: TokioWebSocketTransportFactory,
@@ -96,9 +107,11 @@ impl TransportFactory for PacedTransports {
             tokio::time::timeout(RECONNECT_TURN_TIMEOUT, turn).await.context("no turn to connect in time")??;
             self.turn.begin();
         }
+        // The engine drops this call after its own time limit.
+        let mut unopened = EndOnDrop(Some(&self.turn));
         let opened = self.inner.create_transport().await;
-        if opened.is_err() {
-            self.turn.end();
+        if opened.is_ok() {
+            unopened.0 = None;
         }
         opened
     }

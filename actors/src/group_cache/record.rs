@@ -180,7 +180,6 @@ impl GroupRecord {
             let id = member.person.id()?;
             Some(Participant {
                 id,
-                number: id.digits().to_string(),
                 name: None,
                 is_admin: member.role != Role::Member,
                 is_super_admin: member.role == Role::SuperAdmin,

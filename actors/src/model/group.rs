@@ -1,6 +1,7 @@
 //! Groups and what WhatsApp said about their participants. Never does IO.
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{GroupId, ParticipantId};
 
@@ -42,21 +43,32 @@ pub struct Group {
     pub participants: Vec<Participant>,
 }
 
-/// One member of a group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+/// One member of a group. In JSON also `number`, the digits of `id`.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {
     /// By phone number when known, else by LID.
     pub id: ParticipantId,
-    /// The digits of `id`.
-    pub number: String,
     /// The person's name, when known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// Admin or super admin.
     pub is_admin: bool,
     /// The group's owner in WhatsApp's eyes.
     pub is_super_admin: bool,
+}
+
+impl Serialize for Participant {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut json = serializer.serialize_struct("Participant", 5)?;
+        json.serialize_field("id", &self.id)?;
+        json.serialize_field("number", &format_args!("{}", self.id.digits()))?;
+        match &self.name {
+            Some(name) => json.serialize_field("name", name)?,
+            None => json.skip_field("name")?,
+        }
+        json.serialize_field("isAdmin", &self.is_admin)?;
+        json.serialize_field("isSuperAdmin", &self.is_super_admin)?;
+        json.end()
+    }
 }
 
 /// A group in a list.

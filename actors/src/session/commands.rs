@@ -9,8 +9,8 @@ use ractor::ActorRef;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::outcome::{self, Target, may_have_been_done, write_error};
-use super::{Permit, Reply, SessionMsg, SessionState};
+use super::outcome::{self, Target, is_doubtful, write_error};
+use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineError, PreviousDescription};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, OwnChange, Person, Sequence, WriteId};
@@ -23,7 +23,7 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum GroupChange {
     /// Carried out, perhaps in part; `None` when nothing changed.
     Confirmed { group: GroupId, write: WriteId, done: Option<OwnChange> },
-    /// Refused, or nobody knows (`unknown`).
+    /// Refused; `unknown` when the cached group is in doubt after it.
     Dropped { group: GroupId, write: WriteId, unknown: bool },
     /// A new group.
     Created { record: Box<GroupRecord>, asked: Sequence },
@@ -37,6 +37,7 @@ pub(crate) enum GroupChange {
 struct Work {
     engine: Arc<Engine>,
     myself: ActorRef<SessionMsg>,
+    generation: Generation,
     timeout: Duration,
 }
 
@@ -56,7 +57,8 @@ impl Work {
     /// Tells the actor first, then the caller. An actor that is gone reads all groups before it is ready again (K-3):
     /// nothing is lost, but what it will show then is not ours to promise.
     fn finish<T>(&self, change: Option<GroupChange>, reply: Reply<T>, answer: Result<T, CommandError>) {
-        let told = change.is_none_or(|change| self.myself.send_message(SessionMsg::GroupChanged { change }).is_ok());
+        let tell = |change| SessionMsg::GroupChanged { generation: self.generation, change };
+        let told = change.is_none_or(|change| self.myself.send_message(tell(change)).is_ok());
         let _ = reply.send(if told { answer } else { answer.and(Err(CommandError::OutcomeUnknown)) });
     }
 }
@@ -76,7 +78,7 @@ impl SessionState {
             return None;
         }
         let timeout = self.context.settings.whatsapp_timeout;
-        Some((Work { engine, myself: self.myself.clone(), timeout }, reply))
+        Some((Work { engine, myself: self.myself.clone(), generation: self.engine.generation, timeout }, reply))
     }
 
     pub(super) fn create_group(
@@ -134,7 +136,7 @@ impl SessionState {
                     work.finish(Some(GroupChange::Confirmed { group, write, done }), reply, Ok(results));
                 }
                 Err(error) => {
-                    let unknown = may_have_been_done(&error);
+                    let unknown = is_doubtful(&error);
                     work.finish(Some(GroupChange::Dropped { group, write, unknown }), reply, Err(error));
                 }
             }
@@ -163,10 +165,13 @@ impl SessionState {
         tokio::spawn(async move {
             const WHAT: &str = "Changing the description";
             let set = async |previous| work.engine.set_description(&group, text.as_deref(), &previous).await;
-            let mut answer = work.ask(WHAT, set(PreviousDescription::Known(known))).await;
-            if answer == Err(CommandError::DescriptionConflict) {
-                answer = work.ask(WHAT, set(PreviousDescription::Ask)).await;
-            }
+            let set_twice = async {
+                match set(PreviousDescription::Known(known)).await {
+                    Err(EngineError::DescriptionConflict) => set(PreviousDescription::Ask).await,
+                    answer => answer,
+                }
+            };
+            let answer = work.ask(WHAT, set_twice).await;
             let told = told(group, write, change, &answer);
             work.finish(Some(told), reply, answer);
             drop(permit);
@@ -193,7 +198,7 @@ impl SessionState {
             let answer = work.ask("Leaving the group", work.engine.leave_group(&group)).await;
             let change = match &answer {
                 Ok(()) => Some(GroupChange::Left { group }),
-                Err(error) => may_have_been_done(error).then_some(GroupChange::Doubtful { group }),
+                Err(error) => is_doubtful(error).then_some(GroupChange::Doubtful { group }),
             };
             work.finish(change, reply, answer);
             drop(permit);
@@ -201,7 +206,11 @@ impl SessionState {
     }
 
     /// A write is over: its change to the cache, before its caller is answered.
-    pub(super) fn group_changed(&mut self, change: GroupChange) {
+    pub(super) fn group_changed(&mut self, generation: Generation, change: GroupChange) {
+        if generation != self.engine.generation {
+            // Of an earlier start: all groups are read before this one is ready (K-3).
+            return;
+        }
         match change {
             GroupChange::Confirmed { group, write, done } => {
                 self.cache.confirm_write(&group, write, done);
@@ -231,7 +240,7 @@ impl SessionState {
 fn told(group: GroupId, write: WriteId, change: OwnChange, answer: &Result<(), CommandError>) -> GroupChange {
     match answer {
         Ok(()) => GroupChange::Confirmed { group, write, done: Some(change) },
-        Err(error) => GroupChange::Dropped { group, write, unknown: may_have_been_done(error) },
+        Err(error) => GroupChange::Dropped { group, write, unknown: is_doubtful(error) },
     }
 }
 

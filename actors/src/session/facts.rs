@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::lifecycle::Fact;
 use super::record::Link;
-use super::{Generation, SessionMsg, SessionState};
+use super::{Generation, Preparation, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineFact, LogoutKind};
 use crate::group_cache::{GroupRecord, Sequence};
 use crate::model::{SessionStatus, Timestamp};
@@ -32,8 +32,13 @@ impl SessionState {
         if !self.engine.loaded && !wipe {
             return;
         }
+        if !self.engine.loaded {
+            // There may be an engine of an earlier actor, on its way out: it is not ours.
+            self.engine.generation = self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1;
+        }
         self.engine.loaded = true;
         self.engine.closing = true;
+        self.engine.wiping |= wipe;
         let (id, generation) = (self.entry.id, self.engine.generation);
         let _ = self.supervisor.send_message(SupervisorMsg::CloseEngine { id, generation, wipe });
     }
@@ -54,13 +59,18 @@ impl SessionState {
     pub(super) fn engine_ended(
         &mut self,
         generation: Generation,
+        wiped: bool,
         error: Option<String>,
     ) -> Result<(), ActorProcessingErr> {
-        // A wipe that came after the engine's own end says the same again.
-        if generation != self.engine.generation || !self.engine.loaded {
+        if generation != self.engine.generation {
             return Ok(());
         }
         self.engine.engine = None;
+        if self.engine.wiping && !wiped {
+            // It ended before our order reached it: the order is carried out now, and said again.
+            return Ok(());
+        }
+        self.engine.wiping = false;
         self.engine.loaded = false;
         self.engine.logging_out = false;
         let expected = std::mem::take(&mut self.engine.closing);
@@ -82,10 +92,10 @@ impl SessionState {
 
     /// Answers those who wait for the engine to be gone.
     pub(super) fn answer_closing(&mut self) {
-        if !self.engine.loaded {
-            for reply in self.closing.drain(..) {
-                let _ = reply.send(Ok(self.entry.session.load_full()));
-            }
+        if !self.engine.loaded && !self.closing.is_empty() {
+            let session = self.entry.session.load_full();
+            let replies = std::mem::take(&mut self.closing);
+            self.answer_when_saved(replies.into_iter().map(|reply| (reply, session.clone())).collect());
         }
     }
 
@@ -93,7 +103,7 @@ impl SessionState {
         if let EngineFact::Group(_) = fact {
             self.entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
         }
-        if generation != self.engine.generation || self.engine.closing {
+        if generation != self.engine.generation || !self.engine.loaded || self.engine.closing {
             return;
         }
         self.record.last_active = Some(Timestamp::now());
@@ -106,6 +116,7 @@ impl SessionState {
                 self.save_record();
                 self.apply(Fact::Paired);
             }
+            EngineFact::QrsUsedUp => self.qrs_used_up(),
             EngineFact::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
             EngineFact::PairingCodeExpired => self.pairing.forget_code(),
             EngineFact::LoggedIn => self.apply(Fact::LoggedIn),
@@ -142,7 +153,8 @@ impl SessionState {
     /// Puts credentials on disk and reads all groups: what `ready` needs (K-3).
     pub(super) fn prepare(&mut self) {
         let Some(engine) = self.engine.engine.clone() else { return };
-        let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
+        self.preparation += 1;
+        let (myself, asked, number) = (self.myself.clone(), self.cache.sequence(), self.preparation);
         let timeout = self.context.settings.whatsapp_timeout;
         tokio::spawn(async move {
             let work = async {
@@ -153,7 +165,7 @@ impl SessionState {
                 Ok(groups) => groups.map_err(|error| error.to_string()),
                 Err(_) => Err("WhatsApp did not answer in time".into()),
             };
-            let _ = myself.send_message(SessionMsg::PreparationEnded { generation, asked, groups });
+            let _ = myself.send_message(SessionMsg::PreparationEnded { number, asked, groups });
         });
     }
 
@@ -165,11 +177,11 @@ impl SessionState {
 
     pub(super) fn preparation_ended(
         &mut self,
-        generation: Generation,
+        number: Preparation,
         asked: Sequence,
         groups: Result<Vec<GroupRecord>, String>,
     ) {
-        if generation != self.engine.generation || self.engine.closing {
+        if number != self.preparation || self.engine.closing {
             return;
         }
         let Some(engine) = self.engine.engine.clone() else { return };
@@ -187,17 +199,19 @@ impl SessionState {
         let (ticket, myself) = (self.record.save(&*self.context.store, self.entry.number), self.myself.clone());
         tokio::spawn(async move {
             let stored = ticket.await;
-            let _ = myself.send_message(SessionMsg::LinkStored { generation, stored });
+            let _ = myself.send_message(SessionMsg::LinkStored { number, stored });
         });
     }
 
-    pub(super) fn link_stored(&mut self, generation: Generation, stored: Result<(), StoreError>) {
-        if generation != self.engine.generation || self.engine.closing {
+    pub(super) fn link_stored(&mut self, number: Preparation, stored: Result<(), StoreError>) {
+        if number != self.preparation || self.engine.engine.is_none() || self.engine.closing {
             return;
         }
         match stored {
             Ok(()) => {
+                self.preparations_failed = 0;
                 self.apply(Fact::Prepared);
+                self.catch_up();
                 self.schedule_reads();
             }
             Err(error) => {

@@ -18,8 +18,10 @@ use crate::store::StoreError;
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
 /// Held by a command until it is over.
 pub(crate) type Permit = OwnedSemaphorePermit;
-/// Counts the engines of one actor: facts of an older one are ignored.
+/// Counts the engines of a session over all its actors: facts of an older one are ignored.
 pub(crate) type Generation = u64;
+/// Counts the preparations of an actor, one per log-in: what an older one brings is ignored.
+pub(crate) type Preparation = u64;
 
 /// What a session's actor is told.
 pub(crate) enum SessionMsg {
@@ -63,26 +65,33 @@ pub(crate) enum SessionMsg {
     EngineOpened { generation: Generation, engine: Arc<Engine> },
     /// Something happened to the engine or the account.
     EngineReported { generation: Generation, fact: EngineFact },
-    /// The engine is gone, its device is free. `error`: it could not be built.
-    EngineEnded { generation: Generation, error: Option<String> },
+    /// The engine is gone, its device is free. `error`: why it could not go on.
+    EngineEnded { generation: Generation, wiped: bool, error: Option<String> },
     /// Credentials were put on disk and all groups read, or not.
-    PreparationEnded { generation: Generation, asked: Sequence, groups: Result<Vec<GroupRecord>, String> },
+    PreparationEnded { number: Preparation, asked: Sequence, groups: Result<Vec<GroupRecord>, String> },
     /// The session's record says that it is linked, on disk.
-    LinkStored { generation: Generation, stored: Result<(), StoreError> },
+    LinkStored { number: Preparation, stored: Result<(), StoreError> },
     /// Time to prepare again.
     PrepareDue { generation: Generation },
     /// The time for linking a phone is over.
     LinkingDue { start: u64 },
     /// WhatsApp gave a pairing code, or not.
-    PairingCodeMade { generation: Generation, phone: ParticipantId, code: Result<String, CommandError> },
+    PairingCodeMade { generation: Generation, number: u64, code: Result<String, CommandError> },
+    /// Time for a new connection with new QRs.
+    QrRenewalDue { generation: Generation },
     /// WhatsApp answered a log-out, or its time is over.
     LogoutAnswered { confirmed: bool, reply: Reply<Arc<Session>> },
     /// A write is over; sent before its caller is answered (G-2).
-    GroupChanged { change: GroupChange },
+    GroupChanged { generation: Generation, change: GroupChange },
     /// All groups were read, or not.
-    AllGroupsRead { asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError> },
+    AllGroupsRead { generation: Generation, asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError> },
     /// One group was read, or not; `None` when the account is not in it.
-    GroupRead { group: GroupId, asked: Sequence, answer: Result<Option<GroupRecord>, CommandError> },
+    GroupRead {
+        generation: Generation,
+        group: GroupId,
+        asked: Sequence,
+        answer: Result<Option<Box<GroupRecord>>, CommandError>,
+    },
     /// Time to read groups whose cached state is in doubt.
     ReadsDue,
     /// Time to read all groups, because WhatsApp said that we missed something.

@@ -26,9 +26,11 @@ pub(super) fn write_error(what: &'static str, error: EngineError) -> CommandErro
     }
 }
 
-/// Whether a failed write may have been carried out all the same.
-pub(super) fn may_have_been_done(error: &CommandError) -> bool {
-    matches!(error, CommandError::OutcomeUnknown)
+/// Whether after a failed write the cached group is in doubt: the write may have been carried out, or the refusal says
+/// that the group is not what we think.
+pub(super) fn is_doubtful(error: &CommandError) -> bool {
+    use CommandError as E;
+    matches!(error, E::OutcomeUnknown | E::DescriptionConflict | E::Refused { code: 404 | 410, .. })
 }
 
 /// A person of a request: every id known for them, and the one that goes out.

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use super::lifecycle::Fact;
+use super::record::Link;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::model::{PairingCode, ParticipantId, Qr, SessionStatus};
+use crate::supervisor::SupervisorMsg;
 
 /// WhatsApp accepts a pairing code for about this long (the engine's own figure is 180 s).
 const CODE_VALID: Duration = Duration::from_secs(160);
@@ -20,6 +22,8 @@ pub(super) struct Pairing {
     /// Counts the times linking was opened: an older one's end says nothing about this one.
     start: u64,
     opened: bool,
+    /// Counts the codes asked for.
+    asked: u64,
 }
 
 struct OpenCode {
@@ -29,6 +33,8 @@ struct OpenCode {
 }
 
 struct Asking {
+    /// Tells it from an earlier one for the same number.
+    number: u64,
     phone: ParticipantId,
     waiting: Vec<(Permit, Reply<PairingCode>)>,
 }
@@ -48,6 +54,7 @@ impl Pairing {
     /// Linking is over: the next start opens it anew.
     pub(super) fn close(&mut self) {
         self.opened = false;
+        self.start += 1;
     }
 
     pub(super) fn forget_code(&mut self) {
@@ -67,7 +74,7 @@ impl SessionState {
     }
 
     pub(super) fn linking_due(&mut self, start: u64) {
-        if self.pairing.start == start && self.engine.loaded {
+        if self.pairing.start == start && self.engine.loaded && self.record.link == Link::None {
             self.apply(Fact::LinkingExpired);
         }
     }
@@ -76,6 +83,20 @@ impl SessionState {
         self.apply(Fact::QrShown);
         if self.record.status == SessionStatus::QrReady {
             self.pairing.qr = Some(text);
+        }
+    }
+
+    /// WhatsApp gives new QRs to a new connection, but that would end the open pairing code: it has its time first.
+    pub(super) fn qrs_used_up(&mut self) {
+        self.pairing.qr = None;
+        let generation = self.engine.generation;
+        self.myself.send_after(CODE_VALID, move || SessionMsg::QrRenewalDue { generation });
+    }
+
+    pub(super) fn qr_renewal_due(&mut self, generation: Generation) {
+        let waits = generation == self.engine.generation && self.record.status == SessionStatus::QrReady;
+        if waits && self.pairing.qr.is_none() {
+            let _ = self.supervisor.send_message(SupervisorMsg::KillEngine { id: self.entry.id });
         }
     }
 
@@ -114,7 +135,9 @@ impl SessionState {
             asking.waiting.push((permit, reply));
             return;
         }
-        if let Some(replaced) = self.pairing.asking.replace(Asking { phone, waiting: vec![(permit, reply)] }) {
+        self.pairing.asked += 1;
+        let number = self.pairing.asked;
+        if let Some(replaced) = self.pairing.asking.replace(Asking { number, phone, waiting: vec![(permit, reply)] }) {
             for (_, reply) in replaced.waiting {
                 refuse(reply, CommandError::NoPairingCode("a code for another number was asked for".into()));
             }
@@ -127,22 +150,22 @@ impl SessionState {
                 Ok(code) => code.map_err(|error| super::outcome::read_error("The pairing code", error)),
                 Err(_) => Err(CommandError::Unanswered),
             };
-            let _ = myself.send_message(SessionMsg::PairingCodeMade { generation, phone, code });
+            let _ = myself.send_message(SessionMsg::PairingCodeMade { generation, number, code });
         });
     }
 
     pub(super) fn pairing_code_made(
         &mut self,
         generation: Generation,
-        phone: ParticipantId,
+        number: u64,
         code: Result<String, CommandError>,
     ) {
-        let Some(asking) = self.pairing.asking.take_if(|asking| asking.phone == phone) else { return };
+        let Some(asking) = self.pairing.asking.take_if(|asking| asking.number == number) else { return };
         if generation != self.engine.generation {
             return;
         }
         if let Ok(code) = &code {
-            self.pairing.code = Some(OpenCode { phone, code: code.clone(), made_at: Instant::now() });
+            self.pairing.code = Some(OpenCode { phone: asking.phone, code: code.clone(), made_at: Instant::now() });
         }
         let status = self.record.status;
         for (_, reply) in asking.waiting {

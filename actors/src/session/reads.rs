@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::outcome::read_error;
-use super::{Reply, SessionMsg, SessionState};
+use super::{Generation, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Sequence};
 use crate::model::{Group, GroupId, GroupSummary, SessionStatus};
@@ -32,6 +32,8 @@ pub(super) struct Reads {
     scheduled: bool,
     /// A [`SessionMsg::FullReadDue`] is on its way.
     full_scheduled: bool,
+    /// WhatsApp said that we missed something, when it could not be read.
+    missed: bool,
     /// When all groups were last read.
     pub(super) all_read_at: Option<Instant>,
 }
@@ -70,18 +72,24 @@ impl SessionState {
         let Some(engine) = self.engine.engine.clone() else { return };
         self.reads.all = Some(reply.into_iter().collect());
         self.reads.all_read_at = Some(Instant::now());
-        let (myself, asked, limit) =
-            (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
+        let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
+        let limit = self.context.settings.whatsapp_timeout;
         tokio::spawn(async move {
             let groups = match timeout(limit, engine.read_all_groups()).await {
                 Ok(groups) => groups.map_err(|error| read_error("Reading the groups", error)),
                 Err(_) => Err(CommandError::Unanswered),
             };
-            let _ = myself.send_message(SessionMsg::AllGroupsRead { asked, groups });
+            let _ = myself.send_message(SessionMsg::AllGroupsRead { generation, asked, groups });
         });
     }
 
-    pub(super) fn all_groups_read(&mut self, asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError>) {
+    pub(super) fn all_groups_read(
+        &mut self,
+        generation: Generation,
+        asked: Sequence,
+        groups: Result<Vec<GroupRecord>, CommandError>,
+    ) {
+        let groups = groups.and_then(|groups| self.if_current(generation, groups));
         let failed = groups.map(|groups| self.cache.apply_read_all(asked, groups)).err();
         for reply in self.reads.all.take().unwrap_or_default() {
             let _ = reply.send(failed.clone().map_or_else(|| Ok(self.cache.summaries()), Err));
@@ -101,26 +109,31 @@ impl SessionState {
         }
         let Some(engine) = self.engine.engine.clone() else { return };
         self.reads.one.insert(group.clone(), reply.into_iter().collect());
-        let (myself, asked, limit) =
-            (self.myself.clone(), self.cache.sequence(), self.context.settings.whatsapp_timeout);
+        let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
+        let limit = self.context.settings.whatsapp_timeout;
         tokio::spawn(async move {
             let answer = match timeout(limit, engine.read_group(&group)).await {
-                Ok(answer) => answer.map_err(|error| read_error("Reading the group", error)),
+                Ok(answer) => {
+                    answer.map(|answer| answer.map(Box::new)).map_err(|error| read_error("Reading the group", error))
+                }
                 Err(_) => Err(CommandError::Unanswered),
             };
-            let _ = myself.send_message(SessionMsg::GroupRead { group, asked, answer });
+            let _ = myself.send_message(SessionMsg::GroupRead { generation, group, asked, answer });
         });
     }
 
     pub(super) fn group_read(
         &mut self,
+        generation: Generation,
         group: &GroupId,
         asked: Sequence,
-        answer: Result<Option<GroupRecord>, CommandError>,
+        answer: Result<Option<Box<GroupRecord>>, CommandError>,
     ) {
-        let failed = answer.map(|answer| self.cache.apply_read(group, asked, answer)).err();
+        let answer = answer.and_then(|answer| self.if_current(generation, answer));
+        let failed = answer.map(|answer| self.cache.apply_read(group, asked, answer.map(|record| *record))).err();
         let waiting = self.reads.one.remove(group).unwrap_or_default();
-        if failed.is_some() && waiting.is_empty() {
+        // Who waits may have joined a read that was to settle a doubt.
+        if failed.is_some() && (waiting.is_empty() || self.cache.record(group).is_some()) {
             self.cache.mark_for_read(group);
             self.schedule_reads_in(READ_RETRY);
         }
@@ -128,6 +141,11 @@ impl SessionState {
             let _ = reply.send(failed.clone().map_or_else(|| self.cached(group), Err));
         }
         self.schedule_reads();
+    }
+
+    /// What an engine of an earlier start brought may be about another account.
+    fn if_current<T>(&self, generation: Generation, answer: T) -> Result<T, CommandError> {
+        if generation == self.engine.generation { Ok(answer) } else { Err(CommandError::Unanswered) }
     }
 
     /// Has groups in doubt read soon, if there are any.
@@ -146,7 +164,8 @@ impl SessionState {
     /// Reads the groups that are still in doubt. Without a connection they stay so: the next log-in reads all.
     pub(super) fn reads_due(&mut self) {
         self.reads.scheduled = false;
-        if self.record.status != SessionStatus::Ready {
+        // A read of all groups under way may have been asked for before a doubt; its end comes back here.
+        if self.record.status != SessionStatus::Ready || self.reads.all.is_some() {
             return;
         }
         let groups = self.cache.take_reads();
@@ -171,6 +190,15 @@ impl SessionState {
             self.schedule_full_read_in(wait);
         } else if self.record.status == SessionStatus::Ready {
             self.read_all(None);
+        } else {
+            self.reads.missed = true;
+        }
+    }
+
+    /// Ready now: what could not be read before.
+    pub(super) fn catch_up(&mut self) {
+        if std::mem::take(&mut self.reads.missed) {
+            self.groups_missed();
         }
     }
 

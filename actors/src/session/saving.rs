@@ -4,13 +4,29 @@ use std::sync::Arc;
 
 use tracing::warn;
 
-use super::{SessionMsg, SessionState};
+use super::{Reply, SessionMsg, SessionState};
+use crate::error::CommandError;
+use crate::model::Session;
 use crate::store::{Batch, Table, delete_parts, put_parts};
 
 impl SessionState {
-    /// Writes the session's record; the store's health tells when it cannot.
-    pub(super) fn save_record(&self) {
-        drop(self.record.save(&*self.context.store, self.entry.number));
+    /// Writes the session's record; [`Self::answer_when_saved`] waits for it.
+    pub(super) fn save_record(&mut self) {
+        self.saved = Some(self.record.save(&*self.context.store, self.entry.number));
+    }
+
+    /// Answers callers once the record is on disk: what they were told has to be true after a kill.
+    pub(super) fn answer_when_saved(&mut self, answers: Vec<(Reply<Arc<Session>>, Arc<Session>)>) {
+        let saved = self.saved.take();
+        tokio::spawn(async move {
+            let saved = match saved {
+                Some(ticket) => ticket.await,
+                None => Ok(()),
+            };
+            for (reply, session) in answers {
+                let _ = reply.send(saved.clone().map(|()| session).map_err(CommandError::from));
+            }
+        });
     }
 
     /// Publishes the session for those who ask without a mailbox.
@@ -23,15 +39,17 @@ impl SessionState {
         if self.saving_groups {
             return;
         }
+        // Not while the session's rows are being wiped.
+        let Ok(saving) = self.entry.saving.clone().try_acquire_owned() else { return };
         let unsaved = self.cache.take_unsaved();
         if unsaved.is_empty() {
             return;
         }
         self.saving_groups = true;
         let (store, number) = (self.context.store.clone(), self.entry.number);
-        let (myself, session, saving) = (self.myself.clone(), self.entry.id, self.entry.saving.clone());
+        let (myself, session) = (self.myself.clone(), self.entry.id);
         tokio::spawn(async move {
-            let _saving = saving.acquire_owned().await;
+            let _saving = saving;
             let mut tickets = Vec::with_capacity(unsaved.len());
             for (group, record) in unsaved {
                 let (mut batch, key) = (Batch::new(), group.user().as_bytes());

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::timeout;
+use tokio::time::sleep;
 use tracing::{error, warn};
 
 use super::{Context, SupervisorMsg};
@@ -25,18 +25,52 @@ const SAVER_INTERVAL: Duration = Duration::from_secs(5);
 /// Group events on their way to one actor; beyond it they are dropped and all groups read instead (L-1).
 const WAITING_EVENTS_MAX: usize = 10_000;
 
-/// What an engine's task is told.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+/// What an engine's task is told, each stronger than the one before.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// Go on.
     Run,
     /// Disconnect, flush, end.
-    Close {
-        /// Wipe the credentials then.
-        wipe: bool,
-    },
+    Close,
     /// End without ceremony.
     Kill,
+    /// Disconnect, end, and wipe the credentials then.
+    CloseAndWipe,
+}
+
+/// An engine that has ended. The supervisor decides what is next while the device is still taken.
+pub(crate) struct EngineGone {
+    pub(super) generation: Generation,
+    permit: OwnedSemaphorePermit,
+    orders: watch::Receiver<Order>,
+    /// The credentials were wiped.
+    pub(super) wiped: bool,
+    /// Why it could not go on.
+    pub(super) error: Option<String>,
+}
+
+impl EngineGone {
+    /// Whether it was ordered to have the credentials wiped, and they are not: an order may have come after its end.
+    pub(super) fn has_to_wipe(&self) -> bool {
+        !self.wiped && *self.orders.borrow() == Order::CloseAndWipe
+    }
+
+    /// Wipes the credentials, and tells the supervisor again.
+    pub(super) async fn wipe(mut self, entry: Arc<Entry>, context: Arc<Context>, supervisor: ActorRef<SupervisorMsg>) {
+        let _saving = entry.saving.acquire().await;
+        // What is on its way is on disk before it is looked for.
+        let settled = context.store.commit(Batch::new()).await;
+        if let Err(error) = settled.and(wipe_session(&*context.store, entry.number).await) {
+            error!(session.id = %entry.id, error = %error, "could not wipe the credentials");
+        }
+        self.wiped = true;
+        let _ = supervisor.send_message(SupervisorMsg::EngineGone { id: entry.id, gone: self });
+    }
+
+    /// The device is free for the next engine.
+    pub(super) fn free(self) {
+        drop(self.permit);
+    }
 }
 
 /// The supervisor's hand on one engine's task.
@@ -66,14 +100,14 @@ impl EngineHandle {
         Self::spawn(Order::Run, entry, context, supervisor, generation)
     }
 
-    /// Starts a task that opens no engine and only wipes the credentials, when the device is free.
+    /// Starts a task that opens no engine: it ends at once, and the credentials are wiped then.
     pub(super) fn wipe_only(
         entry: Arc<Entry>,
         context: Arc<Context>,
         supervisor: ActorRef<SupervisorMsg>,
         generation: Generation,
     ) -> Self {
-        Self::spawn(Order::Close { wipe: true }, entry, context, supervisor, generation)
+        Self::spawn(Order::CloseAndWipe, entry, context, supervisor, generation)
     }
 
     fn spawn(
@@ -90,36 +124,30 @@ impl EngineHandle {
         Self { generation, orders: sender }
     }
 
-    /// Tells the task to end. An order to wipe is never taken back.
+    /// Tells the task to end. A stronger order is never taken back by a weaker one.
     pub(super) fn order(&self, order: Order) {
         self.orders.send_if_modified(|current| {
-            let changes = *current != Order::Close { wipe: true };
-            if changes {
+            let stronger = order > *current;
+            if stronger {
                 *current = order;
             }
-            changes
+            stronger
         });
     }
 }
 
 impl Task {
     async fn run(mut self) {
-        if self.permit.is_none() {
-            self.permit = self.entry.device.clone().acquire_owned().await.ok();
-        }
+        let permit = match self.permit.take() {
+            Some(permit) => permit,
+            None => match self.entry.device.clone().acquire_owned().await {
+                Ok(permit) => permit,
+                Err(_) => return,
+            },
+        };
         let error = self.live().await.err();
-        if *self.orders.borrow() == (Order::Close { wipe: true }) {
-            let _saving = self.entry.saving.acquire().await;
-            // What is on its way is on disk before it is looked for.
-            let settled = self.context.store.commit(Batch::new()).await;
-            if let Err(error) = settled.and(wipe_session(&*self.context.store, self.entry.number).await) {
-                error!(session.id = %self.entry.id, error = %error, "could not wipe the credentials");
-            }
-        }
-        drop(self.permit.take());
-        let (id, generation) = (self.entry.id, self.generation);
-        let _ = self.supervisor.send_message(SupervisorMsg::EngineGone { id, generation });
-        self.tell(SessionMsg::EngineEnded { generation, error });
+        let gone = EngineGone { generation: self.generation, permit, orders: self.orders, wiped: false, error };
+        let _ = self.supervisor.send_message(SupervisorMsg::EngineGone { id: self.entry.id, gone });
     }
 
     /// One engine's life. The error says why it cannot go on.
@@ -140,11 +168,18 @@ impl Task {
             () = saver_gave_up(&engine) => Err("credentials cannot be saved".to_owned()),
             ended = &mut running => ended.map_err(|_| "the WhatsApp client crashed".to_owned()),
         };
-        let bound = if *self.orders.borrow() == Order::Kill { KILL_TIMEOUT } else { CLOSE_TIMEOUT };
-        if timeout(bound, engine.disconnect()).await.is_err() {
-            warn!(session.id = %self.entry.id, "the connection did not close in time");
+        let closed = async {
+            engine.disconnect().await;
+            if !running.is_finished() {
+                let _ = (&mut running).await;
+            }
+        };
+        tokio::select! {
+            () = closed => {}
+            () = killed(&mut self.orders) => {}
+            () = sleep(CLOSE_TIMEOUT) => warn!(session.id = %self.entry.id, "the connection did not close in time"),
         }
-        if !running.is_finished() && timeout(bound, &mut running).await.is_err() {
+        if !running.is_finished() {
             running.abort();
             let _ = running.await;
         }
@@ -188,6 +223,14 @@ impl Task {
 async fn closing(orders: &mut watch::Receiver<Order>) {
     // A supervisor that is gone wants every engine closed.
     let _ = orders.wait_for(|order| *order != Order::Run).await;
+}
+
+/// Resolves a moment after an order to end without ceremony.
+async fn killed(orders: &mut watch::Receiver<Order>) {
+    if orders.wait_for(|order| *order == Order::Kill).await.is_err() {
+        std::future::pending().await
+    }
+    sleep(KILL_TIMEOUT).await;
 }
 
 async fn saver_gave_up(engine: &Engine) {
