@@ -1,5 +1,6 @@
 //! Linking a phone: by QR, by code, not at all.
 
+use rookery_simulator::{Fault, FaultKind};
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Bench, until, until_equal};
@@ -87,4 +88,17 @@ async fn a_session_waiting_for_a_phone_shows_a_new_qr_after_a_restart() {
     let after = until("another QR", async || Some(bench.qr("alice").await).filter(|qr| *qr != before)).await;
     bench.world.phone(ALICE).scan_qr(&after).unwrap();
     bench.until_status("alice", "ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_for_linking_says_nothing_to_a_session_that_was_linked_in_it() {
+    let bench = Bench::with(|config| config.linking_window_s = 2).await;
+    bench.link("alice", ALICE).await;
+    // Started again while the time of the first start runs out: the log-in takes longer than what is left of it.
+    bench.post("/sessions/alice/stop", json!({})).await;
+    let slow = Fault::new(FaultKind::Slow { delay_ms: 2_500 }).at("w:g2:participating");
+    bench.world.add_fault(ALICE, slow);
+    assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);
+    let session = bench.until_status("alice", "ready").await;
+    assert_eq!(session["lastError"], json!(null));
 }

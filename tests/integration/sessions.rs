@@ -114,3 +114,13 @@ async fn a_stalled_session_is_not_felt_by_another() {
         () = lively => {}
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_out_before_a_phone_was_linked_closes_the_session() {
+    let bench = Bench::start().await;
+    bench.start_session("alice").await;
+    bench.qr("alice").await;
+    let out = bench.post("/sessions/alice/logout", json!({})).await;
+    assert_eq!((out.status, &out.body["status"]), (200, &json!("disconnected")), "{out:?}");
+    assert_eq!(out.body["engineLoaded"], false);
+}

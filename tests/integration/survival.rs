@@ -2,7 +2,7 @@
 
 use rookery_actors::Failpoint;
 use rookery_actors::model::SessionId;
-use rookery_simulator::Addressing;
+use rookery_simulator::{Addressing, Fault, FaultKind};
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, until, until_equal, world_members};
@@ -67,4 +67,23 @@ async fn a_restart_brings_back_every_started_session_without_a_new_qr() {
     assert_eq!(bench.get(&path).await.members(), world_members(&bench.world, &group));
     assert_eq!(bench.world.requests(ALICE, "login"), 2);
     assert_eq!(bench.world.live_connections_max(ALICE), 1, "K-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_actor_that_crashes_while_its_phone_is_linked_can_be_started_again() {
+    let bench = Bench::start().await;
+    bench.start_session("alice").await;
+    let qr = bench.qr("alice").await;
+    let id = session_id(&bench.get("/sessions/alice").await.body);
+    // The session stays in `authenticating` until its groups are read.
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("w:g2:participating").times(100));
+    bench.world.phone(ALICE).scan_qr(&qr).unwrap();
+    bench.until_status("alice", "authenticating").await;
+    bench.daemon().gateway().fail(id, Failpoint::ActorPanic).unwrap();
+    let session = bench.until_status("alice", "disconnected").await;
+    assert!(session["lastError"].as_str().unwrap().contains("linking was interrupted"), "{session}");
+    until_equal(200, async || bench.post("/sessions/alice/start", json!({})).await.status).await;
+    let again = until("another QR", async || Some(bench.qr("alice").await).filter(|other| *other != qr)).await;
+    bench.world.phone(CAROL).scan_qr(&again).unwrap();
+    assert_eq!(bench.until_status("alice", "ready").await["phone"], CAROL);
 }

@@ -156,3 +156,18 @@ fn fact(event: &Event) -> Option<EngineFact> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wacore::types::events::ConnectFailure;
+
+    #[test]
+    fn a_refusal_that_passes_by_itself_is_a_lost_connection() {
+        let refused = |reason| fact(&Event::ConnectFailure(ConnectFailure::builder().reason(reason).build()));
+        for reason in [ConnectFailureReason::ServiceUnavailable, ConnectFailureReason::InternalServerError] {
+            assert!(matches!(refused(reason), Some(EngineFact::ConnectionLost(_))));
+        }
+        assert_eq!(refused(ConnectFailureReason::BadUserAgent), Some(EngineFact::Refused(409)));
+    }
+}

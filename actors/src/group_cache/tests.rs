@@ -225,3 +225,43 @@ fn an_unchanged_reading_is_not_written_again() {
     cache.apply_read_all(cache.sequence(), vec![record(&members, 10, 10)]);
     assert_eq!(cache.take_unsaved(), []);
 }
+
+#[test]
+fn an_event_that_came_before_the_news_of_its_group_asks_for_a_read() {
+    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    let added = GroupAction::Added(vec![Member::plain(person(ALICE))]);
+    assert!(cache.apply_event(event(BOB, Some((1, 2)), added)));
+    let created = GroupAction::Created(Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)));
+    assert!(cache.apply_event(event(BOB, None, created)));
+    assert_eq!(cache.take_reads(), [id()]);
+}
+
+#[test]
+fn what_is_heard_of_an_unknown_group_while_it_is_read_asks_for_another_read() {
+    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    cache.apply_event(promote(1, 2));
+    assert_eq!(cache.take_reads(), [id()]);
+    let asked = cache.sequence();
+    cache.apply_event(event(BOB, None, GroupAction::Unclear));
+    cache.apply_read(&id(), asked, Some(record(&[(ME, Role::Member)], 1, 2)));
+    assert_eq!(cache.take_reads(), [id()]);
+}
+
+#[test]
+fn news_of_a_group_that_was_left_meanwhile_is_no_group() {
+    let created = || GroupAction::Created(Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)));
+    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    cache.apply_event(event(BOB, Some((1, 2)), GroupAction::Removed(vec![person(ME)])));
+    assert!(cache.apply_event(event(BOB, None, created())), "a read decides");
+    assert_eq!(cache.group(&id()), None);
+    let asked = cache.sequence();
+    cache.apply_read(&id(), asked, None);
+    assert!(!cache.needs_reads());
+}
+
+#[test]
+fn a_stale_event_is_not_written_again() {
+    let mut cache = cache();
+    cache.apply_event(promote(8, 9));
+    assert_eq!(cache.take_unsaved(), []);
+}
