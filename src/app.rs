@@ -193,7 +193,7 @@ fn prepare_data_directory(path: &Path) -> Result<()> {
 /// is written to its file first: one that is stored but was never shown would lock everybody out.
 async fn first_key(keys: &Keys, config: &Config) -> Result<(Option<Secret>, Option<PathBuf>)> {
     if let Some(secret) = &config.bootstrap_key {
-        keys.ensure_admin("bootstrap", secret).await.context("could not store the bootstrap key")?;
+        keys.ensure_bootstrap(secret).await.context("could not store the bootstrap key")?;
         return Ok((Some(secret.clone()), None));
     }
     if !keys.is_empty() {
@@ -214,7 +214,12 @@ fn write_secret(path: &Path, secret: &Secret) -> std::io::Result<()> {
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     writeln!(file, "{}", secret.reveal())?;
-    file.sync_all()
+    file.sync_all()?;
+    // Its name, too, has to be on disk before the key counts.
+    match path.parent() {
+        Some(directory) => fs::File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
 }
 
 async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {

@@ -140,7 +140,7 @@ impl Keys {
     /// [`KeysError::TooMany`], [`KeysError::Store`], [`KeysError::Randomness`].
     pub(crate) async fn create(&self, new: NewKey) -> Result<(Arc<Key>, Secret), KeysError> {
         let secret = Secret::generate()?;
-        let key = self.insert(&secret, new).await?;
+        let key = self.insert(&secret, new, false).await?;
         Ok((key, secret))
     }
 
@@ -149,8 +149,25 @@ impl Keys {
     /// # Errors
     /// [`KeysError::Store`].
     pub(crate) async fn ensure_admin(&self, name: &str, secret: &Secret) -> Result<(), KeysError> {
+        self.ensure(name, secret, false).await
+    }
+
+    /// The same for the key of the configuration; one that was there before loses its rights.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`].
+    pub(crate) async fn ensure_bootstrap(&self, secret: &Secret) -> Result<(), KeysError> {
+        self.ensure("bootstrap", secret, true).await?;
+        let hash = KeyHash::of(secret.reveal());
+        for key in self.list().iter().filter(|key| key.is_bootstrap() && key.hash() != hash) {
+            self.delete_record(key).await?;
+        }
+        Ok(())
+    }
+
+    async fn ensure(&self, name: &str, secret: &Secret, is_bootstrap: bool) -> Result<(), KeysError> {
         let existing = self.by_hash.load().get(&KeyHash::of(secret.reveal())).cloned();
-        if existing.as_ref().is_some_and(|key| key.can_manage_keys(Timestamp::now())) {
+        if existing.as_ref().is_some_and(|key| key.is_lasting_admin(Timestamp::now())) {
             return Ok(());
         }
         if let Some(key) = existing {
@@ -158,7 +175,7 @@ impl Keys {
         }
         let (allowed_ips, allowed_sessions) = (Vec::new(), Vec::new());
         let new = NewKey { name: name.into(), role: Role::Admin, allowed_ips, allowed_sessions, expires_at: None };
-        self.insert(secret, new).await.map(drop)
+        self.insert(secret, new, is_bootstrap).await.map(drop)
     }
 
     /// Removes a key; it is refused from now on, also after a restart.
@@ -169,7 +186,7 @@ impl Keys {
         let _writing = self.writing.lock().await;
         let key = self.get(id)?;
         let now = Timestamp::now();
-        let is_last = || !self.by_hash.load().values().any(|other| other.id() != id && other.can_manage_keys(now));
+        let is_last = || !self.by_hash.load().values().any(|other| other.id() != id && other.is_lasting_admin(now));
         if key.can_manage_keys(now) && is_last() {
             return Err(KeysError::LastAdmin);
         }
@@ -198,7 +215,7 @@ impl Keys {
         Ok(())
     }
 
-    async fn insert(&self, secret: &Secret, new: NewKey) -> Result<Arc<Key>, KeysError> {
+    async fn insert(&self, secret: &Secret, new: NewKey, is_bootstrap: bool) -> Result<Arc<Key>, KeysError> {
         let _writing = self.writing.lock().await;
         if self.by_hash.load().len() >= KEYS_MAX {
             return Err(KeysError::TooMany);
@@ -212,6 +229,7 @@ impl Keys {
             allowed_ips: new.allowed_ips,
             allowed_sessions: new.allowed_sessions,
             is_active: true,
+            is_bootstrap,
             expires_at: new.expires_at,
             created_at: Timestamp::now(),
             last_used_at: None,
@@ -252,6 +270,12 @@ impl Key {
     pub(crate) fn can_manage_keys(&self, now: Timestamp) -> bool {
         self.role() == Role::Admin && !self.is_scoped() && self.is_usable(now)
     }
+
+    /// Whether it can do so from anywhere and for good: one of these has to be there always.
+    #[must_use]
+    pub(crate) fn is_lasting_admin(&self, now: Timestamp) -> bool {
+        self.can_manage_keys(now) && !self.has_limits()
+    }
 }
 
 fn put(batch: &mut Batch, record: &KeyRecord) -> Result<(), KeysError> {
@@ -291,6 +315,29 @@ mod tests {
             assert_eq!(keys.check(secret.reveal(), HERE).map(drop), Err(Refusal::Invalid));
             assert!(keys.check(admin.reveal(), HERE).is_ok());
         }
+    }
+
+    #[tokio::test]
+    async fn another_bootstrap_key_takes_the_place_of_the_one_before() {
+        let (keys, store) = empty();
+        let (_, own) = keys.create(new_key(Role::Admin)).await.unwrap();
+        let (old, new) = (Secret::generate().unwrap(), Secret::generate().unwrap());
+        keys.ensure_bootstrap(&old).await.unwrap();
+        keys.ensure_bootstrap(&new).await.unwrap();
+        for keys in [keys, Keys::open(store).unwrap()] {
+            assert_eq!(keys.check(old.reveal(), HERE).map(drop), Err(Refusal::Invalid));
+            assert!(keys.check(new.reveal(), HERE).is_ok() && keys.check(own.reveal(), HERE).is_ok());
+        }
+    }
+
+    #[tokio::test]
+    async fn an_admin_key_that_ends_does_not_count_as_the_last_one() {
+        let (keys, _store) = empty();
+        let (lasting, _) = keys.create(new_key(Role::Admin)).await.unwrap();
+        let ends = NewKey { expires_at: Some(Timestamp(Timestamp::now().0 + 60_000)), ..new_key(Role::Admin) };
+        let (ending, _) = keys.create(ends).await.unwrap();
+        assert!(matches!(keys.remove(lasting.id()).await, Err(KeysError::LastAdmin)));
+        keys.remove(ending.id()).await.unwrap();
     }
 
     #[tokio::test]
@@ -347,7 +394,7 @@ mod tests {
     async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
         let (keys, store) = empty();
         let secret = Secret::from("0123456789abcdef0123456789abcdef");
-        keys.insert(&secret, new_key(Role::Viewer)).await.unwrap();
+        keys.insert(&secret, new_key(Role::Viewer), false).await.unwrap();
         for _ in 0..2 {
             keys.ensure_admin("bootstrap", &secret).await.unwrap();
         }

@@ -131,8 +131,10 @@ impl Gateway {
     /// All groups of the session, ordered by id; from the cache unless `refresh`.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Unanswered`] (refresh only).
+    /// [`CommandError::NotStarted`], [`CommandError::NotConnected`]; with `refresh` also [`CommandError::Busy`] and
+    /// [`CommandError::Unanswered`].
     pub async fn groups(&self, id: SessionId, refresh: bool) -> Answer<Arc<Vec<GroupSummary>>> {
+        let refresh = if refresh { Some(self.permit(id)?) } else { None };
         self.ask(id, |reply| SessionMsg::ListGroups { refresh, reply }).await
     }
 
@@ -141,6 +143,7 @@ impl Gateway {
     /// # Errors
     /// As [`Self::groups`], and [`CommandError::GroupNotFound`].
     pub async fn group(&self, id: SessionId, group: GroupId, refresh: bool) -> Answer<Arc<Group>> {
+        let refresh = if refresh { Some(self.permit(id)?) } else { None };
         self.ask(id, |reply| SessionMsg::ReadGroup { group, refresh, reply }).await
     }
 
@@ -225,8 +228,12 @@ impl Gateway {
         id: SessionId,
         message: impl FnOnce(OwnedSemaphorePermit, Reply<T>) -> SessionMsg,
     ) -> Answer<T> {
-        let permit = self.entry(id)?.commands.clone().try_acquire_owned().map_err(|_| CommandError::Busy)?;
+        let permit = self.permit(id)?;
         self.ask(id, |reply| message(permit, reply)).await
+    }
+
+    fn permit(&self, id: SessionId) -> Answer<OwnedSemaphorePermit> {
+        self.entry(id)?.commands.clone().try_acquire_owned().map_err(|_| CommandError::Busy)
     }
 
     async fn ask<T>(&self, id: SessionId, message: impl FnOnce(Reply<T>) -> SessionMsg) -> Answer<T> {

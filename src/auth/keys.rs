@@ -123,6 +123,9 @@ pub(crate) struct KeyRecord {
     pub(crate) allowed_sessions: Vec<SessionId>,
     /// False once it was revoked.
     pub(crate) is_active: bool,
+    /// From the configuration: it goes when another one takes its place there.
+    #[serde(default)]
+    pub(super) is_bootstrap: bool,
     /// When it ends by itself.
     pub(crate) expires_at: Option<Timestamp>,
     /// When it was made.
@@ -161,6 +164,18 @@ impl Key {
     #[must_use]
     pub(crate) fn id(&self) -> Uuid {
         self.record.id
+    }
+
+    /// Whether it came from the configuration.
+    #[must_use]
+    pub(super) fn is_bootstrap(&self) -> bool {
+        self.record.is_bootstrap
+    }
+
+    /// Whether it ends by itself or is bound to addresses.
+    #[must_use]
+    pub(super) fn has_limits(&self) -> bool {
+        self.record.expires_at.is_some() || !self.record.allowed_ips.is_empty()
     }
 
     /// What it may do.

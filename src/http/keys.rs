@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use rookery_actors::CommandError;
 use rookery_actors::model::{SessionId, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
@@ -15,7 +16,7 @@ use super::extract::{JsonObject, KeyPath};
 use super::fields::{Fields, shorten};
 use super::limits::{KEY_NAME_CHARS, KEY_SCOPE_ENTRIES_MAX};
 use crate::app::App;
-use crate::auth::{AddressRange, Key, NewKey, Role};
+use crate::auth::{AddressRange, Key, KeysError, NewKey, Role};
 
 const FIELDS: [&str; 5] = ["name", "role", "allowedIps", "allowedSessions", "expiresAt"];
 
@@ -61,7 +62,7 @@ pub(crate) async fn create(
 ) -> Result<Created<KeyAnswer>, ApiError> {
     let find = |session: &str| app.gateway.find(session).ok();
     let new = new_key(Fields::of(body, &FIELDS), find, Timestamp::now())?;
-    let (key, secret) = app.keys.create(new).await?;
+    let (key, secret) = carry_through(async move { app.keys.create(new).await }).await?;
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
 
@@ -77,8 +78,18 @@ pub(crate) async fn get(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Js
 
 /// DELETE /api/auth/api-keys/{key}
 pub(crate) async fn delete(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Result<Gone, ApiError> {
-    app.keys.remove(id).await?;
+    carry_through(async move { app.keys.remove(id).await }).await?;
     Ok(Gone)
+}
+
+/// A caller who hangs up must not leave a change on disk that memory does not know.
+async fn carry_through<T: Send + 'static>(
+    change: impl Future<Output = Result<T, KeysError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::spawn(change).await {
+        Ok(outcome) => Ok(outcome?),
+        Err(_) => Err(ApiError::from(CommandError::Internal)),
+    }
 }
 
 fn answer(key: &Key) -> KeyAnswer {

@@ -59,3 +59,6 @@ pub(crate) const KEY_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
 /// Addresses or sessions that one key may be limited to: its record stays below the store's 16 KiB for a value.
 pub(crate) const KEY_SCOPE_ENTRIES_MAX: usize = 100;
+/// A peer that does not take what we send is cut off after this: it would hold a connection for ever (the system's
+/// TCP_USER_TIMEOUT, which also counts while the peer's window is closed).
+pub(crate) const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -19,7 +20,7 @@ use tracing::{debug, info, warn};
 
 use super::envelope;
 use super::limits::{
-    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, HEADER_BYTES_MAX, HEADER_READ_TIME_MAX,
+    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, HEADER_BYTES_MAX, HEADER_READ_TIME_MAX, UNREAD_TIME_MAX,
 };
 
 /// Serves the router until `stop` resolves, then lets requests in flight finish, for a limited time.
@@ -73,6 +74,9 @@ async fn connection(accepted: Accepted, router: Router, watcher: Watcher) {
     let Accepted { stream, peer, permit } = accepted;
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "could not set TCP_NODELAY");
+    }
+    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIME_MAX)) {
+        debug!(%error, "could not set TCP_USER_TIMEOUT");
     }
     let peer = peer.ip().to_canonical();
     let service = service_fn(move |request: hyper::Request<Incoming>| {

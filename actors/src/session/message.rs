@@ -39,10 +39,10 @@ pub(crate) enum SessionMsg {
     ReadQr { reply: Reply<Qr> },
     /// A code to type into the phone.
     RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
-    /// All groups.
-    ListGroups { refresh: bool, reply: Reply<Arc<Vec<GroupSummary>>> },
-    /// One group.
-    ReadGroup { group: GroupId, refresh: bool, reply: Reply<Arc<Group>> },
+    /// All groups; with a permit, asked of WhatsApp.
+    ListGroups { refresh: Option<Permit>, reply: Reply<Arc<Vec<GroupSummary>>> },
+    /// One group; with a permit, asked of WhatsApp.
+    ReadGroup { group: GroupId, refresh: Option<Permit>, reply: Reply<Arc<Group>> },
     /// Make a group.
     CreateGroup { name: String, participants: Vec<ParticipantId>, permit: Permit, reply: Reply<CreatedGroup> },
     /// Add, remove, promote or demote.

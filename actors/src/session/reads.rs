@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::outcome::read_error;
-use super::{Generation, Reply, SessionMsg, SessionState};
+use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Sequence};
 use crate::model::{Group, GroupId, GroupSummary, SessionStatus};
@@ -21,13 +21,16 @@ const SINGLE_READS_MAX: usize = 8;
 /// Full reads that nobody asked for: at most one in this time, whatever WhatsApp says.
 const FULL_READ_INTERVAL: Duration = Duration::from_secs(60);
 
+/// Who waits for a read: a permit of the session, so that there are not too many of them, and the reply.
+type Waiting<T> = (Permit, Reply<Arc<T>>);
+
 /// Reads that are under way.
 #[derive(Default)]
 pub(super) struct Reads {
     /// Who waits for the read of all groups; `None` when there is none.
-    all: Option<Vec<Reply<Arc<Vec<GroupSummary>>>>>,
+    all: Option<Vec<Waiting<Vec<GroupSummary>>>>,
     /// Who waits for the read of one group.
-    one: BTreeMap<GroupId, Vec<Reply<Arc<Group>>>>,
+    one: BTreeMap<GroupId, Vec<Waiting<Group>>>,
     /// A [`SessionMsg::ReadsDue`] is on its way.
     scheduled: bool,
     /// A [`SessionMsg::FullReadDue`] is on its way.
@@ -39,21 +42,21 @@ pub(super) struct Reads {
 }
 
 impl SessionState {
-    pub(super) fn list_groups(&mut self, refresh: bool, reply: Reply<Arc<Vec<GroupSummary>>>) {
+    pub(super) fn list_groups(&mut self, refresh: Option<Permit>, reply: Reply<Arc<Vec<GroupSummary>>>) {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
-        } else if refresh {
-            self.read_all(Some(reply));
+        } else if let Some(permit) = refresh {
+            self.read_all(Some((permit, reply)));
         } else {
             let _ = reply.send(Ok(self.cache.summaries()));
         }
     }
 
-    pub(super) fn read_group(&mut self, group: GroupId, refresh: bool, reply: Reply<Arc<Group>>) {
+    pub(super) fn read_group(&mut self, group: GroupId, refresh: Option<Permit>, reply: Reply<Arc<Group>>) {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
-        } else if refresh {
-            self.read_one(group, Some(reply));
+        } else if let Some(permit) = refresh {
+            self.read_one(group, Some((permit, reply)));
         } else {
             let _ = reply.send(self.cached(&group));
         }
@@ -64,13 +67,13 @@ impl SessionState {
         found.ok_or_else(|| CommandError::GroupNotFound(group.clone()))
     }
 
-    fn read_all(&mut self, reply: Option<Reply<Arc<Vec<GroupSummary>>>>) {
+    fn read_all(&mut self, who: Option<Waiting<Vec<GroupSummary>>>) {
         if let Some(waiting) = &mut self.reads.all {
-            waiting.extend(reply);
+            waiting.extend(who);
             return;
         }
         let Some(engine) = self.engine.engine.clone() else { return };
-        self.reads.all = Some(reply.into_iter().collect());
+        self.reads.all = Some(who.into_iter().collect());
         self.reads.all_read_at = Some(Instant::now());
         let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
         let limit = self.context.settings.whatsapp_timeout;
@@ -91,7 +94,7 @@ impl SessionState {
     ) {
         let groups = groups.and_then(|groups| self.if_current(generation, groups));
         let failed = groups.map(|groups| self.cache.apply_read_all(asked, groups)).err();
-        for reply in self.reads.all.take().unwrap_or_default() {
+        for (_permit, reply) in self.reads.all.take().unwrap_or_default() {
             let _ = reply.send(failed.clone().map_or_else(|| Ok(self.cache.summaries()), Err));
         }
         if failed.is_some() {
@@ -102,13 +105,13 @@ impl SessionState {
         self.schedule_reads();
     }
 
-    fn read_one(&mut self, group: GroupId, reply: Option<Reply<Arc<Group>>>) {
+    fn read_one(&mut self, group: GroupId, who: Option<Waiting<Group>>) {
         if let Some(waiting) = self.reads.one.get_mut(&group) {
-            waiting.extend(reply);
+            waiting.extend(who);
             return;
         }
         let Some(engine) = self.engine.engine.clone() else { return };
-        self.reads.one.insert(group.clone(), reply.into_iter().collect());
+        self.reads.one.insert(group.clone(), who.into_iter().collect());
         let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
         let limit = self.context.settings.whatsapp_timeout;
         tokio::spawn(async move {
@@ -137,7 +140,7 @@ impl SessionState {
             self.cache.mark_for_read(group);
             self.schedule_reads_in(READ_RETRY);
         }
-        for reply in waiting {
+        for (_permit, reply) in waiting {
             let _ = reply.send(failed.clone().map_or_else(|| self.cached(group), Err));
         }
         self.schedule_reads();
