@@ -8,6 +8,7 @@
 //! A sequence number counts every change here. A read remembers the number at its start, so that its answer, which
 //! travels in a task of its own, never undoes what was learnt after it was asked.
 
+mod cached;
 mod event;
 mod own;
 mod record;
@@ -20,11 +21,8 @@ pub(crate) use own::{OwnChange, WriteId};
 pub(crate) use record::{GroupRecord, GroupSettings, Member, Person, Role};
 
 use crate::model::{Group, GroupId, GroupSummary};
-use event::Applied;
+use cached::{CachedGroup, Fate, Taken};
 use own::OwnWrite;
-
-/// Notifications kept per group until the ones before them arrive; beyond it the group is read instead.
-const PENDING_EVENTS_MAX: usize = 1024;
 
 /// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
 const GONE_GROUPS_MAX: usize = 4096;
@@ -48,18 +46,6 @@ pub(crate) struct GroupCache {
     next_write: u64,
     /// The list as callers see it; dropped by every change.
     summaries: Option<Arc<Vec<GroupSummary>>>,
-}
-
-struct CachedGroup {
-    record: GroupRecord,
-    /// Our writes that are in flight or not yet confirmed by a notification or a read.
-    own: Vec<OwnWrite>,
-    /// Notifications that came before the ones they follow on, with the moment they came.
-    pending: Vec<(Sequence, GroupEvent)>,
-    /// Has to be read: something came that could not be ordered or understood.
-    must_read: bool,
-    /// The last change by a notification or an own write.
-    touched: Sequence,
 }
 
 impl GroupCache {
@@ -326,88 +312,6 @@ impl GroupCache {
     fn changed(&mut self, id: &GroupId) {
         self.unsaved.insert(id.clone());
         self.summaries = None;
-    }
-}
-
-/// What an event did to a group.
-#[derive(PartialEq, Eq)]
-enum Taken {
-    Changed,
-    Unchanged,
-    Left,
-}
-
-/// Whether our account is still in the group.
-#[derive(PartialEq, Eq)]
-enum Fate {
-    Stays,
-    Left,
-}
-
-impl CachedGroup {
-    fn new(record: GroupRecord, touched: Sequence) -> Self {
-        Self { record, own: Vec::new(), pending: Vec::new(), must_read: false, touched }
-    }
-
-    fn view(&self) -> std::borrow::Cow<'_, GroupRecord> {
-        if !self.own.iter().any(|own| own.confirmed.is_some()) {
-            return std::borrow::Cow::Borrowed(&self.record);
-        }
-        let mut record = self.record.clone();
-        for own in self.own.iter().filter(|own| own.confirmed.is_some()) {
-            own.change.apply(&mut record);
-        }
-        std::borrow::Cow::Owned(record)
-    }
-
-    fn needs_read(&self) -> bool {
-        self.must_read || !self.pending.is_empty()
-    }
-
-    fn take(&mut self, event: GroupEvent, now: Sequence, me: &Person) -> Taken {
-        let applied = self.record.apply(&event, me);
-        match applied {
-            Applied::Left => return Taken::Left,
-            Applied::Done => self.recognise(&event, me, false),
-            Applied::Unordered => {
-                self.must_read = true;
-                self.recognise(&event, me, false);
-            }
-            Applied::Stale => self.recognise(&event, me, true),
-            Applied::Gap if self.pending.len() < PENDING_EVENTS_MAX => self.pending.push((now, event)),
-            Applied::Gap => self.must_read = true,
-        }
-        match applied {
-            Applied::Done | Applied::Unordered => Taken::Changed,
-            _ => Taken::Unchanged,
-        }
-    }
-
-    /// Applies the waiting notifications that follow on by now.
-    fn settle_pending(&mut self, me: &Person) -> Fate {
-        loop {
-            let next = self.pending.iter().position(|(_, event)| self.record.follows(event) || self.record.has(event));
-            let Some(at) = next else { return Fate::Stays };
-            let (came, event) = self.pending.swap_remove(at);
-            if self.take(event, came, me) == Taken::Left {
-                return Fate::Left;
-            }
-        }
-    }
-
-    /// Ends the own write whose echo this notification is. A stale one may be the echo of an older write that a read
-    /// has settled: it says nothing about a write that is still in flight.
-    fn recognise(&mut self, event: &GroupEvent, me: &Person, stale: bool) {
-        if !event.author.is_some_and(|author| author.is(me)) {
-            return;
-        }
-        let eligible = |own: &OwnWrite| own.matches(event) && (!stale || own.confirmed.is_some());
-        if let Some(at) = self.own.iter().position(eligible) {
-            let own = &mut self.own[at];
-            if own.echo(event) && own.confirmed.is_some() {
-                self.own.remove(at);
-            }
-        }
     }
 }
 
