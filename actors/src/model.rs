@@ -21,12 +21,6 @@ impl Timestamp {
         Self(since.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// Whole seconds since the Unix epoch.
-    #[must_use]
-    pub fn seconds(self) -> i64 {
-        self.0.div_euclid(1000)
-    }
-
     /// Reads an ISO 8601 / RFC 3339 date with time and offset, e.g. `2026-01-31T09:30:00.000Z`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {

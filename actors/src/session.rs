@@ -31,6 +31,7 @@ use crate::group_cache::GroupCache;
 use crate::model::{Session, SessionStatus, Timestamp};
 use crate::store::{StoreError, Table, Ticket, scan_parts};
 use crate::supervisor::{Context, SupervisorMsg};
+pub(crate) use facts::EngineFailure;
 use lifecycle::{Effect, Fact, LastError};
 pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
 use pairing::Pairing;

@@ -9,6 +9,7 @@
 //! If the supervisor itself dies, its children die with it and [`Running::failed`] resolves: the process is to end and
 //! be started again.
 
+mod deletion;
 mod engine_task;
 mod restart;
 mod running;
@@ -20,16 +21,16 @@ use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use crate::directory::{Directory, Entry};
 use crate::engine::EngineShared;
 use crate::error::CommandError;
 use crate::model::{Session, SessionId, SessionName, SessionStatus};
 use crate::session::record::SessionRecord;
-use crate::session::{Generation, Reply, SessionActor, SessionArguments, SessionMsg};
+use crate::session::{EngineFailure, Generation, Reply, SessionActor, SessionArguments, SessionMsg};
 use crate::settings::Settings;
-use crate::store::{Batch, SessionNumber, Store, StoreError, Table, wipe_session};
+use crate::store::{Batch, SessionNumber, Store, StoreError, Table};
 pub(crate) use engine_task::EngineGone;
 use engine_task::{EngineHandle, Order};
 use restart::Decision;
@@ -159,7 +160,15 @@ impl Actor for Supervisor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match event {
-            SupervisionEvent::ActorFailed(actor, reason) => state.died(&myself, actor.get_id(), &reason.to_string()),
+            SupervisionEvent::ActorFailed(actor, reason) => {
+                // The text of a panic can hold what a caller or WhatsApp sent (P-1).
+                let ours = reason.downcast_ref::<EngineFailure>().map(ToString::to_string);
+                state.died(
+                    &myself,
+                    actor.get_id(),
+                    &ours.unwrap_or_else(|| "a defect in the daemon, see its log".into()),
+                );
+            }
             SupervisionEvent::ActorTerminated(actor, _, reason) => {
                 state.died(&myself, actor.get_id(), &reason.unwrap_or_else(|| "stopped".into()));
             }
@@ -275,57 +284,6 @@ impl State {
         let _ = reply.send(answer);
     }
 
-    fn delete(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
-        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting) else {
-            let _ = reply.send(Err(CommandError::UnknownSession(id.to_string())));
-            return;
-        };
-        slot.deleting = true;
-        let (actor, myself) = (slot.entry.actor.load_full(), myself.clone());
-        tokio::spawn(async move {
-            if let Some(actor) = actor {
-                let (unlinked, answer) = oneshot::channel();
-                if actor.send_message(SessionMsg::Unlink { reply: unlinked }).is_ok() {
-                    // The engine bounds the log-out; a dead actor drops the reply.
-                    let _ = answer.await;
-                }
-            }
-            let _ = myself.send_message(SupervisorMsg::Unlinked { id, reply });
-        });
-    }
-
-    fn unlinked(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
-        self.order(id, Order::Close);
-        let Some(slot) = self.slots.get(&id) else { return };
-        let (entry, context, myself) = (slot.entry.clone(), self.context.clone(), myself.clone());
-        tokio::spawn(async move {
-            if let Some(actor) = entry.actor.swap(None) {
-                let _ = actor.stop_and_wait(None, None).await;
-            }
-            let wiped = erase(&entry, &*context.store).await;
-            let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped, reply });
-        });
-    }
-
-    fn deleted(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        id: SessionId,
-        wiped: Result<(), StoreError>,
-        reply: Reply<()>,
-    ) {
-        if wiped.is_ok() {
-            self.context.directory.remove(id);
-            self.slots.remove(&id);
-            info!(session.id = %id, "session deleted");
-        } else if let Some(slot) = self.slots.get_mut(&id) {
-            // What is left of it can be deleted again.
-            slot.deleting = false;
-            let _ = myself.send_message(SupervisorMsg::Restart { id, given_up: None });
-        }
-        let _ = reply.send(wiped.map_err(CommandError::from));
-    }
-
     fn open_engine(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, generation: Generation) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
         slot.engine = Some(EngineHandle::open(slot.entry.clone(), self.context.clone(), myself.clone(), generation));
@@ -389,18 +347,4 @@ impl State {
             let _ = reply.send(());
         });
     }
-}
-
-/// Wipes everything that is stored of a session, once its engine is gone. The record goes last: a restart in between
-/// finds the mark and goes on.
-async fn erase(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
-    let _device = entry.device.acquire().await;
-    let _saving = entry.saving.acquire().await;
-    let mut record = SessionRecord::load(store, entry.number)?;
-    record.deleting = true;
-    record.started = false;
-    // Also waits for what was on its way to disk before.
-    record.save(store, entry.number).await?;
-    wipe_session(store, entry.number).await?;
-    SessionRecord::delete(store, entry.number).await
 }

@@ -15,6 +15,11 @@ use crate::model::{SessionStatus, Timestamp};
 use crate::store::StoreError;
 use crate::supervisor::SupervisorMsg;
 
+/// Why a session fails that cannot go on without its engine. Our own words: they are shown and logged.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct EngineFailure(String);
+
 impl SessionState {
     /// Asks the supervisor for an engine.
     pub(super) fn open_engine(&mut self) {
@@ -87,7 +92,7 @@ impl SessionState {
             self.publish();
             return Ok(());
         }
-        Err(error.unwrap_or_else(|| "the WhatsApp client ended by itself".into()).into())
+        Err(EngineFailure(error.unwrap_or_else(|| "the WhatsApp client ended by itself".into())).into())
     }
 
     /// Answers those who wait for the engine to be gone.
