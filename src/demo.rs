@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rookery_actors::model::{SessionId, SessionStatus};
+use rookery_actors::model::{SessionConfig, SessionId, SessionStatus};
 use rookery_simulator::{AccountSpec, Addable, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
@@ -125,7 +125,7 @@ fn populate(world: &World) {
 /// Makes the session and links it as a person would: start, wait for the QR, scan it, wait until it is ready.
 async fn link(daemon: &Daemon, world: &World) -> Result<()> {
     let gateway = daemon.gateway();
-    let session = gateway.create_session(SESSION.parse()?).await?;
+    let session = gateway.create_session(SESSION.parse()?, SessionConfig::default()).await?;
     gateway.start_session(session.id).await?;
     let deadline = Instant::now() + LINKING_TIME_MAX;
     let qr = loop {

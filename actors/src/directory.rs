@@ -8,8 +8,9 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
 use tokio::sync::Semaphore;
 
-use crate::model::{Session, SessionId, SessionName};
-use crate::session::SessionMsg;
+use crate::model::{Session, SessionConfig, SessionId, SessionName};
+use crate::session::{Pacing, SessionMsg};
+use crate::settings::Paces;
 use crate::store::SessionNumber;
 
 /// Commands in flight per session: 64 x the 20 s wait for WhatsApp still drains within half a minute.
@@ -27,6 +28,10 @@ pub(crate) struct Entry {
     pub(crate) actor: ArcSwapOption<ActorRef<SessionMsg>>,
     /// What the actor last published: listing asks no mailbox.
     pub(crate) session: ArcSwap<Session>,
+    /// What the operator decided about it; written by the actor.
+    pub(crate) config: Arc<ArcSwap<SessionConfig>>,
+    /// How often it may ask WhatsApp for what. Outlives the actor: a crash is no way around it.
+    pub(crate) pacing: Pacing,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
     /// The number of the latest engine; every engine of the session has its own, whichever actor asked for it.
@@ -40,13 +45,15 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(number: SessionNumber, session: Session) -> Self {
+    pub(crate) fn new(number: SessionNumber, session: Session, config: SessionConfig, paces: &Paces) -> Self {
         Self {
             id: session.id,
             number,
             name: session.name.clone(),
             actor: ArcSwapOption::empty(),
             session: ArcSwap::from_pointee(session),
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            pacing: Pacing::new(paces),
             commands: Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX)),
             generations: AtomicU64::new(0),
             waiting_events: AtomicUsize::new(0),

@@ -5,10 +5,14 @@
 
 mod backend;
 mod certificate;
+mod communities;
 mod convert;
 mod events;
 mod groups;
 mod http;
+mod invitations;
+mod pictures;
+mod settings;
 mod specs;
 mod transport;
 
@@ -17,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
 use wacore::net::HttpClient;
 use wacore::store::DevicePropsOverride;
@@ -25,14 +30,15 @@ use whatsapp_rust::bot::Bot;
 use whatsapp_rust::pair_code::{PairCodeError, PairCodeOptions, PairError};
 use whatsapp_rust::request::IqError;
 use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
-use whatsapp_rust::{Client, TokioRuntime};
+use whatsapp_rust::{Client, MexError, TokioRuntime};
 
 pub use certificate::check_whatsapp_url;
-pub(crate) use events::{EngineFact, LogoutKind};
-pub(crate) use groups::{ParticipantAnswer, PreviousDescription};
+pub(crate) use communities::LinkAnswer;
+pub(crate) use events::{EngineFact, IncomingCall, LogoutKind, Report};
+pub(crate) use groups::{Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 
 use crate::group_cache::Person;
-use crate::model::ParticipantId;
+use crate::model::{ParticipantId, SessionConfig};
 use crate::settings::{Settings, WHATSAPP_URL};
 use crate::store::{SessionNumber, Store};
 use backend::SessionBackend;
@@ -134,7 +140,8 @@ impl Engine {
     pub(crate) async fn open(
         shared: &EngineShared,
         session: SessionNumber,
-        report: impl Fn(EngineFact) + Send + Sync + 'static,
+        config: Arc<ArcSwap<SessionConfig>>,
+        report: Report,
     ) -> anyhow::Result<(Self, EngineRun)> {
         let turn = Arc::new(Turn::default());
         shared.pacer.take(&turn).await?;
@@ -145,6 +152,8 @@ impl Engine {
                 .with_connector(Connector::Rustls(shared.tls.clone().into())),
             pacer: shared.pacer.clone(),
             turn: turn.clone(),
+            config,
+            report: report.clone(),
         };
         let bot = Bot::builder()
             .with_backend_arc(backend.clone())
@@ -231,6 +240,14 @@ impl Engine {
     }
 }
 
+impl Engine {
+    /// Turns a call down; its caller hears the busy tone. WhatsApp does not answer to that.
+    pub(crate) async fn reject_call(&self, call: &IncomingCall) -> Result<(), EngineError> {
+        let rejected = self.client.voip().reject_call(&call.id, &call.from, &call.creator).await;
+        rejected.map_err(|_| EngineError::Unanswered("the call could not be rejected".into()))
+    }
+}
+
 impl EngineRun {
     /// Connects and reconnects until the connection is over for good.
     pub(crate) async fn run(self) {
@@ -240,6 +257,18 @@ impl EngineRun {
 
 fn unsaved(reason: &str) -> EngineError {
     EngineError::Unanswered(format!("credentials cannot be saved: {reason}"))
+}
+
+impl From<MexError> for EngineError {
+    fn from(error: MexError) -> Self {
+        match error {
+            MexError::Request(error) => error.into(),
+            MexError::ExtensionError { code, .. } => {
+                Self::Refused { code: u16::try_from(code).unwrap_or(u16::MAX), backoff_s: None }
+            }
+            _ => Self::Unanswered("the answer could not be read".into()),
+        }
+    }
 }
 
 impl From<IqError> for EngineError {

@@ -52,6 +52,37 @@ pub enum CommandError {
         /// Seconds after which WhatsApp may be asked again, when it said so.
         retry_after_s: Option<u32>,
     },
+    /// WhatsApp asked to slow down, now or a moment ago.
+    #[error("WhatsApp asks to slow down")]
+    RateLimited {
+        /// Seconds after which WhatsApp may be asked again.
+        retry_after_s: u32,
+    },
+    /// One of our own limits, which protect the account; WhatsApp was not asked.
+    #[error("the limit of {limit} is reached: {allowed}")]
+    Paced {
+        /// What is limited, as a noun phrase: `creating groups`.
+        limit: &'static str,
+        /// How much is allowed, in words.
+        allowed: String,
+        /// Seconds after which the request fits again.
+        retry_after_s: u32,
+    },
+    /// Of several settings, some were applied before one failed.
+    #[error("`{failed}` was not set: {error}")]
+    SettingsPartly {
+        /// The fields that have their new value, in the order of application.
+        applied: Vec<&'static str>,
+        /// The field that was not set.
+        failed: &'static str,
+        /// Fields that nobody tried to set after that.
+        not_tried: Vec<&'static str>,
+        /// Why.
+        error: Box<Self>,
+    },
+    /// The group is no community.
+    #[error("`{0}` is not a community")]
+    NotCommunity(GroupId),
     /// The description changed between our read and our write, twice.
     #[error("the description was changed by somebody else at the same time")]
     DescriptionConflict,
@@ -81,7 +112,8 @@ impl CommandError {
     pub fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::Refused { retry_after_s: Some(seconds), .. } => Some(*seconds),
-            Self::Refused { code: 429, .. } => Some(RATE_LIMITED_RETRY_S),
+            Self::RateLimited { retry_after_s } | Self::Paced { retry_after_s, .. } => Some(*retry_after_s),
+            Self::SettingsPartly { error, .. } => error.retry_after_s(),
             Self::Refused { code: 500.., .. } | Self::OutcomeUnknown | Self::Unanswered => Some(OUTCOME_RETRY_S),
             Self::Restarting | Self::Busy | Self::Draining | Self::Store(_) => Some(SHORT_RETRY_S),
             _ => None,
@@ -89,8 +121,6 @@ impl CommandError {
     }
 }
 
-/// WhatsApp said 429 without a hint: its own clients wait about a minute.
-const RATE_LIMITED_RETRY_S: u32 = 60;
 /// After an unconfirmed write: the read-back or reconnect is over by then.
 const OUTCOME_RETRY_S: u32 = 5;
 /// A restart or a full queue passes within a second or two.

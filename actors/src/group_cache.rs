@@ -9,19 +9,26 @@
 //! travels in a task of its own, never undoes what was learnt after it was asked.
 
 mod cached;
-mod event;
+mod names;
+mod news;
+mod notice;
 mod own;
 mod record;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-pub(crate) use event::{GroupAction, GroupEvent, Versions};
+pub(crate) use names::{Name, NameSource, Names};
+pub(crate) use news::News;
+pub(crate) use notice::{GroupAction, Notice, Versions};
 pub(crate) use own::{OwnChange, WriteId};
-pub(crate) use record::{GroupRecord, GroupSettings, Member, Person, Role};
+pub(crate) use record::{CommunityRole, GroupRecord, Member, Person, Role};
 
-use crate::model::{Group, GroupId, GroupSummary};
-use cached::{CachedGroup, Fate, Taken};
+use crate::model::{Group, GroupId, GroupSummary, Tagged};
+use cached::{CachedGroup, Taken};
+use news::Cause;
 use own::OwnWrite;
 
 /// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
@@ -35,6 +42,12 @@ pub(crate) type Sequence = u64;
 pub(crate) struct GroupCache {
     /// This account: its own notifications are recognised by it.
     me: Person,
+    /// Names of people.
+    pub(crate) names: Names,
+    /// All groups were read before: what is new now has happened since.
+    filled: bool,
+    /// What nobody was told yet.
+    news: Vec<News>,
     groups: BTreeMap<GroupId, CachedGroup>,
     /// Groups that left the cache, and when: a read that was asked before must not bring them back.
     gone: BTreeMap<GroupId, Sequence>,
@@ -49,10 +62,11 @@ pub(crate) struct GroupCache {
 }
 
 impl GroupCache {
-    /// A cache restored from stored records; nothing of it counts as unsaved.
-    pub(crate) fn restore(me: Person, records: Vec<GroupRecord>) -> Self {
+    /// A cache restored from stored records; nothing of it counts as unsaved. `filled`: these are all groups that there
+    /// were, so that a difference to them is news.
+    pub(crate) fn restore(me: Person, records: Vec<GroupRecord>, names: Names, filled: bool) -> Self {
         let groups = records.into_iter().map(|record| (record.id.clone(), CachedGroup::new(record, 0))).collect();
-        Self { me, groups, ..Self::default() }
+        Self { me, groups, names, filled, ..Self::default() }
     }
 
     /// Sets whose account this is (known after linking).
@@ -61,13 +75,29 @@ impl GroupCache {
         self.summaries = None;
     }
 
-    /// The group as callers see it.
-    pub(crate) fn group(&self, id: &GroupId) -> Option<Group> {
-        self.groups.get(id).map(|group| group.view().to_model())
+    /// The group as callers see it, unless they have just that already.
+    pub(crate) fn group(&mut self, id: &GroupId, known: &[u64]) -> Option<Tagged<Group>> {
+        let names = &self.names;
+        let group = self.groups.get_mut(id)?;
+        if let Some((tag, _)) = group.tag.filter(|(tag, version)| *version == names.version() && known.contains(tag)) {
+            return Some(Tagged { tag, value: None });
+        }
+        let value = group.view().to_model(names);
+        let tag = match group.tag {
+            Some((tag, version)) if version == names.version() => tag,
+            _ => tag_of(&value),
+        };
+        group.tag = Some((tag, names.version()));
+        Some(Tagged { tag, value: (!known.contains(&tag)).then(|| Arc::new(value)) })
+    }
+
+    /// The ids of all groups.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &GroupId> {
+        self.groups.keys()
     }
 
     /// The server's truth about a group, with our unconfirmed writes applied.
-    pub(crate) fn record(&self, id: &GroupId) -> Option<std::borrow::Cow<'_, GroupRecord>> {
+    pub(crate) fn record(&self, id: &GroupId) -> Option<Cow<'_, GroupRecord>> {
         self.groups.get(id).map(CachedGroup::view)
     }
 
@@ -83,8 +113,13 @@ impl GroupCache {
         self.sequence
     }
 
+    /// Takes what happened since the last time.
+    pub(crate) fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
+    }
+
     /// Takes a notification; true when the group is in doubt now (see [`Self::take_reads`]).
-    pub(crate) fn apply_event(&mut self, event: GroupEvent) -> bool {
+    pub(crate) fn apply_event(&mut self, event: Notice) -> bool {
         if event.action == GroupAction::Ignored {
             return false;
         }
@@ -92,35 +127,56 @@ impl GroupCache {
         if !self.groups.contains_key(&id) {
             return self.apply_to_unknown(event);
         }
-        let now = self.count();
-        let Some(group) = self.groups.get_mut(&id) else { return false };
-        group.touched = now;
-        let me = self.me;
-        let (fate, changed) = match group.take(event, now, &me) {
-            Taken::Left => (Fate::Left, true),
-            Taken::Changed => (group.settle_pending(&me), true),
-            Taken::Unchanged => (Fate::Stays, false),
-        };
-        let in_doubt = group.needs_read();
-        if fate == Fate::Left {
-            self.remove(&id);
-        } else if changed {
-            self.changed(&id);
+        if let GroupAction::Told(kind, people) = event.action {
+            let (actor, at) = (event.author, Some(event.at));
+            self.news.push(News { kind, group: id, people, actor, at, changes: None });
+            return false;
         }
-        fate == Fate::Stays && in_doubt
+        let now = self.count();
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.touched = now;
+        }
+        let mut next = Some((now, event));
+        while let Some((came, event)) = next {
+            if self.take(&id, came, event) == Taken::Left {
+                break;
+            }
+            next = self.groups.get_mut(&id).and_then(CachedGroup::next_pending);
+        }
+        self.groups.get(&id).is_some_and(CachedGroup::needs_read)
     }
 
-    fn apply_to_unknown(&mut self, event: GroupEvent) -> bool {
+    /// Takes one notification about a group that is cached.
+    fn take(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
+        let cause = Cause { actor: event.author, at: Some(event.at) };
+        self.with_news(id, cause, |cache| cache.take_silently(id, came, event))
+    }
+
+    /// Does something to a group, and notes what changed for those who look at it.
+    fn with_news<T>(&mut self, id: &GroupId, cause: Cause, work: impl FnOnce(&mut Self) -> T) -> T {
+        if !self.filled {
+            return work(self);
+        }
+        let before = self.record(id).map(Cow::into_owned);
+        let done = work(self);
+        let after = self.record(id);
+        let news = news::between(before.as_ref(), after.as_deref(), &self.me, cause);
+        self.news.extend(news);
+        done
+    }
+
+    fn apply_to_unknown(&mut self, event: Notice) -> bool {
         let mine = |people: &[Person]| people.iter().any(|person| person.is(&self.me));
+        let cause = Cause { actor: event.author, at: Some(event.at) };
         match event.action {
             GroupAction::Deleted => self.miss(&event.group),
             GroupAction::Removed(people) if mine(&people) => self.miss(&event.group),
             // One that is known to be gone may have been so before this was sent: a read decides.
-            GroupAction::Created(record)
+            GroupAction::Created { record, .. }
                 if record.member(&self.me).is_some() && !self.gone.contains_key(&event.group) =>
             {
                 let heard_before = self.unknown.contains_key(&event.group);
-                self.insert(*record);
+                self.with_news(&event.group, cause, |cache| cache.insert(*record));
                 if heard_before {
                     self.mark_for_read(&event.group);
                 }
@@ -146,16 +202,18 @@ impl GroupCache {
     /// WhatsApp confirmed a write: `done` is what it really did (fewer people than asked, perhaps none).
     pub(crate) fn confirm_write(&mut self, id: &GroupId, write: WriteId, done: Option<OwnChange>) {
         let now = self.count();
-        self.changed(id);
-        let Some(group) = self.groups.get_mut(id) else { return };
-        group.touched = now;
-        let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
-        match done {
-            Some(done) if !group.own[at].echoed(&done) => group.own[at].confirm(done, now),
-            _ => {
-                group.own.remove(at);
+        self.with_news(id, Cause { actor: Some(self.me), at: None }, |cache| {
+            cache.changed(id);
+            let Some(group) = cache.groups.get_mut(id) else { return };
+            group.touched = now;
+            let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
+            match done {
+                Some(done) if !group.own[at].echoed(&done) => group.own[at].confirm(done, now),
+                _ => {
+                    group.own.remove(at);
+                }
             }
-        }
+        });
     }
 
     /// A write that was refused (`unknown` false) or whose outcome nobody told us: then the group is read.
@@ -167,7 +225,7 @@ impl GroupCache {
 
     /// Our account left the group.
     pub(crate) fn left(&mut self, id: &GroupId) {
-        self.remove(id);
+        self.with_news(id, Cause { actor: Some(self.me), at: None }, |cache| cache.remove(id));
     }
 
     /// Something is known to have changed in a group, but not what.
@@ -180,6 +238,10 @@ impl GroupCache {
 
     /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
     pub(crate) fn apply_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
+        self.with_news(id, Cause::default(), |cache| cache.take_read(id, asked, answer));
+    }
+
+    fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
         let newer_than_read = self.groups.get(id).is_some_and(|group| group.touched > asked);
         match answer {
             Some(record) => self.absorb(record, asked),
@@ -191,7 +253,8 @@ impl GroupCache {
 
     /// A group that we made; `asked` is when.
     pub(crate) fn created(&mut self, record: GroupRecord, asked: Sequence) {
-        self.absorb(record, asked);
+        let id = record.id.clone();
+        self.with_news(&id, Cause { actor: Some(self.me), at: None }, |cache| cache.absorb(record, asked));
     }
 
     /// Takes the answer to a read of all groups that was asked at `asked`.
@@ -202,8 +265,10 @@ impl GroupCache {
             self.apply_read(&id, asked, None);
         }
         for record in answers {
-            self.absorb(record, asked);
+            let id = record.id.clone();
+            self.apply_read(&id, asked, Some(record));
         }
+        self.filled = true;
         self.unknown.retain(|_, heard| *heard > asked);
         if self.gone.len() > GONE_GROUPS_MAX {
             self.gone.retain(|_, left| *left > asked);
@@ -237,7 +302,7 @@ impl GroupCache {
     /// Takes the groups to be written to the store: the record, or `None` when it is to be deleted.
     pub(crate) fn take_unsaved(&mut self) -> Vec<(GroupId, Option<GroupRecord>)> {
         let unsaved = std::mem::take(&mut self.unsaved);
-        unsaved.into_iter().map(|id| (id.clone(), self.record(&id).map(std::borrow::Cow::into_owned))).collect()
+        unsaved.into_iter().map(|id| (id.clone(), self.record(&id).map(Cow::into_owned))).collect()
     }
 
     fn absorb(&mut self, record: GroupRecord, asked: Sequence) {
@@ -258,14 +323,26 @@ impl GroupCache {
         group.must_read |= group.record.absorb(record, touched_since);
         group.own.retain(|own| own.confirmed.is_none_or(|at| at > asked));
         group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
-        let fate = group.settle_pending(&self.me);
-        if group.record != before || group.own.len() != own_before {
+        let changed = group.record != before || group.own.len() != own_before;
+        if changed {
             self.count();
             self.changed(&id);
         }
-        if fate == Fate::Left {
-            self.remove(&id);
+        while let Some((came, event)) = self.groups.get_mut(&id).and_then(CachedGroup::next_pending) {
+            self.take_silently(&id, came, event);
         }
+    }
+
+    /// As [`Self::take`], within something that notes the news itself.
+    fn take_silently(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
+        let Some(group) = self.groups.get_mut(id) else { return Taken::Unchanged };
+        let taken = group.take(event, came, &self.me);
+        match taken {
+            Taken::Left => self.remove(id),
+            Taken::Changed => self.changed(id),
+            Taken::Unchanged => {}
+        }
+        taken
     }
 
     fn insert(&mut self, record: GroupRecord) {
@@ -312,7 +389,17 @@ impl GroupCache {
     fn changed(&mut self, id: &GroupId) {
         self.unsaved.insert(id.clone());
         self.summaries = None;
+        if let Some(group) = self.groups.get_mut(id) {
+            group.tag = None;
+        }
     }
+}
+
+/// Without keys, so that it stays the same over a restart. Equal tags of different groups are an accident of 1 in 2^64.
+fn tag_of(group: &Group) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    group.hash(&mut hasher);
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -1,13 +1,22 @@
 //! The nouns, each defined once: a type here is the REST body, the actor payload and the webhook data.
 //! Never does IO and knows neither HTTP nor the engine.
 
+mod community;
+mod event;
 mod group;
 mod id;
 mod session;
+mod setting;
 
-pub use group::{CreatedGroup, Group, GroupSummary, Participant, ParticipantChange, ParticipantResult, ResultCode};
+pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
+pub use event::{GroupEvent, GroupEventKind};
+pub use group::{
+    CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
+    ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
+};
 pub use id::{GroupId, IdError, ParticipantId, SessionId, SessionName};
-pub use session::{PairingCode, Qr, Restriction, Session, SessionStatus};
+pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
+pub use setting::{GroupSettings, Setting, Who};
 
 /// Milliseconds since the Unix epoch, written as ISO 8601 UTC with milliseconds in JSON.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]

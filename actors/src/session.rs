@@ -4,20 +4,28 @@
 //! ```text
 //! SessionActor            starts from the store alone; state table in session/lifecycle.rs
 //!   engine task           opened and owned by the supervisor; its facts come in as `Engine*` messages
-//!   command task          one per write in flight, with a permit and the reply: session/commands.rs
+//!   request task          one per request in flight, with a permit and the reply: session/work.rs
 //!   read task             one per group, and one for all groups, shared by all who ask: session/reads.rs
 //!   save task             one at a time; group records on their way to the store
 //! ```
 
-mod commands;
+mod communities;
+mod creation;
+mod edits;
 mod facts;
+mod joining;
 pub(crate) mod lifecycle;
 mod message;
+mod news;
 mod outcome;
+mod pacing;
 mod pairing;
+mod participants;
 mod reads;
 pub(crate) mod record;
+mod request;
 mod saving;
+mod work;
 
 use std::sync::Arc;
 
@@ -28,15 +36,22 @@ use crate::directory::Entry;
 use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
-use crate::model::{Session, SessionStatus, Timestamp};
+use crate::model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use crate::store::{StoreError, Table, Ticket, scan_parts};
 use crate::supervisor::{Context, SupervisorMsg};
+pub(crate) use communities::Linking;
+use creation::Created;
+pub(crate) use creation::GroupWish;
 pub(crate) use facts::EngineFailure;
 use lifecycle::{Effect, Fact, LastError};
 pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
+pub(crate) use news::EVENTS_BEHIND_MAX;
+pub(crate) use pacing::Pacing;
 use pairing::Pairing;
+pub(crate) use participants::ParticipantWrite;
 use reads::Reads;
 use record::{Link, SessionRecord};
+pub(crate) use request::Request;
 
 /// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
 const PREPARE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
@@ -65,6 +80,8 @@ pub(crate) struct SessionState {
     engine: EngineSlot,
     pairing: Pairing,
     reads: Reads,
+    /// Groups that were made lately.
+    created: Created,
     /// Who waits for the engine to be gone.
     closing: Vec<Reply<Arc<Session>>>,
     /// The latest preparation, and how many failed in a row.
@@ -108,7 +125,9 @@ impl Actor for SessionActor {
         message: SessionMsg,
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
-        state.handle(message)?;
+        let handled = state.handle(message);
+        state.tell_news();
+        handled?;
         state.save_groups();
         Ok(())
     }
@@ -124,8 +143,10 @@ impl SessionState {
         let stored = scan_parts(&*context.store, entry.number, Table::Groups, b"")?;
         // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
         let groups = stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
+        let names = saving::load_names(&*context.store, entry.number)?;
+        let filled = record.link == Link::Linked;
         let mut state = Self {
-            cache: GroupCache::restore(record.me(), groups),
+            cache: GroupCache::restore(record.me(), groups, names, filled),
             myself,
             entry,
             context,
@@ -134,6 +155,7 @@ impl SessionState {
             engine: EngineSlot::default(),
             pairing: Pairing::default(),
             reads: Reads::default(),
+            created: Created::default(),
             closing: Vec::new(),
             preparation: 0,
             preparations_failed: 0,
@@ -164,24 +186,17 @@ impl SessionState {
             M::QrRenewalDue { generation } => self.qr_renewal_due(generation),
             M::LinkingDue { start } => self.linking_due(start),
             M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
-            M::ReadGroup { group, refresh, reply } => self.read_group(group, refresh, reply),
+            M::ReadGroup { group, known, refresh, reply } => self.read_group(group, known, refresh, reply),
+            M::ReadBack { group, reply } => self.read_back(group, reply),
+            M::ReadAll { reply } => self.read_all_for_task(reply),
+            M::FindCreated { creation, reply } => self.read_created(creation, reply),
             M::AllGroupsRead { generation, asked, groups } => self.all_groups_read(generation, asked, groups),
             M::GroupRead { generation, group, asked, answer } => self.group_read(generation, &group, asked, answer),
             M::ReadsDue => self.reads_due(),
             M::FullReadDue => self.full_read_due(),
             M::EchoesDue { before } => self.echoes_due(before),
-            M::CreateGroup { name, participants, permit, reply } => {
-                self.create_group(name, participants, permit, reply);
-            }
-            M::ChangeParticipants { group, change, participants, permit, reply } => {
-                self.change_participants(group, change, &participants, permit, reply);
-            }
-            M::SetSubject { group, subject, permit, reply } => self.set_subject(group, subject, permit, reply),
-            M::SetDescription { group, description, permit, reply } => {
-                self.set_description(group, description, permit, reply);
-            }
-            M::InviteCode { group, revoke, permit, reply } => self.invite_code(group, revoke, permit, reply),
-            M::LeaveGroup { group, permit, reply } => self.leave_group(group, permit, reply),
+            M::Configure { change, reply } => self.configure(change, reply),
+            M::Request(request) => self.request(request),
             M::GroupChanged { generation, change } => self.group_changed(generation, change),
             M::GroupsSaved => self.saving_groups = false,
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
@@ -194,6 +209,19 @@ impl SessionState {
             M::Fail { failpoint } => failpoint.strike(self.engine.engine.clone()),
         }
         Ok(())
+    }
+
+    /// Changes what the operator decided; it holds from now on, also for the connection that there is.
+    fn configure(&mut self, change: ConfigChange, reply: Reply<SessionConfig>) {
+        let config = change.applied_to(self.record.config);
+        if config != self.record.config {
+            self.record.config = config;
+            self.record.updated_at = Timestamp::now();
+            self.entry.config.store(Arc::new(config));
+            self.save_record();
+            self.publish();
+        }
+        self.answer_when_saved(vec![(reply, config)]);
     }
 
     fn start(&mut self, reply: Reply<Arc<Session>>) {
@@ -300,6 +328,7 @@ impl SessionState {
             Effect::WipeCredentials => {
                 self.record.forget_account();
                 self.cache = GroupCache::default();
+                self.created = Created::default();
             }
             Effect::Prepare => self.prepare(),
             Effect::PrepareLater => {

@@ -1,6 +1,66 @@
 //! What the operator decides about the sessions. Checked by whoever reads the configuration.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
+
+/// How often something may be done: so many at once, and then so many in a time.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// How many fit into [`Pace::per`] in the long run.
+    pub count: NonZeroU32,
+    /// The time.
+    pub per: Duration,
+    /// How many may be done at once after a pause.
+    pub burst: NonZeroU32,
+}
+
+/// Our own limits per session, which keep an account from being noticed; `None`: no limit. Reads from the cache are free.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Paces {
+    /// Groups and communities made.
+    pub create: Option<Pace>,
+    /// People added or let in. A request for many counts as many.
+    pub add: Option<Pace>,
+    /// Every other change.
+    pub write: Option<Pace>,
+    /// Questions that only WhatsApp can answer.
+    pub query: Option<Pace>,
+}
+
+impl Pace {
+    /// So many in a time, and so many at once; zero counts as one.
+    #[must_use]
+    pub fn new(count: u32, per: Duration, burst: u32) -> Self {
+        let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
+        Self { count: at_least_one(count), per, burst: at_least_one(burst) }
+    }
+}
+
+impl std::fmt::Display for Pace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} at once and {} ", self.burst, self.count)?;
+        match self.per.as_secs() {
+            1 => f.write_str("a second"),
+            60 => f.write_str("a minute"),
+            3_600 => f.write_str("an hour"),
+            86_400 => f.write_str("a day"),
+            seconds => write!(f, "in {seconds} s"),
+        }
+    }
+}
+
+impl Default for Paces {
+    /// Below what is reported to get accounts restricted: a person with a phone rarely goes faster.
+    fn default() -> Self {
+        let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
+        Self {
+            create: Some(Pace::new(10, hour, 5)),
+            add: Some(Pace::new(60, minute, 256)),
+            write: Some(Pace::new(30, minute, 30)),
+            query: Some(Pace::new(60, minute, 60)),
+        }
+    }
+}
 
 /// Settings of all sessions of one daemon.
 #[derive(Clone, Debug)]
@@ -15,6 +75,8 @@ pub struct Settings {
     pub connecting_max: usize,
     /// Linking stays open this long after a start.
     pub linking_window: Duration,
+    /// Our own limits per session.
+    pub paces: Paces,
     /// How the daemon names itself in the phone's list of linked devices.
     pub device_name: String,
 }
@@ -30,6 +92,7 @@ impl Default for Settings {
             connects_per_second: 20,
             connecting_max: 50,
             linking_window: Duration::from_secs(600),
+            paces: Paces::default(),
             device_name: "Rookery".into(),
         }
     }

@@ -20,13 +20,13 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 use tracing::{error, warn};
 
 use crate::directory::{Directory, Entry};
 use crate::engine::EngineShared;
 use crate::error::CommandError;
-use crate::model::{Session, SessionId, SessionName, SessionStatus};
+use crate::model::{GroupEvent, Session, SessionConfig, SessionId, SessionName, SessionStatus};
 use crate::session::record::SessionRecord;
 use crate::session::{EngineFailure, Generation, Reply, SessionActor, SessionArguments, SessionMsg};
 use crate::settings::Settings;
@@ -45,12 +45,14 @@ pub(crate) struct Context {
     pub(crate) settings: Settings,
     pub(crate) engines: EngineShared,
     pub(crate) directory: Arc<Directory>,
+    /// What happens to groups, for whoever listens.
+    pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
 }
 
 /// What the supervisor is told.
 pub(crate) enum SupervisorMsg {
     /// Make a session.
-    Create { name: SessionName, reply: Reply<Arc<Session>> },
+    Create { name: SessionName, config: SessionConfig, reply: Reply<Arc<Session>> },
     /// Its record is on disk, or not.
     Created {
         number: SessionNumber,
@@ -136,7 +138,7 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         use SupervisorMsg as M;
         match message {
-            M::Create { name, reply } => state.create(&myself, name, reply),
+            M::Create { name, config, reply } => state.create(&myself, name, config, reply),
             M::Created { number, record, stored, reply } => {
                 state.created(&myself, number, &record, stored, reply).await
             }
@@ -181,7 +183,7 @@ impl Actor for Supervisor {
 impl State {
     /// Makes the entry and the actor of a stored session.
     async fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        let entry = Arc::new(Entry::new(number, record.to_model(false)));
+        let entry = Arc::new(Entry::new(number, record.to_model(false), record.config, &self.context.settings.paces));
         self.context.directory.insert(entry.clone());
         self.slots.insert(record.id, Slot { entry, engine: None, crashes: VecDeque::new(), deleting: false });
         self.restart(myself, record.id, None).await;
@@ -243,7 +245,13 @@ impl State {
         myself.send_after(delay, move || SupervisorMsg::Restart { id, given_up });
     }
 
-    fn create(&mut self, myself: &ActorRef<SupervisorMsg>, name: SessionName, reply: Reply<Arc<Session>>) {
+    fn create(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        name: SessionName,
+        config: SessionConfig,
+        reply: Reply<Arc<Session>>,
+    ) {
         let taken = self.context.directory.by_name(name.as_str()).is_some() || self.reserved.contains(name.as_str());
         if self.draining || taken {
             let error = if taken { CommandError::NameTaken(name.as_str().into()) } else { CommandError::Draining };
@@ -253,7 +261,7 @@ impl State {
         self.reserved.insert(name.as_str().into());
         let number = SessionNumber(self.next_number);
         self.next_number += 1;
-        let record = Box::new(SessionRecord::new(name));
+        let record = Box::new(SessionRecord { config, ..SessionRecord::new(name) });
         let mut batch = Batch::new();
         batch.put(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER, self.next_number.to_be_bytes());
         let numbered = self.context.store.commit(batch);

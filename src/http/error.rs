@@ -227,6 +227,24 @@ fn command_answer(error: &CommandError) -> Answer {
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
+        E::RateLimited { .. } => one(
+            S::TOO_MANY_REQUESTS,
+            "rate_limited_by_whatsapp",
+            "WhatsApp asks to slow down: changes of this session's groups pause",
+        ),
+        E::Paced { limit, allowed, .. } => {
+            let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
+            one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
+        }
+        E::SettingsPartly { failed, error, .. } => {
+            let Answer { status, code, message } = command_answer(error);
+            let why = match message {
+                Message::One(why) => why,
+                Message::Many(all) => all.join(", "),
+            };
+            one(status, code, format!("{failed} was not set: {why}"))
+        }
+        E::NotCommunity(group) => one(S::BAD_REQUEST, "not_a_community", format!("Group {group} is not a community")),
         E::DescriptionConflict => {
             one(S::CONFLICT, "description_conflict", "The description was changed by somebody else at the same time")
         }

@@ -35,7 +35,7 @@ pub(crate) async fn create(
     let mut fields = Fields::of(body, &["name", "participants"]);
     let name = fields.text("name", SUBJECT_CHARS);
     let participants = participants(fields)?;
-    Ok(Created(app.gateway.create_group(session, name, participants).await?))
+    Ok(Created(app.gateway.create_group(session, name, participants, None, false).await?))
 }
 
 /// GET /api/sessions/{session}/groups/{group}
@@ -46,8 +46,9 @@ pub(crate) async fn get(
     Refresh(refresh): Refresh,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let group = app.gateway.group(session, group, refresh).await?;
-    tagged(&headers, &*group)
+    let group = app.gateway.group(session, group, Vec::new(), refresh).await?;
+    let value = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    tagged(&headers, &*value)
 }
 
 /// PUT /api/sessions/{session}/groups/{group}/subject

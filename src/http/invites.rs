@@ -28,7 +28,7 @@ pub(crate) async fn get(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<InviteAnswer> {
-    let code = app.gateway.invite_code(session, group, false).await?;
+    let code = app.gateway.invite_code(session, group).await?;
     Ok(answer(code, None))
 }
 
@@ -38,7 +38,7 @@ pub(crate) async fn revoke(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<InviteAnswer> {
-    let code = app.gateway.invite_code(session, group, true).await?;
+    let code = app.gateway.revoke_invite_code(session, group).await?;
     Ok(answer(code, Some("Invite code revoked and new one generated")))
 }
 

@@ -59,7 +59,7 @@ async fn change(
     change: ParticipantChange,
 ) -> JsonResult<Acknowledged> {
     let people = participants(Fields::of(body, &["participants"]))?;
-    let results = app.gateway.change_participants(session, group, change, people).await?;
+    let results = app.gateway.change_participants(session, group, change, people, false).await?;
     outcome(change, results)
 }
 

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use rookery_actors::model::{IdError, Session, SessionName};
+use rookery_actors::model::{IdError, Session, SessionConfig, SessionName};
 
 use super::access::Caller;
 use super::answer::{Created, Gone, JsonResult, with_total};
@@ -24,7 +24,7 @@ pub(crate) async fn create(
     JsonObject(body): JsonObject,
 ) -> Result<Created<Arc<Session>>, ApiError> {
     let name = new_session(Fields::of(body, &["name", "proxyUrl", "proxyType", "config"]))?;
-    Ok(Created(app.gateway.create_session(name).await?))
+    Ok(Created(app.gateway.create_session(name, SessionConfig::default()).await?))
 }
 
 fn new_session(mut fields: Fields) -> Result<SessionName, ApiError> {

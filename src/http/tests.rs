@@ -36,7 +36,11 @@ impl Fixture {
     }
 
     async fn session(&self, name: &str) {
-        self.app.gateway.create_session(name.parse().unwrap()).await.unwrap();
+        self.app
+            .gateway
+            .create_session(name.parse().unwrap(), rookery_actors::model::SessionConfig::default())
+            .await
+            .unwrap();
     }
 
     /// Method and path, key, body.

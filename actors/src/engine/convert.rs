@@ -11,8 +11,8 @@ use wacore::stanza::groups::{GroupNotification, GroupNotificationAction, GroupPa
 use wacore::types::message::AddressingMode;
 use wacore_binary::{Jid, NodeRef, Server};
 
-use crate::group_cache::{GroupAction, GroupEvent, GroupRecord, GroupSettings, Member, Person, Role, Versions};
-use crate::model::{GroupId, ParticipantId};
+use crate::group_cache::{CommunityRole, GroupAction, GroupRecord, Member, Notice, Person, Role, Versions};
+use crate::model::{GroupEventKind, GroupId, GroupSettings, ParticipantId, Setting, Who};
 
 /// The person behind one id; `None` for bots, newsletters and other non-people.
 pub(super) fn person(jid: &Jid) -> Option<Person> {
@@ -67,6 +67,7 @@ pub(super) fn group_record(node: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
         };
         Some(Member { person: person_of(ids)?, role })
     });
+    let settings = settings(node, &info);
     Ok(GroupRecord {
         id,
         subject: info.subject.as_str().to_owned(),
@@ -76,20 +77,47 @@ pub(super) fn group_record(node: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
         description_id: info.description_id,
         owner: person_of([info.creator.as_ref(), info.creator_pn.as_ref(), None]),
         created_at: info.creation_time,
-        settings: GroupSettings {
-            announce: (info.is_announcement, 0),
-            locked: (info.is_locked, 0),
-            ephemeral_seconds: (info.ephemeral.and_then(|e| e.expiration).filter(|seconds| *seconds > 0), 0),
-            // The engine's parser takes string content only and these words arrive as bytes.
-            member_add_mode: (text_of(node, "member_add_mode"), 0),
-        },
+        settings,
+        settings_at: [0; Setting::COUNT],
         linked_parent: info.parent_group_jid.as_ref().and_then(group_id),
         is_community: info.is_parent_group,
+        community_role: match (info.is_default_sub_group, info.is_general_chat) {
+            (true, _) => CommunityRole::Announcements,
+            (_, true) => CommunityRole::GeneralChat,
+            _ => CommunityRole::Plain,
+        },
         lid_addressing: info.addressing_mode == AddressingMode::Lid,
         participants_version: info.participant_version_id.and_then(|version| version.parse().ok()),
         admins_version: info.admin_version_id.and_then(|version| version.parse().ok()),
         members: members.collect(),
     })
+}
+
+/// The engine's parser takes the words of modes as strings only; on the wire they are bytes.
+fn settings(node: &NodeRef<'_>, info: &GroupInfoResponse) -> GroupSettings {
+    let who = |tag: &str| text_of(node, tag).and_then(|word| who_may(&word));
+    GroupSettings {
+        announce: info.is_announcement,
+        locked: info.is_locked,
+        ephemeral_seconds: info.ephemeral.as_ref().and_then(|e| e.expiration).filter(|seconds| *seconds > 0),
+        member_add_mode: who("member_add_mode"),
+        membership_approval: info.membership_approval || info.parent_membership_approval_required,
+        member_link_mode: who("member_link_mode"),
+        member_share_history_mode: who("member_share_group_history_mode"),
+        limit_sharing: info.is_limit_sharing_enabled,
+        no_frequently_forwarded: info.no_frequently_forwarded,
+        allow_admin_reports: info.allow_admin_reports,
+        group_history: info.has_group_history,
+    }
+}
+
+/// `admin_add`, `all_member_add` and their like.
+fn who_may(word: &str) -> Option<Who> {
+    match word.split('_').next()? {
+        "admin" => Some(Who::Admins),
+        "all" => Some(Who::All),
+        _ => None,
+    }
 }
 
 /// The `<participant>` children of a node.
@@ -106,15 +134,26 @@ fn text_of(node: &NodeRef<'_>, tag: &str) -> Option<String> {
     node.get_optional_child(tag)?.content_as_string().map(|text| text.to_string())
 }
 
+/// The person who caused a `w:gp2` notification, and the name that they go by, when it tells both.
+pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(Person, String)> {
+    let mut attrs = node.attrs();
+    if attrs.optional_string("type").as_deref() != Some("w:gp2") {
+        return None;
+    }
+    let (author, phone) = (attrs.optional_jid("participant"), attrs.optional_jid("participant_pn"));
+    let name = attrs.optional_string("notify")?.into_owned();
+    Some((person_of([author.as_ref(), phone.as_ref(), None])?, name)).filter(|(_, name)| !name.is_empty())
+}
+
 /// Every change that one `w:gp2` notification tells; nothing for other stanzas.
-pub(super) fn group_events(node: &NodeRef<'_>) -> Vec<GroupEvent> {
+pub(super) fn group_events(node: &NodeRef<'_>) -> Vec<Notice> {
     if node.attrs().optional_string("type").as_deref() != Some("w:gp2") {
         return Vec::new();
     }
     let Some(notification) = GroupNotification::try_from_node_ref(node) else { return Vec::new() };
     let Some(group) = group_id(&notification.group_jid) else { return Vec::new() };
     let author = person_of([notification.participant.as_ref(), notification.participant_pn.as_ref(), None]);
-    let event = |at: u64, versions: Option<Versions>, action: GroupAction| GroupEvent {
+    let event = |at: u64, versions: Option<Versions>, action: GroupAction| Notice {
         group: group.clone(),
         author,
         at,
@@ -155,16 +194,30 @@ fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
         A::Demote { participants } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Demoted),
         A::Subject { subject, .. } => GroupAction::Subject(subject),
         A::Description { id, description } => GroupAction::Description { id, text: description },
-        A::Locked { .. } => GroupAction::Locked(true),
-        A::Unlocked => GroupAction::Locked(false),
-        A::Announce => GroupAction::Announce(true),
-        A::NotAnnounce => GroupAction::Announce(false),
-        A::Ephemeral { expiration, .. } => GroupAction::Ephemeral(expiration),
-        A::MemberAddMode { mode } => GroupAction::MemberAddMode(mode),
+        A::Locked { .. } => GroupAction::Set(Setting::Locked(true)),
+        A::Unlocked => GroupAction::Set(Setting::Locked(false)),
+        A::Announce => GroupAction::Set(Setting::Announce(true)),
+        A::NotAnnounce => GroupAction::Set(Setting::Announce(false)),
+        A::Ephemeral { expiration, .. } => GroupAction::Set(Setting::EphemeralSeconds(expiration)),
+        A::MembershipApprovalMode { enabled } => GroupAction::Set(Setting::MembershipApproval(enabled)),
+        A::MemberAddMode { mode } => {
+            who_may(&mode).map_or(GroupAction::Unclear, |who| GroupAction::Set(Setting::MemberAddMode(who)))
+        }
+        A::NoFrequentlyForwarded => GroupAction::Set(Setting::NoFrequentlyForwarded(true)),
+        A::FrequentlyForwardedOk => GroupAction::Set(Setting::NoFrequentlyForwarded(false)),
+        A::LimitSharingEnabled { .. } => GroupAction::Set(Setting::LimitSharing(true)),
+        A::AllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(true)),
+        A::NotAllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(false)),
+        // "Joined by link" in the engine's words; WhatsApp sends it with the code that replaced another.
+        A::Invite { .. } | A::RevokeInvite => GroupAction::Told(GroupEventKind::InviteRevoked, Vec::new()),
+        A::CreatedMembershipRequests { requests, .. } => people_of(&requests)
+            .map_or(GroupAction::Ignored, |people| GroupAction::Told(GroupEventKind::JoinRequest, people)),
         A::Delete { .. } => GroupAction::Deleted,
         A::Create { .. } => {
             let group = node.get_optional_child("group").map(group_record);
-            group.and_then(Result::ok).map_or(GroupAction::Unclear, |record| GroupAction::Created(Box::new(record)))
+            let key = node.attrs().optional_string("key").map(|key| key.into_owned());
+            let created = |record| GroupAction::Created { record: Box::new(record), key };
+            group.and_then(Result::ok).map_or(GroupAction::Unclear, created)
         }
         A::Modify { .. }
         | A::Link { .. }

@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use wacore::iq::dirty::DirtyType;
 use wacore::net::DisconnectReason;
-use wacore::types::events::{ConnectFailureReason, Event, EventHandler, EventInterest, EventKind};
+use wacore::types::call::CallAction;
+use wacore::types::events::{
+    ConnectFailureReason, ContactUpdate, Event, EventHandler, EventInterest, EventKind, InboundMessage, PictureUpdate,
+};
+use wacore_binary::Jid;
 
 use super::convert;
 use super::transport::Turn;
-use crate::group_cache::{GroupEvent, Person};
-use crate::model::Timestamp;
+use crate::group_cache::{GroupAction, NameSource, Notice, Person};
+use crate::model::{GroupEventKind, Timestamp};
 
 /// Something that happened to a session's engine or account.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,10 +49,31 @@ pub(crate) enum EngineFact {
     Refused(i32),
     /// The account's own display name.
     PushName(String),
+    /// The name of somebody.
+    Named(Person, String, NameSource),
+    /// Somebody calls.
+    Called(IncomingCall),
+    /// As many reconnects failed in a row as the session's configuration allows.
+    ReconnectsUsedUp(u32),
     /// A change of a group.
-    Group(GroupEvent),
+    Group(Notice),
     /// WhatsApp says that something about groups was missed.
     GroupsMissed,
+}
+
+/// What rejecting a call needs.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct IncomingCall {
+    pub(super) id: String,
+    pub(super) from: Jid,
+    pub(super) creator: Jid,
+}
+
+/// Who calls is nobody's business in a log (P-1).
+impl std::fmt::Debug for IncomingCall {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IncomingCall")
+    }
 }
 
 /// Why a log-in is over.
@@ -62,29 +87,39 @@ pub(crate) enum LogoutKind {
     Other(i32),
 }
 
+/// Where facts go: called from the engine's tasks, in no order.
+pub(crate) type Report = Arc<dyn Fn(EngineFact) + Send + Sync>;
+
 /// The engine's event handler: hands every fact on.
-pub(super) struct Reporter<F> {
+pub(super) struct Reporter {
     turn: Arc<Turn>,
-    report: F,
+    report: Report,
 }
 
-impl<F: Fn(EngineFact) + Send + Sync + 'static> Reporter<F> {
-    pub(super) fn new(turn: Arc<Turn>, report: F) -> Self {
+impl Reporter {
+    pub(super) fn new(turn: Arc<Turn>, report: Report) -> Self {
         Self { turn, report }
     }
 }
 
-impl<F: Fn(EngineFact) + Send + Sync + 'static> EventHandler for Reporter<F> {
+impl EventHandler for Reporter {
     fn handle_event(&self, event: Arc<Event>) {
-        if ends_turn(&event) {
-            self.turn.end();
-        }
-        if let Event::Notification(node) = &*event {
-            for change in convert::group_events(node.get()) {
-                (self.report)(EngineFact::Group(change));
+        self.turn.note(&event);
+        match &*event {
+            Event::Notification(node) => {
+                if let Some((author, name)) = convert::named_author(node.get()) {
+                    (self.report)(EngineFact::Named(author, name, NameSource::Push));
+                }
+                for change in convert::group_events(node.get()) {
+                    (self.report)(EngineFact::Group(change));
+                }
             }
-        } else if let Some(fact) = fact(&event) {
-            (self.report)(fact);
+            Event::Messages(batch) => batch.iter().filter_map(named_sender).for_each(|fact| (self.report)(fact)),
+            event => {
+                if let Some(fact) = fact(event) {
+                    (self.report)(fact);
+                }
+            }
         }
     }
 
@@ -105,13 +140,12 @@ impl<F: Fn(EngineFact) + Send + Sync + 'static> EventHandler for Reporter<F> {
             EventKind::SelfPushNameUpdated,
             EventKind::Notification,
             EventKind::DirtyState,
+            EventKind::PictureUpdate,
+            EventKind::ContactUpdate,
+            EventKind::Messages,
+            EventKind::IncomingCall,
         ])
     }
-}
-
-/// Whether the connect is over with this event, well or badly. After pairing the engine connects again in a new turn.
-fn ends_turn(event: &Event) -> bool {
-    !matches!(event, Event::Notification(_) | Event::DirtyState(_) | Event::SelfPushNameUpdated(_))
 }
 
 /// In our own words: a server's text can be anything (P-1).
@@ -153,8 +187,45 @@ fn fact(event: &Event) -> Option<EngineFact> {
         Event::PairingQrCodesExhausted(end) if !end.disconnected => EngineFact::QrsUsedUp,
         Event::SelfPushNameUpdated(update) => EngineFact::PushName(update.new_name.clone()),
         Event::DirtyState(dirty) if dirty.dirty_type == DirtyType::Groups => EngineFact::GroupsMissed,
+        Event::PictureUpdate(update) => EngineFact::Group(picture_notice(update)?),
+        Event::ContactUpdate(update) => named_contact(update)?,
+        Event::IncomingCall(call) => match &call.action {
+            CallAction::Offer { call_id, call_creator, .. } => EngineFact::Called(IncomingCall {
+                id: call_id.clone(),
+                from: call.from.clone(),
+                creator: call_creator.clone(),
+            }),
+            _ => return None,
+        },
         _ => return None,
     })
+}
+
+fn picture_notice(update: &PictureUpdate) -> Option<Notice> {
+    Some(Notice {
+        group: convert::group_id(&update.jid)?,
+        author: convert::person_of([update.author.as_ref(), None, None]),
+        at: u64::try_from(update.timestamp.timestamp()).unwrap_or_default(),
+        versions: None,
+        action: GroupAction::Told(GroupEventKind::Picture, Vec::new()),
+    })
+}
+
+/// A contact of the phone's address book; without a name it was removed.
+fn named_contact(update: &ContactUpdate) -> Option<EngineFact> {
+    let person = convert::person(&update.jid)?;
+    let name = update.action.full_name.as_ref().or(update.action.first_name.as_ref()).cloned().unwrap_or_default();
+    Some(EngineFact::Named(person, name, NameSource::Contact))
+}
+
+/// The name that the sender of a message goes by. Nothing else of a message is looked at.
+fn named_sender(message: &InboundMessage) -> Option<EngineFact> {
+    let (info, source) = (&message.info, &message.info.source);
+    if info.push_name.is_empty() || source.is_from_me {
+        return None;
+    }
+    let person = convert::person_of([Some(&source.sender), source.sender_alt.as_ref(), None])?;
+    Some(EngineFact::Named(person, info.push_name.clone(), NameSource::Push))
 }
 
 #[cfg(test)]

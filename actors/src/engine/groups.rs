@@ -1,13 +1,15 @@
 //! Group requests. Add and remove are the engine's own calls, which also rotate sender keys; reads and create are our
 //! requests (`specs.rs`). None has a time limit: callers set one.
 
-use wacore::iq::groups::{GroupDescription, GroupSubject, ParticipantChangeResponse};
+use wacore::iq::groups::{GroupDescription, GroupSubject, JoinGroupResult, ParticipantChangeResponse};
 use wacore_binary::{Jid, NodeRef};
 use whatsapp_rust::GroupError;
 
 use super::{Engine, EngineError, convert, specs};
 use crate::group_cache::{GroupRecord, Person};
-use crate::model::{GroupId, ParticipantChange, ParticipantId};
+use crate::model::{
+    GroupId, JoinInfo, Joined, MembershipDecision, MembershipRequest, NewCommunity, ParticipantChange, ParticipantId,
+};
 
 /// What WhatsApp answered about one person.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +18,37 @@ pub(crate) struct ParticipantAnswer {
     pub(crate) person: Person,
     /// WhatsApp's number; `None` when it did what was asked.
     pub(crate) error: Option<u16>,
-    /// The person may be invited instead.
-    pub(crate) may_be_invited: bool,
+    /// With this the person may be invited instead.
+    pub(crate) invitation: Option<Invitation>,
+}
+
+/// What WhatsApp gives out for somebody who may only be invited: it lets that person in until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Invitation {
+    pub(crate) code: String,
+    /// Unix seconds.
+    pub(crate) expires_at: u64,
+}
+
+/// What a new group is to be.
+#[derive(Clone, Debug)]
+pub(crate) struct NewGroup {
+    pub(crate) subject: String,
+    pub(crate) participants: Vec<ParticipantId>,
+    /// Comes back in the notification about the group.
+    pub(crate) key: String,
+    pub(crate) place: NewGroupPlace,
+}
+
+/// Where a new group stands.
+#[derive(Clone, Debug)]
+pub(crate) enum NewGroupPlace {
+    /// On its own.
+    Alone,
+    /// In this community.
+    In(GroupId),
+    /// It is a community itself.
+    Community(Box<NewCommunity>),
 }
 
 /// The description that a change is meant to replace.
@@ -40,7 +71,11 @@ impl ParticipantAnswer {
         Some(Self {
             person: convert::person_of([jid.as_ref(), phone.as_ref(), lid.as_ref()])?,
             error: attrs.optional_string("error").map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
-            may_be_invited: node.get_optional_child("add_request").is_some(),
+            invitation: node.get_optional_child("add_request").and_then(|request| {
+                let mut attrs = request.attrs();
+                let code = attrs.optional_string("code")?.into_owned();
+                Some(Invitation { code, expires_at: attrs.optional_u64("expiration")? })
+            }),
         })
     }
 
@@ -48,7 +83,10 @@ impl ParticipantAnswer {
         Some(Self {
             person: convert::person_of([Some(&response.jid), response.phone_number.as_ref(), None])?,
             error: response.error.as_ref().map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
-            may_be_invited: response.add_request.is_some(),
+            invitation: response
+                .add_request
+                .as_ref()
+                .map(|request| Invitation { code: request.code.clone(), expires_at: request.expiration }),
         })
     }
 }
@@ -78,12 +116,9 @@ impl Engine {
     /// Makes a group; WhatsApp names the people it refused.
     pub(crate) async fn create_group(
         &self,
-        subject: String,
-        participants: &[ParticipantId],
-        key: String,
+        new: NewGroup,
     ) -> Result<(GroupRecord, Vec<ParticipantAnswer>), EngineError> {
-        let participants = participants.iter().copied().map(convert::jid).collect();
-        let created = self.client.execute(specs::CreateGroup { subject, participants, key }).await?;
+        let created = self.client.execute(specs::CreateGroup(new)).await?;
         let mut record = created.record;
         self.learn_phones(&mut record).await;
         Ok((record, created.refused))
@@ -135,6 +170,40 @@ impl Engine {
         Ok(link.rsplit('/').next().unwrap_or_default().to_owned())
     }
 
+    /// Follows an invite code.
+    pub(crate) async fn join(&self, code: &str) -> Result<Joined, EngineError> {
+        let joined = self.client.groups().join_with_invite_code(code).await?;
+        let pending_approval = matches!(joined, JoinGroupResult::PendingApproval(_));
+        let unread = || EngineError::Unanswered("the answer names no group".into());
+        Ok(Joined { group: convert::group_id(joined.group_jid()).ok_or_else(unread)?, pending_approval })
+    }
+
+    /// What an invite code tells before one follows it.
+    pub(crate) async fn join_info(&self, code: String) -> Result<JoinInfo, EngineError> {
+        Ok(self.client.execute(specs::ReadInvite(code)).await?)
+    }
+
+    /// Who asked to be let in.
+    pub(crate) async fn membership_requests(&self, group: &GroupId) -> Result<Vec<MembershipRequest>, EngineError> {
+        Ok(self.client.execute(specs::ReadMembershipRequests(convert::group_jid(group))).await?)
+    }
+
+    /// Lets people in who asked for it, or turns them down.
+    pub(crate) async fn decide_membership(
+        &self,
+        group: &GroupId,
+        decision: MembershipDecision,
+        people: &[ParticipantId],
+    ) -> Result<Vec<ParticipantAnswer>, EngineError> {
+        let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
+        let (groups, group) = (self.client.groups(), convert::group_jid(group));
+        let answers = match decision {
+            MembershipDecision::Approve => groups.approve_membership_requests(group, &jids).await,
+            MembershipDecision::Reject => groups.reject_membership_requests(group, &jids).await,
+        }?;
+        Ok(answers.iter().filter_map(ParticipantAnswer::from_response).collect())
+    }
+
     pub(crate) async fn leave_group(&self, group: &GroupId) -> Result<(), EngineError> {
         Ok(self.client.groups().leave(convert::group_jid(group)).await?)
     }
@@ -156,6 +225,7 @@ impl From<GroupError> for EngineError {
             GroupError::Iq(error) => error.into(),
             GroupError::DescriptionConflict => Self::DescriptionConflict,
             GroupError::InvalidRequest(reason) => Self::Invalid(reason),
+            GroupError::Mex(error) => error.into(),
             _ => Self::Unanswered("the request failed inside the client".into()),
         }
     }

@@ -1,21 +1,31 @@
-//! Pacing of connects: how many start per second and how many are under way at once, over all sessions.
+//! Pacing of connects: how many start per second and how many are under way at once, over all sessions; and of one
+//! session's reconnects, as its configuration says.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use std::num::NonZeroU32;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use wacore::net::{Transport, TransportEvent, TransportFactory};
+use wacore::types::events::Event;
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 
-/// A reconnect waits this long for its turn, then backs off: the engine gives a connect 20 s in all.
-const RECONNECT_TURN_TIMEOUT: Duration = Duration::from_secs(10);
+use super::{EngineFact, Report};
+use crate::model::SessionConfig;
+
+/// A reconnect waits this long for its time and again for its turn, then backs off: the engine gives a connect 20 s.
+const RECONNECT_TURN_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
 const TURN_MAX: Duration = Duration::from_secs(30);
+
+/// The wait between reconnects of one session grows up to here; longer, a session would miss what it came for.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Hands out turns to connect. One for the daemon.
 pub(super) struct Pacer {
@@ -29,11 +39,48 @@ pub(super) struct Turn(Mutex<TurnState>);
 
 #[derive(Default)]
 struct TurnState {
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
     /// Taken for a connect that has not begun.
     fresh: bool,
     /// Which connect this is.
     number: u64,
+    reconnects: Reconnects,
+}
+
+/// The reconnects since the session was last connected.
+#[derive(Default)]
+struct Reconnects {
+    tried: u32,
+    last: Option<Instant>,
+}
+
+/// What is to become of a reconnect.
+#[derive(Debug, PartialEq, Eq)]
+enum Reconnect {
+    Go,
+    Wait(Duration),
+    /// There were so many.
+    UsedUp(u32),
+}
+
+impl Reconnects {
+    /// Decides about a reconnect at `now`, and counts it if it goes.
+    fn next(&mut self, config: &SessionConfig, now: Instant) -> Reconnect {
+        if config.max_reconnect_attempts.is_some_and(|most| self.tried >= most) {
+            return Reconnect::UsedUp(self.tried);
+        }
+        if let Some(last) = self.last {
+            let base = Duration::from_millis(config.reconnect_base_delay.into());
+            let delay = base.saturating_mul(2_u32.saturating_pow(self.tried.saturating_sub(1)));
+            let wait = (last + delay.min(RECONNECT_DELAY_MAX)).saturating_duration_since(now);
+            if !wait.is_zero() {
+                return Reconnect::Wait(wait);
+            }
+        }
+        self.tried += 1;
+        self.last = Some(now);
+        Reconnect::Go
+    }
 }
 
 impl Pacer {
@@ -46,7 +93,7 @@ impl Pacer {
         let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
         self.rate.until_ready().await;
         let mut state = turn.lock();
-        *state = TurnState { _permit: Some(permit), fresh: true, number: state.number + 1 };
+        (state.permit, state.fresh, state.number) = (Some(permit), true, state.number + 1);
         Ok(())
     }
 }
@@ -55,7 +102,26 @@ impl Turn {
     /// The connect is over, well or badly: the next session may go.
     pub(super) fn end(&self) {
         let mut state = self.lock();
-        *state = TurnState { number: state.number, ..TurnState::default() };
+        (state.permit, state.fresh) = (None, false);
+    }
+
+    /// Sees whether the connect is over with this event, well or badly. After pairing the engine connects again in a new
+    /// turn.
+    pub(super) fn note(&self, event: &Event) {
+        match event {
+            Event::Connected(_) | Event::PairSuccess(_) => self.lock().reconnects = Reconnects::default(),
+            Event::PairingQrCode(_)
+            | Event::PairError(_)
+            | Event::PairingQrCodesExhausted(_)
+            | Event::Disconnected(_)
+            | Event::LoggedOut(_)
+            | Event::StreamReplaced(_)
+            | Event::TemporaryBan(_)
+            | Event::ClientOutdated(_)
+            | Event::ConnectFailure(_) => {}
+            _ => return,
+        }
+        self.end();
     }
 
     /// Begins the connect that a turn was taken for; false when there is none. A connect that fails in the handshake
@@ -96,6 +162,26 @@ pub(super) struct PacedTransports {
     pub(super) inner: TokioWebSocketTransportFactory,
     pub(super) pacer: Arc<Pacer>,
     pub(super) turn: Arc<Turn>,
+    pub(super) config: Arc<ArcSwap<SessionConfig>>,
+    pub(super) report: Report,
+}
+
+impl PacedTransports {
+    /// Waits for what the session's configuration asks for. The engine backs off and comes again after an error.
+    async fn wait_for_reconnect(&self) -> anyhow::Result<()> {
+        loop {
+            let decided = self.turn.lock().reconnects.next(&self.config.load(), Instant::now());
+            match decided {
+                Reconnect::Go => return Ok(()),
+                Reconnect::Wait(wait) if wait <= RECONNECT_TURN_TIMEOUT => tokio::time::sleep(wait).await,
+                Reconnect::Wait(_) => bail!("the next reconnect is not due yet"),
+                Reconnect::UsedUp(tried) => {
+                    (self.report)(EngineFact::ReconnectsUsedUp(tried));
+                    bail!("all reconnects are used up");
+                }
+            }
+        }
+    }
 }
 
 #[async_trait]
@@ -103,6 +189,7 @@ impl TransportFactory for PacedTransports {
     async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
         if !self.turn.begin() {
             self.turn.end();
+            self.wait_for_reconnect().await?;
             let turn = self.pacer.take(&self.turn);
             tokio::time::timeout(RECONNECT_TURN_TIMEOUT, turn).await.context("no turn to connect in time")??;
             self.turn.begin();
@@ -114,5 +201,32 @@ impl TransportFactory for PacedTransports {
             unopened.0 = None;
         }
         opened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_reconnect_is_at_once_and_the_waits_double_from_there() {
+        let (mut reconnects, start) = (Reconnects::default(), Instant::now());
+        let config = SessionConfig { reconnect_base_delay: 1_000, ..SessionConfig::default() };
+        let mut next = |at_ms| reconnects.next(&config, start + Duration::from_millis(at_ms));
+        assert_eq!(next(0), Reconnect::Go);
+        assert_eq!(next(200), Reconnect::Wait(Duration::from_millis(800)));
+        assert_eq!(next(1_000), Reconnect::Go);
+        assert_eq!(next(1_000), Reconnect::Wait(Duration::from_secs(2)));
+        assert_eq!(next(3_000), Reconnect::Go);
+        assert_eq!(next(6_999), Reconnect::Wait(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn no_wait_is_longer_than_the_limit_and_no_reconnect_goes_beyond_the_allowed_ones() {
+        let (mut reconnects, now) = (Reconnects { tried: 40, last: Some(Instant::now()) }, Instant::now());
+        let Reconnect::Wait(wait) = reconnects.next(&SessionConfig::default(), now) else { panic!("has to wait") };
+        assert!(wait <= RECONNECT_DELAY_MAX);
+        let limited = SessionConfig { max_reconnect_attempts: Some(0), ..SessionConfig::default() };
+        assert_eq!(Reconnects::default().next(&limited, now), Reconnect::UsedUp(0));
     }
 }

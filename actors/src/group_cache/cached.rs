@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::Sequence;
-use super::event::{Applied, GroupEvent};
+use super::notice::{Applied, Notice};
 use super::own::OwnWrite;
 use super::record::{GroupRecord, Person};
 
@@ -17,11 +17,13 @@ pub(super) struct CachedGroup {
     /// Our writes that are in flight or not yet confirmed by a notification or a read.
     pub(super) own: Vec<OwnWrite>,
     /// Notifications that came before the ones they follow on, with the moment they came.
-    pub(super) pending: Vec<(Sequence, GroupEvent)>,
+    pub(super) pending: Vec<(Sequence, Notice)>,
     /// Has to be read: something came that could not be ordered or understood.
     pub(super) must_read: bool,
     /// The last change by a notification or an own write.
     pub(super) touched: Sequence,
+    /// The tag of what callers see, and of which names it was made; `None` since the last change.
+    pub(super) tag: Option<(u64, u64)>,
 }
 
 /// What an event did to a group.
@@ -32,16 +34,9 @@ pub(super) enum Taken {
     Left,
 }
 
-/// Whether our account is still in the group.
-#[derive(PartialEq, Eq)]
-pub(super) enum Fate {
-    Stays,
-    Left,
-}
-
 impl CachedGroup {
     pub(super) fn new(record: GroupRecord, touched: Sequence) -> Self {
-        Self { record, own: Vec::new(), pending: Vec::new(), must_read: false, touched }
+        Self { record, own: Vec::new(), pending: Vec::new(), must_read: false, touched, tag: None }
     }
 
     pub(super) fn view(&self) -> Cow<'_, GroupRecord> {
@@ -59,7 +54,7 @@ impl CachedGroup {
         self.must_read || !self.pending.is_empty()
     }
 
-    pub(super) fn take(&mut self, event: GroupEvent, now: Sequence, me: &Person) -> Taken {
+    pub(super) fn take(&mut self, event: Notice, now: Sequence, me: &Person) -> Taken {
         let applied = self.record.apply(&event, me);
         match applied {
             Applied::Left => return Taken::Left,
@@ -78,21 +73,15 @@ impl CachedGroup {
         }
     }
 
-    /// Applies the waiting notifications that follow on by now.
-    pub(super) fn settle_pending(&mut self, me: &Person) -> Fate {
-        loop {
-            let next = self.pending.iter().position(|(_, event)| self.record.follows(event) || self.record.has(event));
-            let Some(at) = next else { return Fate::Stays };
-            let (came, event) = self.pending.swap_remove(at);
-            if self.take(event, came, me) == Taken::Left {
-                return Fate::Left;
-            }
-        }
+    /// Takes out a waiting notification that follows on by now.
+    pub(super) fn next_pending(&mut self) -> Option<(Sequence, Notice)> {
+        let next = self.pending.iter().position(|(_, event)| self.record.follows(event) || self.record.has(event))?;
+        Some(self.pending.swap_remove(next))
     }
 
     /// Ends the own write whose echo this notification is. A stale one may be the echo of an older write that a read
     /// has settled: it says nothing about a write that is still in flight.
-    fn recognise(&mut self, event: &GroupEvent, me: &Person, stale: bool) {
+    fn recognise(&mut self, event: &Notice, me: &Person, stale: bool) {
         if !event.author.is_some_and(|author| author.is(me)) {
             return;
         }

@@ -1,9 +1,9 @@
 //! Our own writes until WhatsApp's notification about them, or a read, has brought them into the record. Never does IO.
 
 use super::Sequence;
-use super::event::{GroupAction, GroupEvent};
+use super::notice::{GroupAction, Notice};
 use super::record::{GroupRecord, Member, Person};
-use crate::model::ParticipantChange;
+use crate::model::{ParticipantChange, Setting};
 
 /// Names one write of a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub(crate) enum OwnChange {
     Subject(String),
     /// The description; `None` when it is deleted.
     Description(Option<String>),
+    /// A setting.
+    Setting(Setting),
 }
 
 /// A write in flight, or confirmed and not yet seen in a notification.
@@ -47,6 +49,7 @@ impl OwnChange {
             }
             Self::Subject(subject) => record.subject.clone_from(subject),
             Self::Description(text) => record.description.clone_from(text),
+            Self::Setting(setting) => record.settings.apply(*setting),
         }
     }
 }
@@ -72,19 +75,20 @@ impl OwnWrite {
     }
 
     /// Whether a notification by ourselves is about this write.
-    pub(super) fn matches(&self, event: &GroupEvent) -> bool {
+    pub(super) fn matches(&self, event: &Notice) -> bool {
         match (&self.change, &event.action) {
             (OwnChange::Participants(change, mine), action) => {
                 people_of(action, *change).is_some_and(|people| people.iter().any(|person| any_is(mine, person)))
             }
             (OwnChange::Subject(mine), GroupAction::Subject(subject)) => mine == subject,
             (OwnChange::Description(mine), GroupAction::Description { text, .. }) => mine == text,
+            (OwnChange::Setting(mine), GroupAction::Set(setting)) => mine == setting,
             _ => false,
         }
     }
 
     /// Takes a notification about this write; true when nothing of the write is missing from the record now.
-    pub(super) fn echo(&mut self, event: &GroupEvent) -> bool {
+    pub(super) fn echo(&mut self, event: &Notice) -> bool {
         match &self.change {
             OwnChange::Participants(change, mine) => {
                 self.echoed_people.extend(people_of(&event.action, *change).unwrap_or_default());

@@ -4,7 +4,8 @@ use std::num::NonZeroU64;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Group, GroupId, GroupSummary, Participant, ParticipantId};
+use super::names::Names;
+use crate::model::{Group, GroupId, GroupSettings, GroupSummary, Participant, ParticipantId, Setting};
 
 /// A person by every id that is known: phone number, LID or both. 16 bytes.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,8 +22,13 @@ impl Person {
 
     /// The one id that answers show: the phone number whenever known, else the LID.
     pub(crate) fn id(&self) -> Option<ParticipantId> {
+        self.ids().next()
+    }
+
+    /// Every id that is known.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = ParticipantId> + use<> {
         let phone = self.phone.map(|digits| ParticipantId::Phone(digits.get()));
-        phone.or_else(|| self.lid.map(|digits| ParticipantId::Lid(digits.get())))
+        phone.into_iter().chain(self.lid.map(|digits| ParticipantId::Lid(digits.get())))
     }
 
     /// Takes over ids that the other knows of the same person.
@@ -45,15 +51,18 @@ impl From<ParticipantId> for Person {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Role {
     /// A plain member.
+    #[serde(rename = "m")]
     Member,
     /// An admin.
+    #[serde(rename = "a")]
     Admin,
     /// The owner.
+    #[serde(rename = "s")]
     SuperAdmin,
 }
 
 /// One member of a group. 24 bytes.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Member {
     pub(crate) person: Person,
     pub(crate) role: Role,
@@ -74,33 +83,56 @@ pub(crate) struct GroupRecord {
     pub(crate) owner: Option<Person>,
     pub(crate) created_at: Option<u64>,
     pub(crate) settings: GroupSettings,
+    /// Unix seconds of each setting's last known change, by [`Setting::index`].
+    pub(crate) settings_at: [u32; Setting::COUNT],
     pub(crate) linked_parent: Option<GroupId>,
     pub(crate) is_community: bool,
+    /// Which part of its community it is, when it is a special one.
+    pub(crate) community_role: CommunityRole,
     /// Members are addressed by LID, not by phone number.
     pub(crate) lid_addressing: bool,
     /// Version of the member list (`p_v_id`).
     pub(crate) participants_version: Option<u64>,
     /// Version of the admin list (`a_v_id`).
     pub(crate) admins_version: Option<u64>,
+    #[serde(with = "stored_members")]
     pub(crate) members: Vec<Member>,
 }
 
-/// Settings that notifications change one by one; each with the Unix seconds of its last known change.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct GroupSettings {
-    pub(crate) announce: (bool, u64),
-    pub(crate) locked: (bool, u64),
-    pub(crate) ephemeral_seconds: (Option<u32>, u64),
-    pub(crate) member_add_mode: (Option<String>, u64),
+/// What a group of a community is for.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum CommunityRole {
+    /// Nothing special.
+    #[default]
+    Plain,
+    /// The community's admins write to everyone in it.
+    Announcements,
+    /// The general chat.
+    GeneralChat,
 }
 
-impl GroupSettings {
-    /// Takes a reading's values; the times of the changes stay known.
-    fn absorb(&mut self, read: Self) {
-        self.announce.0 = read.announce.0;
-        self.locked.0 = read.locked.0;
-        self.ephemeral_seconds.0 = read.ephemeral_seconds.0;
-        self.member_add_mode.0 = read.member_add_mode.0;
+/// Members as `[phone, LID, role]`, 0 where an id is not known: a third of what their field names would take on disk.
+mod stored_members {
+    use std::num::NonZeroU64;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    use super::{Member, Person, Role};
+
+    type Stored = (u64, u64, Role);
+
+    pub(super) fn serialize<S: Serializer>(members: &[Member], serializer: S) -> Result<S::Ok, S::Error> {
+        let digits = |id: Option<NonZeroU64>| id.map_or(0, NonZeroU64::get);
+        serializer.collect_seq(members.iter().map(|m| (digits(m.person.phone), digits(m.person.lid), m.role)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Member>, D::Error> {
+        let stored = Vec::<Stored>::deserialize(deserializer)?;
+        let member = |(phone, lid, role)| Member {
+            person: Person { phone: NonZeroU64::new(phone), lid: NonZeroU64::new(lid) },
+            role,
+        };
+        Ok(stored.into_iter().map(member).collect())
     }
 }
 
@@ -114,7 +146,11 @@ impl GroupRecord {
     pub(crate) fn add(&mut self, new: Member) {
         match self.members.iter_mut().find(|member| member.person.is(&new.person)) {
             Some(member) => member.person.learn(&new.person),
-            None => self.members.push(new),
+            None => {
+                // Groups are many and rarely grow: no room for members who are not there.
+                self.members.reserve_exact(1);
+                self.members.push(new);
+            }
         }
     }
 
@@ -163,24 +199,24 @@ impl GroupRecord {
             again |= touched_since && self.description != read.description;
         }
         if touched_since {
-            again |= !self.settings.same_values(&read.settings);
+            again |= self.settings != read.settings;
         } else {
-            self.settings.absorb(read.settings);
+            self.settings = read.settings;
         }
         self.owner = read.owner.or(self.owner);
         self.created_at = read.created_at.or(self.created_at);
         self.linked_parent = read.linked_parent;
         self.is_community = read.is_community;
+        self.community_role = read.community_role;
         again
     }
 
     /// The group as API callers see it.
-    pub(crate) fn to_model(&self) -> Group {
+    pub(crate) fn to_model(&self, names: &Names) -> Group {
         let participants = self.members.iter().filter_map(|member| {
-            let id = member.person.id()?;
             Some(Participant {
-                id,
-                name: None,
+                id: member.person.id()?,
+                name: names.of(&member.person),
                 is_admin: member.role != Role::Member,
                 is_super_admin: member.role == Role::SuperAdmin,
             })
@@ -191,13 +227,11 @@ impl GroupRecord {
             description: self.description.clone(),
             owner: self.owner.and_then(|owner| owner.id()),
             created_at: self.created_at,
-            is_read_only: self.settings.announce.0,
-            is_announce: self.settings.announce.0,
-            announce: self.settings.announce.0,
-            locked: self.settings.locked.0,
-            ephemeral_seconds: self.settings.ephemeral_seconds.0,
-            member_add_mode: self.settings.member_add_mode.0.clone(),
+            is_read_only: self.settings.announce,
+            is_announce: self.settings.announce,
+            settings: self.settings.clone(),
             linked_parent_jid: self.linked_parent.clone(),
+            is_community: self.is_community,
             participants: participants.collect(),
         }
     }
@@ -210,15 +244,7 @@ impl GroupRecord {
             participants_count: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
             is_admin: self.member(me).is_some_and(|member| member.role != Role::Member),
             linked_parent_jid: self.linked_parent.clone(),
+            is_community: self.is_community,
         }
-    }
-}
-
-impl GroupSettings {
-    fn same_values(&self, other: &Self) -> bool {
-        self.announce.0 == other.announce.0
-            && self.locked.0 == other.locked.0
-            && self.ephemeral_seconds.0 == other.ephemeral_seconds.0
-            && self.member_add_mode.0 == other.member_add_mode.0
     }
 }

@@ -1,7 +1,7 @@
 //! The merge as tables: order of arrival must not matter, reads must not undo, own writes must show.
 
 use super::*;
-use crate::model::{ParticipantChange, ParticipantId};
+use crate::model::{GroupEventKind, GroupSettings, ParticipantChange, ParticipantId, Setting};
 
 const GROUP: &str = "120363000000000001@g.us";
 const ME: u64 = 15550100001;
@@ -27,8 +27,10 @@ fn record(members: &[(u64, Role)], participants_version: u64, admins_version: u6
         owner: None,
         created_at: Some(1),
         settings: GroupSettings::default(),
+        settings_at: [0; Setting::COUNT],
         linked_parent: None,
         is_community: false,
+        community_role: CommunityRole::Plain,
         lid_addressing: false,
         participants_version: Some(participants_version),
         admins_version: Some(admins_version),
@@ -38,11 +40,11 @@ fn record(members: &[(u64, Role)], participants_version: u64, admins_version: u6
 
 fn cache() -> GroupCache {
     let members = [(ME, Role::SuperAdmin), (ALICE, Role::Member)];
-    GroupCache::restore(person(ME), vec![record(&members, 10, 10)])
+    GroupCache::restore(person(ME), vec![record(&members, 10, 10)], Names::default(), true)
 }
 
-fn event(author: u64, versions: Option<(u64, u64)>, action: GroupAction) -> GroupEvent {
-    GroupEvent {
+fn event(author: u64, versions: Option<(u64, u64)>, action: GroupAction) -> Notice {
+    Notice {
         group: id(),
         author: Some(person(author)),
         at: 200,
@@ -51,28 +53,34 @@ fn event(author: u64, versions: Option<(u64, u64)>, action: GroupAction) -> Grou
     }
 }
 
-fn promote(previous: u64, this: u64) -> GroupEvent {
+fn promote(previous: u64, this: u64) -> Notice {
     event(BOB, Some((previous, this)), GroupAction::Promoted(vec![person(ALICE)]))
 }
 
-fn demote(previous: u64, this: u64) -> GroupEvent {
+fn demote(previous: u64, this: u64) -> Notice {
     event(BOB, Some((previous, this)), GroupAction::Demoted(vec![person(ALICE)]))
 }
 
-fn is_admin(cache: &GroupCache, phone: u64) -> Option<bool> {
-    let group = cache.group(&id())?;
+/// The group as callers see it.
+fn shown(cache: &mut GroupCache) -> Option<Group> {
+    let tagged = cache.group(&id(), &[])?;
+    Some(Group::clone(&tagged.value.unwrap()))
+}
+
+fn is_admin(cache: &mut GroupCache, phone: u64) -> Option<bool> {
+    let group = shown(cache)?;
     group.participants.iter().find(|p| p.id == ParticipantId::Phone(phone)).map(|p| p.is_admin)
 }
 
 #[test]
 fn two_hundred_pairs_arrive_inverted_and_the_last_one_counts() {
     let mut cache = cache();
-    let events: Vec<GroupEvent> =
+    let events: Vec<Notice> =
         (0..200).flat_map(|n| [promote(10 + 2 * n, 11 + 2 * n), demote(11 + 2 * n, 12 + 2 * n)]).collect();
     for event in events.into_iter().rev() {
         cache.apply_event(event);
     }
-    assert_eq!(is_admin(&cache, ALICE), Some(false));
+    assert_eq!(is_admin(&mut cache, ALICE), Some(false));
     assert!(!cache.needs_reads(), "every gap has closed");
 }
 
@@ -80,13 +88,13 @@ fn two_hundred_pairs_arrive_inverted_and_the_last_one_counts() {
 fn an_old_event_changes_nothing_and_a_gap_asks_for_a_read() {
     let mut cache = cache();
     assert!(!cache.apply_event(promote(8, 9)));
-    assert_eq!(is_admin(&cache, ALICE), Some(false));
+    assert_eq!(is_admin(&mut cache, ALICE), Some(false));
     assert!(cache.apply_event(promote(11, 12)), "11 is missing");
-    assert_eq!(is_admin(&cache, ALICE), Some(false));
+    assert_eq!(is_admin(&mut cache, ALICE), Some(false));
     assert_eq!(cache.take_reads(), [id()]);
     let asked = cache.sequence();
     cache.apply_read(&id(), asked, Some(record(&[(ME, Role::SuperAdmin), (ALICE, Role::Admin)], 10, 12)));
-    assert_eq!(is_admin(&cache, ALICE), Some(true));
+    assert_eq!(is_admin(&mut cache, ALICE), Some(true));
     assert!(!cache.needs_reads());
 }
 
@@ -97,8 +105,8 @@ fn a_read_that_was_asked_before_an_event_does_not_undo_it() {
     cache.apply_event(promote(10, 11));
     cache.apply_event(event(BOB, None, GroupAction::Subject("New".into())));
     cache.apply_read(&id(), asked, Some(record(&[(ME, Role::SuperAdmin), (ALICE, Role::Member)], 10, 10)));
-    assert_eq!(is_admin(&cache, ALICE), Some(true), "G-1");
-    assert_eq!(cache.group(&id()).unwrap().name, "New");
+    assert_eq!(is_admin(&mut cache, ALICE), Some(true), "G-1");
+    assert_eq!(shown(&mut cache).unwrap().name, "New");
     assert_eq!(cache.take_reads(), [id()], "the older answer is not the last word");
 }
 
@@ -108,17 +116,17 @@ fn a_group_that_was_left_does_not_come_back_with_an_older_read() {
     let asked = cache.sequence();
     cache.left(&id());
     cache.apply_read_all(asked, vec![record(&[(ME, Role::Member)], 10, 10)]);
-    assert_eq!(cache.group(&id()), None);
+    assert_eq!(shown(&mut cache), None);
     let asked = cache.sequence();
     cache.apply_read_all(asked, vec![record(&[(ME, Role::Member)], 11, 10)]);
-    assert!(cache.group(&id()).is_some(), "a read that was asked later counts");
+    assert!(shown(&mut cache).is_some(), "a read that was asked later counts");
 }
 
 #[test]
 fn our_own_removal_takes_the_group_away() {
     let mut cache = cache();
     cache.apply_event(event(BOB, Some((10, 11)), GroupAction::Removed(vec![person(ME)])));
-    assert_eq!(cache.group(&id()), None);
+    assert_eq!(shown(&mut cache), None);
     assert_eq!(cache.take_unsaved(), [(id(), None)]);
     assert!(!cache.apply_event(event(BOB, Some((11, 12)), GroupAction::Removed(vec![person(ME)]))));
 }
@@ -128,13 +136,13 @@ fn a_confirmed_write_shows_before_its_echo_and_counts_once() {
     let mut cache = cache();
     let add = OwnChange::Participants(ParticipantChange::Add, vec![person(BOB)]);
     let write = cache.begin_write(&id(), add.clone());
-    assert_eq!(is_admin(&cache, BOB), None, "not before WhatsApp said so");
+    assert_eq!(is_admin(&mut cache, BOB), None, "not before WhatsApp said so");
     cache.confirm_write(&id(), write, Some(add));
-    assert_eq!(is_admin(&cache, BOB), Some(false), "G-2");
+    assert_eq!(is_admin(&mut cache, BOB), Some(false), "G-2");
     cache.apply_event(event(ME, Some((10, 11)), GroupAction::Added(vec![Member::plain(person(BOB))])));
-    assert_eq!(cache.group(&id()).unwrap().participants.len(), 3);
+    assert_eq!(shown(&mut cache).unwrap().participants.len(), 3);
     cache.apply_event(event(ALICE, Some((11, 12)), GroupAction::Removed(vec![person(BOB)])));
-    assert_eq!(is_admin(&cache, BOB), None, "the write is in the record and no longer on top of it");
+    assert_eq!(is_admin(&mut cache, BOB), None, "the write is in the record and no longer on top of it");
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn an_echo_before_the_answer_is_not_applied_again() {
     cache.apply_event(event(ME, Some((10, 11)), GroupAction::Promoted(vec![person(ALICE)])));
     cache.apply_event(demote(11, 12));
     cache.confirm_write(&id(), write, Some(promoted));
-    assert_eq!(is_admin(&cache, ALICE), Some(false), "somebody else's later change counts");
+    assert_eq!(is_admin(&mut cache, ALICE), Some(false), "somebody else's later change counts");
 }
 
 #[test]
@@ -155,9 +163,9 @@ fn an_older_change_of_others_that_comes_late_does_not_hide_our_write() {
     let write = cache.begin_write(&id(), demoted.clone());
     cache.confirm_write(&id(), write, Some(demoted));
     cache.apply_event(promote(10, 11));
-    assert_eq!(is_admin(&cache, ALICE), Some(false), "G-2");
+    assert_eq!(is_admin(&mut cache, ALICE), Some(false), "G-2");
     cache.apply_event(event(ME, Some((11, 12)), GroupAction::Demoted(vec![person(ALICE)])));
-    assert_eq!(is_admin(&cache, ALICE), Some(false));
+    assert_eq!(is_admin(&mut cache, ALICE), Some(false));
     assert!(!cache.needs_reads());
 }
 
@@ -173,7 +181,7 @@ fn a_write_without_an_echo_is_settled_by_a_read() {
     let mut read = record(&[(ME, Role::SuperAdmin)], 10, 10);
     (read.subject, read.subject_at) = ("Theirs".into(), 300);
     cache.apply_read(&id(), asked, Some(read));
-    assert_eq!(cache.group(&id()).unwrap().name, "Theirs");
+    assert_eq!(shown(&mut cache).unwrap().name, "Theirs");
 }
 
 #[test]
@@ -182,7 +190,7 @@ fn a_refused_write_leaves_no_trace_and_an_unknown_one_asks_for_a_read() {
     for unknown in [false, true] {
         let write = cache.begin_write(&id(), OwnChange::Subject("Ours".into()));
         cache.drop_write(&id(), write, unknown);
-        assert_eq!(cache.group(&id()).unwrap().name, "Team");
+        assert_eq!(shown(&mut cache).unwrap().name, "Team");
         assert_eq!(cache.needs_reads(), unknown);
     }
 }
@@ -197,10 +205,13 @@ fn two_subjects_of_one_second_ask_for_a_read() {
 
 #[test]
 fn an_unknown_group_asks_for_a_read_and_a_new_one_is_taken_whole() {
-    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), true);
     assert!(cache.apply_event(promote(1, 2)));
     assert_eq!(cache.take_reads(), [id()]);
-    let created = GroupAction::Created(Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)));
+    let created = GroupAction::Created {
+        record: Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)),
+        key: None,
+    };
     assert!(!cache.apply_event(event(BOB, None, created)));
     assert_eq!(cache.summaries().len(), 1);
 }
@@ -213,9 +224,9 @@ fn a_person_known_by_two_ids_is_one_member() {
     both.learn(&lid.into());
     cache.apply_event(event(BOB, Some((10, 11)), GroupAction::Added(vec![Member::plain(both)])));
     cache.apply_event(event(BOB, Some((10, 11)), GroupAction::Promoted(vec![lid.into()])));
-    let group = cache.group(&id()).unwrap();
+    let group = shown(&mut cache).unwrap();
     assert_eq!(group.participants.len(), 2);
-    assert_eq!(is_admin(&cache, ALICE), Some(true));
+    assert_eq!(is_admin(&mut cache, ALICE), Some(true));
 }
 
 #[test]
@@ -228,17 +239,20 @@ fn an_unchanged_reading_is_not_written_again() {
 
 #[test]
 fn an_event_that_came_before_the_news_of_its_group_asks_for_a_read() {
-    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), true);
     let added = GroupAction::Added(vec![Member::plain(person(ALICE))]);
     assert!(cache.apply_event(event(BOB, Some((1, 2)), added)));
-    let created = GroupAction::Created(Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)));
+    let created = GroupAction::Created {
+        record: Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)),
+        key: None,
+    };
     assert!(cache.apply_event(event(BOB, None, created)));
     assert_eq!(cache.take_reads(), [id()]);
 }
 
 #[test]
 fn what_is_heard_of_an_unknown_group_while_it_is_read_asks_for_another_read() {
-    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), true);
     cache.apply_event(promote(1, 2));
     assert_eq!(cache.take_reads(), [id()]);
     let asked = cache.sequence();
@@ -249,11 +263,14 @@ fn what_is_heard_of_an_unknown_group_while_it_is_read_asks_for_another_read() {
 
 #[test]
 fn news_of_a_group_that_was_left_meanwhile_is_no_group() {
-    let created = || GroupAction::Created(Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)));
-    let mut cache = GroupCache::restore(person(ME), Vec::new());
+    let created = || GroupAction::Created {
+        record: Box::new(record(&[(BOB, Role::SuperAdmin), (ME, Role::Member)], 1, 1)),
+        key: None,
+    };
+    let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), true);
     cache.apply_event(event(BOB, Some((1, 2)), GroupAction::Removed(vec![person(ME)])));
     assert!(cache.apply_event(event(BOB, None, created())), "a read decides");
-    assert_eq!(cache.group(&id()), None);
+    assert_eq!(shown(&mut cache), None);
     let asked = cache.sequence();
     cache.apply_read(&id(), asked, None);
     assert!(!cache.needs_reads());
@@ -264,4 +281,128 @@ fn a_stale_event_is_not_written_again() {
     let mut cache = cache();
     cache.apply_event(promote(8, 9));
     assert_eq!(cache.take_unsaved(), []);
+}
+
+/// The kinds of news since the last look, with the people they are about.
+fn news(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<Person>)> {
+    cache.take_news().into_iter().map(|news| (news.kind, news.people)).collect()
+}
+
+#[test]
+fn a_change_is_news_once_however_it_is_learnt() {
+    let mut cache = cache();
+    cache.apply_event(promote(10, 11));
+    assert_eq!(news(&mut cache), [(GroupEventKind::Promote, vec![person(ALICE)])]);
+    cache.apply_event(promote(10, 11));
+    let asked = cache.sequence();
+    let members = [(ME, Role::SuperAdmin), (ALICE, Role::Admin), (BOB, Role::Member)];
+    cache.apply_read(&id(), asked, Some(record(&members, 12, 11)));
+    assert_eq!(news(&mut cache), [(GroupEventKind::Join, vec![person(BOB)])], "the read brought somebody new");
+    cache.apply_read_all(asked, vec![record(&members, 12, 11)]);
+    assert_eq!(news(&mut cache), []);
+    cache.apply_read_all(cache.sequence(), vec![]);
+    assert_eq!(news(&mut cache), [(GroupEventKind::Leave, vec![person(ME)])]);
+}
+
+#[test]
+fn an_own_write_and_its_echo_are_news_once_in_either_order() {
+    for echo_first in [true, false] {
+        let mut cache = cache();
+        let change = OwnChange::Participants(ParticipantChange::Promote, vec![person(ALICE)]);
+        let write = cache.begin_write(&id(), change.clone());
+        let echo = event(ME, Some((10, 11)), GroupAction::Promoted(vec![person(ALICE)]));
+        if echo_first {
+            cache.apply_event(echo.clone());
+        }
+        cache.confirm_write(&id(), write, Some(change));
+        if !echo_first {
+            cache.apply_event(echo);
+        }
+        let all = cache.take_news();
+        assert_eq!(all.len(), 1, "echo first: {echo_first}");
+        assert_eq!((all[0].kind, all[0].actor), (GroupEventKind::Promote, Some(person(ME))));
+    }
+}
+
+#[test]
+fn notifications_that_waited_for_one_before_them_keep_their_own_authors() {
+    let mut cache = cache();
+    let by = |author, previous, this, action| event(author, Some((previous, this)), action);
+    cache.apply_event(by(BOB, 11, 12, GroupAction::Demoted(vec![person(ALICE)])));
+    assert_eq!(news(&mut cache), []);
+    cache.apply_event(by(ME, 10, 11, GroupAction::Promoted(vec![person(ALICE)])));
+    let actors: Vec<_> = cache.take_news().into_iter().map(|news| (news.kind, news.actor)).collect();
+    assert_eq!(actors, [(GroupEventKind::Promote, Some(person(ME))), (GroupEventKind::Demote, Some(person(BOB)))]);
+}
+
+#[test]
+fn the_first_look_at_all_groups_is_no_news() {
+    let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), false);
+    cache.apply_read_all(0, vec![record(&[(ME, Role::Member)], 1, 1)]);
+    assert_eq!(news(&mut cache), []);
+    cache.apply_event(event(BOB, Some((1, 2)), GroupAction::Added(vec![Member::plain(person(ALICE))])));
+    assert_eq!(news(&mut cache), [(GroupEventKind::Join, vec![person(ALICE)])]);
+}
+
+#[test]
+fn changed_fields_are_told_by_name_with_their_new_values() {
+    let mut cache = cache();
+    for action in [
+        GroupAction::Subject("New".into()),
+        GroupAction::Description { id: "A".into(), text: Some("about".into()) },
+        GroupAction::Set(Setting::EphemeralSeconds(86_400)),
+        GroupAction::Set(Setting::EphemeralSeconds(0)),
+        GroupAction::Description { id: "B".into(), text: None },
+    ] {
+        cache.apply_event(Notice { at: 300 + cache.sequence(), ..event(BOB, None, action) });
+    }
+    let changes: Vec<_> = cache.take_news().into_iter().map(|news| serde_json::json!(news.changes)).collect();
+    let expected = serde_json::json!([
+        { "name": "New" }, { "description": "about" }, { "ephemeralSeconds": 86_400 }, { "ephemeralSeconds": null },
+        { "description": null },
+    ]);
+    assert_eq!(serde_json::json!(changes), expected);
+}
+
+#[test]
+fn a_setting_is_merged_by_its_own_time() {
+    let mut cache = cache();
+    let set = |at, on| Notice { at, ..event(BOB, None, GroupAction::Set(Setting::Announce(on))) };
+    cache.apply_event(set(300, true));
+    cache.apply_event(set(200, false));
+    assert!(shown(&mut cache).unwrap().settings.announce, "an older change counts no longer");
+    assert!(cache.apply_event(set(300, false)), "two values of one second cannot be ordered");
+    cache.apply_event(Notice { at: 100, ..event(BOB, None, GroupAction::Set(Setting::Locked(true))) });
+    assert!(shown(&mut cache).unwrap().settings.locked, "each setting has a time of its own");
+}
+
+#[test]
+fn a_tag_changes_exactly_when_the_answer_does() {
+    let mut cache = cache();
+    let tag = |cache: &mut GroupCache| cache.group(&id(), &[]).unwrap().tag;
+    let first = tag(&mut cache);
+    assert!(cache.group(&id(), &[first]).unwrap().value.is_none(), "known: nothing is built");
+    cache.apply_event(promote(10, 11));
+    let promoted = tag(&mut cache);
+    assert_ne!(promoted, first);
+    cache.apply_event(demote(11, 12));
+    assert_eq!(tag(&mut cache), first, "the same answer as before");
+    cache.names.learn(&person(ALICE), "Alice", NameSource::Push);
+    let named = tag(&mut cache);
+    assert_ne!(named, first);
+    cache.names.learn(&person(BOB), "Bob", NameSource::Push);
+    assert_eq!(tag(&mut cache), named, "Bob is not in it");
+}
+
+#[test]
+fn a_record_survives_the_store_and_takes_little_room_there() {
+    let members: Vec<(u64, Role)> = (0..1024).map(|n| (15_550_100_000 + n, Role::Member)).collect();
+    let mut whole = record(&members, 10, 10);
+    for member in &mut whole.members {
+        member.person.lid = std::num::NonZeroU64::new(123_456_789_012_345);
+    }
+    let stored = serde_json::to_vec(&whole).unwrap();
+    assert!(stored.len() < 1024 * 40, "{} bytes", stored.len());
+    assert_eq!(serde_json::from_slice::<GroupRecord>(&stored).unwrap(), whole);
+    assert!(size_of::<Member>() <= 32, "the budget for a cached participant");
 }

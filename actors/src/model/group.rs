@@ -1,12 +1,14 @@
 //! Groups and what WhatsApp said about their participants. Never does IO.
 
+use std::sync::Arc;
+
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::{GroupId, ParticipantId};
+use super::{GroupId, GroupSettings, ParticipantId};
 
 /// A group with its participants, as `GET /groups/{gid}` answers it. Field order is part of the contract.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
     /// The group's id.
@@ -24,32 +26,27 @@ pub struct Group {
     pub created_at: Option<u64>,
     /// Equals [`Self::is_announce`].
     pub is_read_only: bool,
-    /// Only admins may send messages.
+    /// Equals [`GroupSettings::announce`]: the older names of OpenWA's clients.
     pub is_announce: bool,
-    /// Only admins may send messages.
-    pub announce: bool,
-    /// Only admins may edit subject, description and picture.
-    pub locked: bool,
-    /// Seconds after which messages disappear; `None` when they stay.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ephemeral_seconds: Option<u32>,
-    /// `admin_add` or `all_member_add`, when WhatsApp says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub member_add_mode: Option<String>,
+    /// What is set in it.
+    #[serde(flatten)]
+    pub settings: GroupSettings,
     /// The community it belongs to; `null` outside one.
     #[serde(rename = "linkedParentJID")]
     pub linked_parent_jid: Option<GroupId>,
+    /// Whether it is a community: a group that holds other groups together.
+    pub is_community: bool,
     /// Everyone in it, this session's account included.
     pub participants: Vec<Participant>,
 }
 
 /// One member of a group. In JSON also `number`, the digits of `id`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Participant {
     /// By phone number when known, else by LID.
     pub id: ParticipantId,
     /// The person's name, when known.
-    pub name: Option<String>,
+    pub name: Option<Arc<str>>,
     /// Admin or super admin.
     pub is_admin: bool,
     /// The group's owner in WhatsApp's eyes.
@@ -62,7 +59,7 @@ impl Serialize for Participant {
         json.serialize_field("id", &self.id)?;
         json.serialize_field("number", &format_args!("{}", self.id.digits()))?;
         match &self.name {
-            Some(name) => json.serialize_field("name", name)?,
+            Some(name) => json.serialize_field("name", &**name)?,
             None => json.skip_field("name")?,
         }
         json.serialize_field("isAdmin", &self.is_admin)?;
@@ -86,6 +83,8 @@ pub struct GroupSummary {
     /// The community it belongs to; `null` outside one.
     #[serde(rename = "linkedParentJID")]
     pub linked_parent_jid: Option<GroupId>,
+    /// Whether it is a community: a group that holds other groups together.
+    pub is_community: bool,
 }
 
 /// A new group, and what became of each person it was to have.
@@ -109,6 +108,84 @@ pub enum ParticipantChange {
     Promote,
     /// Is an admin no longer.
     Demote,
+}
+
+/// What an admin answers to people who asked to be let in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MembershipDecision {
+    /// They become members.
+    Approve,
+    /// They do not.
+    Reject,
+}
+
+/// Somebody who asked to be let in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MembershipRequest {
+    /// Who wants to become a member.
+    pub participant_id: ParticipantId,
+    /// The member who proposed them, when it was not their own idea.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub added_by_id: Option<ParticipantId>,
+    /// How they asked, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub method: Option<RequestMethod>,
+    /// Unix seconds of the request, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<u64>,
+}
+
+/// How somebody asked to be let in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestMethod {
+    /// By following the invite link.
+    InviteLink,
+    /// As a member of the community.
+    LinkedGroupJoin,
+    /// A member who is no admin proposed them.
+    NonAdminAdd,
+}
+
+/// What an invite code tells about its group before one joins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JoinInfo {
+    /// The group's id.
+    pub id: GroupId,
+    /// The subject.
+    pub name: String,
+    /// The description, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Who created it, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner: Option<ParticipantId>,
+    /// Unix seconds of its creation, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<u64>,
+    /// How many people are in it, when WhatsApp says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub participant_count: Option<u32>,
+}
+
+/// What became of a join by invite code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The group.
+    pub group: GroupId,
+    /// An admin has to approve it first: the account is not in the group yet.
+    pub pending_approval: bool,
+}
+
+/// Something with the tag that tells whether it changed; `None` when the caller has just that already.
+#[derive(Clone, Debug)]
+pub struct Tagged<T> {
+    /// Equal tags mean equal values; the same over restarts.
+    pub tag: u64,
+    /// The value, unless the caller said that it has this one.
+    pub value: Option<Arc<T>>,
 }
 
 /// What WhatsApp did for one requested person.
@@ -146,8 +223,16 @@ pub enum ResultCode {
     NotMember,
     /// The number has no WhatsApp account.
     NotOnWhatsapp,
+    /// Let into the group on their request.
+    Approved,
+    /// Their request was turned down.
+    Rejected,
     /// Privacy settings: may only be invited.
     InviteRequired,
+    /// May only be invited, and WhatsApp's private invitation was sent.
+    InviteSent,
+    /// Did not ask to be let in.
+    NoRequest,
     /// Left the group a short time ago and cannot be added back yet.
     RecentlyLeft,
     /// Blocks this account or is blocked by it.

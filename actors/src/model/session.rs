@@ -73,6 +73,56 @@ impl SessionStatus {
     }
 }
 
+/// What an operator decided about one session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionConfig {
+    /// Incoming calls are rejected at once.
+    pub auto_reject_calls: bool,
+    /// Reconnects tried in a row before the session is `failed`; `None`: no end.
+    pub max_reconnect_attempts: Option<u32>,
+    /// Milliseconds before the second reconnect in a row; doubled for each further one. The first is at once.
+    pub reconnect_base_delay: u32,
+}
+
+impl SessionConfig {
+    /// Milliseconds of [`SessionConfig::reconnect_base_delay`] unless told otherwise.
+    pub const RECONNECT_BASE_DELAY_DEFAULT: u32 = 5_000;
+}
+
+impl Default for SessionConfig {
+    fn default() -> Self {
+        Self {
+            auto_reject_calls: false,
+            max_reconnect_attempts: None,
+            reconnect_base_delay: Self::RECONNECT_BASE_DELAY_DEFAULT,
+        }
+    }
+}
+
+/// A change of some of a session's configuration; `None` leaves a field as it is.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigChange {
+    /// [`SessionConfig::auto_reject_calls`]
+    pub auto_reject_calls: Option<bool>,
+    /// [`SessionConfig::max_reconnect_attempts`]
+    pub max_reconnect_attempts: Option<Option<u32>>,
+    /// [`SessionConfig::reconnect_base_delay`]
+    pub reconnect_base_delay: Option<u32>,
+}
+
+impl ConfigChange {
+    /// The configuration after the change.
+    #[must_use]
+    pub fn applied_to(self, config: SessionConfig) -> SessionConfig {
+        SessionConfig {
+            auto_reject_calls: self.auto_reject_calls.unwrap_or(config.auto_reject_calls),
+            max_reconnect_attempts: self.max_reconnect_attempts.unwrap_or(config.max_reconnect_attempts),
+            reconnect_base_delay: self.reconnect_base_delay.unwrap_or(config.reconnect_base_delay),
+        }
+    }
+}
+
 /// A ban or lock that WhatsApp put on the account.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

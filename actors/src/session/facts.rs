@@ -9,8 +9,8 @@ use tracing::warn;
 use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Preparation, SessionMsg, SessionState};
-use crate::engine::{Engine, EngineFact, LogoutKind};
-use crate::group_cache::{GroupRecord, Sequence};
+use crate::engine::{Engine, EngineFact, IncomingCall, LogoutKind};
+use crate::group_cache::{GroupAction, GroupRecord, Sequence};
 use crate::model::{SessionStatus, Timestamp};
 use crate::store::StoreError;
 use crate::supervisor::SupervisorMsg;
@@ -136,13 +136,29 @@ impl SessionState {
             EngineFact::Banned { code, until } => self.apply(Fact::Banned(code, until)),
             EngineFact::Outdated => self.apply(Fact::Outdated),
             EngineFact::PushName(name) => self.set_push_name(name),
+            EngineFact::Named(person, name, source) => self.cache.names.learn(&person, &name, source),
+            EngineFact::Called(call) => self.called(call),
+            EngineFact::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
             EngineFact::Group(event) => {
+                if let GroupAction::Created { key: Some(key), .. } = &event.action {
+                    self.created.note(key.clone(), event.group.clone());
+                }
                 if self.cache.apply_event(event) {
                     self.schedule_reads();
                 }
             }
             EngineFact::GroupsMissed => self.groups_missed(),
         }
+    }
+
+    fn called(&self, call: IncomingCall) {
+        let Some(engine) = self.engine.engine.clone().filter(|_| self.record.config.auto_reject_calls) else { return };
+        let session = self.entry.id;
+        tokio::spawn(async move {
+            if let Err(error) = engine.reject_call(&call).await {
+                warn!(session.id = %session, error = %error, "could not reject a call");
+            }
+        });
     }
 
     fn set_push_name(&mut self, name: String) {

@@ -6,7 +6,7 @@
 //! disconnected (stopped)  --start-> initializing --log-in with stored credentials--> authenticating
 //! ready, authenticating --connection lost--> disconnected (reconnecting) --log-in--> authenticating
 //! any with an engine --logged out, replaced, banned, locked--> action_required --start--> initializing
-//! any with an engine --outdated, crashed too often--> failed --start--> initializing
+//! any with an engine --outdated, crashed too often, no reconnect left--> failed --start--> initializing
 //! any --stop, kill, log-out, no phone in time--> disconnected
 //! ```
 
@@ -33,6 +33,8 @@ pub(crate) enum Fact {
     PrepareFailed(String),
     /// The connection is gone and the engine reconnects.
     ConnectionLost(String),
+    /// As many reconnects failed in a row as the session's configuration allows.
+    ReconnectsUsedUp(u32),
     /// The device was removed at the phone.
     Removed,
     /// Our log-out was confirmed.
@@ -121,6 +123,9 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
         Fact::ConnectionLost(_) if waits_for_phone => to(S::Initializing, LastError::Keep, &[Effect::ForgetPairing]),
         Fact::ConnectionLost(reason) if runs => {
             to(S::Disconnected, set(format!("connection lost, reconnecting: {reason}")), &[])
+        }
+        Fact::ReconnectsUsedUp(tried) if runs => {
+            to(S::Failed, set(format!("gave up after {tried} reconnects (maxReconnectAttempts); start it again")), STOP)
         }
         Fact::StopRequested => match status {
             S::Created | S::ActionRequired | S::Failed => to(status, LastError::Keep, STOP),

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::commands::GroupChange;
+use super::creation::Creation;
+use super::request::Request;
+use super::work::GroupChange;
 use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Sequence};
 use crate::model::{
-    CreatedGroup, Group, GroupId, GroupSummary, PairingCode, ParticipantChange, ParticipantId, ParticipantResult, Qr,
-    Session,
+    ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session, SessionConfig, Tagged,
 };
 use crate::store::StoreError;
 
@@ -41,26 +42,18 @@ pub(crate) enum SessionMsg {
     RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
     /// All groups; with a permit, asked of WhatsApp.
     ListGroups { refresh: Option<Permit>, reply: Reply<Arc<Vec<GroupSummary>>> },
-    /// One group; with a permit, asked of WhatsApp.
-    ReadGroup { group: GroupId, refresh: Option<Permit>, reply: Reply<Arc<Group>> },
-    /// Make a group.
-    CreateGroup { name: String, participants: Vec<ParticipantId>, permit: Permit, reply: Reply<CreatedGroup> },
-    /// Add, remove, promote or demote.
-    ChangeParticipants {
-        group: GroupId,
-        change: ParticipantChange,
-        participants: Vec<ParticipantId>,
-        permit: Permit,
-        reply: Reply<Vec<ParticipantResult>>,
-    },
-    /// Change the subject.
-    SetSubject { group: GroupId, subject: String, permit: Permit, reply: Reply<()> },
-    /// Change the description; empty clears it.
-    SetDescription { group: GroupId, description: String, permit: Permit, reply: Reply<()> },
-    /// The invite code, or a new one.
-    InviteCode { group: GroupId, revoke: bool, permit: Permit, reply: Reply<String> },
-    /// Leave a group.
-    LeaveGroup { group: GroupId, permit: Permit, reply: Reply<()> },
+    /// One group, unless it has one of the known tags; with a permit, asked of WhatsApp.
+    ReadGroup { group: GroupId, known: Vec<u64>, refresh: Option<Permit>, reply: Reply<Tagged<Group>> },
+    /// Change the session's configuration.
+    Configure { change: ConfigChange, reply: Reply<SessionConfig> },
+    /// A request that goes to WhatsApp.
+    Request(Request),
+    /// Read one group of WhatsApp, for a task that looks at what its write did.
+    ReadBack { group: GroupId, reply: Reply<Option<Box<GroupRecord>>> },
+    /// Read all groups of WhatsApp, for the same.
+    ReadAll { reply: Reply<()> },
+    /// Find a group that WhatsApp may have made.
+    FindCreated { creation: Arc<Creation>, reply: Reply<Option<Box<GroupRecord>>> },
     /// The engine was built and is about to connect.
     EngineOpened { generation: Generation, engine: Arc<Engine> },
     /// Something happened to the engine or the account.

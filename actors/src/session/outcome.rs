@@ -1,12 +1,19 @@
 //! What WhatsApp's answers mean: pure functions.
 
-use crate::engine::{EngineError, ParticipantAnswer};
+use super::communities::Linking;
+use crate::engine::{EngineError, LinkAnswer, ParticipantAnswer};
 use crate::error::CommandError;
-use crate::group_cache::Person;
-use crate::model::{ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
+use crate::group_cache::{Person, Role};
+use crate::model::{
+    GroupId, LinkCode, LinkResult, MembershipDecision, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
+};
 
 /// WhatsApp's number for done.
 const DONE: u16 = 200;
+/// WhatsApp's number for somebody who was a member before.
+pub(super) const ALREADY: u16 = 409;
+/// In place of a number that nobody gave.
+pub(super) const NOT_SAID: u16 = 0;
 
 /// The error of a question: nothing was changed whatever happened.
 pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
@@ -47,9 +54,36 @@ impl Target {
     }
 }
 
+/// What a request is to do to people.
+#[derive(Copy, Clone, Debug)]
+pub(super) enum Asked {
+    Change(ParticipantChange),
+    Decision(MembershipDecision),
+}
+
+/// A change as a noun phrase that can start a sentence.
+pub(super) fn what(change: ParticipantChange) -> &'static str {
+    match change {
+        ParticipantChange::Add => "Adding participants",
+        ParticipantChange::Remove => "Removing participants",
+        ParticipantChange::Promote => "Promoting participants",
+        ParticipantChange::Demote => "Demoting participants",
+    }
+}
+
+/// Whether a change is true of somebody with this role; `None` for those who are no members.
+pub(super) fn is_so(change: ParticipantChange, role: Option<Role>) -> bool {
+    match change {
+        ParticipantChange::Add => role.is_some(),
+        ParticipantChange::Remove => role.is_none(),
+        ParticipantChange::Promote => role.is_some_and(|role| role != Role::Member),
+        ParticipantChange::Demote => role == Some(Role::Member),
+    }
+}
+
 /// One result per person of the request, in its order, and those for whom it is true now.
 pub(super) fn results(
-    change: ParticipantChange,
+    asked: Asked,
     targets: &[Target],
     answers: &[ParticipantAnswer],
 ) -> (Vec<ParticipantResult>, Vec<Person>) {
@@ -61,9 +95,9 @@ pub(super) fn results(
             target.person.learn(&answer.person);
         }
         let (status, code) = match answer {
-            Some(ParticipantAnswer { error: None, .. }) => (Some(DONE), success(change)),
-            Some(ParticipantAnswer { error: Some(error), may_be_invited, .. }) => {
-                (Some(*error).filter(|code| *code > 0), refusal(change, *error, *may_be_invited))
+            Some(ParticipantAnswer { error: None, .. }) => (Some(DONE), success(asked)),
+            Some(ParticipantAnswer { error: Some(error), invitation, .. }) => {
+                (Some(*error).filter(|code| *code != NOT_SAID), refusal(asked, *error, invitation.is_some()))
             }
             None => (None, ResultCode::Failed),
         };
@@ -77,25 +111,41 @@ pub(super) fn results(
     (results, done)
 }
 
-fn success(change: ParticipantChange) -> ResultCode {
-    match change {
-        ParticipantChange::Add => ResultCode::Added,
-        ParticipantChange::Remove => ResultCode::Removed,
-        ParticipantChange::Promote => ResultCode::Promoted,
-        ParticipantChange::Demote => ResultCode::Demoted,
+/// What became of the invitation of somebody who may only be invited.
+pub(super) fn invited(result: &mut ParticipantResult, sent: bool) {
+    if sent {
+        result.success = true;
+        result.code = ResultCode::InviteSent;
+        result.message = message(ResultCode::InviteSent).map(Into::into);
+    } else {
+        result.message =
+            Some("may only be invited, and the invitation could not be sent: share the invite link".into());
+    }
+}
+
+fn success(asked: Asked) -> ResultCode {
+    match asked {
+        Asked::Change(ParticipantChange::Add) => ResultCode::Added,
+        Asked::Change(ParticipantChange::Remove) => ResultCode::Removed,
+        Asked::Change(ParticipantChange::Promote) => ResultCode::Promoted,
+        Asked::Change(ParticipantChange::Demote) => ResultCode::Demoted,
+        Asked::Decision(MembershipDecision::Approve) => ResultCode::Approved,
+        Asked::Decision(MembershipDecision::Reject) => ResultCode::Rejected,
     }
 }
 
 /// WhatsApp's numbers for one person, as its web client reads them.
-fn refusal(change: ParticipantChange, error: u16, may_be_invited: bool) -> ResultCode {
-    match (change, error) {
-        (ParticipantChange::Add, 403) if may_be_invited => ResultCode::InviteRequired,
-        (ParticipantChange::Add, 401) => ResultCode::Blocked,
-        (ParticipantChange::Add, 404) => ResultCode::NotOnWhatsapp,
-        (ParticipantChange::Add, 408) => ResultCode::RecentlyLeft,
-        (ParticipantChange::Add, 409) => ResultCode::AlreadyMember,
-        (ParticipantChange::Add, 419) => ResultCode::GroupFull,
-        (_, 404) => ResultCode::NotMember,
+fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultCode {
+    use ParticipantChange::Add;
+    match (asked, error) {
+        (Asked::Change(Add), 403) if may_be_invited => ResultCode::InviteRequired,
+        (Asked::Change(Add), 401) => ResultCode::Blocked,
+        (Asked::Change(Add), 404) => ResultCode::NotOnWhatsapp,
+        (Asked::Change(Add), 408) => ResultCode::RecentlyLeft,
+        (Asked::Change(Add) | Asked::Decision(MembershipDecision::Approve), 419) => ResultCode::GroupFull,
+        (Asked::Change(Add) | Asked::Decision(_), ALREADY) => ResultCode::AlreadyMember,
+        (Asked::Change(_), 404) => ResultCode::NotMember,
+        (Asked::Decision(_), 404) => ResultCode::NoRequest,
         (_, 401 | 403 | 405 | 406 | 417) => ResultCode::NotAllowed,
         (_, 429) => ResultCode::RateLimited,
         _ => ResultCode::Failed,
@@ -103,24 +153,64 @@ fn refusal(change: ParticipantChange, error: u16, may_be_invited: bool) -> Resul
 }
 
 fn message(code: ResultCode) -> Option<&'static str> {
+    use ResultCode as C;
     Some(match code {
-        ResultCode::Added | ResultCode::Removed | ResultCode::Promoted | ResultCode::Demoted => return None,
-        ResultCode::AlreadyMember => "is a member already",
-        ResultCode::NotMember => "is not a member of the group",
-        ResultCode::NotOnWhatsapp => "has no WhatsApp account",
-        ResultCode::InviteRequired => "may only be invited: share the invite link",
-        ResultCode::RecentlyLeft => "left the group a short time ago and cannot be added back yet",
-        ResultCode::Blocked => "blocks this account or is blocked by it",
-        ResultCode::GroupFull => "the group is full",
-        ResultCode::NotAllowed => "WhatsApp does not allow this for this person",
-        ResultCode::RateLimited => "WhatsApp asks to slow down",
-        ResultCode::Failed => "WhatsApp did not do it",
+        C::Added | C::Removed | C::Promoted | C::Demoted | C::Approved | C::Rejected => return None,
+        C::AlreadyMember => "is a member already",
+        C::NotMember => "is not a member of the group",
+        C::NotOnWhatsapp => "has no WhatsApp account",
+        C::InviteRequired => "may only be invited: share the invite link, or send `inviteFallback`",
+        C::InviteSent => "may only be invited: WhatsApp's private invitation was sent",
+        C::NoRequest => "did not ask to be let in",
+        C::RecentlyLeft => "left the group a short time ago and cannot be added back yet",
+        C::Blocked => "blocks this account or is blocked by it",
+        C::GroupFull => "the group is full",
+        C::NotAllowed => "WhatsApp does not allow this for this person",
+        C::RateLimited => "WhatsApp asks to slow down",
+        C::Failed => "WhatsApp did not do it",
+    })
+}
+
+/// One result per group of a link or unlink, in the order of the request.
+pub(super) fn link_results(linking: Linking, groups: &[GroupId], answers: &[LinkAnswer]) -> Vec<LinkResult> {
+    let result = |group: &GroupId| {
+        let answer = answers.iter().find(|answer| answer.group == *group);
+        let (status, code) = match answer.map(|answer| answer.error) {
+            Some(None) => (Some(DONE), if linking == Linking::Link { LinkCode::Linked } else { LinkCode::Unlinked }),
+            Some(Some(error)) => (Some(error).filter(|error| *error != NOT_SAID), link_refusal(error)),
+            None => (None, LinkCode::Failed),
+        };
+        LinkResult { id: group.clone(), success: status == Some(DONE), status, code, message: link_message(code) }
+    };
+    groups.iter().map(result).collect()
+}
+
+/// 406 is what the engine's source names for a full community.
+fn link_refusal(error: u16) -> LinkCode {
+    match error {
+        404 | 410 => LinkCode::NotFound,
+        401 | 403 => LinkCode::NotAllowed,
+        406 | 419 => LinkCode::CommunityFull,
+        409 => LinkCode::AlreadyLinked,
+        _ => LinkCode::Failed,
+    }
+}
+
+fn link_message(code: LinkCode) -> Option<&'static str> {
+    Some(match code {
+        LinkCode::Linked | LinkCode::Unlinked => return None,
+        LinkCode::NotFound => "there is no such group",
+        LinkCode::NotAllowed => "only an admin of both may do that",
+        LinkCode::AlreadyLinked => "belongs to a community already",
+        LinkCode::CommunityFull => "the community is full",
+        LinkCode::Failed => "WhatsApp did not do it",
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Invitation;
 
     fn target(id: &str) -> Target {
         let id: ParticipantId = id.parse().unwrap();
@@ -128,7 +218,8 @@ mod tests {
     }
 
     fn answer(person: Person, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
-        ParticipantAnswer { person, error, may_be_invited }
+        let invitation = Invitation { code: "code".into(), expires_at: 1 };
+        ParticipantAnswer { person, error, invitation: may_be_invited.then_some(invitation) }
     }
 
     #[test]
@@ -137,7 +228,7 @@ mod tests {
         let mut bob_by_lid = bob.person;
         bob_by_lid.learn(&"7000000000002@lid".parse::<ParticipantId>().unwrap().into());
         let answers = [answer(bob_by_lid, None, false), answer(alice.person, Some(403), true)];
-        let (results, done) = results(ParticipantChange::Add, &[alice, bob], &answers);
+        let (results, done) = results(Asked::Change(ParticipantChange::Add), &[alice, bob], &answers);
         assert_eq!(results[0].code, ResultCode::InviteRequired);
         assert_eq!((results[1].code, results[1].status), (ResultCode::Added, Some(200)));
         assert_eq!(done, [bob_by_lid]);
@@ -145,30 +236,47 @@ mod tests {
 
     #[test]
     fn a_person_without_an_answer_failed() {
-        let (results, done) = results(ParticipantChange::Remove, &[target("15550100001")], &[]);
+        let (results, done) = results(Asked::Change(ParticipantChange::Remove), &[target("15550100001")], &[]);
         assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::Failed, None, false));
         assert!(done.is_empty());
     }
 
     #[test]
     fn each_number_has_its_word() {
+        use MembershipDecision::{Approve, Reject};
         use ParticipantChange::{Add, Demote, Promote, Remove};
+        let change = Asked::Change;
+        let decision = Asked::Decision;
         let table = [
-            (Add, 401, false, ResultCode::Blocked),
-            (Add, 403, true, ResultCode::InviteRequired),
-            (Add, 403, false, ResultCode::NotAllowed),
-            (Add, 404, false, ResultCode::NotOnWhatsapp),
-            (Add, 408, false, ResultCode::RecentlyLeft),
-            (Add, 409, false, ResultCode::AlreadyMember),
-            (Add, 419, false, ResultCode::GroupFull),
-            (Add, 429, false, ResultCode::RateLimited),
-            (Remove, 404, false, ResultCode::NotMember),
-            (Remove, 405, false, ResultCode::NotAllowed),
-            (Promote, 404, false, ResultCode::NotMember),
-            (Demote, 500, false, ResultCode::Failed),
+            (change(Add), 401, false, ResultCode::Blocked),
+            (change(Add), 403, true, ResultCode::InviteRequired),
+            (change(Add), 403, false, ResultCode::NotAllowed),
+            (change(Add), 404, false, ResultCode::NotOnWhatsapp),
+            (change(Add), 408, false, ResultCode::RecentlyLeft),
+            (change(Add), 409, false, ResultCode::AlreadyMember),
+            (change(Add), 419, false, ResultCode::GroupFull),
+            (change(Add), 429, false, ResultCode::RateLimited),
+            (change(Remove), 404, false, ResultCode::NotMember),
+            (change(Remove), 405, false, ResultCode::NotAllowed),
+            (change(Promote), 404, false, ResultCode::NotMember),
+            (change(Demote), 500, false, ResultCode::Failed),
+            (decision(Approve), 404, false, ResultCode::NoRequest),
+            (decision(Approve), 409, false, ResultCode::AlreadyMember),
+            (decision(Approve), 419, false, ResultCode::GroupFull),
+            (decision(Reject), 404, false, ResultCode::NoRequest),
         ];
-        for (change, number, invited, code) in table {
-            assert_eq!(refusal(change, number, invited), code, "{change:?} {number}");
+        for (asked, number, invited, code) in table {
+            assert_eq!(refusal(asked, number, invited), code, "{asked:?} {number}");
         }
+    }
+
+    #[test]
+    fn link_results_follow_the_request_and_say_what_whatsapp_said() {
+        let [one, two, three] = [1, 2, 3].map(|n| format!("12036300000000000{n}@g.us").parse::<GroupId>().unwrap());
+        let answers =
+            [LinkAnswer { group: two.clone(), error: Some(409) }, LinkAnswer { group: one.clone(), error: None }];
+        let results = link_results(Linking::Link, &[one, two, three], &answers);
+        let codes: Vec<_> = results.iter().map(|result| (result.code, result.success)).collect();
+        assert_eq!(codes, [(LinkCode::Linked, true), (LinkCode::AlreadyLinked, false), (LinkCode::Failed, false)]);
     }
 }

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
+use super::creation::Creation;
 use super::outcome::read_error;
+use super::pacing::Cost;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Sequence};
-use crate::model::{Group, GroupId, GroupSummary, SessionStatus};
+use crate::model::{Group, GroupId, GroupSummary, SessionStatus, Tagged};
 
 /// A group in doubt is read after this: the notifications that would settle it arrive together.
 const READ_DELAY: Duration = Duration::from_millis(150);
@@ -21,16 +23,33 @@ const SINGLE_READS_MAX: usize = 8;
 /// Full reads that nobody asked for: at most one in this time, whatever WhatsApp says.
 const FULL_READ_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Who waits for a read: a permit of the session, so that there are not too many of them, and the reply.
-type Waiting<T> = (Permit, Reply<Arc<T>>);
+/// Who waits for the read of all groups.
+enum AllWaiting {
+    /// A caller, with a permit of the session, so that there are not too many of them.
+    Caller(Permit, Reply<Arc<Vec<GroupSummary>>>),
+    /// A task that wants the cache to be as WhatsApp is now.
+    Task(Reply<()>),
+    /// A task that looks for a group.
+    Creation(Arc<Creation>, Reply<Option<Box<GroupRecord>>>),
+}
+
+/// Who waits for the read of one group.
+enum OneWaiting {
+    /// A caller, as above, and the tags that they know.
+    Caller(Permit, Vec<u64>, Reply<Tagged<Group>>),
+    /// A task that looks at what its write did.
+    Task(Reply<Option<Box<GroupRecord>>>),
+}
 
 /// Reads that are under way.
 #[derive(Default)]
 pub(super) struct Reads {
     /// Who waits for the read of all groups; `None` when there is none.
-    all: Option<Vec<Waiting<Vec<GroupSummary>>>>,
+    all: Option<Vec<AllWaiting>>,
     /// Who waits for the read of one group.
-    one: BTreeMap<GroupId, Vec<Waiting<Group>>>,
+    one: BTreeMap<GroupId, Vec<OneWaiting>>,
+    /// Who waits for the one after it.
+    next: Vec<AllWaiting>,
     /// A [`SessionMsg::ReadsDue`] is on its way.
     scheduled: bool,
     /// A [`SessionMsg::FullReadDue`] is on its way.
@@ -46,28 +65,79 @@ impl SessionState {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
         } else if let Some(permit) = refresh {
-            self.read_all(Some((permit, reply)));
+            match self.entry.pacing.take(Cost::Query) {
+                Ok(()) => self.read_all(Some(AllWaiting::Caller(permit, reply))),
+                Err(error) => drop(reply.send(Err(error))),
+            }
         } else {
             let _ = reply.send(Ok(self.cache.summaries()));
         }
     }
 
-    pub(super) fn read_group(&mut self, group: GroupId, refresh: Option<Permit>, reply: Reply<Arc<Group>>) {
+    pub(super) fn read_group(
+        &mut self,
+        group: GroupId,
+        known: Vec<u64>,
+        refresh: Option<Permit>,
+        reply: Reply<Tagged<Group>>,
+    ) {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
         } else if let Some(permit) = refresh {
-            self.read_one(group, Some((permit, reply)));
+            match self.entry.pacing.take(Cost::Query) {
+                Ok(()) => self.read_one(group, Some(OneWaiting::Caller(permit, known, reply))),
+                Err(error) => drop(reply.send(Err(error))),
+            }
         } else {
-            let _ = reply.send(self.cached(&group));
+            let _ = reply.send(self.cached(&group, &known));
         }
     }
 
-    fn cached(&self, group: &GroupId) -> Result<Arc<Group>, CommandError> {
-        let found = self.cache.group(group).map(Arc::new);
-        found.ok_or_else(|| CommandError::GroupNotFound(group.clone()))
+    fn cached(&mut self, group: &GroupId, known: &[u64]) -> Result<Tagged<Group>, CommandError> {
+        self.cache.group(group, known).ok_or_else(|| CommandError::GroupNotFound(group.clone()))
     }
 
-    fn read_all(&mut self, who: Option<Waiting<Vec<GroupSummary>>>) {
+    /// For a task that looks at what its write did: a read that was asked for before does not tell.
+    pub(super) fn read_back(&mut self, group: GroupId, reply: Reply<Option<Box<GroupRecord>>>) {
+        if self.ready_engine().is_err() || self.reads.one.contains_key(&group) {
+            let _ = reply.send(Err(CommandError::NotConnected));
+        } else {
+            self.read_one(group, Some(OneWaiting::Task(reply)));
+        }
+    }
+
+    /// The same for all groups.
+    pub(super) fn read_all_for_task(&mut self, reply: Reply<()>) {
+        if self.ready_engine().is_err() {
+            let _ = reply.send(Err(CommandError::NotConnected));
+        } else {
+            self.read_all_anew(AllWaiting::Task(reply));
+        }
+    }
+
+    /// A group that may have been made: told by a notification, or found by reading all groups.
+    pub(super) fn read_created(&mut self, creation: Arc<Creation>, reply: Reply<Option<Box<GroupRecord>>>) {
+        if self.ready_engine().is_err() {
+            let _ = reply.send(Err(CommandError::NotConnected));
+        } else if let Some(record) = self.find_created(&creation) {
+            let _ = reply.send(Ok(Some(record)));
+        } else if self.reads.all.is_some() {
+            let _ = reply.send(Err(CommandError::NotConnected));
+        } else {
+            self.read_all(Some(AllWaiting::Creation(creation, reply)));
+        }
+    }
+
+    /// A read of all groups that is asked for now, or right after the one under way.
+    fn read_all_anew(&mut self, who: AllWaiting) {
+        if self.reads.all.is_some() {
+            self.reads.next.push(who);
+        } else {
+            self.read_all(Some(who));
+        }
+    }
+
+    fn read_all(&mut self, who: Option<AllWaiting>) {
         if let Some(waiting) = &mut self.reads.all {
             waiting.extend(who);
             return;
@@ -94,8 +164,20 @@ impl SessionState {
     ) {
         let groups = groups.and_then(|groups| self.if_current(generation, groups));
         let failed = groups.map(|groups| self.cache.apply_read_all(asked, groups)).err();
-        for (_permit, reply) in self.reads.all.take().unwrap_or_default() {
-            let _ = reply.send(failed.clone().map_or_else(|| Ok(self.cache.summaries()), Err));
+        for waiting in self.reads.all.take().unwrap_or_default() {
+            let failed = failed.clone().map_or(Ok(()), Err);
+            match waiting {
+                AllWaiting::Caller(_permit, reply) => drop(reply.send(failed.map(|()| self.cache.summaries()))),
+                AllWaiting::Task(reply) => drop(reply.send(failed)),
+                AllWaiting::Creation(creation, reply) => {
+                    drop(reply.send(failed.map(|()| self.find_created(&creation))));
+                }
+            }
+        }
+        let next = std::mem::take(&mut self.reads.next);
+        if !next.is_empty() {
+            self.read_all(None);
+            self.reads.all.get_or_insert_default().extend(next);
         }
         if failed.is_some() {
             // It may have been meant to settle groups in doubt.
@@ -105,7 +187,7 @@ impl SessionState {
         self.schedule_reads();
     }
 
-    fn read_one(&mut self, group: GroupId, who: Option<Waiting<Group>>) {
+    fn read_one(&mut self, group: GroupId, who: Option<OneWaiting>) {
         if let Some(waiting) = self.reads.one.get_mut(&group) {
             waiting.extend(who);
             return;
@@ -140,8 +222,17 @@ impl SessionState {
             self.cache.mark_for_read(group);
             self.schedule_reads_in(READ_RETRY);
         }
-        for (_permit, reply) in waiting {
-            let _ = reply.send(failed.clone().map_or_else(|| self.cached(group), Err));
+        for waiting in waiting {
+            let failed = failed.clone().map_or(Ok(()), Err);
+            match waiting {
+                OneWaiting::Caller(_permit, known, reply) => {
+                    drop(reply.send(failed.and_then(|()| self.cached(group, &known))));
+                }
+                OneWaiting::Task(reply) => {
+                    let record = |()| self.cache.record(group).map(|record| Box::new(record.into_owned()));
+                    drop(reply.send(failed.map(record)));
+                }
+            }
         }
         self.schedule_reads();
     }

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use serde::{Deserialize, Serialize};
 
 use crate::group_cache::Person;
-use crate::model::{Restriction, Session, SessionId, SessionName, SessionStatus, Timestamp};
+use crate::model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
 use crate::store::{Batch, SessionNumber, Store, StoreError, Table, Ticket};
 
 /// One session's stored record, JSON in [`Table::Sessions`] under the session's number.
@@ -28,6 +28,8 @@ pub(crate) struct SessionRecord {
     pub(crate) restriction: Option<Restriction>,
     /// Being deleted: a restart goes on with wiping it.
     pub(crate) deleting: bool,
+    #[serde(default)]
+    pub(crate) config: SessionConfig,
 }
 
 /// How far the account is linked.
@@ -60,6 +62,7 @@ impl SessionRecord {
             last_error: None,
             restriction: None,
             deleting: false,
+            config: SessionConfig::default(),
         }
     }
 

@@ -6,8 +6,9 @@ use tracing::warn;
 
 use super::{Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
-use crate::model::Session;
-use crate::store::{Batch, Table, delete_parts, put_parts};
+use crate::group_cache::{Name, Names};
+use crate::model::ParticipantId;
+use crate::store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, put_parts};
 
 impl SessionState {
     /// Writes the session's record; [`Self::answer_when_saved`] waits for it.
@@ -16,15 +17,15 @@ impl SessionState {
     }
 
     /// Answers callers once the record is on disk: what they were told has to be true after a kill.
-    pub(super) fn answer_when_saved(&mut self, answers: Vec<(Reply<Arc<Session>>, Arc<Session>)>) {
+    pub(super) fn answer_when_saved<T: Send + 'static>(&mut self, answers: Vec<(Reply<T>, T)>) {
         let saved = self.saved.take();
         tokio::spawn(async move {
             let saved = match saved {
                 Some(ticket) => ticket.await,
                 None => Ok(()),
             };
-            for (reply, session) in answers {
-                let _ = reply.send(saved.clone().map(|()| session).map_err(CommandError::from));
+            for (reply, answer) in answers {
+                let _ = reply.send(saved.clone().map(|()| answer).map_err(CommandError::from));
             }
         });
     }
@@ -34,15 +35,15 @@ impl SessionState {
         self.entry.session.store(Arc::new(self.record.to_model(self.engine.loaded)));
     }
 
-    /// Hands changed group records to a task, unless one is on its way: then the next one takes them all.
+    /// Hands changed group records and names to a task, unless one is on its way: then the next one takes them all.
     pub(super) fn save_groups(&mut self) {
         if self.saving_groups {
             return;
         }
         // Not while the session's rows are being wiped.
         let Ok(saving) = self.entry.saving.clone().try_acquire_owned() else { return };
-        let unsaved = self.cache.take_unsaved();
-        if unsaved.is_empty() {
+        let (unsaved, names) = (self.cache.take_unsaved(), self.cache.names.take_unsaved());
+        if unsaved.is_empty() && names.is_empty() {
             return;
         }
         self.saving_groups = true;
@@ -50,7 +51,7 @@ impl SessionState {
         let (myself, session) = (self.myself.clone(), self.entry.id);
         tokio::spawn(async move {
             let _saving = saving;
-            let mut tickets = Vec::with_capacity(unsaved.len());
+            let mut tickets = name_batches(number, &names).map(|batch| store.commit(batch)).collect::<Vec<_>>();
             for (group, record) in unsaved {
                 let (mut batch, key) = (Batch::new(), group.user().as_bytes());
                 let json = record.map(|record| serde_json::to_vec(&record).unwrap_or_default());
@@ -72,4 +73,28 @@ impl SessionState {
             let _ = myself.send_message(SessionMsg::GroupsSaved);
         });
     }
+}
+
+/// The names of a session as they are stored: a row each, under the id as text.
+pub(super) fn load_names(store: &dyn Store, number: SessionNumber) -> Result<Names, StoreError> {
+    let rows = store.scan_prefix(number, Table::Names, b"")?;
+    // One that cannot be read is learnt again.
+    let name = |(key, json): (Vec<u8>, Vec<u8>)| {
+        Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
+    };
+    Ok(Names::restore(rows.into_iter().filter_map(name)))
+}
+
+fn name_batches(number: SessionNumber, names: &[(ParticipantId, Option<Name>)]) -> impl Iterator<Item = Batch> + '_ {
+    names.chunks(BATCH_OPERATIONS_MAX).map(move |names| {
+        let mut batch = Batch::new();
+        for (id, name) in names {
+            let key = id.to_string().into_bytes();
+            match name {
+                Some(name) => batch.put(number, Table::Names, key, serde_json::to_vec(name).unwrap_or_default()),
+                None => batch.delete(number, Table::Names, key),
+            }
+        }
+        batch
+    })
 }

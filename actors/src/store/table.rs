@@ -32,6 +32,8 @@ tables! {
     Sessions = "sessions",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
+    /// Names of people that a session knows.
+    Names = "names",
     /// The linked device's own keys and identity: one record per session.
     Device = "device",
     /// Identity keys of peers.

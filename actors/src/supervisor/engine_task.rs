@@ -12,7 +12,7 @@ use tracing::{error, warn};
 
 use super::{Context, SupervisorMsg};
 use crate::directory::Entry;
-use crate::engine::{Engine, EngineFact};
+use crate::engine::{Engine, EngineFact, Report};
 use crate::session::{Generation, SessionMsg};
 use crate::store::{Batch, wipe_session};
 
@@ -152,11 +152,11 @@ impl Task {
 
     /// One engine's life. The error says why it cannot go on.
     async fn live(&mut self) -> Result<(), String> {
-        let reporter = self.reporter();
+        let reporter: Report = Arc::new(self.reporter());
         let opened = tokio::select! {
             biased;
             () = closing(&mut self.orders) => return Ok(()),
-            opened = Engine::open(&self.context.engines, self.entry.number, reporter) => opened,
+            opened = Engine::open(&self.context.engines, self.entry.number, self.entry.config.clone(), reporter) => opened,
         };
         let (engine, run) = opened.map_err(|error| format!("the WhatsApp client could not be opened: {error:#}"))?;
         let engine = Arc::new(engine);

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorRef};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{broadcast, oneshot, watch};
 use tracing::warn;
 
 use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg};
 use crate::directory::Directory;
 use crate::engine::EngineShared;
 use crate::gateway::Gateway;
+use crate::session::EVENTS_BEHIND_MAX;
 use crate::session::record::SessionRecord;
 use crate::settings::Settings;
 use crate::store::{Health, SessionNumber, Store, StoreError, Table, wipe_session};
@@ -66,7 +67,14 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
         }
     }
     let directory = Arc::new(Directory::default());
-    let context = Arc::new(Context { store: store.clone(), settings, engines, directory: directory.clone() });
+    let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+    let context = Arc::new(Context {
+        store: store.clone(),
+        settings,
+        engines,
+        directory: directory.clone(),
+        events: events.clone(),
+    });
     let arguments = Arguments { context, records, next_number };
     let (supervisor, finished) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
@@ -75,7 +83,7 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
         let _ = finished.await;
         end.send_replace(true);
     });
-    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone() };
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), events };
     Ok(Running { gateway, supervisor, ended, store })
 }
 

@@ -1,15 +1,15 @@
-//! One change of a group, told by WhatsApp, and its merge into the record. Never does IO.
+//! One change of a group, told by WhatsApp in a notification, and its merge into the record. Never does IO.
 //!
 //! Participant changes carry the version of the list they lead to and the one they follow on (`v_id`, `prev_v_id` on
 //! the action of a `w:gp2` notification): adds and removals version the member list, promotions and demotions the
 //! admin list. Other changes carry a time in seconds.
 
 use super::record::{GroupRecord, Member, Person, Role};
-use crate::model::GroupId;
+use crate::model::{GroupEventKind, GroupId, Setting};
 
 /// A change of a group, told by WhatsApp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct GroupEvent {
+pub(crate) struct Notice {
     pub(crate) group: GroupId,
     /// Who made it, when WhatsApp says so.
     pub(crate) author: Option<Person>,
@@ -47,21 +47,22 @@ pub(crate) enum GroupAction {
         /// The text.
         text: Option<String>,
     },
-    /// Only admins may edit the group's info, or everyone.
-    Locked(bool),
-    /// Only admins may send, or everyone.
-    Announce(bool),
-    /// Messages disappear after so many seconds; 0 is never.
-    Ephemeral(u32),
-    /// Who may add members.
-    MemberAddMode(String),
+    /// A setting has this value now.
+    Set(Setting),
     /// The group was made, or made visible to us, with everything in it.
-    Created(Box<GroupRecord>),
+    Created {
+        /// The group.
+        record: Box<GroupRecord>,
+        /// The `key` of the request that made it: only its sender gets to see it.
+        key: Option<String>,
+    },
     /// The group is no more.
     Deleted,
     /// Something changed that only a read can tell.
     Unclear,
-    /// Nothing that the cache holds.
+    /// Something happened that the cache does not hold, but others want to know: picture, invite link, requests.
+    Told(GroupEventKind, Vec<Person>),
+    /// Nothing that concerns anybody here.
     Ignored,
 }
 
@@ -99,17 +100,17 @@ impl GroupAction {
 
 impl GroupRecord {
     /// Whether the event is the next one of its list.
-    pub(super) fn follows(&self, event: &GroupEvent) -> bool {
+    pub(super) fn follows(&self, event: &Notice) -> bool {
         let Some((known, versions)) = self.versions_of(event) else { return false };
         versions.previous == Some(known) && versions.this > known
     }
 
     /// Whether the record already holds the event.
-    pub(super) fn has(&self, event: &GroupEvent) -> bool {
+    pub(super) fn has(&self, event: &Notice) -> bool {
         self.versions_of(event).is_some_and(|(known, versions)| versions.this <= known)
     }
 
-    fn versions_of(&self, event: &GroupEvent) -> Option<(u64, Versions)> {
+    fn versions_of(&self, event: &Notice) -> Option<(u64, Versions)> {
         let known = match event.action.list()? {
             List::Participants => self.participants_version,
             List::Admins => self.admins_version,
@@ -118,7 +119,7 @@ impl GroupRecord {
     }
 
     /// Merges one event.
-    pub(super) fn apply(&mut self, event: &GroupEvent, me: &Person) -> Applied {
+    pub(super) fn apply(&mut self, event: &Notice, me: &Person) -> Applied {
         let at = event.at;
         match &event.action {
             GroupAction::Subject(subject) => {
@@ -134,14 +135,9 @@ impl GroupRecord {
                 ((self.description, self.description_id), self.description_at) = field;
                 applied
             }
-            GroupAction::Locked(on) => set_by_time(&mut self.settings.locked, *on, at),
-            GroupAction::Announce(on) => set_by_time(&mut self.settings.announce, *on, at),
-            GroupAction::Ephemeral(seconds) => {
-                set_by_time(&mut self.settings.ephemeral_seconds, (*seconds > 0).then_some(*seconds), at)
-            }
-            GroupAction::MemberAddMode(mode) => set_by_time(&mut self.settings.member_add_mode, Some(mode.clone()), at),
+            GroupAction::Set(setting) => self.apply_setting(*setting, at),
             GroupAction::Deleted => Applied::Left,
-            GroupAction::Created(_) | GroupAction::Ignored => Applied::Stale,
+            GroupAction::Created { .. } | GroupAction::Told(..) | GroupAction::Ignored => Applied::Stale,
             GroupAction::Unclear => Applied::Unordered,
             GroupAction::Added(_) | GroupAction::Removed(_) | GroupAction::Promoted(_) | GroupAction::Demoted(_) => {
                 self.apply_to_lists(event, me)
@@ -149,7 +145,22 @@ impl GroupRecord {
         }
     }
 
-    fn apply_to_lists(&mut self, event: &GroupEvent, me: &Person) -> Applied {
+    /// Settings carry a time, each its own.
+    fn apply_setting(&mut self, setting: Setting, at: u64) -> Applied {
+        let at = u32::try_from(at).unwrap_or(u32::MAX);
+        let known_at = std::mem::replace(&mut self.settings_at[setting.index()], at);
+        if at < known_at {
+            self.settings_at[setting.index()] = known_at;
+            return Applied::Stale;
+        }
+        if self.settings.has(setting) {
+            return Applied::Done;
+        }
+        self.settings.apply(setting);
+        if at == known_at { Applied::Unordered } else { Applied::Done }
+    }
+
+    fn apply_to_lists(&mut self, event: &Notice, me: &Person) -> Applied {
         let ordered = match self.versions_of(event) {
             Some(_) if self.has(event) => return Applied::Stale,
             Some(_) if self.follows(event) => true,

@@ -1,0 +1,129 @@
+//! What changed in a group between two looks at it. Notifications, own writes and reads all become news in this one way,
+//! so nothing is told twice, and nothing that was found out late stays untold. Never does IO.
+
+use serde_json::{Map, Value, json};
+
+use super::record::{GroupRecord, Person, Role};
+use crate::model::{GroupEventKind, GroupId};
+
+/// A change that others want to know of.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct News {
+    pub(crate) kind: GroupEventKind,
+    pub(crate) group: GroupId,
+    pub(crate) people: Vec<Person>,
+    /// Who did it, when known.
+    pub(crate) actor: Option<Person>,
+    /// Unix seconds, when known.
+    pub(crate) at: Option<u64>,
+    /// New values by field.
+    pub(crate) changes: Option<Map<String, Value>>,
+}
+
+/// What is known of a change beside its content.
+#[derive(Copy, Clone, Debug, Default)]
+pub(super) struct Cause {
+    pub(super) actor: Option<Person>,
+    pub(super) at: Option<u64>,
+}
+
+/// What happened to a group that was `before` and is `after`; `None` where our account, `me`, is not in it.
+pub(super) fn between(
+    before: Option<&GroupRecord>,
+    after: Option<&GroupRecord>,
+    me: &Person,
+    cause: Cause,
+) -> Vec<News> {
+    let Some(group) = after.or(before).map(|record| record.id.clone()) else { return Vec::new() };
+    let news =
+        |kind, people, changes| News { kind, group: group.clone(), people, actor: cause.actor, at: cause.at, changes };
+    let (before, after) = match (before, after) {
+        (Some(before), Some(after)) => (before, after),
+        (None, Some(_)) => return vec![news(GroupEventKind::Join, vec![*me], None)],
+        _ => return vec![news(GroupEventKind::Leave, vec![*me], None)],
+    };
+    let mut all = Vec::new();
+    if before.members != after.members {
+        for (kind, people) in member_changes(before, after) {
+            if !people.is_empty() {
+                all.push(news(kind, people, None));
+            }
+        }
+    }
+    let changes = field_changes(before, after);
+    if !changes.is_empty() {
+        all.push(news(GroupEventKind::Update, Vec::new(), Some(changes)));
+    }
+    if before.linked_parent != after.linked_parent {
+        let kind = if after.linked_parent.is_some() { GroupEventKind::Linked } else { GroupEventKind::Unlinked };
+        let parent = Map::from_iter([("linkedParentJID".to_owned(), json!(after.linked_parent))]);
+        all.push(news(kind, Vec::new(), Some(parent)));
+    }
+    all
+}
+
+fn member_changes(before: &GroupRecord, after: &GroupRecord) -> [(GroupEventKind, Vec<Person>); 4] {
+    let (old, new) = (Index::of(before), Index::of(after));
+    let is_admin = |role| role != Role::Member;
+    let (mut joined, mut promoted, mut demoted) = (Vec::new(), Vec::new(), Vec::new());
+    for member in &after.members {
+        match old.role(&member.person).map(|role| (is_admin(role), is_admin(member.role))) {
+            None => joined.push(member.person),
+            Some((false, true)) => promoted.push(member.person),
+            Some((true, false)) => demoted.push(member.person),
+            Some(_) => {}
+        }
+    }
+    let left = before.members.iter().map(|member| member.person).filter(|person| new.role(person).is_none());
+    [
+        (GroupEventKind::Join, joined),
+        (GroupEventKind::Leave, left.collect()),
+        (GroupEventKind::Promote, promoted),
+        (GroupEventKind::Demote, demoted),
+    ]
+}
+
+/// Members by each of their ids, sorted: the same person may be known by more ids later.
+struct Index(Vec<(u64, Role)>);
+
+impl Index {
+    fn of(record: &GroupRecord) -> Self {
+        let ids = record.members.iter().flat_map(|member| Self::keys(&member.person).map(|key| (key, member.role)));
+        let mut ids: Vec<_> = ids.collect();
+        ids.sort_unstable_by_key(|(key, _)| *key);
+        Self(ids)
+    }
+
+    fn role(&self, person: &Person) -> Option<Role> {
+        Self::keys(person).find_map(|key| {
+            let at = self.0.binary_search_by_key(&key, |(known, _)| *known).ok()?;
+            Some(self.0[at].1)
+        })
+    }
+
+    /// Phone numbers and LIDs are below 2^62: the lowest bit tells them apart.
+    fn keys(person: &Person) -> impl Iterator<Item = u64> + use<> {
+        let phone = person.phone.map(|digits| digits.get() << 1);
+        phone.into_iter().chain(person.lid.map(|digits| digits.get() << 1 | 1))
+    }
+}
+
+fn field_changes(before: &GroupRecord, after: &GroupRecord) -> Map<String, Value> {
+    let mut changes = Map::new();
+    if before.subject != after.subject {
+        changes.insert("name".into(), json!(after.subject));
+    }
+    if before.description != after.description {
+        changes.insert("description".into(), json!(after.description));
+    }
+    if before.settings != after.settings {
+        let (Value::Object(old), Value::Object(new)) = (json!(before.settings), json!(after.settings)) else {
+            return changes;
+        };
+        for name in old.keys().filter(|name| !new.contains_key(*name)) {
+            changes.insert(name.clone(), Value::Null);
+        }
+        changes.extend(new.into_iter().filter(|(name, value)| old.get(name) != Some(value)));
+    }
+    changes
+}

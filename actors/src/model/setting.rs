@@ -1,0 +1,174 @@
+//! A group's settings, and one change of one of them. Each setting is named here once: its field, its word and its
+//! place in the order in which several are applied. Never does IO.
+
+use serde::{Deserialize, Serialize};
+
+/// Who in a group may do something.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Who {
+    /// Every member.
+    All,
+    /// Admins only.
+    Admins,
+}
+
+/// What is set in a group. `None` where WhatsApp does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupSettings {
+    /// Only admins may send messages.
+    pub announce: bool,
+    /// Only admins may edit subject, description and picture.
+    pub locked: bool,
+    /// Seconds after which messages disappear; `None` when they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ephemeral_seconds: Option<u32>,
+    /// Who may add members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_add_mode: Option<Who>,
+    /// Whether people who follow the invite link have to be approved by an admin.
+    pub membership_approval: bool,
+    /// Who may see and share the invite link.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_link_mode: Option<Who>,
+    /// Who may send the group's history to new members.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub member_share_history_mode: Option<Who>,
+    /// WhatsApp's "advanced chat privacy": no export, no automatic download, no use by its assistant.
+    pub limit_sharing: bool,
+    /// Messages that were forwarded many times cannot be sent.
+    pub no_frequently_forwarded: bool,
+    /// Members may report messages to the admins.
+    pub allow_admin_reports: bool,
+    /// New members get the recent history.
+    pub group_history: bool,
+}
+
+/// One setting with the value it is to have, or has got. The order of the variants is the order in which several
+/// settings of one request are applied.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Setting {
+    /// [`GroupSettings::announce`]
+    Announce(bool),
+    /// [`GroupSettings::locked`]
+    Locked(bool),
+    /// [`GroupSettings::ephemeral_seconds`]; 0 is off.
+    EphemeralSeconds(u32),
+    /// [`GroupSettings::member_add_mode`]
+    MemberAddMode(Who),
+    /// [`GroupSettings::membership_approval`]
+    MembershipApproval(bool),
+    /// [`GroupSettings::member_link_mode`]
+    MemberLinkMode(Who),
+    /// [`GroupSettings::member_share_history_mode`]
+    MemberShareHistoryMode(Who),
+    /// [`GroupSettings::limit_sharing`]
+    LimitSharing(bool),
+    /// [`GroupSettings::no_frequently_forwarded`]
+    NoFrequentlyForwarded(bool),
+    /// [`GroupSettings::allow_admin_reports`]
+    AllowAdminReports(bool),
+    /// [`GroupSettings::group_history`]
+    GroupHistory(bool),
+}
+
+impl Setting {
+    /// How many settings there are.
+    pub const COUNT: usize = 11;
+
+    /// The name of its field in JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Announce(_) => "announce",
+            Self::Locked(_) => "locked",
+            Self::EphemeralSeconds(_) => "ephemeralSeconds",
+            Self::MemberAddMode(_) => "memberAddMode",
+            Self::MembershipApproval(_) => "membershipApproval",
+            Self::MemberLinkMode(_) => "memberLinkMode",
+            Self::MemberShareHistoryMode(_) => "memberShareHistoryMode",
+            Self::LimitSharing(_) => "limitSharing",
+            Self::NoFrequentlyForwarded(_) => "noFrequentlyForwarded",
+            Self::AllowAdminReports(_) => "allowAdminReports",
+            Self::GroupHistory(_) => "groupHistory",
+        }
+    }
+
+    /// Its place among all settings, below [`Setting::COUNT`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        match self {
+            Self::Announce(_) => 0,
+            Self::Locked(_) => 1,
+            Self::EphemeralSeconds(_) => 2,
+            Self::MemberAddMode(_) => 3,
+            Self::MembershipApproval(_) => 4,
+            Self::MemberLinkMode(_) => 5,
+            Self::MemberShareHistoryMode(_) => 6,
+            Self::LimitSharing(_) => 7,
+            Self::NoFrequentlyForwarded(_) => 8,
+            Self::AllowAdminReports(_) => 9,
+            Self::GroupHistory(_) => 10,
+        }
+    }
+}
+
+impl GroupSettings {
+    /// Gives one setting its new value.
+    pub fn apply(&mut self, setting: Setting) {
+        match setting {
+            Setting::Announce(on) => self.announce = on,
+            Setting::Locked(on) => self.locked = on,
+            Setting::EphemeralSeconds(seconds) => self.ephemeral_seconds = (seconds > 0).then_some(seconds),
+            Setting::MemberAddMode(who) => self.member_add_mode = Some(who),
+            Setting::MembershipApproval(on) => self.membership_approval = on,
+            Setting::MemberLinkMode(who) => self.member_link_mode = Some(who),
+            Setting::MemberShareHistoryMode(who) => self.member_share_history_mode = Some(who),
+            Setting::LimitSharing(on) => self.limit_sharing = on,
+            Setting::NoFrequentlyForwarded(on) => self.no_frequently_forwarded = on,
+            Setting::AllowAdminReports(on) => self.allow_admin_reports = on,
+            Setting::GroupHistory(on) => self.group_history = on,
+        }
+    }
+
+    /// Whether the setting has this value.
+    #[must_use]
+    pub fn has(&self, setting: Setting) -> bool {
+        let mut applied = self.clone();
+        applied.apply(setting);
+        applied == *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [Setting; Setting::COUNT] = [
+        Setting::Announce(true),
+        Setting::Locked(true),
+        Setting::EphemeralSeconds(86_400),
+        Setting::MemberAddMode(Who::All),
+        Setting::MembershipApproval(true),
+        Setting::MemberLinkMode(Who::Admins),
+        Setting::MemberShareHistoryMode(Who::All),
+        Setting::LimitSharing(true),
+        Setting::NoFrequentlyForwarded(true),
+        Setting::AllowAdminReports(true),
+        Setting::GroupHistory(true),
+    ];
+
+    #[test]
+    fn each_setting_has_its_field_its_name_and_its_place() {
+        let mut settings = GroupSettings::default();
+        for (place, setting) in ALL.into_iter().enumerate() {
+            assert_eq!(setting.index(), place);
+            assert!(!settings.has(setting), "{}", setting.name());
+            settings.apply(setting);
+            assert!(settings.has(setting));
+            assert!(serde_json::to_value(&settings).unwrap().get(setting.name()).is_some(), "{}", setting.name());
+        }
+        assert!(ALL.is_sorted(), "the order of the enum is the order of application");
+    }
+}

@@ -1,0 +1,159 @@
+//! Communities: reading one with its groups, linking and unlinking groups, ending one. Making one is in `creation.rs`.
+
+use tokio::time::timeout_at;
+
+use super::outcome::{self, is_doubtful};
+use super::pacing::Cost;
+use super::work::{GroupChange, Look, Work};
+use super::{Permit, Reply, SessionMsg, SessionState};
+use crate::engine::LinkAnswer;
+use crate::error::CommandError;
+use crate::group_cache::{CommunityRole, GroupRecord};
+use crate::model::{Community, CommunityGroup, GroupId, LinkResult};
+
+/// What is to become of groups and a community.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Linking {
+    /// They become part of it.
+    Link,
+    /// They are part of it no longer. With `remove_orphans`, people who are in no other group of it leave it too.
+    Unlink {
+        /// Whether people without another group of the community leave it.
+        remove_orphans: bool,
+    },
+}
+
+impl SessionState {
+    /// A community by what the cache holds, or why it is none.
+    fn community(&self, id: &GroupId) -> Result<GroupRecord, CommandError> {
+        self.ready_engine()?;
+        let record = self.cache.record(id).ok_or_else(|| CommandError::GroupNotFound(id.clone()))?;
+        if record.is_community { Ok(record.into_owned()) } else { Err(CommandError::NotCommunity(id.clone())) }
+    }
+
+    /// A community with its groups. Only WhatsApp knows those that this account is not in.
+    pub(super) fn read_community(&mut self, id: GroupId, permit: Permit, reply: Reply<Community>) {
+        let record = match self.community(&id) {
+            Ok(record) => record,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        let Some((work, reply)) = self.begin(Cost::Query, Some(&id), permit, reply) else { return };
+        let mine: Vec<CommunityGroup> = self.groups_of(&id);
+        let is_admin = record.to_summary(&self.record.me()).is_admin;
+        tokio::spawn(async move {
+            let groups = work.question("Reading the community", work.engine.community_groups(&id)).await;
+            let answer = groups.map(|groups| Community {
+                id: record.id,
+                name: record.subject,
+                description: record.description,
+                owner: record.owner.and_then(|owner| owner.id()),
+                created_at: record.created_at,
+                participants_count: u32::try_from(record.members.len()).unwrap_or(u32::MAX),
+                is_admin,
+                groups: merged(groups, mine),
+            });
+            work.finish(None, reply, answer);
+        });
+    }
+
+    /// The groups of a community that this account is in, ordered by id.
+    fn groups_of(&self, community: &GroupId) -> Vec<CommunityGroup> {
+        let records = self.cache.ids().filter_map(|id| self.cache.record(id));
+        let linked = records.filter(|record| record.linked_parent.as_ref() == Some(community));
+        let group = |record: std::borrow::Cow<'_, GroupRecord>| CommunityGroup {
+            id: record.id.clone(),
+            name: record.subject.clone(),
+            participants_count: u32::try_from(record.members.len()).ok(),
+            is_announcement_group: record.community_role == CommunityRole::Announcements,
+            is_general_chat: record.community_role == CommunityRole::GeneralChat,
+            is_member: true,
+        };
+        linked.map(group).collect()
+    }
+
+    pub(super) fn link_groups(
+        &mut self,
+        community: GroupId,
+        groups: Vec<GroupId>,
+        linking: Linking,
+        permit: Permit,
+        reply: Reply<Vec<LinkResult>>,
+    ) {
+        if let Err(error) = self.community(&community) {
+            return drop(reply.send(Err(error)));
+        }
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&community), permit, reply) else { return };
+        tokio::spawn(async move {
+            let look = || looked_at(&work, &community, &groups, linking);
+            let outcome = match linking {
+                Linking::Link => {
+                    let call = work.engine.link_groups(&community, &groups);
+                    work.carry_out("Linking groups", call, look).await
+                }
+                Linking::Unlink { remove_orphans } => {
+                    let call = work.engine.unlink_groups(&community, &groups, remove_orphans);
+                    work.carry_out("Unlinking groups", call, look).await
+                }
+            };
+            if outcome.result.is_ok() {
+                // A link changes both sides, and with orphans also who is where.
+                read_all(&work).await;
+            }
+            let answer = outcome.result.map(|answers| outcome::link_results(linking, &groups, &answers));
+            work.finish(None, reply, answer);
+        });
+    }
+
+    pub(super) fn deactivate_community(&mut self, community: GroupId, permit: Permit, reply: Reply<()>) {
+        if let Err(error) = self.community(&community) {
+            return drop(reply.send(Err(error)));
+        }
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&community), permit, reply) else { return };
+        tokio::spawn(async move {
+            let look = || async {
+                match work.read_back(&community).await {
+                    Ok(None) => Look::Applied(()),
+                    Ok(Some(record)) if !record.is_community => Look::Applied(()),
+                    Ok(Some(_)) => Look::NotApplied,
+                    Err(_) => Look::NotYet,
+                }
+            };
+            let call = work.engine.deactivate_community(&community);
+            let answer = work.carry_out("Deactivating the community", call, look).await.result;
+            if answer.is_ok() {
+                read_all(&work).await;
+            }
+            let doubtful = answer.as_ref().err().is_some_and(is_doubtful);
+            work.finish(doubtful.then_some(GroupChange::Doubtful { group: community }), reply, answer);
+        });
+    }
+}
+
+/// Has all groups read, so that the next look shows what was done (G-2).
+async fn read_all(work: &Work) {
+    let _ = timeout_at(work.end(), work.ask_actor(|reply| SessionMsg::ReadAll { reply })).await;
+}
+
+/// What the groups show after a link or unlink that WhatsApp did not answer.
+async fn looked_at(work: &Work, community: &GroupId, groups: &[GroupId], linking: Linking) -> Look<Vec<LinkAnswer>> {
+    let mut answers = Vec::with_capacity(groups.len());
+    for group in groups {
+        let Ok(record) = work.read_back(group).await else { return Look::NotYet };
+        let linked = record.is_some_and(|record| record.linked_parent.as_ref() == Some(community));
+        let done = linked == (linking == Linking::Link);
+        answers.push(LinkAnswer { group: group.clone(), error: (!done).then_some(outcome::NOT_SAID) });
+    }
+    if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
+}
+
+/// WhatsApp's list, with what this account knows better of its own groups; and those that WhatsApp left out.
+fn merged(theirs: Vec<CommunityGroup>, mine: Vec<CommunityGroup>) -> Vec<CommunityGroup> {
+    let mut groups = mine;
+    for group in theirs {
+        if !groups.iter().any(|known| known.id == group.id) {
+            groups.push(group);
+        }
+    }
+    groups.sort_by(|one, other| one.id.cmp(&other.id));
+    groups
+}

@@ -1,0 +1,169 @@
+//! Changes of a group as a whole: subject, description, settings, picture, invite code, and leaving it.
+
+use super::outcome::is_doubtful;
+use super::pacing::Cost;
+use super::work::{GroupChange, Look, Outcome, field_told};
+use super::{Permit, Reply, SessionState};
+use crate::engine::{EngineError, PreviousDescription};
+use crate::error::CommandError;
+use crate::group_cache::{GroupRecord, OwnChange, WriteId};
+use crate::model::{GroupId, Setting};
+
+impl SessionState {
+    pub(super) fn set_subject(&mut self, group: GroupId, subject: String, permit: Permit, reply: Reply<()>) {
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        let change = OwnChange::Subject(subject.clone());
+        let write = self.cache.begin_write(&group, change.clone());
+        tokio::spawn(async move {
+            let look = || async { seen(work.read_back(&group).await, |record| record.subject == subject) };
+            let call = work.engine.set_subject(&group, &subject);
+            let outcome = work.carry_out("Changing the subject", call, look).await;
+            work.finish_field(group, write, change, outcome, reply);
+        });
+    }
+
+    pub(super) fn set_description(&mut self, group: GroupId, description: String, permit: Permit, reply: Reply<()>) {
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        let known = self.cache.record(&group).and_then(|record| record.description_id.clone());
+        let text = Some(description).filter(|text| !text.is_empty());
+        let change = OwnChange::Description(text.clone());
+        let write = self.cache.begin_write(&group, change.clone());
+        tokio::spawn(async move {
+            let set = async |previous| work.engine.set_description(&group, text.as_deref(), &previous).await;
+            let set_twice = async {
+                match set(PreviousDescription::Known(known)).await {
+                    Err(EngineError::DescriptionConflict) => set(PreviousDescription::Ask).await,
+                    answer => answer,
+                }
+            };
+            let look = || async { seen(work.read_back(&group).await, |record| record.description == text) };
+            let outcome = work.carry_out("Changing the description", set_twice, look).await;
+            work.finish_field(group, write, change, outcome, reply);
+        });
+    }
+
+    /// One after the other, in their fixed order; the first that fails is the last that was tried.
+    pub(super) fn set_settings(
+        &mut self,
+        group: GroupId,
+        mut settings: Vec<Setting>,
+        permit: Permit,
+        reply: Reply<()>,
+    ) {
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        settings.sort_unstable();
+        let begin = |setting| (setting, self.cache.begin_write(&group, OwnChange::Setting(setting)));
+        let writes: Vec<(Setting, WriteId)> = settings.into_iter().map(begin).collect();
+        tokio::spawn(async move {
+            let mut failed = None;
+            let mut told = true;
+            for (at, (setting, write)) in writes.iter().copied().enumerate() {
+                if failed.is_some() {
+                    work.tell(GroupChange::Dropped { group: group.clone(), write, unknown: false });
+                    continue;
+                }
+                let look = || async { seen(work.read_back(&group).await, |record| record.settings.has(setting)) };
+                let call = work.engine.set_setting(&group, setting);
+                let outcome = work.carry_out("Changing the settings", call, look).await;
+                told &= work.tell(field_told(group.clone(), write, OwnChange::Setting(setting), &outcome));
+                failed = outcome.result.err().map(|error| (at, error));
+            }
+            let answer = match failed {
+                None if told => Ok(()),
+                None => Err(CommandError::OutcomeUnknown),
+                Some((at, error)) => Err(partly(&writes, at, error)),
+            };
+            work.finish(None, reply, answer);
+        });
+    }
+
+    pub(super) fn set_picture(&mut self, group: GroupId, jpeg: Option<Vec<u8>>, permit: Permit, reply: Reply<()>) {
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        tokio::spawn(async move {
+            let what = if jpeg.is_some() { "Changing the picture" } else { "Removing the picture" };
+            // Which picture a group has cannot be read; setting the same one again does no harm.
+            let again = || async { again(work.engine.set_picture(&group, jpeg.clone()).await) };
+            let outcome = work.carry_out(what, work.engine.set_picture(&group, jpeg.clone()), again).await;
+            work.finish(None, reply, outcome.result);
+        });
+    }
+
+    pub(super) fn read_picture(&mut self, group: GroupId, permit: Permit, reply: Reply<Option<String>>) {
+        let Some((work, reply)) = self.begin(Cost::Query, Some(&group), permit, reply) else { return };
+        tokio::spawn(async move {
+            let answer = work.question("Reading the picture", work.engine.picture_url(&group)).await;
+            work.finish(None, reply, answer);
+        });
+    }
+
+    pub(super) fn read_invite_code(&mut self, group: GroupId, permit: Permit, reply: Reply<String>) {
+        let Some((work, reply)) = self.begin(Cost::Query, Some(&group), permit, reply) else { return };
+        tokio::spawn(async move {
+            let answer = work.question("Reading the invite code", work.engine.invite_code(&group, false)).await;
+            work.finish(None, reply, answer);
+        });
+    }
+
+    pub(super) fn revoke_invite_code(&mut self, group: GroupId, permit: Permit, reply: Reply<String>) {
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        tokio::spawn(async move {
+            // A code that nobody was told is replaced once more: the one before is void either way.
+            let again = || async { again(work.engine.invite_code(&group, true).await) };
+            let call = work.engine.invite_code(&group, true);
+            let outcome = work.carry_out("Revoking the invite code", call, again).await;
+            work.finish(None, reply, outcome.result);
+        });
+    }
+
+    pub(super) fn leave_group(&mut self, group: GroupId, permit: Permit, reply: Reply<()>) {
+        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        tokio::spawn(async move {
+            let look = || async {
+                match work.read_back(&group).await {
+                    Ok(None) => Look::Applied(()),
+                    Ok(Some(_)) => Look::NotApplied,
+                    Err(_) => Look::NotYet,
+                }
+            };
+            let call = work.engine.leave_group(&group);
+            let Outcome { result, .. } = work.carry_out("Leaving the group", call, look).await;
+            let change = match &result {
+                Ok(()) => Some(GroupChange::Left { group }),
+                Err(error) => is_doubtful(error).then_some(GroupChange::Doubtful { group }),
+            };
+            work.finish(change, reply, result);
+        });
+    }
+}
+
+/// Whether a group that was read has what was asked for.
+fn seen(read: Result<Option<Box<GroupRecord>>, CommandError>, has_it: impl FnOnce(&GroupRecord) -> bool) -> Look<()> {
+    match read {
+        Ok(Some(record)) if has_it(&record) => Look::Applied(()),
+        Ok(_) => Look::NotApplied,
+        Err(_) => Look::NotYet,
+    }
+}
+
+/// What a repeated request says.
+fn again<T>(answer: Result<T, EngineError>) -> Look<T> {
+    match answer {
+        Ok(value) => Look::Applied(value),
+        Err(EngineError::Unanswered(_)) => Look::NotYet,
+        Err(_) => Look::Unclear,
+    }
+}
+
+/// A single setting that failed is told as it is.
+fn partly(writes: &[(Setting, WriteId)], failed: usize, error: CommandError) -> CommandError {
+    if writes.len() == 1 {
+        return error;
+    }
+    let names = |writes: &[(Setting, WriteId)]| writes.iter().map(|(setting, _)| setting.name()).collect();
+    CommandError::SettingsPartly {
+        applied: names(&writes[..failed]),
+        failed: writes[failed].0.name(),
+        not_tried: names(&writes[failed + 1..]),
+        error: Box::new(error),
+    }
+}

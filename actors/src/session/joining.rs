@@ -1,0 +1,61 @@
+//! Following invite codes.
+
+use tokio::time::timeout_at;
+
+use super::pacing::Cost;
+use super::work::{GroupChange, Look, Outcome, Work};
+use super::{Permit, Reply, SessionState};
+use crate::engine::EngineError;
+use crate::error::CommandError;
+use crate::model::{JoinInfo, Joined};
+
+/// WhatsApp's number for a request that stands already.
+const CONFLICT: u16 = 409;
+
+impl SessionState {
+    pub(super) fn read_join_info(&mut self, code: String, permit: Permit, reply: Reply<JoinInfo>) {
+        let Some((work, reply)) = self.begin(Cost::Query, None, permit, reply) else { return };
+        tokio::spawn(async move {
+            let answer = work.question("Reading the invite code", work.engine.join_info(code)).await;
+            work.finish(None, reply, answer);
+        });
+    }
+
+    pub(super) fn join_group(&mut self, code: String, permit: Permit, reply: Reply<Joined>) {
+        let Some((work, reply)) = self.begin(Cost::Write, None, permit, reply) else { return };
+        tokio::spawn(async move {
+            let look = || look(&work, &code);
+            let Outcome { result, read_back } =
+                work.carry_out("Joining the group", work.engine.join(&code), look).await;
+            let mut doubtful = None;
+            if let (Ok(Joined { group, pending_approval: false }), false) = (&result, read_back) {
+                // The next read is to show it (G-2).
+                let read = timeout_at(work.end(), work.read_back(group)).await;
+                doubtful = (!matches!(read, Ok(Ok(Some(_))))).then(|| GroupChange::Doubtful { group: group.clone() });
+            }
+            work.finish(doubtful, reply, result);
+        });
+    }
+}
+
+/// Whether the account is in the group of the code by now. Following the code again does no harm.
+async fn look(work: &Work, code: &str) -> Look<Joined> {
+    let group = match work.engine.join_info(code.to_owned()).await {
+        Ok(info) => info.id,
+        Err(EngineError::Unanswered(_)) => return Look::NotYet,
+        Err(_) => return Look::Unclear,
+    };
+    match work.read_back(&group).await {
+        Ok(Some(_)) => return Look::Applied(Joined { group, pending_approval: false }),
+        Ok(None) => {}
+        Err(CommandError::GroupNotFound(_)) => return Look::Unclear,
+        Err(_) => return Look::NotYet,
+    }
+    match work.engine.join(code).await {
+        Ok(joined) if joined.pending_approval => Look::Applied(joined),
+        // Looked at once more, so that the cache has it.
+        Ok(_) | Err(EngineError::Unanswered(_)) => Look::NotYet,
+        Err(EngineError::Refused { code: CONFLICT, .. }) => Look::Applied(Joined { group, pending_approval: true }),
+        Err(_) => Look::Unclear,
+    }
+}

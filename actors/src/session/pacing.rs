@@ -1,0 +1,155 @@
+//! How often a session may ask WhatsApp for what: our own limits, and the pauses that WhatsApp asks for. Never waits.
+
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+
+use crate::error::CommandError;
+use crate::settings::{Pace, Paces};
+
+/// WhatsApp said 429 without a hint: its own clients wait about a minute.
+const PAUSE_DEFAULT_S: u32 = 60;
+/// A longer hint is a mistake, or a restriction that shows in other ways.
+const PAUSE_MAX_S: u32 = 24 * 3600;
+
+/// What a request costs, and of which limit.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cost {
+    /// A group or community is made.
+    Create,
+    /// So many people are added or let in.
+    Add(u32),
+    /// Something else is changed.
+    Write,
+    /// Only WhatsApp can answer.
+    Query,
+}
+
+/// One session's limits.
+pub(crate) struct Pacing {
+    create: Option<Limit>,
+    add: Option<Limit>,
+    write: Option<Limit>,
+    query: Option<Limit>,
+    clock: DefaultClock,
+    /// WhatsApp asked for a pause until then.
+    paused_until: Mutex<Option<Instant>>,
+}
+
+struct Limit {
+    name: &'static str,
+    pace: Pace,
+    limiter: DefaultDirectRateLimiter,
+}
+
+impl Pacing {
+    pub(crate) fn new(paces: &Paces) -> Self {
+        let limit = |name, pace: Option<Pace>| pace.map(|pace| Limit::new(name, pace));
+        Self {
+            create: limit("creating groups", paces.create),
+            add: limit("adding people", paces.add),
+            write: limit("changing groups", paces.write),
+            query: limit("questions to WhatsApp", paces.query),
+            clock: DefaultClock::default(),
+            paused_until: Mutex::default(),
+        }
+    }
+
+    /// Counts a request, or says why it has to wait.
+    pub(crate) fn take(&self, cost: Cost) -> Result<(), CommandError> {
+        if cost != Cost::Query
+            && let Some(left) = self.pause_left()
+        {
+            return Err(CommandError::RateLimited { retry_after_s: seconds_of(left) });
+        }
+        let (limit, count) = match cost {
+            Cost::Create => (&self.create, 1),
+            Cost::Add(people) => (&self.add, people),
+            Cost::Write => (&self.write, 1),
+            Cost::Query => (&self.query, 1),
+        };
+        limit.as_ref().map_or(Ok(()), |limit| limit.take(count, &self.clock))
+    }
+
+    /// WhatsApp asked to slow down: for so many seconds, or for its usual time. A pause is never shortened.
+    pub(crate) fn pause(&self, seconds: Option<u32>) {
+        let seconds = seconds.unwrap_or(PAUSE_DEFAULT_S).min(PAUSE_MAX_S);
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused = paused.max(Some(until));
+    }
+
+    /// How long the pause still is.
+    pub(crate) fn pause_left(&self) -> Option<Duration> {
+        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+}
+
+impl Limit {
+    fn new(name: &'static str, pace: Pace) -> Self {
+        // A period of zero is no limit: one nanosecond comes close enough.
+        let period = (pace.per / pace.count.get()).max(Duration::from_nanos(1));
+        let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(pace.count));
+        Self { name, pace, limiter: RateLimiter::direct(quota.allow_burst(pace.burst)) }
+    }
+
+    fn take(&self, count: u32, clock: &DefaultClock) -> Result<(), CommandError> {
+        let Some(count) = NonZeroU32::new(count.min(self.pace.burst.get())) else { return Ok(()) };
+        match self.limiter.check_n(count) {
+            Ok(Err(not_until)) => Err(CommandError::Paced {
+                limit: self.name,
+                allowed: self.pace.to_string(),
+                retry_after_s: seconds_of(not_until.wait_time_from(clock.now())),
+            }),
+            // More than ever fit at once is counted as that many.
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Rounded up: a caller who comes back then is let through.
+fn seconds_of(left: Duration) -> u32 {
+    u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_goes_and_the_next_one_is_told_when_to_come_back() {
+        let hour = Duration::from_secs(3_600);
+        let pacing = Pacing::new(&Paces { create: Some(Pace::new(10, hour, 2)), ..Paces::default() });
+        assert_eq!([pacing.take(Cost::Create), pacing.take(Cost::Create)], [Ok(()), Ok(())]);
+        let Err(CommandError::Paced { limit, allowed, retry_after_s }) = pacing.take(Cost::Create) else {
+            panic!("has to wait")
+        };
+        assert_eq!((limit, allowed.as_str()), ("creating groups", "2 at once and 10 an hour"));
+        assert!((350..=360).contains(&retry_after_s), "{retry_after_s}");
+        assert_eq!(pacing.take(Cost::Write), Ok(()), "each class has a limit of its own");
+    }
+
+    #[test]
+    fn people_are_counted_one_by_one() {
+        let paces = Paces { add: Some(Pace::new(1, Duration::from_secs(60), 256)), ..Paces::default() };
+        let pacing = Pacing::new(&paces);
+        assert_eq!(pacing.take(Cost::Add(200)), Ok(()));
+        assert!(pacing.take(Cost::Add(100)).is_err());
+        assert_eq!(pacing.take(Cost::Add(56)), Ok(()));
+    }
+
+    #[test]
+    fn a_pause_stops_writes_and_not_questions() {
+        let pacing = Pacing::new(&Paces { create: None, add: None, write: None, query: None });
+        pacing.pause(Some(30));
+        pacing.pause(Some(5));
+        for cost in [Cost::Create, Cost::Add(1), Cost::Write] {
+            assert_eq!(pacing.take(cost), Err(CommandError::RateLimited { retry_after_s: 30 }));
+        }
+        assert_eq!(pacing.take(Cost::Query), Ok(()));
+    }
+}

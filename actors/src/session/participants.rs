@@ -1,0 +1,237 @@
+//! Who is in a group: adding, removing, promoting, demoting, and people who ask to be let in.
+
+use std::sync::Arc;
+
+use tokio::time::timeout_at;
+
+use super::outcome::{self, Asked, Target, is_doubtful};
+use super::pacing::Cost;
+use super::work::{GroupChange, Look, Outcome, Work};
+use super::{Permit, Reply, SessionState};
+use crate::engine::ParticipantAnswer;
+use crate::error::CommandError;
+use crate::group_cache::{GroupRecord, OwnChange, Person};
+use crate::model::{
+    GroupId, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
+};
+
+/// What happens to participants, and what is done about those who may only be invited.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct ParticipantWrite {
+    pub(crate) change: ParticipantChange,
+    /// Those who may only be invited are sent WhatsApp's private invitation.
+    pub(crate) invite_fallback: bool,
+}
+
+impl SessionState {
+    pub(super) fn change_participants(
+        &mut self,
+        group: GroupId,
+        write: ParticipantWrite,
+        participants: &[ParticipantId],
+        permit: Permit,
+        reply: Reply<Vec<ParticipantResult>>,
+    ) {
+        let ParticipantWrite { change, invite_fallback } = write;
+        let before = self.cache.record(&group).map(|record| Arc::new(record.into_owned()));
+        let targets = targets(before.as_deref(), change, participants);
+        let Some((work, reply)) = self.begin(cost(change, &targets), Some(&group), permit, reply) else { return };
+        let people: Vec<Person> = targets.iter().map(|target| target.person).collect();
+        let write = self.cache.begin_write(&group, OwnChange::Participants(change, people));
+        tokio::spawn(async move {
+            let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+            let call = work.engine.change_participants(&group, change, &people);
+            let look = || async {
+                match work.read_back(&group).await {
+                    Ok(after) => seen(change, &targets, before.as_deref(), after.as_deref()),
+                    Err(CommandError::GroupNotFound(_)) => Look::Unclear,
+                    Err(_) => Look::NotYet,
+                }
+            };
+            let Outcome { result, read_back } = work.carry_out(outcome::what(change), call, look).await;
+            let (told, answer) = match result {
+                Ok(answers) => {
+                    let (mut results, done) = outcome::results(Asked::Change(change), &targets, &answers);
+                    if results.iter().any(|result| result.code == ResultCode::RateLimited) {
+                        work.slow_down(None);
+                    }
+                    if invite_fallback {
+                        let name = before.as_ref().map_or("", |record| record.subject.as_str());
+                        invite(&work, &group, name, &targets, &answers, &mut results).await;
+                    }
+                    let done = (!done.is_empty()).then_some(OwnChange::Participants(change, done));
+                    let confirmed = GroupChange::Confirmed { group: group.clone(), write, done };
+                    let seen = GroupChange::Dropped { group, write, unknown: false };
+                    (if read_back { seen } else { confirmed }, Ok(results))
+                }
+                Err(error) => (GroupChange::Dropped { group, write, unknown: is_doubtful(&error) }, Err(error)),
+            };
+            work.finish(Some(told), reply, answer);
+        });
+    }
+
+    pub(super) fn read_membership_requests(
+        &mut self,
+        group: GroupId,
+        permit: Permit,
+        reply: Reply<Vec<MembershipRequest>>,
+    ) {
+        let Some((work, reply)) = self.begin(Cost::Query, Some(&group), permit, reply) else { return };
+        tokio::spawn(async move {
+            let requests = work.engine.membership_requests(&group);
+            let answer = work.question("Reading the membership requests", requests).await;
+            work.finish(None, reply, answer);
+        });
+    }
+
+    /// Decides about these people, or about all who asked.
+    pub(super) fn decide_membership(
+        &mut self,
+        group: GroupId,
+        decision: MembershipDecision,
+        participants: Option<Vec<ParticipantId>>,
+        permit: Permit,
+        reply: Reply<Vec<ParticipantResult>>,
+    ) {
+        let people = participants.as_ref().map_or(1, Vec::len);
+        let cost = match decision {
+            MembershipDecision::Approve => Cost::Add(u32::try_from(people).unwrap_or(u32::MAX)),
+            MembershipDecision::Reject => Cost::Write,
+        };
+        let Some((work, reply)) = self.begin(cost, Some(&group), permit, reply) else { return };
+        let record = self.cache.record(&group).map(|record| Arc::new(record.into_owned()));
+        tokio::spawn(async move {
+            let answer = decide(&work, &group, decision, record.as_deref(), participants).await;
+            // Who was let in is told by a notification; a read makes sure of it before the caller looks.
+            let somebody = answer.as_ref().is_ok_and(|results| results.iter().any(|result| result.success));
+            if somebody && decision == MembershipDecision::Approve {
+                let _ = timeout_at(work.end(), work.read_back(&group)).await;
+            }
+            let doubtful = answer.as_ref().err().is_some_and(is_doubtful);
+            work.finish(doubtful.then_some(GroupChange::Doubtful { group }), reply, answer);
+        });
+    }
+}
+
+async fn decide(
+    work: &Work,
+    group: &GroupId,
+    decision: MembershipDecision,
+    record: Option<&GroupRecord>,
+    participants: Option<Vec<ParticipantId>>,
+) -> Result<Vec<ParticipantResult>, CommandError> {
+    let asked = match participants {
+        Some(participants) => participants,
+        None => {
+            let requests = work.question("Reading the membership requests", work.engine.membership_requests(group));
+            requests.await?.into_iter().map(|request| request.participant_id).collect()
+        }
+    };
+    let targets = targets(record, ParticipantChange::Add, &asked);
+    if targets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+    let what = match decision {
+        MembershipDecision::Approve => "Approving membership requests",
+        MembershipDecision::Reject => "Rejecting membership requests",
+    };
+    let look = || async {
+        let Ok(open) = work.engine.membership_requests(group).await else { return Look::NotYet };
+        let Ok(after) = work.read_back(group).await else { return Look::NotYet };
+        let is_open = |target: &Target| open.iter().any(|request| target.person.is(&request.participant_id.into()));
+        let is_member = |target: &Target| after.as_ref().is_some_and(|record| record.member(&target.person).is_some());
+        let is_done = |target: &Target| match decision {
+            MembershipDecision::Approve => is_member(target),
+            MembershipDecision::Reject => !is_open(target) && !is_member(target),
+        };
+        answers_of(&targets, is_done)
+    };
+    let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
+    Ok(outcome::results(Asked::Decision(decision), &targets, &answers).0)
+}
+
+/// What a read after an unanswered change shows. Who was as asked for before is told apart by the group as it was.
+fn seen(
+    change: ParticipantChange,
+    targets: &[Target],
+    before: Option<&GroupRecord>,
+    after: Option<&GroupRecord>,
+) -> Look<Vec<ParticipantAnswer>> {
+    let is_so = |record: Option<&GroupRecord>, target: &Target| {
+        outcome::is_so(change, record.and_then(|record| record.member(&target.person)).map(|member| member.role))
+    };
+    let was_so = |target: &Target| change == ParticipantChange::Add && is_so(before, target);
+    let answer = |target: &Target| {
+        let error = match (is_so(after, target), was_so(target)) {
+            (true, true) => Some(outcome::ALREADY),
+            (true, false) => None,
+            (false, _) => Some(outcome::NOT_SAID),
+        };
+        ParticipantAnswer { person: target.person, error, invitation: None }
+    };
+    let answers: Vec<ParticipantAnswer> = targets.iter().map(answer).collect();
+    if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
+}
+
+fn answers_of(targets: &[Target], is_done: impl Fn(&Target) -> bool) -> Look<Vec<ParticipantAnswer>> {
+    let answer = |target: &Target| ParticipantAnswer {
+        person: target.person,
+        error: (!is_done(target)).then_some(outcome::NOT_SAID),
+        invitation: None,
+    };
+    let answers: Vec<ParticipantAnswer> = targets.iter().map(answer).collect();
+    if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
+}
+
+/// Sends WhatsApp's private invitation to those who may only be invited. One that could not be sent stays
+/// `invite_required`.
+pub(super) async fn invite(
+    work: &Work,
+    group: &GroupId,
+    group_name: &str,
+    targets: &[Target],
+    answers: &[ParticipantAnswer],
+    results: &mut [ParticipantResult],
+) {
+    for (target, result) in targets.iter().zip(results) {
+        let answer = answers.iter().find(|answer| answer.person.is(&target.person));
+        let Some(invitation) = answer.and_then(|answer| answer.invitation.as_ref()) else { continue };
+        let sent = work.engine.send_invitation(target.send_as, group, group_name, invitation);
+        let sent = timeout_at(work.end(), sent).await.is_ok_and(|sent| sent.is_ok());
+        outcome::invited(result, sent);
+    }
+}
+
+fn cost(change: ParticipantChange, targets: &[Target]) -> Cost {
+    match change {
+        ParticipantChange::Add => Cost::Add(u32::try_from(targets.len()).unwrap_or(u32::MAX)),
+        _ => Cost::Write,
+    }
+}
+
+/// The people of a request, each once. Of members, the id goes out that the group's list holds; new people go by
+/// phone number.
+pub(super) fn targets(
+    record: Option<&GroupRecord>,
+    change: ParticipantChange,
+    requested: &[ParticipantId],
+) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::with_capacity(requested.len());
+    for id in requested {
+        let mut person = Person::from(*id);
+        let member = record.and_then(|record| record.member(&person));
+        if let Some(member) = member {
+            person.learn(&member.person);
+        }
+        if targets.iter().any(|target| target.person.is(&person)) {
+            continue;
+        }
+        let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
+        let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
+        let by_lid = change != ParticipantChange::Add && record.is_some_and(|record| record.lid_addressing);
+        let send_as = if by_lid { lid.or(phone) } else { phone.or(lid) };
+        targets.push(Target { person, send_as: send_as.unwrap_or(*id) });
+    }
+    targets
+}

@@ -1,0 +1,266 @@
+//! What every request to WhatsApp has in common. Each runs in a task of its own with a permit and the reply: the engine
+//! call under a time limit, a look at what is true when WhatsApp did not answer, then the change to the actor, then the
+//! answer to the caller (G-2).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::outcome::{is_doubtful, write_error};
+use super::pacing::Cost;
+use super::{Generation, Permit, Reply, SessionMsg, SessionState};
+use crate::directory::Entry;
+use crate::engine::{Engine, EngineError};
+use crate::error::CommandError;
+use crate::group_cache::{GroupRecord, OwnChange, Sequence, WriteId};
+use crate::model::GroupId;
+
+/// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
+const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+/// After WhatsApp's own time, what happened is looked for this long. With the longest `whatsapp_timeout` every answer
+/// leaves within 26 s: clients give up at 30.
+const SETTLE_TIME: Duration = Duration::from_secs(5);
+/// The connection may be on its way back: a reconnect takes about a second.
+const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a write means for the cache.
+pub(crate) enum GroupChange {
+    /// Carried out, perhaps in part; `None` when nothing changed.
+    Confirmed { group: GroupId, write: WriteId, done: Option<OwnChange> },
+    /// Not confirmed; `unknown` when the cached group is in doubt after it.
+    Dropped { group: GroupId, write: WriteId, unknown: bool },
+    /// A new group.
+    Created { record: Box<GroupRecord>, asked: Sequence },
+    /// The account is not in the group any longer.
+    Left { group: GroupId },
+    /// Something may have changed in this group.
+    Doubtful { group: GroupId },
+}
+
+/// A request on its way, with all that its task needs from the actor.
+pub(super) struct Work {
+    pub(super) engine: Arc<Engine>,
+    entry: Arc<Entry>,
+    myself: ActorRef<SessionMsg>,
+    generation: Generation,
+    /// WhatsApp's answers are waited for until then, however many requests it takes.
+    deadline: Instant,
+    _permit: Permit,
+}
+
+/// What came out of a write.
+pub(super) struct Outcome<T> {
+    pub(super) result: Result<T, CommandError>,
+    /// WhatsApp did not say so: it was read there, and the cache has it.
+    pub(super) read_back: bool,
+}
+
+/// What a look at WhatsApp says about a write that was not answered.
+pub(super) enum Look<T> {
+    /// It was carried out, at least in part.
+    Applied(T),
+    /// It was not.
+    NotApplied,
+    /// There is no way to tell.
+    Unclear,
+    /// Nobody could look: the connection is not back yet.
+    NotYet,
+}
+
+impl Work {
+    /// Waits for WhatsApp's answer, for its time.
+    pub(super) async fn ask<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, CommandError> {
+        match timeout_at(self.deadline, call).await {
+            Ok(answer) => answer.map_err(|error| self.understood(what, error)),
+            Err(_) => Err(CommandError::OutcomeUnknown),
+        }
+    }
+
+    /// As [`Self::ask`], for a question: nothing was changed whatever happened.
+    pub(super) async fn question<T>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, CommandError> {
+        self.ask(what, call).await.map_err(|error| match error {
+            CommandError::OutcomeUnknown => CommandError::Unanswered,
+            error => error,
+        })
+    }
+
+    /// Asks, and when WhatsApp does not say what it did, looks until that is clear or the time for it is over.
+    pub(super) async fn carry_out<T, L: Future<Output = Look<T>>>(
+        &self,
+        what: &'static str,
+        call: impl Future<Output = Result<T, EngineError>>,
+        look: impl Fn() -> L,
+    ) -> Outcome<T> {
+        match self.ask(what, call).await {
+            Err(CommandError::OutcomeUnknown) => self.settle(look).await,
+            result => Outcome { result, read_back: false },
+        }
+    }
+
+    async fn settle<T, L: Future<Output = Look<T>>>(&self, look: impl Fn() -> L) -> Outcome<T> {
+        let until = Instant::now().min(self.deadline) + SETTLE_TIME;
+        let unknown = Outcome { result: Err(CommandError::OutcomeUnknown), read_back: false };
+        loop {
+            match timeout_at(until, look()).await {
+                Ok(Look::Applied(value)) => return Outcome { result: Ok(value), read_back: true },
+                Ok(Look::NotApplied) => return Outcome { result: Err(CommandError::Unanswered), read_back: true },
+                Ok(Look::NotYet) if Instant::now() + SETTLE_INTERVAL < until => sleep(SETTLE_INTERVAL).await,
+                _ => return unknown,
+            }
+        }
+    }
+
+    /// Has the actor read a group of WhatsApp, into its cache; `None` when the account is not in it.
+    ///
+    /// # Errors
+    /// It could not be read now.
+    pub(super) async fn read_back(&self, group: &GroupId) -> Result<Option<Box<GroupRecord>>, CommandError> {
+        self.ask_actor(|reply| SessionMsg::ReadBack { group: group.clone(), reply }).await
+    }
+
+    /// Asks the session's actor, also one that was restarted meanwhile.
+    pub(super) async fn ask_actor<T>(&self, message: impl FnOnce(Reply<T>) -> SessionMsg) -> Result<T, CommandError> {
+        let actor = self.entry.actor.load_full().ok_or(CommandError::Restarting)?;
+        let (reply, answer) = oneshot::channel();
+        actor.send_message(message(reply)).map_err(|_| CommandError::Restarting)?;
+        answer.await.unwrap_or(Err(CommandError::Restarting))
+    }
+
+    /// Everything that is left of the time for looking, for what follows on a write.
+    pub(super) fn end(&self) -> Instant {
+        self.deadline + SETTLE_TIME
+    }
+
+    /// Notes a pause that WhatsApp asks for.
+    fn understood(&self, what: &'static str, error: EngineError) -> CommandError {
+        match error {
+            EngineError::Refused { code, backoff_s } if code == 429 || backoff_s.is_some() => {
+                self.slow_down(backoff_s);
+                if code == 429 {
+                    let left = self.entry.pacing.pause_left().unwrap_or_default();
+                    let retry_after_s = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
+                    return CommandError::RateLimited { retry_after_s };
+                }
+                write_error(what, error)
+            }
+            error => write_error(what, error),
+        }
+    }
+
+    /// WhatsApp asks to slow down; the session's writes pause.
+    pub(super) fn slow_down(&self, seconds: Option<u32>) {
+        self.entry.pacing.pause(seconds);
+    }
+
+    /// Tells the actor what a write means for the cache; false when there is no actor to tell.
+    pub(super) fn tell(&self, change: GroupChange) -> bool {
+        self.myself.send_message(SessionMsg::GroupChanged { generation: self.generation, change }).is_ok()
+    }
+
+    /// Tells the actor first, then the caller. An actor that is gone reads all groups before it is ready again (K-3):
+    /// nothing is lost, but what it will show then is not ours to promise.
+    pub(super) fn finish<T>(self, change: Option<GroupChange>, reply: Reply<T>, answer: Result<T, CommandError>) {
+        let told = change.is_none_or(|change| self.tell(change));
+        let _ = reply.send(if told { answer } else { answer.and(Err(CommandError::OutcomeUnknown)) });
+    }
+
+    /// The end of a write of one field: what it means for the cache, and the answer.
+    pub(super) fn finish_field(
+        self,
+        group: GroupId,
+        write: WriteId,
+        change: OwnChange,
+        outcome: Outcome<()>,
+        reply: Reply<()>,
+    ) {
+        let told = field_told(group, write, change, &outcome);
+        self.finish(Some(told), reply, outcome.result);
+    }
+}
+
+/// What the write of one field means for the cache.
+pub(super) fn field_told<T>(group: GroupId, write: WriteId, change: OwnChange, outcome: &Outcome<T>) -> GroupChange {
+    match &outcome.result {
+        Ok(_) if !outcome.read_back => GroupChange::Confirmed { group, write, done: Some(change) },
+        // The cache was given what was read.
+        Ok(_) => GroupChange::Dropped { group, write, unknown: false },
+        Err(error) => GroupChange::Dropped { group, write, unknown: is_doubtful(error) },
+    }
+}
+
+impl SessionState {
+    /// What a request needs, or the refusal that was sent in its place. `group`: one that the account has to be in.
+    pub(super) fn begin<T>(
+        &self,
+        cost: Cost,
+        group: Option<&GroupId>,
+        permit: Permit,
+        reply: Reply<T>,
+    ) -> Option<(Work, Reply<T>)> {
+        match self.work(cost, group, permit) {
+            Ok(work) => Some((work, reply)),
+            Err(error) => {
+                let _ = reply.send(Err(error));
+                None
+            }
+        }
+    }
+
+    fn work(&self, cost: Cost, group: Option<&GroupId>, permit: Permit) -> Result<Work, CommandError> {
+        let engine = self.ready_engine()?;
+        if let Some(group) = group.filter(|group| self.cache.record(group).is_none()) {
+            return Err(CommandError::GroupNotFound(group.clone()));
+        }
+        self.entry.pacing.take(cost)?;
+        Ok(Work {
+            engine,
+            entry: self.entry.clone(),
+            myself: self.myself.clone(),
+            generation: self.engine.generation,
+            deadline: Instant::now() + self.context.settings.whatsapp_timeout,
+            _permit: permit,
+        })
+    }
+
+    /// A write is over: its change to the cache, before its caller is answered.
+    pub(super) fn group_changed(&mut self, generation: Generation, change: GroupChange) {
+        if generation != self.engine.generation {
+            // Of an earlier start: all groups are read before this one is ready (K-3).
+            return;
+        }
+        match change {
+            GroupChange::Confirmed { group, write, done } => {
+                self.cache.confirm_write(&group, write, done);
+                let before = self.cache.sequence();
+                self.myself.send_after(ECHO_TIMEOUT, move || SessionMsg::EchoesDue { before });
+            }
+            GroupChange::Dropped { group, write, unknown } => {
+                self.cache.drop_write(&group, write, unknown);
+                self.schedule_reads();
+            }
+            GroupChange::Created { record, asked } => self.cache.created(*record, asked),
+            GroupChange::Left { group } => self.cache.left(&group),
+            GroupChange::Doubtful { group } => {
+                self.cache.mark_for_read(&group);
+                self.schedule_reads();
+            }
+        }
+    }
+
+    pub(super) fn echoes_due(&mut self, before: Sequence) {
+        self.cache.mark_unechoed(before);
+        self.schedule_reads();
+    }
+}
