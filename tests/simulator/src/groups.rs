@@ -2,6 +2,7 @@
 //!
 //! Refusals follow WhatsApp: a code for the whole request, or one per participant in an answer that is a success.
 
+mod asked;
 mod community;
 mod create;
 mod joining;

@@ -3,8 +3,8 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
+use super::asked::{Asked, add_refusal, refused_node};
 use super::community::linked;
-use super::participants::{Asked, add_refusal, refused_node};
 use super::{Notice, Refusable};
 use crate::stanza::{attr, child_bytes, children, jid_attr, now};
 use crate::world::State;

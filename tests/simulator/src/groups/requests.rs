@@ -3,8 +3,8 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
+use super::asked::Asked;
 use super::joining::{admit, room_for};
-use super::participants::Asked;
 use super::{Notice, Refusable};
 use crate::stanza::{attr, children, now};
 use crate::world::State;
