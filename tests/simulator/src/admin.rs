@@ -2,6 +2,8 @@
 //!
 //! Everything is trusted: it listens where the tests say, and asks for no key.
 
+mod groups;
+
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -10,9 +12,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{
-    AccountSpec, Addable, Addressing, Fault, FaultKind, GroupSpec, ParticipantChange, Phone, SimulatorError, World,
-};
+use crate::{AccountSpec, Addable, Fault, FaultKind, Phone, SimulatorError, World};
 
 /// How late a slow answer is that names no delay.
 const SLOW_DELAY_MS: u64 = 1_000;
@@ -25,8 +25,13 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/mock-phone/enter-code", post(enter_code))
         .route("/admin/mock-phone/unlink", post(unlink))
         .route("/admin/accounts", post(add_account))
-        .route("/admin/groups", post(add_group))
-        .route("/admin/groups/{gid}/{change}", post(change_group))
+        .route("/admin/accounts/{phone}/name", post(rename))
+        .route("/admin/accounts/{phone}/contacts", post(set_contact))
+        .route("/admin/accounts/{phone}/messages", get(messages))
+        .route("/admin/calls", post(call))
+        .route("/admin/groups", post(groups::add_group))
+        .route("/admin/groups/{gid}/{change}", post(groups::change_group))
+        .route("/admin/communities", post(groups::add_community))
         .route("/admin/faults", post(add_fault))
         .route("/admin/world", get(|State(world): State<World>| async move { Json(world.snapshot()) }))
         .with_state(world)
@@ -99,67 +104,40 @@ async fn add_account(State(world): State<World>, Json(body): Json<NewAccount>) -
 }
 
 #[derive(Deserialize)]
-struct NewGroup {
-    id: Option<String>,
-    subject: String,
-    owner: String,
-    #[serde(default)]
-    participants: Vec<String>,
-    #[serde(default)]
-    admins: Vec<String>,
-    #[serde(default)]
-    addressing: Addressing,
-    description: Option<String>,
+struct Name {
+    name: String,
 }
 
-async fn add_group(State(world): State<World>, Json(body): Json<NewGroup>) -> Answer {
-    let all_digits = |phones: Vec<String>| phones.iter().map(|phone| digits(phone)).collect::<Result<Vec<_>, _>>();
-    let id = world.add_group(GroupSpec {
-        id: body.id,
-        subject: body.subject,
-        owner: digits(&body.owner)?,
-        participants: all_digits(body.participants)?,
-        admins: all_digits(body.admins)?,
-        addressing: body.addressing,
-        description: body.description,
-    });
-    Ok(Json(json!({ "id": id })))
+async fn rename(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Name>) -> Answer {
+    let phone = digits(&phone)?;
+    world.rename(&phone, &body.name);
+    Ok(Json(json!({ "phone": phone })))
 }
 
-/// A change made elsewhere. Each kind of change reads the fields it needs.
 #[derive(Deserialize)]
-struct GroupChange {
-    actor: String,
-    #[serde(default)]
-    participants: Vec<String>,
-    #[serde(default)]
-    subject: String,
-    description: Option<String>,
-    #[serde(default)]
-    on: bool,
+struct Contact {
+    contact: String,
+    name: String,
 }
 
-async fn change_group(
-    State(world): State<World>,
-    Path((gid, change)): Path<(String, String)>,
-    Json(body): Json<GroupChange>,
-) -> Answer {
-    let actor = digits(&body.actor)?;
-    match change.as_str() {
-        "subject" => world.change_subject(&gid, &actor, &body.subject)?,
-        "description" => world.change_description(&gid, &actor, body.description.as_deref())?,
-        "announce" => world.change_announce(&gid, &actor, body.on)?,
-        "locked" => world.change_locked(&gid, &actor, body.on)?,
-        "revoke-invite" => world.revoke_invite(&gid, &actor)?,
-        "leave" => world.leave(&gid, &actor)?,
-        tag => {
-            let unknown = || SimulatorError::protocol(format!("no such change: `{tag}`"));
-            let change = ParticipantChange::from_tag(tag).ok_or_else(unknown)?;
-            let phones: Vec<&str> = body.participants.iter().map(String::as_str).collect();
-            world.change_participants(&gid, change, &actor, &phones)?;
-        }
-    }
-    Ok(Json(json!(world.group(&gid))))
+async fn set_contact(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Contact>) -> Answer {
+    let (phone, contact) = (digits(&phone)?, digits(&body.contact)?);
+    world.set_contact(&phone, &contact, &body.name);
+    Ok(Json(json!({ "phone": phone, "contact": contact })))
+}
+
+async fn messages(State(world): State<World>, Path(phone): Path<String>) -> Answer {
+    Ok(Json(json!(world.messages(&digits(&phone)?))))
+}
+
+#[derive(Deserialize)]
+struct NewCall {
+    from: String,
+    to: String,
+}
+
+async fn call(State(world): State<World>, Json(body): Json<NewCall>) -> Answer {
+    Ok(Json(json!({ "id": world.call(&digits(&body.from)?, &digits(&body.to)?) })))
 }
 
 #[derive(Deserialize)]

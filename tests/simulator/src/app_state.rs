@@ -1,35 +1,50 @@
 //! App state: collections of encrypted settings that the phone shares with its devices.
 //!
-//! The server keeps opaque patches. The one patch that the simulated phone writes itself is version 1 of
-//! `critical_block`, with its push name.
+//! The server keeps opaque patches. The simulated phone writes its push name, in `critical_block`, and the names of its
+//! contacts, in `critical_unblock_low`; it continues from what devices have written, of which it needs no more than the
+//! hashes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 use wacore_appstate::hash::{HashState, generate_patch_mac};
 use wacore_appstate::{encode_record, expand_app_state_keys};
-use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Jid, Node};
 use waproto::codec::{syncd_patch_decode, syncd_patch_to_vec};
 use waproto::whatsapp as wa;
 
-use crate::stanza::{attr, bytes, children, iq_result, leaf, now};
-use crate::world::State;
+use crate::stanza::{attr, bytes, children, iq_result, leaf, now, server_jid};
 use crate::world::account::DeviceRef;
+use crate::world::{State, World};
 
 /// The collection that a fresh device waits for.
 const CRITICAL_BLOCK: &str = "critical_block";
-/// Schema version of `setting_pushName`.
+/// The collection of contacts.
+const CRITICAL_UNBLOCK_LOW: &str = "critical_unblock_low";
+/// Schema versions of `setting_pushName` and `contact`.
 const PUSH_NAME_ACTION_VERSION: i32 = 1;
+const CONTACT_ACTION_VERSION: i32 = 2;
+/// The end of an encrypted value is its MAC.
+const VALUE_MAC_BYTES: usize = 32;
 
 /// An account's collections and the key they are encrypted with. The server of course does not know the key; the
 /// phone, which lives in the same struct, does.
 #[derive(Default)]
 pub(crate) struct AppState {
     key: Option<Key>,
-    /// Patches of each collection; the first is version 1.
-    collections: BTreeMap<String, Vec<Vec<u8>>>,
+    collections: BTreeMap<String, Collection>,
+}
+
+#[derive(Default)]
+struct Collection {
+    /// The first is version 1.
+    patches: Vec<Vec<u8>>,
+    /// Over all that is set, as each patch has to prove that its writer knows it.
+    hash: HashState,
+    /// Of what is set: the MAC of its value by the MAC of its index.
+    value_macs: HashMap<Vec<u8>, Vec<u8>>,
 }
 
 struct Key {
@@ -41,11 +56,9 @@ struct Key {
 impl AppState {
     /// The message with which the phone shares the key; makes the key and the first patch at the first call.
     pub(crate) fn key_share(&mut self, name: &str, rng: &mut StdRng) -> wa::Message {
-        let key = self.key.get_or_insert_with(|| Key { id: rng.random(), data: rng.random(), made_at: now() });
-        let shared = shared_key(key);
+        let shared = shared_key(self.key(rng));
         if !self.collections.contains_key(CRITICAL_BLOCK) {
-            let patch = push_name_patch(key, name, rng.random());
-            self.collections.insert(CRITICAL_BLOCK.to_owned(), vec![patch]);
+            self.write(CRITICAL_BLOCK, br#"["setting_pushName"]"#, push_name(name), PUSH_NAME_ACTION_VERSION, rng);
         }
         let share = wa::message::AppStateSyncKeyShare { keys: vec![shared] };
         let protocol = wa::message::ProtocolMessage {
@@ -56,26 +69,144 @@ impl AppState {
         wa::Message { protocol_message: buffa::MessageField::some(protocol), ..Default::default() }
     }
 
+    fn key(&mut self, rng: &mut StdRng) -> &Key {
+        self.key.get_or_insert_with(|| Key { id: rng.random(), data: rng.random(), made_at: now() })
+    }
+
+    /// The phone sets something. Returns the new version of the collection.
+    fn write(
+        &mut self,
+        name: &'static str,
+        index: &[u8],
+        value: wa::SyncActionValue,
+        action_version: i32,
+        rng: &mut StdRng,
+    ) -> usize {
+        let iv = rng.random();
+        let key = self.key(rng);
+        let (keys, key_id) = (expand_app_state_keys(&key.data), key.id);
+        let set = wa::syncd_mutation::SyncdOperation::SET;
+        let (mutation, _) = encode_record(set, index, &value, &keys, &key_id, &iv, action_version);
+        let collection = self.collections.entry(name.to_owned()).or_default();
+        let version = collection.patches.len() as u64 + 1;
+        let mut patch = wa::SyncdPatch {
+            version: buffa::MessageField::some(wa::SyncdVersion { version: Some(version) }),
+            mutations: vec![mutation],
+            key_id: buffa::MessageField::some(wa::KeyId { id: Some(key_id.to_vec()) }),
+            ..Default::default()
+        };
+        collection.take_in(&patch, version);
+        patch.snapshot_mac = Some(collection.hash.generate_snapshot_mac(name, &keys.snapshot_mac));
+        patch.patch_mac = Some(generate_patch_mac(&patch, name, &keys.patch_mac, version));
+        collection.patches.push(syncd_patch_to_vec(&patch));
+        collection.patches.len()
+    }
+
     /// Answers one `<collection>`: takes a patch in when there is one, and returns what the device has not seen.
     fn sync(&mut self, request: &Node) -> Node {
         let name = attr(request, "name").unwrap_or_default();
         let seen: usize = attr(request, "version").and_then(|version| version.parse().ok()).unwrap_or(0);
-        let patches = self.collections.entry(name.clone()).or_default();
+        let collection = self.collections.entry(name.clone()).or_default();
         let answer = NodeBuilder::new("collection").attr("name", name);
         let uploaded = request.get_optional_child("patch").map(bytes);
-        if uploaded.is_some() && seen != patches.len() {
+        if uploaded.is_some() && seen != collection.patches.len() {
             let conflict = NodeBuilder::new("error").attr("code", "409").attr("text", "conflict").build();
-            return answer.attr("type", "error").children([conflict, patches_after(patches, seen)]).build();
+            let news = patches_after(&collection.patches, seen);
+            return answer.attr("type", "error").children([conflict, news]).build();
         }
-        if let Some(patch) = uploaded.and_then(|patch| numbered(&patch, patches.len() as u64 + 1)) {
-            patches.push(patch);
-            return answer.attr("type", "result").attr("version", patches.len().to_string()).build();
+        let answer = answer.attr("type", "result");
+        if let Some(mut patch) = uploaded.and_then(|patch| syncd_patch_decode(&patch).ok()) {
+            // The device leaves the version to the server.
+            let version = collection.patches.len() as u64 + 1;
+            patch.version = buffa::MessageField::some(wa::SyncdVersion { version: Some(version) });
+            collection.take_in(&patch, version);
+            collection.patches.push(syncd_patch_to_vec(&patch));
+            return answer.attr("version", version.to_string()).build();
         }
-        let answer = answer.attr("type", "result").attr("version", patches.len().to_string());
-        if seen >= patches.len() {
+        let answer = answer.attr("version", collection.patches.len().to_string());
+        if seen >= collection.patches.len() {
             return answer.build();
         }
-        answer.children([patches_after(patches, seen)]).build()
+        answer.children([patches_after(&collection.patches, seen)]).build()
+    }
+}
+
+impl Collection {
+    /// Follows what a patch sets and removes.
+    fn take_in(&mut self, patch: &wa::SyncdPatch, version: u64) {
+        self.hash.version = version;
+        let known = &self.value_macs;
+        // It fails for operations that do not exist: then the next patch of the phone will be refused.
+        let _ = self.hash.update_hash(&patch.mutations, |index, _| Ok(known.get(index).cloned()));
+        for mutation in &patch.mutations {
+            let Some(index) = mutation.record.index.blob.clone() else { continue };
+            let value = mutation.record.value.blob.as_deref().unwrap_or_default();
+            let removed = mutation.operation.is_some_and(|set| set == wa::syncd_mutation::SyncdOperation::REMOVE);
+            match value.len().checked_sub(VALUE_MAC_BYTES).filter(|_| !removed) {
+                Some(start) => self.value_macs.insert(index, value[start..].to_vec()),
+                None => self.value_macs.remove(&index),
+            };
+        }
+    }
+}
+
+impl World {
+    /// The phone of an account gives a contact a name, and its devices learn of it: at once when they are connected.
+    pub fn set_contact(&self, phone: &str, contact: &str, name: &str) {
+        let mut state = self.lock();
+        state.ensure_account(phone);
+        let jid = Jid::pn(contact);
+        let lid = state.accounts.get(contact).map(|account| account.lid_jid().to_string());
+        let value = wa::SyncActionValue {
+            timestamp: Some(now() as i64 * 1000),
+            contact_action: buffa::MessageField::some(wa::sync_action_value::ContactAction {
+                full_name: Some(name.to_owned()),
+                lid_jid: lid,
+                save_on_primary_addressbook: Some(true),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let index = serde_json::json!(["contact", jid.to_string()]).to_string();
+        state.write_app_state(phone, CRITICAL_UNBLOCK_LOW, index.as_bytes(), value, CONTACT_ACTION_VERSION);
+    }
+
+    /// The owner of an account changes its name; others see it in notifications and messages from then on.
+    pub fn rename(&self, phone: &str, name: &str) {
+        let mut state = self.lock();
+        state.ensure_account(phone);
+        let Some(account) = state.account_mut(phone) else { return };
+        name.clone_into(&mut account.name);
+        // Without a linked device the name is written when there is one.
+        if account.app_state.collections.contains_key(CRITICAL_BLOCK) {
+            let index = br#"["setting_pushName"]"#;
+            state.write_app_state(phone, CRITICAL_BLOCK, index, push_name(name), PUSH_NAME_ACTION_VERSION);
+        }
+    }
+}
+
+impl State {
+    /// The phone sets something and its devices are told that there is news.
+    fn write_app_state(
+        &mut self,
+        phone: &str,
+        collection: &'static str,
+        index: &[u8],
+        value: wa::SyncActionValue,
+        action_version: i32,
+    ) {
+        let Some(account) = self.accounts.get_mut(phone) else { return };
+        let version = account.app_state.write(collection, index, value, action_version, &mut self.rng);
+        for device in self.devices_of(phone) {
+            let news = NodeBuilder::new("collection").attr("name", collection).attr("version", version.to_string());
+            let notification = NodeBuilder::new("notification")
+                .attr("from", server_jid())
+                .attr("type", "server_sync")
+                .attr("id", self.next_id().to_string())
+                .attr("t", now().to_string())
+                .children([news.build()]);
+            self.deliver(&device, vec![notification.build()]);
+        }
     }
 }
 
@@ -92,13 +223,6 @@ fn patches_after(patches: &[Vec<u8>], seen: usize) -> Node {
     NodeBuilder::new("patches").children(news).build()
 }
 
-/// The device leaves the version to the server.
-fn numbered(patch: &[u8], version: u64) -> Option<Vec<u8>> {
-    let mut patch = syncd_patch_decode(patch).ok()?;
-    patch.version = buffa::MessageField::some(wa::SyncdVersion { version: Some(version) });
-    Some(syncd_patch_to_vec(&patch))
-}
-
 fn shared_key(key: &Key) -> wa::message::AppStateSyncKey {
     let fingerprint =
         wa::message::AppStateSyncKeyFingerprint { raw_id: Some(1), current_index: Some(0), device_indexes: vec![0] };
@@ -113,34 +237,12 @@ fn shared_key(key: &Key) -> wa::message::AppStateSyncKey {
     }
 }
 
-/// Version 1 of `critical_block`: the phone tells its name.
-fn push_name_patch(key: &Key, name: &str, iv: [u8; 16]) -> Vec<u8> {
-    let keys = expand_app_state_keys(&key.data);
-    let value = wa::SyncActionValue {
+fn push_name(name: &str) -> wa::SyncActionValue {
+    wa::SyncActionValue {
         timestamp: Some(now() as i64 * 1000),
         push_name_setting: buffa::MessageField::some(wa::sync_action_value::PushNameSetting {
             name: Some(name.to_owned()),
         }),
         ..Default::default()
-    };
-    let (mutation, _) = encode_record(
-        wa::syncd_mutation::SyncdOperation::SET,
-        br#"["setting_pushName"]"#,
-        &value,
-        &keys,
-        &key.id,
-        &iv,
-        PUSH_NAME_ACTION_VERSION,
-    );
-    let mut patch = wa::SyncdPatch {
-        version: buffa::MessageField::some(wa::SyncdVersion { version: Some(1) }),
-        mutations: vec![mutation],
-        key_id: buffa::MessageField::some(wa::KeyId { id: Some(key.id.to_vec()) }),
-        ..Default::default()
-    };
-    let mut hash = HashState { version: 1, ..HashState::default() };
-    let _ = hash.update_hash(&patch.mutations, |_, _| Ok(None));
-    patch.snapshot_mac = Some(hash.generate_snapshot_mac(CRITICAL_BLOCK, &keys.snapshot_mac));
-    patch.patch_mac = Some(generate_patch_mac(&patch, CRITICAL_BLOCK, &keys.patch_mac, 1));
-    syncd_patch_to_vec(&patch)
+    }
 }

@@ -4,7 +4,7 @@ use wacore_binary::Node;
 
 use crate::groups::Outcome;
 use crate::requests;
-use crate::stanza::{attr, failure, iq_error, stream_conflict, stream_error};
+use crate::stanza::{self, failure, stream_conflict, stream_error};
 use crate::world::account::{Account, DeviceRef};
 use crate::world::{Outbound, State, World};
 
@@ -17,15 +17,17 @@ const BAN_EXPIRE_S: u32 = 3600;
 pub struct Fault {
     /// What goes wrong.
     pub kind: FaultKind,
-    /// Which requests it hits: the tag of their first child (`add`, `create`, `participating`, ...), a namespace, or
-    /// both as counted (`w:g2:add`). `None`: any `w:g2` request of type `set`. Without meaning for kinds that act at once.
+    /// Which requests it hits: the tag of their first child (`add`, `create`, `participating`, ...), a namespace, both
+    /// as counted (`w:g2:add`), an operation of `w:mex` (`update_group_property`, or the number of its document),
+    /// `w:profile:picture:set`, `:remove` or `:get`, or `message`. `None`: any request that changes a group. Without
+    /// meaning for kinds that act at once.
     pub iq: Option<String>,
     /// How many requests it hits; for [`FaultKind::Ban`], how many logins.
     pub count: u32,
 }
 
 impl Fault {
-    /// A fault that hits the next `w:g2` request of type `set`.
+    /// A fault that hits the next request that changes a group.
     pub fn new(kind: FaultKind) -> Self {
         Self { kind, iq: None, count: 1 }
     }
@@ -139,13 +141,11 @@ impl Account {
 }
 
 impl State {
-    /// The fault that this request runs into.
-    pub(crate) fn fault_at(&mut self, phone: &str, request: &Node, set: bool) -> Option<FaultKind> {
-        let namespace = attr(request, "xmlns").unwrap_or_default();
-        let kind = requests::kind(request);
+    /// The fault that this request runs into; `names` are its own.
+    pub(crate) fn fault_at(&mut self, phone: &str, request: &Node, names: &[String]) -> Option<FaultKind> {
         let hit = |fault: &Fault| match &fault.iq {
-            None => set && namespace == "w:g2",
-            Some(iq) => *iq == namespace || *iq == kind || kind.strip_prefix(&format!("{namespace}:")) == Some(iq),
+            None => requests::changes_group(request),
+            Some(iq) => names.contains(iq),
         };
         self.account_mut(phone)?.take_fault(|fault| fault.kind.hits_requests() && hit(fault))
     }
@@ -159,7 +159,7 @@ impl State {
         apply: impl FnOnce(&mut Self) -> Outcome,
     ) {
         match fault {
-            FaultKind::Refuse { code, backoff_s } => self.send(me, vec![iq_error(request, code, backoff_s)]),
+            FaultKind::Refuse { code, backoff_s } => self.send(me, vec![stanza::refusal(request, code, backoff_s)]),
             FaultKind::Slow { delay_ms } => {
                 let outcome = apply(self);
                 self.conclude_silently(me, &outcome);

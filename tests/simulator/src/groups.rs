@@ -2,16 +2,25 @@
 //!
 //! Refusals follow WhatsApp: a code for the whole request, or one per participant in an answer that is a success.
 
+mod asked;
+mod community;
 mod create;
+mod joining;
 mod notify;
 mod participants;
 mod query;
+mod requests;
 mod settings;
 
+pub use community::Orphans;
+pub(crate) use community::{deactivate, link, link_one, unlink};
+pub(crate) use create::make_first_subgroups;
+pub(crate) use joining::{Entered, enter};
 pub(crate) use notify::Notice;
 pub use participants::ParticipantChange;
 pub(crate) use participants::{change_participants_by_phone, leave};
-pub(crate) use settings::{Setting, change_setting};
+pub(crate) use requests::{Decision, decide_by_phone, withdraw};
+pub(crate) use settings::{Change, change_group};
 
 use wacore_binary::Node;
 
@@ -33,7 +42,7 @@ impl From<Node> for Outcome {
 }
 
 /// A change, or the code with which WhatsApp refuses it.
-type Refusable<T> = Result<T, u16>;
+pub(crate) type Refusable<T> = Result<T, u16>;
 
 /// Answers a `w:g2` request, and applies what it asks for.
 pub(crate) fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: bool) -> Outcome {
@@ -55,19 +64,35 @@ fn change(state: &mut State, actor: &str, group: &str, operation: &Node) -> Refu
         return match operation.tag.as_ref() {
             "create" => create::create(state, actor, operation),
             "leave" => Ok(participants::leave_all(state, actor, operation)),
-            "invite" => participants::join(state, actor, operation),
+            "invite" => joining::join(state, actor, operation),
             _ => Err(400),
         };
     }
     match ParticipantChange::from_tag(&operation.tag) {
         Some(change) => participants::change_requested(state, actor, group, change, operation),
-        None => settings::change_requested(state, actor, group, operation),
+        None => change_other(state, actor, group, operation),
+    }
+}
+
+fn change_other(state: &mut State, actor: &str, group: &str, operation: &Node) -> Refusable<(Vec<Node>, Vec<Notice>)> {
+    match operation.tag.as_ref() {
+        "accept" => joining::accept(state, actor, group, operation),
+        "membership_requests_action" => requests::decide_requested(state, actor, group, operation),
+        "cancel_membership_requests" => requests::cancel(state, actor, group, operation),
+        "revoke" => requests::revoke_codes(state, actor, group, operation),
+        "links" => community::link_requested(state, actor, group, operation),
+        "unlink" => community::unlink_requested(state, actor, group, operation),
+        "join_linked_group" => joining::join_linked(state, actor, group, operation),
+        "delete_parent" => deactivate(state, actor, group).map(|notices| (vec![], notices)),
+        // The client has taken note of the group.
+        "ack" => Ok((vec![], vec![])),
+        _ => settings::change_requested(state, actor, group, operation),
     }
 }
 
 impl State {
     /// The group, when this account may see it.
-    fn group_of(&mut self, group: &str, phone: &str) -> Refusable<&mut Group> {
+    pub(crate) fn group_of(&mut self, group: &str, phone: &str) -> Refusable<&mut Group> {
         let group = self.groups.get_mut(group).ok_or(404_u16)?;
         if group.members.contains_key(phone) { Ok(group) } else { Err(403) }
     }

@@ -6,14 +6,17 @@
 
 mod admin;
 mod app_state;
+mod calls;
 mod connection;
 mod error;
 mod faults;
 mod groups;
+mod messages;
+mod mex;
 mod noise;
 mod pairing;
 mod peer;
-
+mod pictures;
 mod prekeys;
 mod requests;
 mod server;
@@ -25,8 +28,10 @@ mod world;
 
 pub use error::SimulatorError;
 pub use faults::{Fault, FaultKind};
-pub use groups::ParticipantChange;
+pub use groups::{Orphans, ParticipantChange};
+pub use messages::{ReceivedInvitation, ReceivedMessage};
 pub use server::{Simulator, SimulatorOptions};
+pub use world::group::settings::Setting;
 pub use world::phone::Phone;
-pub use world::view::{GroupView, MemberView, Role};
-pub use world::{AccountSpec, Addable, Addressing, Echo, GroupSpec, World};
+pub use world::view::{GroupView, JoinMethod, JoinRequestView, MemberView, Role};
+pub use world::{AccountSpec, Addable, Addressing, CommunitySpec, Echo, GroupSpec, World};

@@ -15,7 +15,7 @@ use crate::world::account::DeviceRef;
 
 /// The only padding there is.
 const ENC_VERSION: &str = "2";
-const PADDING_VERSION: u8 = 2;
+pub(crate) const PADDING_VERSION: u8 = 2;
 
 impl State {
     /// Once a new device's pre-keys are there, its phone shares the app-state key with it.
@@ -82,6 +82,6 @@ fn asks_for_app_state_key(message: &wa::Message) -> bool {
 }
 
 /// Under which name the phone keeps its session with a device. It is the phone's own business: nobody else sees it.
-fn device_address(device: &DeviceRef) -> wacore_libsignal::protocol::ProtocolAddress {
+pub(crate) fn device_address(device: &DeviceRef) -> wacore_libsignal::protocol::ProtocolAddress {
     Jid::pn_device(device.phone.as_str(), device.device).to_protocol_address()
 }

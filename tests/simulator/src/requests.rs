@@ -1,14 +1,13 @@
 //! What a linked device sends: requests by namespace, messages, receipts, acknowledgements.
 
-use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{JidExt as _, Node};
 
-use crate::faults::FaultKind;
 use crate::groups::Outcome;
-use crate::stanza::{attr, children, empty, info, iq_error, iq_result, jid_attr, leaf, stream_conflict};
+use crate::stanza::{ack, attr, children, empty, info, iq_result, jid_attr, stream_conflict};
 use crate::world::account::DeviceRef;
 use crate::world::{Outbound, State, World};
-use crate::{app_state, groups, prekeys, usync};
+use crate::{app_state, calls, groups, mex, pictures, prekeys, usync};
 
 /// Handles one stanza of a linked device, unless the connection has been given up in the meantime.
 pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: &Node) {
@@ -19,6 +18,7 @@ pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: 
     match stanza.tag.as_ref() {
         "iq" => on_iq(&mut state, me, stanza),
         "message" => state.on_message(me, stanza),
+        "call" => calls::on_call(&mut state, me, stanza),
         "receipt" => on_receipt(&mut state, me, stanza),
         "ack" => {
             state.count(&me.phone, &format!("ack:{}", attr(stanza, "class").unwrap_or_default()));
@@ -37,21 +37,47 @@ fn acknowledge(state: &mut State, me: &DeviceRef, stanza: &Node) {
 
 fn on_receipt(state: &mut State, me: &DeviceRef, receipt: &Node) {
     acknowledge(state, me, receipt);
-    let mut ack = NodeBuilder::new("ack").attr("class", "receipt");
-    for (theirs, ours) in [("id", "id"), ("to", "from"), ("type", "type"), ("participant", "participant")] {
-        if let Some(value) = receipt.attrs.get(theirs) {
-            ack = ack.attr(ours, value.clone());
-        }
-    }
-    state.send(me, vec![ack.build()]);
+    state.send(me, vec![ack(receipt, None)]);
 }
 
-/// How requests are counted and named by faults: namespace and first child.
-pub(crate) fn kind(request: &Node) -> String {
+/// The names of a request: it is counted under the first, and faults hit it under any. A namespace, the tag of the first
+/// child, or both; `w:mex` has the operation instead of the tag, `w:profile:picture` what is done, and a message none.
+pub(crate) fn names(request: &Node) -> Vec<String> {
+    let first = children(request).first().map(|child| child.tag.to_string());
+    if request.tag != "iq" {
+        let tag = request.tag.to_string();
+        return first.filter(|_| tag == "call").map(|child| format!("call:{child}")).into_iter().chain([tag]).collect();
+    }
     let namespace = attr(request, "xmlns").unwrap_or_default();
-    match children(request).first() {
-        Some(child) => format!("{namespace}:{}", child.tag),
-        None => namespace,
+    let operations = match namespace.as_str() {
+        "w:mex" => mex::operation(request),
+        "w:profile:picture" => vec![picture_operation(request).to_owned()],
+        _ => first.into_iter().collect(),
+    };
+    let in_full = operations.iter().map(|operation| format!("{namespace}:{operation}"));
+    let mut names: Vec<String> = in_full.chain([namespace.clone()]).collect();
+    if namespace != "w:profile:picture" {
+        names.extend(operations);
+    }
+    names
+}
+
+fn picture_operation(request: &Node) -> &'static str {
+    match (attr(request, "type").as_deref(), request.get_optional_child("picture")) {
+        (Some("get"), _) => "get",
+        (_, Some(_)) => "set",
+        (_, None) => "remove",
+    }
+}
+
+/// Whether a request changes a group: what a fault hits that names none.
+pub(crate) fn changes_group(request: &Node) -> bool {
+    let set = attr(request, "type").as_deref() == Some("set");
+    match attr(request, "xmlns").as_deref() {
+        Some("w:g2") => set,
+        Some("w:profile:picture") => set && jid_attr(request, "target").is_some_and(|target| target.is_group()),
+        Some("w:mex") => mex::is_change(request),
+        _ => false,
     }
 }
 
@@ -62,17 +88,7 @@ fn on_iq(state: &mut State, me: &DeviceRef, request: &Node) {
         // An answer to one of our own requests.
         _ => return,
     };
-    state.count(&me.phone, &kind(request));
-    let apply = |state: &mut State| answer(state, me, request, set);
-    let fault = state.fault_at(&me.phone, request, set);
-    let takes_effect = fault.is_none_or(FaultKind::takes_effect);
-    match fault {
-        Some(fault) => state.run_into(fault, me, request, apply),
-        None => {
-            let outcome = apply(state);
-            state.conclude(me, outcome);
-        }
-    }
+    let takes_effect = state.handle(me, request, |state| answer(state, me, request, set));
     match request.get_optional_child("active") {
         Some(_) => state.replay_inbox(me),
         None if takes_effect && is_log_out(request) => state.remove_device(me),
@@ -86,11 +102,11 @@ fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: bool) -> Outco
         "encrypt" => prekeys::answer(state, me, request),
         "usync" => usync::answer(state, request),
         "w:sync:app:state" => app_state::answer(state, me, request),
-        "w:profile:picture" => iq_error(request, 404, None),
+        "w:profile:picture" => return pictures::answer(state, me, request, set),
         "privacy" if !set => iq_result(request, vec![privacy()]),
         "blocklist" if !set => iq_result(request, vec![empty("list")]),
         "abt" => iq_result(request, vec![NodeBuilder::new("props").attr("protocol", "1").build()]),
-        "w:mex" => iq_result(request, vec![leaf("result", r#"{"data":{}}"#)]),
+        "w:mex" => return mex::answer(state, me, request),
         // Pings, and what needs no more than "done".
         _ => iq_result(request, vec![]),
     };
@@ -137,17 +153,22 @@ impl State {
         device.send(Outbound::Stanzas(stanzas));
     }
 
-    /// Messages are acknowledged and go nowhere yet, except those to the sender's own phone.
-    fn on_message(&mut self, me: &DeviceRef, message: &Node) {
-        let mut ack = NodeBuilder::new("ack").attr("class", "message").attr("t", crate::stanza::now().to_string());
-        for (theirs, ours) in [("id", "id"), ("to", "from"), ("phash", "phash")] {
-            if let Some(value) = message.attrs.get(theirs) {
-                ack = ack.attr(ours, value.clone());
-            }
+    /// Counts a request and lets it run into the fault that waits for it, if any. Returns whether it took effect.
+    pub(crate) fn handle(&mut self, me: &DeviceRef, request: &Node, apply: impl FnOnce(&mut Self) -> Outcome) -> bool {
+        let names = names(request);
+        if let Some(name) = names.first() {
+            self.count(&me.phone, name);
         }
-        self.send(me, vec![ack.build()]);
-        if jid_attr(message, "to").and_then(|to| self.phone_of(&to)).as_ref() == Some(&me.phone) {
-            self.on_peer_message(me, message);
+        match self.fault_at(&me.phone, request, &names) {
+            Some(fault) => {
+                self.run_into(fault, me, request, apply);
+                fault.takes_effect()
+            }
+            None => {
+                let outcome = apply(self);
+                self.conclude(me, outcome);
+                true
+            }
         }
     }
 }

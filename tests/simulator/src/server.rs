@@ -1,14 +1,14 @@
-//! The listening ports: the WebSocket on `/ws/chat`, and the admin API.
+//! The listening ports: the WebSocket on `/ws/chat` with the pictures beside it, and the admin API.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
+use axum::routing::{any, get, post};
 use axum::serve::ListenerExt as _;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
@@ -19,6 +19,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::noise::ServerIdentity;
+use crate::pictures::MEDIA_PATH;
 use crate::{SimulatorError, World, admin, connection};
 
 /// Per connection: with the default of 128 KiB a thousand clients would cost the process 128 MB.
@@ -67,9 +68,11 @@ impl Simulator {
         let front = Front { world: world.clone(), identity, shutdown: on_shutdown };
         let router = Router::new()
             .route("/ws/chat", any(upgrade))
+            .route(&format!("{MEDIA_PATH}{{file}}"), get(media))
             .with_state(front)
             .route("/admin/mock-phone/scan-qr", post(admin::scan_qr).with_state(world.clone()));
         let (listen, server) = listen(options.listen, router).await?;
+        world.lock().media_url = format!("http://{listen}");
         let mut servers = vec![server];
         let mut admin = None;
         if let Some(address) = options.admin {
@@ -128,6 +131,14 @@ async fn listen(address: SocketAddr, router: Router) -> Result<(SocketAddr, Join
         }
     });
     Ok((address, server))
+}
+
+/// A picture.
+async fn media(State(front): State<Front>, Path(file): Path<String>) -> Response {
+    match front.world.lock().media(&file) {
+        Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
 }
 
 /// The WebSocket handshake (RFC 6455, section 4.2). The frames are ours afterwards, so that several stanzas can go

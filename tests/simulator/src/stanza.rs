@@ -76,8 +76,33 @@ pub(crate) fn iq_error(request: &Node, code: u16, backoff_s: Option<u32>) -> Nod
     answer
 }
 
+/// The acknowledgement of a message, receipt or call; `error` refuses it.
+pub(crate) fn ack(stanza: &Node, error: Option<u16>) -> Node {
+    let mut ack = NodeBuilder::new("ack").attr("class", stanza.tag.to_string()).attr("t", now().to_string());
+    for (theirs, ours) in
+        [("id", "id"), ("to", "from"), ("type", "type"), ("participant", "participant"), ("phash", "phash")]
+    {
+        // A message's type is about its content; WhatsApp does not repeat it.
+        if let Some(value) = stanza.attrs.get(theirs).filter(|_| theirs != "type" || stanza.tag != "message") {
+            ack = ack.attr(ours, value.clone());
+        }
+    }
+    match error {
+        Some(code) => ack.attr("error", code.to_string()).build(),
+        None => ack.build(),
+    }
+}
+
+/// A refusal of a request or a message.
+pub(crate) fn refusal(request: &Node, code: u16, backoff_s: Option<u32>) -> Node {
+    match request.tag.as_ref() {
+        "iq" => iq_error(request, code, backoff_s),
+        _ => ack(request, Some(code)),
+    }
+}
+
 /// The words that WhatsApp pairs with a code.
-fn error_text(code: u16) -> &'static str {
+pub(crate) fn error_text(code: u16) -> &'static str {
     match code {
         400 => "bad-request",
         401 => "not-authorized",

@@ -4,7 +4,9 @@
 
 pub(crate) mod account;
 mod changes;
+mod communities;
 pub(crate) mod group;
+mod joining;
 pub(crate) mod phone;
 mod snapshot;
 mod spec;
@@ -24,10 +26,13 @@ use account::{Account, Device, DeviceRef, Waiting};
 use group::Group;
 use phone::Phone;
 
-pub use spec::{AccountSpec, Addable, Addressing, Echo, GroupSpec};
+pub use spec::{AccountSpec, Addable, Addressing, CommunitySpec, Echo, GroupSpec};
 
 /// Stanzas that wait for one device, like WhatsApp's offline queue; the oldest are dropped beyond that.
 const INBOX_STANZAS_MAX: usize = 20_000;
+
+/// Larger groups come without their participants when many are asked for at once. More than fit into any group.
+const BATCH_PARTICIPANTS_MAX: usize = 100_000;
 
 /// What is to be written to a connection.
 pub(crate) enum Outbound {
@@ -54,6 +59,10 @@ pub(crate) struct State {
     pub(crate) groups: BTreeMap<String, Group>,
     pub(crate) links: BTreeMap<u64, PendingLink>,
     pub(crate) created_addressing: Addressing,
+    /// Where pictures are served, without a path.
+    pub(crate) media_url: String,
+    pub(crate) join_answers_bare: bool,
+    pub(crate) batch_participants_max: usize,
     ids_issued: u64,
 }
 
@@ -68,6 +77,9 @@ impl World {
             groups: BTreeMap::new(),
             links: BTreeMap::new(),
             created_addressing: Addressing::default(),
+            media_url: String::new(),
+            join_answers_bare: false,
+            batch_participants_max: BATCH_PARTICIPANTS_MAX,
             ids_issued: 0,
         };
         Self { state: Arc::new(Mutex::new(state)) }
@@ -113,6 +125,18 @@ impl World {
     /// How groups that clients create from now on name their participants. LID unless set.
     pub fn set_created_addressing(&self, addressing: Addressing) {
         self.lock().created_addressing = addressing;
+    }
+
+    /// Whether accepting an invitation message, and joining a subgroup, is answered without a word more than success.
+    /// WhatsApp Web expects no more; whatsapp-rust 0.7.0 takes such an answer for an error, which is why it is off
+    /// unless set.
+    pub fn set_join_answers_bare(&self, bare: bool) {
+        self.lock().join_answers_bare = bare;
+    }
+
+    /// Groups with more participants come truncated when a client asks for many groups at once. None do unless set.
+    pub fn set_batch_participants_max(&self, participants_max: usize) {
+        self.lock().batch_participants_max = participants_max;
     }
 
     /// Requests received from the devices of this account: `w:g2:add`, `encrypt:count`, `login`, `handshake:ik`, ...

@@ -1,4 +1,4 @@
-//! `w:gp2` notifications: what the members' devices learn about a change, the acting device included.
+//! Notifications about groups: what the members' devices learn about a change, the acting device included.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,6 +11,10 @@ use crate::stanza::now;
 use crate::world::account::DeviceRef;
 use crate::world::group::Group;
 use crate::world::{Echo, State};
+
+/// The two kinds of notifications there are.
+const NOTIFICATION_GROUP: &str = "w:gp2";
+const NOTIFICATION_PICTURE: &str = "picture";
 
 /// A notification, and the phone numbers of those whose devices get it.
 pub(crate) struct Notice {
@@ -27,12 +31,23 @@ impl State {
         recipients: impl IntoIterator<Item = String>,
         action: Node,
     ) -> Option<Notice> {
+        self.notice_of(NOTIFICATION_GROUP, group, author, recipients, action)
+    }
+
+    fn notice_of(
+        &mut self,
+        kind: &'static str,
+        group: &str,
+        author: &str,
+        recipients: impl IntoIterator<Item = String>,
+        action: Node,
+    ) -> Option<Notice> {
         let id = self.next_id().to_string();
         let group = self.groups.get(group)?;
         let author = self.accounts.get(author)?;
         let stanza = NodeBuilder::new("notification")
             .attr("from", group.jid())
-            .attr("type", "w:gp2")
+            .attr("type", kind)
             .attr("id", id)
             .attr("t", now().to_string())
             .attr("addressing_mode", group.addressing_mode())
@@ -41,6 +56,19 @@ impl State {
             .attr("notify", author.name.as_str())
             .children([action]);
         Some(Notice { recipients: recipients.into_iter().collect(), stanza: stanza.build() })
+    }
+
+    /// A notice to all members that the picture has changed.
+    pub(crate) fn notice_of_picture(&mut self, group: &str, author: &str, action: Node) -> Vec<Notice> {
+        let members = self.groups.get(group).map(Group::phones).unwrap_or_default();
+        self.notice_of(NOTIFICATION_PICTURE, group, author, members, action).into_iter().collect()
+    }
+
+    /// A notice that is not for everybody's eyes.
+    pub(super) fn notice_to_admins(&mut self, group: &str, author: &str, action: Node) -> Vec<Notice> {
+        let Some(there) = self.groups.get(group) else { return Vec::new() };
+        let admins: Vec<String> = there.phones().into_iter().filter(|phone| there.is_admin(phone)).collect();
+        self.notice(group, author, admins, action).into_iter().collect()
     }
 
     /// A notice to all members.

@@ -1,17 +1,14 @@
-//! Who is in a group: add, remove, promote, demote, leave, join.
+//! Who is in a group: add, remove, promote, demote, leave.
 
+use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
 
-use super::query::invalid_code;
-use super::{Notice, Refusable};
-use crate::stanza::{attr, children, jid_attr, now};
+use super::asked::{Asked, Refusal, refusal, refused_node};
+use super::{Notice, Refusable, joining, requests};
+use crate::stanza::{attr, children};
+use crate::world::State;
 use crate::world::group::{Group, group_user};
 use crate::world::view::Role;
-use crate::world::{Addable, State};
-
-/// How long an invitation may be used that an add was refused for: three days.
-const ADD_REQUEST_VALID_S: u64 = 3 * 24 * 3600;
 
 /// A change of a group's participants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,88 +44,6 @@ impl ParticipantChange {
     }
 }
 
-/// A person named in a request: how the client named it, and the account behind it, if there is one.
-pub(super) struct Asked {
-    jid: Jid,
-    pub(super) phone: Option<String>,
-}
-
-impl Asked {
-    pub(super) fn read(state: &State, participant: &Node) -> Self {
-        let jid = jid_attr(participant, "jid").unwrap_or_default().to_non_ad();
-        let number = jid_attr(participant, "phone_number");
-        let phone = state.phone_of(&jid).or_else(|| state.phone_of(&number?));
-        Self { jid, phone }
-    }
-
-    fn by_phone(state: &State, phone: &str) -> Self {
-        let jid = Jid::pn(phone);
-        Self { phone: state.phone_of(&jid), jid }
-    }
-}
-
-/// Why a participant was refused.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Refusal {
-    code: u16,
-    /// The person may be sent an invitation.
-    invitable: bool,
-}
-
-impl From<u16> for Refusal {
-    fn from(code: u16) -> Self {
-        Self { code, invitable: false }
-    }
-}
-
-/// Why this person cannot be added; `None` when nothing speaks against it.
-pub(super) fn add_refusal(state: &State, group: &Group, phone: Option<&str>) -> Option<Refusal> {
-    let Some(account) = phone.and_then(|phone| state.accounts.get(phone)) else { return Some(404.into()) };
-    if group.members.contains_key(&account.phone) {
-        return Some(409.into());
-    }
-    if group.left.contains(&account.phone) {
-        return Some(408.into());
-    }
-    match account.addable {
-        Addable::InviteOnly => return Some(Refusal { code: 403, invitable: true }),
-        Addable::Nobody => return Some(403.into()),
-        Addable::Everyone => {}
-    }
-    (group.members.len() >= group.participants_max).then(|| 419.into())
-}
-
-fn refusal(state: &State, group: &Group, change: ParticipantChange, actor: &str, asked: &Asked) -> Option<Refusal> {
-    if change == ParticipantChange::Add {
-        return add_refusal(state, group, asked.phone.as_deref());
-    }
-    let phone = asked.phone.as_deref().unwrap_or_default();
-    match (group.members.get(phone), change) {
-        (None, _) => Some(404.into()),
-        (Some(Role::SuperAdmin), ParticipantChange::Remove | ParticipantChange::Demote) if phone != actor => {
-            Some(405.into())
-        }
-        _ => None,
-    }
-}
-
-/// `<participant>` with the code of a refusal.
-pub(super) fn refused_node(state: &mut State, group: &Group, asked: &Asked, refusal: Refusal) -> Node {
-    let account = asked.phone.as_ref().and_then(|phone| state.accounts.get(phone));
-    let node = match account {
-        Some(account) => group.participant(account),
-        None => NodeBuilder::new("participant").attr("jid", &asked.jid),
-    };
-    let node = node.attr("error", refusal.code.to_string());
-    if !refusal.invitable {
-        return node.build();
-    }
-    let request = NodeBuilder::new("add_request")
-        .attr("code", state.new_invite_code())
-        .attr("expiration", (now() + ADD_REQUEST_VALID_S).to_string());
-    node.children([request.build()]).build()
-}
-
 /// A client asks for a change. Each person has a result of its own.
 pub(super) fn change_requested(
     state: &mut State,
@@ -137,8 +52,16 @@ pub(super) fn change_requested(
     change: ParticipantChange,
     operation: &Node,
 ) -> Refusable<(Vec<Node>, Vec<Notice>)> {
-    let asked = operation.get_children_by_tag("participant").map(|node| Asked::read(state, node)).collect();
-    let (results, notices) = change_participants(state, actor, group, change, asked)?;
+    let asked = Asked::read_all(state, operation);
+    let (results, mut notices) = change_participants(state, actor, group, change, asked)?;
+    if attr(operation, "linked_groups").as_deref() == Some("true") && change == ParticipantChange::Remove {
+        let mut gone: Vec<String> =
+            Asked::read_all(state, operation).into_iter().filter_map(|asked| asked.phone).collect();
+        // Who may not be removed from the community stays in its subgroups too.
+        let stay = state.groups.get(group).map(Group::phones).unwrap_or_default();
+        gone.retain(|phone| !stay.contains(phone));
+        notices.extend(remove_from_subgroups(state, actor, group, &gone));
+    }
     Ok((vec![NodeBuilder::new(change.tag()).children(results).build()], notices))
 }
 
@@ -150,20 +73,24 @@ fn change_participants(
     change: ParticipantChange,
     asked: Vec<Asked>,
 ) -> Refusable<(Vec<Node>, Vec<Notice>)> {
-    let by_members = change == ParticipantChange::Add
-        && state.groups.get(group_id).is_some_and(|group| group.member_add_mode == "all_member_add");
-    if by_members {
-        state.group_of(group_id, actor)?;
-    } else {
-        state.group_of_admin(group_id, actor)?;
+    let settings = state.group_of(group_id, actor)?.settings;
+    let is_admin = state.group_of(group_id, actor)?.is_admin(actor);
+    if !is_admin && !(change == ParticipantChange::Add && settings.members_add) {
+        return Err(403);
     }
     // Out of the map while accounts are read along with it.
     let mut group = state.groups.remove(group_id).ok_or(404_u16)?;
     let before = group.phones();
-    let (mut results, mut changed) = (Vec::new(), Vec::new());
+    let (mut results, mut changed, mut pending) = (Vec::new(), Vec::new(), Vec::new());
     for asked in asked {
-        if let Some(refusal) = refusal(state, &group, change, actor, &asked) {
-            results.push(refused_node(state, &group, &asked, refusal));
+        let refused = refusal(state, &group, change, actor, &asked);
+        let asks_admins = refused.is_none() && settings.approval && !is_admin;
+        if asks_admins {
+            pending.extend(asked.phone.clone());
+        }
+        let refused = refused.or_else(|| asks_admins.then(Refusal::until_approved));
+        if let Some(refusal) = refused {
+            results.push(refused_node(state, &mut group, actor, &asked, refusal));
             continue;
         }
         let Some(phone) = asked.phone else { continue };
@@ -175,8 +102,27 @@ fn change_participants(
         }
     }
     state.groups.insert(group_id.to_owned(), group);
-    let notices = changed_notices(state, actor, group_id, change, before, &changed, None);
+    let mut notices = changed_notices(state, actor, group_id, change, before, &changed, None);
+    if change == ParticipantChange::Add {
+        notices.extend(joining::follow_into_community(state, actor, group_id, &changed));
+    }
+    notices.extend(requests::ask_for_others(state, actor, group_id, &pending));
     Ok((results, notices))
+}
+
+/// Removes people from those subgroups of a community that they are in.
+fn remove_from_subgroups(state: &mut State, actor: &str, community: &str, phones: &[String]) -> Vec<Notice> {
+    let subgroups: Vec<String> = state.subgroups(community).map(|group| group.id.clone()).collect();
+    subgroups.iter().flat_map(|id| expel(state, actor, id, phones)).collect()
+}
+
+/// Removes people whatever their roles; those who are no members are passed over.
+pub(super) fn expel(state: &mut State, actor: &str, group_id: &str, phones: &[String]) -> Vec<Notice> {
+    let Some(group) = state.groups.get_mut(group_id) else { return Vec::new() };
+    let before = group.phones();
+    let gone: Vec<String> =
+        phones.iter().filter(|phone| group.apply(ParticipantChange::Remove, phone)).cloned().collect();
+    changed_notices(state, actor, group_id, ParticipantChange::Remove, before, &gone, None)
 }
 
 /// A change made elsewhere. Returns the code of the first who was refused, if any.
@@ -194,8 +140,13 @@ pub(crate) fn change_participants_by_phone(
 }
 
 impl Group {
-    /// Applies an allowed change; false when there was nothing to change.
-    fn apply(&mut self, change: ParticipantChange, phone: &str) -> bool {
+    /// Applies an allowed change; false when there was nothing to change. Who gets in waits no longer.
+    pub(super) fn apply(&mut self, change: ParticipantChange, phone: &str) -> bool {
+        if change == ParticipantChange::Add {
+            self.join_requests.remove(phone);
+            self.invitations.remove(phone);
+            self.left.remove(phone);
+        }
         let role = match change {
             ParticipantChange::Remove => return self.members.remove(phone).is_some(),
             ParticipantChange::Add | ParticipantChange::Demote => Role::Member,
@@ -207,7 +158,7 @@ impl Group {
 }
 
 /// One action for all who changed, with its version and the one before. Those who got in learn the whole group instead.
-fn changed_notices(
+pub(super) fn changed_notices(
     state: &mut State,
     actor: &str,
     group_id: &str,
@@ -258,8 +209,19 @@ pub(super) fn leave_all(state: &mut State, actor: &str, operation: &Node) -> (Ve
     (vec![NodeBuilder::new("leave").children(left).build()], notices)
 }
 
-/// Somebody goes by itself. A group without an admin gets one.
+/// Somebody goes by itself; who leaves a community leaves its subgroups.
 pub(crate) fn leave(state: &mut State, phone: &str, group_id: &str) -> Refusable<Vec<Notice>> {
+    let mut notices = leave_one(state, phone, group_id)?;
+    let is_mine = |group: &&Group| group.members.contains_key(phone);
+    let subgroups: Vec<String> = state.subgroups(group_id).filter(is_mine).map(|group| group.id.clone()).collect();
+    for id in subgroups {
+        notices.extend(leave_one(state, phone, &id)?);
+    }
+    Ok(notices)
+}
+
+/// A group without an admin gets one.
+fn leave_one(state: &mut State, phone: &str, group_id: &str) -> Refusable<Vec<Notice>> {
     let group = state.group_of(group_id, phone).map_err(|_| 404_u16)?;
     let before = group.phones();
     group.members.remove(phone);
@@ -277,24 +239,4 @@ pub(crate) fn leave(state: &mut State, phone: &str, group_id: &str) -> Refusable
         notices.extend(changed_notices(state, phone, group_id, ParticipantChange::Promote, members, &promoted, None));
     }
     Ok(notices)
-}
-
-/// Somebody follows an invite link.
-pub(super) fn join(state: &mut State, actor: &str, operation: &Node) -> Refusable<(Vec<Node>, Vec<Notice>)> {
-    let code = attr(operation, "code").unwrap_or_default();
-    let group = state.groups.values_mut().find(|group| group.invite_code == code);
-    let Some(group) = group else { return Err(invalid_code(state, &code)) };
-    if group.members.contains_key(actor) {
-        return Err(409);
-    }
-    if group.members.len() >= group.participants_max {
-        return Err(419);
-    }
-    let before = group.phones();
-    group.left.remove(actor);
-    group.apply(ParticipantChange::Add, actor);
-    let (id, jid) = (group.id.clone(), group.jid());
-    let joined = [actor.to_owned()];
-    let notices = changed_notices(state, actor, &id, ParticipantChange::Add, before, &joined, Some("invite"));
-    Ok((vec![NodeBuilder::new("group").attr("jid", jid).build()], notices))
 }

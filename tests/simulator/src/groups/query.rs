@@ -3,24 +3,26 @@
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
-use super::Refusable;
-use crate::stanza::{attr, empty};
+use super::{Refusable, community, requests};
+use crate::pictures;
+use crate::stanza::{attr, children, jid_attr};
 use crate::world::State;
 
 pub(super) fn answer(state: &mut State, phone: &str, group: &str, operation: &Node) -> Refusable<Vec<Node>> {
     match (operation.tag.as_ref(), group) {
         ("participating", _) => Ok(vec![participating(state, phone)]),
+        ("pictures", _) => Ok(vec![pictures::batch(state, phone, operation)]),
         ("invite", "") => by_invite_code(state, &attr(operation, "code").unwrap_or_default()),
         ("invite", group) => invite_code(state, group, phone),
+        ("query", "") => Ok(vec![batch(state, phone, operation)]),
         ("query", group) => {
             state.group_of(group, phone)?;
             let group = state.groups.get(group).ok_or(404_u16)?;
             Ok(vec![group.node(&state.accounts, vec![])])
         }
-        ("membership_approval_requests", group) => {
-            state.group_of_admin(group, phone)?;
-            Ok(vec![empty("membership_approval_requests")])
-        }
+        ("query_linked", group) => community::query_linked(state, phone, group, operation),
+        ("linked_groups_participants", group) => community::linked_participants(state, phone, group),
+        ("membership_approval_requests", group) => requests::list(state, group, phone, operation),
         _ => Err(400),
     }
 }
@@ -29,6 +31,23 @@ fn participating(state: &State, phone: &str) -> Node {
     let mine = state.groups.values().filter(|group| group.members.contains_key(phone));
     let nodes = mine.map(|group| group.node(&state.accounts, vec![]));
     NodeBuilder::new("groups").children(nodes).build()
+}
+
+/// Many groups at once. Each is there in full, with its size only if it is large, or with an error.
+fn batch(state: &State, phone: &str, operation: &Node) -> Node {
+    let answers = children(operation).iter().filter_map(|asked| {
+        let jid = jid_attr(asked, "jid")?;
+        let answer = NodeBuilder::new("group").attr("id", jid.user.as_str());
+        Some(match state.groups.get(jid.user.as_str()) {
+            None => answer.attr("error", "404").build(),
+            Some(group) if !group.members.contains_key(phone) => answer.attr("error", "403").build(),
+            Some(group) if group.members.len() > state.batch_participants_max => {
+                answer.attr("truncated", "true").attr("size", group.members.len().to_string()).build()
+            }
+            Some(group) => group.node(&state.accounts, vec![]),
+        })
+    });
+    NodeBuilder::new("groups").children(answers).build()
 }
 
 /// What a person sees who follows an invite link.
@@ -45,10 +64,10 @@ pub(super) fn invalid_code(state: &State, code: &str) -> u16 {
     if state.groups.values().any(|group| group.revoked_codes.contains(code)) { 410 } else { 406 }
 }
 
-/// The code is for admins; others are told 401, not 403.
+/// The code is for admins, or for all members as the link mode says; others are told 401, not 403.
 fn invite_code(state: &mut State, group: &str, phone: &str) -> Refusable<Vec<Node>> {
     let group = state.group_of(group, phone)?;
-    if !group.is_admin(phone) {
+    if !group.settings.members_link && !group.is_admin(phone) {
         return Err(401);
     }
     Ok(vec![invite_node(&group.invite_code)])

@@ -7,10 +7,11 @@ use super::query::invite_node;
 use super::{Notice, Refusable};
 use crate::stanza::{attr, child_bytes, empty, leaf, now, text};
 use crate::world::State;
+use crate::world::group::settings::Setting;
 use crate::world::group::{Description, Group};
 
 /// A change of what is not a participant.
-pub(crate) enum Setting {
+pub(crate) enum Change {
     Subject(String),
     /// `previous` is the id of the description that the client has seen; a stale one is refused.
     Description {
@@ -18,16 +19,12 @@ pub(crate) enum Setting {
         previous: Option<String>,
         body: Option<String>,
     },
-    Announce(bool),
-    Locked(bool),
-    Ephemeral(Option<u32>),
-    Approval(bool),
-    MemberAddMode(String),
+    Setting(Setting),
     /// A new invite code; the old one is void.
     Invite,
 }
 
-impl Setting {
+impl Change {
     fn read(operation: &Node) -> Option<Self> {
         Some(match operation.tag.as_ref() {
             "subject" => Self::Subject(text(operation)),
@@ -38,25 +35,18 @@ impl Setting {
                     .get_optional_child("body")
                     .map(|_| String::from_utf8_lossy(&child_bytes(operation, "body")).into_owned()),
             },
-            "announcement" => Self::Announce(true),
-            "not_announcement" => Self::Announce(false),
-            "locked" => Self::Locked(true),
-            "unlocked" => Self::Locked(false),
-            "ephemeral" => Self::Ephemeral(attr(operation, "expiration").and_then(|seconds| seconds.parse().ok())),
-            "not_ephemeral" => Self::Ephemeral(None),
-            "membership_approval_mode" => {
-                let join = operation.get_optional_child("group_join");
-                Self::Approval(join.and_then(|join| attr(join, "state")).as_deref() == Some("on"))
-            }
-            "member_add_mode" => Self::MemberAddMode(text(operation)),
             "invite" => Self::Invite,
-            _ => return None,
+            _ => match Setting::read(operation)? {
+                // Only `w:mex` changes these.
+                Setting::MembersLink(_) | Setting::MembersShareHistory(_) => return None,
+                setting => Self::Setting(setting),
+            },
         })
     }
 
     /// Subject and description of a group that is not locked are every member's business.
-    fn for_members(&self, group: &Group) -> bool {
-        matches!(self, Self::Subject(_) | Self::Description { .. }) && !group.locked
+    fn is_for_members(&self, group: &Group) -> bool {
+        matches!(self, Self::Subject(_) | Self::Description { .. }) && !group.settings.locked
     }
 }
 
@@ -67,54 +57,28 @@ pub(super) fn change_requested(
     group: &str,
     operation: &Node,
 ) -> Refusable<(Vec<Node>, Vec<Notice>)> {
-    let setting = Setting::read(operation).ok_or(400_u16)?;
-    let answered_with_code = matches!(setting, Setting::Invite);
-    let notices = change_setting(state, actor, group, setting)?;
+    let change = Change::read(operation).ok_or(400_u16)?;
+    let answered_with_code = matches!(change, Change::Invite);
+    let notices = change_group(state, actor, group, change)?;
     let code = state.groups.get(group).filter(|_| answered_with_code).map(|group| invite_node(&group.invite_code));
     Ok((code.into_iter().collect(), notices))
 }
 
-/// Changes a setting, or says with which code WhatsApp refuses.
-pub(crate) fn change_setting(
-    state: &mut State,
-    actor: &str,
-    group_id: &str,
-    setting: Setting,
-) -> Refusable<Vec<Notice>> {
+/// Changes one thing, or says with which code WhatsApp refuses. Versions are for participants: they stay.
+pub(crate) fn change_group(state: &mut State, actor: &str, group_id: &str, change: Change) -> Refusable<Vec<Notice>> {
     let invite_code = state.new_invite_code();
     let group = state.group_of(group_id, actor)?;
-    if !setting.for_members(group) && !group.is_admin(actor) {
+    if !change.is_for_members(group) && !group.is_admin(actor) {
         return Err(403);
     }
-    let action = match setting {
-        Setting::Subject(subject) => return change_subject(state, actor, group_id, subject),
-        Setting::Description { id, previous, body } => group.change_description(actor, id, previous, body)?,
-        Setting::Announce(on) => {
-            group.announce = on;
-            empty(if on { "announcement" } else { "not_announcement" })
+    let action = match change {
+        Change::Subject(subject) => return change_subject(state, actor, group_id, subject),
+        Change::Description { id, previous, body } => group.change_description(actor, id, previous, body)?,
+        Change::Setting(setting) => {
+            group.settings.set(setting);
+            setting.action()
         }
-        Setting::Locked(on) => {
-            group.locked = on;
-            empty(if on { "locked" } else { "unlocked" })
-        }
-        Setting::Ephemeral(seconds) => {
-            group.ephemeral_s = seconds.filter(|seconds| *seconds > 0);
-            match group.ephemeral_s {
-                Some(seconds) => NodeBuilder::new("ephemeral").attr("expiration", seconds.to_string()).build(),
-                None => empty("not_ephemeral"),
-            }
-        }
-        Setting::Approval(on) => {
-            group.approval = on;
-            let join = NodeBuilder::new("group_join").attr("state", if on { "on" } else { "off" });
-            NodeBuilder::new("membership_approval_mode").children([join.build()]).build()
-        }
-        Setting::MemberAddMode(mode) => {
-            let action = leaf("member_add_mode", mode.as_str());
-            group.member_add_mode = mode;
-            action
-        }
-        Setting::Invite => {
+        Change::Invite => {
             let old = std::mem::replace(&mut group.invite_code, invite_code);
             group.revoked_codes.insert(old);
             invite_node(&group.invite_code)

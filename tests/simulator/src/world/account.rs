@@ -7,6 +7,7 @@ use wacore_binary::{Jid, Node};
 use super::{Addable, Outbound, Outbox};
 use crate::app_state::AppState;
 use crate::faults::Fault;
+use crate::messages::ReceivedMessage;
 use crate::prekeys::KeyBundle;
 use crate::signal::PhoneSignal;
 
@@ -28,6 +29,8 @@ pub(crate) struct Account {
     pub(crate) connections_max: usize,
     pub(crate) faults: Vec<Fault>,
     pub(crate) app_state: AppState,
+    /// What its phone has got, the newest last.
+    pub(crate) messages: VecDeque<ReceivedMessage>,
     signal: Option<Box<PhoneSignal>>,
 }
 
@@ -65,6 +68,7 @@ impl Account {
             connections_max: 0,
             faults: Vec::new(),
             app_state: AppState::default(),
+            messages: VecDeque::new(),
             signal: None,
         }
     }

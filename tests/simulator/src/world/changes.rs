@@ -5,9 +5,11 @@ use rand::RngExt as _;
 use wacore_binary::builder::NodeBuilder;
 
 use super::group::group_user;
+use super::group::settings::Setting;
 use super::{State, World};
 use crate::SimulatorError;
-use crate::groups::{Notice, ParticipantChange, Setting, change_participants_by_phone, change_setting, leave};
+use crate::groups::{Change, Notice, ParticipantChange, change_group, change_participants_by_phone, leave};
+use crate::pictures;
 use crate::stanza::{info, now};
 
 impl World {
@@ -47,7 +49,7 @@ impl World {
 
     /// `actor` changes the subject.
     pub fn change_subject(&self, gid: &str, actor: &str, subject: &str) -> Result<(), SimulatorError> {
-        self.change_setting(gid, actor, Setting::Subject(subject.to_owned()))
+        self.change(gid, actor, Change::Subject(subject.to_owned()))
     }
 
     /// `actor` changes the description, or deletes it with `None`.
@@ -56,8 +58,13 @@ impl World {
         let id = format!("{:08X}", state.rng.random::<u32>());
         let description = state.groups.get(group_user(gid)).and_then(|group| group.description.as_ref());
         let previous = description.map(|description| description.id.clone());
-        let setting = Setting::Description { id, previous, body: body.map(str::to_owned) };
-        published(&mut state, gid, |state| change_setting(state, actor, group_user(gid), setting))
+        let change = Change::Description { id, previous, body: body.map(str::to_owned) };
+        published(&mut state, gid, |state| change_group(state, actor, group_user(gid), change))
+    }
+
+    /// `actor` changes a setting.
+    pub fn change_setting(&self, gid: &str, actor: &str, setting: Setting) -> Result<(), SimulatorError> {
+        self.change(gid, actor, Change::Setting(setting))
     }
 
     /// `actor` lets only admins send messages, or everybody.
@@ -72,10 +79,17 @@ impl World {
 
     /// `actor` revokes the invite code; the group has a new one.
     pub fn revoke_invite(&self, gid: &str, actor: &str) -> Result<(), SimulatorError> {
-        self.change_setting(gid, actor, Setting::Invite)
+        self.change(gid, actor, Change::Invite)
     }
 
-    /// Somebody leaves the group.
+    /// `actor` sets the picture to this JPEG file, or removes it with `None`.
+    pub fn set_picture(&self, gid: &str, actor: &str, jpeg: Option<Vec<u8>>) -> Result<(), SimulatorError> {
+        published(&mut self.lock(), gid, |state| {
+            pictures::change(state, actor, group_user(gid), jpeg).map(|(_, notices)| notices)
+        })
+    }
+
+    /// Somebody leaves the group; who leaves a community leaves its subgroups.
     pub fn leave(&self, gid: &str, phone: &str) -> Result<(), SimulatorError> {
         published(&mut self.lock(), gid, |state| leave(state, phone, group_user(gid)))
     }
@@ -89,12 +103,12 @@ impl World {
         }
     }
 
-    fn change_setting(&self, gid: &str, actor: &str, setting: Setting) -> Result<(), SimulatorError> {
-        published(&mut self.lock(), gid, |state| change_setting(state, actor, group_user(gid), setting))
+    fn change(&self, gid: &str, actor: &str, change: Change) -> Result<(), SimulatorError> {
+        published(&mut self.lock(), gid, |state| change_group(state, actor, group_user(gid), change))
     }
 }
 
-fn published(
+pub(super) fn published(
     state: &mut State,
     gid: &str,
     change: impl FnOnce(&mut State) -> Result<Vec<Notice>, u16>,
@@ -104,7 +118,7 @@ fn published(
     Ok(())
 }
 
-fn refusal(gid: &str, code: u16) -> SimulatorError {
+pub(super) fn refusal(gid: &str, code: u16) -> SimulatorError {
     match code {
         404 => SimulatorError::UnknownGroup(gid.to_owned()),
         code => SimulatorError::Refused(code),

@@ -1,15 +1,17 @@
-//! One group: plain data, the rules about its members, and how it looks on the wire.
+//! One group: plain data, and the rules about its members.
+
+pub(crate) mod node;
+pub(crate) mod settings;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
-use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
+use wacore_binary::Jid;
 
-use super::account::Account;
-use super::view::{GroupView, MemberView, Role};
+use super::view::{GroupView, JoinMethod, Role};
 use super::{Addressing, GroupSpec, State, World};
-use crate::stanza::{empty, leaf, now};
+use crate::stanza::now;
+use settings::Settings;
 
 /// WhatsApp's own limit.
 const PARTICIPANTS_MAX: usize = 1024;
@@ -24,6 +26,38 @@ pub(crate) struct Description {
     pub(crate) time: u64,
 }
 
+/// What a community has and other groups have not.
+#[derive(Default)]
+pub(crate) struct Community {
+    /// Who wants to join has to be let in by an admin.
+    pub(crate) closed: bool,
+    /// Members may make subgroups, not only admins.
+    pub(crate) members_create_groups: bool,
+}
+
+/// A JPEG file and its id.
+pub(crate) struct Picture {
+    pub(crate) id: String,
+    pub(crate) jpeg: Vec<u8>,
+}
+
+/// Somebody waits to be let in.
+pub(crate) struct JoinRequest {
+    /// Phone number of the one who asked: that person, or a member who wanted to add it.
+    pub(crate) requestor: String,
+    pub(crate) method: JoinMethod,
+    pub(crate) time: u64,
+}
+
+/// A code with which one person may join, as an invitation message carries it.
+pub(crate) struct Invitation {
+    pub(crate) code: String,
+    /// Seconds since 1970.
+    pub(crate) expires_at: u64,
+    /// Phone number of the admin who wanted to add that person.
+    pub(crate) admin: String,
+}
+
 /// Participants are kept by phone number; in which form they are shown is a matter of [`Addressing`].
 pub(crate) struct Group {
     pub(crate) id: String,
@@ -35,11 +69,20 @@ pub(crate) struct Group {
     pub(crate) created_at: u64,
     pub(crate) addressing: Addressing,
     pub(crate) members: BTreeMap<String, Role>,
-    pub(crate) announce: bool,
-    pub(crate) locked: bool,
-    pub(crate) ephemeral_s: Option<u32>,
-    pub(crate) approval: bool,
-    pub(crate) member_add_mode: String,
+    pub(crate) settings: Settings,
+    pub(crate) picture: Option<Picture>,
+    /// It is a community: a group of which others are subgroups.
+    pub(crate) community: Option<Community>,
+    /// The id of the community that it is linked to.
+    pub(crate) parent: Option<String>,
+    /// It is its community's announcement group.
+    pub(crate) default_sub_group: bool,
+    /// It is its community's general chat.
+    pub(crate) general_chat: bool,
+    /// Who waits to be let in, by phone number.
+    pub(crate) join_requests: BTreeMap<String, JoinRequest>,
+    /// Whom an add was refused for and may be invited by a message, by phone number.
+    pub(crate) invitations: BTreeMap<String, Invitation>,
     pub(crate) invite_code: String,
     pub(crate) revoked_codes: BTreeSet<String>,
     /// Those who left by themselves: adding them again answers 408.
@@ -65,11 +108,14 @@ impl Group {
             creator,
             created_at: time,
             addressing,
-            announce: false,
-            locked: false,
-            ephemeral_s: None,
-            approval: false,
-            member_add_mode: "admin_add".into(),
+            settings: Settings::default(),
+            picture: None,
+            community: None,
+            parent: None,
+            default_sub_group: false,
+            general_chat: false,
+            join_requests: BTreeMap::new(),
+            invitations: BTreeMap::new(),
             invite_code: invite,
             revoked_codes: BTreeSet::new(),
             left: BTreeSet::new(),
@@ -93,6 +139,11 @@ impl Group {
         self.members.get(phone).is_some_and(|role| *role != Role::Member)
     }
 
+    /// Whoever wants in by itself has to be let in by an admin.
+    pub(crate) fn asks_admins(&self) -> bool {
+        self.settings.approval || self.community.as_ref().is_some_and(|community| community.closed)
+    }
+
     /// The next version of the participant list, and the one before.
     pub(crate) fn next_participant_version(&mut self) -> (u64, u64) {
         self.versions_issued += 1;
@@ -103,114 +154,6 @@ impl Group {
     pub(crate) fn next_admin_version(&mut self) -> (u64, u64) {
         self.versions_issued += 1;
         (self.versions_issued, std::mem::replace(&mut self.admin_version, self.versions_issued))
-    }
-
-    /// The id by which this group names somebody.
-    pub(crate) fn jid_of(&self, account: &Account) -> Jid {
-        match self.addressing {
-            Addressing::Pn => account.pn_jid(),
-            Addressing::Lid => account.lid_jid(),
-        }
-    }
-
-    pub(crate) fn addressing_mode(&self) -> &'static str {
-        match self.addressing {
-            Addressing::Pn => "pn",
-            Addressing::Lid => "lid",
-        }
-    }
-
-    /// `<participant>` with both of a person's ids, without a role.
-    pub(crate) fn participant(&self, account: &Account) -> NodeBuilder {
-        let participant = NodeBuilder::new("participant").attr("jid", self.jid_of(account));
-        match self.addressing {
-            Addressing::Pn => participant.attr("lid", account.lid_jid()),
-            Addressing::Lid => participant.attr("phone_number", account.pn_jid()),
-        }
-    }
-
-    /// `<group>` as metadata queries, lists and create notifications carry it. `refused` are participants that a
-    /// create request named and that did not get in.
-    pub(crate) fn node(&self, accounts: &BTreeMap<String, Account>, refused: Vec<Node>) -> Node {
-        let mut content: Vec<Node> = self
-            .members
-            .iter()
-            .filter_map(|(phone, role)| {
-                let participant = self.participant(accounts.get(phone)?);
-                Some(match role {
-                    Role::Member => participant,
-                    Role::Admin => participant.attr("type", "admin"),
-                    Role::SuperAdmin => participant.attr("type", "superadmin"),
-                })
-            })
-            .map(NodeBuilder::build)
-            .collect();
-        content.extend(refused);
-        content.extend(self.setting_nodes());
-        content.extend(self.description_node(accounts));
-        let mut group = NodeBuilder::new("group")
-            .attr("id", self.id.as_str())
-            .attr("subject", self.subject.as_str())
-            .attr("creation", self.created_at.to_string())
-            .attr("addressing_mode", self.addressing_mode())
-            .attr("size", self.members.len().to_string())
-            .attr("p_v_id", self.participant_version.to_string())
-            .attr("a_v_id", self.admin_version.to_string())
-            .attr("s_t", self.subject_time.to_string());
-        if let Some(creator) = accounts.get(&self.creator) {
-            group = group.attr("creator", self.jid_of(creator)).attr("creator_pn", creator.pn_jid());
-        }
-        if let Some(owner) = accounts.get(&self.subject_owner) {
-            group = group.attr("s_o", self.jid_of(owner)).attr("s_o_pn", owner.pn_jid());
-        }
-        group.children(content).build()
-    }
-
-    fn setting_nodes(&self) -> Vec<Node> {
-        let mut settings = vec![leaf("member_add_mode", self.member_add_mode.as_str())];
-        if self.announce {
-            settings.push(empty("announcement"));
-        }
-        if self.locked {
-            settings.push(empty("locked"));
-        }
-        if let Some(seconds) = self.ephemeral_s {
-            settings.push(NodeBuilder::new("ephemeral").attr("expiration", seconds.to_string()).build());
-        }
-        if self.approval {
-            let join = NodeBuilder::new("group_join").attr("state", "on").build();
-            settings.push(NodeBuilder::new("membership_approval_mode").children([join]).build());
-        }
-        settings
-    }
-
-    fn description_node(&self, accounts: &BTreeMap<String, Account>) -> Option<Node> {
-        let description = self.description.as_ref()?;
-        let mut node =
-            NodeBuilder::new("description").attr("id", description.id.as_str()).attr("t", description.time.to_string());
-        if let Some(owner) = accounts.get(&description.owner) {
-            node = node.attr("participant", self.jid_of(owner)).attr("participant_pn", owner.pn_jid());
-        }
-        Some(node.children([leaf("body", description.body.as_str())]).build())
-    }
-
-    pub(crate) fn view(&self, accounts: &BTreeMap<String, Account>) -> GroupView {
-        let member = |(phone, role): (&String, &Role)| MemberView {
-            phone: phone.clone(),
-            lid: accounts.get(phone).map(|account| account.lid.clone()).unwrap_or_default(),
-            role: *role,
-        };
-        GroupView {
-            id: format!("{}@g.us", self.id),
-            subject: self.subject.clone(),
-            description: self.description.as_ref().map(|description| description.body.clone()),
-            announce: self.announce,
-            locked: self.locked,
-            invite_code: self.invite_code.clone(),
-            participants: self.members.iter().map(member).collect(),
-            participant_version: self.participant_version,
-            admin_version: self.admin_version,
-        }
     }
 }
 
@@ -254,6 +197,13 @@ impl State {
     pub(crate) fn new_invite_code(&mut self) -> String {
         let letter = |_| char::from(INVITE_LETTERS[self.rng.random_range(0..INVITE_LETTERS.len())]);
         (0..INVITE_CODE_LETTERS).map(letter).collect()
+    }
+}
+
+impl State {
+    /// The subgroups of a community.
+    pub(crate) fn subgroups(&self, community: &str) -> impl Iterator<Item = &Group> {
+        self.groups.values().filter(move |group| group.parent.as_deref() == Some(community))
     }
 }
 

@@ -36,6 +36,7 @@ fn account(account: &Account) -> Value {
         "devices": devices,
         "live_connections": account.live_connections(),
         "live_connections_max": account.connections_max,
+        "messages": account.messages.len(),
         "faults_waiting": account.faults.len(),
         "requests": account.requests,
     })

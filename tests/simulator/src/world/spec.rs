@@ -78,6 +78,34 @@ impl GroupSpec {
     }
 }
 
+/// A community to be made, with its announcement group.
+#[derive(Debug, Clone)]
+pub struct CommunitySpec {
+    /// The community itself: its subject, owner and members.
+    pub group: GroupSpec,
+    /// Who wants to join has to be let in by an admin.
+    pub closed: bool,
+    /// Members may make subgroups, not only admins.
+    pub members_create_groups: bool,
+    /// It has a general chat.
+    pub general_chat: bool,
+    /// Ids of the groups that are linked to it from the beginning; their members are its members.
+    pub subgroups: Vec<String>,
+}
+
+impl CommunitySpec {
+    /// A community with its owner alone and no subgroup but the announcement group.
+    pub fn new(subject: impl Into<String>, owner: impl Into<String>) -> Self {
+        Self {
+            group: GroupSpec::new(subject, owner),
+            closed: false,
+            members_create_groups: false,
+            general_chat: false,
+            subgroups: Vec::new(),
+        }
+    }
+}
+
 /// When the acting device gets the notification about its own change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Echo {

@@ -23,6 +23,40 @@ pub struct MemberView {
     pub role: Role,
 }
 
+/// How somebody came to ask to be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JoinMethod {
+    /// By following the invite link.
+    InviteLink,
+    /// A member who is no admin wanted to add that person.
+    NonAdminAdd,
+    /// From the community that the group is linked to.
+    LinkedGroupJoin,
+}
+
+impl JoinMethod {
+    /// The word in `request_method`.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::InviteLink => "invite_link",
+            Self::NonAdminAdd => "non_admin_add",
+            Self::LinkedGroupJoin => "linked_group_join",
+        }
+    }
+}
+
+/// Somebody who waits to be let in.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct JoinRequestView {
+    /// Phone number of the one who wants in.
+    pub phone: String,
+    /// Phone number of the one who asked: the same, or a member.
+    pub requestor: String,
+    /// How it came to be asked.
+    pub method: JoinMethod,
+}
+
 /// A group as it is now.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[non_exhaustive]
@@ -35,12 +69,42 @@ pub struct GroupView {
     pub description: Option<String>,
     /// Only admins may send messages.
     pub announce: bool,
-    /// Only admins may change subject and description.
+    /// Only admins may change subject, description and picture.
     pub locked: bool,
+    /// After how many seconds messages disappear; `None`: they stay.
+    pub ephemeral_s: Option<u32>,
+    /// Who follows the invite link has to be let in by an admin.
+    pub approval: bool,
+    /// All members may add people.
+    pub members_add: bool,
+    /// All members may see the invite code.
+    pub members_link: bool,
+    /// All members may share the history with new members.
+    pub members_share_history: bool,
+    /// Messages may not be exported or used elsewhere.
+    pub limit_sharing: bool,
+    /// Messages that were forwarded often are not let in.
+    pub no_frequently_forwarded: bool,
+    /// Members may report messages to the admins.
+    pub admin_reports: bool,
+    /// New members get the recent messages.
+    pub group_history: bool,
+    /// The id of its picture; `None` when it has none.
+    pub picture_id: Option<String>,
+    /// It is a community.
+    pub is_community: bool,
+    /// The id, with `@g.us`, of the community that it is linked to.
+    pub parent: Option<String>,
+    /// It is its community's announcement group.
+    pub default_sub_group: bool,
+    /// It is its community's general chat.
+    pub general_chat: bool,
     /// The code of its invite link.
     pub invite_code: String,
     /// Its participants, by phone number.
     pub participants: Vec<MemberView>,
+    /// Who waits to be let in, by phone number.
+    pub join_requests: Vec<JoinRequestView>,
     /// Version of the participant list, `p_v_id` on the wire. Increases with each add and remove.
     pub participant_version: u64,
     /// Version of the admin list, `a_v_id` on the wire. Increases with each promote and demote.

@@ -64,3 +64,49 @@ async fn everything_can_be_driven_over_http() {
     assert_eq!(world["accounts"][0]["requests"]["login"], 1);
     session.stop().await;
 }
+
+#[tokio::test]
+async fn settings_requests_pictures_communities_and_people_are_driven_over_http() {
+    let options = SimulatorOptions { admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Default::default() };
+    let simulator = Simulator::start(options).await.expect("started");
+    let admin = simulator.admin_url().expect("it listens");
+    let post = async |path: &str, body: Value| {
+        let (status, answer) = request(&admin, "POST", path, &body.to_string()).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    };
+    let group = post("/admin/groups", json!({ "subject": "Team", "owner": ALICE })).await;
+    let gid = group["id"].as_str().expect("an id").to_owned();
+    let change = async |kind: &str, mut body: Value| {
+        body["actor"] = body["actor"].as_str().unwrap_or(ALICE).into();
+        post(&format!("/admin/groups/{gid}/{kind}"), body).await
+    };
+
+    let set = change("setting", json!({ "setting": { "members_link": true } })).await;
+    assert_eq!(set["members_link"], true);
+    assert_eq!(change("setting", json!({ "setting": { "ephemeral": 86400 } })).await["ephemeral_s"], 86400);
+    change("setting", json!({ "setting": { "approval": true } })).await;
+    let asked = change("request-to-join", json!({ "actor": BOB })).await;
+    assert_eq!(asked["join_requests"][0], json!({ "phone": BOB, "requestor": BOB, "method": "invite_link" }));
+    let approved = change("approve", json!({ "participants": [BOB] })).await;
+    assert_eq!(approved["participants"][1]["phone"], BOB);
+    assert!(change("picture", json!({ "jpeg_base64": "/9j/4AAQ" })).await["picture_id"].is_string());
+    assert!(change("picture", json!({})).await["picture_id"].is_null());
+
+    let body = json!({ "subject": "Town", "owner": ALICE, "general_chat": true });
+    let community = post("/admin/communities", body).await;
+    assert_eq!(community["subgroups"].as_array().map(Vec::len), Some(2));
+    let id = community["id"].as_str().expect("an id");
+    for kind in ["link", "unlink"] {
+        post(&format!("/admin/groups/{id}/{kind}"), json!({ "actor": ALICE, "groups": [gid] })).await;
+        let parent = simulator.world().group(&gid).expect("there").parent;
+        assert_eq!(parent.is_some(), kind == "link");
+    }
+    post(&format!("/admin/groups/{id}/deactivate"), json!({ "actor": ALICE })).await;
+
+    post(&format!("/admin/accounts/{ALICE}/name"), json!({ "name": "Alice" })).await;
+    post(&format!("/admin/accounts/{ALICE}/contacts"), json!({ "contact": BOB, "name": "Bob" })).await;
+    assert!(post("/admin/calls", json!({ "from": BOB, "to": ALICE })).await["id"].is_string());
+    let (_, messages) = request(&admin, "GET", &format!("/admin/accounts/{ALICE}/messages"), "").await;
+    assert_eq!(messages, json!([]));
+}

@@ -79,6 +79,39 @@ async fn a_late_answer_is_an_answer() {
 }
 
 #[tokio::test]
+async fn changes_outside_of_the_group_namespace_run_into_faults_too() {
+    let (simulator, session, id) = with_group().await;
+    let (world, groups) = (simulator.world(), session.client.groups());
+    let is_limited = || world.group(&id.to_string()).expect("there").limit_sharing;
+    let refuse = FaultKind::Refuse { code: 429, backoff_s: Some(7) };
+
+    // A fault that names nothing, and all names that one operation has.
+    let names =
+        ["update_group_property", "WAWebMexUpdateGroupPropertyJobMutation", "w:mex:update_group_property", "w:mex"];
+    let faults = names.map(|name| Fault::new(refuse).at(name)).into_iter().chain([Fault::new(refuse)]);
+    for fault in faults {
+        world.add_fault(ALICE, fault.clone());
+        let refused = groups.set_limit_sharing(&id, true).await.expect_err("refused");
+        assert!(format!("{refused:?}").contains("429"), "{fault:?}: {refused:?}");
+    }
+    assert!(!is_limited());
+    assert_eq!(world.requests(ALICE, "w:mex:update_group_property"), 5);
+
+    for apply in [false, true] {
+        world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply }).at("update_group_property"));
+        let set = groups.set_limit_sharing(&id, true);
+        assert!(tokio::time::timeout(Duration::from_millis(300), set).await.is_err(), "there is no answer");
+        assert_eq!(is_limited(), apply);
+    }
+
+    world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: true, now: false }).at("w:profile:picture:set"));
+    groups.set_profile_picture(&id, vec![0xFF, 0xD8, 0xFF]).await.expect_err("the connection is gone");
+    assert!(world.group(&id.to_string()).expect("there").picture_id.is_some());
+    session.connected().await;
+    session.stop().await;
+}
+
+#[tokio::test]
 async fn a_stream_error_is_survived_and_a_ban_is_not() {
     let (simulator, session, _) = with_group().await;
     simulator.world().add_fault(ALICE, Fault::new(FaultKind::StreamError));

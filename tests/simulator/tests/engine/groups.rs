@@ -3,11 +3,10 @@
 use rookery_simulator::{AccountSpec, Addable, Addressing, Echo, GroupSpec, ParticipantChange, Role, World};
 use whatsapp_rust::prelude::*;
 use whatsapp_rust::{
-    GroupCreateOptions, GroupDescription, GroupError, GroupParticipantOptions, GroupSubject, IqError, Jid,
-    PreviousDescription,
+    GroupCreateOptions, GroupDescription, GroupParticipantOptions, GroupSubject, Jid, PreviousDescription,
 };
 
-use crate::support::{Session, simulator};
+use crate::support::{Session, code_of, simulator};
 
 const ALICE: &str = "15550100001";
 const BOB: &str = "15550100002";
@@ -197,11 +196,4 @@ fn action(event: &Event, tag: &str) -> Option<(String, String)> {
     let action = node.get().get_optional_child(tag)?;
     let attr = |key| action.get_attr(key).map(|value| value.as_str().into_owned());
     Some((attr("v_id")?, attr("prev_v_id")?))
-}
-
-fn code_of<T>(result: Result<T, GroupError>) -> Option<u16> {
-    match result {
-        Err(GroupError::Iq(IqError::ServerError { code, .. })) => Some(code),
-        _ => None,
-    }
 }

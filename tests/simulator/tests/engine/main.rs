@@ -1,8 +1,13 @@
 //! The production client `whatsapp-rust` against the simulator: one binary, one file per subject.
 
 mod admin;
+mod communities;
 mod creation;
 mod faults;
 mod groups;
 mod linking;
+mod messages;
+mod pictures;
+mod requests;
+mod settings;
 mod support;

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use rookery_simulator::{Simulator, SimulatorOptions};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use whatsapp_rust::async_channel::Receiver;
 use whatsapp_rust::bot::{Bot, BotHandle};
 use whatsapp_rust::http::{HttpClient, HttpRequest, HttpResponse};
@@ -13,6 +15,7 @@ use whatsapp_rust::prelude::*;
 use whatsapp_rust::transport::TokioWebSocketTransportFactory;
 use whatsapp_rust::wacore::store::InMemoryBackend;
 use whatsapp_rust::wacore::store::traits::Backend;
+use whatsapp_rust::{GroupError, IqError};
 
 /// Longer than anything here takes on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -31,6 +34,36 @@ impl HttpClient for NoHttp {
 
 pub(crate) async fn simulator() -> Simulator {
     Simulator::start(SimulatorOptions::default()).await.expect("the simulator starts")
+}
+
+/// The code with which the server refused.
+pub(crate) fn code_of<T>(result: Result<T, GroupError>) -> Option<u16> {
+    match result {
+        Err(GroupError::Iq(IqError::ServerError { code, .. })) => Some(code),
+        _ => None,
+    }
+}
+
+/// The body of what is served there.
+pub(crate) async fn http_get(url: &str) -> Vec<u8> {
+    let (host, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
+    let mut stream = TcpStream::connect(host).await.expect("connected");
+    let head = format!("GET /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("answered");
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    answer.split_off(end + 4)
+}
+
+/// Waits until something is so.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let waited = tokio::time::timeout(WAIT_MAX, async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("waited in vain for {what}"));
 }
 
 /// A client and what it reported.
@@ -91,6 +124,15 @@ impl Session {
 
     pub(crate) async fn connected(&self) {
         self.wait("connected", |event| matches!(event, Event::Connected(_)).then_some(())).await;
+    }
+
+    /// Waits for a notification with an action of this tag.
+    pub(crate) async fn notified(&self, tag: &str) {
+        let has = |event: &Event| match event {
+            Event::Notification(node) => node.get().get_optional_child(tag).map(|_| ()),
+            _ => None,
+        };
+        self.wait(tag, has).await;
     }
 
     /// The first event from now on of which `pick` makes something.

@@ -1,0 +1,153 @@
+//! Messages between people, names of contacts, and calls.
+
+use rookery_simulator::{Fault, FaultKind};
+use whatsapp_rust::Jid;
+use whatsapp_rust::prelude::*;
+
+use crate::support::{Session, simulator};
+
+const ALICE: &str = "15550100001";
+const BOB: &str = "15550100002";
+const CAROL: &str = "15550100003";
+
+fn text(text: &str) -> wa::Message {
+    wa::Message { conversation: Some(text.to_owned()), ..Default::default() }
+}
+
+async fn send(session: &Session, to: &str, message: wa::Message) -> String {
+    session.client.send_message(Jid::pn(to), message).await.expect("sent").message_id
+}
+
+#[tokio::test]
+async fn a_phone_reads_texts_and_invitations_and_linked_devices_get_them_too() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    world.phone(CAROL);
+    let alice = Session::linked(&simulator, ALICE).await;
+    let bob = Session::linked(&simulator, BOB).await;
+
+    let first = send(&alice, BOB, text("hello")).await;
+    let invite = wa::message::GroupInviteMessage {
+        group_jid: Some("120363000000000001@g.us".into()),
+        invite_code: Some("code".into()),
+        invite_expiration: Some(1_800_000_000),
+        group_name: Some("Team".into()),
+        caption: Some("join us".into()),
+        ..Default::default()
+    };
+    let message = wa::Message { group_invite_message: MessageField::some(invite), ..Default::default() };
+    send(&alice, CAROL, message).await;
+    send(&alice, BOB, text("again")).await;
+
+    let is_text = |wanted: &'static str| {
+        move |event: &Event| match event {
+            Event::Messages(batch) => {
+                batch.iter().any(|inbound| inbound.message.conversation.as_deref() == Some(wanted)).then_some(())
+            }
+            _ => None,
+        }
+    };
+    bob.wait("the message", is_text("hello")).await;
+    bob.wait("the second message", is_text("again")).await;
+    let texts: Vec<_> = world.messages(BOB).into_iter().map(|message| message.text.unwrap_or_default()).collect();
+    assert_eq!(texts, ["hello", "again"]);
+    assert_eq!((&world.messages(BOB)[0].id, world.messages(BOB)[0].sender.as_str()), (&first, ALICE));
+    let invitation = world.messages(CAROL)[0].invitation.clone().expect("an invitation");
+    assert_eq!((invitation.group.as_str(), invitation.code.as_str()), ("120363000000000001@g.us", "code"));
+    assert_eq!((invitation.group_name.as_str(), invitation.caption.as_deref()), ("Team", Some("join us")));
+    assert_eq!(invitation.expiration, 1_800_000_000);
+    assert!(world.messages(ALICE).is_empty());
+
+    // The other way round, so that both sessions go on.
+    send(&bob, ALICE, text("hello yourself")).await;
+    alice.wait("the answer", is_text("hello yourself")).await;
+    assert_eq!(world.messages(ALICE)[0].sender, BOB);
+    alice.stop().await;
+    bob.stop().await;
+}
+
+#[tokio::test]
+async fn a_refused_message_is_not_delivered() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    world.phone(BOB);
+    let alice = Session::linked(&simulator, ALICE).await;
+    world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: 463, backoff_s: None }).at("message"));
+
+    let id = send(&alice, BOB, text("refused")).await;
+
+    let refused = |event: &Event| match event {
+        Event::ServerAck(ack) if ack.id == id => Some(ack.error.is_some()),
+        _ => None,
+    };
+    assert!(alice.wait("the refusal", refused).await);
+    assert!(world.messages(BOB).is_empty());
+    send(&alice, BOB, text("delivered")).await;
+    alice.wait("the ack", |event| matches!(event, Event::ServerAck(_)).then_some(())).await;
+    assert_eq!(world.messages(BOB).len(), 1);
+    alice.stop().await;
+}
+
+#[tokio::test]
+async fn names_of_contacts_come_at_login_and_at_once() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    world.set_contact(ALICE, BOB, "Bob Builder");
+    let session = Session::start(&simulator).await;
+    let qr = session.qr().await;
+    world.phone(ALICE).scan_qr(&qr).expect("the phone scans");
+    let named = |event: &Event| match event {
+        Event::ContactUpdate(update) => update.action.full_name.clone().map(|name| (update.jid.to_string(), name)),
+        _ => None,
+    };
+    let bob = Jid::pn(BOB).to_string();
+    assert_eq!(session.wait("the contact", named).await, (bob.clone(), "Bob Builder".to_owned()));
+
+    world.set_contact(ALICE, BOB, "Bob");
+    assert_eq!(session.wait("the new name", named).await, (bob, "Bob".to_owned()));
+    world.set_contact(ALICE, CAROL, "Carol");
+    assert_eq!(session.wait("another contact", named).await.1, "Carol");
+    session.client.chat_actions().save_contact(&Jid::pn(CAROL), Some("C.".into()), None, false).await.expect("saved");
+    world.set_contact(ALICE, CAROL, "Carol again");
+    let again = |event: &Event| named(event).filter(|(_, name)| name == "Carol again");
+    session.wait("a change after one of the device's own", again).await;
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_changed_name_is_in_what_others_see() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    let participants = vec![BOB.into()];
+    let gid = world
+        .add_group(rookery_simulator::GroupSpec { participants, ..rookery_simulator::GroupSpec::new("Team", ALICE) });
+    let session = Session::linked(&simulator, ALICE).await;
+
+    world.rename(BOB, "Robert");
+    world.change_subject(&gid, BOB, "Renamed").expect("members may");
+
+    let notify = |event: &Event| match event {
+        Event::Notification(node) => node.get().get_attr("notify").map(|name| name.as_str().into_owned()),
+        _ => None,
+    };
+    assert_eq!(session.wait("the notification", notify).await, "Robert");
+    session.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_rings_and_its_rejection_is_counted() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    let session = Session::linked(&simulator, ALICE).await;
+
+    let id = world.call(BOB, ALICE);
+
+    let call = |event: &Event| match event {
+        Event::IncomingCall(call) if call.action.call_id() == id => Some(call.clone()),
+        _ => None,
+    };
+    let call = session.wait("the call", call).await;
+    session.client.voip().reject(&call).await.expect("rejected");
+    crate::support::until("the rejection", || world.requests(ALICE, "call:reject") == 1).await;
+    session.stop().await;
+}
