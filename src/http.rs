@@ -1,10 +1,11 @@
-//! The routes, all on this screen, and who may call them. What a route does is in the module it names; what a
-//! failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
+//! The routes, all on this screen, and who may call them. What a route does and how it is documented is in the module
+//! it names; what a failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
 
-mod access;
+pub(crate) mod access;
 mod answer;
+mod docs;
 mod envelope;
-mod error;
+pub(crate) mod error;
 mod extract;
 mod fields;
 mod groups;
@@ -14,8 +15,11 @@ mod keys;
 mod limits;
 mod pairing;
 mod participants;
+mod qr;
+pub(crate) mod route;
 mod server;
 mod sessions;
+mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -23,59 +27,66 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::routing::{MethodRouter, delete, get, post, put};
 
 use crate::app::App;
 use crate::auth::Role;
 use access::{Gate, Rule};
 use error::ApiError;
+use route::{Route, routes};
 pub(crate) use server::serve;
 
-type Routes = MethodRouter<Arc<App>>;
+const OPEN: Rule = Rule::Open;
+const VIEWER: Rule = Rule::Role(Role::Viewer);
+const OPERATOR: Rule = Rule::Role(Role::Operator);
+const WIDE_OPERATOR: Rule = Rule::Unscoped(Role::Operator);
+const WIDE_ADMIN: Rule = Rule::Unscoped(Role::Admin);
+
+/// Every route: method, path, who may call it, and the handler. The handler's module is its section in the document.
+pub(crate) fn routes() -> Vec<Route> {
+    routes! {
+        GET    "/api/health"                     OPEN          health::health,
+        GET    "/api/health/live"                OPEN          health::live,
+        GET    "/api/health/ready"               OPEN          health::ready,
+        GET    "/api/docs"                       OPEN          docs::page,
+        GET    "/api/docs-json"                  OPEN          docs::document,
+        POST   "/api/auth/validate"              VIEWER        keys::validate,
+        GET    "/api/auth/api-keys"              WIDE_ADMIN    keys::list,
+        POST   "/api/auth/api-keys"              WIDE_ADMIN    keys::create,
+        GET    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::get,
+        DELETE "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::delete,
+        GET    "/api/sessions"                   VIEWER        sessions::list,
+        POST   "/api/sessions"                   WIDE_OPERATOR sessions::create,
+        GET    "/api/sessions/stats/overview"    VIEWER        stats::overview,
+        GET    "/api/sessions/{session}"         VIEWER        sessions::get,
+        DELETE "/api/sessions/{session}"         OPERATOR      sessions::delete,
+        POST   "/api/sessions/{session}/start"   OPERATOR      sessions::start,
+        POST   "/api/sessions/{session}/stop"    OPERATOR      sessions::stop,
+        POST   "/api/sessions/{session}/logout"  OPERATOR      sessions::logout,
+        POST   "/api/sessions/{session}/force-kill"   OPERATOR sessions::force_kill,
+        GET    "/api/sessions/{session}/qr"           OPERATOR pairing::qr,
+        POST   "/api/sessions/{session}/pairing-code" OPERATOR pairing::pairing_code,
+        GET    "/api/sessions/{session}/groups"  VIEWER        groups::list,
+        POST   "/api/sessions/{session}/groups"  OPERATOR      groups::create,
+        GET    "/api/sessions/{session}/groups/{group}"                      VIEWER   groups::get,
+        PUT    "/api/sessions/{session}/groups/{group}/subject"              OPERATOR groups::set_subject,
+        PUT    "/api/sessions/{session}/groups/{group}/description"          OPERATOR groups::set_description,
+        POST   "/api/sessions/{session}/groups/{group}/leave"                OPERATOR groups::leave,
+        POST   "/api/sessions/{session}/groups/{group}/participants"         OPERATOR participants::add,
+        DELETE "/api/sessions/{session}/groups/{group}/participants"         OPERATOR participants::remove,
+        POST   "/api/sessions/{session}/groups/{group}/participants/promote" OPERATOR participants::promote,
+        POST   "/api/sessions/{session}/groups/{group}/participants/demote"  OPERATOR participants::demote,
+        GET    "/api/sessions/{session}/groups/{group}/invite-code"          VIEWER   invites::get,
+        POST   "/api/sessions/{session}/groups/{group}/invite-code/revoke"   OPERATOR invites::revoke,
+    }
+}
 
 /// Every route behind the gate that its callers have to pass. What wraps all of them is `envelope.rs`.
 pub(crate) fn router(app: &Arc<App>) -> Router {
-    let gate = |rule: Rule| move |routes: Routes| routes.route_layer(Gate::new(app, rule));
-    let open = gate(Rule::Open);
-    let viewer = gate(Rule::Role(Role::Viewer));
-    let operator = gate(Rule::Role(Role::Operator));
-    let wide_operator = gate(Rule::Unscoped(Role::Operator));
-    let wide_admin = gate(Rule::Unscoped(Role::Admin));
-
-    Router::new()
-        .route("/api/health", open(get(health::health)))
-        .route("/api/health/live", open(get(health::live)))
-        .route("/api/health/ready", open(get(health::ready)))
-        .route("/api/auth/validate", viewer(post(keys::validate)))
-        .route("/api/auth/api-keys", wide_admin(get(keys::list).post(keys::create)))
-        .route("/api/auth/api-keys/{key}", wide_admin(get(keys::get).delete(keys::delete)))
-        .route("/api/sessions", viewer(get(sessions::list)))
-        .route("/api/sessions", wide_operator(post(sessions::create)))
-        .route("/api/sessions/{session}", viewer(get(sessions::get)))
-        .route("/api/sessions/{session}", operator(delete(sessions::delete)))
-        .route("/api/sessions/{session}/start", operator(post(sessions::start)))
-        .route("/api/sessions/{session}/stop", operator(post(sessions::stop)))
-        .route("/api/sessions/{session}/logout", operator(post(sessions::logout)))
-        .route("/api/sessions/{session}/force-kill", operator(post(sessions::force_kill)))
-        .route("/api/sessions/{session}/qr", operator(get(pairing::qr)))
-        .route("/api/sessions/{session}/pairing-code", operator(post(pairing::pairing_code)))
-        .route("/api/sessions/{session}/groups", viewer(get(groups::list)))
-        .route("/api/sessions/{session}/groups", operator(post(groups::create)))
-        .route("/api/sessions/{session}/groups/{group}", viewer(get(groups::get)))
-        .route("/api/sessions/{session}/groups/{group}/subject", operator(put(groups::set_subject)))
-        .route("/api/sessions/{session}/groups/{group}/description", operator(put(groups::set_description)))
-        .route("/api/sessions/{session}/groups/{group}/leave", operator(post(groups::leave)))
-        .route(
-            "/api/sessions/{session}/groups/{group}/participants",
-            operator(post(participants::add).delete(participants::remove)),
-        )
-        .route("/api/sessions/{session}/groups/{group}/participants/promote", operator(post(participants::promote)))
-        .route("/api/sessions/{session}/groups/{group}/participants/demote", operator(post(participants::demote)))
-        .route("/api/sessions/{session}/groups/{group}/invite-code", viewer(get(invites::get)))
-        .route("/api/sessions/{session}/groups/{group}/invite-code/revoke", operator(post(invites::revoke)))
-        .fallback(unknown_route)
-        .method_not_allowed_fallback(other_method)
-        .with_state(Arc::clone(app))
+    let add = |router: Router<Arc<App>>, route: Route| {
+        router.route(route.path, route.handler.route_layer(Gate::new(app, route.rule)))
+    };
+    let router = routes().into_iter().fold(Router::new(), add);
+    router.fallback(unknown_route).method_not_allowed_fallback(other_method).with_state(Arc::clone(app))
 }
 
 async fn unknown_route(request: Request) -> ApiError {

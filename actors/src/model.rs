@@ -19,7 +19,9 @@ pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionCo
 pub use setting::{GroupSettings, Setting, Who};
 
 /// Milliseconds since the Unix epoch, written as ISO 8601 UTC with milliseconds in JSON.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash)]
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, format = DateTime, description = "ISO 8601 in UTC, with milliseconds.")]
+#[schema(example = "2026-01-31T09:30:00.000Z")]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::model::ParticipantResult;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 
@@ -35,23 +36,33 @@ impl IntoResponse for Gone {
     }
 }
 
-/// A write was carried out; `results` for writes that concern several people.
-#[derive(Serialize)]
+/// A write was carried out.
+#[derive(Serialize, ToSchema)]
 pub(crate) struct Acknowledged {
+    /// Always true.
     success: bool,
     message: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    results: Option<Vec<ParticipantResult>>,
+}
+
+/// A write that concerns several people was carried out for some of them.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchAcknowledged {
+    /// Always true.
+    success: bool,
+    #[schema(example = "Participants added")]
+    message: &'static str,
+    /// One entry per distinct person, in the order of the request.
+    results: Vec<ParticipantResult>,
 }
 
 /// The acknowledgement of a write.
 pub(crate) fn acknowledged(message: &'static str) -> Json<Acknowledged> {
-    Json(Acknowledged { success: true, message, results: None })
+    Json(Acknowledged { success: true, message })
 }
 
 /// The acknowledgement of a write that concerns several people.
-pub(crate) fn acknowledged_with(message: &'static str, results: Vec<ParticipantResult>) -> Json<Acknowledged> {
-    Json(Acknowledged { success: true, message, results: Some(results) })
+pub(crate) fn acknowledged_with(message: &'static str, results: Vec<ParticipantResult>) -> Json<BatchAcknowledged> {
+    Json(BatchAcknowledged { success: true, message, results })
 }
 
 /// JSON with an `ETag`, or 304 without a body when the caller has just that already.

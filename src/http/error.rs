@@ -8,9 +8,10 @@ use rookery_actors::CommandError;
 use rookery_actors::model::{IdError, ParticipantResult};
 use rookery_actors::store::StoreError;
 use serde::Serialize;
-use serde_json::Value;
+use utoipa::ToSchema;
 
 use crate::auth::{KeysError, Refusal, Role};
+use crate::http::health::Details;
 use crate::http::limits::BODY_BYTES_MAX;
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -68,7 +69,7 @@ pub(crate) enum ApiError {
         /// What is in the way.
         why: &'static str,
         /// The state of each part, for the body.
-        details: Value,
+        details: Details,
     },
     /// A defect on our side; the cause is for the log only.
     Internal(String),
@@ -85,7 +86,8 @@ struct Answer {
     message: Message,
 }
 
-#[derive(Debug, PartialEq, Serialize)]
+/// One text, or one per broken rule of a body.
+#[derive(Debug, PartialEq, Serialize, ToSchema)]
 #[serde(untagged)]
 enum Message {
     One(String),
@@ -93,19 +95,29 @@ enum Message {
 }
 
 /// The one shape of all errors.
-#[derive(Serialize)]
-struct ErrorBody<'a> {
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(crate) struct ErrorBody<'a> {
+    #[schema(inline)]
     message: &'a Message,
+    /// The status in words.
     error: &'static str,
     #[serde(rename = "statusCode")]
     status_code: u16,
+    /// A stable word for programs.
     code: &'static str,
+    /// When WhatsApp refused everybody: why, one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     results: Option<&'a [ParticipantResult]>,
+    /// Only of `/api/health/ready`: always `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     status: Option<&'static str>,
+    /// Only of `/api/health/ready`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    details: Option<&'a Value>,
+    #[schema(nullable = false)]
+    details: Option<&'a Details>,
 }
 
 impl From<CommandError> for ApiError {

@@ -10,6 +10,9 @@ use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
 use rookery_actors::model::{GroupId, SessionId};
 use serde_json::{Map, Value};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
 use uuid::Uuid;
 
 use super::access::Caller;
@@ -70,10 +73,20 @@ pub(crate) fn path_parameters(parts: &mut Parts) -> Result<RawPathParams, ApiErr
 }
 
 /// `limit` and `offset`: numbers, clamped to what is allowed. Without them the first 1,000 entries.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(crate) struct Page {
+    /// Entries to answer, 1 to 1,000 (the default); a number beyond is taken as the nearest of these.
+    #[param(schema_with = whole_number, required = false)]
     limit: usize,
+    /// Entries to leave out at the start, none by default; a number below 0 is taken as 0.
+    #[param(schema_with = whole_number, required = false)]
     offset: usize,
+}
+
+/// Of any size: it is clamped.
+fn whole_number() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
 }
 
 impl Page {
@@ -112,8 +125,26 @@ impl<S: Sync> FromRequestParts<S> for Page {
     }
 }
 
+/// The answer's tag that the caller has already. Only for the document: `answer::tagged` reads it.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct KnownTag {
+    /// The `ETag` of an earlier answer: 304 when nothing has changed since.
+    #[param(rename = "If-None-Match", nullable = false)]
+    if_none_match: Option<String>,
+}
+
 /// `?refresh=true`: ask WhatsApp rather than the cache.
 pub(crate) struct Refresh(pub(crate) bool);
+
+impl IntoParams for Refresh {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true", "false", "1", "0"]));
+        let parameter = ParameterBuilder::new().name("refresh").parameter_in(ParameterIn::Query).schema(Some(words));
+        vec![parameter.description(Some("Ask WhatsApp rather than the cache")).build()]
+    }
+}
 
 impl<S: Sync> FromRequestParts<S> for Refresh {
     type Rejection = ApiError;

@@ -5,9 +5,16 @@ use std::ops::RangeInclusive;
 
 use rookery_actors::model::ParticipantId;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use super::limits::{ECHO_CHARS_MAX, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
+
+/// A person as callers may write one: a phone number in international form without `+`, or a LID.
+#[derive(ToSchema)]
+#[schema(pattern = r"^[1-9][0-9]{4,17}(@(c\.us|s\.whatsapp\.net|lid))?$", example = "628123456789")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct Person(String);
 
 /// A body being checked. A broken field yields an empty value and a message; [`Fields::finish`] turns the messages
 /// into the answer.

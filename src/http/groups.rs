@@ -5,16 +5,31 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rookery_actors::model::CreatedGroup;
+use rookery_actors::model::{CreatedGroup, Group, GroupSummary};
+use utoipa::ToSchema;
 
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
 use super::error::ApiError;
-use super::extract::{GroupPath, JsonObject, Page, Refresh, SessionPath};
-use super::fields::{Fields, participants};
+use super::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
+use super::fields::{Fields, Person, participants};
 use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
 use crate::app::App;
 
-/// GET /api/sessions/{session}/groups: ordered by id, so that pages stay stable.
+/// List the groups
+///
+/// Ordered by id, so that pages stay stable.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups",
+    params(Page, Refresh, KnownTag),
+    responses(
+        (status = 200, description = "The groups", body = Vec<GroupSummary>, headers(
+            ("X-Total-Count" = u32, description = "How many groups there are in all"),
+            ("ETag" = String, description = "For `If-None-Match`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
@@ -26,7 +41,27 @@ pub(crate) async fn list(
     Ok(with_total(groups.len(), tagged(&headers, page.of(&groups))?))
 }
 
-/// POST /api/sessions/{session}/groups
+/// A group to be made.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewGroup {
+    /// The subject.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Trip")]
+    name: String,
+    #[schema(min_items = 1, max_items = 256)]
+    participants: Vec<Person>,
+}
+
+/// Make a group
+///
+/// WhatsApp may refuse single people: `results` says what became of each.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups",
+    request_body = NewGroup,
+    responses((status = 201, description = "The new group, whoever was refused", body = CreatedGroup)),
+)]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
@@ -38,7 +73,18 @@ pub(crate) async fn create(
     Ok(Created(app.gateway.create_group(session, name, participants, None, false).await?))
 }
 
-/// GET /api/sessions/{session}/groups/{group}
+/// Read a group
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}",
+    params(Refresh, KnownTag),
+    responses(
+        (status = 200, description = "The group", body = Group, headers(
+            ("ETag" = String, description = "For `If-None-Match`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
@@ -51,7 +97,22 @@ pub(crate) async fn get(
     tagged(&headers, &*value)
 }
 
-/// PUT /api/sessions/{session}/groups/{group}/subject
+/// A group's new subject.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewSubject {
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Launch Team")]
+    subject: String,
+}
+
+/// Change the subject
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/subject",
+    request_body = NewSubject,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group subject updated" }))),
+)]
 pub(crate) async fn set_subject(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
@@ -65,7 +126,23 @@ pub(crate) async fn set_subject(
     Ok(acknowledged("Group subject updated"))
 }
 
-/// PUT /api/sessions/{session}/groups/{group}/description: an empty one clears it.
+/// A group's new description.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewDescription {
+    /// An empty one clears it.
+    #[schema(max_length = 1024, example = "Where the project is talked about")]
+    description: String,
+}
+
+/// Change the description
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/description",
+    request_body = NewDescription,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group description updated" }))),
+)]
 pub(crate) async fn set_description(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
@@ -79,7 +156,12 @@ pub(crate) async fn set_description(
     Ok(acknowledged("Group description updated"))
 }
 
-/// POST /api/sessions/{session}/groups/{group}/leave
+/// Leave a group
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/leave",
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Left the group" }))),
+)]
 pub(crate) async fn leave(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,

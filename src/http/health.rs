@@ -7,22 +7,79 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use rookery_actors::model::Timestamp;
 use rookery_actors::store::Health;
-use serde_json::{Value, json};
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
 use crate::app::App;
 
-/// GET /api/health
-pub(crate) async fn health() -> Json<Value> {
-    Json(json!({ "status": "ok", "timestamp": Timestamp::now() }))
+#[derive(Serialize, ToSchema)]
+pub(crate) struct HealthAnswer {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    timestamp: Timestamp,
 }
 
-/// GET /api/health/live
-pub(crate) async fn live() -> Json<Value> {
-    Json(json!({ "status": "ok" }))
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LiveAnswer {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
 }
 
-/// GET /api/health/ready: 503 while the daemon drains or its store takes no writes.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReadyAnswer {
+    /// Always `ok`.
+    #[schema(example = "ok")]
+    status: &'static str,
+    details: Details,
+}
+
+/// Each part and how it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Details {
+    /// `up` or `draining`.
+    daemon: Part,
+    /// `up`, `low_space` or `down`.
+    store: Part,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Part {
+    #[schema(example = "up")]
+    status: &'static str,
+}
+
+/// Does it answer?
+#[utoipa::path(
+    get,
+    path = "/api/health",
+    responses((status = 200, description = "It does", body = HealthAnswer)),
+)]
+pub(crate) async fn health() -> Json<HealthAnswer> {
+    Json(HealthAnswer { status: "ok", timestamp: Timestamp::now() })
+}
+
+/// Is the process alive?
+#[utoipa::path(
+    get,
+    path = "/api/health/live",
+    responses((status = 200, description = "It is", body = LiveAnswer)),
+)]
+pub(crate) async fn live() -> Json<LiveAnswer> {
+    Json(LiveAnswer { status: "ok" })
+}
+
+/// May it get traffic?
+#[utoipa::path(
+    get,
+    path = "/api/health/ready",
+    responses(
+        (status = 200, description = "It may", body = ReadyAnswer),
+        (status = 503, description = "It shuts down, or its store takes no writes: `details` says which"),
+    ),
+)]
 pub(crate) async fn ready(State(app): State<Arc<App>>) -> Response {
     readiness(app.is_draining(), &app.gateway.store_health())
 }
@@ -34,9 +91,9 @@ fn readiness(draining: bool, store: &Health) -> Response {
         Health::Failed(_) => ("down", Some("The store failed: the daemon must be restarted")),
     };
     let (daemon, why) = if draining { ("draining", Some("The daemon is shutting down")) } else { ("up", why) };
-    let details = json!({ "daemon": { "status": daemon }, "store": { "status": store } });
+    let details = Details { daemon: Part { status: daemon }, store: Part { status: store } };
     match why {
-        None => Json(json!({ "status": "ok", "details": details })).into_response(),
+        None => Json(ReadyAnswer { status: "ok", details }).into_response(),
         Some(why) => ApiError::NotReady { why, details }.into_response(),
     }
 }
@@ -44,6 +101,7 @@ fn readiness(draining: bool, store: &Health) -> Response {
 #[cfg(test)]
 mod tests {
     use axum::http::StatusCode;
+    use serde_json::{Value, json};
 
     use super::*;
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::JsonResult;
 use super::extract::{GroupPath, SessionPath};
@@ -13,16 +14,25 @@ use crate::app::App;
 /// WhatsApp's own address for invitations.
 const INVITE_LINK: &str = "https://chat.whatsapp.com/";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct InviteAnswer {
+    #[schema(example = "AbCdEfGhIjKlMnOpQrStUv")]
     invite_code: String,
+    #[schema(example = "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv")]
     invite_link: String,
+    /// Only when a new one was made.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "Invite code revoked and new one generated")]
     message: Option<&'static str>,
 }
 
-/// GET /api/sessions/{session}/groups/{group}/invite-code
+/// Read the invite code
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/invite-code",
+    responses((status = 200, description = "The code and its link", body = InviteAnswer)),
+)]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
@@ -32,7 +42,14 @@ pub(crate) async fn get(
     Ok(answer(code, None))
 }
 
-/// POST /api/sessions/{session}/groups/{group}/invite-code/revoke
+/// Replace the invite code
+///
+/// The old code and link stop working.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/invite-code/revoke",
+    responses((status = 200, description = "The new code and its link", body = InviteAnswer)),
+)]
 pub(crate) async fn revoke(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,

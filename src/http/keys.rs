@@ -7,6 +7,7 @@ use axum::extract::State;
 use rookery_actors::CommandError;
 use rookery_actors::model::{SessionId, Timestamp};
 use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::access::Caller;
@@ -21,41 +22,88 @@ use crate::auth::{AddressRange, Key, KeysError, NewKey, Role};
 const FIELDS: [&str; 5] = ["name", "role", "allowedIps", "allowedSessions", "expiresAt"];
 
 /// A key as callers see it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct KeyAnswer {
+    #[schema(example = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11")]
     id: Uuid,
+    #[schema(example = "alice")]
     name: String,
+    /// Its first characters, for recognition.
+    #[schema(example = "rk_5f0c6")]
     key_prefix: String,
     role: Role,
+    /// Where it may be used from; left out when anywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, example = json!(["10.0.0.0/8"]))]
     allowed_ips: Vec<AddressRange>,
+    /// The sessions it may see and touch; left out when all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_sessions: Vec<SessionId>,
     is_active: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     expires_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     last_used_at: Option<Timestamp>,
+    #[schema(example = 0)]
     usage_count: u64,
     created_at: Timestamp,
     /// The key itself: only in the answer that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "rk_5f0c6e9a3f434bb09a526a2f8f7f3c115f0c6e9a3f434bb09a526a2f8f7f3c11")]
     api_key: Option<String>,
 }
 
-#[derive(Serialize)]
+/// A key to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct KeyRequest {
+    /// What its owner calls it.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "alice")]
+    name: String,
+    /// `operator` unless told otherwise.
+    role: Option<Role>,
+    /// Addresses or CIDR ranges from which it may be used; none is anywhere.
+    #[schema(max_items = 100, example = json!(["10.0.0.0/8"]))]
+    allowed_ips: Option<Vec<String>>,
+    /// Ids or names of the sessions it may see and touch; none is all.
+    #[schema(max_items = 100, example = json!([]))]
+    allowed_sessions: Option<Vec<String>>,
+    /// ISO 8601, in the future; a date alone is its first moment in UTC.
+    #[schema(example = "2099-01-31")]
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
 pub(crate) struct ValidateAnswer {
+    /// Always true.
     valid: bool,
     role: Role,
 }
 
-/// POST /api/auth/validate: the key was checked on the way here.
+/// Is this key valid?
+#[utoipa::path(
+    post,
+    path = "/api/auth/validate",
+    responses((status = 200, description = "It is, and has this role", body = ValidateAnswer)),
+)]
 pub(crate) async fn validate(caller: Caller) -> Json<ValidateAnswer> {
     Json(ValidateAnswer { valid: true, role: caller.key.role() })
 }
 
-/// POST /api/auth/api-keys
+/// Make a key
+#[utoipa::path(
+    post,
+    path = "/api/auth/api-keys",
+    request_body = KeyRequest,
+    responses(
+        (status = 201, description = "The new key; `apiKey` is shown this once", body = KeyAnswer),
+        (status = 409, description = "There are too many keys (`too_many_keys`)"),
+    ),
+)]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     JsonObject(body): JsonObject,
@@ -66,17 +114,35 @@ pub(crate) async fn create(
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
 
-/// GET /api/auth/api-keys: oldest first.
+/// List the keys
+#[utoipa::path(
+    get,
+    path = "/api/auth/api-keys",
+    responses((status = 200, description = "Every key, oldest first", body = Vec<KeyAnswer>)),
+)]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<KeyAnswer>> {
     Json(app.keys.list().iter().map(|key| answer(key)).collect())
 }
 
-/// GET /api/auth/api-keys/{key}
+/// Read a key
+#[utoipa::path(
+    get,
+    path = "/api/auth/api-keys/{key}",
+    responses((status = 200, description = "The key, but for its secret", body = KeyAnswer)),
+)]
 pub(crate) async fn get(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> JsonResult<KeyAnswer> {
     Ok(Json(answer(&*app.keys.get(id)?)))
 }
 
-/// DELETE /api/auth/api-keys/{key}
+/// Delete a key
+#[utoipa::path(
+    delete,
+    path = "/api/auth/api-keys/{key}",
+    responses(
+        (status = 204, description = "It is refused from now on"),
+        (status = 409, description = "The last active admin key stays (`last_admin_key`)"),
+    ),
+)]
 pub(crate) async fn delete(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Result<Gone, ApiError> {
     carry_through(async move { app.keys.remove(id).await }).await?;
     Ok(Gone)

@@ -9,57 +9,74 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use qrcode::{Color, EcLevel, QrCode};
 use rookery_actors::model::{ParticipantId, SessionStatus};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::answer::Created;
 use super::error::ApiError;
 use super::extract::{JsonObject, SessionPath, query, value_of};
 use super::fields::Fields;
+use super::qr;
 use crate::app::App;
 
-/// Pixels per module: a QR of WhatsApp's length is about 400 pixels wide then, good for a phone's camera.
-const MODULE_PIXELS: usize = 6;
-/// White modules around the code, as the standard asks.
-const QUIET_MODULES: usize = 4;
-
 /// How a QR is answered.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
 enum QrFormat {
     Json,
     Text,
     Png,
+    Svg,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct QrAnswer {
+    /// A PNG as a data URL.
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo=")]
     qr_code: String,
+    #[schema(example = "qr_ready")]
     status: SessionStatus,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PairingCodeAnswer {
+    #[schema(example = "ABCD1234")]
     pairing_code: String,
+    #[schema(example = "qr_ready")]
     status: SessionStatus,
 }
 
-/// GET /api/sessions/{session}/qr
+/// Read the QR to scan
+///
+/// Without `format` it is JSON, or the picture that `Accept` begins with: `image/png` or `image/svg+xml`.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/qr",
+    params(("format" = inline(Option<QrFormat>), Query, nullable = false, description = "How to answer")),
+    responses((status = 200, description = "The QR that can be scanned now", content(
+        (QrAnswer = "application/json"),
+        (String = "text/plain", example = json!("2@AbCdEf,GhIjKl,MnOpQr")),
+        ("image/png"),
+        ("image/svg+xml"),
+    ))),
+)]
 pub(crate) async fn qr(
     State(app): State<Arc<App>>,
     SessionPath(id): SessionPath,
     parts: Parts,
 ) -> Result<Response, ApiError> {
     let format = qr_format(value_of(&query(&parts)?, "format"), &parts.headers)?;
-    let qr = app.gateway.qr(id).await?;
+    let code = app.gateway.qr(id).await?;
     let mut response = match format {
-        QrFormat::Text => qr.text.into_response(),
-        QrFormat::Png => ([(header::CONTENT_TYPE, "image/png")], png(&qr.text)?).into_response(),
+        QrFormat::Text => code.text.into_response(),
+        QrFormat::Png => ([(header::CONTENT_TYPE, "image/png")], qr::png(&code.text)?).into_response(),
+        QrFormat::Svg => ([(header::CONTENT_TYPE, "image/svg+xml")], qr::svg(&code.text)?).into_response(),
         QrFormat::Json => {
-            let qr_code = format!("data:image/png;base64,{}", STANDARD.encode(png(&qr.text)?));
-            Json(QrAnswer { qr_code, status: qr.status }).into_response()
+            let qr_code = format!("data:image/png;base64,{}", STANDARD.encode(qr::png(&code.text)?));
+            Json(QrAnswer { qr_code, status: code.status }).into_response()
         }
     };
     // It changes every few seconds and is a secret: nobody in between may keep it.
@@ -73,44 +90,36 @@ fn qr_format(asked: Option<&str>, headers: &HeaderMap) -> Result<QrFormat, ApiEr
         Some("json") => Ok(QrFormat::Json),
         Some("text") => Ok(QrFormat::Text),
         Some("png") => Ok(QrFormat::Png),
-        Some(_) => Err(ApiError::Query("format must be one of the following values: json, text, png".into())),
+        Some("svg") => Ok(QrFormat::Svg),
+        Some(_) => Err(ApiError::Query("format must be one of the following values: json, text, png, svg".into())),
         None if accepted.trim_start().starts_with("image/png") => Ok(QrFormat::Png),
+        None if accepted.trim_start().starts_with("image/svg+xml") => Ok(QrFormat::Svg),
         None => Ok(QrFormat::Json),
     }
 }
 
-/// The QR of this text as a black and white PNG.
-fn png(text: &str) -> Result<Vec<u8>, ApiError> {
-    let defect = |error: &dyn std::fmt::Display| ApiError::Internal(format!("could not draw a QR: {error}"));
-    let code = QrCode::with_error_correction_level(text, EcLevel::L).map_err(|error| defect(&error))?;
-    let modules = code.width();
-    let colors = code.to_colors();
-    let side = (modules + 2 * QUIET_MODULES) * MODULE_PIXELS;
-    let dark = |pixel_x: usize, pixel_y: usize| {
-        let module = |pixel: usize| (pixel / MODULE_PIXELS).checked_sub(QUIET_MODULES).filter(|at| *at < modules);
-        let at = module(pixel_x).zip(module(pixel_y)).map(|(x, y)| y * modules + x);
-        at.is_some_and(|at| colors[at] == Color::Dark)
-    };
-    // One bit per pixel, each row padded to whole bytes; a set bit is white.
-    let mut rows = vec![0_u8; side.div_ceil(8) * side];
-    for y in 0..side {
-        for x in (0..side).filter(|x| !dark(*x, y)) {
-            rows[y * side.div_ceil(8) + x / 8] |= 0x80 >> (x % 8);
-        }
-    }
-
-    let mut bytes = Vec::new();
-    let pixels = u32::try_from(side).map_err(|error| defect(&error))?;
-    let mut encoder = png::Encoder::new(&mut bytes, pixels, pixels);
-    encoder.set_color(png::ColorType::Grayscale);
-    encoder.set_depth(png::BitDepth::One);
-    let mut writer = encoder.write_header().map_err(|error| defect(&error))?;
-    writer.write_image_data(&rows).map_err(|error| defect(&error))?;
-    writer.finish().map_err(|error| defect(&error))?;
-    Ok(bytes)
+/// The phone to be linked.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct PairingCodeRequest {
+    /// International, with or without a leading `+`.
+    #[schema(pattern = r"^\+?[1-9][0-9]{4,17}$", example = "15550100001")]
+    phone_number: String,
 }
 
-/// POST /api/sessions/{session}/pairing-code
+/// Ask for a code to type into the phone
+///
+/// Asked again for the same number while a code is open: the same code. For another number: the old one is cancelled.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/pairing-code",
+    request_body = PairingCodeRequest,
+    responses(
+        (status = 201, description = "The code", body = PairingCodeAnswer),
+        (status = 429, description = "WhatsApp or the session asks to slow down"),
+    ),
+)]
 pub(crate) async fn pairing_code(
     State(app): State<Arc<App>>,
     SessionPath(id): SessionPath,
@@ -140,18 +149,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_qr_is_a_png_that_can_be_read_back() {
-        let bytes = png(&"2@abcdefgh,ijklmnop".repeat(12)).unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
-        let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
-        let frame = reader.next_frame(&mut pixels).unwrap();
-        assert_eq!((frame.width, frame.width % 6), (frame.height, 0));
-        // The quiet zone is white, the corner of the first finder pattern dark.
-        let row = frame.line_size;
-        assert_eq!((pixels[0], pixels[24 * row + 3] & 0xfc), (0xff, 0));
-    }
-
-    #[test]
     fn the_format_is_what_was_asked_for_or_else_accepted() {
         let accepting = |accept: &str| HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
         let cases = [
@@ -159,7 +156,9 @@ mod tests {
             (None, "image/png", Some(QrFormat::Png)),
             (Some("text"), "image/png", Some(QrFormat::Text)),
             (Some("json"), "image/png", Some(QrFormat::Json)),
-            (Some("svg"), "*/*", None),
+            (None, "image/svg+xml,*/*", Some(QrFormat::Svg)),
+            (Some("svg"), "*/*", Some(QrFormat::Svg)),
+            (Some("gif"), "*/*", None),
         ];
         for (asked, accept, expected) in cases {
             assert_eq!(qr_format(asked, &accepting(accept)).ok(), expected);

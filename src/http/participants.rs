@@ -4,50 +4,87 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use rookery_actors::model::{ParticipantChange, ParticipantResult};
+use utoipa::ToSchema;
 
-use super::answer::{Acknowledged, JsonResult, acknowledged_with};
+use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, SessionPath};
-use super::fields::{Fields, participants};
+use super::fields::{Fields, Person, participants};
 use crate::app::App;
 
-/// POST /api/sessions/{session}/groups/{group}/participants
+/// The people whom a change concerns.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct People {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 256)]
+    participants: Vec<Person>,
+}
+
+/// Add people
+///
+/// Some refused: 200, and `results` says who. All refused: 403.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/participants",
+    request_body = People,
+    responses((status = 200, description = "Participants added", body = BatchAcknowledged)),
+)]
 pub(crate) async fn add(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
     body: JsonObject,
-) -> JsonResult<Acknowledged> {
+) -> JsonResult<BatchAcknowledged> {
     change(&app, session, group, body, ParticipantChange::Add).await
 }
 
-/// DELETE /api/sessions/{session}/groups/{group}/participants
+/// Remove people
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}/groups/{group}/participants",
+    request_body = People,
+    responses((status = 200, description = "Participants removed", body = BatchAcknowledged)),
+)]
 pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
     body: JsonObject,
-) -> JsonResult<Acknowledged> {
+) -> JsonResult<BatchAcknowledged> {
     change(&app, session, group, body, ParticipantChange::Remove).await
 }
 
-/// POST /api/sessions/{session}/groups/{group}/participants/promote
+/// Make people admins
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/participants/promote",
+    request_body = People,
+    responses((status = 200, description = "Participants promoted to admin", body = BatchAcknowledged)),
+)]
 pub(crate) async fn promote(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
     body: JsonObject,
-) -> JsonResult<Acknowledged> {
+) -> JsonResult<BatchAcknowledged> {
     change(&app, session, group, body, ParticipantChange::Promote).await
 }
 
-/// POST /api/sessions/{session}/groups/{group}/participants/demote
+/// Make admins plain members
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/participants/demote",
+    request_body = People,
+    responses((status = 200, description = "Participants demoted from admin", body = BatchAcknowledged)),
+)]
 pub(crate) async fn demote(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
     body: JsonObject,
-) -> JsonResult<Acknowledged> {
+) -> JsonResult<BatchAcknowledged> {
     change(&app, session, group, body, ParticipantChange::Demote).await
 }
 
@@ -57,14 +94,14 @@ async fn change(
     GroupPath(group): GroupPath,
     JsonObject(body): JsonObject,
     change: ParticipantChange,
-) -> JsonResult<Acknowledged> {
+) -> JsonResult<BatchAcknowledged> {
     let people = participants(Fields::of(body, &["participants"]))?;
     let results = app.gateway.change_participants(session, group, change, people, false).await?;
     outcome(change, results)
 }
 
 /// Some failed: the answer says who. All failed: the request did.
-fn outcome(change: ParticipantChange, results: Vec<ParticipantResult>) -> JsonResult<Acknowledged> {
+fn outcome(change: ParticipantChange, results: Vec<ParticipantResult>) -> JsonResult<BatchAcknowledged> {
     let (done, what) = match change {
         ParticipantChange::Add => ("Participants added", "Adding participants"),
         ParticipantChange::Remove => ("Participants removed", "Removing participants"),

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use rookery_actors::model::{IdError, Session, SessionConfig, SessionName};
+use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::answer::{Created, Gone, JsonResult, with_total};
@@ -18,7 +19,28 @@ use crate::app::App;
 /// Characters of a session's name, for the wording; `SessionName` is what decides.
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=50;
 
-/// POST /api/sessions
+/// A session to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewSession {
+    /// Unique, and not a UUID.
+    #[schema(pattern = "^[A-Za-z0-9-]{3,50}$", example = "my-phone")]
+    name: String,
+}
+
+/// Make a session
+///
+/// `proxyUrl`, `proxyType` and `config` are refused until they are supported.
+#[utoipa::path(
+    post,
+    path = "/api/sessions",
+    request_body = NewSession,
+    responses(
+        (status = 201, description = "The new session; it is not started yet", body = Session),
+        (status = 409, description = "A session has this name (`session_name_taken`)"),
+    ),
+)]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     JsonObject(body): JsonObject,
@@ -44,7 +66,15 @@ fn new_session(mut fields: Fields) -> Result<SessionName, ApiError> {
     Ok(name?)
 }
 
-/// GET /api/sessions: newest first, only those that the key may see.
+/// List the sessions
+#[utoipa::path(
+    get,
+    path = "/api/sessions",
+    params(Page, ("name" = Option<String>, Query, nullable = false, min_length = 1, description = "Only the session with this name")),
+    responses((status = 200, description = "The sessions that the key may see, newest first", body = Vec<Session>, headers(
+        ("X-Total-Count" = u32, description = "How many sessions there are in all"),
+    ))),
+)]
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -64,33 +94,74 @@ pub(crate) async fn list(
     Ok(with_total(sessions.len(), Json(page.of(&sessions)).into_response()))
 }
 
-/// GET /api/sessions/{session}
+/// Read a session
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}",
+    responses((status = 200, description = "The session", body = Session)),
+)]
 pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
     Ok(Json(app.gateway.session(id)?))
 }
 
-/// DELETE /api/sessions/{session}
+/// Delete a session
+///
+/// Logs the device out at WhatsApp, for 5 s at most, then wipes its credentials.
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}",
+    responses((status = 204, description = "It is gone, and its name is free")),
+)]
 pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> Result<Gone, ApiError> {
     app.gateway.delete_session(id).await?;
     Ok(Gone)
 }
 
-/// POST /api/sessions/{session}/start
+/// Start a session
+///
+/// It stays started, also over a restart of the daemon.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/start",
+    responses((status = 200, description = "Started; connecting goes on", body = Session)),
+)]
 pub(crate) async fn start(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
     Ok(Json(app.gateway.start_session(id).await?))
 }
 
-/// POST /api/sessions/{session}/stop
+/// Stop a session
+///
+/// Its credentials stay.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/stop",
+    responses((status = 200, description = "Stopped; also when it was stopped before", body = Session)),
+)]
 pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
     Ok(Json(app.gateway.stop_session(id).await?))
 }
 
-/// POST /api/sessions/{session}/logout
+/// Log a session out
+///
+/// Unlinks the device at WhatsApp and wipes its credentials.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/logout",
+    responses(
+        (status = 200, description = "Unlinked and stopped", body = Session),
+        (status = 502, description = "WhatsApp did not confirm: stopped, credentials kept (`SESSION_LOGOUT_INCOMPLETE`)"),
+    ),
+)]
 pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
     Ok(Json(app.gateway.logout_session(id).await?))
 }
 
-/// POST /api/sessions/{session}/force-kill
+/// Drop a connection
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/force-kill",
+    responses((status = 200, description = "Dropped, without ceremony; credentials stay", body = Session)),
+)]
 pub(crate) async fn force_kill(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
     Ok(Json(app.gateway.kill_session(id).await?))
 }

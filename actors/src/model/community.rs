@@ -1,25 +1,29 @@
 //! Communities: groups of groups. Never does IO.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{GroupId, ParticipantId};
 
 /// A community with its groups, as `GET /communities/{cid}` answers it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Community {
     /// The community's own group id: that of the group which holds the others together.
     pub id: GroupId,
     /// Its name.
     pub name: String,
-    /// Its description; `None` when it has none.
+    /// Its description, when it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub description: Option<String>,
     /// Who created it, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub owner: Option<ParticipantId>,
     /// Unix seconds of its creation, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub created_at: Option<u64>,
     /// How many people are in it.
     pub participants_count: u32,
@@ -30,7 +34,7 @@ pub struct Community {
 }
 
 /// A group of a community.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CommunityGroup {
     /// The group's id.
@@ -39,6 +43,7 @@ pub struct CommunityGroup {
     pub name: String,
     /// How many people are in it, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub participants_count: Option<u32>,
     /// Whether it is the one in which the community's admins write to everyone.
     pub is_announcement_group: bool,
@@ -64,7 +69,7 @@ pub struct NewCommunity {
 }
 
 /// What WhatsApp did for one group that was to be linked or unlinked.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct LinkResult {
     /// The group.
     pub id: GroupId,
@@ -72,16 +77,18 @@ pub struct LinkResult {
     pub success: bool,
     /// WhatsApp's own number, when it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub status: Option<u16>,
     /// Our closed word for it.
     pub code: LinkCode,
-    /// A sentence for people; `None` on success.
+    /// A sentence for people; left out on success.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = String)]
     pub message: Option<&'static str>,
 }
 
 /// The closed set of outcomes for one group of a link or unlink.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LinkCode {
     /// Belongs to the community now.

@@ -4,37 +4,48 @@ use std::sync::Arc;
 
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::Schema;
+use utoipa::{PartialSchema, ToSchema};
 
 use super::{GroupId, GroupSettings, ParticipantId};
 
 /// A group with its participants, as `GET /groups/{gid}` answers it. Field order is part of the contract.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Group {
     /// The group's id.
     pub id: GroupId,
     /// The subject.
+    #[schema(example = "Project Team")]
     pub name: String,
-    /// The description; `None` when it has none.
+    /// The description, when it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "Where the project is talked about")]
     pub description: Option<String>,
     /// Who created it, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub owner: Option<ParticipantId>,
     /// Unix seconds of its creation, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1_700_000_000)]
     pub created_at: Option<u64>,
-    /// Equals [`Self::is_announce`].
+    /// Equals `isAnnounce`.
+    #[schema(example = false)]
     pub is_read_only: bool,
-    /// Equals [`GroupSettings::announce`]: the older names of OpenWA's clients.
+    /// Only admins may send messages: equals `announce`.
+    #[schema(example = false)]
     pub is_announce: bool,
     /// What is set in it.
     #[serde(flatten)]
     pub settings: GroupSettings,
     /// The community it belongs to; `null` outside one.
     #[serde(rename = "linkedParentJID")]
+    #[schema(value_type = Option<String>, required, example = json!(null))]
     pub linked_parent_jid: Option<GroupId>,
     /// Whether it is a community: a group that holds other groups together.
+    #[schema(example = false)]
     pub is_community: bool,
     /// Everyone in it, this session's account included.
     pub participants: Vec<Participant>,
@@ -53,6 +64,37 @@ pub struct Participant {
     pub is_super_admin: bool,
 }
 
+/// The fields of [`Participant`] in JSON, for the API's document.
+#[derive(ToSchema)]
+#[schema(as = Participant, rename_all = "camelCase", description = "One member of a group.")]
+#[expect(dead_code, reason = "only its schema is used")]
+struct ParticipantFields {
+    /// By phone number when known, else by LID.
+    id: ParticipantId,
+    /// The digits of `id`.
+    #[schema(example = "15550100001")]
+    number: String,
+    /// The person's name, when known.
+    #[schema(nullable = false, example = "Alice")]
+    name: Option<String>,
+    /// Admin or super admin.
+    is_admin: bool,
+    /// The group's owner in WhatsApp's eyes.
+    is_super_admin: bool,
+}
+
+impl PartialSchema for Participant {
+    fn schema() -> RefOr<Schema> {
+        ParticipantFields::schema()
+    }
+}
+
+impl ToSchema for Participant {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        ParticipantFields::schemas(schemas);
+    }
+}
+
 impl Serialize for Participant {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut json = serializer.serialize_struct("Participant", 5)?;
@@ -69,26 +111,30 @@ impl Serialize for Participant {
 }
 
 /// A group in a list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupSummary {
     /// The group's id.
     pub id: GroupId,
     /// The subject.
+    #[schema(example = "Project Team")]
     pub name: String,
     /// How many people are in it.
+    #[schema(example = 12)]
     pub participants_count: u32,
     /// Whether this session's account is an admin of it.
     pub is_admin: bool,
     /// The community it belongs to; `null` outside one.
     #[serde(rename = "linkedParentJID")]
+    #[schema(value_type = Option<String>, required, example = json!(null))]
     pub linked_parent_jid: Option<GroupId>,
     /// Whether it is a community: a group that holds other groups together.
+    #[schema(example = false)]
     pub is_community: bool,
 }
 
 /// A new group, and what became of each person it was to have.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct CreatedGroup {
     /// The group; people whom WhatsApp refused are not counted.
     #[serde(flatten)]
@@ -120,24 +166,27 @@ pub enum MembershipDecision {
 }
 
 /// Somebody who asked to be let in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MembershipRequest {
     /// Who wants to become a member.
     pub participant_id: ParticipantId,
     /// The member who proposed them, when it was not their own idea.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub added_by_id: Option<ParticipantId>,
     /// How they asked, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub method: Option<RequestMethod>,
     /// Unix seconds of the request, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1_700_000_000)]
     pub requested_at: Option<u64>,
 }
 
 /// How somebody asked to be let in.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestMethod {
     /// By following the invite link.
@@ -149,24 +198,29 @@ pub enum RequestMethod {
 }
 
 /// What an invite code tells about its group before one joins.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JoinInfo {
     /// The group's id.
     pub id: GroupId,
     /// The subject.
+    #[schema(example = "Project Team")]
     pub name: String,
     /// The description, when there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "Where the project is talked about")]
     pub description: Option<String>,
     /// Who created it, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub owner: Option<ParticipantId>,
     /// Unix seconds of its creation, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 1_700_000_000)]
     pub created_at: Option<u64>,
     /// How many people are in it, when WhatsApp says so.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 12)]
     pub participant_count: Option<u32>,
 }
 
@@ -189,7 +243,8 @@ pub struct Tagged<T> {
 }
 
 /// What WhatsApp did for one requested person.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({ "id": "15550100002@c.us", "success": true, "status": 200, "code": "added" }))]
 pub struct ParticipantResult {
     /// The person: by phone number when known, else by LID.
     pub id: ParticipantId,
@@ -197,16 +252,18 @@ pub struct ParticipantResult {
     pub success: bool,
     /// WhatsApp's own number, when it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub status: Option<u16>,
     /// Our closed word for it.
     pub code: ResultCode,
-    /// A sentence for people; `None` on success.
+    /// A sentence for people; left out on success.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub message: Option<String>,
 }
 
 /// The closed set of outcomes for one participant.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ResultCode {
     /// Now a member.

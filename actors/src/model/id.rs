@@ -5,6 +5,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 /// Digits of a person id: shorter ones are service numbers, longer ones do not exist (E.164 ends at 15, LIDs at 18).
@@ -35,8 +38,9 @@ pub enum IdError {
 }
 
 /// A session's UUID.
-#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd, Serialize, Deserialize, ToSchema)]
 #[serde(transparent)]
+#[schema(example = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11")]
 pub struct SessionId(pub Uuid);
 
 impl SessionId {
@@ -62,8 +66,9 @@ impl FromStr for SessionId {
 }
 
 /// A session's unique name: 3-50 of `[A-Za-z0-9-]`, never a UUID.
-#[derive(Clone, Debug, Eq, PartialEq, Hash, Serialize)]
+#[derive(Clone, Debug, Eq, PartialEq, Hash, Serialize, ToSchema)]
 #[serde(transparent)]
+#[schema(pattern = "^[A-Za-z0-9-]{3,50}$", example = "my-session")]
 pub struct SessionName(String);
 
 impl SessionName {
@@ -102,8 +107,9 @@ impl<'de> Deserialize<'de> for SessionName {
     }
 }
 
-/// A group's id, `<digits>[-<digits>]@g.us`. Cloning is cheap.
-#[derive(Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd)]
+/// A group's id, `<digits>[-<digits>]@g.us`.
+#[derive(Clone, Debug, Eq, PartialEq, Hash, Ord, PartialOrd, ToSchema)]
+#[schema(value_type = String, pattern = "^[0-9]+(-[0-9]+)?@g\\.us$", example = "120363021234567890@g.us")]
 pub struct GroupId(Arc<str>);
 
 impl GroupId {
@@ -211,6 +217,19 @@ impl Serialize for ParticipantId {
         serializer.collect_str(self)
     }
 }
+
+impl PartialSchema for ParticipantId {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new()
+            .schema_type(Type::String)
+            .description(Some("A person: by phone number when it is known, else by LID."))
+            .pattern(Some(r"^[1-9][0-9]{4,17}@(c\.us|lid)$"))
+            .examples(["15550100001@c.us"]);
+        text.into()
+    }
+}
+
+impl ToSchema for ParticipantId {}
 
 impl<'de> Deserialize<'de> for ParticipantId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

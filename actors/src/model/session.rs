@@ -1,11 +1,12 @@
 //! Sessions as API callers see them. Never does IO.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::{SessionId, SessionName, Timestamp};
 
 /// A session: one WhatsApp account. Every field is always present in JSON, `null` where there is nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Session {
     /// The session's UUID.
@@ -14,29 +15,36 @@ pub struct Session {
     pub name: SessionName,
     /// Where it stands.
     pub status: SessionStatus,
-    /// The linked account's phone number, digits only; `None` until a phone is linked.
+    /// The linked account's phone number, digits only; `null` until a phone is linked.
+    #[schema(required, example = "15550100001")]
     pub phone: Option<String>,
     /// The account's own display name.
+    #[schema(required, example = "Rookery Demo")]
     pub push_name: Option<String>,
     /// When it last became `ready`.
+    #[schema(required)]
     pub connected_at: Option<Timestamp>,
     /// When it last did something for a caller or heard from WhatsApp.
+    #[schema(required)]
     pub last_active: Option<Timestamp>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When its status, phone or name last changed.
     pub updated_at: Timestamp,
-    /// In words, why it is not `ready`; `None` when nothing is wrong.
+    /// In words, why it is not `ready`; `null` when nothing is wrong.
+    #[schema(required, example = json!(null))]
     pub last_error: Option<String>,
     /// A ban or lock that WhatsApp put on the account.
+    #[schema(required, example = json!(null))]
     pub restriction: Option<Restriction>,
     /// Whether a WhatsApp client is loaded for it (also while it reconnects).
     pub engine_loaded: bool,
 }
 
 /// Where a session stands. What may follow what is in `session/lifecycle.rs`.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
+#[schema(example = "ready")]
 pub enum SessionStatus {
     /// Never started.
     Created,
@@ -46,7 +54,7 @@ pub enum SessionStatus {
     QrReady,
     /// A phone was linked or credentials are being used; logging in.
     Authenticating,
-    /// Logged in, credentials on disk, groups read (K-3).
+    /// Logged in, credentials on disk, groups read.
     Ready,
     /// Not connected: reconnecting by itself, or stopped.
     Disconnected,
@@ -124,14 +132,17 @@ impl ConfigChange {
 }
 
 /// A ban or lock that WhatsApp put on the account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Restriction {
     /// `temporary_ban` or `account_locked`.
+    #[schema(example = "temporary_ban")]
     pub kind: String,
     /// WhatsApp's number for the reason, when it gave one.
+    #[schema(required, example = 104)]
     pub code: Option<i32>,
     /// When it ends, when WhatsApp said so.
+    #[schema(required)]
     pub expires_at: Option<Timestamp>,
 }
 

@@ -2,9 +2,10 @@
 //! place in the order in which several are applied. Never does IO.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Who in a group may do something.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Who {
     /// Every member.
@@ -13,35 +14,46 @@ pub enum Who {
     Admins,
 }
 
-/// What is set in a group. `None` where WhatsApp does not say.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// What is set in a group. Left out is what WhatsApp does not say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GroupSettings {
     /// Only admins may send messages.
+    #[schema(example = false)]
     pub announce: bool,
     /// Only admins may edit subject, description and picture.
+    #[schema(example = false)]
     pub locked: bool,
-    /// Seconds after which messages disappear; `None` when they stay.
+    /// Seconds after which messages disappear; left out when they stay.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 86_400)]
     pub ephemeral_seconds: Option<u32>,
     /// Who may add members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub member_add_mode: Option<Who>,
     /// Whether people who follow the invite link have to be approved by an admin.
+    #[schema(example = false)]
     pub membership_approval: bool,
     /// Who may see and share the invite link.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub member_link_mode: Option<Who>,
     /// Who may send the group's history to new members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub member_share_history_mode: Option<Who>,
     /// WhatsApp's "advanced chat privacy": no export, no automatic download, no use by its assistant.
+    #[schema(example = false)]
     pub limit_sharing: bool,
     /// Messages that were forwarded many times cannot be sent.
+    #[schema(example = false)]
     pub no_frequently_forwarded: bool,
     /// Members may report messages to the admins.
+    #[schema(example = false)]
     pub allow_admin_reports: bool,
     /// New members get the recent history.
+    #[schema(example = false)]
     pub group_history: bool,
 }
 
