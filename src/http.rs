@@ -9,6 +9,7 @@ mod extract;
 mod fields;
 mod groups;
 mod health;
+mod idempotent;
 mod invites;
 mod keys;
 mod limits;
@@ -29,6 +30,7 @@ use crate::app::App;
 use crate::auth::Role;
 use access::{Gate, Rule};
 use error::ApiError;
+use limits::BODY_BYTES_MAX;
 pub(crate) use server::serve;
 
 type Routes = MethodRouter<Arc<App>>;
@@ -39,6 +41,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let open = gate(Rule::Open);
     let viewer = gate(Rule::Role(Role::Viewer));
     let operator = gate(Rule::Role(Role::Operator));
+    let group_write = |routes: Routes| routes.route_layer(Gate::of_keyed_write(app, Role::Operator, BODY_BYTES_MAX));
     let wide_operator = gate(Rule::Unscoped(Role::Operator));
     let wide_admin = gate(Rule::Unscoped(Role::Admin));
 
@@ -60,19 +63,19 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .route("/api/sessions/{session}/qr", operator(get(pairing::qr)))
         .route("/api/sessions/{session}/pairing-code", operator(post(pairing::pairing_code)))
         .route("/api/sessions/{session}/groups", viewer(get(groups::list)))
-        .route("/api/sessions/{session}/groups", operator(post(groups::create)))
+        .route("/api/sessions/{session}/groups", group_write(post(groups::create)))
         .route("/api/sessions/{session}/groups/{group}", viewer(get(groups::get)))
-        .route("/api/sessions/{session}/groups/{group}/subject", operator(put(groups::set_subject)))
-        .route("/api/sessions/{session}/groups/{group}/description", operator(put(groups::set_description)))
-        .route("/api/sessions/{session}/groups/{group}/leave", operator(post(groups::leave)))
+        .route("/api/sessions/{session}/groups/{group}/subject", group_write(put(groups::set_subject)))
+        .route("/api/sessions/{session}/groups/{group}/description", group_write(put(groups::set_description)))
+        .route("/api/sessions/{session}/groups/{group}/leave", group_write(post(groups::leave)))
         .route(
             "/api/sessions/{session}/groups/{group}/participants",
-            operator(post(participants::add).delete(participants::remove)),
+            group_write(post(participants::add).delete(participants::remove)),
         )
-        .route("/api/sessions/{session}/groups/{group}/participants/promote", operator(post(participants::promote)))
-        .route("/api/sessions/{session}/groups/{group}/participants/demote", operator(post(participants::demote)))
+        .route("/api/sessions/{session}/groups/{group}/participants/promote", group_write(post(participants::promote)))
+        .route("/api/sessions/{session}/groups/{group}/participants/demote", group_write(post(participants::demote)))
         .route("/api/sessions/{session}/groups/{group}/invite-code", viewer(get(invites::get)))
-        .route("/api/sessions/{session}/groups/{group}/invite-code/revoke", operator(post(invites::revoke)))
+        .route("/api/sessions/{session}/groups/{group}/invite-code/revoke", group_write(post(invites::revoke)))
         .fallback(unknown_route)
         .method_not_allowed_fallback(other_method)
         .with_state(Arc::clone(app))

@@ -7,6 +7,7 @@ pub mod config;
 #[cfg(feature = "simulator")]
 pub mod demo;
 mod http;
+mod idempotency;
 mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator_command;

@@ -36,6 +36,9 @@ pub(crate) const KEY_CHARS_MAX: usize = 512;
 /// The client's own request id.
 pub(crate) const REQUEST_ID_CHARS_MAX: usize = 128;
 
+/// Characters of an idempotency key: what other APIs with such keys take.
+pub(crate) const IDEMPOTENCY_KEY_CHARS: std::ops::RangeInclusive<usize> = 1..=255;
+
 /// Entries of one page, and also how many there are when no limit is asked for.
 pub(crate) const PAGE_ENTRIES_MAX: usize = 1_000;
 

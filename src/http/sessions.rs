@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use rookery_actors::model::{IdError, Session, SessionName};
+use tracing::warn;
 
 use super::access::Caller;
 use super::answer::{Created, Gone, JsonResult, with_total};
@@ -72,6 +73,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
 /// DELETE /api/sessions/{session}
 pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> Result<Gone, ApiError> {
     app.gateway.delete_session(id).await?;
+    if let Err(error) = app.idempotency.forget(id).await {
+        warn!(session.id = %id, %error, "could not remove a session's idempotency keys, they go within 24 hours");
+    }
     Ok(Gone)
 }
 
