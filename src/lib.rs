@@ -10,6 +10,8 @@ mod http;
 mod idempotency;
 #[cfg_attr(not(test), expect(dead_code, reason = "the routes for pictures are not there yet"))]
 mod outgoing;
+#[cfg_attr(not(test), expect(dead_code, reason = "the routes for pictures are not there yet"))]
+mod picture;
 mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator_command;

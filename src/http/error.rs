@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::auth::{KeysError, Refusal, Role};
 use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::idempotency::IdempotencyError;
+use crate::picture::PictureError;
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
@@ -55,6 +56,8 @@ pub(crate) enum ApiError {
     Query(String),
     /// These are not people; as written by the caller.
     Participants(Vec<String>),
+    /// A picture cannot be used.
+    Picture(PictureError),
     /// WhatsApp refused every participant of a batch.
     AllRefused {
         /// The request, as a noun phrase that can start a sentence.
@@ -143,6 +146,12 @@ impl From<KeysError> for ApiError {
     }
 }
 
+impl From<PictureError> for ApiError {
+    fn from(error: PictureError) -> Self {
+        Self::Picture(error)
+    }
+}
+
 impl From<IdempotencyError> for ApiError {
     fn from(error: IdempotencyError) -> Self {
         Self::Idempotency(error)
@@ -191,6 +200,8 @@ impl ApiError {
                 let are = if offenders.len() == 1 { "is not a participant id" } else { "are not participant ids" };
                 one(S::BAD_REQUEST, "invalid_participant_id", format!("{} {are}", offenders.join(", ")))
             }
+            Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
+            Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
             Self::AllRefused { what, results } => {
                 one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(results)))
             }
@@ -250,7 +261,8 @@ impl ApiError {
             | Self::BodyCompressed
             | Self::BodyTooSlow
             | Self::Query(_)
-            | Self::Participants(_) => true,
+            | Self::Participants(_)
+            | Self::Picture(_) => true,
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::Command(error) => is_nothing_done(error),
             _ => false,

@@ -209,6 +209,7 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::limits::PICTURE_BODY_BYTES_MAX;
 
     fn pairs(query: &str) -> Vec<(String, String)> {
         let uri: axum::http::Uri = format!("/?{query}").parse().unwrap();
@@ -258,6 +259,17 @@ mod tests {
         for (size, fits) in sizes {
             assert_eq!(read(Body::from(vec![b' '; size]), BODY_BYTES_MAX).await.is_ok(), fits, "{size}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_route_may_have_another_limit_and_a_picture_fits_into_its_own() {
+        let picture = crate::picture::INPUT_BYTES_MAX.div_ceil(3) * 4;
+        let body = format!(r#"{{"mimetype":"image/jpeg","base64":"{}"}}"#, "A".repeat(picture));
+        let request = || Request::new(Body::from(body.clone()));
+        let large = JsonObject::<PICTURE_BODY_BYTES_MAX>::from_request(request(), &()).await;
+        assert_eq!(large.map(|JsonObject(map)| map.len()).ok(), Some(2));
+        let usual = <JsonObject>::from_request(request(), &()).await;
+        assert!(matches!(usual, Err(ApiError::BodyTooLarge { bytes_max: BODY_BYTES_MAX })));
     }
 
     #[tokio::test]

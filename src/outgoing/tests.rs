@@ -52,23 +52,12 @@ async fn a_host_is_reached_at_the_addresses_that_were_looked_at() {
 async fn what_leads_to_this_machine_or_its_network_is_refused() {
     let port = serve("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await;
     let allowed = fetcher("other.example.com");
-    let urls = [
-        "http://127.0.0.1:PORT/",
-        "http://127.1:PORT/",
-        "http://0x7f000001:PORT/",
-        "http://2130706433:PORT/",
-        "http://017700000001:PORT/",
-        "http://[::1]:PORT/",
-        "http://[::ffff:127.0.0.1]:PORT/",
-        "http://0.0.0.0:PORT/",
-        "http://localhost:PORT/",
-        "http://LocalHost.:PORT/",
-        "http://metadata.google.internal/",
-        "http://169.254.169.254/",
-        "https://10.0.0.1/",
-        "http://\u{ff11}27.0.0.1:PORT/",
-    ];
-    for url in urls {
+    let urls = "\
+        http://127.0.0.1:PORT/ http://127.1:PORT/ http://0x7f000001:PORT/ http://2130706433:PORT/ \
+        http://017700000001:PORT/ http://[::1]:PORT/ http://[::ffff:127.0.0.1]:PORT/ http://0.0.0.0:PORT/ \
+        http://localhost:PORT/ http://LocalHost.:PORT/ http://metadata.google.internal/ \
+        http://169.254.169.254/ https://10.0.0.1/ http://\u{ff11}27.0.0.1:PORT/";
+    for url in urls.split_whitespace() {
         let url = url.replace("PORT", &port.to_string());
         let refused = allowed.fetch(&url, BYTES_MAX).await;
         assert!(matches!(refused, Err(FetchError::NotPublic(_))), "{url}: {refused:?}");
