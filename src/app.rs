@@ -1,6 +1,7 @@
 //! The daemon: what a request may reach, and the order in which everything starts and stops.
 //!
-//! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), store.
+//! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), answers to calls with
+//! an idempotency key whose clients are gone (bounded), store.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;
@@ -12,20 +13,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use rookery_actors::model::Timestamp;
 use rookery_actors::store::{Store, StoreOptions};
 use rookery_actors::{Gateway, Running};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::auth::{Keys, Secret};
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::http;
+use crate::idempotency::Idempotency;
 use crate::signals::{self, Signals};
 
 /// How often the use of keys is written down: rarely enough to cost nothing, often enough to be of use.
 const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
+/// How often idempotency keys that have expired are removed: they count for an hour more at most.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// The store's directory in the data directory.
 const STORE_DIRECTORY: &str = "store";
 /// The file in the data directory that holds the first admin key.
@@ -35,12 +40,13 @@ const ADMIN_KEY_FILE: &str = "admin.key";
 pub(crate) struct App {
     pub(crate) gateway: Gateway,
     pub(crate) keys: Keys,
+    pub(crate) idempotency: Arc<Idempotency>,
     draining: AtomicBool,
 }
 
 impl App {
-    pub(crate) fn new(gateway: Gateway, keys: Keys) -> Self {
-        Self { gateway, keys, draining: AtomicBool::new(false) }
+    pub(crate) fn new(gateway: Gateway, keys: Keys, idempotency: Arc<Idempotency>) -> Self {
+        Self { gateway, keys, idempotency, draining: AtomicBool::new(false) }
     }
 
     /// Whether the daemon is shutting down.
@@ -59,7 +65,8 @@ pub struct Daemon {
     running: Running,
     server: JoinHandle<()>,
     usage_writer: JoinHandle<()>,
-    /// Dropped to stop the two tasks above.
+    sweeper: JoinHandle<()>,
+    /// Dropped to stop the tasks above.
     stop: watch::Sender<()>,
 }
 
@@ -81,15 +88,19 @@ impl Daemon {
         let store = open_store(config.data_dir.join(STORE_DIRECTORY)).await?;
         let keys = Keys::open(Arc::clone(&store)).context("could not read the API keys")?;
         let (admin_key, admin_key_file) = first_key(&keys, &config).await?;
+        let opening = Arc::clone(&store);
+        let idempotency = spawn_blocking(move || Idempotency::open(opening)).await.context("starting was cut short")?;
+        let idempotency = idempotency.context("could not read the idempotency keys")?;
         let running = rookery_actors::start(config.settings(), store).await.context("could not start the sessions")?;
 
-        let app = Arc::new(App::new(running.gateway.clone(), keys));
+        let app = Arc::new(App::new(running.gateway.clone(), keys, idempotency));
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
+        let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), stopped.clone()));
         let router = http::router(&app);
         let server = tokio::spawn(http::serve(listener, router, config.http_connections_max, until_dropped(stopped)));
         info!(listen = %address, "serving");
-        Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, stop })
+        Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, sweeper, stop })
     }
 
     /// Where HTTP is served; tells the port when port 0 was asked for.
@@ -127,12 +138,13 @@ impl Daemon {
     pub async fn shutdown(self) {
         self.app.draining.store(true, Ordering::Relaxed);
         drop(self.stop);
-        for task in [self.server, self.usage_writer] {
+        for task in [self.server, self.usage_writer, self.sweeper] {
             if let Err(error) = task.await {
                 error!(%error, "a task ended badly");
             }
         }
         self.running.shutdown().await;
+        self.app.idempotency.until_idle().await;
         // Closing the store blocks until what is queued is on disk.
         if spawn_blocking(move || drop(self.app)).await.is_err() {
             error!("could not close the store");
@@ -230,6 +242,16 @@ async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {
         }
         if ended {
             return;
+        }
+    }
+}
+
+async fn sweep(idempotency: Arc<Idempotency>, mut stopped: watch::Receiver<()>) {
+    while tokio::time::timeout(SWEEP_INTERVAL, stopped.changed()).await.is_err() {
+        match idempotency.sweep(Timestamp::now()).await {
+            Ok(0) => {}
+            Ok(removed) => debug!(removed, "removed idempotency keys that have expired"),
+            Err(error) => warn!(%error, "could not remove idempotency keys that have expired, will retry"),
         }
     }
 }

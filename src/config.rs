@@ -14,6 +14,7 @@ use rookery_actors::Settings;
 use tracing_subscriber::EnvFilter;
 
 pub use crate::auth::Secret;
+pub use crate::outgoing::FetchAllow;
 
 /// Exit code for a bad flag or variable: `EX_USAGE` of sysexits.
 pub const EXIT_USAGE: u8 = 64;
@@ -54,6 +55,8 @@ pub struct Config {
     pub linking_window_s: u64,
     /// HTTP connections open at once; further ones wait to be accepted.
     pub http_connections_max: usize,
+    /// Hosts that callers may have fetched from although their addresses are not public.
+    pub fetch_allow: FetchAllow,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
@@ -72,6 +75,7 @@ impl Default for Config {
             linking_window_s: settings.linking_window.as_secs(),
             // Half of the usual 1024 file descriptors; the other half is for sessions.
             http_connections_max: 512,
+            fetch_allow: FetchAllow::default(),
             log: "info".into(),
         }
     }
@@ -108,6 +112,10 @@ pub struct ServeArguments {
     /// HTTP connections open at once, 1-65536 [ROOKERY_HTTP_CONNECTIONS_MAX, default 512]
     #[arg(long, value_name = "NUMBER")]
     http_connections_max: Option<OsString>,
+    /// Hosts, or host:port, that files may be fetched from although their addresses are not public; comma-separated
+    /// [ROOKERY_FETCH_ALLOW, default none]
+    #[arg(long, value_name = "HOSTS")]
+    fetch_allow: Option<OsString>,
     /// Log filter, such as info or rookery=debug [ROOKERY_LOG, default info]
     #[arg(long, value_name = "FILTER")]
     log: Option<OsString>,
@@ -143,6 +151,7 @@ impl Config {
         let read = Reader { variable };
         let address = "an address and port, such as 127.0.0.1:2785 or [::]:2785";
         let filter = "a log filter, such as info or rookery=debug";
+        let hosts = "comma-separated hosts, each with or without a port, such as media.example.com,10.0.0.7:8080";
         let secret = read.secret("bootstrap-key", flags.bootstrap_key)?;
         Ok(Self {
             listen: read.parsed("listen", flags.listen, default.listen, address, |text| text.parse().ok())?,
@@ -179,6 +188,8 @@ impl Config {
                 default.http_connections_max,
                 HTTP_CONNECTIONS_MAX,
             )?,
+            fetch_allow: read
+                .parsed("fetch-allow", flags.fetch_allow, default.fetch_allow, hosts, |text| text.parse().ok())?,
             log: read.parsed("log", flags.log, default.log, filter, |text| {
                 EnvFilter::builder().parse(text).is_ok().then(|| text.into())
             })?,
@@ -324,6 +335,8 @@ mod tests {
         let config = resolve_variable("ROOKERY_LISTEN", "[::1]:9").unwrap();
         assert_eq!(config.listen.to_string(), "[::1]:9");
         assert_eq!(resolve_variable("ROOKERY_HTTP_CONNECTIONS_MAX", "7").unwrap().http_connections_max, 7);
+        let allow = resolve_variable("ROOKERY_FETCH_ALLOW", "10.0.0.7:8080, media.example.com").unwrap().fetch_allow;
+        assert_eq!(Ok(allow), "10.0.0.7:8080,media.example.com".parse());
     }
 
     #[test]
@@ -332,6 +345,7 @@ mod tests {
             ("ROOKERY_LISTEN", "localhost", "ROOKERY_LISTEN is `localhost`, but must be an address and port"),
             ("ROOKERY_CONNECTS_PER_SECOND", "0", "is `0`, but must be a whole number from 1 to 1000"),
             ("ROOKERY_WHATSAPP_TIMEOUT_MS", "20 s", "is `20 s`, but must be a whole number from 100 to 20000"),
+            ("ROOKERY_FETCH_ALLOW", "10.0.0.0/8", "is `10.0.0.0/8`, but must be comma-separated hosts"),
             ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`, but must be a log filter"),
         ];
         for (name, value, expected) in cases {

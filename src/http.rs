@@ -10,11 +10,13 @@ mod extract;
 mod fields;
 mod groups;
 mod health;
+mod idempotent;
 mod invites;
 mod keys;
 mod limits;
 mod pairing;
 mod participants;
+mod picture;
 mod qr;
 pub(crate) mod route;
 mod server;
@@ -32,12 +34,15 @@ use crate::app::App;
 use crate::auth::Role;
 use access::{Gate, Rule};
 use error::ApiError;
+use limits::BODY_BYTES_MAX;
 use route::{Route, routes};
 pub(crate) use server::serve;
 
 const OPEN: Rule = Rule::Open;
 const VIEWER: Rule = Rule::Role(Role::Viewer);
 const OPERATOR: Rule = Rule::Role(Role::Operator);
+/// A change at WhatsApp: carried out once for each idempotency key.
+const GROUP_WRITE: Rule = Rule::GroupWrite { body_bytes_max: BODY_BYTES_MAX };
 const WIDE_OPERATOR: Rule = Rule::Unscoped(Role::Operator);
 const WIDE_ADMIN: Rule = Rule::Unscoped(Role::Admin);
 
@@ -66,17 +71,17 @@ pub(crate) fn routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/qr"           OPERATOR pairing::qr,
         POST   "/api/sessions/{session}/pairing-code" OPERATOR pairing::pairing_code,
         GET    "/api/sessions/{session}/groups"  VIEWER        groups::list,
-        POST   "/api/sessions/{session}/groups"  OPERATOR      groups::create,
+        POST   "/api/sessions/{session}/groups"  GROUP_WRITE groups::create,
         GET    "/api/sessions/{session}/groups/{group}"                      VIEWER   groups::get,
-        PUT    "/api/sessions/{session}/groups/{group}/subject"              OPERATOR groups::set_subject,
-        PUT    "/api/sessions/{session}/groups/{group}/description"          OPERATOR groups::set_description,
-        POST   "/api/sessions/{session}/groups/{group}/leave"                OPERATOR groups::leave,
-        POST   "/api/sessions/{session}/groups/{group}/participants"         OPERATOR participants::add,
-        DELETE "/api/sessions/{session}/groups/{group}/participants"         OPERATOR participants::remove,
-        POST   "/api/sessions/{session}/groups/{group}/participants/promote" OPERATOR participants::promote,
-        POST   "/api/sessions/{session}/groups/{group}/participants/demote"  OPERATOR participants::demote,
+        PUT    "/api/sessions/{session}/groups/{group}/subject"              GROUP_WRITE groups::set_subject,
+        PUT    "/api/sessions/{session}/groups/{group}/description"          GROUP_WRITE groups::set_description,
+        POST   "/api/sessions/{session}/groups/{group}/leave"                GROUP_WRITE groups::leave,
+        POST   "/api/sessions/{session}/groups/{group}/participants"         GROUP_WRITE participants::add,
+        DELETE "/api/sessions/{session}/groups/{group}/participants"         GROUP_WRITE participants::remove,
+        POST   "/api/sessions/{session}/groups/{group}/participants/promote" GROUP_WRITE participants::promote,
+        POST   "/api/sessions/{session}/groups/{group}/participants/demote"  GROUP_WRITE participants::demote,
         GET    "/api/sessions/{session}/groups/{group}/invite-code"          VIEWER   invites::get,
-        POST   "/api/sessions/{session}/groups/{group}/invite-code/revoke"   OPERATOR invites::revoke,
+        POST   "/api/sessions/{session}/groups/{group}/invite-code/revoke"   GROUP_WRITE invites::revoke,
     }
 }
 

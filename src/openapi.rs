@@ -46,7 +46,7 @@ struct Failure {
     example: (&'static str, &'static str),
 }
 
-const FAILURES: [Failure; 11] = [
+const FAILURES: [Failure; 12] = [
     Failure {
         status: 400,
         name: "BadRequest",
@@ -106,6 +106,15 @@ const FAILURES: [Failure; 11] = [
         name: "InternalServerError",
         description: "A defect; the log has the cause under the request's id",
         example: ("Internal server error", "internal_error"),
+    },
+    Failure {
+        status: 422,
+        name: "UnprocessableEntity",
+        description: "The idempotency key was used for another request",
+        example: (
+            "This Idempotency-Key was used for another request: use a new key for each request",
+            "idempotency_key_reused",
+        ),
     },
     Failure {
         status: 503,
@@ -176,8 +185,12 @@ fn operation(route: &Route, operation: &Value) -> Value {
         Rule::Open => (None, ""),
         Rule::Role(role) => (Some(role), ""),
         Rule::Unscoped(role) => (Some(role), "Not for keys that are limited to some sessions."),
+        Rule::GroupWrite { .. } => (Some(Role::Operator), ""),
     };
     let mut parameters = path_parameters(route.path);
+    if matches!(route.rule, Rule::GroupWrite { .. }) {
+        parameters.push(idempotency_key());
+    }
     parameters.extend(operation["parameters"].as_array().into_iter().flatten().cloned());
     let has_body = operation.get("requestBody").is_some();
 
@@ -222,6 +235,16 @@ fn path_parameters(path: &str) -> Vec<Value> {
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(known).collect()
 }
 
+fn idempotency_key() -> Value {
+    json!({
+        "name": "Idempotency-Key",
+        "in": "header",
+        "required": false,
+        "description": "The request is carried out once for each key; for 24 hours the same key gives the same answer",
+        "schema": { "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$" },
+    })
+}
+
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
     let needs_key = !matches!(route.rule, Rule::Open);
@@ -231,6 +254,7 @@ fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) ->
         401 | 403 => needs_key,
         404 => route.path.contains('{'),
         409 | 429 => of_group,
+        422 => matches!(route.rule, Rule::GroupWrite { .. }),
         408 | 413 | 415 => has_body,
         _ => true,
     }

@@ -1,7 +1,8 @@
 //! The check before every route but health: key, then role, then scope, before the body is looked at.
 //! Decides with `auth.rs` and only says no through `error.rs`. Waits for nothing, so it is a plain service without a
-//! boxed future of its own.
+//! boxed future of its own; only a call with an idempotency key gets one (`idempotent.rs`).
 
+use std::convert::Infallible;
 use std::future::{Ready, ready};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -11,13 +12,14 @@ use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use futures_util::future::Either;
+use futures_util::future::{BoxFuture, Either};
 use rookery_actors::model::SessionId;
 use tower::{Layer, Service};
 
 use super::envelope::Arrival;
 use super::error::ApiError;
 use super::extract::path_parameters;
+use super::idempotent;
 use super::limits::KEY_CHARS_MAX;
 use crate::app::App;
 use crate::auth::{Key, Refusal, Role};
@@ -25,7 +27,7 @@ use crate::auth::{Key, Refusal, Role};
 /// Our own header for the key.
 const KEY_HEADER: &str = "x-api-key";
 /// The path parameter that names a session, by id or name.
-const SESSION_PARAMETER: &str = "session";
+pub(super) const SESSION_PARAMETER: &str = "session";
 
 /// Who calls, and the session that the path names, if it names one: found, and within the key's scope.
 #[derive(Clone)]
@@ -51,6 +53,12 @@ pub(crate) enum Rule {
     Role(Role),
     /// As [`Rule::Role`], and not one that is limited to some sessions: the route reaches beyond any session.
     Unscoped(Role),
+    /// An operator's key. The route changes something at WhatsApp: it is carried out once for each idempotency key, and
+    /// the body of a call with one is read at the gate, to this limit.
+    GroupWrite {
+        /// Bytes of the body.
+        body_bytes_max: usize,
+    },
 }
 
 /// The rule of some routes, as a layer.
@@ -82,6 +90,7 @@ impl Gate {
             Rule::Open => return Ok(()),
             Rule::Role(role) => (role, false),
             Rule::Unscoped(role) => (role, true),
+            Rule::GroupWrite { .. } => (Role::Operator, false),
         };
 
         let secret = presented_key(&parts.headers).ok_or(ApiError::KeyMissing)?;
@@ -113,21 +122,38 @@ impl<S> Layer<S> for Gate {
     }
 }
 
-impl<S: Service<Request, Response = Response>> Service<Request> for Gated<S> {
+impl<S> Service<Request> for Gated<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     type Response = Response;
-    type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<Response, S::Error>>>;
+    type Error = Infallible;
+    type Future = Either<
+        S::Future,
+        Either<Ready<Result<Response, Infallible>>, BoxFuture<'static, Result<Response, Infallible>>>,
+    >;
 
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.route.poll_ready(context)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
         let (mut parts, body) = request.into_parts();
-        match self.gate.check(&mut parts) {
-            Ok(()) => Either::Left(self.route.call(Request::from_parts(parts, body))),
-            Err(error) => Either::Right(ready(Ok(error.into_response()))),
+        if let Err(error) = self.gate.check(&mut parts) {
+            return Either::Right(Either::Left(ready(Ok(error.into_response()))));
         }
+        let has_key = idempotent::has_key(&parts.headers);
+        let request = Request::from_parts(parts, body);
+        let (Rule::GroupWrite { body_bytes_max }, true) = (self.gate.rule, has_key) else {
+            return Either::Left(self.route.call(request));
+        };
+        // The one that is ready goes, another takes its place.
+        let route = self.route.clone();
+        let route = std::mem::replace(&mut self.route, route);
+        let calls = Arc::clone(&self.gate.app.idempotency);
+        let answer = idempotent::call_once(calls, route, request, body_bytes_max);
+        Either::Right(Either::Right(Box::pin(async { Ok(answer.await.into_response()) })))
     }
 }
 

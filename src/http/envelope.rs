@@ -58,7 +58,7 @@ where
     let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, answer).await {
         Ok(Ok(Ok(response))) => response,
         Ok(Ok(Err(never))) => match never {},
-        Ok(Err(panic)) => ApiError::Internal(format!("panic: {}", panic_text(panic.as_ref()))).into_response(),
+        Ok(Err(panic)) => panicked(panic.as_ref()).into_response(),
         Err(_) => ApiError::TooSlow { may_have_changed: !is_read(&method) }.into_response(),
     };
 
@@ -105,6 +105,11 @@ fn fresh_id() -> Uuid {
 
 fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}
+
+/// The failure that a panic is to a caller.
+pub(crate) fn panicked(panic: &(dyn Any + Send)) -> ApiError {
+    ApiError::Internal(format!("panic: {}", panic_text(panic)))
 }
 
 /// Only texts that are part of the program: formatted ones may hold what a caller or WhatsApp sent.

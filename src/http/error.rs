@@ -12,10 +12,16 @@ use utoipa::ToSchema;
 
 use crate::auth::{KeysError, Refusal, Role};
 use crate::http::health::Details;
-use crate::http::limits::BODY_BYTES_MAX;
+use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
+use crate::idempotency::IdempotencyError;
+use crate::picture::PictureError;
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
+/// The first call with an idempotency key is most often over by then.
+const KEY_IN_USE_RETRY_S: u32 = 2;
+/// Keys that have expired go every few minutes.
+const KEYS_EXHAUSTED_RETRY_S: u32 = 600;
 
 /// Why a request was not carried out.
 #[derive(Debug)]
@@ -39,7 +45,10 @@ pub(crate) enum ApiError {
     /// The body is not a JSON object; says why.
     BodyNotJson(String),
     /// The body is longer than allowed.
-    BodyTooLarge,
+    BodyTooLarge {
+        /// Bytes that are allowed.
+        bytes_max: usize,
+    },
     /// The body is compressed.
     BodyCompressed,
     /// The body did not arrive in time.
@@ -48,6 +57,8 @@ pub(crate) enum ApiError {
     Query(String),
     /// These are not people; as written by the caller.
     Participants(Vec<String>),
+    /// A picture cannot be used.
+    Picture(PictureError),
     /// WhatsApp refused every participant of a batch.
     AllRefused {
         /// The request, as a noun phrase that can start a sentence.
@@ -55,6 +66,10 @@ pub(crate) enum ApiError {
         /// What WhatsApp said of each.
         results: Vec<ParticipantResult>,
     },
+    /// The idempotency key cannot be read.
+    IdempotencyKeyInvalid,
+    /// A call with an idempotency key was not carried out.
+    Idempotency(IdempotencyError),
     /// Keys were not changed.
     Keys(KeysError),
     /// What the sessions answered.
@@ -78,6 +93,11 @@ pub(crate) enum ApiError {
 /// The cause of a failure on our side, for the log. Lies in the extensions of the answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(pub(crate) String);
+
+/// Nothing was done, and the same request may be sent again once what was in its way is gone: an idempotency key is not
+/// used up by it. Lies in the extensions of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct NothingDone;
 
 /// What a caller gets to see.
 struct Answer {
@@ -138,6 +158,18 @@ impl From<KeysError> for ApiError {
     }
 }
 
+impl From<PictureError> for ApiError {
+    fn from(error: PictureError) -> Self {
+        Self::Picture(error)
+    }
+}
+
+impl From<IdempotencyError> for ApiError {
+    fn from(error: IdempotencyError) -> Self {
+        Self::Idempotency(error)
+    }
+}
+
 impl ApiError {
     fn answer(&self) -> Answer {
         use StatusCode as S;
@@ -166,8 +198,8 @@ impl ApiError {
                 Answer { status: S::BAD_REQUEST, code: "validation_failed", message: Message::Many(messages.clone()) }
             }
             Self::BodyNotJson(why) => one(S::BAD_REQUEST, "invalid_json", why),
-            Self::BodyTooLarge => {
-                one(S::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {BODY_BYTES_MAX} bytes"))
+            Self::BodyTooLarge { bytes_max } => {
+                one(S::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {bytes_max} bytes"))
             }
             Self::BodyCompressed => one(
                 S::UNSUPPORTED_MEDIA_TYPE,
@@ -180,9 +212,13 @@ impl ApiError {
                 let are = if offenders.len() == 1 { "is not a participant id" } else { "are not participant ids" };
                 one(S::BAD_REQUEST, "invalid_participant_id", format!("{} {are}", offenders.join(", ")))
             }
+            Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
+            Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
             Self::AllRefused { what, results } => {
                 one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(results)))
             }
+            Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
+            Self::Idempotency(error) => idempotency_answer(error),
             Self::Keys(error) => keys_answer(error),
             Self::Command(error) => command_answer(error),
             Self::TooSlow { may_have_changed: true } => one(
@@ -203,6 +239,9 @@ impl ApiError {
         match self {
             Self::Command(error) => error.retry_after_s(),
             Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
+            Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
+            Self::Idempotency(IdempotencyError::InUse) => Some(KEY_IN_USE_RETRY_S),
+            Self::Idempotency(IdempotencyError::TooMany) => Some(KEYS_EXHAUSTED_RETRY_S),
             Self::TooSlow { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
             _ => None,
         }
@@ -215,8 +254,52 @@ impl ApiError {
             Self::Keys(error @ (KeysError::Store(_) | KeysError::Record(_) | KeysError::Randomness(_))) => {
                 Some(error.to_string())
             }
+            Self::Idempotency(
+                error @ (IdempotencyError::Store(_)
+                | IdempotencyError::Record(_)
+                | IdempotencyError::CutShort
+                | IdempotencyError::TooLarge(_)),
+            ) => Some(error.to_string()),
             _ => None,
         }
+    }
+
+    /// Whether nothing was done and trying again is right. In doubt false: what may have had an effect is not repeated.
+    fn is_nothing_done(&self) -> bool {
+        match self {
+            Self::Body(_)
+            | Self::BodyNotJson(_)
+            | Self::BodyTooLarge { .. }
+            | Self::BodyCompressed
+            | Self::BodyTooSlow
+            | Self::Query(_)
+            | Self::Participants(_)
+            | Self::Picture(_) => true,
+            Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
+            Self::Command(error) => is_nothing_done(error),
+            _ => false,
+        }
+    }
+}
+
+/// As [`ApiError::is_nothing_done`]: refused before WhatsApp was asked, or refused by WhatsApp for the moment only.
+fn is_nothing_done(error: &CommandError) -> bool {
+    use CommandError as E;
+    match error {
+        E::UnknownSession(_)
+        | E::NotStarted
+        | E::NotConnected
+        | E::Restarting
+        | E::Busy
+        | E::GroupNotFound(_)
+        | E::Invalid(_)
+        | E::Id(_)
+        | E::DescriptionConflict
+        | E::Unanswered
+        | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
+        | E::Draining => true,
+        E::Refused { code, .. } => matches!(code, 429 | 500..),
+        _ => false,
     }
 }
 
@@ -301,6 +384,39 @@ fn keys_answer(error: &KeysError) -> Answer {
     }
 }
 
+fn idempotency_answer(error: &IdempotencyError) -> Answer {
+    use IdempotencyError as E;
+    use StatusCode as S;
+    match error {
+        E::InUse => {
+            one(S::CONFLICT, "idempotency_key_in_use", "The first request with this Idempotency-Key is still running")
+        }
+        E::Reused => one(
+            S::UNPROCESSABLE_ENTITY,
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request: use a new key for each request",
+        ),
+        E::Interrupted => one(
+            S::CONFLICT,
+            "idempotency_key_interrupted",
+            "The first request with this Idempotency-Key was cut off and may have been carried out: \
+             look at the group, then use a new key",
+        ),
+        E::TooMany => one(
+            S::TOO_MANY_REQUESTS,
+            "idempotency_keys_exhausted",
+            "Too many idempotency keys in 24 hours: nothing was changed",
+        ),
+        E::Store(error) => store_answer(error),
+        E::TooLarge(_) | E::Record(_) | E::CutShort => internal(),
+    }
+}
+
+fn key_rule() -> String {
+    let (least, most) = (IDEMPOTENCY_KEY_CHARS.start(), IDEMPOTENCY_KEY_CHARS.end());
+    format!("The header Idempotency-Key must be one value of {least} to {most} printable ASCII characters")
+}
+
 /// WhatsApp's number as our status. What is not in the contract's table is a refusal like any other.
 fn refused_status(code: u16) -> StatusCode {
     match code {
@@ -369,6 +485,9 @@ impl IntoResponse for ApiError {
         }
         if let Some(cause) = self.cause() {
             response.extensions_mut().insert(Cause(cause));
+        }
+        if self.is_nothing_done() {
+            response.extensions_mut().insert(NothingDone);
         }
         response
     }

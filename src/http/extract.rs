@@ -172,18 +172,28 @@ pub(crate) fn value_of<'a>(query: &'a [(String, String)], name: &str) -> Option<
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// The body as a JSON object; no body is an empty one.
+/// The body as a JSON object of at most this many bytes; no body is an empty one.
 #[derive(Debug)]
-pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
+pub(crate) struct JsonObject<const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(crate) Map<String, Value>);
 
-impl<S: Sync> FromRequest<S> for JsonObject {
+impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for JsonObject<BYTES_MAX> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        refuse_compressed(request.headers())?;
-        let body = tokio::time::timeout(BODY_READ_TIME_MAX, read(request.into_body())).await;
-        parse(&body.map_err(|_| ApiError::BodyTooSlow)??).map(Self)
+        let (parts, body) = request.into_parts();
+        parse(&whole_body(&parts.headers, body, BYTES_MAX).await?).map(Self)
     }
+}
+
+/// All bytes of a body, within its limits of size and time.
+///
+/// # Errors
+/// [`ApiError::BodyCompressed`], [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`], or [`ApiError::BodyNotJson`]
+/// when it ended early.
+pub(crate) async fn whole_body(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    refuse_compressed(headers)?;
+    let body = tokio::time::timeout(BODY_READ_TIME_MAX, read(body, bytes_max)).await;
+    body.map_err(|_| ApiError::BodyTooSlow)?
 }
 
 fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -194,17 +204,17 @@ fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
 
 /// Reads a body to its end. One that is too large is dropped as it comes, up to a limit, so that the client has sent
 /// all of it and reads the answer rather than a reset connection.
-async fn read(mut body: Body) -> Result<Bytes, ApiError> {
+async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
     let mut collected = BytesMut::new();
     let mut seen = 0;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| ApiError::BodyNotJson("the body ended early".into()))?;
         let Ok(data) = frame.into_data() else { continue };
         seen += data.len();
-        if seen > BODY_DISCARD_BYTES_MAX {
+        if seen > BODY_DISCARD_BYTES_MAX.max(bytes_max) {
             break;
         }
-        if seen > BODY_BYTES_MAX {
+        if seen > bytes_max {
             collected = BytesMut::new();
         } else if seen == data.len() && body.is_end_stream() {
             return Ok(data);
@@ -212,7 +222,7 @@ async fn read(mut body: Body) -> Result<Bytes, ApiError> {
             collected.extend_from_slice(&data);
         }
     }
-    if seen > BODY_BYTES_MAX { Err(ApiError::BodyTooLarge) } else { Ok(collected.freeze()) }
+    if seen > bytes_max { Err(ApiError::BodyTooLarge { bytes_max }) } else { Ok(collected.freeze()) }
 }
 
 /// serde_json itself refuses what is nested deeper than 128.
@@ -230,6 +240,7 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::limits::PICTURE_BODY_BYTES_MAX;
 
     fn pairs(query: &str) -> Vec<(String, String)> {
         let uri: axum::http::Uri = format!("/?{query}").parse().unwrap();
@@ -277,15 +288,26 @@ mod tests {
     async fn a_body_over_the_limit_is_refused_whether_or_not_it_announces_itself() {
         let sizes = [(BODY_BYTES_MAX, true), (BODY_BYTES_MAX + 1, false), (BODY_DISCARD_BYTES_MAX + 1, false)];
         for (size, fits) in sizes {
-            assert_eq!(read(Body::from(vec![b' '; size])).await.is_ok(), fits, "{size}");
+            assert_eq!(read(Body::from(vec![b' '; size]), BODY_BYTES_MAX).await.is_ok(), fits, "{size}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_route_may_have_another_limit_and_a_picture_fits_into_its_own() {
+        let picture = crate::picture::INPUT_BYTES_MAX.div_ceil(3) * 4;
+        let body = format!(r#"{{"mimetype":"image/jpeg","base64":"{}"}}"#, "A".repeat(picture));
+        let request = || Request::new(Body::from(body.clone()));
+        let large = JsonObject::<PICTURE_BODY_BYTES_MAX>::from_request(request(), &()).await;
+        assert_eq!(large.map(|JsonObject(map)| map.len()).ok(), Some(2));
+        let usual = <JsonObject>::from_request(request(), &()).await;
+        assert!(matches!(usual, Err(ApiError::BodyTooLarge { bytes_max: BODY_BYTES_MAX })));
     }
 
     #[tokio::test]
     async fn a_compressed_body_is_refused_before_it_is_read() {
         for (encoding, refused) in [("gzip", true), ("identity", false), ("Identity", false), ("identity, br", true)] {
             let request = Request::builder().header(CONTENT_ENCODING, encoding).body(Body::empty()).unwrap();
-            let result = JsonObject::from_request(request, &()).await;
+            let result = <JsonObject>::from_request(request, &()).await;
             assert_eq!(matches!(result, Err(ApiError::BodyCompressed)), refused, "{encoding}");
         }
     }

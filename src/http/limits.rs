@@ -5,6 +5,10 @@ use std::time::Duration;
 /// A request body: 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
 pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
+/// A request body with a picture: 5 MiB in base64 are 6.7, and there is little else in it.
+#[cfg_attr(not(test), expect(dead_code, reason = "the routes for pictures are not there yet"))]
+pub(crate) const PICTURE_BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
+
 /// A body that is too large is read and dropped up to here, so that its sender gets to read the answer.
 pub(crate) const BODY_DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
@@ -35,6 +39,9 @@ pub(crate) const KEY_CHARS_MAX: usize = 512;
 
 /// The client's own request id.
 pub(crate) const REQUEST_ID_CHARS_MAX: usize = 128;
+
+/// Characters of an idempotency key: what other APIs with such keys take.
+pub(crate) const IDEMPOTENCY_KEY_CHARS: std::ops::RangeInclusive<usize> = 1..=255;
 
 /// Entries of one page, and also how many there are when no limit is asked for.
 pub(crate) const PAGE_ENTRIES_MAX: usize = 1_000;

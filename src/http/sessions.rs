@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use rookery_actors::model::{IdError, Session, SessionConfig, SessionName};
+use tracing::warn;
 use utoipa::ToSchema;
 
 use super::access::Caller;
@@ -114,6 +115,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
 )]
 pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> Result<Gone, ApiError> {
     app.gateway.delete_session(id).await?;
+    if let Err(error) = app.idempotency.forget(id).await {
+        warn!(session.id = %id, %error, "could not remove a session's idempotency keys, they go within 24 hours");
+    }
     Ok(Gone)
 }
 

@@ -1,5 +1,7 @@
 //! The router as a whole, without sessions: what the layers and the key check answer before any handler runs.
 
+mod idempotent;
+
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::body::{Body, to_bytes};
@@ -11,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::auth::{Keys, NewKey};
+use crate::idempotency::Idempotency;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UNKNOWN_ID: &str = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11";
@@ -25,8 +28,9 @@ impl Fixture {
         let store = open_memory();
         let keys = Keys::open(Arc::clone(&store)).unwrap();
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
+        let idempotency = Idempotency::open(Arc::clone(&store)).unwrap();
         let running = rookery_actors::start(settings, store).await.unwrap();
-        Self { app: Arc::new(App::new(running.gateway.clone(), keys)), running }
+        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency)), running }
     }
 
     async fn key(&self, role: Role, sessions: &[&str]) -> String {

@@ -39,6 +39,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
     pub(crate) retry_after: Option<u64>,
+    /// It was given before, to the same idempotency key.
+    pub(crate) replayed: bool,
 }
 
 impl Bench {
@@ -87,17 +89,31 @@ impl Bench {
     }
 
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let url = format!("http://{}/api{path}", self.daemon().local_addr());
-        let mut request = self.client.request(method, url).header("X-API-Key", KEY);
+        let mut request = self.request(method, path);
         if let Some(body) = body {
             request = request.json(&body);
         }
+        Self::send(request).await
+    }
+
+    /// A call with an idempotency key.
+    pub(crate) async fn call_once(&self, key: &str, method: Method, path: &str, body: &Value) -> Answer {
+        Self::send(self.request(method, path).header("Idempotency-Key", key).json(body)).await
+    }
+
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}/api{path}", self.daemon().local_addr());
+        self.client.request(method, url).header("X-API-Key", KEY)
+    }
+
+    async fn send(request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
         let status = response.status().as_u16();
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
+        let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, body, retry_after }
+        Answer { status, body, retry_after, replayed }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

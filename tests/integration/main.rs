@@ -7,6 +7,7 @@ mod changes;
 mod faults;
 mod groups;
 mod harness;
+mod idempotency;
 mod linking;
 mod process;
 mod sessions;

@@ -4,6 +4,7 @@
 mod answered;
 mod child;
 mod demo;
+mod idempotent;
 mod killed;
 mod secrets;
 mod setup;

@@ -30,6 +30,8 @@ tables! {
     Keys = "keys",
     /// Session records, at [`super::SessionNumber::DAEMON`], so that listing them is one scan.
     Sessions = "sessions",
+    /// Idempotency keys and what was answered to them, at [`super::SessionNumber::DAEMON`]; may be in parts.
+    IdempotentAnswers = "idempotent_answers",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
     /// Names of people that a session knows.
@@ -90,6 +92,6 @@ impl Table {
     /// Whether its rows belong to a session and go when the session goes. False: rows of the daemon itself.
     #[must_use]
     pub const fn is_per_session(self) -> bool {
-        !matches!(self, Self::Meta | Self::Keys | Self::Sessions)
+        !matches!(self, Self::Meta | Self::Keys | Self::Sessions | Self::IdempotentAnswers)
     }
 }

@@ -51,7 +51,9 @@ fn what_may_be_tried_again_says_when() {
         (ApiError::TooSlow { may_have_changed: true }, true),
         (CommandError::NotConnected.into(), false),
         (refused(403).into(), false),
-        (ApiError::BodyTooLarge, false),
+        (ApiError::BodyTooLarge { bytes_max: 1 }, false),
+        (IdempotencyError::InUse.into(), true),
+        (IdempotencyError::Reused.into(), false),
     ];
     for (error, expected) in cases {
         let headers = error.into_response().headers().clone();
@@ -75,4 +77,50 @@ fn a_defect_hides_its_cause_from_the_caller_and_keeps_it_for_the_log() {
     assert_eq!(response.extensions().get::<Cause>().map(|cause| cause.0.as_str()), Some("the cause"));
     assert!(matches!(ApiError::Internal("the cause".into()).answer().message, Message::One(text)
         if text == "Internal server error"));
+}
+
+#[test]
+fn what_did_nothing_and_may_be_sent_again_does_not_use_up_an_idempotency_key() {
+    let group: GroupId = "120363021234567890@g.us".parse().unwrap();
+    let all_refused = |status| ApiError::AllRefused { what: "Adding participants", results: vec![result(status)] };
+    let cases = [
+        (ApiError::Body(vec![]), true),
+        (ApiError::Participants(vec![]), true),
+        (CommandError::NotStarted.into(), true),
+        (CommandError::NotConnected.into(), true),
+        (CommandError::Busy.into(), true),
+        (CommandError::GroupNotFound(group).into(), true),
+        (CommandError::Unanswered.into(), true),
+        (refused(429).into(), true),
+        (refused(503).into(), true),
+        (all_refused(429), true),
+        (all_refused(403), false),
+        (refused(403).into(), false),
+        (refused(404).into(), false),
+        (CommandError::OutcomeUnknown.into(), false),
+        (CommandError::Store(StoreError::Failed(String::new())).into(), false),
+        (CommandError::Internal.into(), false),
+        (ApiError::Internal(String::new()), false),
+    ];
+    for (error, expected) in cases {
+        let named = format!("{error:?}");
+        assert_eq!(error.into_response().extensions().get::<NothingDone>().is_some(), expected, "{named}");
+    }
+}
+
+#[test]
+fn every_refusal_of_an_idempotency_key_has_its_status_and_word() {
+    let cases = [
+        (ApiError::IdempotencyKeyInvalid, 400, "idempotency_key_invalid"),
+        (IdempotencyError::InUse.into(), 409, "idempotency_key_in_use"),
+        (IdempotencyError::Interrupted.into(), 409, "idempotency_key_interrupted"),
+        (IdempotencyError::Reused.into(), 422, "idempotency_key_reused"),
+        (IdempotencyError::TooMany.into(), 429, "idempotency_keys_exhausted"),
+        (IdempotencyError::Store(StoreError::Busy).into(), 503, "storage_busy"),
+        (IdempotencyError::CutShort.into(), 500, "internal_error"),
+    ];
+    for (error, status, code) in cases {
+        let answer = error.answer();
+        assert_eq!((answer.status.as_u16(), answer.code), (status, code));
+    }
 }

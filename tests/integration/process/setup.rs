@@ -134,6 +134,21 @@ impl Daemon {
         if let Some(body) = body {
             request = request.json(&body);
         }
+        Self::answer_to(request).await
+    }
+
+    /// A PUT with an idempotency key.
+    pub(super) async fn try_put_once(
+        &self,
+        idempotency_key: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Value), reqwest::Error> {
+        let request = self.client.put(format!("{}{path}", self.base)).header("X-API-Key", KEY);
+        Self::answer_to(request.header("Idempotency-Key", idempotency_key).json(body)).await
+    }
+
+    async fn answer_to(request: reqwest::RequestBuilder) -> Result<(u16, Value), reqwest::Error> {
         let response = request.timeout(TIME_MAX).send().await?;
         let status = response.status().as_u16();
         let text = response.text().await?;

@@ -1,0 +1,162 @@
+//! Writes with an `Idempotency-Key`: each is carried out once, to its end, whoever still listens, and every further call
+//! with the same key and request gets the first one's answer. What is kept of it is in `idempotency.rs`; which answers
+//! use a key up is decided in `error.rs`.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use rookery_actors::model::Timestamp;
+use tower::Service;
+use tracing::warn;
+
+use super::access::{Caller, SESSION_PARAMETER};
+use super::envelope::panicked;
+use super::error::{ApiError, NothingDone};
+use super::extract::{path_parameters, whole_body};
+use super::limits::IDEMPOTENCY_KEY_CHARS;
+use crate::idempotency::{Answer, Fingerprint, Idempotency, Slot, Start};
+
+const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// In answers that were given before.
+const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Whether the caller asks for this.
+pub(super) fn has_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(KEY_HEADER)
+}
+
+/// Carries a call out unless its key says that it was before. `route` is ready, and the gate has let the call through.
+/// May be dropped: what was begun is carried on.
+///
+/// # Errors
+/// Why it is not carried out. What the route itself answers, failures included, is `Ok`.
+pub(super) async fn call_once<S>(
+    calls: Arc<Idempotency>,
+    route: S,
+    request: Request,
+    body_bytes_max: usize,
+) -> Result<Response, ApiError>
+where
+    S: Service<Request, Response = Response, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+{
+    let (mut parts, body) = request.into_parts();
+    let key = key_of(&parts.headers)?.to_owned();
+    let caller: Option<&Caller> = parts.extensions.get();
+    let slot = caller.and_then(|caller| Some(Slot::new(caller.session?, caller.key.id(), &key)));
+    let slot = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
+    let body = whole_body(&parts.headers, body, body_bytes_max).await?;
+    let fingerprint = fingerprint(&mut parts, &body)?;
+    let request = Request::from_parts(parts, Body::from(body));
+    let work = carry_out(Arc::clone(&calls), slot, fingerprint, route, request);
+    calls.carry_through(work).await.map_err(|_| ApiError::Internal("a call was cut short".into()))?
+}
+
+/// The key as the caller wrote it.
+fn key_of(headers: &HeaderMap) -> Result<&str, ApiError> {
+    let mut values = headers.get_all(KEY_HEADER).iter();
+    let (Some(value), None) = (values.next(), values.next()) else { return Err(ApiError::IdempotencyKeyInvalid) };
+    let text = value.to_str().ok().filter(|text| text.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+    text.filter(|text| IDEMPOTENCY_KEY_CHARS.contains(&text.len())).ok_or(ApiError::IdempotencyKeyInvalid)
+}
+
+/// Of method, route, the values in its path, query and body. The session is in the slot already, so that its id and its
+/// name are the same here.
+fn fingerprint(parts: &mut Parts, body: &Bytes) -> Result<Fingerprint, ApiError> {
+    let parameters = path_parameters(parts)?;
+    let values = parameters.iter().filter(|(name, _)| *name != SESSION_PARAMETER).map(|(_, value)| value.as_bytes());
+    let route = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let query = parts.uri.query().unwrap_or_default();
+    let mut pieces = vec![parts.method.as_str().as_bytes(), route.as_bytes(), query.as_bytes(), body.as_ref()];
+    pieces.extend(values);
+    Ok(Fingerprint::of(&pieces))
+}
+
+async fn carry_out<S>(
+    calls: Arc<Idempotency>,
+    slot: Slot,
+    fingerprint: Fingerprint,
+    mut route: S,
+    request: Request,
+) -> Result<Response, ApiError>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    let call = match calls.start(slot, fingerprint, Timestamp::now()).await? {
+        Start::First(call) => call,
+        Start::Again(answer) => return replay(answer),
+    };
+    let answer = AssertUnwindSafe(async { route.call(request).await }).catch_unwind();
+    let response = match answer.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(never)) => match never {},
+        Err(panic) => panicked(panic.as_ref()).into_response(),
+    };
+    if response.extensions().get::<NothingDone>().is_some() {
+        if let Err(error) = call.release().await {
+            warn!(%error, "could not free an idempotency key, it counts as interrupted");
+        }
+        return Ok(response);
+    }
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.map_err(|error| ApiError::Internal(error.to_string()))?.to_bytes();
+    let kept = Answer { status: parts.status.as_u16(), headers: kept_headers(&parts.headers), body: body.clone() };
+    // What was done was done: its caller is told, also when it cannot be told again.
+    if let Err(error) = call.keep(kept).await {
+        warn!(%error, "could not keep an answer, its idempotency key counts as interrupted");
+    }
+    Ok(Response::from_parts(parts, Body::from(body)))
+}
+
+/// All but the length, which follows from the body. What belongs to one exchange is added later, by the envelope.
+fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
+    let others = headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH);
+    others.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
+}
+
+fn replay(answer: Answer) -> Result<Response, ApiError> {
+    let mut response = Response::builder().status(answer.status).header(REPLAYED_HEADER, "true");
+    for (name, value) in answer.headers {
+        response = response.header(name, value);
+    }
+    let response = response.body(Body::from(answer.body));
+    response.map_err(|error| ApiError::Internal(format!("a kept answer cannot be sent: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_one_value_of_printable_ascii() {
+        let (longest, too_long) = ("k".repeat(255), "k".repeat(256));
+        let cases: [(&[&[u8]], bool); 8] = [
+            (&[b"5f0c6e9a-3f43"], true),
+            (&[b"a key"], true),
+            (&[longest.as_bytes()], true),
+            (&[too_long.as_bytes()], false),
+            (&[b""], false),
+            (&[b"a\tb"], false),
+            (&[b"\xc3\xbc"], false),
+            (&[b"a", b"b"], false),
+        ];
+        for (values, accepted) in cases {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(KEY_HEADER, HeaderValue::from_bytes(value).unwrap());
+            }
+            assert_eq!(key_of(&headers).is_ok(), accepted, "{values:?}");
+        }
+    }
+}

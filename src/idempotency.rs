@@ -1,0 +1,418 @@
+//! Idempotency keys: which calls run, and what those that are over answered, for 24 hours and over restarts.
+//! Knows no HTTP beyond an answer's status, headers and bytes, and never decides which answers are kept.
+//!
+//! A key's life, with the store beside it:
+//!
+//! | state | in memory | on disk | the same call again |
+//! |---|---|---|---|
+//! | free | - | - | is carried out |
+//! | running | a [`Call`] | a mark | [`IdempotencyError::InUse`] |
+//! | over | - | the answer | gets that answer |
+//! | interrupted | - | a mark | [`IdempotencyError::Interrupted`] |
+//!
+//! The mark is on disk before the call is carried out, and the answer before it is sent: a daemon that is killed
+//! in between leaves a mark that nobody runs, and no call is carried out twice.
+
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rookery_actors::model::{SessionId, Timestamp};
+use rookery_actors::store::{
+    BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, get_parts, parts_in, put_parts,
+};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+pub(crate) use record::{Answer, Fingerprint, Slot};
+use record::{Hour, Record};
+
+/// Keys of one session in 24 hours: a write every 17 s all day, which WhatsApp would not let pass.
+const KEPT_PER_SESSION_MAX: usize = 5_000;
+/// Keys of all sessions in 24 hours: at about 1 KiB each they are 100 MiB of the disk.
+const KEPT_MAX: usize = 100_000;
+/// Bytes of one record. 256 results, each with a message, are 50 KiB; the limit of one batch is far above.
+pub(crate) const RECORD_BYTES_MAX: usize = 128 * 1024;
+/// Keys removed in one batch: each may take all the parts of a record and a row of the index.
+const REMOVED_IN_BATCH_MAX: usize = BATCH_OPERATIONS_MAX / (parts_in(RECORD_BYTES_MAX) + 1);
+/// Calls whose clients are gone may finish for this long when the daemon stops: their sessions are down by then, so
+/// that only their answers are left to write.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+
+/// All idempotency keys of the daemon.
+pub(crate) struct Idempotency {
+    store: Arc<dyn Store>,
+    limits: Limits,
+    book: Mutex<Book>,
+    tasks: TaskTracker,
+}
+
+/// How many keys are kept.
+#[derive(Copy, Clone)]
+struct Limits {
+    per_session: usize,
+    all: usize,
+}
+
+/// What is known without reading the store.
+#[derive(Default)]
+struct Book {
+    running: HashMap<Slot, Option<Fingerprint>>,
+    kept: HashMap<SessionId, usize>,
+    kept_in_all: usize,
+    /// The hours in which records were made that are still kept.
+    hours: BTreeSet<Hour>,
+}
+
+/// What is to be done about a call.
+pub(crate) enum Start {
+    /// It is the first with its key: carry it out.
+    First(Call),
+    /// It was carried out before and this was answered.
+    Again(Answer),
+}
+
+/// The right to carry a call out. Dropping it without [`Call::keep`] or [`Call::release`] leaves the key interrupted.
+pub(crate) struct Call {
+    claim: Claim,
+    fingerprint: Fingerprint,
+    created_at: Timestamp,
+}
+
+/// Nobody else changes a slot's record while this lives.
+struct Claim {
+    owner: Arc<Idempotency>,
+    slot: Slot,
+}
+
+/// Why a call with a key is not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum IdempotencyError {
+    /// The first call with this key still runs.
+    #[error("the first call with this key still runs")]
+    InUse,
+    /// The key was used for another call.
+    #[error("the key was used for another call")]
+    Reused,
+    /// The first call was begun, and what became of it is not known.
+    #[error("the first call with this key was cut off")]
+    Interrupted,
+    /// As many keys as allowed were used in the last 24 hours.
+    #[error("too many keys in 24 hours")]
+    TooMany,
+    /// An answer is too large to be kept.
+    #[error("an answer of {0} bytes is too large to be kept")]
+    TooLarge(usize),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record in the store cannot be read.
+    #[error("the record of a key cannot be read: {0}")]
+    Record(#[from] serde_json::Error),
+    /// A task of ours died.
+    #[error("reading the record of a key was cut short")]
+    CutShort,
+}
+
+impl Idempotency {
+    /// Reads which keys there are. Blocks for one scan.
+    ///
+    /// # Errors
+    /// Why the store could not be read.
+    pub(crate) fn open(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
+        Self::with(store, Limits { per_session: KEPT_PER_SESSION_MAX, all: KEPT_MAX })
+    }
+
+    fn with(store: Arc<dyn Store>, limits: Limits) -> Result<Arc<Self>, StoreError> {
+        let mut book = Book::default();
+        for (key, _) in store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &record::hours_prefix())? {
+            if let Some((hour, slot)) = record::split_hour_key(&key) {
+                book.note_kept(slot.session(), hour);
+            }
+        }
+        Ok(Arc::new(Self { store, limits, book: Mutex::new(book), tasks: TaskTracker::new() }))
+    }
+
+    /// Runs something to its end even when nobody waits for it any more. [`Self::until_idle`] waits for it.
+    pub(crate) fn carry_through<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.tasks.spawn(work)
+    }
+
+    /// Waits for what [`Self::carry_through`] runs, 5 s at most. Called once, when no more calls come.
+    pub(crate) async fn until_idle(&self) {
+        self.tasks.close();
+        if tokio::time::timeout(DRAIN_TIME_MAX, self.tasks.wait()).await.is_err() {
+            warn!("some calls with an idempotency key did not finish in time, their keys count as interrupted");
+        }
+    }
+
+    /// Begins a call. A mark of it is on disk when this gives [`Start::First`]. Not to be dropped half way, which may
+    /// leave a mark of a call that nobody carries out: [`Self::carry_through`] is for that.
+    ///
+    /// # Errors
+    /// Why the call is not carried out; nothing was changed then.
+    pub(crate) async fn start(
+        self: &Arc<Self>,
+        slot: Slot,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> Result<Start, IdempotencyError> {
+        let owner = Arc::clone(self);
+        let looked = spawn_blocking(move || owner.look(slot, fingerprint, now)).await;
+        let (call, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
+            Look::Again(answer) => return Ok(Start::Again(answer)),
+            Look::First { call, mark } => (call, mark),
+        };
+        if let Err(error) = self.store.commit(mark).await {
+            self.book().note_removed(slot.session());
+            return Err(error.into());
+        }
+        Ok(Start::First(call))
+    }
+
+    /// Removes the records that have expired; how many there were. Called now and then, never by a request.
+    ///
+    /// # Errors
+    /// [`IdempotencyError::Store`]; the next call goes on.
+    pub(crate) async fn sweep(self: &Arc<Self>, now: Timestamp) -> Result<usize, IdempotencyError> {
+        let mut removed = 0;
+        let expired: Vec<Hour> = self.book().hours.iter().copied().filter(|hour| hour.is_expired(now)).collect();
+        for hour in expired {
+            let slots = self.slots(record::hour_prefix(hour), |key| Some(record::split_hour_key(key)?.1)).await?;
+            removed += self.remove(slots, Some(now)).await?;
+            self.book().hours.remove(&hour);
+        }
+        Ok(removed)
+    }
+
+    /// Removes all records of a session that is gone.
+    ///
+    /// # Errors
+    /// [`IdempotencyError::Store`]; what is left goes within 24 hours.
+    pub(crate) async fn forget(self: &Arc<Self>, session: SessionId) -> Result<(), IdempotencyError> {
+        let slots = self.slots(record::session_prefix(session), Slot::of_record_key).await?;
+        self.remove(slots, None).await.map(drop)
+    }
+
+    /// What is known of the slot; claims it for a first call. Reads the store, so it blocks.
+    fn look(self: &Arc<Self>, slot: Slot, fingerprint: Fingerprint, now: Timestamp) -> Result<Look, IdempotencyError> {
+        if let Some(running) = self.book().running.get(&slot) {
+            return Err(in_use(*running, fingerprint));
+        }
+        // Without a claim, so that several may be given the same answer at once.
+        let known = self.read(slot)?.filter(|record| !record.is_expired(now));
+        if let Some(answer) = known.and_then(|record| record.answer.filter(|_| record.fingerprint == fingerprint)) {
+            return Ok(Look::Again(answer));
+        }
+        let claim = self.claim(slot, Some(fingerprint)).map_err(|running| in_use(running, fingerprint))?;
+        // Nobody else changes the slot from here on: what is read now is the truth.
+        let old = self.read(slot)?;
+        match old.as_ref().filter(|record| !record.is_expired(now)) {
+            Some(record) if record.fingerprint != fingerprint => return Err(IdempotencyError::Reused),
+            Some(Record { answer: Some(answer), .. }) => return Ok(Look::Again(answer.clone())),
+            Some(Record { answer: None, .. }) => return Err(IdempotencyError::Interrupted),
+            None => {}
+        }
+
+        let call = Call { claim, fingerprint, created_at: now };
+        let mut mark = Batch::new();
+        if let Some(old) = &old {
+            mark.delete(SessionNumber::DAEMON, Table::IdempotentAnswers, slot.hour_key(Hour::of(old.created_at)));
+        }
+        self.put(&mut mark, slot, &call.record(None))?;
+        let mut book = self.book();
+        if old.is_some() {
+            // It is replaced, not joined.
+            book.note_removed(slot.session());
+        } else if book.kept_in_all >= self.limits.all || book.kept_by(slot.session()) >= self.limits.per_session {
+            return Err(IdempotencyError::TooMany);
+        }
+        book.note_kept(slot.session(), Hour::of(now));
+        drop(book);
+        Ok(Look::First { call, mark })
+    }
+
+    fn read(&self, slot: Slot) -> Result<Option<Record>, IdempotencyError> {
+        let key = slot.record_key();
+        let bytes = get_parts(&*self.store, SessionNumber::DAEMON, Table::IdempotentAnswers, &key)?;
+        Ok(bytes.map(|bytes| Record::of_bytes(&bytes)).transpose()?)
+    }
+
+    /// Adds the record and its row in the index to the batch. Reads the store, so it blocks.
+    fn put(&self, batch: &mut Batch, slot: Slot, record: &Record) -> Result<(), IdempotencyError> {
+        let bytes = record.to_bytes()?;
+        if bytes.len() > RECORD_BYTES_MAX {
+            return Err(IdempotencyError::TooLarge(bytes.len()));
+        }
+        let (number, table) = (SessionNumber::DAEMON, Table::IdempotentAnswers);
+        put_parts(&*self.store, batch, number, table, &slot.record_key(), &bytes)?;
+        batch.put(number, table, slot.hour_key(Hour::of(record.created_at)), Vec::new());
+        Ok(())
+    }
+
+    /// Adds the removal of a record and its row in the index to the batch. Reads the store, so it blocks.
+    fn delete(&self, batch: &mut Batch, slot: Slot, created_at: Timestamp) -> Result<(), IdempotencyError> {
+        let (number, table) = (SessionNumber::DAEMON, Table::IdempotentAnswers);
+        delete_parts(&*self.store, batch, number, table, &slot.record_key())?;
+        batch.delete(number, table, slot.hour_key(Hour::of(created_at)));
+        Ok(())
+    }
+
+    /// The slots whose rows begin with this, each once.
+    async fn slots(
+        &self,
+        prefix: Vec<u8>,
+        slot_of: impl Fn(&[u8]) -> Option<Slot> + Send + 'static,
+    ) -> Result<Vec<Slot>, IdempotencyError> {
+        let store = Arc::clone(&self.store);
+        let scan = move || store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &prefix);
+        let rows = spawn_blocking(scan).await.map_err(|_| IdempotencyError::CutShort)??;
+        let slots: HashSet<Slot> = rows.iter().filter_map(|(key, _)| slot_of(key)).collect();
+        Ok(slots.into_iter().collect())
+    }
+
+    /// Removes these records in batches, apart from those that are running; with `expired_at` only what has expired by
+    /// then. Gives how many there were.
+    async fn remove(
+        self: &Arc<Self>,
+        slots: Vec<Slot>,
+        expired_at: Option<Timestamp>,
+    ) -> Result<usize, IdempotencyError> {
+        let mut removed = 0;
+        for slots in slots.chunks(REMOVED_IN_BATCH_MAX) {
+            let claims: Vec<_> = slots.iter().filter_map(|slot| self.claim(*slot, None).ok()).collect();
+            let owner = Arc::clone(self);
+            let read = spawn_blocking(move || {
+                let mut batch = Batch::new();
+                let mut gone = Vec::new();
+                for claim in claims {
+                    let record = owner.read(claim.slot)?;
+                    let due = record.filter(|record| expired_at.is_none_or(|now| record.is_expired(now)));
+                    if let Some(record) = due {
+                        owner.delete(&mut batch, claim.slot, record.created_at)?;
+                        gone.push(claim);
+                    }
+                }
+                Ok::<_, IdempotencyError>((batch, gone))
+            });
+            let (batch, gone) = read.await.map_err(|_| IdempotencyError::CutShort)??;
+            self.store.commit(batch).await?;
+            let mut book = self.book();
+            gone.iter().for_each(|claim| book.note_removed(claim.slot.session()));
+            removed += gone.len();
+            // A claim that goes takes the book itself.
+            drop(book);
+        }
+        Ok(removed)
+    }
+
+    /// Takes the slot, or tells the fingerprint of the call that has it.
+    fn claim(self: &Arc<Self>, slot: Slot, fingerprint: Option<Fingerprint>) -> Result<Claim, Option<Fingerprint>> {
+        let mut book = self.book();
+        if let Some(running) = book.running.get(&slot) {
+            return Err(*running);
+        }
+        book.running.insert(slot, fingerprint);
+        Ok(Claim { owner: Arc::clone(self), slot })
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What [`Idempotency::look`] found.
+enum Look {
+    Again(Answer),
+    First { call: Call, mark: Batch },
+}
+
+impl Call {
+    /// The call is over; its answer is on disk when this returns, and is given to whoever calls again.
+    ///
+    /// # Errors
+    /// Why it is not kept: the key then counts as interrupted, so that the call is still not carried out twice.
+    pub(crate) async fn keep(self, answer: Answer) -> Result<(), IdempotencyError> {
+        self.end(move |owner, call| {
+            let mut batch = Batch::new();
+            owner.put(&mut batch, call.claim.slot, &call.record(Some(answer)))?;
+            Ok(batch)
+        })
+        .await
+        .map(drop)
+    }
+
+    /// The call is over and did nothing: its key is free again.
+    ///
+    /// # Errors
+    /// Why it is not free: it counts as interrupted.
+    pub(crate) async fn release(self) -> Result<(), IdempotencyError> {
+        let deleted = self.end(|owner, call| {
+            let mut batch = Batch::new();
+            owner.delete(&mut batch, call.claim.slot, call.created_at)?;
+            Ok(batch)
+        });
+        let claim = deleted.await?;
+        claim.owner.book().note_removed(claim.slot.session());
+        Ok(())
+    }
+
+    /// Commits what `change` makes of the record. Gives the claim, which ends when it is dropped.
+    async fn end(
+        self,
+        change: impl FnOnce(&Idempotency, &Self) -> Result<Batch, IdempotencyError> + Send + 'static,
+    ) -> Result<Claim, IdempotencyError> {
+        let prepare = move || change(&self.claim.owner, &self).map(|batch| (batch, self.claim));
+        let (batch, claim) = spawn_blocking(prepare).await.map_err(|_| IdempotencyError::CutShort)??;
+        claim.owner.store.commit(batch).await?;
+        Ok(claim)
+    }
+
+    fn record(&self, answer: Option<Answer>) -> Record {
+        Record { fingerprint: self.fingerprint, created_at: self.created_at, answer }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.owner.book().running.remove(&self.slot);
+    }
+}
+
+impl Book {
+    fn kept_by(&self, session: SessionId) -> usize {
+        self.kept.get(&session).copied().unwrap_or_default()
+    }
+
+    fn note_kept(&mut self, session: SessionId, hour: Hour) {
+        *self.kept.entry(session).or_default() += 1;
+        self.kept_in_all += 1;
+        self.hours.insert(hour);
+    }
+
+    fn note_removed(&mut self, session: SessionId) {
+        self.kept_in_all = self.kept_in_all.saturating_sub(1);
+        if let Some(count) = self.kept.get_mut(&session) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.kept.remove(&session);
+            }
+        }
+    }
+}
+
+/// What a second call is told while this one runs; `None` is a record that is being removed.
+fn in_use(running: Option<Fingerprint>, fingerprint: Fingerprint) -> IdempotencyError {
+    match running {
+        Some(running) if running != fingerprint => IdempotencyError::Reused,
+        _ => IdempotencyError::InUse,
+    }
+}

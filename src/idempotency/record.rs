@@ -1,0 +1,251 @@
+//! What the store keeps of one idempotency key, and the keys of its rows. Never does IO.
+//!
+//! Two rows in [`Table::IdempotentAnswers`](rookery_actors::store::Table), always written together:
+//!
+//! | key | value |
+//! |---|---|
+//! | `r`, session (16 bytes), digest (32) | the record, in parts: its head as one line of JSON, then the body |
+//! | `h`, hour (4, big-endian), session, digest | nothing: finds what has expired without reading any record |
+
+use bytes::Bytes;
+use rookery_actors::model::{SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+/// How long a key stands for its first call.
+pub(crate) const KEPT_MS: i64 = 24 * HOUR_MS;
+const HOUR_MS: i64 = 3_600_000;
+
+/// Begins the keys of records.
+const RECORD_MARK: u8 = b'r';
+/// Begins the keys of the index by hour.
+const HOUR_MARK: u8 = b'h';
+const SESSION_BYTES: usize = 16;
+const DIGEST_BYTES: usize = 32;
+/// Of a record's key, before the number of a part.
+const RECORD_KEY_BYTES: usize = 1 + SESSION_BYTES + DIGEST_BYTES;
+
+/// One idempotency key of one API key in one session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    session: SessionId,
+    digest: [u8; DIGEST_BYTES],
+}
+
+/// The SHA-256 of all that makes a call: the same key may only come with the same one again.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct Fingerprint([u8; DIGEST_BYTES]);
+
+/// What was answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    /// The status code.
+    pub(crate) status: u16,
+    /// Names and values, in the order of the answer.
+    pub(crate) headers: Vec<(String, String)>,
+    /// The body as it was sent.
+    pub(crate) body: Bytes,
+}
+
+/// What is known of a slot. Without an answer: its call was begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Record {
+    pub(super) fingerprint: Fingerprint,
+    pub(super) created_at: Timestamp,
+    pub(super) answer: Option<Answer>,
+}
+
+/// The hour in which a record was made, counted from 1970.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Hour(u32);
+
+#[derive(Serialize, Deserialize)]
+struct Head {
+    fingerprint: Fingerprint,
+    created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    answer: Option<AnswerHead>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AnswerHead {
+    status: u16,
+    headers: Vec<(String, String)>,
+}
+
+impl Slot {
+    /// The slot of this idempotency key, as this API key uses it in this session.
+    pub(crate) fn new(session: SessionId, api_key: Uuid, key: &str) -> Self {
+        Self { session, digest: digest(&[api_key.as_bytes(), key.as_bytes()]) }
+    }
+
+    pub(super) fn session(self) -> SessionId {
+        self.session
+    }
+
+    pub(super) fn record_key(self) -> Vec<u8> {
+        [&session_prefix(self.session)[..], &self.digest].concat()
+    }
+
+    pub(super) fn hour_key(self, hour: Hour) -> Vec<u8> {
+        [&hour_prefix(hour)[..], self.session.0.as_bytes(), &self.digest].concat()
+    }
+
+    /// The slot of a record's key or of one of its parts' keys.
+    pub(super) fn of_record_key(key: &[u8]) -> Option<Self> {
+        let key = key.get(..RECORD_KEY_BYTES)?.strip_prefix(&[RECORD_MARK])?;
+        Self::of_bytes(key)
+    }
+
+    fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (session, digest) = bytes.split_first_chunk::<SESSION_BYTES>()?;
+        Some(Self { session: SessionId(Uuid::from_bytes(*session)), digest: digest.try_into().ok()? })
+    }
+}
+
+/// What the keys of all records of a session begin with.
+pub(super) fn session_prefix(session: SessionId) -> Vec<u8> {
+    [&[RECORD_MARK][..], session.0.as_bytes()].concat()
+}
+
+/// What all keys of the index begin with.
+pub(super) fn hours_prefix() -> [u8; 1] {
+    [HOUR_MARK]
+}
+
+/// What the keys of one hour of the index begin with.
+pub(super) fn hour_prefix(hour: Hour) -> Vec<u8> {
+    [&[HOUR_MARK][..], &hour.0.to_be_bytes()].concat()
+}
+
+/// Splits a key of the index.
+pub(super) fn split_hour_key(key: &[u8]) -> Option<(Hour, Slot)> {
+    let (hour, slot) = key.strip_prefix(&[HOUR_MARK])?.split_first_chunk::<4>()?;
+    Some((Hour(u32::from_be_bytes(*hour)), Slot::of_bytes(slot)?))
+}
+
+impl Fingerprint {
+    /// Of these pieces, in this order.
+    pub(crate) fn of(pieces: &[&[u8]]) -> Self {
+        Self(digest(pieces))
+    }
+}
+
+impl Hour {
+    pub(super) fn of(time: Timestamp) -> Self {
+        Self(u32::try_from(time.0.max(0) / HOUR_MS).unwrap_or(u32::MAX))
+    }
+
+    /// Whether all that was made in this hour has expired.
+    pub(super) fn is_expired(self, now: Timestamp) -> bool {
+        (i64::from(self.0) + 1) * HOUR_MS + KEPT_MS <= now.0
+    }
+}
+
+impl Record {
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
+        self.created_at.0.saturating_add(KEPT_MS) <= now.0
+    }
+
+    pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
+        let answer = self.answer.as_ref();
+        let head = Head {
+            fingerprint: self.fingerprint,
+            created_at: self.created_at,
+            answer: answer.map(|answer| AnswerHead { status: answer.status, headers: answer.headers.clone() }),
+        };
+        let mut bytes = serde_json::to_vec(&head)?;
+        bytes.push(b'\n');
+        bytes.extend_from_slice(answer.map_or(&[], |answer| &answer.body));
+        Ok(bytes)
+    }
+
+    pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+        let Head { fingerprint, created_at, answer } = serde_json::from_slice(&bytes[..end])?;
+        let body = bytes.get(end + 1..).unwrap_or_default();
+        let answer = answer.map(|AnswerHead { status, headers }| {
+            let body = Bytes::copy_from_slice(body);
+            Answer { status, headers, body }
+        });
+        Ok(Self { fingerprint, created_at, answer })
+    }
+}
+
+/// Each piece is preceded by its length, so that none can pass for a part of another.
+fn digest(pieces: &[&[u8]]) -> [u8; DIGEST_BYTES] {
+    let mut hasher = Sha256::new();
+    for piece in pieces {
+        hasher.update((piece.len() as u64).to_be_bytes());
+        hasher.update(piece);
+    }
+    hasher.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MADE_AT: Timestamp = Timestamp(1_700_000_000_000);
+
+    #[test]
+    fn a_record_is_read_as_it_was_written() {
+        let answer = Answer {
+            status: 201,
+            headers: vec![("content-type".into(), "application/json".into())],
+            body: Bytes::from_static(b"{\"a\":\n\xff}\n"),
+        };
+        for answer in [None, Some(answer)] {
+            let record = Record { fingerprint: Fingerprint::of(&[b"x"]), created_at: MADE_AT, answer };
+            assert_eq!(Record::of_bytes(&record.to_bytes().unwrap()).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn a_slot_differs_by_session_api_key_and_key() {
+        let (session, other) = (SessionId::random(), SessionId::random());
+        let (api_key, stranger) = (Uuid::new_v4(), Uuid::new_v4());
+        let slot = Slot::new(session, api_key, "k");
+        for another in
+            [Slot::new(other, api_key, "k"), Slot::new(session, stranger, "k"), Slot::new(session, api_key, "K")]
+        {
+            assert_ne!(slot, another);
+        }
+        assert_eq!(slot, Slot::new(session, api_key, "k"));
+    }
+
+    #[test]
+    fn keys_of_rows_give_back_their_slot() {
+        let slot = Slot::new(SessionId::random(), Uuid::new_v4(), "k");
+        let (key, hour) = (slot.record_key(), Hour::of(MADE_AT));
+        assert_eq!(Slot::of_record_key(&key), Some(slot));
+        assert_eq!(Slot::of_record_key(&[&key[..], &[0xff, 3]].concat()), Some(slot));
+        assert_eq!(split_hour_key(&slot.hour_key(hour)), Some((hour, slot)));
+        assert_eq!((Slot::of_record_key(b"r"), split_hour_key(&key)), (None, None));
+    }
+
+    #[test]
+    fn pieces_do_not_run_together() {
+        assert_ne!(Fingerprint::of(&[b"ab", b"c"]), Fingerprint::of(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn an_hour_has_expired_when_the_last_of_its_records_has() {
+        let record = |created_at| Record { fingerprint: Fingerprint::of(&[]), created_at, answer: None };
+        let begin = MADE_AT.0 - MADE_AT.0 % HOUR_MS;
+        let (first, last) = (Timestamp(begin), Timestamp(begin + HOUR_MS - 1));
+        let cases = [
+            (begin + KEPT_MS - 1, false, false, false),
+            (begin + KEPT_MS, true, false, false),
+            (last.0 + KEPT_MS, true, true, false),
+            (last.0 + KEPT_MS + 1, true, true, true),
+        ];
+        for (now, first_has, last_has, hour_has) in cases {
+            let now = Timestamp(now);
+            let found = (record(first).is_expired(now), record(last).is_expired(now), Hour::of(last).is_expired(now));
+            assert_eq!(found, (first_has, last_has, hour_has), "{now}");
+        }
+    }
+}

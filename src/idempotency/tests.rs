@@ -1,0 +1,208 @@
+//! A key's life, against the store in memory.
+
+use bytes::Bytes;
+use rookery_actors::store::open_memory;
+use uuid::Uuid;
+
+use super::record::KEPT_MS;
+use super::*;
+
+const NOW: Timestamp = Timestamp(1_700_000_000_000);
+const LATER: Timestamp = Timestamp(NOW.0 + KEPT_MS);
+/// When all that was made now has been swept.
+const MUCH_LATER: Timestamp = Timestamp(NOW.0 + KEPT_MS + 3_600_000);
+
+struct Bench {
+    store: Arc<dyn Store>,
+    keys: Arc<Idempotency>,
+    session: SessionId,
+    api_key: Uuid,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::with(Limits { per_session: 3, all: 4 })
+    }
+
+    fn with(limits: Limits) -> Self {
+        let store = open_memory();
+        let keys = Idempotency::with(Arc::clone(&store), limits).unwrap();
+        Self { store, keys, session: SessionId::random(), api_key: Uuid::new_v4() }
+    }
+
+    /// As after a restart.
+    fn reopened(self) -> Self {
+        let keys = Idempotency::with(Arc::clone(&self.store), self.keys.limits).unwrap();
+        Self { keys, ..self }
+    }
+
+    fn slot(&self, key: &str) -> Slot {
+        Slot::new(self.session, self.api_key, key)
+    }
+
+    async fn start(&self, key: &str, body: &str, now: Timestamp) -> Result<Start, IdempotencyError> {
+        self.keys.start(self.slot(key), Fingerprint::of(&[body.as_bytes()]), now).await
+    }
+
+    async fn first(&self, key: &str, now: Timestamp) -> Call {
+        match self.start(key, "body", now).await {
+            Ok(Start::First(call)) => call,
+            other => panic!("{}", word(&other)),
+        }
+    }
+
+    async fn word(&self, key: &str, body: &str, now: Timestamp) -> &'static str {
+        // A first call ends here, as interrupted.
+        word(&self.start(key, body, now).await)
+    }
+
+    fn rows(&self) -> usize {
+        self.store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &[]).unwrap().len()
+    }
+}
+
+fn answer(body: impl Into<Bytes>) -> Answer {
+    let headers = vec![("retry-after".into(), "5".into())];
+    Answer { status: 201, headers, body: body.into() }
+}
+
+fn word(start: &Result<Start, IdempotencyError>) -> &'static str {
+    match start {
+        Ok(Start::First(_)) => "first",
+        Ok(Start::Again(_)) => "again",
+        Err(IdempotencyError::InUse) => "in use",
+        Err(IdempotencyError::Reused) => "reused",
+        Err(IdempotencyError::Interrupted) => "interrupted",
+        Err(IdempotencyError::TooMany) => "too many",
+        Err(_) => "failed",
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_runs_is_in_use_and_one_that_is_over_is_answered_again() {
+    let bench = Bench::new();
+    let call = bench.first("k", NOW).await;
+    assert_eq!(bench.word("k", "body", NOW).await, "in use");
+    assert_eq!(bench.word("k", "other", NOW).await, "reused");
+    call.keep(answer("done")).await.unwrap();
+    assert_eq!(bench.word("k", "other", NOW).await, "reused");
+    let Ok(Start::Again(again)) = bench.start("k", "body", NOW).await else { panic!() };
+    assert_eq!(again, answer("done"));
+}
+
+#[tokio::test]
+async fn a_restart_keeps_answers_and_makes_what_ran_interrupted() {
+    let bench = Bench::new();
+    bench.first("over", NOW).await.keep(answer("done")).await.unwrap();
+    let running = bench.first("running", NOW).await;
+    let bench = bench.reopened();
+    assert_eq!(bench.word("over", "body", NOW).await, "again");
+    assert_eq!(bench.word("over", "other", NOW).await, "reused");
+    assert_eq!(bench.word("running", "body", NOW).await, "interrupted");
+    assert_eq!(bench.word("running", "other", NOW).await, "reused");
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_call_that_is_dropped_leaves_its_key_interrupted_and_not_in_use() {
+    let bench = Bench::new();
+    drop(bench.first("k", NOW).await);
+    assert_eq!(bench.word("k", "body", NOW).await, "interrupted");
+}
+
+#[tokio::test]
+async fn a_released_key_is_free_and_leaves_nothing_behind() {
+    let bench = Bench::new();
+    bench.first("k", NOW).await.release().await.unwrap();
+    assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (0, 0));
+    assert_eq!(bench.word("k", "other", NOW).await, "first");
+}
+
+#[tokio::test]
+async fn a_key_is_free_again_after_a_day() {
+    let bench = Bench::new();
+    bench.first("over", NOW).await.keep(answer("done")).await.unwrap();
+    drop(bench.first("cut off", NOW).await);
+    let last = Timestamp(LATER.0 - 1);
+    assert_eq!(
+        (bench.word("over", "body", last).await, bench.word("cut off", "body", last).await),
+        ("again", "interrupted")
+    );
+    bench.first("over", LATER).await.keep(answer("done anew")).await.unwrap();
+    assert_eq!(bench.word("cut off", "other", LATER).await, "first");
+    assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (4, 2), "replaced, not joined");
+}
+
+#[tokio::test]
+async fn a_sweep_removes_what_has_expired_and_nothing_else() {
+    let bench = Bench::new();
+    bench.first("old", NOW).await.keep(answer("x".repeat(40_000))).await.unwrap();
+    let running = bench.first("running", NOW).await;
+    bench.first("new", MUCH_LATER).await.keep(answer("done")).await.unwrap();
+    let bench = bench.reopened();
+    assert_eq!(bench.keys.sweep(LATER).await.unwrap(), 0, "not before its whole hour has expired");
+    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 2);
+    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 0);
+    assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (2, 1));
+    assert_eq!(bench.keys.book().hours.len(), 1);
+    assert_eq!(bench.word("new", "body", MUCH_LATER).await, "again");
+    drop(running);
+}
+
+#[tokio::test]
+async fn a_sweep_leaves_a_call_alone_that_runs() {
+    let bench = Bench::new();
+    let running = bench.first("k", NOW).await;
+    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 0);
+    running.keep(answer("done")).await.unwrap();
+    assert_eq!(bench.word("k", "body", NOW).await, "again");
+}
+
+#[tokio::test]
+async fn many_records_are_removed_in_batches_that_the_store_takes() {
+    let bench = Bench::with(Limits { per_session: 100, all: 100 });
+    for n in 0..30 {
+        let body = Bytes::from(vec![b'x'; RECORD_BYTES_MAX - 1024]);
+        bench.first(&n.to_string(), NOW).await.keep(answer(body)).await.unwrap();
+    }
+    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 30);
+    assert_eq!(bench.rows(), 0);
+}
+
+#[tokio::test]
+async fn a_session_that_is_gone_is_forgotten_and_no_other() {
+    let bench = Bench::new();
+    bench.first("k", NOW).await.keep(answer("done")).await.unwrap();
+    let other = Slot::new(SessionId::random(), bench.api_key, "k");
+    let Ok(Start::First(call)) = bench.keys.start(other, Fingerprint::of(&[]), NOW).await else { panic!() };
+    call.keep(answer("done")).await.unwrap();
+    bench.keys.forget(bench.session).await.unwrap();
+    assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (2, 1));
+    assert_eq!(bench.word("k", "other", NOW).await, "first");
+}
+
+#[tokio::test]
+async fn a_session_has_so_many_keys_a_day_also_after_a_restart() {
+    let bench = Bench::new();
+    for key in ["a", "b", "c"] {
+        bench.first(key, NOW).await.keep(answer("done")).await.unwrap();
+    }
+    let bench = bench.reopened();
+    assert_eq!(bench.word("d", "body", NOW).await, "too many");
+    assert_eq!(bench.word("a", "body", NOW).await, "again", "those that are known still are");
+    let other =
+        Bench { session: SessionId::random(), store: Arc::clone(&bench.store), keys: Arc::clone(&bench.keys), ..bench };
+    assert_eq!(other.word("a", "body", NOW).await, "first");
+    assert_eq!(other.word("b", "body", NOW).await, "too many", "four in all");
+    bench.keys.sweep(MUCH_LATER).await.unwrap();
+    assert_eq!(bench.word("d", "body", MUCH_LATER).await, "first");
+}
+
+#[tokio::test]
+async fn an_answer_too_large_to_keep_leaves_the_key_interrupted() {
+    let bench = Bench::new();
+    let body = vec![b'x'; RECORD_BYTES_MAX];
+    let kept = bench.first("k", NOW).await.keep(answer(body)).await;
+    assert!(matches!(kept, Err(IdempotencyError::TooLarge(_))));
+    assert_eq!(bench.word("k", "body", NOW).await, "interrupted");
+}

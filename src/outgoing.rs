@@ -1,0 +1,206 @@
+//! Fetches what a caller names by URL, without letting callers reach what only this machine can reach: the host is
+//! resolved here, every address has to be public, and the connection goes to just these. Never follows a redirect
+//! unchecked, never reads more or longer than it was told, uses no proxy, and never logs a URL.
+
+mod address;
+mod allow;
+#[cfg(test)]
+mod tests;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::LOCATION;
+use reqwest::{Client, StatusCode, Url, redirect};
+use tokio::sync::Semaphore;
+
+pub use allow::FetchAllow;
+
+/// A fetch in all, redirects included: with WhatsApp's 20 s behind it, it stays within the 29 s of a request.
+const FETCH_TIME_MAX: Duration = Duration::from_secs(8);
+/// Redirects of one fetch: more are a loop or a maze.
+const REDIRECTS_MAX: usize = 3;
+/// Fetches at once, the others wait their turn: each may hold several megabytes.
+const FETCHES_MAX: usize = 8;
+/// Characters of a URL: what browsers take at least.
+const URL_CHARS_MAX: usize = 2048;
+
+/// Reads from hosts that callers name.
+pub(crate) struct Fetcher {
+    tls: rustls::ClientConfig,
+    allowed: FetchAllow,
+    permits: Semaphore,
+    time_max: Duration,
+}
+
+/// Why a URL was not read. Each is a sentence that goes on from the name of the field that holds the URL.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FetchError {
+    /// It is something else.
+    #[error("must be an http or https URL of up to {URL_CHARS_MAX} characters")]
+    NotHttp,
+    /// It holds a user name or a password.
+    #[error("must not hold a user name or password")]
+    Credentials,
+    /// The host has no address.
+    #[error("names the host `{0}`, which could not be found: check its name")]
+    UnknownHost(String),
+    /// The host has an address that is not public.
+    #[error("leads to `{0}`, which is not a public address: the operator may allow it with --fetch-allow")]
+    NotPublic(String),
+    /// It is redirected too often.
+    #[error("is redirected more than {REDIRECTS_MAX} times: give the last address")]
+    Redirects,
+    /// It is redirected to nowhere.
+    #[error("is redirected to something that is not an http or https URL")]
+    BadRedirect,
+    /// The answer is no 200.
+    #[error("is answered with status {0}, but must be answered with 200")]
+    Status(u16),
+    /// The answer is too large.
+    #[error("is answered with more than {bytes_max} bytes")]
+    TooLarge {
+        /// Bytes that are allowed.
+        bytes_max: usize,
+    },
+    /// The answer did not come in time.
+    #[error("is not answered within {} s", .0.as_secs_f32())]
+    TooSlow(Duration),
+    /// Nobody answers there.
+    #[error("leads to `{0}`, which cannot be connected to")]
+    Unreachable(String),
+    /// The answer broke off.
+    #[error("is answered by `{0}` with something that is no HTTP or breaks off")]
+    Broken(String),
+}
+
+/// What one request gave.
+enum Step {
+    Redirected(Url),
+    Read(Bytes),
+}
+
+impl Fetcher {
+    /// # Errors
+    /// When no TLS version can be used, which is a defect of the build.
+    pub(crate) fn new(allowed: FetchAllow) -> Result<Self, rustls::Error> {
+        // The bundled web roots, as for WhatsApp: no trust in what is installed on the machine.
+        let mut roots = rustls::RootCertStore::empty();
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Ok(Self { tls, allowed, permits: Semaphore::new(FETCHES_MAX), time_max: FETCH_TIME_MAX })
+    }
+
+    /// The bytes behind a URL, at most this many. Dropping it ends the connection.
+    ///
+    /// # Errors
+    /// What is wrong with the URL or with what answers there.
+    pub(crate) async fn fetch(&self, url: &str, bytes_max: usize) -> Result<Bytes, FetchError> {
+        let url = Some(url).filter(|url| url.len() <= URL_CHARS_MAX).and_then(|url| Url::parse(url).ok());
+        let url = url.ok_or(FetchError::NotHttp)?;
+        let fetched = tokio::time::timeout(self.time_max, self.follow(url, bytes_max)).await;
+        fetched.unwrap_or(Err(FetchError::TooSlow(self.time_max)))
+    }
+
+    async fn follow(&self, mut url: Url, bytes_max: usize) -> Result<Bytes, FetchError> {
+        // Never closed: without a permit it goes on unbounded rather than not at all.
+        let _permit = self.permits.acquire().await;
+        for _ in 0..=REDIRECTS_MAX {
+            match self.request(url, bytes_max).await? {
+                Step::Read(bytes) => return Ok(bytes),
+                Step::Redirected(to) => url = to,
+            }
+        }
+        Err(FetchError::Redirects)
+    }
+
+    async fn request(&self, url: Url, bytes_max: usize) -> Result<Step, FetchError> {
+        let (host, addresses) = self.resolve(&url).await?;
+        let client = self.client(&host, &addresses).map_err(|_| FetchError::Broken(host.clone()))?;
+        let mut response = client.get(url.clone()).send().await.map_err(|error| failed(&error, &host))?;
+        let status = response.status();
+        if is_redirect(status) {
+            let to = response.headers().get(LOCATION).and_then(|location| url.join(location.to_str().ok()?).ok());
+            return to.map(Step::Redirected).ok_or(FetchError::BadRedirect);
+        }
+        if status != StatusCode::OK {
+            return Err(FetchError::Status(status.as_u16()));
+        }
+        if response.content_length().is_some_and(|announced| announced > bytes_max as u64) {
+            return Err(FetchError::TooLarge { bytes_max });
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, &host))? {
+            if bytes.len() + chunk.len() > bytes_max {
+                return Err(FetchError::TooLarge { bytes_max });
+            }
+            bytes.extend_from_slice(&chunk);
+        }
+        Ok(Step::Read(bytes.freeze()))
+    }
+
+    /// The host as the URL writes it, and its addresses, each of which may be connected to.
+    async fn resolve(&self, url: &Url) -> Result<(String, Vec<SocketAddr>), FetchError> {
+        let (host, port) = target(url)?;
+        let is_allowed = self.allowed.allows(&host, port);
+        let bare = host.trim_matches(['[', ']']);
+        let addresses: Vec<SocketAddr> = match bare.parse::<IpAddr>() {
+            Ok(address) => vec![SocketAddr::new(address, port)],
+            Err(_) if !is_allowed && address::is_internal_name(bare) => return Err(FetchError::NotPublic(host)),
+            Err(_) => {
+                let found = tokio::net::lookup_host((bare, port)).await;
+                found.map_err(|_| FetchError::UnknownHost(host.clone()))?.collect()
+            }
+        };
+        if addresses.is_empty() {
+            return Err(FetchError::UnknownHost(host));
+        }
+        // One that is not public spoils them all: whoever answers for the name could send us to either.
+        if !is_allowed && !addresses.iter().all(|address| address::is_public(address.ip())) {
+            return Err(FetchError::NotPublic(host));
+        }
+        Ok((host, addresses))
+    }
+
+    /// A client for one request, which connects to these addresses whatever the host's name resolves to by then.
+    fn client(&self, host: &str, addresses: &[SocketAddr]) -> reqwest::Result<Client> {
+        Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
+            .resolve_to_addrs(host, addresses)
+            .redirect(redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .pool_max_idle_per_host(0)
+            .user_agent(concat!("rookery/", env!("CARGO_PKG_VERSION")))
+            .build()
+    }
+}
+
+/// Host and port of a URL that may be asked for at all.
+fn target(url: &Url) -> Result<(String, u16), FetchError> {
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(FetchError::NotHttp);
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(FetchError::Credentials);
+    }
+    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(FetchError::NotHttp)?;
+    Ok((host.to_owned(), url.port_or_known_default().ok_or(FetchError::NotHttp)?))
+}
+
+/// 300 and 304 lead nowhere.
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// Only our own words: an error's text may hold the URL.
+fn failed(error: &reqwest::Error, host: &str) -> FetchError {
+    if error.is_connect() { FetchError::Unreachable(host.into()) } else { FetchError::Broken(host.into()) }
+}

@@ -1,0 +1,266 @@
+//! Pictures of groups: whatever a caller gives becomes a square JPEG of at most 640 pixels a side, as WhatsApp's own
+//! clients send it. Nothing of the original's metadata is kept, and how it lies is turned into its pixels. Never writes
+//! a file and knows no HTTP.
+
+#[cfg(test)]
+mod tests;
+
+use std::io::Cursor;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::alphabet::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use bytes::Bytes;
+use image::codecs::jpeg::JpegEncoder;
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+
+use crate::outgoing::{FetchError, Fetcher};
+
+/// Bytes of a picture as it is given: a photo of a phone, or a large screenshot.
+pub(crate) const INPUT_BYTES_MAX: usize = 5 * 1024 * 1024;
+/// Pixels of a picture as it is given: what phones take. At four bytes each they are 100 MB while it is decoded.
+const INPUT_PIXELS_MAX: u64 = 25_000_000;
+/// A side of it: a panorama.
+const INPUT_SIDE_MAX: u32 = 20_000;
+/// What a decoder may allocate: all pixels at eight bytes, as in a PNG of 16 bits a channel.
+const DECODER_BYTES_MAX: u64 = INPUT_PIXELS_MAX * 8;
+/// Pictures prepared at once, the others wait their turn: each may take the memory above, and a core.
+const PREPARED_AT_ONCE_MAX: usize = 2;
+/// A side of the square: smaller ones WhatsApp does not take, larger ones it does not show.
+const SIDE_MIN: u32 = 192;
+const SIDE_MAX: u32 = 640;
+/// Bytes of the JPEG, if a quality reaches that: WhatsApp's own are below.
+const OUTPUT_BYTES_MAX: usize = 200 * 1024;
+/// Tried in this order; the last one is taken as it comes.
+const QUALITIES: [u8; 4] = [85, 75, 60, 45];
+
+/// Callers differ in whether they pad.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// Where a picture comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PictureSource {
+    /// From the request itself.
+    Base64 {
+        /// In the standard alphabet, with or without padding, or a `data:` URL.
+        data: String,
+        /// What it is said to be.
+        mimetype: String,
+    },
+    /// From somewhere else.
+    Url(String),
+}
+
+/// Why a picture cannot be used; names the field that is to be changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum PictureError {
+    /// It cannot be decoded.
+    #[error("base64 must be standard base64 or a data: URL of it")]
+    Base64,
+    /// It is of no kind that can be read.
+    #[error("mimetype must be one of the following values: image/jpeg, image/png, image/webp, image/gif")]
+    Mimetype,
+    /// It is of another kind than was said.
+    #[error("mimetype is {said}, but base64 holds {found}")]
+    OtherMimetype {
+        /// What was said.
+        said: &'static str,
+        /// What it is.
+        found: &'static str,
+    },
+    /// It could not be fetched.
+    #[error("url {0}")]
+    Fetch(#[from] FetchError),
+    /// What was given is too large.
+    #[error("{field} must not hold more than {INPUT_BYTES_MAX} bytes")]
+    TooLarge {
+        /// Where it was given.
+        field: &'static str,
+    },
+    /// What was given is no picture.
+    #[error("{field} must hold a JPEG, PNG, WebP or GIF picture that is whole")]
+    Unreadable {
+        /// Where it was given.
+        field: &'static str,
+    },
+    /// It has too many pixels.
+    #[error("{field} holds a picture of {width} x {height} pixels, but {} million are allowed", INPUT_PIXELS_MAX / 1_000_000)]
+    TooManyPixels {
+        /// Where it was given.
+        field: &'static str,
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
+    /// It has too few pixels.
+    #[error("{field} holds a picture of {width} x {height} pixels, but {SIDE_MIN} are needed on each side")]
+    TooFewPixels {
+        /// Where it was given.
+        field: &'static str,
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
+}
+
+/// Prepares pictures, a few at once.
+pub(crate) struct Pictures {
+    fetcher: Fetcher,
+    permits: Arc<Semaphore>,
+}
+
+impl Pictures {
+    pub(crate) fn new(fetcher: Fetcher) -> Self {
+        Self { fetcher, permits: Arc::new(Semaphore::new(PREPARED_AT_ONCE_MAX)) }
+    }
+
+    /// The JPEG to send. Dropping it stops a fetch; a picture that is being prepared already is prepared to its end.
+    ///
+    /// # Errors
+    /// What is wrong with the picture, by the field of the request.
+    pub(crate) async fn prepare(&self, source: PictureSource) -> Result<Vec<u8>, PictureError> {
+        let (field, given) = match source {
+            PictureSource::Base64 { data, mimetype } => ("base64", Given::Base64 { data, said: format_of(&mimetype)? }),
+            PictureSource::Url(url) => ("url", Given::Bytes(self.fetch(&url).await?)),
+        };
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let prepared = spawn_blocking(move || {
+            let _permit = permit;
+            let (bytes, format) = given.read(field)?;
+            square_jpeg(&bytes, format, field)
+        });
+        // A decoder that panics has met bytes that are no picture.
+        prepared.await.unwrap_or(Err(PictureError::Unreadable { field }))
+    }
+
+    async fn fetch(&self, url: &str) -> Result<Bytes, PictureError> {
+        match self.fetcher.fetch(url, INPUT_BYTES_MAX).await {
+            Err(FetchError::TooLarge { .. }) => Err(PictureError::TooLarge { field: "url" }),
+            fetched => Ok(fetched?),
+        }
+    }
+}
+
+/// A picture that has not been looked at.
+enum Given {
+    Base64 { data: String, said: ImageFormat },
+    Bytes(Bytes),
+}
+
+impl Given {
+    /// The bytes and what they are by their first ones.
+    fn read(self, field: &'static str) -> Result<(Bytes, ImageFormat), PictureError> {
+        let (bytes, said) = match self {
+            Self::Base64 { data, said } => (decode_base64(&data)?.into(), Some(said)),
+            Self::Bytes(bytes) => (bytes, None),
+        };
+        let found = image::guess_format(&bytes).ok().filter(|format| is_known(*format));
+        let found = found.ok_or(PictureError::Unreadable { field })?;
+        match said {
+            Some(said) if said != found => {
+                Err(PictureError::OtherMimetype { said: said.to_mime_type(), found: found.to_mime_type() })
+            }
+            _ => Ok((bytes, found)),
+        }
+    }
+}
+
+fn is_known(format: ImageFormat) -> bool {
+    matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif)
+}
+
+/// Parameters behind a `;` say nothing of use.
+fn format_of(mimetype: &str) -> Result<ImageFormat, PictureError> {
+    let name = mimetype.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    match name.as_str() {
+        "image/jpeg" | "image/jpg" => Ok(ImageFormat::Jpeg),
+        "image/png" => Ok(ImageFormat::Png),
+        "image/webp" => Ok(ImageFormat::WebP),
+        "image/gif" => Ok(ImageFormat::Gif),
+        _ => Err(PictureError::Mimetype),
+    }
+}
+
+fn decode_base64(data: &str) -> Result<Vec<u8>, PictureError> {
+    let data = match data.strip_prefix("data:") {
+        Some(url) => url.split_once(";base64,").ok_or(PictureError::Base64)?.1,
+        None => data,
+    };
+    if data.len() > INPUT_BYTES_MAX.div_ceil(3) * 4 {
+        return Err(PictureError::TooLarge { field: "base64" });
+    }
+    let bytes = BASE64.decode(data).map_err(|_| PictureError::Base64)?;
+    if bytes.len() > INPUT_BYTES_MAX { Err(PictureError::TooLarge { field: "base64" }) } else { Ok(bytes) }
+}
+
+/// Decodes, cuts the square out of the middle, makes it small, and writes it anew. Takes up to a second of a core.
+fn square_jpeg(bytes: &[u8], format: ImageFormat, field: &'static str) -> Result<Vec<u8>, PictureError> {
+    let unreadable = |_| PictureError::Unreadable { field };
+    let mut limits = Limits::default();
+    limits.max_image_width = Some(INPUT_SIDE_MAX);
+    limits.max_image_height = Some(INPUT_SIDE_MAX);
+    limits.max_alloc = Some(DECODER_BYTES_MAX);
+    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    reader.limits(limits);
+    let mut decoder = reader.into_decoder().map_err(unreadable)?;
+    // Before a pixel is decoded: a few bytes may stand for a picture that no memory holds.
+    let (width, height) = decoder.dimensions();
+    if u64::from(width) * u64::from(height) > INPUT_PIXELS_MAX {
+        return Err(PictureError::TooManyPixels { field, width, height });
+    }
+    let side = width.min(height);
+    if side < SIDE_MIN {
+        return Err(PictureError::TooFewPixels { field, width, height });
+    }
+    let orientation = decoder.orientation().map_err(unreadable)?;
+    let picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
+    let square = picture.crop_imm((width - side) / 2, (height - side) / 2, side, side);
+    drop(picture);
+    let mut small = shrink(square, side);
+    // Turning a square leaves its middle where it is, so a small one may be turned.
+    small.apply_orientation(orientation);
+    encode(&on_white(&small)).map_err(unreadable)
+}
+
+/// In two steps when it is large: the good filter's own memory grows with the side it starts from.
+fn shrink(square: DynamicImage, side: u32) -> DynamicImage {
+    if side <= SIDE_MAX {
+        return square;
+    }
+    let halfway = if side > 2 * SIDE_MAX { square.thumbnail_exact(2 * SIDE_MAX, 2 * SIDE_MAX) } else { square };
+    halfway.resize_exact(SIDE_MAX, SIDE_MAX, FilterType::Lanczos3)
+}
+
+/// JPEG has no transparency: what shines through is white, as paper is.
+fn on_white(picture: &DynamicImage) -> RgbImage {
+    if !picture.color().has_alpha() {
+        return picture.to_rgb8();
+    }
+    let picture = picture.to_rgba8();
+    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
+        let [red, green, blue, alpha] = picture.get_pixel(x, y).0.map(u32::from);
+        let blend = |color: u32| u8::try_from((color * alpha + 255 * (255 - alpha)) / 255).unwrap_or(u8::MAX);
+        image::Rgb([blend(red), blend(green), blend(blue)])
+    })
+}
+
+fn encode(picture: &RgbImage) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    for quality in QUALITIES {
+        bytes.clear();
+        JpegEncoder::new_with_quality(&mut bytes, quality).encode_image(picture)?;
+        if bytes.len() <= OUTPUT_BYTES_MAX {
+            break;
+        }
+    }
+    Ok(bytes)
+}
