@@ -4,13 +4,15 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
 use super::ParticipantChange;
-use crate::stanza::{empty, jid_attr, now};
+use crate::stanza::{jid_attr, now};
 use crate::world::group::{Group, Invitation};
 use crate::world::view::Role;
 use crate::world::{Addable, State};
 
 /// How long an invitation may be used that an add was refused for: three days.
 const ADD_REQUEST_VALID_S: u64 = 3 * 24 * 3600;
+/// Admins have been asked for that person before.
+const ALREADY_ASKED: &str = "304";
 
 /// A person named in a request: how the client named it, and the account behind it, if there is one.
 pub(super) struct Asked {
@@ -124,7 +126,12 @@ pub(super) fn refused_node(state: &mut State, group: &mut Group, actor: &str, as
             group.invitations.insert(phone.clone(), Invitation { code, expires_at, admin: actor.to_owned() });
             node.children([request.build()]).build()
         }
-        (Some(Instead::Approval), _) => node.children([empty("membership_approval_request")]).build(),
+        (Some(Instead::Approval), Some(phone)) => {
+            let request = NodeBuilder::new("membership_approval_request");
+            let is_asked = group.join_requests.contains_key(phone);
+            let request = if is_asked { request.attr("error", ALREADY_ASKED) } else { request };
+            node.children([request.build()]).build()
+        }
         _ => node.build(),
     }
 }

@@ -75,7 +75,8 @@ fn change_participants(
 ) -> Refusable<(Vec<Node>, Vec<Notice>)> {
     let settings = state.group_of(group_id, actor)?.settings;
     let is_admin = state.group_of(group_id, actor)?.is_admin(actor);
-    if !is_admin && !(change == ParticipantChange::Add && settings.members_add) {
+    let is_for_members = change == ParticipantChange::Add && settings.members_add;
+    if !is_admin && !is_for_members {
         return Err(403);
     }
     // Out of the map while accounts are read along with it.

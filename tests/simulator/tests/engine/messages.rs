@@ -89,6 +89,62 @@ async fn a_refused_message_is_not_delivered() {
 }
 
 #[tokio::test]
+async fn what_a_device_sends_reaches_the_other_devices_of_its_account() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    world.phone(BOB);
+    // The sender is linked last: devices are not told of others that are linked later.
+    let second = Session::linked(&simulator, ALICE).await;
+    let first = Session::linked(&simulator, ALICE).await;
+
+    send(&first, BOB, text("for Bob")).await;
+
+    let copied = |event: &Event| match event {
+        Event::Messages(batch) => batch.iter().find(|inbound| inbound.info.source.is_from_me).map(|inbound| {
+            let copy = inbound.message.device_sent_message.as_option();
+            let sent = copy.and_then(|copy| copy.message.as_option()).unwrap_or(&inbound.message);
+            (sent.conversation.clone().unwrap_or_default(), inbound.info.source.chat.clone())
+        }),
+        _ => None,
+    };
+    let (words, chat) = second.wait("the copy", copied).await;
+    assert_eq!(words, "for Bob");
+    let lid = Jid::lid(lid_of(&world, BOB));
+    assert!([Jid::pn(BOB), lid].contains(&chat), "{chat}");
+    assert_eq!(world.messages(BOB).len(), 1);
+    first.stop().await;
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn messages_run_into_silence_and_cut_connections() {
+    let simulator = simulator().await;
+    let world = simulator.world();
+    world.phone(BOB);
+    let alice = Session::linked(&simulator, ALICE).await;
+    send(&alice, BOB, text("delivered")).await;
+    crate::support::until("the first", || world.messages(BOB).len() == 1).await;
+
+    world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("message"));
+    send(&alice, BOB, text("delivered without a word")).await;
+    crate::support::until("the second", || world.messages(BOB).len() == 2).await;
+    world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: false, now: false }).at("message"));
+    send(&alice, BOB, text("lost")).await;
+    alice.connected().await;
+
+    assert_eq!(world.messages(BOB).len(), 2);
+    assert_eq!(world.requests(ALICE, "message"), 3);
+    alice.stop().await;
+}
+
+fn lid_of(world: &rookery_simulator::World, phone: &str) -> String {
+    let snapshot = world.snapshot();
+    let accounts = snapshot["accounts"].as_array().expect("a list");
+    let account = accounts.iter().find(|account| account["phone"] == phone).expect("there");
+    account["lid"].as_str().expect("each has one").to_owned()
+}
+
+#[tokio::test]
 async fn names_of_contacts_come_at_login_and_at_once() {
     let simulator = simulator().await;
     let world = simulator.world();

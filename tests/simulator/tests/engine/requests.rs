@@ -123,7 +123,10 @@ async fn a_member_who_adds_somebody_only_asks_where_admins_approve() {
 
     assert_eq!(results[0].error.as_deref(), Some("421"));
     admin.notified("created_membership_requests").await;
+    let again = member.client.groups().add_participants(&id, &[Jid::pn(CAROL)]).await.expect("answered");
+    assert_eq!(again[0].error.as_deref(), Some("421"));
     let view = group(&simulator, &id);
+    assert_eq!(waiting(&view), [CAROL]);
     let request = &view.join_requests[0];
     assert_eq!((request.requestor.as_str(), request.method), (BOB, JoinMethod::NonAdminAdd));
     world.approve_requests(&id.to_string(), ALICE, &[CAROL]).expect("approved");
