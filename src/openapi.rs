@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
+use crate::auth::Role;
 use crate::http::access::Rule;
 use crate::http::error::ErrorBody;
 use crate::http::route::{Description, Route, Schemas};
@@ -134,7 +135,7 @@ pub(crate) fn document(routes: Vec<Route>) -> Value {
         assert!(SECTIONS.iter().any(|(name, _)| *name == route.section), "`{}` has no description", route.section);
         add(described.schemas);
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
-        item[method(&route)] = operation(&route, to_value(described.operation));
+        item[method(&route)] = operation(&route, &to_value(described.operation));
     }
     let mut document = json!({
         "openapi": "3.1.0",
@@ -170,7 +171,7 @@ fn method(route: &Route) -> String {
 }
 
 /// What stands at the handler, and what follows from the route.
-fn operation(route: &Route, mut operation: Value) -> Value {
+fn operation(route: &Route, operation: &Value) -> Value {
     let (role, note) = match route.rule {
         Rule::Open => (None, ""),
         Rule::Role(role) => (Some(role), ""),
@@ -191,20 +192,19 @@ fn operation(route: &Route, mut operation: Value) -> Value {
     responses.sort_keys();
 
     let description = [operation["description"].as_str().unwrap_or_default(), note].join(" ");
-    operation["tags"] = json!([route.section]);
-    operation["operationId"] = json!(format!("{}_{}", route.section, route.name));
-    if !description.trim().is_empty() {
-        operation["description"] = json!(description.trim());
-    }
-    if !parameters.is_empty() {
-        operation["parameters"] = json!(parameters);
-    }
-    operation["responses"] = Value::Object(responses);
-    operation["security"] = role.map_or(json!([]), |_| json!([{ "apiKey": [] }, { "bearer": [] }]));
-    if let Some(role) = role {
-        operation["x-required-role"] = json!(role.as_str());
-    }
-    operation
+    let mut all = json!({
+        "tags": [route.section],
+        "operationId": format!("{}_{}", route.section, route.name),
+        "summary": operation["summary"],
+        "description": Some(description.trim()).filter(|description| !description.is_empty()),
+        "x-required-role": role.map(Role::as_str),
+        "security": role.map_or(json!([]), |_| json!([{ "apiKey": [] }, { "bearer": [] }])),
+        "parameters": Some(parameters).filter(|parameters| !parameters.is_empty()),
+        "requestBody": operation["requestBody"],
+        "responses": responses,
+    });
+    all.as_object_mut().into_iter().for_each(|all| all.retain(|_, part| !part.is_null()));
+    all
 }
 
 fn path_parameters(path: &str) -> Vec<Value> {
@@ -309,7 +309,9 @@ fn example(schema: &Value, schemas: &Value) -> Value {
     }
     let parts = |name: &str| schema[name].as_array().into_iter().flatten();
     if let Some(one) = parts("oneOf").find(|part| part["type"] != "null") {
-        return example(one, schemas);
+        let one = example(one, schemas);
+        // What may be there or not: the small is shown, the large is not.
+        return if one.is_object() { Value::Null } else { one };
     }
     let mut object = Map::new();
     for part in parts("allOf") {
@@ -405,6 +407,15 @@ mod tests {
             let needs_key = operation["security"] != json!([]);
             assert_eq!((&operation["x-required-role"], needs_key), (&role, !role.is_null()), "{line}");
             assert_eq!(operation["responses"].get("401").is_some(), needs_key, "{line}");
+        }
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document(routes());
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1).filter_map(|rest| rest.split('"').next()) {
+            assert!(document.pointer(reference).is_some(), "{reference}");
         }
     }
 

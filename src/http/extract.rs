@@ -76,12 +76,17 @@ pub(crate) fn path_parameters(parts: &mut Parts) -> Result<RawPathParams, ApiErr
 #[derive(Debug, PartialEq, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub(crate) struct Page {
-    /// Entries to answer, 1 to 1,000; numbers beyond are taken as the nearest of these.
-    #[param(value_type = Option<i64>, default = 1000)]
+    /// Entries to answer, 1 to 1,000 (the default); a number beyond is taken as the nearest of these.
+    #[param(schema_with = whole_number, required = false)]
     limit: usize,
-    /// Entries to leave out at the start; a number below 0 is 0.
-    #[param(value_type = Option<i64>, default = 0)]
+    /// Entries to leave out at the start, none by default; a number below 0 is taken as 0.
+    #[param(schema_with = whole_number, required = false)]
     offset: usize,
+}
+
+/// Of any size: it is clamped.
+fn whole_number() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
 }
 
 impl Page {
@@ -126,7 +131,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
 #[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct KnownTag {
     /// The `ETag` of an earlier answer: 304 when nothing has changed since.
-    #[param(rename = "If-None-Match")]
+    #[param(rename = "If-None-Match", nullable = false)]
     if_none_match: Option<String>,
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct PairingCodeAnswer {
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/qr",
-    params(("format" = Option<QrFormat>, Query, description = "How to answer")),
+    params(("format" = inline(Option<QrFormat>), Query, nullable = false, description = "How to answer")),
     responses((status = 200, description = "The QR that can be scanned now", content(
         (QrAnswer = "application/json"),
         (String = "text/plain", example = json!("2@AbCdEf,GhIjKl,MnOpQr")),

@@ -70,7 +70,7 @@ fn new_session(mut fields: Fields) -> Result<SessionName, ApiError> {
 #[utoipa::path(
     get,
     path = "/api/sessions",
-    params(Page, ("name" = Option<String>, Query, min_length = 1, description = "Only the session with this name")),
+    params(Page, ("name" = Option<String>, Query, nullable = false, min_length = 1, description = "Only the session with this name")),
     responses((status = 200, description = "The sessions that the key may see, newest first", body = Vec<Session>, headers(
         ("X-Total-Count" = u32, description = "How many sessions there are in all"),
     ))),

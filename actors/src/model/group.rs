@@ -51,7 +51,7 @@ pub struct Group {
     pub member_add_mode: Option<String>,
     /// The community it belongs to; `null` outside one.
     #[serde(rename = "linkedParentJID")]
-    #[schema(required, example = json!(null))]
+    #[schema(value_type = Option<String>, required, example = json!(null))]
     pub linked_parent_jid: Option<GroupId>,
     /// Everyone in it, this session's account included.
     pub participants: Vec<Participant>,
@@ -72,7 +72,7 @@ pub struct Participant {
 
 /// The fields of [`Participant`] in JSON, for the API's document.
 #[derive(ToSchema)]
-#[schema(as = Participant, rename_all = "camelCase")]
+#[schema(as = Participant, rename_all = "camelCase", description = "One member of a group.")]
 #[expect(dead_code, reason = "only its schema is used")]
 struct ParticipantFields {
     /// By phone number when known, else by LID.
@@ -132,7 +132,7 @@ pub struct GroupSummary {
     pub is_admin: bool,
     /// The community it belongs to; `null` outside one.
     #[serde(rename = "linkedParentJID")]
-    #[schema(required, example = json!(null))]
+    #[schema(value_type = Option<String>, required, example = json!(null))]
     pub linked_parent_jid: Option<GroupId>,
 }
 
@@ -161,6 +161,7 @@ pub enum ParticipantChange {
 
 /// What WhatsApp did for one requested person.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(example = json!({ "id": "15550100002@c.us", "success": true, "status": 200, "code": "added" }))]
 pub struct ParticipantResult {
     /// The person: by phone number when known, else by LID.
     pub id: ParticipantId,
@@ -168,13 +169,13 @@ pub struct ParticipantResult {
     pub success: bool,
     /// WhatsApp's own number, when it gave one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = 200)]
+    #[schema(nullable = false)]
     pub status: Option<u16>,
     /// Our closed word for it.
     pub code: ResultCode,
     /// A sentence for people; left out on success.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "Alice was added")]
+    #[schema(nullable = false)]
     pub message: Option<String>,
 }
 
