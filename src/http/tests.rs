@@ -164,6 +164,53 @@ async fn keys_are_made_listed_and_removed_over_http() {
 }
 
 #[tokio::test]
+async fn the_documentation_needs_no_key_and_loads_nothing_from_elsewhere() {
+    let fixture = Fixture::start().await;
+    let document = fixture.send("GET /api/docs-json", "", "").await;
+    assert_eq!(
+        (document.status(), &document.headers()["content-type"]),
+        (StatusCode::OK, &"application/json".parse().unwrap())
+    );
+    assert_eq!(body_of(document).await["openapi"], "3.1.0");
+    let page = fixture.send("GET /api/docs", "", "").await;
+    assert_eq!(
+        (page.status(), &page.headers()["x-content-type-options"]),
+        (StatusCode::OK, &"nosniff".parse().unwrap())
+    );
+    assert!(
+        page.headers()["content-security-policy"]
+            .to_str()
+            .unwrap()
+            .starts_with("default-src 'none'; style-src 'sha256-")
+    );
+    let page = to_bytes(page.into_body(), 1_000_000).await.unwrap();
+    let page = std::str::from_utf8(&page).unwrap();
+    for route in routes() {
+        assert!(page.contains(&format!("</span> {}</h3>", route.path)), "{}", route.path);
+    }
+    for outward in ["<script", " src=", "@import", "url(", "<link"] {
+        assert!(!page.contains(outward), "{outward}");
+    }
+    fixture.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_key_counts_only_the_sessions_it_may_see() {
+    let fixture = Fixture::start().await;
+    for name in ["alice", "bob"] {
+        fixture.session(name).await;
+    }
+    for (key, total) in [(fixture.key(Role::Viewer, &[]).await, 2), (fixture.key(Role::Viewer, &["bob"]).await, 1)] {
+        let overview = body_of(fixture.send("GET /api/sessions/stats/overview", &key, "").await).await;
+        assert_eq!((&overview["total"], &overview["byStatus"]["created"]), (&json!(total), &json!(total)));
+    }
+    fixture.session("stats").await;
+    let admin = fixture.key(Role::Admin, &[]).await;
+    assert_eq!(body_of(fixture.send("GET /api/sessions/stats", &admin, "").await).await["name"], "stats");
+    fixture.running.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_panic_in_a_handler_is_a_500_in_the_one_shape() {
     async fn panics() {
         panic!("a defect");

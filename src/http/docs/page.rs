@@ -19,8 +19,8 @@ main{padding:1rem 2rem;max-width:60rem}article{border-top:1px solid var(--line);
 h2{margin-top:2.5rem;text-transform:capitalize}h3{margin:.6rem 0 .2rem;font-size:1rem;overflow-wrap:anywhere}\
 code,pre{font:13px/1.45 ui-monospace,monospace}code{background:var(--soft);padding:0 .2em;border-radius:3px}\
 pre{background:var(--soft);padding:.6rem .8rem;border-radius:5px;overflow:auto;margin:.4rem 0}\
-table{border-collapse:collapse;margin:.4rem 0;font-size:14px}td{padding:.15rem 1rem .15rem 0;vertical-align:top}\
-.m{display:inline-block;min-width:4.2em;font-weight:700;color:#2a7}.POST{color:#27c}.PUT{color:#b70}.DELETE{color:#c33}\
+table{border-collapse:collapse;margin:.4rem 0;font-size:14px}td{padding:.15rem 1rem .15rem 0;vertical-align:top}td.dim{white-space:nowrap}\
+.m{display:inline-block;min-width:5em;font-weight:700;color:#2a7}.POST{color:#27c}.PUT{color:#b70}.DELETE{color:#c33}\
 .role{float:right;font-size:12px;color:var(--dim)}.dim{color:var(--dim)}summary{cursor:pointer}\
 @media(max-width:60rem){body{display:block}nav{display:none}main{padding:1rem}}";
 
@@ -66,7 +66,7 @@ fn render_operation(page: &mut String, document: &Value, path: &str, method: &st
     let role = operation["x-required-role"].as_str().unwrap_or("no key needed");
     push(page, format_args!("<article id=\"{id}\"><span class=\"role\">{role}</span>"));
     push(page, format_args!("<h3><span class=\"m {method}\">{method}</span> {}</h3>", escape(path)));
-    push(page, format_args!("<p>{}. {}</p>", prose(&operation["summary"]), prose(&operation["description"])));
+    push(page, format_args!("<p><b>{}</b> {}</p>", prose(&operation["summary"]), prose(&operation["description"])));
 
     let mut rows = String::new();
     for parameter in list(&operation["parameters"]) {
