@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use rookery_actors::model::{GroupId, SessionId};
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
+use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use uuid::Uuid;
@@ -73,20 +74,25 @@ pub(crate) fn path_parameters(parts: &mut Parts) -> Result<RawPathParams, ApiErr
 }
 
 /// `limit` and `offset`: numbers, clamped to what is allowed. Without them the first 1,000 entries.
-#[derive(Debug, PartialEq, IntoParams)]
-#[into_params(parameter_in = Query)]
+#[derive(Debug, PartialEq)]
 pub(crate) struct Page {
-    /// Entries to answer, 1 to 1,000 (the default); a number beyond is taken as the nearest of these.
-    #[param(schema_with = whole_number, required = false)]
     limit: usize,
-    /// Entries to leave out at the start, none by default; a number below 0 is taken as 0.
-    #[param(schema_with = whole_number, required = false)]
     offset: usize,
 }
 
-/// Of any size: it is clamped.
-fn whole_number() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer)
+impl IntoParams for Page {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = || ObjectBuilder::new().schema_type(Type::Integer);
+        let limit = "Entries to answer, 1 to 1,000 (the default); a number beyond is taken as the nearest of these";
+        let offset = "Entries to leave out at the start, none by default; a number below 0 is taken as 0";
+        vec![query_parameter("limit", number(), limit), query_parameter("offset", number(), offset)]
+    }
+}
+
+/// An optional parameter of the query, for the document.
+fn query_parameter(name: &str, schema: ObjectBuilder, description: &str) -> Parameter {
+    let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query);
+    parameter.required(Required::False).schema(Some(schema)).description(Some(description)).build()
 }
 
 impl Page {
@@ -141,8 +147,7 @@ pub(crate) struct Refresh(pub(crate) bool);
 impl IntoParams for Refresh {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true", "false", "1", "0"]));
-        let parameter = ParameterBuilder::new().name("refresh").parameter_in(ParameterIn::Query).schema(Some(words));
-        vec![parameter.description(Some("Ask WhatsApp rather than the cache")).build()]
+        vec![query_parameter("refresh", words, "Ask WhatsApp rather than the cache")]
     }
 }
 
