@@ -248,7 +248,7 @@ impl Gateway {
     /// As every question to WhatsApp: those of a group write but [`CommandError::OutcomeUnknown`]; and
     /// [`CommandError::GroupNotFound`].
     pub async fn picture_url(&self, id: SessionId, group: GroupId) -> Answer<Option<String>> {
-        self.request(id, |permit, reply| Request::ReadPicture { group, permit, reply }).await
+        self.question(id, |permit, reply| Request::ReadPicture { group, permit, reply }).await
     }
 
     /// The group's invite code, asked of WhatsApp.
@@ -256,7 +256,7 @@ impl Gateway {
     /// # Errors
     /// As every question to WhatsApp, and [`CommandError::GroupNotFound`].
     pub async fn invite_code(&self, id: SessionId, group: GroupId) -> Answer<String> {
-        self.request(id, |permit, reply| Request::ReadInviteCode { group, permit, reply }).await
+        self.question(id, |permit, reply| Request::ReadInviteCode { group, permit, reply }).await
     }
 
     /// A new invite code that replaces the one there is.
@@ -288,7 +288,7 @@ impl Gateway {
     /// # Errors
     /// As every question to WhatsApp.
     pub async fn join_info(&self, id: SessionId, code: String) -> Answer<JoinInfo> {
-        self.request(id, |permit, reply| Request::ReadJoinInfo { code, permit, reply }).await
+        self.question(id, |permit, reply| Request::ReadJoinInfo { code, permit, reply }).await
     }
 
     /// Who asked to be let into a group, asked of WhatsApp.
@@ -296,7 +296,7 @@ impl Gateway {
     /// # Errors
     /// As every question to WhatsApp, and [`CommandError::GroupNotFound`].
     pub async fn membership_requests(&self, id: SessionId, group: GroupId) -> Answer<Vec<MembershipRequest>> {
-        self.request(id, |permit, reply| Request::ReadMembershipRequests { group, permit, reply }).await
+        self.question(id, |permit, reply| Request::ReadMembershipRequests { group, permit, reply }).await
     }
 
     /// Lets people in who asked for it, or turns them down; all of them when `participants` is `None`. One result per
@@ -328,7 +328,7 @@ impl Gateway {
     /// # Errors
     /// As every question to WhatsApp, [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
     pub async fn community(&self, id: SessionId, community: GroupId) -> Answer<Community> {
-        self.request(id, |permit, reply| Request::ReadCommunity { community, permit, reply }).await
+        self.question(id, |permit, reply| Request::ReadCommunity { community, permit, reply }).await
     }
 
     /// Makes groups part of a community; one result per group, in the order of the request.
@@ -392,7 +392,18 @@ impl Gateway {
         self.ask(id, |reply| message(permit, reply)).await
     }
 
+    /// A request that changes something. Without an answer nobody knows whether its task got to ask WhatsApp.
     async fn request<T>(
+        &self,
+        id: SessionId,
+        request: impl FnOnce(OwnedSemaphorePermit, Reply<T>) -> Request,
+    ) -> Answer<T> {
+        let permit = self.permit(id)?;
+        self.ask_or(CommandError::OutcomeUnknown, id, |reply| SessionMsg::Request(request(permit, reply))).await
+    }
+
+    /// A request that changes nothing.
+    async fn question<T>(
         &self,
         id: SessionId,
         request: impl FnOnce(OwnedSemaphorePermit, Reply<T>) -> Request,
@@ -405,11 +416,21 @@ impl Gateway {
     }
 
     async fn ask<T>(&self, id: SessionId, message: impl FnOnce(Reply<T>) -> SessionMsg) -> Answer<T> {
+        self.ask_or(CommandError::Restarting, id, message).await
+    }
+
+    /// `lost`: what is said when the actor took the message and dropped its reply.
+    async fn ask_or<T>(
+        &self,
+        lost: CommandError,
+        id: SessionId,
+        message: impl FnOnce(Reply<T>) -> SessionMsg,
+    ) -> Answer<T> {
         let entry = self.entry(id)?;
         let actor = entry.actor.load_full().ok_or(CommandError::Restarting)?;
         let (reply, answer) = oneshot::channel();
         actor.send_message(message(reply)).map_err(|_| CommandError::Restarting)?;
-        answer.await.unwrap_or(Err(CommandError::Restarting))
+        answer.await.unwrap_or(Err(lost))
     }
 
     async fn ask_supervisor<T>(&self, message: impl FnOnce(Reply<T>) -> SupervisorMsg) -> Answer<T> {

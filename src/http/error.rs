@@ -294,11 +294,15 @@ fn is_nothing_done(error: &CommandError) -> bool {
         | E::GroupNotFound(_)
         | E::Invalid(_)
         | E::Id(_)
+        | E::NotCommunity(_)
+        | E::RateLimited { .. }
+        | E::Paced { .. }
         | E::DescriptionConflict
         | E::Unanswered
         | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
         | E::Draining => true,
-        E::Refused { code, .. } => matches!(code, 429 | 500..),
+        E::Refused { code, .. } => matches!(code, 500..),
+        E::SettingsPartly { applied, error, .. } => applied.is_empty() && is_nothing_done(error),
         _ => false,
     }
 }

@@ -11,4 +11,5 @@ mod idempotency;
 mod linking;
 mod process;
 mod sessions;
+mod settled;
 mod survival;

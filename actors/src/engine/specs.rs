@@ -125,8 +125,15 @@ pub(super) struct ReadMembershipRequests(pub(super) Jid);
 impl IqSpec for ReadMembershipRequests {
     type Response = Vec<MembershipRequest>;
 
+    /// WhatsApp Web asks for the proposers with this attribute.
     fn build_iq(&self) -> InfoQuery<'static> {
-        GetMembershipRequestsIq::new(&self.0).build_iq()
+        let mut query = GetMembershipRequestsIq::new(&self.0).build_iq();
+        if let Some(NodeContent::Nodes(children)) = &mut query.content {
+            for list in children {
+                list.attrs.insert("requestor_fetch", "true");
+            }
+        }
+        query
     }
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {

@@ -288,6 +288,8 @@ pub enum ResultCode {
     InviteRequired,
     /// May only be invited, and WhatsApp's private invitation was sent.
     InviteSent,
+    /// An admin has to let them in: that was asked for.
+    ApprovalPending,
     /// Did not ask to be let in.
     NoRequest,
     /// Left the group a short time ago and cannot be added back yet.

@@ -103,6 +103,7 @@ impl State {
             Echo::Before => true,
             Echo::After => false,
             Echo::Seeded => self.rng.random(),
+            Echo::Never => return self.send(me, vec![outcome.answer]),
         };
         if before {
             self.deliver(me, own);
@@ -117,7 +118,7 @@ impl State {
     pub(crate) fn conclude_silently(&mut self, me: &DeviceRef, outcome: &Outcome) {
         self.publish(&outcome.notices, Some(me));
         let own = own_notices(me, outcome);
-        if !own.is_empty() {
+        if !own.is_empty() && self.echo != Echo::Never {
             self.deliver(me, own);
         }
     }

@@ -116,4 +116,6 @@ pub enum Echo {
     /// One or the other, chosen from the seed for each request.
     #[default]
     Seeded,
+    /// Not at all, as when WhatsApp loses it.
+    Never,
 }

@@ -1,0 +1,177 @@
+//! WhatsApp does not say what it did: the daemon looks, and answers with what is true. Only when it cannot look either
+//! is the outcome unknown. Every answer leaves within the time that clients wait.
+
+use std::time::{Duration, Instant};
+
+use reqwest::Method;
+use rookery_simulator::{Addressing, Echo, Fault, FaultKind};
+use serde_json::{Value, json};
+
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until_equal, world_members};
+
+/// What WhatsApp's answer is waited for, and 5 s for looking, and a second for a busy machine.
+const ANSWER_TIME_MAX: Duration = Duration::from_millis(500 + 5_000 + 1_000);
+
+async fn ready_with_group() -> (Bench, String, String) {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    let path = format!("/sessions/alice/groups/{group}");
+    (bench, group, path)
+}
+
+/// Every way in which an answer can be missing, whether or not the request took effect.
+fn without_an_answer() -> impl Iterator<Item = (bool, FaultKind)> {
+    let both = |apply| [(apply, FaultKind::Silence { apply }), (apply, FaultKind::Drop { apply, now: false })];
+    [true, false].into_iter().flat_map(both)
+}
+
+/// The request failed, and changed nothing: it may be tried again.
+fn says_that_nothing_was_changed(answer: &Answer) {
+    assert_eq!((answer.status, &answer.body["code"]), (503, &json!("whatsapp_unanswered")), "{answer:?}");
+    assert!(answer.body["message"].as_str().unwrap().contains("nothing was changed"), "{answer:?}");
+    assert!(answer.retry_after.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_and_a_description_that_nobody_confirmed_are_looked_up() {
+    for (apply, fault) in without_an_answer() {
+        let (bench, group, path) = ready_with_group().await;
+        for (field, shown) in [("subject", "name"), ("description", "description")] {
+            bench.world.add_fault(ALICE, Fault::new(fault).at(field));
+            let answer = bench.put(&format!("{path}/{field}"), json!({ field: "New" })).await;
+            match apply {
+                true => assert_eq!(answer.status, 200, "{fault:?} {answer:?}"),
+                false => says_that_nothing_was_changed(&answer),
+            }
+            let now = bench.world.group(&group).unwrap();
+            assert_eq!(now.subject == "New" || now.description.as_deref() == Some("New"), apply);
+            let read = bench.get(&path).await.body;
+            assert_eq!(read[shown] == "New", apply, "G-2 {fault:?} {read}");
+        }
+        assert_eq!(bench.world.live_connections_max(ALICE), 1, "K-1");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_whose_change_nobody_confirmed_are_looked_up_one_by_one() {
+    let changes = [
+        (Method::POST, "", CAROL, "added"),
+        (Method::POST, "/promote", BOB, "promoted"),
+        (Method::POST, "/demote", BOB, "demoted"),
+        (Method::DELETE, "", BOB, "removed"),
+    ];
+    for (apply, fault) in without_an_answer() {
+        let (bench, group, path) = ready_with_group().await;
+        for (method, route, person, code) in &changes {
+            bench.world.add_fault(ALICE, Fault::new(fault));
+            let body = json!({ "participants": [person] });
+            let path_of_change = format!("{path}/participants{route}");
+            let answer = bench.call(method.clone(), &path_of_change, Some(body.clone())).await;
+            match apply {
+                true => assert_eq!((answer.status, answer.codes()), (200, vec![*code]), "{fault:?} {answer:?}"),
+                false => says_that_nothing_was_changed(&answer),
+            }
+            assert_eq!(bench.get(&path).await.members(), world_members(&bench.world, &group), "G-2");
+            if !apply {
+                assert_eq!(bench.call(method.clone(), &path_of_change, Some(body)).await.codes(), [*code]);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_batch_that_nobody_confirmed_each_person_is_told_apart() {
+    let (bench, _, path) = ready_with_group().await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("add"));
+    let body = json!({ "participants": [CAROL, BOB, "15550100099", DAVE] });
+    let answer = bench.post(&format!("{path}/participants"), body).await;
+    assert_eq!(answer.codes(), ["added", "already_member", "failed", "added"], "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_whose_making_nobody_confirmed_is_found_by_its_key_or_by_its_looks() {
+    for echo in [Echo::Before, Echo::Never] {
+        for (apply, fault) in without_an_answer() {
+            let (bench, _, _) = ready_with_group().await;
+            bench.world.set_echo(echo);
+            bench.world.add_fault(ALICE, Fault::new(fault).at("create"));
+            let body = json!({ "name": "Trip", "participants": [BOB, "15550100099"] });
+            let made = bench.post("/sessions/alice/groups", body).await;
+            if !apply {
+                says_that_nothing_was_changed(&made);
+                continue;
+            }
+            assert_eq!((made.status, made.codes()), (201, vec!["added", "failed"]), "{echo:?} {fault:?} {made:?}");
+            let id = made.body["id"].as_str().unwrap();
+            assert_eq!(bench.world.group(id).unwrap().subject, "Trip");
+            assert_eq!(made.body["participantsCount"], 2);
+            let read = bench.get(&format!("/sessions/alice/groups/{id}")).await;
+            assert_eq!(read.members(), world_members(&bench.world, id), "G-2");
+            assert_eq!(bench.world.requests(ALICE, "w:g2:create"), 1, "nobody asked twice");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_groups_of_one_name_that_nobody_confirmed_are_not_taken_for_each_other() {
+    let (bench, _, _) = ready_with_group().await;
+    bench.world.set_echo(Echo::Never);
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("create").times(2));
+    let make = || bench.post("/sessions/alice/groups", json!({ "name": "Twin", "participants": [BOB] }));
+    let (one, other) = tokio::join!(make(), make());
+    assert_eq!((one.status, other.status), (201, 201), "{one:?} {other:?}");
+    assert_ne!(one.body["id"], other.body["id"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leaving_and_a_new_invite_code_are_looked_up_too() {
+    for (apply, fault) in without_an_answer() {
+        let (bench, group, path) = ready_with_group().await;
+        let before = bench.world.group(&group).unwrap().invite_code;
+        bench.world.add_fault(ALICE, Fault::new(fault).at("invite"));
+        let code = bench.post(&format!("{path}/invite-code/revoke"), json!({})).await;
+        let now = bench.world.group(&group).unwrap().invite_code;
+        assert_eq!((code.status, &code.body["inviteCode"]), (200, &json!(now)), "{fault:?} {code:?}");
+        assert_ne!(now, before);
+        bench.world.add_fault(ALICE, Fault::new(fault).at("leave"));
+        let left = bench.post(&format!("{path}/leave"), json!({})).await;
+        match apply {
+            true => assert_eq!(left.status, 200, "{fault:?} {left:?}"),
+            false => says_that_nothing_was_changed(&left),
+        }
+        assert_eq!(bench.get(&path).await.status == 404, apply);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_looked_up_is_unknown_in_time_and_found_out_later() {
+    for apply in [true, false] {
+        let (bench, group, path) = ready_with_group().await;
+        bench.world.set_echo(Echo::Never);
+        bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply }).at("subject"));
+        bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("query").times(10));
+        let started = Instant::now();
+        let answer = bench.put(&format!("{path}/subject"), json!({ "subject": "Silent" })).await;
+        assert!(started.elapsed() < ANSWER_TIME_MAX, "{:?}", started.elapsed());
+        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
+        assert!(answer.body["message"].as_str().unwrap().contains("may have been applied"), "{answer:?}");
+        assert!(answer.retry_after.is_some());
+        let subject = bench.world.group(&group).unwrap().subject;
+        assert_eq!(subject == "Silent", apply);
+        until_equal(json!(subject), async || bench.get(&path).await.body["name"].clone()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_connection_is_never_a_409() {
+    let (bench, _, path) = ready_with_group().await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: false, now: false }).at("subject"));
+    // The next log-in is refused for longer than anybody looks.
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("participating").times(100));
+    let answer = bench.put(&format!("{path}/subject"), json!({ "subject": "Lost" })).await;
+    assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
+    let refused = bench.put(&format!("{path}/subject"), json!({ "subject": "Later" })).await;
+    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("session_not_connected")), "WhatsApp was not asked");
+    assert_ne!(bench.get("/sessions/alice").await.body["lastError"], Value::Null);
+}
