@@ -158,9 +158,17 @@ impl GroupCache {
             return work(self);
         }
         let before = self.record(id).map(Cow::into_owned);
+        let own: Vec<OwnChange> = match self.groups.get(id) {
+            // A read can bring what a write of ours did before its answer or its echo come.
+            Some(group) if cause.actor.is_none() => group.own.iter().map(|own| own.change.clone()).collect(),
+            _ => Vec::new(),
+        };
         let done = work(self);
         let after = self.record(id);
-        let news = news::between(before.as_ref(), after.as_deref(), &self.me, cause);
+        let mut news = news::between(before.as_ref(), after.as_deref(), &self.me, cause);
+        for news in news.iter_mut().filter(|news| own.iter().any(|own| own.explains(news))) {
+            news.actor = Some(self.me);
+        }
         self.news.extend(news);
         done
     }

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod changes;
+mod events;
 mod faults;
 mod groups;
 mod harness;

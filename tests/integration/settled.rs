@@ -172,6 +172,10 @@ async fn a_lost_connection_is_never_a_409() {
     let answer = bench.put(&format!("{path}/subject"), json!({ "subject": "Lost" })).await;
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
     let refused = bench.put(&format!("{path}/subject"), json!({ "subject": "Later" })).await;
-    assert_eq!((refused.status, &refused.body["code"]), (409, &json!("session_not_connected")), "WhatsApp was not asked");
+    assert_eq!(
+        (refused.status, &refused.body["code"]),
+        (409, &json!("session_not_connected")),
+        "WhatsApp was not asked"
+    );
     assert_ne!(bench.get("/sessions/alice").await.body["lastError"], Value::Null);
 }

@@ -1,9 +1,12 @@
 //! Our own writes until WhatsApp's notification about them, or a read, has brought them into the record. Never does IO.
 
+use serde_json::{Value, json};
+
 use super::Sequence;
+use super::news::News;
 use super::notice::{GroupAction, Notice};
 use super::record::{GroupRecord, Member, Person};
-use crate::model::{ParticipantChange, Setting};
+use crate::model::{GroupEventKind, ParticipantChange, Setting};
 
 /// Names one write of a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -50,6 +53,30 @@ impl OwnChange {
             Self::Subject(subject) => record.subject.clone_from(subject),
             Self::Description(text) => record.description.clone_from(text),
             Self::Setting(setting) => record.settings.apply(*setting),
+        }
+    }
+}
+
+impl OwnChange {
+    /// Whether this write alone makes such news.
+    pub(super) fn explains(&self, news: &News) -> bool {
+        let only = |field: &str, value: Value| {
+            news.kind == GroupEventKind::Update
+                && news.changes.as_ref().is_some_and(|changes| changes.len() == 1 && changes.get(field) == Some(&value))
+        };
+        match self {
+            Self::Participants(change, people) => {
+                let kind = match change {
+                    ParticipantChange::Add => GroupEventKind::Join,
+                    ParticipantChange::Remove => GroupEventKind::Leave,
+                    ParticipantChange::Promote => GroupEventKind::Promote,
+                    ParticipantChange::Demote => GroupEventKind::Demote,
+                };
+                news.kind == kind && news.people.iter().all(|person| any_is(people, person))
+            }
+            Self::Subject(subject) => only("name", json!(subject)),
+            Self::Description(text) => only("description", json!(text)),
+            Self::Setting(setting) => only(setting.name(), setting.value()),
         }
     }
 }

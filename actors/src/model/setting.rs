@@ -107,6 +107,25 @@ impl Setting {
         }
     }
 
+    /// Its value as it stands in JSON; `null` where the field is left out.
+    #[must_use]
+    pub fn value(self) -> serde_json::Value {
+        match self {
+            Self::EphemeralSeconds(0) => serde_json::Value::Null,
+            Self::EphemeralSeconds(seconds) => seconds.into(),
+            Self::MemberAddMode(who) | Self::MemberLinkMode(who) | Self::MemberShareHistoryMode(who) => {
+                serde_json::json!(who)
+            }
+            Self::Announce(on)
+            | Self::Locked(on)
+            | Self::MembershipApproval(on)
+            | Self::LimitSharing(on)
+            | Self::NoFrequentlyForwarded(on)
+            | Self::AllowAdminReports(on)
+            | Self::GroupHistory(on) => on.into(),
+        }
+    }
+
     /// Its place among all settings, below [`Setting::COUNT`].
     #[must_use]
     pub fn index(self) -> usize {
@@ -179,7 +198,8 @@ mod tests {
             assert!(!settings.has(setting), "{}", setting.name());
             settings.apply(setting);
             assert!(settings.has(setting));
-            assert!(serde_json::to_value(&settings).unwrap().get(setting.name()).is_some(), "{}", setting.name());
+            let json = serde_json::to_value(&settings).unwrap();
+            assert_eq!(json.get(setting.name()), Some(&setting.value()), "{}", setting.name());
         }
         assert!(ALL.is_sorted(), "the order of the enum is the order of application");
     }

@@ -139,6 +139,13 @@ impl World {
         self.lock().batch_participants_max = participants_max;
     }
 
+    /// Drops what waits for the devices of an account, as WhatsApp does with what is old.
+    pub fn forget_waiting(&self, phone: &str) {
+        let mut state = self.lock();
+        let devices = state.account_mut(phone).into_iter().flat_map(|account| account.devices.values_mut());
+        devices.for_each(|device| device.inbox.clear());
+    }
+
     /// Requests received from the devices of this account: `w:g2:add`, `encrypt:count`, `login`, `handshake:ik`, ...
     pub fn requests(&self, phone: &str, kind: &str) -> u64 {
         self.lock().accounts.get(phone).and_then(|account| account.requests.get(kind).copied()).unwrap_or(0)

@@ -1,0 +1,113 @@
+//! What the daemon tells about groups: every change once, whichever way it was learnt, also what happened while it was
+//! away.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery_actors::model::GroupEvent;
+use rookery_simulator::{Addressing, ParticipantChange, Setting};
+use serde_json::{Value, json};
+use tokio::sync::broadcast::Receiver;
+
+use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
+
+type Events = Receiver<Arc<GroupEvent>>;
+
+/// How long an event is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The next event, short enough to compare: kind, people, and who did it or what changed.
+async fn next(events: &mut Events) -> Value {
+    let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("no event came").unwrap();
+    let changes = event.changes.clone().map_or(Value::Null, Value::Object);
+    json!([event.kind.as_str(), event.participant_ids, event.actor_id, changes])
+}
+
+fn jid(phone: &str) -> String {
+    format!("{phone}@c.us")
+}
+
+async fn ready(addressing: Addressing) -> (Bench, String, String, Events) {
+    let bench = Bench::start().await;
+    let group = bench.group(&[BOB, CAROL], addressing);
+    bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
+    bench.link("alice", ALICE).await;
+    let events = bench.daemon().gateway().events();
+    let path = format!("/sessions/alice/groups/{group}");
+    (bench, group, path, events)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_made_elsewhere_are_told_with_their_author() {
+    for addressing in [Addressing::Lid, Addressing::Pn] {
+        let (bench, group, _, mut events) = ready(addressing).await;
+        let by_bob = json!(jid(BOB));
+        bench.world.change_participants(&group, ParticipantChange::Add, BOB, &[DAVE]).unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.join", [jid(DAVE)], by_bob, null]));
+        bench.world.change_participants(&group, ParticipantChange::Promote, BOB, &[CAROL]).unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.promote", [jid(CAROL)], by_bob, null]));
+        bench.world.change_participants(&group, ParticipantChange::Remove, BOB, &[DAVE]).unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.leave", [jid(DAVE)], by_bob, null]));
+        bench.world.change_subject(&group, BOB, "Bob's").unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.update", [], by_bob, { "name": "Bob's" }]));
+        bench.world.change_setting(&group, BOB, Setting::Ephemeral(Some(86_400))).unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.update", [], by_bob, { "ephemeralSeconds": 86_400 }]));
+        bench.world.revoke_invite(&group, BOB).unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.invite_revoked", [], by_bob, null]));
+        bench.world.leave(&group, CAROL).unwrap();
+        assert_eq!(next(&mut events).await, json!(["group.leave", [jid(CAROL)], jid(CAROL), null]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_changes_are_told_once_and_by_ourselves() {
+    let (bench, _, path, mut events) = ready(Addressing::Lid).await;
+    let me = json!(jid(ALICE));
+    for n in 0..10 {
+        let subject = format!("subject {n}");
+        assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": subject })).await.status, 200);
+        assert_eq!(next(&mut events).await, json!(["group.update", [], me, { "name": subject }]));
+    }
+    let people = json!({ "participants": [DAVE, BOB] });
+    assert_eq!(bench.post(&format!("{path}/participants"), people).await.codes(), ["added", "already_member"]);
+    assert_eq!(next(&mut events).await, json!(["group.join", [jid(DAVE)], me, null]));
+    let made = bench.post("/sessions/alice/groups", json!({ "name": "New", "participants": [BOB] })).await;
+    assert_eq!(made.status, 201);
+    assert_eq!(next(&mut events).await, json!(["group.join", [jid(ALICE)], me, null]), "the group came, with us in it");
+    assert_eq!(bench.post(&format!("{path}/leave"), json!({})).await.status, 200);
+    assert_eq!(next(&mut events).await, json!(["group.leave", [jid(ALICE)], me, null]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happened_while_a_session_was_away_is_told_once_after_its_start() {
+    for replayed in [false, true] {
+        let (mut bench, group, path, _) = ready(Addressing::Lid).await;
+        bench.post(&format!("{path}/participants"), json!({ "participants": [DAVE] })).await;
+        assert_eq!(bench.post("/sessions/alice/stop", json!({})).await.status, 200);
+        bench.world.change_participants(&group, ParticipantChange::Remove, BOB, &[DAVE]).unwrap();
+        bench.world.change_participants(&group, ParticipantChange::Demote, ALICE, &[BOB]).unwrap();
+        bench.world.change_subject(&group, ALICE, "Changed").unwrap();
+        if !replayed {
+            bench.world.forget_waiting(ALICE);
+        }
+        bench.restart().await;
+        let mut events = bench.daemon().gateway().events();
+        assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);
+        let mut told = Vec::new();
+        while told.len() < 3 {
+            let event = next(&mut events).await;
+            told.push(json!([event[0], event[1], event[3]]));
+        }
+        told.sort_by_key(Value::to_string);
+        let expected = [
+            json!(["group.demote", [jid(BOB)], null]),
+            json!(["group.leave", [jid(DAVE)], null]),
+            json!(["group.update", [], { "name": "Changed" }]),
+        ];
+        assert_eq!(told, expected, "replayed: {replayed}");
+        bench.until_status("alice", "ready").await;
+        // A change after all that: what comes before it has been told.
+        bench.world.change_subject(&group, ALICE, "Last").unwrap();
+        assert_eq!(next(&mut events).await[3], json!({ "name": "Last" }), "nothing is told twice");
+    }
+}
