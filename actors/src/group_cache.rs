@@ -13,7 +13,9 @@ mod names;
 mod news;
 mod notice;
 mod own;
+mod reading;
 mod record;
+mod telling;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,7 +29,7 @@ pub(crate) use own::{OwnChange, WriteId};
 pub(crate) use record::{CommunityRole, GroupRecord, Member, Person, Role};
 
 use crate::model::{Group, GroupId, GroupSummary, Tagged};
-use cached::{CachedGroup, Taken};
+use cached::CachedGroup;
 use news::Cause;
 use own::OwnWrite;
 
@@ -118,40 +120,6 @@ impl GroupCache {
         std::mem::take(&mut self.news)
     }
 
-    /// Takes a notification; true when the group is in doubt now (see [`Self::take_reads`]).
-    pub(crate) fn apply_event(&mut self, event: Notice) -> bool {
-        if event.action == GroupAction::Ignored {
-            return false;
-        }
-        let id = event.group.clone();
-        if !self.groups.contains_key(&id) {
-            return self.apply_to_unknown(event);
-        }
-        if let GroupAction::Told(kind, people) = event.action {
-            let (actor, at) = (event.author, Some(event.at));
-            self.news.push(News { kind, group: id, people, actor, at, changes: None });
-            return false;
-        }
-        let now = self.count();
-        if let Some(group) = self.groups.get_mut(&id) {
-            group.touched = now;
-        }
-        let mut next = Some((now, event));
-        while let Some((came, event)) = next {
-            if self.take(&id, came, event) == Taken::Left {
-                break;
-            }
-            next = self.groups.get_mut(&id).and_then(CachedGroup::next_pending);
-        }
-        self.groups.get(&id).is_some_and(CachedGroup::needs_read)
-    }
-
-    /// Takes one notification about a group that is cached.
-    fn take(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
-        let cause = Cause { actor: event.author, at: Some(event.at) };
-        self.with_news(id, cause, |cache| cache.take_silently(id, came, event))
-    }
-
     /// Does something to a group, and notes what changed for those who look at it.
     fn with_news<T>(&mut self, id: &GroupId, cause: Cause, work: impl FnOnce(&mut Self) -> T) -> T {
         if !self.filled {
@@ -171,30 +139,6 @@ impl GroupCache {
         }
         self.news.extend(news);
         done
-    }
-
-    fn apply_to_unknown(&mut self, event: Notice) -> bool {
-        let mine = |people: &[Person]| people.iter().any(|person| person.is(&self.me));
-        let cause = Cause { actor: event.author, at: Some(event.at) };
-        match event.action {
-            GroupAction::Deleted => self.miss(&event.group),
-            GroupAction::Removed(people) if mine(&people) => self.miss(&event.group),
-            // One that is known to be gone may have been so before this was sent: a read decides.
-            GroupAction::Created { record, .. }
-                if record.member(&self.me).is_some() && !self.gone.contains_key(&event.group) =>
-            {
-                let heard_before = self.unknown.contains_key(&event.group);
-                self.with_news(&event.group, cause, |cache| cache.insert(*record));
-                if heard_before {
-                    self.mark_for_read(&event.group);
-                }
-                heard_before
-            }
-            _ => {
-                self.hear(&event.group);
-                true
-            }
-        }
     }
 
     /// Registers a write before it is sent, so that its echo is recognised even when it comes before the answer.
@@ -236,68 +180,10 @@ impl GroupCache {
         self.with_news(id, Cause { actor: Some(self.me), at: None }, |cache| cache.remove(id));
     }
 
-    /// Something is known to have changed in a group, but not what.
-    pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
-        match self.groups.get_mut(id) {
-            Some(group) => group.must_read = true,
-            None => self.hear(id),
-        }
-    }
-
-    /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
-    pub(crate) fn apply_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
-        self.with_news(id, Cause::default(), |cache| cache.take_read(id, asked, answer));
-    }
-
-    fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
-        let newer_than_read = self.groups.get(id).is_some_and(|group| group.touched > asked);
-        match answer {
-            Some(record) => self.absorb(record, asked),
-            None if !self.groups.contains_key(id) => self.settle_unknown(id, asked),
-            None if newer_than_read => self.mark_for_read(id),
-            None => self.remove(id),
-        }
-    }
-
     /// A group that we made; `asked` is when.
     pub(crate) fn created(&mut self, record: GroupRecord, asked: Sequence) {
         let id = record.id.clone();
         self.with_news(&id, Cause { actor: Some(self.me), at: None }, |cache| cache.absorb(record, asked));
-    }
-
-    /// Takes the answer to a read of all groups that was asked at `asked`.
-    pub(crate) fn apply_read_all(&mut self, asked: Sequence, answers: Vec<GroupRecord>) {
-        let named: BTreeSet<GroupId> = answers.iter().map(|record| record.id.clone()).collect();
-        let missing: Vec<GroupId> = self.groups.keys().filter(|id| !named.contains(id)).cloned().collect();
-        for id in missing {
-            self.apply_read(&id, asked, None);
-        }
-        for record in answers {
-            let id = record.id.clone();
-            self.apply_read(&id, asked, Some(record));
-        }
-        self.filled = true;
-        self.unknown.retain(|_, heard| *heard > asked);
-        if self.gone.len() > GONE_GROUPS_MAX {
-            self.gone.retain(|_, left| *left > asked);
-        }
-    }
-
-    /// Takes the groups that have to be read now: gaps that did not close, and what could not be ordered.
-    pub(crate) fn take_reads(&mut self) -> Vec<GroupId> {
-        let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_keys().collect();
-        for (id, group) in &mut self.groups {
-            if group.needs_read() {
-                group.must_read = false;
-                reads.push(id.clone());
-            }
-        }
-        reads
-    }
-
-    /// Whether [`Self::take_reads`] would return anything. Looks at every group.
-    pub(crate) fn needs_reads(&self) -> bool {
-        !self.unknown.is_empty() || self.groups.values().any(CachedGroup::needs_read)
     }
 
     /// Marks groups whose confirmed writes have had no echo since `before`.
@@ -311,46 +197,6 @@ impl GroupCache {
     pub(crate) fn take_unsaved(&mut self) -> Vec<(GroupId, Option<GroupRecord>)> {
         let unsaved = std::mem::take(&mut self.unsaved);
         unsaved.into_iter().map(|id| (id.clone(), self.record(&id).map(Cow::into_owned))).collect()
-    }
-
-    fn absorb(&mut self, record: GroupRecord, asked: Sequence) {
-        let id = record.id.clone();
-        if self.gone.get(&id).is_some_and(|left| *left > asked) {
-            return;
-        }
-        let Some(group) = self.groups.get_mut(&id) else {
-            let heard_since = self.unknown.get(&id).is_some_and(|heard| *heard > asked);
-            self.insert(record);
-            if heard_since {
-                self.mark_for_read(&id);
-            }
-            return;
-        };
-        let (before, own_before) = (group.record.clone(), group.own.len());
-        let touched_since = group.touched > asked;
-        group.must_read |= group.record.absorb(record, touched_since);
-        group.own.retain(|own| own.confirmed.is_none_or(|at| at > asked));
-        group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
-        let changed = group.record != before || group.own.len() != own_before;
-        if changed {
-            self.count();
-            self.changed(&id);
-        }
-        while let Some((came, event)) = self.groups.get_mut(&id).and_then(CachedGroup::next_pending) {
-            self.take_silently(&id, came, event);
-        }
-    }
-
-    /// As [`Self::take`], within something that notes the news itself.
-    fn take_silently(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
-        let Some(group) = self.groups.get_mut(id) else { return Taken::Unchanged };
-        let taken = group.take(event, came, &self.me);
-        match taken {
-            Taken::Left => self.remove(id),
-            Taken::Changed => self.changed(id),
-            Taken::Unchanged => {}
-        }
-        taken
     }
 
     fn insert(&mut self, record: GroupRecord) {
@@ -378,13 +224,6 @@ impl GroupCache {
     fn hear(&mut self, id: &GroupId) {
         let now = self.count();
         self.unknown.insert(id.clone(), now);
-    }
-
-    /// Our account is not in this group: nothing heard of it before that was asked is of use.
-    fn settle_unknown(&mut self, id: &GroupId, asked: Sequence) {
-        if self.unknown.get(id).is_some_and(|heard| *heard <= asked) {
-            self.unknown.remove(id);
-        }
     }
 
     /// Counts something that happened.

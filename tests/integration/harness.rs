@@ -52,7 +52,11 @@ impl Bench {
     /// The same with other settings.
     pub(crate) async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let simulator = Simulator::start(SimulatorOptions::default()).await.unwrap();
+        let mut options = SimulatorOptions::default();
+        if let Some(seed) = std::env::var("ROOKERY_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
+            options.seed = seed;
+        }
+        let simulator = Simulator::start(options).await.unwrap();
         let world = simulator.world();
         for phone in [ALICE, BOB, CAROL, DAVE] {
             world.add_account(AccountSpec::new(phone));

@@ -11,6 +11,7 @@ mod harness;
 mod idempotency;
 mod linking;
 mod process;
+mod property;
 mod sessions;
 mod settled;
 mod survival;

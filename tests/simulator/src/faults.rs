@@ -117,6 +117,15 @@ impl World {
     }
 }
 
+impl World {
+    /// Forgets what was to go wrong for an account and did not yet.
+    pub fn clear_faults(&self, phone: &str) {
+        if let Some(account) = self.lock().account_mut(phone) {
+            account.faults.clear();
+        }
+    }
+}
+
 fn ban() -> Node {
     failure(402).attr("code", BAN_CODE.to_string()).attr("expire", BAN_EXPIRE_S.to_string()).build()
 }

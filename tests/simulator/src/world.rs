@@ -117,6 +117,12 @@ impl World {
         }
     }
 
+    /// Every group, ordered by id.
+    pub fn groups(&self) -> Vec<view::GroupView> {
+        let state = self.lock();
+        state.groups.values().map(|group| group.view(&state.accounts)).collect()
+    }
+
     /// Decides when an acting device gets the notification about its own change.
     pub fn set_echo(&self, echo: Echo) {
         self.lock().echo = echo;

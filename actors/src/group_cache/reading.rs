@@ -1,0 +1,104 @@
+//! What the cache has read at WhatsApp, and what it wants to have read. Never does IO.
+
+use std::collections::BTreeSet;
+
+use super::cached::CachedGroup;
+use super::news::Cause;
+use super::record::GroupRecord;
+use super::{GONE_GROUPS_MAX, GroupCache, Sequence};
+use crate::model::GroupId;
+
+impl GroupCache {
+    /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
+    pub(crate) fn apply_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
+        self.with_news(id, Cause::default(), |cache| cache.take_read(id, asked, answer));
+    }
+
+    fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
+        let newer_than_read = self.groups.get(id).is_some_and(|group| group.touched > asked);
+        match answer {
+            Some(record) => self.absorb(record, asked),
+            None if !self.groups.contains_key(id) => self.settle_unknown(id, asked),
+            None if newer_than_read => self.mark_for_read(id),
+            None => self.remove(id),
+        }
+    }
+
+    /// Takes the answer to a read of all groups that was asked at `asked`.
+    pub(crate) fn apply_read_all(&mut self, asked: Sequence, answers: Vec<GroupRecord>) {
+        let named: BTreeSet<GroupId> = answers.iter().map(|record| record.id.clone()).collect();
+        let missing: Vec<GroupId> = self.groups.keys().filter(|id| !named.contains(id)).cloned().collect();
+        for id in missing {
+            self.apply_read(&id, asked, None);
+        }
+        for record in answers {
+            let id = record.id.clone();
+            self.apply_read(&id, asked, Some(record));
+        }
+        self.filled = true;
+        self.unknown.retain(|_, heard| *heard > asked);
+        if self.gone.len() > GONE_GROUPS_MAX {
+            self.gone.retain(|_, left| *left > asked);
+        }
+    }
+
+    /// Takes the groups that have to be read now: gaps that did not close, and what could not be ordered.
+    pub(crate) fn take_reads(&mut self) -> Vec<GroupId> {
+        let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_keys().collect();
+        for (id, group) in &mut self.groups {
+            if group.needs_read() {
+                group.must_read = false;
+                reads.push(id.clone());
+            }
+        }
+        reads
+    }
+
+    /// Whether [`Self::take_reads`] would return anything. Looks at every group.
+    pub(crate) fn needs_reads(&self) -> bool {
+        !self.unknown.is_empty() || self.groups.values().any(CachedGroup::needs_read)
+    }
+
+    /// Something is known to have changed in a group, but not what.
+    pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
+        match self.groups.get_mut(id) {
+            Some(group) => group.must_read = true,
+            None => self.hear(id),
+        }
+    }
+
+    pub(super) fn absorb(&mut self, record: GroupRecord, asked: Sequence) {
+        let id = record.id.clone();
+        if self.gone.get(&id).is_some_and(|left| *left > asked) {
+            return;
+        }
+        let Some(group) = self.groups.get_mut(&id) else {
+            let heard_since = self.unknown.get(&id).is_some_and(|heard| *heard > asked);
+            self.insert(record);
+            if heard_since {
+                self.mark_for_read(&id);
+            }
+            return;
+        };
+        let (before, own_before) = (group.record.clone(), group.own.len());
+        let touched_since = group.touched > asked;
+        group.must_read |= group.record.absorb(record, touched_since);
+        group.own.retain(|own| own.confirmed.is_none_or(|at| at > asked));
+        group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
+        let changed = group.record != before || group.own.len() != own_before;
+        if changed {
+            self.count();
+            self.changed(&id);
+        }
+        while let Some((came, event)) = self.groups.get_mut(&id).and_then(CachedGroup::next_pending) {
+            self.take_silently(&id, came, event);
+        }
+    }
+
+    /// Our account is not in this group: nothing heard of it before that was asked is of use.
+    fn settle_unknown(&mut self, id: &GroupId, asked: Sequence) {
+        if self.unknown.get(id).is_some_and(|heard| *heard <= asked) {
+            self.unknown.remove(id);
+        }
+    }
+}

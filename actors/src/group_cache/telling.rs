@@ -1,0 +1,80 @@
+//! What WhatsApp tells the cache: notifications, in any order. Never does IO.
+
+use super::cached::{CachedGroup, Taken};
+use super::news::{Cause, News};
+use super::notice::{GroupAction, Notice};
+use super::record::Person;
+use super::{GroupCache, Sequence};
+use crate::model::GroupId;
+
+impl GroupCache {
+    /// Takes a notification; true when the group is in doubt now (see [`Self::take_reads`]).
+    pub(crate) fn apply_event(&mut self, event: Notice) -> bool {
+        if event.action == GroupAction::Ignored {
+            return false;
+        }
+        let id = event.group.clone();
+        if !self.groups.contains_key(&id) {
+            return self.apply_to_unknown(event);
+        }
+        if let GroupAction::Told(kind, people) = event.action {
+            let (actor, at) = (event.author, Some(event.at));
+            self.news.push(News { kind, group: id, people, actor, at, changes: None });
+            return false;
+        }
+        let now = self.count();
+        if let Some(group) = self.groups.get_mut(&id) {
+            group.touched = now;
+        }
+        let mut next = Some((now, event));
+        while let Some((came, event)) = next {
+            if self.take(&id, came, event) == Taken::Left {
+                break;
+            }
+            next = self.groups.get_mut(&id).and_then(CachedGroup::next_pending);
+        }
+        self.groups.get(&id).is_some_and(CachedGroup::needs_read)
+    }
+
+    /// Takes one notification about a group that is cached.
+    fn take(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
+        let cause = Cause { actor: event.author, at: Some(event.at) };
+        self.with_news(id, cause, |cache| cache.take_silently(id, came, event))
+    }
+
+    /// As [`Self::take`], within something that notes the news itself.
+    pub(super) fn take_silently(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
+        let Some(group) = self.groups.get_mut(id) else { return Taken::Unchanged };
+        let taken = group.take(event, came, &self.me);
+        match taken {
+            Taken::Left => self.remove(id),
+            Taken::Changed => self.changed(id),
+            Taken::Unchanged => {}
+        }
+        taken
+    }
+
+    fn apply_to_unknown(&mut self, event: Notice) -> bool {
+        let mine = |people: &[Person]| people.iter().any(|person| person.is(&self.me));
+        let cause = Cause { actor: event.author, at: Some(event.at) };
+        match event.action {
+            GroupAction::Deleted => self.miss(&event.group),
+            GroupAction::Removed(people) if mine(&people) => self.miss(&event.group),
+            // One that is known to be gone may have been so before this was sent: a read decides.
+            GroupAction::Created { record, .. }
+                if record.member(&self.me).is_some() && !self.gone.contains_key(&event.group) =>
+            {
+                let heard_before = self.unknown.contains_key(&event.group);
+                self.with_news(&event.group, cause, |cache| cache.insert(*record));
+                if heard_before {
+                    self.mark_for_read(&event.group);
+                }
+                heard_before
+            }
+            _ => {
+                self.hear(&event.group);
+                true
+            }
+        }
+    }
+}
