@@ -120,21 +120,19 @@ impl GroupCache {
         std::mem::take(&mut self.news)
     }
 
-    /// Does something to a group, and notes what changed for those who look at it.
-    fn with_news<T>(&mut self, id: &GroupId, cause: Cause, work: impl FnOnce(&mut Self) -> T) -> T {
+    /// Does something to a group, and notes what changed for those who look at it, and because of what.
+    fn with_news<T>(&mut self, id: &GroupId, cause: impl FnOnce(&T) -> Cause, work: impl FnOnce(&mut Self) -> T) -> T {
         if !self.filled {
             return work(self);
         }
         let before = self.record(id).map(Cow::into_owned);
-        let own: Vec<OwnChange> = match self.groups.get(id) {
-            // A read can bring what a write of ours did before its answer or its echo come.
-            Some(group) if cause.actor.is_none() => group.own.iter().map(|own| own.change.clone()).collect(),
-            _ => Vec::new(),
-        };
+        let own = self.groups.get(id).into_iter().flat_map(|group| &group.own);
+        let own: Vec<OwnChange> = own.map(|own| own.change.clone()).collect();
         let done = work(self);
         let after = self.record(id);
-        let mut news = news::between(before.as_ref(), after.as_deref(), &self.me, cause);
-        for news in news.iter_mut().filter(|news| own.iter().any(|own| own.explains(news))) {
+        let mut news = news::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
+        // A read can bring what a write of ours did before its answer or its echo come.
+        for news in news.iter_mut().filter(|news| news.actor.is_none() && own.iter().any(|own| own.explains(news))) {
             news.actor = Some(self.me);
         }
         self.news.extend(news);
@@ -154,18 +152,23 @@ impl GroupCache {
     /// WhatsApp confirmed a write: `done` is what it really did (fewer people than asked, perhaps none).
     pub(crate) fn confirm_write(&mut self, id: &GroupId, write: WriteId, done: Option<OwnChange>) {
         let now = self.count();
-        self.with_news(id, Cause { actor: Some(self.me), at: None }, |cache| {
-            cache.changed(id);
-            let Some(group) = cache.groups.get_mut(id) else { return };
-            group.touched = now;
-            let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
-            match done {
-                Some(done) if !group.own[at].echoed(&done) => group.own[at].confirm(done, now),
-                _ => {
-                    group.own.remove(at);
+        let ours = Cause { actor: Some(self.me), at: None };
+        self.with_news(
+            id,
+            |()| ours,
+            |cache| {
+                cache.changed(id);
+                let Some(group) = cache.groups.get_mut(id) else { return };
+                group.touched = now;
+                let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
+                match done {
+                    Some(done) if !group.own[at].echoed(&done) => group.own[at].confirm(done, now),
+                    _ => {
+                        group.own.remove(at);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
 
     /// A write that was refused (`unknown` false) or whose outcome nobody told us: then the group is read.
@@ -175,15 +178,23 @@ impl GroupCache {
         group.must_read |= unknown;
     }
 
+    /// Writes in flight belong to an engine that is gone: whoever reads all groups next learns what they did.
+    pub(crate) fn forget_writes(&mut self) {
+        for group in self.groups.values_mut() {
+            group.own.retain(|own| own.confirmed.is_some());
+        }
+    }
+
     /// Our account left the group.
     pub(crate) fn left(&mut self, id: &GroupId) {
-        self.with_news(id, Cause { actor: Some(self.me), at: None }, |cache| cache.remove(id));
+        let ours = Cause { actor: Some(self.me), at: None };
+        self.with_news(id, |()| ours, |cache| cache.remove(id));
     }
 
     /// A group that we made; `asked` is when.
     pub(crate) fn created(&mut self, record: GroupRecord, asked: Sequence) {
-        let id = record.id.clone();
-        self.with_news(&id, Cause { actor: Some(self.me), at: None }, |cache| cache.absorb(record, asked));
+        let (id, ours) = (record.id.clone(), Cause { actor: Some(self.me), at: None });
+        self.with_news(&id, |()| ours, |cache| cache.absorb(record, asked));
     }
 
     /// Marks groups whose confirmed writes have had no echo since `before`.

@@ -35,7 +35,7 @@ use tracing::info;
 use crate::directory::Entry;
 use crate::engine::Engine;
 use crate::error::CommandError;
-use crate::group_cache::GroupCache;
+use crate::group_cache::{GroupCache, GroupRecord};
 use crate::model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use crate::store::{StoreError, Table, Ticket, scan_parts};
 use crate::supervisor::{Context, SupervisorMsg};
@@ -142,9 +142,12 @@ impl SessionState {
         record.deleting = false;
         let stored = scan_parts(&*context.store, entry.number, Table::Groups, b"")?;
         // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
-        let groups = stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
+        let count = stored.len();
+        let groups: Vec<GroupRecord> =
+            stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
         let names = saving::load_names(&*context.store, entry.number)?;
-        let filled = record.link == Link::Linked;
+        let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count;
+        entry.config.store(Arc::new(record.config));
         let mut state = Self {
             cache: GroupCache::restore(record.me(), groups, names, filled),
             myself,
@@ -198,7 +201,7 @@ impl SessionState {
             M::Configure { change, reply } => self.configure(change, reply),
             M::Request(request) => self.request(request),
             M::GroupChanged { generation, change } => self.group_changed(generation, change),
-            M::GroupsSaved => self.saving_groups = false,
+            M::GroupsSaved { whole } => self.groups_saved(whole),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
             M::EngineReported { generation, fact } => self.engine_reported(generation, fact),
             M::EngineEnded { generation, wiped, error } => return self.engine_ended(generation, wiped, error),

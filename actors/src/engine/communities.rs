@@ -75,7 +75,7 @@ impl From<CommunityError> for EngineError {
             CommunityError::Iq(error) => error.into(),
             CommunityError::Mex(error) => error.into(),
             CommunityError::Group(error) => error.into(),
-            // A request of ours is well-formed: what is left is an answer that says nothing.
+            CommunityError::InvalidRequest(reason) => Self::Invalid(reason),
             _ => Self::Unanswered("the answer could not be read".into()),
         }
     }

@@ -61,6 +61,13 @@ pub(crate) enum EngineFact {
     GroupsMissed,
 }
 
+impl EngineFact {
+    /// Whether there may be floods of it: those wait in a bounded number (L-1).
+    pub(crate) fn is_counted(&self) -> bool {
+        matches!(self, Self::Group(_) | Self::Named(..))
+    }
+}
+
 /// What rejecting a call needs.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct IncomingCall {

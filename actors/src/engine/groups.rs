@@ -119,9 +119,10 @@ impl Engine {
         new: NewGroup,
     ) -> Result<(GroupRecord, Vec<ParticipantAnswer>), EngineError> {
         let created = self.client.execute(specs::CreateGroup(new)).await?;
-        let mut record = created.record;
+        let (mut record, mut refused) = (created.record, created.refused);
         self.learn_phones(&mut record).await;
-        Ok((record, created.refused))
+        self.learn_phones_of(refused.iter_mut().map(|answer| &mut answer.person)).await;
+        Ok((record, refused))
     }
 
     /// Adds, removes, promotes or demotes these people.
@@ -139,7 +140,9 @@ impl Engine {
             ParticipantChange::Promote => groups.promote_participants(group, &jids).await,
             ParticipantChange::Demote => groups.demote_participants(group, &jids).await,
         }?;
-        Ok(answers.iter().filter_map(ParticipantAnswer::from_response).collect())
+        let mut answers: Vec<_> = answers.iter().filter_map(ParticipantAnswer::from_response).collect();
+        self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
+        Ok(answers)
     }
 
     pub(crate) async fn set_subject(&self, group: &GroupId, subject: &str) -> Result<(), EngineError> {
@@ -201,19 +204,25 @@ impl Engine {
             MembershipDecision::Approve => groups.approve_membership_requests(group, &jids).await,
             MembershipDecision::Reject => groups.reject_membership_requests(group, &jids).await,
         }?;
-        Ok(answers.iter().filter_map(ParticipantAnswer::from_response).collect())
+        let mut answers: Vec<_> = answers.iter().filter_map(ParticipantAnswer::from_response).collect();
+        self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
+        Ok(answers)
     }
 
     pub(crate) async fn leave_group(&self, group: &GroupId) -> Result<(), EngineError> {
         Ok(self.client.groups().leave(convert::group_jid(group)).await?)
     }
 
-    /// Fills in phone numbers that the answer left out and the engine knows.
     async fn learn_phones(&self, record: &mut GroupRecord) {
-        for member in &mut record.members {
-            let (None, Some(lid)) = (member.person.phone, member.person.lid) else { continue };
+        self.learn_phones_of(record.members.iter_mut().map(|member| &mut member.person)).await;
+    }
+
+    /// Fills in phone numbers that the answer left out and the engine knows.
+    async fn learn_phones_of(&self, people: impl Iterator<Item = &mut Person>) {
+        for person in people {
+            let (None, Some(lid)) = (person.phone, person.lid) else { continue };
             if let Ok(Some(entry)) = self.client.get_lid_pn_entry(&Jid::lid(lid.to_string())).await {
-                member.person.phone = entry.phone_number.parse().ok();
+                person.phone = entry.phone_number.parse().ok();
             }
         }
     }

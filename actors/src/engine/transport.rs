@@ -24,7 +24,8 @@ const RECONNECT_TURN_TIMEOUT: Duration = Duration::from_secs(8);
 /// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
 const TURN_MAX: Duration = Duration::from_secs(30);
 
-/// The wait between reconnects of one session grows up to here; longer, a session would miss what it came for.
+/// The wait between reconnects of one session grows up to here by itself. The engine's own backoff, which goes on beside
+/// it, ends at 15 minutes.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
 
 /// Hands out turns to connect. One for the daemon.
@@ -52,6 +53,8 @@ struct TurnState {
 struct Reconnects {
     tried: u32,
     last: Option<Instant>,
+    /// A phone was linked: WhatsApp has the client connect anew, perhaps twice, and nothing is lost by that.
+    linking: bool,
 }
 
 /// What is to become of a reconnect.
@@ -64,22 +67,27 @@ enum Reconnect {
 }
 
 impl Reconnects {
-    /// Decides about a reconnect at `now`, and counts it if it goes.
-    fn next(&mut self, config: &SessionConfig, now: Instant) -> Reconnect {
+    /// Decides about a reconnect at `now`.
+    fn next(&self, config: &SessionConfig, now: Instant) -> Reconnect {
+        if self.linking {
+            return Reconnect::Go;
+        }
         if config.max_reconnect_attempts.is_some_and(|most| self.tried >= most) {
             return Reconnect::UsedUp(self.tried);
         }
-        if let Some(last) = self.last {
-            let base = Duration::from_millis(config.reconnect_base_delay.into());
-            let delay = base.saturating_mul(2_u32.saturating_pow(self.tried.saturating_sub(1)));
-            let wait = (last + delay.min(RECONNECT_DELAY_MAX)).saturating_duration_since(now);
-            if !wait.is_zero() {
-                return Reconnect::Wait(wait);
-            }
+        let Some(last) = self.last else { return Reconnect::Go };
+        let base = Duration::from_millis(config.reconnect_base_delay.into());
+        let delay = base.saturating_mul(2_u32.saturating_pow(self.tried.saturating_sub(1)));
+        let wait = (last + delay.min(RECONNECT_DELAY_MAX)).saturating_duration_since(now);
+        if wait.is_zero() { Reconnect::Go } else { Reconnect::Wait(wait) }
+    }
+
+    /// Counts one that goes.
+    fn count(&mut self, now: Instant) {
+        if !self.linking {
+            self.tried += 1;
+            self.last = Some(now);
         }
-        self.tried += 1;
-        self.last = Some(now);
-        Reconnect::Go
     }
 }
 
@@ -109,9 +117,9 @@ impl Turn {
     /// turn.
     pub(super) fn note(&self, event: &Event) {
         match event {
-            Event::Connected(_) | Event::PairSuccess(_) => self.lock().reconnects = Reconnects::default(),
-            Event::PairingQrCode(_)
-            | Event::PairError(_)
+            Event::Connected(_) | Event::PairingQrCode(_) => self.lock().reconnects = Reconnects::default(),
+            Event::PairSuccess(_) => self.lock().reconnects = Reconnects { linking: true, ..Reconnects::default() },
+            Event::PairError(_)
             | Event::PairingQrCodesExhausted(_)
             | Event::Disconnected(_)
             | Event::LoggedOut(_)
@@ -192,6 +200,7 @@ impl TransportFactory for PacedTransports {
             self.wait_for_reconnect().await?;
             let turn = self.pacer.take(&self.turn);
             tokio::time::timeout(RECONNECT_TURN_TIMEOUT, turn).await.context("no turn to connect in time")??;
+            self.turn.lock().reconnects.count(Instant::now());
             self.turn.begin();
         }
         // The engine drops this call after its own time limit.
@@ -212,21 +221,41 @@ mod tests {
     fn the_first_reconnect_is_at_once_and_the_waits_double_from_there() {
         let (mut reconnects, start) = (Reconnects::default(), Instant::now());
         let config = SessionConfig { reconnect_base_delay: 1_000, ..SessionConfig::default() };
-        let mut next = |at_ms| reconnects.next(&config, start + Duration::from_millis(at_ms));
-        assert_eq!(next(0), Reconnect::Go);
-        assert_eq!(next(200), Reconnect::Wait(Duration::from_millis(800)));
-        assert_eq!(next(1_000), Reconnect::Go);
-        assert_eq!(next(1_000), Reconnect::Wait(Duration::from_secs(2)));
-        assert_eq!(next(3_000), Reconnect::Go);
-        assert_eq!(next(6_999), Reconnect::Wait(Duration::from_millis(1)));
+        let table = [
+            (0, Reconnect::Go),
+            (200, Reconnect::Wait(Duration::from_millis(800))),
+            (1_000, Reconnect::Go),
+            (1_000, Reconnect::Wait(Duration::from_secs(2))),
+            (3_000, Reconnect::Go),
+            (6_999, Reconnect::Wait(Duration::from_millis(1))),
+        ];
+        for (at_ms, expected) in table {
+            let now = start + Duration::from_millis(at_ms);
+            let decided = reconnects.next(&config, now);
+            if decided == Reconnect::Go {
+                reconnects.count(now);
+            }
+            assert_eq!(decided, expected, "{at_ms}");
+        }
     }
 
     #[test]
     fn no_wait_is_longer_than_the_limit_and_no_reconnect_goes_beyond_the_allowed_ones() {
-        let (mut reconnects, now) = (Reconnects { tried: 40, last: Some(Instant::now()) }, Instant::now());
+        let now = Instant::now();
+        let reconnects = Reconnects { tried: 40, last: Some(now), linking: false };
         let Reconnect::Wait(wait) = reconnects.next(&SessionConfig::default(), now) else { panic!("has to wait") };
         assert!(wait <= RECONNECT_DELAY_MAX);
         let limited = SessionConfig { max_reconnect_attempts: Some(0), ..SessionConfig::default() };
         assert_eq!(Reconnects::default().next(&limited, now), Reconnect::UsedUp(0));
+    }
+
+    #[test]
+    fn what_linking_a_phone_takes_is_not_counted() {
+        let (now, mut reconnects) = (Instant::now(), Reconnects { linking: true, ..Reconnects::default() });
+        let limited = SessionConfig { max_reconnect_attempts: Some(0), ..SessionConfig::default() };
+        for _ in 0..3 {
+            assert_eq!(reconnects.next(&limited, now), Reconnect::Go);
+            reconnects.count(now);
+        }
     }
 }

@@ -30,6 +30,8 @@ pub(super) struct CachedGroup {
 #[derive(PartialEq, Eq)]
 pub(super) enum Taken {
     Changed,
+    /// It ended a write of ours that was shown on top: what shows now was there before.
+    Revealed,
     Unchanged,
     Left,
 }
@@ -55,22 +57,30 @@ impl CachedGroup {
     }
 
     pub(super) fn take(&mut self, event: Notice, now: Sequence, me: &Person) -> Taken {
-        let applied = self.record.apply(&event, me);
-        match applied {
-            Applied::Left => return Taken::Left,
-            Applied::Done => self.recognise(&event, me, false),
-            Applied::Unordered => {
-                self.must_read = true;
-                self.recognise(&event, me, false);
+        match self.record.apply(&event, me) {
+            Applied::Left => Taken::Left,
+            applied @ (Applied::Done | Applied::Unordered) => {
+                // Ours is shown on top, and may be the older one.
+                let hidden = !self.recognise(&event, me, false) && self.is_hidden(&event);
+                self.must_read |= hidden || applied == Applied::Unordered;
+                Taken::Changed
             }
-            Applied::Stale => self.recognise(&event, me, true),
-            Applied::Gap if self.pending.len() < PENDING_EVENTS_MAX => self.pending.push((now, event)),
-            Applied::Gap => self.must_read = true,
+            Applied::Stale if self.recognise(&event, me, true) => Taken::Revealed,
+            Applied::Stale => Taken::Unchanged,
+            Applied::Gap => {
+                if self.pending.len() < PENDING_EVENTS_MAX {
+                    self.pending.push((now, event));
+                } else {
+                    self.must_read = true;
+                }
+                Taken::Unchanged
+            }
         }
-        match applied {
-            Applied::Done | Applied::Unordered => Taken::Changed,
-            _ => Taken::Unchanged,
-        }
+    }
+
+    /// Whether a confirmed write of ours shows another value of what this notification changed.
+    fn is_hidden(&self, event: &Notice) -> bool {
+        self.own.iter().any(|own| own.confirmed.is_some() && own.change.is_about(event))
     }
 
     /// Takes out a waiting notification that follows on by now.
@@ -79,18 +89,18 @@ impl CachedGroup {
         Some(self.pending.swap_remove(next))
     }
 
-    /// Ends the own write whose echo this notification is. A stale one may be the echo of an older write that a read
-    /// has settled: it says nothing about a write that is still in flight.
-    fn recognise(&mut self, event: &Notice, me: &Person, stale: bool) {
+    /// Ends the own write whose echo this notification is; true when there was one. A stale one may be the echo of an
+    /// older write that a read has settled: it says nothing about a write that is still in flight.
+    fn recognise(&mut self, event: &Notice, me: &Person, stale: bool) -> bool {
         if !event.author.is_some_and(|author| author.is(me)) {
-            return;
+            return false;
         }
         let eligible = |own: &OwnWrite| own.matches(event) && (!stale || own.confirmed.is_some());
-        if let Some(at) = self.own.iter().position(eligible) {
-            let own = &mut self.own[at];
-            if own.echo(event) && own.confirmed.is_some() {
-                self.own.remove(at);
-            }
+        let Some(at) = self.own.iter().position(eligible) else { return false };
+        let own = &mut self.own[at];
+        if own.echo(event) && own.confirmed.is_some() {
+            self.own.remove(at);
         }
+        true
     }
 }

@@ -58,6 +58,17 @@ impl OwnChange {
 }
 
 impl OwnChange {
+    /// Whether a notification is about the same field. People are merged by versions.
+    pub(super) fn is_about(&self, event: &Notice) -> bool {
+        match (self, &event.action) {
+            (Self::Subject(_), GroupAction::Subject(_)) | (Self::Description(_), GroupAction::Description { .. }) => {
+                true
+            }
+            (Self::Setting(mine), GroupAction::Set(setting)) => mine.index() == setting.index(),
+            _ => false,
+        }
+    }
+
     /// Whether this write alone makes such news.
     pub(super) fn explains(&self, news: &News) -> bool {
         let only = |field: &str, value: Value| {

@@ -11,7 +11,7 @@ use crate::model::GroupId;
 impl GroupCache {
     /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
     pub(crate) fn apply_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
-        self.with_news(id, Cause::default(), |cache| cache.take_read(id, asked, answer));
+        self.with_news(id, |()| Cause::default(), |cache| cache.take_read(id, asked, answer));
     }
 
     fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
@@ -52,6 +52,11 @@ impl GroupCache {
             }
         }
         reads
+    }
+
+    /// Whether what is shown of a group may not be what WhatsApp has.
+    pub(crate) fn is_in_doubt(&self, id: &GroupId) -> bool {
+        self.unknown.contains_key(id) || self.groups.get(id).is_some_and(CachedGroup::needs_read)
     }
 
     /// Whether [`Self::take_reads`] would return anything. Looks at every group.

@@ -38,7 +38,9 @@ impl GroupCache {
 
     /// Takes one notification about a group that is cached.
     fn take(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
-        let cause = Cause { actor: event.author, at: Some(event.at) };
+        let told = Cause { actor: event.author, at: Some(event.at) };
+        // What a stale one reveals is somebody else's.
+        let cause = |taken: &Taken| if *taken == Taken::Revealed { Cause::default() } else { told };
         self.with_news(id, cause, |cache| cache.take_silently(id, came, event))
     }
 
@@ -48,7 +50,7 @@ impl GroupCache {
         let taken = group.take(event, came, &self.me);
         match taken {
             Taken::Left => self.remove(id),
-            Taken::Changed => self.changed(id),
+            Taken::Changed | Taken::Revealed => self.changed(id),
             Taken::Unchanged => {}
         }
         taken
@@ -65,7 +67,7 @@ impl GroupCache {
                 if record.member(&self.me).is_some() && !self.gone.contains_key(&event.group) =>
             {
                 let heard_before = self.unknown.contains_key(&event.group);
-                self.with_news(&event.group, cause, |cache| cache.insert(*record));
+                self.with_news(&event.group, |()| cause, |cache| cache.insert(*record));
                 if heard_before {
                     self.mark_for_read(&event.group);
                 }

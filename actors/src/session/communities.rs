@@ -95,11 +95,14 @@ impl SessionState {
                     work.carry_out("Unlinking groups", call, look).await
                 }
             };
-            if outcome.result.is_ok() {
-                // A link changes both sides, and with orphans also who is where.
-                read_all(&work).await;
-            }
+            // A link changes both sides, and with orphans also who is where.
+            let read = outcome.result.is_err() || read_all(&work).await;
             let answer = outcome.result.map(|answers| outcome::link_results(linking, &groups, &answers));
+            if !read || answer.as_ref().err().is_some_and(is_doubtful) {
+                for group in groups {
+                    work.tell(GroupChange::Doubtful { group });
+                }
+            }
             work.finish(None, reply, answer);
         });
     }
@@ -110,39 +113,40 @@ impl SessionState {
         }
         let Some((work, reply)) = self.begin(Cost::Write, Some(&community), permit, reply) else { return };
         tokio::spawn(async move {
-            let look = || async {
-                match work.read_back(&community).await {
-                    Ok(None) => Look::Applied(()),
-                    Ok(Some(record)) if !record.is_community => Look::Applied(()),
-                    Ok(Some(_)) => Look::NotApplied,
-                    Err(_) => Look::NotYet,
-                }
+            let judge = |now: Option<&GroupRecord>| match now {
+                Some(record) if record.is_community => Look::NotApplied,
+                _ => Look::Applied(()),
             };
+            let look = || work.look_at(&community, judge);
             let call = work.engine.deactivate_community(&community);
             let answer = work.carry_out("Deactivating the community", call, look).await.result;
-            if answer.is_ok() {
-                read_all(&work).await;
-            }
-            let doubtful = answer.as_ref().err().is_some_and(is_doubtful);
+            let doubtful = match &answer {
+                Ok(()) => !read_all(&work).await,
+                Err(error) => is_doubtful(error),
+            };
             work.finish(doubtful.then_some(GroupChange::Doubtful { group: community }), reply, answer);
         });
     }
 }
 
-/// Has all groups read, so that the next look shows what was done (G-2).
-async fn read_all(work: &Work) {
-    let _ = timeout_at(work.end(), work.ask_actor(|reply| SessionMsg::ReadAll { reply })).await;
+/// Has all groups read, so that the next look shows what was done (G-2); false when that was not possible in time.
+pub(super) async fn read_all(work: &Work) -> bool {
+    matches!(timeout_at(work.end(), work.ask_actor(|reply| SessionMsg::ReadAll { reply })).await, Ok(Ok(())))
 }
 
-/// What the groups show after a link or unlink that WhatsApp did not answer.
+/// Where the groups are after a link or unlink that WhatsApp did not answer. The community's own list also has those that
+/// this account is not in.
 async fn looked_at(work: &Work, community: &GroupId, groups: &[GroupId], linking: Linking) -> Look<Vec<LinkAnswer>> {
-    let mut answers = Vec::with_capacity(groups.len());
-    for group in groups {
-        let Ok(record) = work.read_back(group).await else { return Look::NotYet };
-        let linked = record.is_some_and(|record| record.linked_parent.as_ref() == Some(community));
-        let done = linked == (linking == Linking::Link);
-        answers.push(LinkAnswer { group: group.clone(), error: (!done).then_some(outcome::NOT_SAID) });
-    }
+    let linked = match work.look_up(work.engine.community_groups(community)).await {
+        Ok(linked) => linked,
+        Err(look) => return look,
+    };
+    let answer = |group: &GroupId| {
+        let is_linked = linked.iter().any(|linked| linked.id == *group);
+        let done = is_linked == (linking == Linking::Link);
+        LinkAnswer { group: group.clone(), error: (!done).then_some(outcome::NOT_SAID) }
+    };
+    let answers: Vec<LinkAnswer> = groups.iter().map(answer).collect();
     if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
 }
 

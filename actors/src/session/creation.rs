@@ -1,10 +1,11 @@
 //! Making groups and communities, and finding one whose making WhatsApp did not confirm.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use uuid::Uuid;
 
+use super::communities::read_all;
 use super::outcome::{self, Asked};
 use super::pacing::Cost;
 use super::participants::{invite, targets};
@@ -12,7 +13,7 @@ use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Role, Sequence};
+use crate::group_cache::{CommunityRole, GroupRecord, Person, Role, Sequence};
 use crate::model::{CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
 
 /// Keys of groups that were made lately, as notifications tell them: as many creates as may be in flight.
@@ -33,39 +34,67 @@ pub(crate) struct Creation {
     /// Comes back in the notification about it.
     key: String,
     name: String,
+    is_community: bool,
+    /// The community that it is part of.
+    community: Option<GroupId>,
     /// The groups that there were before.
     known: BTreeSet<GroupId>,
     asked: Sequence,
 }
 
-/// Groups that were made lately, by the key of the request.
+/// What became of a group that may have been made, as far as the cache knows.
+pub(crate) enum Found {
+    /// This is it.
+    Made(Box<GroupRecord>),
+    /// There is none.
+    Nothing,
+    /// It could be one of several requests that made what there is.
+    Unclear,
+}
+
+/// Groups that were made lately, by the key of the request, and requests that are under way.
 #[derive(Default)]
-pub(super) struct Created(VecDeque<(String, GroupId)>);
+pub(super) struct Created {
+    by_key: VecDeque<(String, GroupId)>,
+    under_way: Vec<Weak<Creation>>,
+}
 
 impl Created {
-    /// A notification named the group that a request of ours made.
-    pub(super) fn note(&mut self, key: String, group: GroupId) {
-        if self.0.len() >= CREATED_KEYS_MAX {
-            self.0.pop_front();
+    /// A notification or an answer named the group that a request of ours made.
+    pub(super) fn note(&mut self, key: &str, group: &GroupId) {
+        self.by_key.retain(|(known, _)| known != key);
+        if self.by_key.len() >= CREATED_KEYS_MAX {
+            self.by_key.pop_front();
         }
-        self.0.push_back((key, group));
+        self.by_key.push_back((key.to_owned(), group.clone()));
+    }
+
+    fn begin(&mut self, creation: &Arc<Creation>) {
+        self.under_way.retain(|known| known.strong_count() > 0);
+        self.under_way.push(Arc::downgrade(creation));
     }
 
     fn by_key(&self, key: &str) -> Option<&GroupId> {
-        self.0.iter().find(|(known, _)| known == key).map(|(_, group)| group)
+        self.by_key.iter().find(|(known, _)| known == key).map(|(_, group)| group)
     }
 
-    /// Whether another request made this group.
-    fn is_of_another(&self, group: &GroupId, key: &str) -> bool {
-        self.0.iter().any(|(known, made)| made == group && known != key)
+    fn is_made(&self, group: &GroupId) -> bool {
+        self.by_key.iter().any(|(_, made)| made == group)
+    }
+
+    /// Requests like this one, itself included, of which nobody knows yet what they made.
+    fn open_like(&self, creation: &Creation) -> usize {
+        let open = self.under_way.iter().filter_map(Weak::upgrade);
+        open.filter(|other| other.name == creation.name && self.by_key(&other.key).is_none()).count()
     }
 }
 
 impl SessionState {
     pub(super) fn create_group(&mut self, wish: GroupWish, permit: Permit, reply: Reply<CreatedGroup>) {
-        let Some((work, reply)) = self.begin(Cost::Create, wish.community.as_ref(), permit, reply) else { return };
-        let (creation, me) = (self.creation(&wish.name), self.record.me());
         let targets = targets(None, ParticipantChange::Add, &wish.participants);
+        let cost = Cost::Create { people: u32::try_from(targets.len()).unwrap_or(u32::MAX) };
+        let Some((work, reply)) = self.begin(cost, wish.community.as_ref(), permit, reply) else { return };
+        let (creation, me) = (self.creation(&wish.name, false, wish.community.clone()), self.record.me());
         tokio::spawn(async move {
             let new = NewGroup {
                 subject: wish.name.clone(),
@@ -79,11 +108,11 @@ impl SessionState {
             };
             let (mut results, _) = outcome::results(Asked::Change(ParticipantChange::Add), &targets, &answers);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
-                work.slow_down(None);
+                work.slow_down();
             }
             // The group is shown before people are invited to it: that may take a while.
             let answer = record.to_summary(&me);
-            let told = work.tell(GroupChange::Created { record: Box::new(record), asked: creation.asked });
+            let told = work.tell(creation.made(record));
             if wish.invite_fallback {
                 invite(&work, &answer.id, &answer.name, &targets, &answers, &mut results).await;
             }
@@ -94,8 +123,8 @@ impl SessionState {
 
     /// Makes a community and gives its id, once all groups that came with it are in the cache.
     pub(super) fn create_community(&mut self, new: NewCommunity, permit: Permit, reply: Reply<GroupId>) {
-        let Some((work, reply)) = self.begin(Cost::Create, None, permit, reply) else { return };
-        let creation = self.creation(&new.name);
+        let Some((work, reply)) = self.begin(Cost::Create { people: 0 }, None, permit, reply) else { return };
+        let creation = self.creation(&new.name, true, None);
         tokio::spawn(async move {
             let group = NewGroup {
                 subject: new.name.clone(),
@@ -106,10 +135,11 @@ impl SessionState {
             let answer = match make(&work, "Creating the community", group, &creation).await {
                 Ok((record, _)) => {
                     let id = record.id.clone();
-                    work.tell(GroupChange::Created { record: Box::new(record), asked: creation.asked });
+                    work.tell(creation.made(record));
                     // WhatsApp makes the announcement group beside it, and the general chat.
-                    let _ = tokio::time::timeout_at(work.end(), work.ask_actor(|reply| SessionMsg::ReadAll { reply }))
-                        .await;
+                    if !read_all(&work).await {
+                        work.tell(GroupChange::Doubtful { group: id.clone() });
+                    }
                     Ok(id)
                 }
                 Err(error) => Err(error),
@@ -119,30 +149,57 @@ impl SessionState {
     }
 
     /// Remembers how things are before a group is made.
-    fn creation(&self, name: &str) -> Arc<Creation> {
-        Arc::new(Creation {
+    fn creation(&mut self, name: &str, is_community: bool, community: Option<GroupId>) -> Arc<Creation> {
+        let creation = Arc::new(Creation {
             // 32 hex digits, as WhatsApp Web's.
             key: Uuid::new_v4().simple().to_string().to_uppercase(),
             name: name.to_owned(),
+            is_community,
+            community,
             known: self.cache.ids().cloned().collect(),
             asked: self.cache.sequence(),
-        })
+        });
+        self.created.begin(&creation);
+        creation
     }
 
-    /// The group that a request made, as far as the cache knows.
-    pub(super) fn find_created(&mut self, creation: &Creation) -> Option<Box<GroupRecord>> {
-        let me = self.record.me();
-        let by_key = self.created.by_key(&creation.key).cloned();
-        let found = by_key.or_else(|| {
-            let fits = |id: &GroupId| {
-                let record = self.cache.record(id)?;
-                let mine = record.owner.is_some_and(|owner| owner.is(&me)) && record.subject == creation.name;
-                (mine && !creation.known.contains(id) && !self.created.is_of_another(id, &creation.key)).then_some(())
-            };
-            self.cache.ids().find(|id| fits(id).is_some()).cloned()
-        })?;
-        self.created.note(creation.key.clone(), found.clone());
-        self.cache.record(&found).map(|record| Box::new(record.into_owned()))
+    /// The group that a request made, as far as the cache knows. Without its key it is one of ours that looks like it and
+    /// was not there before; requests that look the same are told apart only when there is a group for each.
+    pub(super) fn find_created(&mut self, creation: &Creation) -> Found {
+        let found = match self.created.by_key(&creation.key) {
+            Some(group) => group.clone(),
+            None => {
+                let me = self.record.me();
+                let fits = |id: &&GroupId| {
+                    let fresh = !creation.known.contains(*id) && !self.created.is_made(id);
+                    fresh && self.cache.record(id).is_some_and(|record| creation.fits(&record, &me))
+                };
+                let fitting: Vec<&GroupId> = self.cache.ids().filter(fits).collect();
+                match fitting.first() {
+                    None => return Found::Nothing,
+                    Some(_) if fitting.len() < self.created.open_like(creation) => return Found::Unclear,
+                    Some(first) => (*first).clone(),
+                }
+            }
+        };
+        self.created.note(&creation.key, &found);
+        let record = self.cache.record(&found).map(|record| Box::new(record.into_owned()));
+        record.map_or(Found::Nothing, Found::Made)
+    }
+}
+
+impl Creation {
+    fn fits(&self, record: &GroupRecord, me: &Person) -> bool {
+        record.owner.is_some_and(|owner| owner.is(me))
+            && record.subject == self.name
+            && record.is_community == self.is_community
+            && record.linked_parent == self.community
+            && record.community_role == CommunityRole::Plain
+    }
+
+    /// What the group that was made means for the cache.
+    fn made(&self, record: GroupRecord) -> GroupChange {
+        GroupChange::Created { record: Box::new(record), key: self.key.clone(), asked: self.asked }
     }
 }
 
@@ -156,9 +213,11 @@ async fn make(
     let look = || async {
         let find = work.ask_actor(|reply| SessionMsg::FindCreated { creation: creation.clone(), reply });
         match find.await {
-            Ok(Some(record)) => Look::Applied((*record, Vec::new())),
-            Ok(None) => Look::NotApplied,
-            Err(_) => Look::NotYet,
+            Ok(Found::Made(record)) => Look::Applied((*record, Vec::new())),
+            Ok(Found::Nothing) => Look::NotApplied,
+            // The notification about one of them may come yet.
+            Ok(Found::Unclear) => Look::NotYet,
+            Err(error) => Look::because(&error),
         }
     };
     let Outcome { result, read_back } = work.carry_out(what, work.engine.create_group(new), look).await;

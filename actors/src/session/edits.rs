@@ -14,8 +14,10 @@ impl SessionState {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
         let change = OwnChange::Subject(subject.clone());
         let write = self.cache.begin_write(&group, change.clone());
+        let before = self.cache.record(&group).map(|record| record.subject_at);
         tokio::spawn(async move {
-            let look = || async { seen(work.read_back(&group).await, |record| record.subject == subject) };
+            let judge = |now: &GroupRecord| text_look(now.subject == subject, before == Some(now.subject_at));
+            let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
             let call = work.engine.set_subject(&group, &subject);
             let outcome = work.carry_out("Changing the subject", call, look).await;
             work.finish_field(group, write, change, outcome, reply);
@@ -25,6 +27,7 @@ impl SessionState {
     pub(super) fn set_description(&mut self, group: GroupId, description: String, permit: Permit, reply: Reply<()>) {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
         let known = self.cache.record(&group).and_then(|record| record.description_id.clone());
+        let before = known.clone();
         let text = Some(description).filter(|text| !text.is_empty());
         let change = OwnChange::Description(text.clone());
         let write = self.cache.begin_write(&group, change.clone());
@@ -36,7 +39,8 @@ impl SessionState {
                     answer => answer,
                 }
             };
-            let look = || async { seen(work.read_back(&group).await, |record| record.description == text) };
+            let judge = |now: &GroupRecord| text_look(now.description == text, before == now.description_id);
+            let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
             let outcome = work.carry_out("Changing the description", set_twice, look).await;
             work.finish_field(group, write, change, outcome, reply);
         });
@@ -58,11 +62,15 @@ impl SessionState {
             let mut failed = None;
             let mut told = true;
             for (at, (setting, write)) in writes.iter().copied().enumerate() {
+                if failed.is_none() && at > 0 && work.is_late() {
+                    failed = Some((at, CommandError::Unanswered));
+                }
                 if failed.is_some() {
                     work.tell(GroupChange::Dropped { group: group.clone(), write, unknown: false });
                     continue;
                 }
-                let look = || async { seen(work.read_back(&group).await, |record| record.settings.has(setting)) };
+                let judge = |now: &GroupRecord| seen(now.settings.has(setting));
+                let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
                 let call = work.engine.set_setting(&group, setting);
                 let outcome = work.carry_out("Changing the settings", call, look).await;
                 told &= work.tell(field_told(group.clone(), write, OwnChange::Setting(setting), &outcome));
@@ -82,7 +90,11 @@ impl SessionState {
         tokio::spawn(async move {
             let what = if jpeg.is_some() { "Changing the picture" } else { "Removing the picture" };
             // Which picture a group has cannot be read; setting the same one again does no harm.
-            let again = || async { again(work.engine.set_picture(&group, jpeg.clone()).await) };
+            let again = || async {
+                work.look_up(work.engine.set_picture(&group, jpeg.clone()))
+                    .await
+                    .map_or_else(|look| look, Look::Applied)
+            };
             let outcome = work.carry_out(what, work.engine.set_picture(&group, jpeg.clone()), again).await;
             work.finish(None, reply, outcome.result);
         });
@@ -108,7 +120,9 @@ impl SessionState {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
         tokio::spawn(async move {
             // A code that nobody was told is replaced once more: the one before is void either way.
-            let again = || async { again(work.engine.invite_code(&group, true).await) };
+            let again = || async {
+                work.look_up(work.engine.invite_code(&group, true)).await.map_or_else(|look| look, Look::Applied)
+            };
             let call = work.engine.invite_code(&group, true);
             let outcome = work.carry_out("Revoking the invite code", call, again).await;
             work.finish(None, reply, outcome.result);
@@ -118,13 +132,7 @@ impl SessionState {
     pub(super) fn leave_group(&mut self, group: GroupId, permit: Permit, reply: Reply<()>) {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
         tokio::spawn(async move {
-            let look = || async {
-                match work.read_back(&group).await {
-                    Ok(None) => Look::Applied(()),
-                    Ok(Some(_)) => Look::NotApplied,
-                    Err(_) => Look::NotYet,
-                }
-            };
+            let look = || work.look_at(&group, |now| seen(now.is_none()));
             let call = work.engine.leave_group(&group);
             let Outcome { result, .. } = work.carry_out("Leaving the group", call, look).await;
             let change = match &result {
@@ -136,21 +144,16 @@ impl SessionState {
     }
 }
 
-/// Whether a group that was read has what was asked for.
-fn seen(read: Result<Option<Box<GroupRecord>>, CommandError>, has_it: impl FnOnce(&GroupRecord) -> bool) -> Look<()> {
-    match read {
-        Ok(Some(record)) if has_it(&record) => Look::Applied(()),
-        Ok(_) => Look::NotApplied,
-        Err(_) => Look::NotYet,
-    }
+fn seen(is_so: bool) -> Look<()> {
+    if is_so { Look::Applied(()) } else { Look::NotApplied }
 }
 
-/// What a repeated request says.
-fn again<T>(answer: Result<T, EngineError>) -> Look<T> {
-    match answer {
-        Ok(value) => Look::Applied(value),
-        Err(EngineError::Unanswered(_)) => Look::NotYet,
-        Err(_) => Look::Unclear,
+/// A text that is neither ours nor the one before: somebody else was faster, or WhatsApp changed ours.
+fn text_look(is_ours: bool, is_as_before: bool) -> Look<()> {
+    match (is_ours, is_as_before) {
+        (true, _) => Look::Applied(()),
+        (false, true) => Look::NotApplied,
+        (false, false) => Look::Unclear,
     }
 }
 

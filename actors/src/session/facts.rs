@@ -25,6 +25,8 @@ impl SessionState {
     pub(super) fn open_engine(&mut self) {
         self.engine.generation = self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1;
         self.engine.loaded = true;
+        // What was under way with the engine before is read by this one before it is ready (K-3).
+        self.cache.forget_writes();
         if self.record.link == Link::None {
             self.open_linking();
         }
@@ -71,6 +73,7 @@ impl SessionState {
             return Ok(());
         }
         self.engine.engine = None;
+        self.end_reads();
         if self.engine.wiping && !wiped {
             // It ended before our order reached it: the order is carried out now, and said again.
             return Ok(());
@@ -105,7 +108,7 @@ impl SessionState {
     }
 
     pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineFact) {
-        if let EngineFact::Group(_) = fact {
+        if fact.is_counted() {
             self.entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
         }
         if generation != self.engine.generation || !self.engine.loaded || self.engine.closing {
@@ -141,7 +144,7 @@ impl SessionState {
             EngineFact::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
             EngineFact::Group(event) => {
                 if let GroupAction::Created { key: Some(key), .. } = &event.action {
-                    self.created.note(key.clone(), event.group.clone());
+                    self.created.note(key, &event.group);
                 }
                 if self.cache.apply_event(event) {
                     self.schedule_reads();

@@ -6,7 +6,6 @@ use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::EngineError;
-use crate::error::CommandError;
 use crate::model::{JoinInfo, Joined};
 
 /// WhatsApp's number for a request that stands already.
@@ -40,22 +39,25 @@ impl SessionState {
 
 /// Whether the account is in the group of the code by now. Following the code again does no harm.
 async fn look(work: &Work, code: &str) -> Look<Joined> {
-    let group = match work.engine.join_info(code.to_owned()).await {
+    let group = match work.look_up(work.engine.join_info(code.to_owned())).await {
         Ok(info) => info.id,
-        Err(EngineError::Unanswered(_)) => return Look::NotYet,
-        Err(_) => return Look::Unclear,
+        Err(look) => return look,
     };
+    let joined = |pending_approval| Look::Applied(Joined { group: group.clone(), pending_approval });
     match work.read_back(&group).await {
-        Ok(Some(_)) => return Look::Applied(Joined { group, pending_approval: false }),
+        Ok(Some(_)) => return joined(false),
         Ok(None) => {}
-        Err(CommandError::GroupNotFound(_)) => return Look::Unclear,
-        Err(_) => return Look::NotYet,
+        Err(error) => return Look::because(&error),
     }
     match work.engine.join(code).await {
-        Ok(joined) if joined.pending_approval => Look::Applied(joined),
+        Ok(Joined { pending_approval: true, .. }) => joined(true),
         // Looked at once more, so that the cache has it.
         Ok(_) | Err(EngineError::Unanswered(_)) => Look::NotYet,
-        Err(EngineError::Refused { code: CONFLICT, .. }) => Look::Applied(Joined { group, pending_approval: true }),
+        // The first request took effect after all, or stands and waits for an admin.
+        Err(EngineError::Refused { code: CONFLICT, .. }) => match work.read_back(&group).await {
+            Ok(member) => joined(member.is_none()),
+            Err(error) => Look::because(&error),
+        },
         Err(_) => Look::Unclear,
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::creation::Creation;
+use super::creation::{Creation, Found};
 use super::request::Request;
 use super::work::GroupChange;
 use crate::engine::{Engine, EngineFact};
@@ -53,7 +53,7 @@ pub(crate) enum SessionMsg {
     /// Read all groups of WhatsApp, for the same.
     ReadAll { reply: Reply<()> },
     /// Find a group that WhatsApp may have made.
-    FindCreated { creation: Arc<Creation>, reply: Reply<Option<Box<GroupRecord>>> },
+    FindCreated { creation: Arc<Creation>, reply: Reply<Found> },
     /// The engine was built and is about to connect.
     EngineOpened { generation: Generation, engine: Arc<Engine> },
     /// Something happened to the engine or the account.
@@ -91,8 +91,8 @@ pub(crate) enum SessionMsg {
     FullReadDue,
     /// Time to look for own writes that were confirmed before and never seen in a notification.
     EchoesDue { before: Sequence },
-    /// Group records are on disk, or not.
-    GroupsSaved,
+    /// Group records are on disk, or not. `whole`: all of them that there were.
+    GroupsSaved { whole: bool },
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },

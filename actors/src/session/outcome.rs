@@ -12,6 +12,8 @@ use crate::model::{
 const DONE: u16 = 200;
 /// WhatsApp's number for somebody who was a member before.
 pub(super) const ALREADY: u16 = 409;
+/// WhatsApp's number for somebody who is no member.
+pub(super) const NO_MEMBER: u16 = 404;
 /// In place of a number that nobody gave.
 pub(super) const NOT_SAID: u16 = 0;
 
@@ -119,7 +121,7 @@ pub(super) fn invited(result: &mut ParticipantResult, sent: bool) {
         result.message = message(ResultCode::InviteSent).map(Into::into);
     } else {
         result.message =
-            Some("may only be invited, and the invitation could not be sent: share the invite link".into());
+            Some("may only be invited, and nobody knows whether the invitation was sent: share the invite link".into());
     }
 }
 

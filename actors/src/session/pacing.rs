@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use crate::engine::EngineError;
 use crate::error::CommandError;
 use crate::settings::{Pace, Paces};
 
@@ -18,8 +19,11 @@ const PAUSE_MAX_S: u32 = 24 * 3600;
 /// What a request costs, and of which limit.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
-    /// A group or community is made.
-    Create,
+    /// A group or community is made, with so many people, who count as added.
+    Create {
+        /// How many people it is made with.
+        people: u32,
+    },
     /// So many people are added or let in.
     Add(u32),
     /// Something else is changed.
@@ -60,13 +64,14 @@ impl Pacing {
 
     /// Counts a request, or says why it has to wait.
     pub(crate) fn take(&self, cost: Cost) -> Result<(), CommandError> {
-        if cost != Cost::Query
-            && let Some(left) = self.pause_left()
-        {
-            return Err(CommandError::RateLimited { retry_after_s: seconds_of(left) });
+        if cost != Cost::Query && self.pause_left().is_some() {
+            return Err(self.rate_limited());
+        }
+        if let Cost::Create { people } = cost {
+            self.take(Cost::Add(people))?;
         }
         let (limit, count) = match cost {
-            Cost::Create => (&self.create, 1),
+            Cost::Create { .. } => (&self.create, 1),
             Cost::Add(people) => (&self.add, people),
             Cost::Write => (&self.write, 1),
             Cost::Query => (&self.query, 1),
@@ -80,6 +85,20 @@ impl Pacing {
         let until = Instant::now() + Duration::from_secs(seconds.into());
         let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         *paused = paused.max(Some(until));
+    }
+
+    /// Takes the pause that an answer of WhatsApp asks for, if it does.
+    pub(crate) fn heed(&self, error: &EngineError) {
+        if let EngineError::Refused { code, backoff_s } = error
+            && (*code == 429 || backoff_s.is_some())
+        {
+            self.pause(*backoff_s);
+        }
+    }
+
+    /// What a caller is told while the pause lasts.
+    pub(crate) fn rate_limited(&self) -> CommandError {
+        CommandError::RateLimited { retry_after_s: seconds_of(self.pause_left().unwrap_or_default()) }
     }
 
     /// How long the pause still is.
@@ -124,8 +143,11 @@ mod tests {
     fn a_burst_goes_and_the_next_one_is_told_when_to_come_back() {
         let hour = Duration::from_secs(3_600);
         let pacing = Pacing::new(&Paces { create: Some(Pace::new(10, hour, 2)), ..Paces::default() });
-        assert_eq!([pacing.take(Cost::Create), pacing.take(Cost::Create)], [Ok(()), Ok(())]);
-        let Err(CommandError::Paced { limit, allowed, retry_after_s }) = pacing.take(Cost::Create) else {
+        assert_eq!(
+            [pacing.take(Cost::Create { people: 1 }), pacing.take(Cost::Create { people: 1 })],
+            [Ok(()), Ok(())]
+        );
+        let Err(CommandError::Paced { limit, allowed, retry_after_s }) = pacing.take(Cost::Create { people: 1 }) else {
             panic!("has to wait")
         };
         assert_eq!((limit, allowed.as_str()), ("creating groups", "2 at once and 10 an hour"));
@@ -147,7 +169,7 @@ mod tests {
         let pacing = Pacing::new(&Paces { create: None, add: None, write: None, query: None });
         pacing.pause(Some(30));
         pacing.pause(Some(5));
-        for cost in [Cost::Create, Cost::Add(1), Cost::Write] {
+        for cost in [Cost::Create { people: 1 }, Cost::Add(1), Cost::Write] {
             assert_eq!(pacing.take(cost), Err(CommandError::RateLimited { retry_after_s: 30 }));
         }
         assert_eq!(pacing.take(Cost::Query), Ok(()));

@@ -41,19 +41,14 @@ impl SessionState {
         tokio::spawn(async move {
             let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
             let call = work.engine.change_participants(&group, change, &people);
-            let look = || async {
-                match work.read_back(&group).await {
-                    Ok(after) => seen(change, &targets, before.as_deref(), after.as_deref()),
-                    Err(CommandError::GroupNotFound(_)) => Look::Unclear,
-                    Err(_) => Look::NotYet,
-                }
-            };
+            let judge = |now: &GroupRecord| seen(change, &targets, before.as_deref(), now);
+            let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
             let Outcome { result, read_back } = work.carry_out(outcome::what(change), call, look).await;
             let (told, answer) = match result {
                 Ok(answers) => {
                     let (mut results, done) = outcome::results(Asked::Change(change), &targets, &answers);
                     if results.iter().any(|result| result.code == ResultCode::RateLimited) {
-                        work.slow_down(None);
+                        work.slow_down();
                     }
                     if invite_fallback {
                         let name = before.as_ref().map_or("", |record| record.subject.as_str());
@@ -104,10 +99,10 @@ impl SessionState {
             let answer = decide(&work, &group, decision, record.as_deref(), participants).await;
             // Who was let in is told by a notification; a read makes sure of it before the caller looks.
             let somebody = answer.as_ref().is_ok_and(|results| results.iter().any(|result| result.success));
+            let mut doubtful = answer.as_ref().err().is_some_and(is_doubtful);
             if somebody && decision == MembershipDecision::Approve {
-                let _ = timeout_at(work.end(), work.read_back(&group)).await;
+                doubtful = !matches!(timeout_at(work.end(), work.read_back(&group)).await, Ok(Ok(_)));
             }
-            let doubtful = answer.as_ref().err().is_some_and(is_doubtful);
             work.finish(doubtful.then_some(GroupChange::Doubtful { group }), reply, answer);
         });
     }
@@ -120,11 +115,21 @@ async fn decide(
     record: Option<&GroupRecord>,
     participants: Option<Vec<ParticipantId>>,
 ) -> Result<Vec<ParticipantResult>, CommandError> {
+    // Who is turned down is gone from the list: only with the list from before can that be told from never having asked.
+    let open_before = match (decision, &participants) {
+        (MembershipDecision::Approve, Some(_)) => Vec::new(),
+        _ => {
+            let requests = work.engine.membership_requests(group);
+            work.question("Reading the membership requests", requests).await?
+        }
+    };
     let asked = match participants {
         Some(participants) => participants,
         None => {
-            let requests = work.question("Reading the membership requests", work.engine.membership_requests(group));
-            requests.await?.into_iter().map(|request| request.participant_id).collect()
+            if decision == MembershipDecision::Approve {
+                work.pay(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX).saturating_sub(1)))?;
+            }
+            open_before.iter().map(|request| request.participant_id).collect()
         }
     };
     let targets = targets(record, ParticipantChange::Add, &asked);
@@ -136,16 +141,25 @@ async fn decide(
         MembershipDecision::Approve => "Approving membership requests",
         MembershipDecision::Reject => "Rejecting membership requests",
     };
+    let is_in = |requests: &[MembershipRequest], target: &Target| {
+        requests.iter().any(|request| target.person.is(&request.participant_id.into()))
+    };
     let look = || async {
-        let Ok(open) = work.engine.membership_requests(group).await else { return Look::NotYet };
-        let Ok(after) = work.read_back(group).await else { return Look::NotYet };
-        let is_open = |target: &Target| open.iter().any(|request| target.person.is(&request.participant_id.into()));
-        let is_member = |target: &Target| after.as_ref().is_some_and(|record| record.member(&target.person).is_some());
-        let is_done = |target: &Target| match decision {
-            MembershipDecision::Approve => is_member(target),
-            MembershipDecision::Reject => !is_open(target) && !is_member(target),
+        let open = match work.look_up(work.engine.membership_requests(group)).await {
+            Ok(open) => open,
+            Err(look) => return look,
         };
-        answers_of(&targets, is_done)
+        let judge = |now: &GroupRecord| {
+            let is_member = |target: &Target| now.member(&target.person).is_some();
+            let is_done = |target: &Target| match decision {
+                MembershipDecision::Approve => is_member(target),
+                MembershipDecision::Reject => {
+                    is_in(&open_before, target) && !is_in(&open, target) && !is_member(target)
+                }
+            };
+            seen_of(&targets, |target| (!is_done(target)).then_some(outcome::NOT_SAID))
+        };
+        work.look_at(group, |now| now.map_or(Look::Unclear, judge)).await
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
     Ok(outcome::results(Asked::Decision(decision), &targets, &answers).0)
@@ -156,30 +170,25 @@ fn seen(
     change: ParticipantChange,
     targets: &[Target],
     before: Option<&GroupRecord>,
-    after: Option<&GroupRecord>,
+    now: &GroupRecord,
 ) -> Look<Vec<ParticipantAnswer>> {
-    let is_so = |record: Option<&GroupRecord>, target: &Target| {
-        outcome::is_so(change, record.and_then(|record| record.member(&target.person)).map(|member| member.role))
+    let is_so = |record: &GroupRecord, target: &Target| {
+        outcome::is_so(change, record.member(&target.person).map(|member| member.role))
     };
-    let was_so = |target: &Target| change == ParticipantChange::Add && is_so(before, target);
-    let answer = |target: &Target| {
-        let error = match (is_so(after, target), was_so(target)) {
-            (true, true) => Some(outcome::ALREADY),
-            (true, false) => None,
-            (false, _) => Some(outcome::NOT_SAID),
-        };
-        ParticipantAnswer { person: target.person, error, invitation: None }
-    };
-    let answers: Vec<ParticipantAnswer> = targets.iter().map(answer).collect();
-    if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
+    seen_of(targets, |target| {
+        let was_so = before.is_some_and(|before| is_so(before, target));
+        match (change, is_so(now, target)) {
+            (_, false) => Some(outcome::NOT_SAID),
+            (ParticipantChange::Add, true) if was_so => Some(outcome::ALREADY),
+            (ParticipantChange::Remove, true) if was_so => Some(outcome::NO_MEMBER),
+            _ => None,
+        }
+    })
 }
 
-fn answers_of(targets: &[Target], is_done: impl Fn(&Target) -> bool) -> Look<Vec<ParticipantAnswer>> {
-    let answer = |target: &Target| ParticipantAnswer {
-        person: target.person,
-        error: (!is_done(target)).then_some(outcome::NOT_SAID),
-        invitation: None,
-    };
+/// One answer a person, with the number that WhatsApp would have given.
+fn seen_of(targets: &[Target], error: impl Fn(&Target) -> Option<u16>) -> Look<Vec<ParticipantAnswer>> {
+    let answer = |target: &Target| ParticipantAnswer { person: target.person, error: error(target), invitation: None };
     let answers: Vec<ParticipantAnswer> = targets.iter().map(answer).collect();
     if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
 }

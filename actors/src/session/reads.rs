@@ -1,15 +1,17 @@
 //! Group reads: from the cache at once, or of WhatsApp, where all who ask at the same time share one request.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::creation::Creation;
+use super::creation::{Creation, Found};
 use super::outcome::read_error;
 use super::pacing::Cost;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
+use crate::engine::EngineError;
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Sequence};
 use crate::model::{Group, GroupId, GroupSummary, SessionStatus, Tagged};
@@ -30,7 +32,7 @@ enum AllWaiting {
     /// A task that wants the cache to be as WhatsApp is now.
     Task(Reply<()>),
     /// A task that looks for a group.
-    Creation(Arc<Creation>, Reply<Option<Box<GroupRecord>>>),
+    Creation(Arc<Creation>, Reply<Found>),
 }
 
 /// Who waits for the read of one group.
@@ -41,15 +43,23 @@ enum OneWaiting {
     Task(Reply<Option<Box<GroupRecord>>>),
 }
 
+/// A read under way: who waits for it, and who for the one after it, because theirs has to be asked for later.
+struct UnderWay<W> {
+    waiting: Vec<W>,
+    next: Vec<W>,
+}
+
+impl<W> UnderWay<W> {
+    fn new(who: impl IntoIterator<Item = W>) -> Self {
+        Self { waiting: who.into_iter().collect(), next: Vec::new() }
+    }
+}
+
 /// Reads that are under way.
 #[derive(Default)]
 pub(super) struct Reads {
-    /// Who waits for the read of all groups; `None` when there is none.
-    all: Option<Vec<AllWaiting>>,
-    /// Who waits for the read of one group.
-    one: BTreeMap<GroupId, Vec<OneWaiting>>,
-    /// Who waits for the one after it.
-    next: Vec<AllWaiting>,
+    all: Option<UnderWay<AllWaiting>>,
+    one: BTreeMap<GroupId, UnderWay<OneWaiting>>,
     /// A [`SessionMsg::ReadsDue`] is on its way.
     scheduled: bool,
     /// A [`SessionMsg::FullReadDue`] is on its way.
@@ -60,13 +70,32 @@ pub(super) struct Reads {
     pub(super) all_read_at: Option<Instant>,
 }
 
+impl AllWaiting {
+    fn fail(self, error: CommandError) {
+        match self {
+            Self::Caller(_, reply) => drop(reply.send(Err(error))),
+            Self::Task(reply) => drop(reply.send(Err(error))),
+            Self::Creation(_, reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
+impl OneWaiting {
+    fn fail(self, error: CommandError) {
+        match self {
+            Self::Caller(_, _, reply) => drop(reply.send(Err(error))),
+            Self::Task(reply) => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 impl SessionState {
     pub(super) fn list_groups(&mut self, refresh: Option<Permit>, reply: Reply<Arc<Vec<GroupSummary>>>) {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
         } else if let Some(permit) = refresh {
             match self.entry.pacing.take(Cost::Query) {
-                Ok(()) => self.read_all(Some(AllWaiting::Caller(permit, reply))),
+                Ok(()) => self.read_all([AllWaiting::Caller(permit, reply)]),
                 Err(error) => drop(reply.send(Err(error))),
             }
         } else {
@@ -85,7 +114,7 @@ impl SessionState {
             let _ = reply.send(Err(error));
         } else if let Some(permit) = refresh {
             match self.entry.pacing.take(Cost::Query) {
-                Ok(()) => self.read_one(group, Some(OneWaiting::Caller(permit, known, reply))),
+                Ok(()) => self.read_one(group, [OneWaiting::Caller(permit, known, reply)]),
                 Err(error) => drop(reply.send(Err(error))),
             }
         } else {
@@ -99,60 +128,77 @@ impl SessionState {
 
     /// For a task that looks at what its write did: a read that was asked for before does not tell.
     pub(super) fn read_back(&mut self, group: GroupId, reply: Reply<Option<Box<GroupRecord>>>) {
-        if self.ready_engine().is_err() || self.reads.one.contains_key(&group) {
+        if self.ready_engine().is_err() {
             let _ = reply.send(Err(CommandError::NotConnected));
+        } else if let Some(under_way) = self.reads.one.get_mut(&group) {
+            under_way.next.push(OneWaiting::Task(reply));
         } else {
-            self.read_one(group, Some(OneWaiting::Task(reply)));
+            self.read_one(group, [OneWaiting::Task(reply)]);
         }
     }
 
     /// The same for all groups.
     pub(super) fn read_all_for_task(&mut self, reply: Reply<()>) {
-        if self.ready_engine().is_err() {
-            let _ = reply.send(Err(CommandError::NotConnected));
-        } else {
-            self.read_all_anew(AllWaiting::Task(reply));
-        }
+        self.read_all_anew(AllWaiting::Task(reply));
     }
 
     /// A group that may have been made: told by a notification, or found by reading all groups.
-    pub(super) fn read_created(&mut self, creation: Arc<Creation>, reply: Reply<Option<Box<GroupRecord>>>) {
-        if self.ready_engine().is_err() {
-            let _ = reply.send(Err(CommandError::NotConnected));
-        } else if let Some(record) = self.find_created(&creation) {
-            let _ = reply.send(Ok(Some(record)));
-        } else if self.reads.all.is_some() {
-            let _ = reply.send(Err(CommandError::NotConnected));
-        } else {
-            self.read_all(Some(AllWaiting::Creation(creation, reply)));
+    pub(super) fn read_created(&mut self, creation: Arc<Creation>, reply: Reply<Found>) {
+        match self.find_created(&creation) {
+            Found::Made(record) if self.ready_engine().is_ok() => drop(reply.send(Ok(Found::Made(record)))),
+            _ => self.read_all_anew(AllWaiting::Creation(creation, reply)),
         }
     }
 
     /// A read of all groups that is asked for now, or right after the one under way.
     fn read_all_anew(&mut self, who: AllWaiting) {
-        if self.reads.all.is_some() {
-            self.reads.next.push(who);
+        if self.ready_engine().is_err() {
+            who.fail(CommandError::NotConnected);
+        } else if let Some(under_way) = &mut self.reads.all {
+            under_way.next.push(who);
         } else {
-            self.read_all(Some(who));
+            self.read_all([who]);
         }
     }
 
-    fn read_all(&mut self, who: Option<AllWaiting>) {
-        if let Some(waiting) = &mut self.reads.all {
-            waiting.extend(who);
+    fn read_all(&mut self, who: impl IntoIterator<Item = AllWaiting>) {
+        if let Some(under_way) = &mut self.reads.all {
+            under_way.waiting.extend(who);
             return;
         }
-        let Some(engine) = self.engine.engine.clone() else { return };
-        self.reads.all = Some(who.into_iter().collect());
+        let Some(engine) = self.engine.engine.clone() else {
+            return who.into_iter().for_each(|waiting| waiting.fail(CommandError::NotConnected));
+        };
+        self.reads.all = Some(UnderWay::new(who));
         self.reads.all_read_at = Some(Instant::now());
-        let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
+        let (asked, generation) = (self.cache.sequence(), self.engine.generation);
+        let read = async move { engine.read_all_groups().await };
+        self.read_in_a_task("Reading the groups", read, move |groups| SessionMsg::AllGroupsRead {
+            generation,
+            asked,
+            groups,
+        });
+    }
+
+    /// Reads under a time limit, and tells the actor the outcome whatever becomes of the read.
+    fn read_in_a_task<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        read: impl Future<Output = Result<T, EngineError>> + Send + 'static,
+        message: impl FnOnce(Result<T, CommandError>) -> SessionMsg + Send + 'static,
+    ) {
+        let (myself, entry) = (self.myself.clone(), self.entry.clone());
         let limit = self.context.settings.whatsapp_timeout;
         tokio::spawn(async move {
-            let groups = match timeout(limit, engine.read_all_groups()).await {
-                Ok(groups) => groups.map_err(|error| read_error("Reading the groups", error)),
-                Err(_) => Err(CommandError::Unanswered),
+            // A task of its own: one that panics still has an end.
+            let answer = match tokio::spawn(timeout(limit, read)).await {
+                Ok(Ok(answer)) => answer.map_err(|error| {
+                    entry.pacing.heed(&error);
+                    read_error(what, error)
+                }),
+                _ => Err(CommandError::Unanswered),
             };
-            let _ = myself.send_message(SessionMsg::AllGroupsRead { generation, asked, groups });
+            let _ = myself.send_message(message(answer));
         });
     }
 
@@ -162,48 +208,48 @@ impl SessionState {
         asked: Sequence,
         groups: Result<Vec<GroupRecord>, CommandError>,
     ) {
-        let groups = groups.and_then(|groups| self.if_current(generation, groups));
+        if generation != self.engine.generation {
+            // Who waited was answered when that engine ended; it may have been about another account.
+            return;
+        }
+        let Some(under_way) = self.reads.all.take() else { return };
         let failed = groups.map(|groups| self.cache.apply_read_all(asked, groups)).err();
-        for waiting in self.reads.all.take().unwrap_or_default() {
-            let failed = failed.clone().map_or(Ok(()), Err);
-            match waiting {
-                AllWaiting::Caller(_permit, reply) => drop(reply.send(failed.map(|()| self.cache.summaries()))),
-                AllWaiting::Task(reply) => drop(reply.send(failed)),
-                AllWaiting::Creation(creation, reply) => {
-                    drop(reply.send(failed.map(|()| self.find_created(&creation))));
+        for waiting in under_way.waiting {
+            match (&failed, waiting) {
+                (Some(error), waiting) => waiting.fail(error.clone()),
+                (None, AllWaiting::Caller(_permit, reply)) => drop(reply.send(Ok(self.cache.summaries()))),
+                (None, AllWaiting::Task(reply)) => drop(reply.send(Ok(()))),
+                (None, AllWaiting::Creation(creation, reply)) => {
+                    drop(reply.send(Ok(self.find_created(&creation))));
                 }
             }
         }
-        let next = std::mem::take(&mut self.reads.next);
-        if !next.is_empty() {
-            self.read_all(None);
-            self.reads.all.get_or_insert_default().extend(next);
-        }
-        if failed.is_some() {
+        if !under_way.next.is_empty() {
+            self.read_all(under_way.next);
+        } else if failed.is_some() {
             // It may have been meant to settle groups in doubt.
             self.reads.all_read_at = None;
-            self.schedule_full_read_in(READ_RETRY);
+            self.schedule_full_read_in(self.retry_delay());
         }
         self.schedule_reads();
     }
 
-    fn read_one(&mut self, group: GroupId, who: Option<OneWaiting>) {
-        if let Some(waiting) = self.reads.one.get_mut(&group) {
-            waiting.extend(who);
+    fn read_one(&mut self, group: GroupId, who: impl IntoIterator<Item = OneWaiting>) {
+        if let Some(under_way) = self.reads.one.get_mut(&group) {
+            under_way.waiting.extend(who);
             return;
         }
-        let Some(engine) = self.engine.engine.clone() else { return };
-        self.reads.one.insert(group.clone(), who.into_iter().collect());
-        let (myself, asked, generation) = (self.myself.clone(), self.cache.sequence(), self.engine.generation);
-        let limit = self.context.settings.whatsapp_timeout;
-        tokio::spawn(async move {
-            let answer = match timeout(limit, engine.read_group(&group)).await {
-                Ok(answer) => {
-                    answer.map(|answer| answer.map(Box::new)).map_err(|error| read_error("Reading the group", error))
-                }
-                Err(_) => Err(CommandError::Unanswered),
-            };
-            let _ = myself.send_message(SessionMsg::GroupRead { generation, group, asked, answer });
+        let Some(engine) = self.engine.engine.clone() else {
+            return who.into_iter().for_each(|waiting| waiting.fail(CommandError::NotConnected));
+        };
+        self.reads.one.insert(group.clone(), UnderWay::new(who));
+        let (asked, generation, read_group) = (self.cache.sequence(), self.engine.generation, group.clone());
+        let read = async move { Ok(engine.read_group(&read_group).await?.map(Box::new)) };
+        self.read_in_a_task("Reading the group", read, move |answer| SessionMsg::GroupRead {
+            generation,
+            group,
+            asked,
+            answer,
         });
     }
 
@@ -214,32 +260,48 @@ impl SessionState {
         asked: Sequence,
         answer: Result<Option<Box<GroupRecord>>, CommandError>,
     ) {
-        let answer = answer.and_then(|answer| self.if_current(generation, answer));
-        let failed = answer.map(|answer| self.cache.apply_read(group, asked, answer.map(|record| *record))).err();
-        let waiting = self.reads.one.remove(group).unwrap_or_default();
-        // Who waits may have joined a read that was to settle a doubt.
-        if failed.is_some() && (waiting.is_empty() || self.cache.record(group).is_some()) {
-            self.cache.mark_for_read(group);
-            self.schedule_reads_in(READ_RETRY);
+        if generation != self.engine.generation {
+            return;
         }
-        for waiting in waiting {
-            let failed = failed.clone().map_or(Ok(()), Err);
-            match waiting {
-                OneWaiting::Caller(_permit, known, reply) => {
-                    drop(reply.send(failed.and_then(|()| self.cached(group, &known))));
+        let Some(under_way) = self.reads.one.remove(group) else { return };
+        let failed = answer.map(|answer| self.cache.apply_read(group, asked, answer.map(|record| *record))).err();
+        let was_ours = under_way.waiting.is_empty();
+        for waiting in under_way.waiting {
+            match (&failed, waiting) {
+                (Some(error), waiting) => waiting.fail(error.clone()),
+                (None, OneWaiting::Caller(_permit, known, reply)) => drop(reply.send(self.cached(group, &known))),
+                // Something changed while it was read: what is shown is not what was read.
+                (None, OneWaiting::Task(reply)) if self.cache.is_in_doubt(group) => {
+                    drop(reply.send(Err(CommandError::NotConnected)));
                 }
-                OneWaiting::Task(reply) => {
-                    let record = |()| self.cache.record(group).map(|record| Box::new(record.into_owned()));
-                    drop(reply.send(failed.map(record)));
+                (None, OneWaiting::Task(reply)) => {
+                    let record = self.cache.record(group).map(|record| Box::new(record.into_owned()));
+                    drop(reply.send(Ok(record)));
                 }
             }
+        }
+        if !under_way.next.is_empty() {
+            self.read_one(group.clone(), under_way.next);
+        } else if failed.is_some() && (was_ours || self.cache.record(group).is_some()) {
+            // Who waited may have joined a read that was to settle a doubt.
+            self.cache.mark_for_read(group);
+            self.schedule_reads_in(self.retry_delay());
         }
         self.schedule_reads();
     }
 
-    /// What an engine of an earlier start brought may be about another account.
-    fn if_current<T>(&self, generation: Generation, answer: T) -> Result<T, CommandError> {
-        if generation == self.engine.generation { Ok(answer) } else { Err(CommandError::Unanswered) }
+    /// The engine is gone: nobody answers what it was asked. A new one reads all groups before it is of use (K-3).
+    pub(super) fn end_reads(&mut self) {
+        let all = self.reads.all.take().into_iter().flat_map(|read| read.waiting.into_iter().chain(read.next));
+        all.for_each(|waiting| waiting.fail(CommandError::NotConnected));
+        let one = std::mem::take(&mut self.reads.one).into_values();
+        let one = one.flat_map(|read| read.waiting.into_iter().chain(read.next));
+        one.for_each(|waiting| waiting.fail(CommandError::NotConnected));
+    }
+
+    /// After a failed read; not before WhatsApp wants to be asked again.
+    fn retry_delay(&self) -> Duration {
+        self.entry.pacing.pause_left().unwrap_or_default().max(READ_RETRY)
     }
 
     /// Has groups in doubt read soon, if there are any.
@@ -264,14 +326,14 @@ impl SessionState {
         }
         let groups = self.cache.take_reads();
         if groups.len() > SINGLE_READS_MAX {
-            return self.read_all(None);
+            return self.read_all([]);
         }
         for group in groups {
             if self.reads.one.contains_key(&group) {
                 // The read under way was asked for before this doubt: once more after it.
                 self.cache.mark_for_read(&group);
             } else {
-                self.read_one(group, None);
+                self.read_one(group, []);
             }
         }
     }
@@ -283,7 +345,7 @@ impl SessionState {
         if !wait.is_zero() {
             self.schedule_full_read_in(wait);
         } else if self.record.status == SessionStatus::Ready {
-            self.read_all(None);
+            self.read_all([]);
         } else {
             self.reads.missed = true;
         }

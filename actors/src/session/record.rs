@@ -30,6 +30,9 @@ pub(crate) struct SessionRecord {
     pub(crate) deleting: bool,
     #[serde(default)]
     pub(crate) config: SessionConfig,
+    /// All groups of this account were written down once: what differs from them later is news.
+    #[serde(default)]
+    pub(crate) groups_stored: bool,
 }
 
 /// How far the account is linked.
@@ -63,6 +66,7 @@ impl SessionRecord {
             restriction: None,
             deleting: false,
             config: SessionConfig::default(),
+            groups_stored: false,
         }
     }
 
@@ -77,6 +81,7 @@ impl SessionRecord {
         self.phone = None;
         self.lid = None;
         self.push_name = None;
+        self.groups_stored = false;
     }
 
     /// The session as API callers see it.

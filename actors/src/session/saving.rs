@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use super::record::Link;
 use super::{Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::{Name, Names};
-use crate::model::ParticipantId;
+use crate::model::{ParticipantId, SessionStatus};
 use crate::store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, put_parts};
 
 impl SessionState {
@@ -18,12 +19,10 @@ impl SessionState {
 
     /// Answers callers once the record is on disk: what they were told has to be true after a kill.
     pub(super) fn answer_when_saved<T: Send + 'static>(&mut self, answers: Vec<(Reply<T>, T)>) {
-        let saved = self.saved.take();
+        // Without one of our own, whatever is on its way is waited for: it may be what the caller asks for again.
+        let saved = self.saved.take().unwrap_or_else(|| self.context.store.commit(Batch::new()));
         tokio::spawn(async move {
-            let saved = match saved {
-                Some(ticket) => ticket.await,
-                None => Ok(()),
-            };
+            let saved = saved.await;
             for (reply, answer) in answers {
                 let _ = reply.send(saved.clone().map(|()| answer).map_err(CommandError::from));
             }
@@ -33,6 +32,15 @@ impl SessionState {
     /// Publishes the session for those who ask without a mailbox.
     pub(super) fn publish(&self) {
         self.entry.session.store(Arc::new(self.record.to_model(self.engine.loaded)));
+    }
+
+    /// `whole`: begun when the session was ready, so that all its groups were among those that were saved by now.
+    pub(super) fn groups_saved(&mut self, whole: bool) {
+        self.saving_groups = false;
+        if whole && !self.record.groups_stored && self.record.link == Link::Linked {
+            self.record.groups_stored = true;
+            self.save_record();
+        }
     }
 
     /// Hands changed group records and names to a task, unless one is on its way: then the next one takes them all.
@@ -49,8 +57,10 @@ impl SessionState {
         self.saving_groups = true;
         let (store, number) = (self.context.store.clone(), self.entry.number);
         let (myself, session) = (self.myself.clone(), self.entry.id);
+        let ready = self.record.status == SessionStatus::Ready;
         tokio::spawn(async move {
             let _saving = saving;
+            let mut whole = ready;
             let mut tickets = name_batches(number, &names).map(|batch| store.commit(batch)).collect::<Vec<_>>();
             for (group, record) in unsaved {
                 let (mut batch, key) = (Batch::new(), group.user().as_bytes());
@@ -62,15 +72,19 @@ impl SessionState {
                 match added {
                     Ok(0) => {}
                     Ok(_) => tickets.push(store.commit(batch)),
-                    Err(error) => warn!(session.id = %session, error = %error, "could not save a group"),
+                    Err(error) => {
+                        whole = false;
+                        warn!(session.id = %session, error = %error, "could not save a group");
+                    }
                 }
             }
             for ticket in tickets {
                 if let Err(error) = ticket.await {
+                    whole = false;
                     warn!(session.id = %session, error = %error, "could not save a group");
                 }
             }
-            let _ = myself.send_message(SessionMsg::GroupsSaved);
+            let _ = myself.send_message(SessionMsg::GroupsSaved { whole });
         });
     }
 }

@@ -24,6 +24,8 @@ const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
 /// After WhatsApp's own time, what happened is looked for this long. With the longest `whatsapp_timeout` every answer
 /// leaves within 26 s: clients give up at 30.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
+/// A write that is not seen for this long was not carried out: on a connection that answers, WhatsApp works in order.
+const MISSING_TIME: Duration = Duration::from_secs(1);
 /// The connection may be on its way back: a reconnect takes about a second.
 const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -33,8 +35,8 @@ pub(crate) enum GroupChange {
     Confirmed { group: GroupId, write: WriteId, done: Option<OwnChange> },
     /// Not confirmed; `unknown` when the cached group is in doubt after it.
     Dropped { group: GroupId, write: WriteId, unknown: bool },
-    /// A new group.
-    Created { record: Box<GroupRecord>, asked: Sequence },
+    /// A new group, and the key of the request that made it.
+    Created { record: Box<GroupRecord>, key: String, asked: Sequence },
     /// The account is not in the group any longer.
     Left { group: GroupId },
     /// Something may have changed in this group.
@@ -69,6 +71,20 @@ pub(super) enum Look<T> {
     Unclear,
     /// Nobody could look: the connection is not back yet.
     NotYet,
+}
+
+impl<T> Look<T> {
+    /// Why nobody could look: for the moment, or because WhatsApp does not say.
+    pub(super) fn because(error: &CommandError) -> Self {
+        match error {
+            CommandError::NotConnected
+            | CommandError::NotStarted
+            | CommandError::Restarting
+            | CommandError::Unanswered
+            | CommandError::OutcomeUnknown => Self::NotYet,
+            _ => Self::Unclear,
+        }
+    }
 }
 
 impl Work {
@@ -109,16 +125,40 @@ impl Work {
         }
     }
 
+    /// A write that is not there is looked for again before that is believed: WhatsApp may be at it.
     async fn settle<T, L: Future<Output = Look<T>>>(&self, look: impl Fn() -> L) -> Outcome<T> {
         let until = Instant::now().min(self.deadline) + SETTLE_TIME;
         let unknown = Outcome { result: Err(CommandError::OutcomeUnknown), read_back: false };
+        let mut missed_at = None;
         loop {
-            match timeout_at(until, look()).await {
+            let wait = match timeout_at(until, look()).await {
                 Ok(Look::Applied(value)) => return Outcome { result: Ok(value), read_back: true },
-                Ok(Look::NotApplied) => return Outcome { result: Err(CommandError::Unanswered), read_back: true },
-                Ok(Look::NotYet) if Instant::now() + SETTLE_INTERVAL < until => sleep(SETTLE_INTERVAL).await,
-                _ => return unknown,
+                Ok(Look::NotApplied) => {
+                    let since = missed_at.get_or_insert_with(Instant::now).elapsed();
+                    if since >= MISSING_TIME {
+                        return Outcome { result: Err(CommandError::Unanswered), read_back: true };
+                    }
+                    MISSING_TIME - since
+                }
+                Ok(Look::NotYet) => SETTLE_INTERVAL,
+                Ok(Look::Unclear) | Err(_) => return unknown,
+            };
+            if Instant::now() + wait >= until {
+                return unknown;
             }
+            sleep(wait).await;
+        }
+    }
+
+    /// What a group shows of a write, as `judge` sees it; `None` where the account is not in it.
+    pub(super) async fn look_at<T>(
+        &self,
+        group: &GroupId,
+        judge: impl FnOnce(Option<&GroupRecord>) -> Look<T>,
+    ) -> Look<T> {
+        match self.read_back(group).await {
+            Ok(record) => judge(record.as_deref()),
+            Err(error) => Look::because(&error),
         }
     }
 
@@ -138,6 +178,20 @@ impl Work {
         answer.await.unwrap_or(Err(CommandError::Restarting))
     }
 
+    /// Asks WhatsApp once more as part of a look.
+    ///
+    /// # Errors
+    /// What the look comes to without an answer.
+    pub(super) async fn look_up<T, V>(&self, call: impl Future<Output = Result<V, EngineError>>) -> Result<V, Look<T>> {
+        call.await.map_err(|error| {
+            self.entry.pacing.heed(&error);
+            match error {
+                EngineError::Unanswered(_) => Look::NotYet,
+                _ => Look::Unclear,
+            }
+        })
+    }
+
     /// Everything that is left of the time for looking, for what follows on a write.
     pub(super) fn end(&self) -> Instant {
         self.deadline + SETTLE_TIME
@@ -145,23 +199,26 @@ impl Work {
 
     /// Notes a pause that WhatsApp asks for.
     fn understood(&self, what: &'static str, error: EngineError) -> CommandError {
+        self.entry.pacing.heed(&error);
         match error {
-            EngineError::Refused { code, backoff_s } if code == 429 || backoff_s.is_some() => {
-                self.slow_down(backoff_s);
-                if code == 429 {
-                    let left = self.entry.pacing.pause_left().unwrap_or_default();
-                    let retry_after_s = u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1);
-                    return CommandError::RateLimited { retry_after_s };
-                }
-                write_error(what, error)
-            }
+            EngineError::Refused { code: 429, .. } => self.entry.pacing.rate_limited(),
             error => write_error(what, error),
         }
     }
 
     /// WhatsApp asks to slow down; the session's writes pause.
-    pub(super) fn slow_down(&self, seconds: Option<u32>) {
-        self.entry.pacing.pause(seconds);
+    pub(super) fn slow_down(&self) {
+        self.entry.pacing.pause(None);
+    }
+
+    /// Counts what a request turned out to cost beyond what it began with.
+    pub(super) fn pay(&self, cost: Cost) -> Result<(), CommandError> {
+        self.entry.pacing.take(cost)
+    }
+
+    /// Whether WhatsApp's time for this request is over.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.deadline
     }
 
     /// Tells the actor what a write means for the cache; false when there is no actor to tell.
@@ -250,7 +307,10 @@ impl SessionState {
                 self.cache.drop_write(&group, write, unknown);
                 self.schedule_reads();
             }
-            GroupChange::Created { record, asked } => self.cache.created(*record, asked),
+            GroupChange::Created { record, key, asked } => {
+                self.created.note(&key, &record.id);
+                self.cache.created(*record, asked);
+            }
             GroupChange::Left { group } => self.cache.left(&group),
             GroupChange::Doubtful { group } => {
                 self.cache.mark_for_read(&group);

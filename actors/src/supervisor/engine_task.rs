@@ -22,7 +22,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the engine is asked whether it has given up saving its state.
 const SAVER_INTERVAL: Duration = Duration::from_secs(5);
-/// Group events on their way to one actor; beyond it they are dropped and all groups read instead (L-1).
+/// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
 const WAITING_EVENTS_MAX: usize = 10_000;
 
 /// What an engine's task is told, each stronger than the one before.
@@ -193,20 +193,22 @@ impl Task {
         let overflowed = AtomicBool::new(false);
         move |fact| {
             let Some(actor) = entry.actor.load_full() else { return };
-            let is_group = matches!(fact, EngineFact::Group(_));
-            if is_group && entry.waiting_events.load(Ordering::Relaxed) >= WAITING_EVENTS_MAX {
-                if !overflowed.swap(true, Ordering::Relaxed) {
+            let is_counted = fact.is_counted();
+            if is_counted && entry.waiting_events.load(Ordering::Relaxed) >= WAITING_EVENTS_MAX {
+                // A name comes again with the next message.
+                let is_group = matches!(fact, EngineFact::Group(_));
+                if is_group && !overflowed.swap(true, Ordering::Relaxed) {
                     warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");
                     let fact = EngineFact::GroupsMissed;
                     let _ = actor.send_message(SessionMsg::EngineReported { generation, fact });
                 }
                 return;
             }
-            if is_group {
+            if is_counted {
                 entry.waiting_events.fetch_add(1, Ordering::Relaxed);
                 overflowed.store(false, Ordering::Relaxed);
             }
-            if actor.send_message(SessionMsg::EngineReported { generation, fact }).is_err() && is_group {
+            if actor.send_message(SessionMsg::EngineReported { generation, fact }).is_err() && is_counted {
                 entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
             }
         }
