@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::app::Daemon;
-use crate::config::{Config, Secret};
+use crate::config::{Config, PaceArguments, Secret};
 use crate::signals::Signals;
 
 /// Only what is wrong: what can be done is printed.
@@ -49,6 +49,8 @@ pub struct DemoArguments {
     /// An empty or new directory that is kept; without it a temporary one goes at exit
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    paces: PaceArguments,
 }
 
 fn api_key(text: &str) -> Result<Secret, String> {
@@ -62,6 +64,7 @@ fn api_key(text: &str) -> Result<Secret, String> {
 /// When something cannot be started, or the session did not become ready in time.
 pub async fn run(arguments: DemoArguments) -> Result<()> {
     let mut signals = Signals::listen().context("could not listen for signals")?;
+    let paces = arguments.paces.resolve(|name| std::env::var_os(name))?;
     let data = DataDirectory::prepare(arguments.data_dir)?;
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let options = SimulatorOptions { listen, admin: None, seed: SEED };
@@ -74,6 +77,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         data_dir: data.path.clone(),
         bootstrap_key: arguments.api_key,
         whatsapp_url: simulator.url(),
+        paces,
         ..Config::default()
     });
     let daemon = daemon.await?;

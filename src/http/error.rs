@@ -5,7 +5,7 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_actors::model::{IdError, ParticipantResult};
+use rookery_actors::model::{IdError, LinkResult, ParticipantResult};
 use rookery_actors::store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -57,6 +57,10 @@ pub(crate) enum ApiError {
     Query(String),
     /// These are not people; as written by the caller.
     Participants(Vec<String>),
+    /// These are not groups; as written by the caller.
+    Groups(Vec<String>),
+    /// No group has this invite code: WhatsApp's 406.
+    InviteCode,
     /// A picture cannot be used.
     Picture(PictureError),
     /// WhatsApp refused every participant of a batch.
@@ -65,6 +69,13 @@ pub(crate) enum ApiError {
         what: &'static str,
         /// What WhatsApp said of each.
         results: Vec<ParticipantResult>,
+    },
+    /// WhatsApp refused every group of a batch.
+    NoneLinked {
+        /// The request, as a noun phrase that can start a sentence.
+        what: &'static str,
+        /// What WhatsApp said of each.
+        results: Vec<LinkResult>,
     },
     /// The idempotency key cannot be read.
     IdempotencyKeyInvalid,
@@ -114,6 +125,29 @@ enum Message {
     Many(Vec<String>),
 }
 
+/// What became of each person, or of each group.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Results<'a> {
+    People(&'a [ParticipantResult]),
+    Groups(&'a [LinkResult]),
+}
+
+/// Which of several settings have their new value.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct SettingsOutcome<'a> {
+    /// These have it.
+    #[schema(value_type = Vec<String>, example = json!(["announce"]))]
+    applied: &'a [&'static str],
+    /// This one has not.
+    #[schema(example = "locked")]
+    failed: &'static str,
+    /// Nobody tried to set these after that.
+    #[schema(value_type = Vec<String>, example = json!(["membershipApproval"]))]
+    not_tried: &'a [&'static str],
+}
+
 /// The one shape of all errors.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
@@ -128,8 +162,12 @@ pub(crate) struct ErrorBody<'a> {
     code: &'static str,
     /// When WhatsApp refused everybody: why, one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    results: Option<&'a [ParticipantResult]>,
+    #[schema(nullable = false, inline)]
+    results: Option<Results<'a>>,
+    /// When settings were changed one after the other, up to one that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, inline)]
+    settings: Option<SettingsOutcome<'a>>,
     /// Only of `/api/health/ready`: always `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -212,10 +250,24 @@ impl ApiError {
                 let are = if offenders.len() == 1 { "is not a participant id" } else { "are not participant ids" };
                 one(S::BAD_REQUEST, "invalid_participant_id", format!("{} {are}", offenders.join(", ")))
             }
+            Self::Groups(offenders) => {
+                let are = if offenders.len() == 1 { "is not a group id" } else { "are not group ids" };
+                one(S::BAD_REQUEST, "invalid_group_id", format!("{} {are}", offenders.join(", ")))
+            }
+            Self::InviteCode => one(
+                S::BAD_REQUEST,
+                "invite_code_invalid",
+                "The invite code is not valid: WhatsApp knows no group with it (code 406)",
+            ),
             Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
             Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
             Self::AllRefused { what, results } => {
-                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(results)))
+                let codes = codes(results.iter().map(|result| result.status));
+                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{codes}"))
+            }
+            Self::NoneLinked { what, results } => {
+                let codes = codes(results.iter().map(|result| result.status));
+                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{codes}"))
             }
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
             Self::Idempotency(error) => idempotency_answer(error),
@@ -274,8 +326,10 @@ impl ApiError {
             | Self::BodyTooSlow
             | Self::Query(_)
             | Self::Participants(_)
+            | Self::Groups(_)
             | Self::Picture(_) => true,
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
+            Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::Command(error) => is_nothing_done(error),
             _ => false,
         }
@@ -291,7 +345,10 @@ fn is_nothing_done(error: &CommandError) -> bool {
         | E::NotConnected
         | E::Restarting
         | E::Busy
+        | E::RateLimited { .. }
+        | E::Paced { .. }
         | E::GroupNotFound(_)
+        | E::NotCommunity(_)
         | E::Invalid(_)
         | E::Id(_)
         | E::DescriptionConflict
@@ -299,6 +356,7 @@ fn is_nothing_done(error: &CommandError) -> bool {
         | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
         | E::Draining => true,
         E::Refused { code, .. } => matches!(code, 429 | 500..),
+        E::SettingsPartly { applied, error, .. } => applied.is_empty() && is_nothing_done(error),
         _ => false,
     }
 }
@@ -439,8 +497,8 @@ fn id_code(error: &IdError) -> &'static str {
 }
 
 /// ` (code 403)` or ` (codes 403, 409)`: the distinct numbers that WhatsApp gave.
-fn codes(results: &[ParticipantResult]) -> String {
-    let mut codes: Vec<_> = results.iter().filter_map(|result| result.status).collect();
+fn codes(statuses: impl Iterator<Item = Option<u16>>) -> String {
+    let mut codes: Vec<_> = statuses.flatten().collect();
     codes.sort_unstable();
     codes.dedup();
     let list = codes.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
@@ -468,11 +526,16 @@ impl IntoResponse for ApiError {
             status_code: status.as_u16(),
             code,
             results: None,
+            settings: None,
             status: None,
             details: None,
         };
         match &self {
-            Self::AllRefused { results, .. } => body.results = Some(results),
+            Self::AllRefused { results, .. } => body.results = Some(Results::People(results)),
+            Self::NoneLinked { results, .. } => body.results = Some(Results::Groups(results)),
+            Self::Command(CommandError::SettingsPartly { applied, failed, not_tried, .. }) => {
+                body.settings = Some(SettingsOutcome { applied, failed, not_tried });
+            }
             Self::NotReady { details, .. } => (body.status, body.details) = (Some("error"), Some(details)),
             _ => {}
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use rookery::app::Daemon;
 use rookery::config::Config;
+use rookery_actors::Paces;
 use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,6 +65,8 @@ impl Bench {
             bootstrap_key: Some(KEY.into()),
             whatsapp_url: simulator.url(),
             whatsapp_timeout_ms: 2_000,
+            // Tests make more calls than a person would; `pacing.rs` sets limits of its own.
+            paces: Paces { create: None, add: None, write: None, query: None },
             ..Config::default()
         };
         adjust(&mut config);

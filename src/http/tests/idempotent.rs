@@ -57,7 +57,7 @@ impl Bench {
         let counting = Arc::clone(&handler);
         let handle = move |body: String| async move { counting.answer(&body).await };
         let routes: Routes = post(handle.clone()).put(handle);
-        let routes = routes.route_layer(Gate::of_keyed_write(&fixture.app, Role::Operator, BODY_BYTES_MAX));
+        let routes = routes.route_layer(Gate::new(&fixture.app, GROUP_WRITE));
         let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&fixture.app));
         Self { fixture, key, handler, router }
     }
