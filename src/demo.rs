@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::model::{SessionConfig, SessionId, SessionStatus};
-use rookery_simulator::{AccountSpec, Addable, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
+use rookery_simulator::{
+    AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, Simulator, SimulatorOptions, World,
+};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -22,6 +24,7 @@ pub const LOG_FILTER: &str = "warn";
 const SESSION: &str = "my-session";
 const OWN_PHONE: &str = "15550100001";
 const TEAM_GROUP: &str = "120363021234567890@g.us";
+const COMMUNITY: &str = "120363021234567899@g.us";
 /// The others of the group with twelve members.
 const TEAM: std::ops::RangeInclusive<u64> = 15_550_100_002..=15_550_100_012;
 /// People who can be added.
@@ -124,6 +127,8 @@ fn populate(world: &World) {
         addressing: Addressing::Pn,
         ..GroupSpec::new("Neighbourhood", owner)
     });
+    let group = GroupSpec { id: Some(COMMUNITY.into()), ..GroupSpec::new("Park", OWN_PHONE) };
+    world.add_community(CommunitySpec { group, ..CommunitySpec::new("Park", OWN_PHONE) });
 }
 
 /// Makes the session and links it as a person would: start, wait for the QR, scan it, wait until it is ready.

@@ -179,7 +179,7 @@ mod tests {
             let response = tagged_as(&request, 10, Some(&[1, 2])).unwrap();
             assert_eq!(
                 (response.status(), &response.headers()[header::ETAG]),
-                (status, "\"000000000000000a\""),
+                (status, &HeaderValue::from_static("\"000000000000000a\"")),
                 "{known}"
             );
         }

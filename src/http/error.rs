@@ -18,6 +18,8 @@ use crate::picture::PictureError;
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
+/// WhatsApp said 429 without a hint: its own clients wait about a minute.
+const REFUSED_RETRY_S: u32 = 60;
 /// The first call with an idempotency key is most often over by then.
 const KEY_IN_USE_RETRY_S: u32 = 2;
 /// Keys that have expired go every few minutes.
@@ -289,6 +291,9 @@ impl ApiError {
     /// Seconds after which trying again can help.
     fn retry_after_s(&self) -> Option<u32> {
         match self {
+            Self::Command(error @ CommandError::Refused { code: 429, .. }) => {
+                Some(error.retry_after_s().unwrap_or(REFUSED_RETRY_S))
+            }
             Self::Command(error) => error.retry_after_s(),
             Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),

@@ -4,11 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod changes;
+mod communities;
+mod configuration;
 mod faults;
 mod groups;
 mod harness;
 mod idempotency;
+mod inviting;
+mod joining;
 mod linking;
+mod pacing;
+mod pictures;
 mod process;
+mod reading;
+mod requests;
 mod sessions;
+mod settings;
 mod survival;
