@@ -248,14 +248,8 @@ impl ApiError {
             ),
             Self::BodyTooSlow => one(S::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time"),
             Self::Query(why) => one(S::BAD_REQUEST, "invalid_parameter", why),
-            Self::Participants(offenders) => {
-                let are = if offenders.len() == 1 { "is not a participant id" } else { "are not participant ids" };
-                one(S::BAD_REQUEST, "invalid_participant_id", format!("{} {are}", offenders.join(", ")))
-            }
-            Self::Groups(offenders) => {
-                let are = if offenders.len() == 1 { "is not a group id" } else { "are not group ids" };
-                one(S::BAD_REQUEST, "invalid_group_id", format!("{} {are}", offenders.join(", ")))
-            }
+            Self::Participants(offenders) => offenders_answer(offenders, "participant id", "invalid_participant_id"),
+            Self::Groups(offenders) => offenders_answer(offenders, "group id", "invalid_group_id"),
             Self::InviteCode => one(
                 S::BAD_REQUEST,
                 "invite_code_invalid",
@@ -263,14 +257,8 @@ impl ApiError {
             ),
             Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
             Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
-            Self::AllRefused { what, results } => {
-                let codes = codes(results.iter().map(|result| result.status));
-                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{codes}"))
-            }
-            Self::NoneLinked { what, results } => {
-                let codes = codes(results.iter().map(|result| result.status));
-                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{codes}"))
-            }
+            Self::AllRefused { what, results } => all_refused(what, results.iter().map(|result| result.status)),
+            Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
             Self::Idempotency(error) => idempotency_answer(error),
             Self::Keys(error) => keys_answer(error),
@@ -364,6 +352,16 @@ fn is_nothing_done(error: &CommandError) -> bool {
         E::SettingsPartly { applied, error, .. } => applied.is_empty() && is_nothing_done(error),
         _ => false,
     }
+}
+
+/// `kind` is what each of them is not.
+fn offenders_answer(offenders: &[String], kind: &str, code: &'static str) -> Answer {
+    let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
+    one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}", offenders.join(", ")))
+}
+
+fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> Answer {
+    one(StatusCode::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(statuses)))
 }
 
 fn command_answer(error: &CommandError) -> Answer {

@@ -76,7 +76,9 @@ impl<S: Sync> FromRequestParts<S> for GroupFilter {
 mod tests {
     use super::*;
 
-    fn read(pairs: &[(&str, &str)]) -> Result<GroupFilter, ApiError> {
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+
+    fn read(pairs: Pairs<'_>) -> Result<GroupFilter, ApiError> {
         let pairs: Vec<_> = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         GroupFilter::read(&pairs)
     }
@@ -93,7 +95,7 @@ mod tests {
             is_community: false,
         };
         let groups = [group("11@g.us", "Über uns", true, None), group("12@g.us", "Team ÜBER", false, Some(&community))];
-        let cases: [(&[(&str, &str)], &[&str]); 11] = [
+        let cases: [(Pairs<'_>, &[&str]); 11] = [
             (&[], &["11@g.us", "12@g.us"]),
             (&[("search", "")], &["11@g.us", "12@g.us"]),
             (&[("search", "ÜBER")], &["11@g.us", "12@g.us"]),

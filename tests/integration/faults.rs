@@ -14,18 +14,30 @@ async fn ready_with_group() -> (Bench, String, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_silent_server_makes_a_503_and_the_cache_finds_out_what_happened() {
+async fn after_silence_a_look_tells_what_happened() {
     for apply in [true, false] {
         let (bench, group, path) = ready_with_group().await;
         bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply }));
         let answer = bench.put(&format!("{path}/subject"), json!({ "subject": "Silent" })).await;
-        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
-        assert!(answer.retry_after.is_some());
-        assert!(answer.body["message"].as_str().unwrap().contains("may have been applied"), "{answer:?}");
+        let expected = if apply { (200, "") } else { (503, "whatsapp_unanswered") };
+        assert_eq!((answer.failure(), answer.retry_after.is_some()), (expected, !apply), "{answer:?}");
         let subject = bench.world.group(&group).unwrap().subject;
         assert_eq!(subject == "Silent", apply);
         until_equal(json!(subject), async || bench.get(&path).await.body["name"].clone()).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_does_not_let_us_look_either_makes_a_503_and_the_cache_finds_out() {
+    let (bench, group, path) = ready_with_group().await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("subject"));
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("query").times(20));
+    let answer = bench.put(&format!("{path}/subject"), json!({ "subject": "Silent" })).await;
+    assert_eq!(answer.failure(), (503, "outcome_unknown"), "{answer:?}");
+    assert!(answer.retry_after.is_some());
+    assert!(answer.body["message"].as_str().unwrap().contains("may have been applied"), "{answer:?}");
+    assert_eq!(bench.world.group(&group).unwrap().subject, "Team");
+    assert_eq!(bench.get(&path).await.body["name"], "Team");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +57,7 @@ async fn a_connection_lost_after_the_request_is_a_503_and_never_a_409() {
         bench.world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply, now: false }).at("add"));
         let body = json!({ "participants": [CAROL] });
         let answer = bench.post(&format!("{path}/participants"), body).await;
-        assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
+        assert!(answer.status == 200 && apply || answer.status == 503 && answer.retry_after.is_some(), "{answer:?}");
         bench.until_status("alice", "ready").await;
         until_equal(world_members(&bench.world, &group), async || match bench.get(&path).await {
             answer if answer.status == 200 => answer.members(),
@@ -61,7 +73,7 @@ async fn a_connection_lost_after_the_request_is_a_503_and_never_a_409() {
 async fn refusals_have_the_status_that_fits() {
     let (bench, _, path) = ready_with_group().await;
     for (code, status) in
-        [(401, 403), (403, 403), (404, 404), (406, 400), (410, 404), (429, 429), (500, 503), (503, 503)]
+        [(401, 403), (403, 403), (404, 404), (406, 400), (410, 404), (500, 503), (503, 503), (429, 429)]
     {
         let refuse = FaultKind::Refuse { code, backoff_s: (code == 429).then_some(7) };
         bench.world.add_fault(ALICE, Fault::new(refuse));

@@ -63,7 +63,9 @@ async fn of_calls_at_the_same_time_one_is_carried_out_and_the_others_are_told() 
 async fn an_unknown_outcome_is_kept_and_not_tried_again() {
     let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
     bench.link("alice", ALICE).await;
-    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("create"));
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("create"));
+    // Nor can it be looked at what became of it.
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("participating").times(20));
     let first = bench.call_once("k", Method::POST, GROUPS, &new_group()).await;
     assert_eq!(code(&first), (503, "outcome_unknown"), "{first:?}");
     let again = bench.call_once("k", Method::POST, GROUPS, &new_group()).await;
@@ -77,9 +79,13 @@ async fn a_refusal_of_whatsapp_is_kept_unless_it_is_for_the_moment() {
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.link("alice", ALICE).await;
     let (path, body) = (format!("{GROUPS}/{group}/subject"), json!({ "subject": "Refused" }));
-    for (key, refusal, status, kept) in [("a", 403, 403, true), ("b", 429, 429, false), ("c", 503, 503, false)] {
-        bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: refusal, backoff_s: None }));
-        assert_eq!(bench.call_once(key, Method::PUT, &path, &body).await.status, status);
+    for (key, refusal, status, kept) in [("a", 403, 403, true), ("b", 503, 503, false), ("c", 429, 429, false)] {
+        bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: refusal, backoff_s: Some(1) }));
+        let refused = bench.call_once(key, Method::PUT, &path, &body).await;
+        assert_eq!(refused.status, status);
+        if refusal == 429 {
+            tokio::time::sleep(std::time::Duration::from_secs(refused.retry_after.unwrap())).await;
+        }
         let again = bench.call_once(key, Method::PUT, &path, &body).await;
         assert_eq!((again.replayed, again.status), (kept, if kept { status } else { 200 }), "{refusal}");
     }
