@@ -25,6 +25,8 @@ use crate::auth::{Keys, Secret};
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::http;
 use crate::idempotency::Idempotency;
+use crate::outgoing::Fetcher;
+use crate::picture::Pictures;
 use crate::signals::{self, Signals};
 
 /// How often the use of keys is written down: rarely enough to cost nothing, often enough to be of use.
@@ -41,12 +43,13 @@ pub(crate) struct App {
     pub(crate) gateway: Gateway,
     pub(crate) keys: Keys,
     pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) pictures: Pictures,
     draining: AtomicBool,
 }
 
 impl App {
-    pub(crate) fn new(gateway: Gateway, keys: Keys, idempotency: Arc<Idempotency>) -> Self {
-        Self { gateway, keys, idempotency, draining: AtomicBool::new(false) }
+    pub(crate) fn new(gateway: Gateway, keys: Keys, idempotency: Arc<Idempotency>, pictures: Pictures) -> Self {
+        Self { gateway, keys, idempotency, pictures, draining: AtomicBool::new(false) }
     }
 
     /// Whether the daemon is shutting down.
@@ -91,9 +94,10 @@ impl Daemon {
         let opening = Arc::clone(&store);
         let idempotency = spawn_blocking(move || Idempotency::open(opening)).await.context("starting was cut short")?;
         let idempotency = idempotency.context("could not read the idempotency keys")?;
+        let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
         let running = rookery_actors::start(config.settings(), store).await.context("could not start the sessions")?;
 
-        let app = Arc::new(App::new(running.gateway.clone(), keys, idempotency));
+        let app = Arc::new(App::new(running.gateway.clone(), keys, idempotency, Pictures::new(fetcher)));
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), stopped.clone()));

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::Uri;
-use rookery_actors::Settings;
+use rookery_actors::{Pace, Paces, Settings};
 use tracing_subscriber::EnvFilter;
 
 pub use crate::auth::Secret;
@@ -31,6 +31,10 @@ const CONNECTS_PER_SECOND: RangeInclusive<u64> = 1..=1_000;
 const CONNECTING_MAX: RangeInclusive<u64> = 1..=10_000;
 /// A minute is enough for nobody, a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
+/// People that one request may name: a smaller burst would count them as fewer.
+const PACE_ADD_BURST_MIN: u32 = 256;
+/// More in a second is no limit: `off` says that.
+const PACE_COUNT_MAX: u32 = 1_000_000;
 /// Each open connection costs a file descriptor and up to 64 KiB.
 const HTTP_CONNECTIONS_MAX: RangeInclusive<u64> = 1..=65_536;
 
@@ -57,6 +61,8 @@ pub struct Config {
     pub http_connections_max: usize,
     /// Hosts that callers may have fetched from although their addresses are not public.
     pub fetch_allow: FetchAllow,
+    /// How often each session may ask WhatsApp for what.
+    pub paces: Paces,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
@@ -76,6 +82,7 @@ impl Default for Config {
             // Half of the usual 1024 file descriptors; the other half is for sessions.
             http_connections_max: 512,
             fetch_allow: FetchAllow::default(),
+            paces: settings.paces,
             log: "info".into(),
         }
     }
@@ -116,9 +123,68 @@ pub struct ServeArguments {
     /// [ROOKERY_FETCH_ALLOW, default none]
     #[arg(long, value_name = "HOSTS")]
     fetch_allow: Option<OsString>,
+    #[command(flatten)]
+    paces: PaceArguments,
     /// Log filter, such as info or rookery=debug [ROOKERY_LOG, default info]
     #[arg(long, value_name = "FILTER")]
     log: Option<OsString>,
+}
+
+/// The limits that protect the accounts, as flags with a variable of the same name.
+#[derive(Clone, Default, clap::Args)]
+pub struct PaceArguments {
+    /// Groups and communities made per session, as COUNT/s|min|h|d:BURST, or off [ROOKERY_PACE_CREATE, default 10/h:5]
+    #[arg(long, value_name = "PACE")]
+    pace_create: Option<OsString>,
+    /// People added or let in per session; the burst is 256 or more [ROOKERY_PACE_ADD, default 60/min:256]
+    #[arg(long, value_name = "PACE")]
+    pace_add: Option<OsString>,
+    /// Other changes of groups per session [ROOKERY_PACE_WRITE, default 30/min:30]
+    #[arg(long, value_name = "PACE")]
+    pace_write: Option<OsString>,
+    /// Questions per session that only WhatsApp can answer [ROOKERY_PACE_QUERY, default 60/min:60]
+    #[arg(long, value_name = "PACE")]
+    pace_query: Option<OsString>,
+}
+
+impl PaceArguments {
+    /// Reads and checks them; `variable` answers the value of an environment variable.
+    ///
+    /// # Errors
+    /// The first one that cannot be used.
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Paces, ConfigError> {
+        self.read(&Reader { variable })
+    }
+
+    fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<Paces, ConfigError> {
+        let default = Paces::default();
+        let add_burst_min = PACE_ADD_BURST_MIN;
+        Ok(Paces {
+            create: read.pace("pace-create", self.pace_create, default.create, 1)?,
+            add: read.pace("pace-add", self.pace_add, default.add, add_burst_min)?,
+            write: read.pace("pace-write", self.pace_write, default.write, 1)?,
+            query: read.pace("pace-query", self.pace_query, default.query, 1)?,
+        })
+    }
+}
+
+/// `10/h:5` is ten an hour and five at once; `off` is no limit.
+fn pace(text: &str, burst_min: u32) -> Option<Option<Pace>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let (rate, burst) = text.split_once(':')?;
+    let (count, unit) = rate.split_once('/')?;
+    let number =
+        |text: &str, least| u32::from_str(text).ok().filter(|number| (least..=PACE_COUNT_MAX).contains(number));
+    let per_s = match unit {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    Some(Some(Pace::new(number(count, 1)?, Duration::from_secs(per_s), number(burst, burst_min)?)))
 }
 
 /// A setting that cannot be used: which, where it came from and what is allowed.
@@ -190,6 +256,7 @@ impl Config {
             )?,
             fetch_allow: read
                 .parsed("fetch-allow", flags.fetch_allow, default.fetch_allow, hosts, |text| text.parse().ok())?,
+            paces: flags.paces.read(&read)?,
             log: read.parsed("log", flags.log, default.log, filter, |text| {
                 EnvFilter::builder().parse(text).is_ok().then(|| text.into())
             })?,
@@ -205,6 +272,7 @@ impl Config {
             connects_per_second: self.connects_per_second,
             connecting_max: self.connecting_max,
             linking_window: Duration::from_secs(self.linking_window_s),
+            paces: self.paces,
             ..Settings::default()
         }
     }
@@ -285,6 +353,22 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         })
     }
 
+    fn pace(
+        &self,
+        name: &str,
+        flag: Option<OsString>,
+        default: Option<Pace>,
+        burst_min: u32,
+    ) -> Result<Option<Pace>, ConfigError> {
+        let least = match burst_min {
+            1 => String::new(),
+            _ => format!(", with a burst of {burst_min} or more as one request may name that many people"),
+        };
+        let allowed =
+            format!("`off`, or a count per s, min, h or d and a burst, such as 10/h:{}{least}", burst_min.max(5));
+        self.parsed(name, flag, default, &allowed, |text| pace(text, burst_min))
+    }
+
     fn secret(&self, name: &str, flag: Option<OsString>) -> Result<Option<Secret>, ConfigError> {
         let (least, most) = (BOOTSTRAP_KEY_CHARS.start(), BOOTSTRAP_KEY_CHARS.end());
         let allowed = format!("{least} to {most} characters of printable ASCII without spaces");
@@ -346,6 +430,8 @@ mod tests {
             ("ROOKERY_CONNECTS_PER_SECOND", "0", "is `0`, but must be a whole number from 1 to 1000"),
             ("ROOKERY_WHATSAPP_TIMEOUT_MS", "20 s", "is `20 s`, but must be a whole number from 100 to 20000"),
             ("ROOKERY_FETCH_ALLOW", "10.0.0.0/8", "is `10.0.0.0/8`, but must be comma-separated hosts"),
+            ("ROOKERY_PACE_CREATE", "ten", "is `ten`, but must be `off`, or a count per s, min, h or d and a burst"),
+            ("ROOKERY_PACE_QUERY", "1/w:1", "such as 10/h:5"),
             ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`, but must be a log filter"),
         ];
         for (name, value, expected) in cases {
@@ -355,6 +441,41 @@ mod tests {
         let given = flags(|flags| flags.connecting_max = Some("many".into()));
         let error = Config::resolve(given, |_| None).map(|_| ()).unwrap_err().to_string();
         assert_eq!(error, "--connecting-max is `many`, but must be a whole number from 1 to 10000");
+    }
+
+    #[test]
+    fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
+        let hour = Duration::from_secs(3_600);
+        let cases = [
+            ("off", Some(None)),
+            ("10/h:5", Some(Some(Pace::new(10, hour, 5)))),
+            ("1/s:1", Some(Some(Pace::new(1, Duration::from_secs(1), 1)))),
+            ("60/min:256", Some(Some(Pace::new(60, Duration::from_secs(60), 256)))),
+            ("1000000/d:1000000", Some(Some(Pace::new(1_000_000, hour * 24, 1_000_000)))),
+            ("0/h:5", None),
+            ("10/h:0", None),
+            ("10/h", None),
+            ("10:5", None),
+            ("10/hour:5", None),
+            ("-1/h:5", None),
+            ("10/h:1000001", None),
+            ("", None),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(pace(text, 1), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn paces_are_the_actors_own_unless_told_otherwise() {
+        assert_eq!(resolve_variable("ROOKERY_LOG", "info").unwrap().paces, Paces::default());
+        let paces = resolve_variable("ROOKERY_PACE_CREATE", "off").unwrap().settings().paces;
+        assert_eq!(paces, Paces { create: None, ..Paces::default() });
+        let flags = PaceArguments { pace_write: Some("7/s:9".into()), ..PaceArguments::default() };
+        let write = flags.resolve(|_| None).unwrap().write;
+        assert_eq!(write, Some(Pace::new(7, Duration::from_secs(1), 9)));
+        let error = resolve_variable("ROOKERY_PACE_ADD", "60/min:255").map(|_| ()).unwrap_err().to_string();
+        assert!(error.contains("a burst of 256 or more as one request may name that many people"), "{error}");
     }
 
     #[test]

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::model::{SessionConfig, SessionId, SessionStatus};
-use rookery_simulator::{AccountSpec, Addable, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
+use rookery_simulator::{
+    AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, Simulator, SimulatorOptions, World,
+};
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::app::Daemon;
-use crate::config::{Config, Secret};
+use crate::config::{Config, PaceArguments, Secret};
 use crate::signals::Signals;
 
 /// Only what is wrong: what can be done is printed.
@@ -22,6 +24,7 @@ pub const LOG_FILTER: &str = "warn";
 const SESSION: &str = "my-session";
 const OWN_PHONE: &str = "15550100001";
 const TEAM_GROUP: &str = "120363021234567890@g.us";
+const COMMUNITY: &str = "120363021234567899@g.us";
 /// The others of the group with twelve members.
 const TEAM: std::ops::RangeInclusive<u64> = 15_550_100_002..=15_550_100_012;
 /// People who can be added.
@@ -49,6 +52,8 @@ pub struct DemoArguments {
     /// An empty or new directory that is kept; without it a temporary one goes at exit
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+    #[command(flatten)]
+    paces: PaceArguments,
 }
 
 fn api_key(text: &str) -> Result<Secret, String> {
@@ -62,6 +67,7 @@ fn api_key(text: &str) -> Result<Secret, String> {
 /// When something cannot be started, or the session did not become ready in time.
 pub async fn run(arguments: DemoArguments) -> Result<()> {
     let mut signals = Signals::listen().context("could not listen for signals")?;
+    let paces = arguments.paces.resolve(|name| std::env::var_os(name))?;
     let data = DataDirectory::prepare(arguments.data_dir)?;
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let options = SimulatorOptions { listen, admin: None, seed: SEED };
@@ -74,6 +80,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         data_dir: data.path.clone(),
         bootstrap_key: arguments.api_key,
         whatsapp_url: simulator.url(),
+        paces,
         ..Config::default()
     });
     let daemon = daemon.await?;
@@ -120,6 +127,8 @@ fn populate(world: &World) {
         addressing: Addressing::Pn,
         ..GroupSpec::new("Neighbourhood", owner)
     });
+    let group = GroupSpec { id: Some(COMMUNITY.into()), ..GroupSpec::new("Park", OWN_PHONE) };
+    world.add_community(CommunitySpec { group, ..CommunitySpec::new("Park", OWN_PHONE) });
 }
 
 /// Makes the session and links it as a person would: start, wait for the QR, scan it, wait until it is ready.

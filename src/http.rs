@@ -3,24 +3,31 @@
 
 pub(crate) mod access;
 mod answer;
+mod communities;
+mod configuration;
 mod docs;
 mod envelope;
 pub(crate) mod error;
+mod export;
 mod extract;
 mod fields;
+mod filter;
 mod groups;
 mod health;
 mod idempotent;
 mod invites;
+mod joining;
 mod keys;
 mod limits;
 mod pairing;
 mod participants;
 mod picture;
 mod qr;
+mod requests;
 pub(crate) mod route;
 mod server;
 mod sessions;
+mod settings;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -34,7 +41,7 @@ use crate::app::App;
 use crate::auth::Role;
 use access::{Gate, Rule};
 use error::ApiError;
-use limits::BODY_BYTES_MAX;
+use limits::{BODY_BYTES_MAX, PICTURE_BODY_BYTES_MAX};
 use route::{Route, routes};
 pub(crate) use server::serve;
 
@@ -43,6 +50,8 @@ const VIEWER: Rule = Rule::Role(Role::Viewer);
 const OPERATOR: Rule = Rule::Role(Role::Operator);
 /// A change at WhatsApp: carried out once for each idempotency key.
 const GROUP_WRITE: Rule = Rule::GroupWrite { body_bytes_max: BODY_BYTES_MAX };
+/// The same with a picture in its body.
+const PICTURE_WRITE: Rule = Rule::GroupWrite { body_bytes_max: PICTURE_BODY_BYTES_MAX };
 const WIDE_OPERATOR: Rule = Rule::Unscoped(Role::Operator);
 const WIDE_ADMIN: Rule = Rule::Unscoped(Role::Admin);
 
@@ -70,18 +79,41 @@ pub(crate) fn routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/force-kill"   OPERATOR sessions::force_kill,
         GET    "/api/sessions/{session}/qr"           OPERATOR pairing::qr,
         POST   "/api/sessions/{session}/pairing-code" OPERATOR pairing::pairing_code,
-        GET    "/api/sessions/{session}/groups"  VIEWER        groups::list,
-        POST   "/api/sessions/{session}/groups"  GROUP_WRITE groups::create,
+        GET    "/api/sessions/{session}/config"       VIEWER   configuration::get,
+        PATCH  "/api/sessions/{session}/config"       OPERATOR configuration::change,
+        GET    "/api/sessions/{session}/groups"           VIEWER      groups::list,
+        POST   "/api/sessions/{session}/groups"           GROUP_WRITE groups::create,
+        GET    "/api/sessions/{session}/groups.csv"       VIEWER      export::groups,
+        GET    "/api/sessions/{session}/groups/count"     VIEWER      groups::count,
+        POST   "/api/sessions/{session}/groups/join"      GROUP_WRITE joining::join,
+        GET    "/api/sessions/{session}/groups/join-info" VIEWER      joining::info,
         GET    "/api/sessions/{session}/groups/{group}"                      VIEWER   groups::get,
         PUT    "/api/sessions/{session}/groups/{group}/subject"              GROUP_WRITE groups::set_subject,
         PUT    "/api/sessions/{session}/groups/{group}/description"          GROUP_WRITE groups::set_description,
         POST   "/api/sessions/{session}/groups/{group}/leave"                GROUP_WRITE groups::leave,
+        GET    "/api/sessions/{session}/groups/{group}/settings"             VIEWER   settings::get,
+        PUT    "/api/sessions/{session}/groups/{group}/settings"             GROUP_WRITE settings::set,
+        GET    "/api/sessions/{session}/groups/{group}/picture"              VIEWER   picture::get,
+        PUT    "/api/sessions/{session}/groups/{group}/picture"              PICTURE_WRITE picture::set,
+        DELETE "/api/sessions/{session}/groups/{group}/picture"              GROUP_WRITE picture::remove,
+        GET    "/api/sessions/{session}/groups/{group}/participants.csv"     VIEWER   export::participants,
+        GET    "/api/sessions/{session}/groups/{group}/participants"         VIEWER   participants::list,
         POST   "/api/sessions/{session}/groups/{group}/participants"         GROUP_WRITE participants::add,
         DELETE "/api/sessions/{session}/groups/{group}/participants"         GROUP_WRITE participants::remove,
         POST   "/api/sessions/{session}/groups/{group}/participants/promote" GROUP_WRITE participants::promote,
         POST   "/api/sessions/{session}/groups/{group}/participants/demote"  GROUP_WRITE participants::demote,
         GET    "/api/sessions/{session}/groups/{group}/invite-code"          VIEWER   invites::get,
         POST   "/api/sessions/{session}/groups/{group}/invite-code/revoke"   GROUP_WRITE invites::revoke,
+        GET    "/api/sessions/{session}/groups/{group}/membership-requests"  VIEWER   requests::list,
+        POST   "/api/sessions/{session}/groups/{group}/membership-requests/approve" GROUP_WRITE requests::approve,
+        POST   "/api/sessions/{session}/groups/{group}/membership-requests/reject"  GROUP_WRITE requests::reject,
+        GET    "/api/sessions/{session}/communities"                         VIEWER   communities::list,
+        POST   "/api/sessions/{session}/communities"                         GROUP_WRITE communities::create,
+        GET    "/api/sessions/{session}/communities/{community}"             VIEWER   communities::get,
+        POST   "/api/sessions/{session}/communities/{community}/groups"      GROUP_WRITE communities::create_group,
+        POST   "/api/sessions/{session}/communities/{community}/links"       GROUP_WRITE communities::link,
+        DELETE "/api/sessions/{session}/communities/{community}/links"       GROUP_WRITE communities::unlink,
+        POST   "/api/sessions/{session}/communities/{community}/deactivate"  GROUP_WRITE communities::deactivate,
     }
 }
 

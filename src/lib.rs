@@ -9,9 +9,7 @@ pub mod demo;
 mod http;
 mod idempotency;
 mod openapi;
-#[cfg_attr(not(test), expect(dead_code, reason = "the routes for pictures are not there yet"))]
 mod outgoing;
-#[cfg_attr(not(test), expect(dead_code, reason = "the routes for pictures are not there yet"))]
 mod picture;
 mod signals;
 #[cfg(feature = "simulator")]

@@ -24,12 +24,19 @@ Every failure has one shape, `Error`. So has what no route of this page answers:
 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 9] = [
+const SECTIONS: [(&str, &str); 16] = [
     ("sessions", "WhatsApp accounts: make, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
+    ("configuration", "What is decided about a session: calls and reconnects"),
     ("groups", "Groups: list, make, read, rename, describe, leave. Reads come from the session's cache"),
+    ("settings", "What is set in a group"),
+    ("picture", "A group's picture"),
     ("participants", "Who is in a group, and who is its admin"),
     ("invites", "Invite codes"),
+    ("joining", "Getting into groups by invite code"),
+    ("requests", "People who asked to be let into a group"),
+    ("communities", "Communities: groups of groups"),
+    ("export", "Tables for spreadsheets, as CSV"),
     ("stats", "Figures"),
     ("keys", "API keys. A viewer reads, an operator also changes, an admin also manages keys"),
     ("health", "Whether the daemon runs and may get traffic"),
@@ -225,6 +232,7 @@ fn path_parameters(path: &str) -> Vec<Value> {
     let known = |name: &str| match name {
         "session" => parameter(name, "A session's id or name", json!({ "type": "string", "example": "my-session" })),
         "group" => parameter(name, "A group's id", json!({ "$ref": "#/components/schemas/GroupId" })),
+        "community" => parameter(name, "A community's id", json!({ "$ref": "#/components/schemas/GroupId" })),
         "key" => parameter(
             name,
             "A key's id",
@@ -248,7 +256,7 @@ fn idempotency_key() -> Value {
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
     let needs_key = !matches!(route.rule, Rule::Open);
-    let of_group = route.path.contains("/groups");
+    let of_group = route.path.contains("/groups") || route.path.contains("/communities");
     match status {
         400 => has_body || !parameters.is_empty(),
         401 | 403 => needs_key,

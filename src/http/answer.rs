@@ -73,15 +73,42 @@ pub(crate) fn tagged<T: Serialize + ?Sized>(request: &HeaderMap, value: &T) -> R
     let mut body = Vec::with_capacity(BODY_BYTES_EXPECTED);
     serde_json::to_writer(&mut body, value).map_err(|error| ApiError::Internal(error.to_string()))?;
     let tag = tag_of(&body);
-    let mut response = if is_known(request, &tag) {
-        StatusCode::NOT_MODIFIED.into_response()
-    } else {
-        ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(body)).into_response()
-    };
-    if let Ok(tag) = HeaderValue::from_str(&tag) {
+    let response = if is_known(request, &tag) { not_modified() } else { json(body) };
+    Ok(with_tag(&tag, response))
+}
+
+/// The same for what has its tag already, made without a body when the caller knows it. `None` is what has one of
+/// [`known_tags`].
+///
+/// # Errors
+/// [`ApiError::Internal`] when the value cannot be written as JSON.
+pub(crate) fn tagged_as<T: Serialize>(request: &HeaderMap, tag: u64, value: Option<&T>) -> Result<Response, ApiError> {
+    let tag = written(tag);
+    let Some(value) = value.filter(|_| !is_known(request, &tag)) else { return Ok(with_tag(&tag, not_modified())) };
+    let mut body = Vec::with_capacity(BODY_BYTES_EXPECTED);
+    serde_json::to_writer(&mut body, value).map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(with_tag(&tag, json(body)))
+}
+
+/// The tags in `If-None-Match` that can be ours.
+pub(crate) fn known_tags(request: &HeaderMap) -> Vec<u64> {
+    let tags = known(request).filter_map(|tag| u64::from_str_radix(tag.strip_prefix('"')?.strip_suffix('"')?, 16).ok());
+    tags.collect()
+}
+
+fn not_modified() -> Response {
+    StatusCode::NOT_MODIFIED.into_response()
+}
+
+fn json(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], Body::from(body)).into_response()
+}
+
+fn with_tag(tag: &str, mut response: Response) -> Response {
+    if let Ok(tag) = HeaderValue::from_str(tag) {
         response.headers_mut().insert(header::ETAG, tag);
     }
-    Ok(response)
+    response
 }
 
 /// Adds how many entries there are in all, when only a page of them is answered.
@@ -94,13 +121,22 @@ pub(crate) fn with_total(total: usize, mut response: Response) -> Response {
 fn tag_of(body: &[u8]) -> String {
     let mut hasher = DefaultHasher::new();
     hasher.write(body);
-    format!("\"{:016x}\"", hasher.finish())
+    written(hasher.finish())
 }
 
-/// Whether `If-None-Match` names this tag; a weak mark (`W/`) makes no difference here.
+fn written(tag: u64) -> String {
+    format!("\"{tag:016x}\"")
+}
+
+/// Whether `If-None-Match` names this tag, or any.
 fn is_known(request: &HeaderMap, tag: &str) -> bool {
-    let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    known.flat_map(|list| list.split(',')).map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == tag)
+    known(request).any(|known| known == "*" || known == tag)
+}
+
+/// The tags in `If-None-Match`; a weak mark (`W/`) makes no difference here.
+fn known(request: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lists = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    lists.flat_map(|list| list.split(',')).map(|one| one.trim().trim_start_matches("W/"))
 }
 
 #[cfg(test)]
@@ -125,5 +161,28 @@ mod tests {
             let response = tagged(&request, &[1, 2]).unwrap();
             assert_eq!((response.status(), &response.headers()[header::ETAG]), (status, &tag.parse().unwrap()));
         }
+    }
+
+    #[test]
+    fn what_has_its_tag_already_is_answered_without_a_body_when_it_is_known() {
+        let cases = [
+            ("", vec![], StatusCode::OK),
+            ("\"000000000000000a\"", vec![10], StatusCode::NOT_MODIFIED),
+            ("\"b\", W/\"000000000000000a\"", vec![11, 10], StatusCode::NOT_MODIFIED),
+            ("*", vec![], StatusCode::NOT_MODIFIED),
+            ("\"a", vec![], StatusCode::OK),
+            ("\"not ours\"", vec![], StatusCode::OK),
+        ];
+        for (known, tags, status) in cases {
+            let request = HeaderMap::from_iter([(header::IF_NONE_MATCH, known.parse().unwrap())]);
+            assert_eq!(known_tags(&request), tags, "{known}");
+            let response = tagged_as(&request, 10, Some(&[1, 2])).unwrap();
+            assert_eq!(
+                (response.status(), &response.headers()[header::ETAG]),
+                (status, &HeaderValue::from_static("\"000000000000000a\"")),
+                "{known}"
+            );
+        }
+        assert_eq!(tagged_as::<u8>(&HeaderMap::new(), 10, None).unwrap().status(), StatusCode::NOT_MODIFIED);
     }
 }

@@ -5,7 +5,7 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_actors::model::{IdError, ParticipantResult};
+use rookery_actors::model::{IdError, LinkResult, ParticipantResult};
 use rookery_actors::store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,6 +18,8 @@ use crate::picture::PictureError;
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
+/// WhatsApp said 429 without a hint: its own clients wait about a minute.
+const REFUSED_RETRY_S: u32 = 60;
 /// The first call with an idempotency key is most often over by then.
 const KEY_IN_USE_RETRY_S: u32 = 2;
 /// Keys that have expired go every few minutes.
@@ -57,6 +59,10 @@ pub(crate) enum ApiError {
     Query(String),
     /// These are not people; as written by the caller.
     Participants(Vec<String>),
+    /// These are not groups; as written by the caller.
+    Groups(Vec<String>),
+    /// No group has this invite code: WhatsApp's 406.
+    InviteCode,
     /// A picture cannot be used.
     Picture(PictureError),
     /// WhatsApp refused every participant of a batch.
@@ -65,6 +71,13 @@ pub(crate) enum ApiError {
         what: &'static str,
         /// What WhatsApp said of each.
         results: Vec<ParticipantResult>,
+    },
+    /// WhatsApp refused every group of a batch.
+    NoneLinked {
+        /// The request, as a noun phrase that can start a sentence.
+        what: &'static str,
+        /// What WhatsApp said of each.
+        results: Vec<LinkResult>,
     },
     /// The idempotency key cannot be read.
     IdempotencyKeyInvalid,
@@ -114,6 +127,29 @@ enum Message {
     Many(Vec<String>),
 }
 
+/// What became of each person, or of each group.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+enum Results<'a> {
+    People(&'a [ParticipantResult]),
+    Groups(&'a [LinkResult]),
+}
+
+/// Which of several settings have their new value.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct SettingsOutcome<'a> {
+    /// These have it.
+    #[schema(value_type = Vec<String>, example = json!(["announce"]))]
+    applied: &'a [&'static str],
+    /// This one has not.
+    #[schema(example = "locked")]
+    failed: &'static str,
+    /// Nobody tried to set these after that.
+    #[schema(value_type = Vec<String>, example = json!(["membershipApproval"]))]
+    not_tried: &'a [&'static str],
+}
+
 /// The one shape of all errors.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Error)]
@@ -128,8 +164,12 @@ pub(crate) struct ErrorBody<'a> {
     code: &'static str,
     /// When WhatsApp refused everybody: why, one by one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    results: Option<&'a [ParticipantResult]>,
+    #[schema(nullable = false, inline)]
+    results: Option<Results<'a>>,
+    /// When settings were changed one after the other, up to one that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, inline)]
+    settings: Option<SettingsOutcome<'a>>,
     /// Only of `/api/health/ready`: always `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -208,15 +248,17 @@ impl ApiError {
             ),
             Self::BodyTooSlow => one(S::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time"),
             Self::Query(why) => one(S::BAD_REQUEST, "invalid_parameter", why),
-            Self::Participants(offenders) => {
-                let are = if offenders.len() == 1 { "is not a participant id" } else { "are not participant ids" };
-                one(S::BAD_REQUEST, "invalid_participant_id", format!("{} {are}", offenders.join(", ")))
-            }
+            Self::Participants(offenders) => offenders_answer(offenders, "participant id", "invalid_participant_id"),
+            Self::Groups(offenders) => offenders_answer(offenders, "group id", "invalid_group_id"),
+            Self::InviteCode => one(
+                S::BAD_REQUEST,
+                "invite_code_invalid",
+                "The invite code is not valid: WhatsApp knows no group with it (code 406)",
+            ),
             Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
             Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
-            Self::AllRefused { what, results } => {
-                one(S::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(results)))
-            }
+            Self::AllRefused { what, results } => all_refused(what, results.iter().map(|result| result.status)),
+            Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
             Self::Idempotency(error) => idempotency_answer(error),
             Self::Keys(error) => keys_answer(error),
@@ -237,6 +279,9 @@ impl ApiError {
     /// Seconds after which trying again can help.
     fn retry_after_s(&self) -> Option<u32> {
         match self {
+            Self::Command(error @ CommandError::Refused { code: 429, .. }) => {
+                Some(error.retry_after_s().unwrap_or(REFUSED_RETRY_S))
+            }
             Self::Command(error) => error.retry_after_s(),
             Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
@@ -274,8 +319,10 @@ impl ApiError {
             | Self::BodyTooSlow
             | Self::Query(_)
             | Self::Participants(_)
+            | Self::Groups(_)
             | Self::Picture(_) => true,
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
+            Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::Command(error) => is_nothing_done(error),
             _ => false,
         }
@@ -291,12 +338,12 @@ fn is_nothing_done(error: &CommandError) -> bool {
         | E::NotConnected
         | E::Restarting
         | E::Busy
-        | E::GroupNotFound(_)
-        | E::Invalid(_)
-        | E::Id(_)
-        | E::NotCommunity(_)
         | E::RateLimited { .. }
         | E::Paced { .. }
+        | E::GroupNotFound(_)
+        | E::NotCommunity(_)
+        | E::Invalid(_)
+        | E::Id(_)
         | E::DescriptionConflict
         | E::Unanswered
         | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
@@ -305,6 +352,16 @@ fn is_nothing_done(error: &CommandError) -> bool {
         E::SettingsPartly { applied, error, .. } => applied.is_empty() && is_nothing_done(error),
         _ => false,
     }
+}
+
+/// `kind` is what each of them is not.
+fn offenders_answer(offenders: &[String], kind: &str, code: &'static str) -> Answer {
+    let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
+    one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}", offenders.join(", ")))
+}
+
+fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> Answer {
+    one(StatusCode::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(statuses)))
 }
 
 fn command_answer(error: &CommandError) -> Answer {
@@ -443,8 +500,8 @@ fn id_code(error: &IdError) -> &'static str {
 }
 
 /// ` (code 403)` or ` (codes 403, 409)`: the distinct numbers that WhatsApp gave.
-fn codes(results: &[ParticipantResult]) -> String {
-    let mut codes: Vec<_> = results.iter().filter_map(|result| result.status).collect();
+fn codes(statuses: impl Iterator<Item = Option<u16>>) -> String {
+    let mut codes: Vec<_> = statuses.flatten().collect();
     codes.sort_unstable();
     codes.dedup();
     let list = codes.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
@@ -472,11 +529,16 @@ impl IntoResponse for ApiError {
             status_code: status.as_u16(),
             code,
             results: None,
+            settings: None,
             status: None,
             details: None,
         };
         match &self {
-            Self::AllRefused { results, .. } => body.results = Some(results),
+            Self::AllRefused { results, .. } => body.results = Some(Results::People(results)),
+            Self::NoneLinked { results, .. } => body.results = Some(Results::Groups(results)),
+            Self::Command(CommandError::SettingsPartly { applied, failed, not_tried, .. }) => {
+                body.settings = Some(SettingsOutcome { applied, failed, not_tried });
+            }
             Self::NotReady { details, .. } => (body.status, body.details) = (Some("error"), Some(details)),
             _ => {}
         }

@@ -8,7 +8,7 @@ use axum::http::request::Parts;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
-use rookery_actors::model::{GroupId, SessionId};
+use rookery_actors::model::{GroupId, IdError, SessionId};
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
 use utoipa::openapi::Required;
@@ -40,8 +40,23 @@ impl<S: Sync> FromRequestParts<S> for GroupPath {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let text = path_parameter(parts, "group")?;
-        text.parse().map(Self).map_err(|_| rookery_actors::model::IdError::Group(shorten(&text)).into())
+        group_parameter(parts, "group").map(Self)
+    }
+}
+
+fn group_parameter(parts: &mut Parts, name: &str) -> Result<GroupId, ApiError> {
+    let text = path_parameter(parts, name)?;
+    text.parse().map_err(|_| IdError::Group(shorten(&text)).into())
+}
+
+/// The community named in the path: a group's id, whether or not it is a community.
+pub(crate) struct CommunityPath(pub(crate) GroupId);
+
+impl<S: Sync> FromRequestParts<S> for CommunityPath {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        group_parameter(parts, "community").map(Self)
     }
 }
 
@@ -90,7 +105,7 @@ impl IntoParams for Page {
 }
 
 /// An optional parameter of the query, for the document.
-fn query_parameter(name: &str, schema: ObjectBuilder, description: &str) -> Parameter {
+pub(crate) fn query_parameter(name: &str, schema: ObjectBuilder, description: &str) -> Parameter {
     let parameter = ParameterBuilder::new().name(name).parameter_in(ParameterIn::Query);
     parameter.required(Required::False).schema(Some(schema)).description(Some(description)).build()
 }

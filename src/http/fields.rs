@@ -2,13 +2,14 @@
 //! the wording is the one OpenWA's clients know. Never reads a request.
 
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
-use rookery_actors::model::ParticipantId;
+use rookery_actors::model::{GroupId, ParticipantId};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
-use super::limits::{ECHO_CHARS_MAX, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
+use super::limits::{ECHO_CHARS_MAX, LINKED_GROUPS, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
 
 /// A person as callers may write one: a phone number in international form without `+`, or a LID.
 #[derive(ToSchema)]
@@ -70,6 +71,92 @@ impl Fields {
                 None
             }
         }
+    }
+
+    /// As [`Self::optional_text`], up to this many characters.
+    pub(crate) fn optional_text_up_to(&mut self, name: &str, chars_max: usize) -> Option<String> {
+        let text = self.optional_text(name)?;
+        self.check_length(name, &text, 0..=chars_max);
+        Some(text)
+    }
+
+    /// True or false, or `None` when the field is absent.
+    pub(crate) fn optional_flag(&mut self, name: &str) -> Option<bool> {
+        match self.map.remove(name)? {
+            Value::Bool(on) => Some(on),
+            _ => {
+                self.broken(name, "must be a boolean value");
+                None
+            }
+        }
+    }
+
+    /// As [`Self::optional_flag`]; `Some(None)` when the field is `null`.
+    pub(crate) fn nullable_flag(&mut self, name: &str) -> Option<Option<bool>> {
+        if self.take_null(name) { Some(None) } else { self.optional_flag(name).map(Some) }
+    }
+
+    /// A whole number in this range: `None` when the field is absent, `Some(None)` when it is `null`.
+    pub(crate) fn nullable_number(&mut self, name: &str, range: RangeInclusive<u32>) -> Option<Option<u32>> {
+        if self.take_null(name) {
+            return Some(None);
+        }
+        let value = self.map.remove(name)?;
+        let Some(number) = whole_number(&value) else {
+            self.broken(name, "must be an integer number");
+            return None;
+        };
+        if number < i128::from(*range.start()) {
+            self.broken(name, &format!("must not be less than {}", range.start()));
+        } else if number > i128::from(*range.end()) {
+            self.broken(name, &format!("must not be greater than {}", range.end()));
+        }
+        u32::try_from(number).ok().map(Some)
+    }
+
+    /// One of these words, as what it stands for; `None` when the field is absent.
+    pub(crate) fn optional_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
+        let value = self.map.remove(name)?;
+        let found = words.iter().find(|(word, _)| value.as_str() == Some(*word)).map(|(_, meaning)| *meaning);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.broken(name, &format!("must be one of the following values: {}", words.join(", ")));
+        }
+        found
+    }
+
+    /// What `check` makes of an object in the body; `None` when the field is absent or `null`. Its messages are named
+    /// by the field: `config.name must be a string`.
+    pub(crate) fn optional_object<T>(
+        &mut self,
+        name: &str,
+        known: &[&str],
+        check: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
+        match self.map.remove(name)? {
+            Value::Null => None,
+            Value::Object(map) => {
+                let mut inner = Self::of(map, known);
+                let value = check(&mut inner);
+                inner.messages.into_iter().for_each(|message| self.message(format!("{name}.{message}")));
+                Some(value)
+            }
+            _ => {
+                self.broken(name, "must be an object");
+                None
+            }
+        }
+    }
+
+    /// Whether the field is `null`; it is out of the way then.
+    fn take_null(&mut self, name: &str) -> bool {
+        let is_null = self.map.get(name).is_some_and(Value::is_null);
+        is_null && self.map.remove(name).is_some()
+    }
+
+    /// Whether the body has the field, and it was not read yet.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.map.contains_key(name)
     }
 
     /// An array of texts with this many entries.
@@ -150,16 +237,50 @@ impl Fields {
 pub(crate) fn participants(mut fields: Fields) -> Result<Vec<ParticipantId>, ApiError> {
     let texts = fields.texts("participants", PARTICIPANTS);
     fields.finish()?;
-    let mut people: Vec<ParticipantId> = Vec::with_capacity(texts.len());
+    distinct(texts).map_err(ApiError::Participants)
+}
+
+/// As [`participants`]; `None` when the body has no such field.
+///
+/// # Errors
+/// As [`participants`].
+pub(crate) fn optional_participants(fields: Fields) -> Result<Option<Vec<ParticipantId>>, ApiError> {
+    if fields.has("participants") { participants(fields).map(Some) } else { fields.finish().map(|()| None) }
+}
+
+/// The groups in the field `groups`, each once, in the order of the request. Ends the checking of the body.
+///
+/// # Errors
+/// [`ApiError::Body`], or [`ApiError::Groups`] with every text that is no group's id.
+pub(crate) fn groups(mut fields: Fields) -> Result<Vec<GroupId>, ApiError> {
+    let texts = fields.texts("groups", LINKED_GROUPS);
+    fields.finish()?;
+    distinct(texts).map_err(ApiError::Groups)
+}
+
+/// What the texts stand for, each once, or those that stand for nothing.
+fn distinct<T: FromStr + PartialEq>(texts: Vec<String>) -> Result<Vec<T>, Vec<String>> {
+    let mut ids: Vec<T> = Vec::with_capacity(texts.len());
     let mut offenders = Vec::new();
     for text in texts {
         match text.parse() {
-            Ok(id) if people.contains(&id) => {}
-            Ok(id) => people.push(id),
+            Ok(id) if ids.contains(&id) => {}
+            Ok(id) => ids.push(id),
             Err(_) => offenders.push(shorten(&text)),
         }
     }
-    if offenders.is_empty() { Ok(people) } else { Err(ApiError::Participants(offenders)) }
+    if offenders.is_empty() { Ok(ids) } else { Err(offenders) }
+}
+
+/// A whole number of JSON, where `5.0` is one as well.
+fn whole_number(value: &Value) -> Option<i128> {
+    if let Some(number) = value.as_i64() {
+        return Some(number.into());
+    }
+    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+    // Saturates, which is beyond every range.
+    #[expect(clippy::cast_possible_truncation, reason = "saturating is what is wanted")]
+    Some(number as i128)
 }
 
 /// What the caller wrote, short enough to be repeated; `""` when it is empty.
@@ -246,6 +367,100 @@ mod tests {
         let body = json!({"participants": ["alice", "15550100001", "", "b".repeat(70)]});
         let Err(ApiError::Participants(offenders)) = participants(fields(&body, &["participants"])) else { panic!() };
         assert_eq!(offenders, ["alice".into(), "\"\"".into(), format!("{}...", "b".repeat(64))]);
+    }
+
+    #[test]
+    fn flags_numbers_and_words_are_named_when_they_are_something_else() {
+        let words = [("all", 1), ("admins", 2)];
+        let cases = [
+            (json!({}), Ok((None, None, None, None))),
+            (json!({"flag": true, "wide": false}), Ok((Some(true), Some(Some(false)), None, None))),
+            (json!({"wide": null, "number": null}), Ok((None, Some(None), Some(None), None))),
+            (json!({"number": 3, "word": "admins"}), Ok((None, None, Some(Some(3)), Some(2)))),
+            (json!({"number": 3.0}), Ok((None, None, Some(Some(3)), None))),
+            (
+                json!({"flag": null, "wide": 1}),
+                Err(vec!["flag must be a boolean value", "wide must be a boolean value"]),
+            ),
+            (json!({"number": 3.5}), Err(vec!["number must be an integer number"])),
+            (json!({"number": "3"}), Err(vec!["number must be an integer number"])),
+            (json!({"number": 1}), Err(vec!["number must not be less than 2"])),
+            (json!({"number": -1e300}), Err(vec!["number must not be less than 2"])),
+            (json!({"number": u64::MAX}), Err(vec!["number must not be greater than 9"])),
+            (json!({"word": null}), Err(vec!["word must be one of the following values: all, admins"])),
+            (json!({"word": "none"}), Err(vec!["word must be one of the following values: all, admins"])),
+        ];
+        for (body, expected) in cases {
+            let mut fields = fields(&body, &["flag", "wide", "number", "word"]);
+            let found = (
+                fields.optional_flag("flag"),
+                fields.nullable_flag("wide"),
+                fields.nullable_number("number", 2..=9),
+                fields.optional_word("word", &words),
+            );
+            match expected {
+                Ok(expected) => assert_eq!((found, fields.finish().is_ok()), (expected, true), "{body}"),
+                Err(expected) => assert_eq!(messages(fields.finish()), expected, "{body}"),
+            }
+        }
+    }
+
+    #[test]
+    fn an_object_in_the_body_names_its_fields_with_its_own_name() {
+        let cases = [
+            (json!({}), Ok(None)),
+            (json!({"config": null}), Ok(None)),
+            (json!({"config": {"name": "bob"}}), Ok(Some("bob"))),
+            (json!({"config": 5}), Err(vec!["config must be an object"])),
+            (
+                json!({"config": {"x": 1, "name": 2}}),
+                Err(vec!["config.property x should not exist", "config.name must be a string"]),
+            ),
+        ];
+        for (body, expected) in cases {
+            let mut fields = fields(&body, &["config"]);
+            let found = fields.optional_object("config", &["name"], |inner| inner.text("name", 1..=9));
+            match expected {
+                Ok(expected) => assert_eq!((found.as_deref(), fields.finish().is_ok()), (expected, true), "{body}"),
+                Err(expected) => assert_eq!(messages(fields.finish()), expected, "{body}"),
+            }
+        }
+    }
+
+    #[test]
+    fn groups_are_one_to_sixty_four_ids_each_once() {
+        let id = "120363021234567890@g.us";
+        let many: Vec<_> = (0..65).map(|number| format!("{number}@g.us")).collect();
+        let cases = [
+            (json!({}), vec!["groups must be an array"]),
+            (json!({"groups": []}), vec!["groups should not be empty"]),
+            (json!({"groups": [1]}), vec!["each value in groups must be a string"]),
+            (json!({"groups": many}), vec!["groups must contain no more than 64 elements"]),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(messages(groups(fields(&body, &["groups"]))), expected);
+        }
+        let merged = groups(fields(&json!({"groups": [id, "1@g.us", id]}), &["groups"])).unwrap();
+        assert_eq!(merged.iter().map(ToString::to_string).collect::<Vec<_>>(), [id, "1@g.us"]);
+        let broken = groups(fields(&json!({"groups": ["family", id, "1@c.us"]}), &["groups"]));
+        let Err(ApiError::Groups(offenders)) = broken else { panic!() };
+        assert_eq!(offenders, ["family", "1@c.us"]);
+    }
+
+    #[test]
+    fn participants_may_be_left_out_where_all_are_meant() {
+        let known = ["participants"];
+        assert!(matches!(optional_participants(fields(&json!({}), &known)), Ok(None)));
+        let one = optional_participants(fields(&json!({"participants": ["15550100001"]}), &known));
+        assert_eq!(one.unwrap(), Some(vec![ParticipantId::Phone(15_550_100_001)]));
+        let cases = [
+            (json!({"participants": null}), "participants must be an array"),
+            (json!({"participants": []}), "participants should not be empty"),
+            (json!({"people": []}), "property people should not exist"),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(messages(optional_participants(fields(&body, &known))), [expected]);
+        }
     }
 
     #[test]

@@ -1,17 +1,21 @@
-//! Groups: list, make, read, rename, describe, leave. Reads come from the session's cache unless `?refresh=true`.
+//! Groups: list, count, make, read, rename, describe, leave. Reads come from the session's cache unless `?refresh=true`.
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rookery_actors::model::{CreatedGroup, Group, GroupSummary};
+use rookery_actors::model::{CreatedGroup, Group, GroupSummary, ParticipantId};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
+use super::answer::{Acknowledged, Created, JsonResult, acknowledged, known_tags, tagged, tagged_as, with_total};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
 use super::fields::{Fields, Person, participants};
+use super::filter::GroupFilter;
 use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
 use crate::app::App;
 
@@ -21,10 +25,10 @@ use crate::app::App;
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups",
-    params(Page, Refresh, KnownTag),
+    params(GroupFilter, Page, Refresh, KnownTag),
     responses(
         (status = 200, description = "The groups", body = Vec<GroupSummary>, headers(
-            ("X-Total-Count" = u32, description = "How many groups there are in all"),
+            ("X-Total-Count" = u32, description = "How many such groups there are in all"),
             ("ETag" = String, description = "For `If-None-Match`"),
         )),
         (status = 304, description = "Unchanged since the answer with this `ETag`"),
@@ -33,24 +37,64 @@ use crate::app::App;
 pub(crate) async fn list(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
+    filter: GroupFilter,
     page: Page,
     Refresh(refresh): Refresh,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let groups = app.gateway.groups(session, refresh).await?;
+    let groups = filter.of(&groups);
     Ok(with_total(groups.len(), tagged(&headers, page.of(&groups))?))
+}
+
+/// How many groups there are.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GroupCount {
+    /// All of them.
+    #[schema(example = 12)]
+    total: usize,
+    /// Those that this account is an admin of.
+    #[schema(example = 3)]
+    admin: usize,
+    /// Those that are communities.
+    #[schema(example = 1)]
+    communities: usize,
+}
+
+/// Count the groups
+///
+/// With a filter only those are counted that it lets through.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/count",
+    params(GroupFilter),
+    responses((status = 200, description = "How many groups there are", body = GroupCount)),
+)]
+pub(crate) async fn count(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    filter: GroupFilter,
+) -> JsonResult<GroupCount> {
+    let groups = app.gateway.groups(session, false).await?;
+    let groups = filter.of(&groups);
+    let admin = groups.iter().filter(|group| group.is_admin).count();
+    let communities = groups.iter().filter(|group| group.is_community).count();
+    Ok(Json(GroupCount { total: groups.len(), admin, communities }))
 }
 
 /// A group to be made.
 #[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[expect(dead_code, reason = "only its schema is used")]
-struct NewGroup {
+pub(crate) struct NewGroup {
     /// The subject.
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Trip")]
     name: String,
     #[schema(min_items = 1, max_items = 256)]
     participants: Vec<Person>,
+    /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
+    #[schema(nullable = false)]
+    invite_fallback: Option<bool>,
 }
 
 /// Make a group
@@ -67,10 +111,16 @@ pub(crate) async fn create(
     SessionPath(session): SessionPath,
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let mut fields = Fields::of(body, &["name", "participants"]);
+    let (name, people, invite_fallback) = new_group(body)?;
+    Ok(Created(app.gateway.create_group(session, name, people, None, invite_fallback).await?))
+}
+
+/// Name, people, and whether who may only be invited is sent an invitation.
+pub(crate) fn new_group(body: Map<String, Value>) -> Result<(String, Vec<ParticipantId>, bool), ApiError> {
+    let mut fields = Fields::of(body, &["name", "participants", "inviteFallback"]);
     let name = fields.text("name", SUBJECT_CHARS);
-    let participants = participants(fields)?;
-    Ok(Created(app.gateway.create_group(session, name, participants, None, false).await?))
+    let invite_fallback = fields.optional_flag("inviteFallback").unwrap_or(false);
+    Ok((name, participants(fields)?, invite_fallback))
 }
 
 /// Read a group
@@ -92,9 +142,8 @@ pub(crate) async fn get(
     Refresh(refresh): Refresh,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let group = app.gateway.group(session, group, Vec::new(), refresh).await?;
-    let value = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
-    tagged(&headers, &*value)
+    let group = app.gateway.group(session, group, known_tags(&headers), refresh).await?;
+    tagged_as(&headers, group.tag, group.value.as_deref())
 }
 
 /// A group's new subject.
@@ -169,4 +218,40 @@ pub(crate) async fn leave(
 ) -> JsonResult<Acknowledged> {
     app.gateway.leave_group(session, group).await?;
     Ok(acknowledged("Left the group"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_new_group_has_a_name_and_people_and_may_invite() {
+        let check = |body: Value| match new_group(body.as_object().cloned().unwrap()) {
+            Ok((name, people, invite_fallback)) => Ok((name, people.len(), invite_fallback)),
+            Err(ApiError::Body(messages)) => Err(messages),
+            Err(other) => panic!("{other:?}"),
+        };
+        let people = ["15550100001", "15550100001@c.us"];
+        let cases = [
+            (json!({"name": "Trip", "participants": people}), Ok(("Trip".to_owned(), 1, false))),
+            (json!({"name": "Trip", "participants": people, "inviteFallback": true}), Ok(("Trip".to_owned(), 1, true))),
+            (
+                json!({"name": "Trip", "participants": people, "inviteFallback": null}),
+                Err(vec!["inviteFallback must be a boolean value".to_owned()]),
+            ),
+            (
+                json!({"name": "", "inviteFallback": 1}),
+                Err(vec![
+                    "name should not be empty".to_owned(),
+                    "inviteFallback must be a boolean value".to_owned(),
+                    "participants must be an array".to_owned(),
+                ]),
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(check(body.clone()), expected, "{body}");
+        }
+    }
 }

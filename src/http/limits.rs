@@ -6,7 +6,6 @@ use std::time::Duration;
 pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// A request body with a picture: 5 MiB in base64 are 6.7, and there is little else in it.
-#[cfg_attr(not(test), expect(dead_code, reason = "the routes for pictures are not there yet"))]
 pub(crate) const PICTURE_BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
 
 /// A body that is too large is read and dropped up to here, so that its sender gets to read the answer.
@@ -60,6 +59,24 @@ pub(crate) const DESCRIPTION_CHARS_MAX: usize = 1024;
 
 /// People in one request: as many as WhatsApp takes at once.
 pub(crate) const PARTICIPANTS: std::ops::RangeInclusive<usize> = 1..=256;
+
+/// Groups in one request to link or unlink: half of what a community can hold.
+pub(crate) const LINKED_GROUPS: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// Characters of an invite code: today's have 22.
+pub(crate) const INVITE_CODE_CHARS_MAX: usize = 128;
+
+/// Bytes of one piece of a streamed table: a few hundred rows.
+pub(crate) const TABLE_PIECE_BYTES: usize = 16 * 1024;
+
+/// Reconnects in a row that a session may be limited to.
+pub(crate) const RECONNECT_ATTEMPTS: std::ops::RangeInclusive<u32> = 0..=20;
+
+/// Milliseconds before the second reconnect in a row.
+pub(crate) const RECONNECT_BASE_DELAY_MS: std::ops::RangeInclusive<u32> = 1_000..=300_000;
+
+/// Seconds after which messages disappear: what fits WhatsApp's own number.
+pub(crate) const EPHEMERAL_S: std::ops::RangeInclusive<u32> = 0..=i32::MAX.unsigned_abs();
 
 /// Characters of a key's name.
 pub(crate) const KEY_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;

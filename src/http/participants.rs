@@ -1,14 +1,17 @@
-//! Who is in a group and who is its admin: four routes that differ in one word.
+//! Who is in a group and who is its admin: a list, and four routes that differ in one word.
 
 use std::sync::Arc;
 
 use axum::extract::State;
-use rookery_actors::model::{ParticipantChange, ParticipantResult};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::Response;
+use rookery_actors::model::{Participant, ParticipantChange, ParticipantResult};
 use utoipa::ToSchema;
 
-use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with};
+use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with, tagged, with_total};
 use super::error::ApiError;
-use super::extract::{GroupPath, JsonObject, SessionPath};
+use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, query, value_of};
 use super::fields::{Fields, Person, participants};
 use crate::app::App;
 
@@ -22,13 +25,87 @@ struct People {
     participants: Vec<Person>,
 }
 
+/// The people who are to be added.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewPeople {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 256)]
+    participants: Vec<Person>,
+    /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
+    #[schema(nullable = false)]
+    invite_fallback: Option<bool>,
+}
+
+/// Whom a list is about.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "lowercase")]
+enum ListedRole {
+    Member,
+    Admin,
+    SuperAdmin,
+}
+
+impl ListedRole {
+    fn read(text: Option<&str>) -> Result<Option<Self>, ApiError> {
+        match text {
+            None => Ok(None),
+            Some("member") => Ok(Some(Self::Member)),
+            Some("admin") => Ok(Some(Self::Admin)),
+            Some("superadmin") => Ok(Some(Self::SuperAdmin)),
+            Some(_) => Err(ApiError::Query("role must be member, admin or superadmin".into())),
+        }
+    }
+
+    /// A super admin is an admin too, as `isAdmin` says.
+    fn fits(self, person: &Participant) -> bool {
+        match self {
+            Self::Member => !person.is_admin,
+            Self::Admin => person.is_admin,
+            Self::SuperAdmin => person.is_super_admin,
+        }
+    }
+}
+
+/// List the people in a group
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/participants",
+    params(
+        ("role" = inline(Option<ListedRole>), Query, nullable = false, description = "Only members who are no admins; only admins, super admins included; only super admins"),
+        Page, KnownTag,
+    ),
+    responses(
+        (status = 200, description = "The participants", body = Vec<Participant>, headers(
+            ("X-Total-Count" = u32, description = "How many such participants there are in all"),
+            ("ETag" = String, description = "For `If-None-Match`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    page: Page,
+    headers: HeaderMap,
+    parts: Parts,
+) -> Result<Response, ApiError> {
+    let role = ListedRole::read(value_of(&query(&parts)?, "role"))?;
+    let group = app.gateway.group(session, group, Vec::new(), false).await?;
+    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    let people: Vec<_> = group.participants.iter().filter(|person| role.is_none_or(|role| role.fits(person))).collect();
+    Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))
+}
+
 /// Add people
 ///
-/// Some refused: 200, and `results` says who. All refused: 403.
+/// Some refused: 200, and `results` says who. All refused: 403. Who was sent an invitation was not refused.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/groups/{group}/participants",
-    request_body = People,
+    request_body = NewPeople,
     responses((status = 200, description = "Participants added", body = BatchAcknowledged)),
 )]
 pub(crate) async fn add(
@@ -95,8 +172,18 @@ async fn change(
     JsonObject(body): JsonObject,
     change: ParticipantChange,
 ) -> JsonResult<BatchAcknowledged> {
-    let people = participants(Fields::of(body, &["participants"]))?;
-    let results = app.gateway.change_participants(session, group, change, people, false).await?;
+    let known: &[&str] = match change {
+        ParticipantChange::Add => &["participants", "inviteFallback"],
+        _ => &["participants"],
+    };
+    let mut fields = Fields::of(body, known);
+    // Of the other changes it is an unknown field, which is named already.
+    let invite_fallback = match change {
+        ParticipantChange::Add => fields.optional_flag("inviteFallback").unwrap_or(false),
+        _ => false,
+    };
+    let people = participants(fields)?;
+    let results = app.gateway.change_participants(session, group, change, people, invite_fallback).await?;
     outcome(change, results)
 }
 
@@ -124,6 +211,23 @@ mod tests {
     fn result(success: bool) -> ParticipantResult {
         let code = if success { ResultCode::Added } else { ResultCode::InviteRequired };
         ParticipantResult { id: ParticipantId::Phone(15_550_100_001), success, status: Some(403), code, message: None }
+    }
+
+    #[test]
+    fn a_list_may_be_about_one_role() {
+        let person = |is_admin, is_super_admin| Participant {
+            id: ParticipantId::Phone(15_550_100_001),
+            name: None,
+            is_admin,
+            is_super_admin,
+        };
+        let people = [person(false, false), person(true, false), person(true, true)];
+        for (text, fits) in [("member", [1, 0, 0]), ("admin", [0, 1, 1]), ("superadmin", [0, 0, 1])] {
+            let role = ListedRole::read(Some(text)).unwrap().unwrap();
+            assert_eq!(people.each_ref().map(|person| i32::from(role.fits(person))), fits, "{text}");
+        }
+        assert_eq!(ListedRole::read(None).unwrap(), None);
+        assert!(ListedRole::read(Some("owner")).is_err() && ListedRole::read(Some("")).is_err());
     }
 
     #[test]

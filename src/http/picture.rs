@@ -1,17 +1,103 @@
-//! A picture in the body of a request: `{base64, mimetype}` or `{url}`. What is made of it is in `picture.rs`.
+//! A group's picture: where it is, setting and removing it. What is made of the one in a body is in `picture.rs`.
 
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::answer::{Acknowledged, JsonResult, acknowledged};
 use super::error::ApiError;
+use super::extract::{GroupPath, JsonObject, SessionPath};
 use super::fields::Fields;
+use super::limits::PICTURE_BODY_BYTES_MAX;
+use crate::app::App;
 use crate::picture::PictureSource;
 
 /// The fields that [`picture_source`] reads.
-pub(crate) const PICTURE_FIELDS: [&str; 3] = ["base64", "mimetype", "url"];
+const PICTURE_FIELDS: [&str; 3] = ["base64", "mimetype", "url"];
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PictureAnswer {
+    /// Where WhatsApp serves it for some days; `null` when the group has none.
+    #[schema(required, example = "https://pps.whatsapp.net/v/t61.24694-24/12345678.jpg")]
+    url: Option<String>,
+}
+
+/// A picture: `base64` with `mimetype`, or `url`. `base64` wins over `url`.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "url": "https://example.com/team.png" }))]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewPicture {
+    /// A JPEG, PNG, WebP or GIF of up to 5 MiB and 25 million pixels, 192 or more a side; also as a `data:` URL.
+    base64: Option<String>,
+    /// What `base64` holds.
+    mimetype: Option<String>,
+    /// An http or https URL that is fetched now; its host has to have public addresses only.
+    url: Option<String>,
+}
+
+/// Where is the picture?
+///
+/// Asked of WhatsApp.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/picture",
+    responses((status = 200, description = "The picture's URL", body = PictureAnswer)),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+) -> JsonResult<PictureAnswer> {
+    Ok(Json(PictureAnswer { url: app.gateway.picture_url(session, group).await? }))
+}
+
+/// Set the picture
+///
+/// The square in its middle becomes a JPEG of at most 640 pixels a side, without metadata.
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/picture",
+    request_body = NewPicture,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group picture updated" }))),
+)]
+pub(crate) async fn set(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    JsonObject(body): JsonObject<PICTURE_BODY_BYTES_MAX>,
+) -> JsonResult<Acknowledged> {
+    let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
+    // For a group that cannot be had now nothing is fetched and nothing decoded.
+    app.gateway.group(session, group.clone(), Vec::new(), false).await?;
+    let jpeg = app.pictures.prepare(source).await?;
+    app.gateway.set_picture(session, group, Some(jpeg)).await?;
+    Ok(acknowledged("Group picture updated"))
+}
+
+/// Remove the picture
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}/groups/{group}/picture",
+    responses((status = 200, description = "Done; also when there was none", body = Acknowledged, example = json!({ "success": true, "message": "Group picture removed" }))),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+) -> JsonResult<Acknowledged> {
+    app.gateway.set_picture(session, group, None).await?;
+    Ok(acknowledged("Group picture removed"))
+}
 
 /// The picture of a body. `base64` wins over `url`, as in OpenWA's own client. Ends the checking of the body.
 ///
 /// # Errors
 /// [`ApiError::Body`].
-pub(crate) fn picture_source(mut fields: Fields) -> Result<PictureSource, ApiError> {
+fn picture_source(mut fields: Fields) -> Result<PictureSource, ApiError> {
     let mut given = |name| fields.optional_text(name).filter(|text| !text.trim().is_empty());
     let (base64, mimetype, url) = (given("base64"), given("mimetype"), given("url"));
     let source = match (base64, mimetype, url) {

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::answer::{Created, Gone, JsonResult, with_total};
+use super::configuration::{CONFIG_FIELDS, NewConfig, config_change};
 use super::error::ApiError;
 use super::extract::{JsonObject, Page, SessionPath, query, value_of};
 use super::fields::Fields;
@@ -28,11 +29,12 @@ struct NewSession {
     /// Unique, and not a UUID.
     #[schema(pattern = "^[A-Za-z0-9-]{3,50}$", example = "my-phone")]
     name: String,
+    config: Option<NewConfig>,
 }
 
 /// Make a session
 ///
-/// `proxyUrl`, `proxyType` and `config` are refused until they are supported.
+/// `proxyUrl` and `proxyType` are refused until they are supported.
 #[utoipa::path(
     post,
     path = "/api/sessions",
@@ -46,11 +48,11 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     JsonObject(body): JsonObject,
 ) -> Result<Created<Arc<Session>>, ApiError> {
-    let name = new_session(Fields::of(body, &["name", "proxyUrl", "proxyType", "config"]))?;
-    Ok(Created(app.gateway.create_session(name, SessionConfig::default()).await?))
+    let (name, config) = new_session(Fields::of(body, &["name", "proxyUrl", "proxyType", "config"]))?;
+    Ok(Created(app.gateway.create_session(name, config).await?))
 }
 
-fn new_session(mut fields: Fields) -> Result<SessionName, ApiError> {
+fn new_session(mut fields: Fields) -> Result<(SessionName, SessionConfig), ApiError> {
     let text = fields.text("name", NAME_CHARS);
     let name = text.parse();
     match &name {
@@ -60,11 +62,12 @@ fn new_session(mut fields: Fields) -> Result<SessionName, ApiError> {
         }
         _ => {}
     }
-    for later in ["proxyUrl", "proxyType", "config"] {
+    for later in ["proxyUrl", "proxyType"] {
         fields.not_supported(later);
     }
+    let config = fields.optional_object("config", &CONFIG_FIELDS, config_change).unwrap_or_default();
     fields.finish()?;
-    Ok(name?)
+    Ok((name?, config.applied_to(SessionConfig::default())))
 }
 
 /// List the sessions
@@ -179,7 +182,7 @@ mod tests {
     fn check(body: &Value) -> Result<String, Vec<String>> {
         let map = body.as_object().cloned().unwrap_or_default();
         let fields = Fields::of(map, &["name", "proxyUrl", "proxyType", "config"]);
-        new_session(fields).map(|name| name.to_string()).map_err(|error| match error {
+        new_session(fields).map(|(name, _)| name.to_string()).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })
@@ -190,15 +193,17 @@ mod tests {
         let cases = [
             (json!({"name": "my-bot"}), Ok("my-bot".to_owned())),
             (json!({"name": "my-bot", "proxyUrl": null}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "config": {"autoRejectCalls": true}}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "config": []}), Err(vec!["config must be an object"])),
             (json!({"name": "my bot"}), Err(vec!["name must contain only letters, digits and hyphens"])),
             (json!({"name": "ab"}), Err(vec!["name must be longer than or equal to 3 characters"])),
             (json!({"name": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11"}), Err(vec!["name must not be a UUID"])),
             (
-                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1", "config": {}}),
+                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1", "config": {"maxReconnectAttempts": "5"}}),
                 Err(vec![
                     "property x should not exist",
                     "proxyUrl is not supported yet",
-                    "config is not supported yet",
+                    "config.maxReconnectAttempts must be an integer number",
                 ]),
             ),
         ];

@@ -14,6 +14,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::auth::{Keys, NewKey};
 use crate::idempotency::Idempotency;
+use crate::outgoing::{FetchAllow, Fetcher};
+use crate::picture::Pictures;
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UNKNOWN_ID: &str = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11";
@@ -30,7 +32,8 @@ impl Fixture {
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
         let idempotency = Idempotency::open(Arc::clone(&store)).unwrap();
         let running = rookery_actors::start(settings, store).await.unwrap();
-        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency)), running }
+        let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
+        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, pictures)), running }
     }
 
     async fn key(&self, role: Role, sessions: &[&str]) -> String {

@@ -4,8 +4,10 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
+use reqwest::header::HeaderMap;
 use rookery::app::Daemon;
 use rookery::config::Config;
+use rookery_actors::Paces;
 use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -41,6 +43,7 @@ pub(crate) struct Answer {
     pub(crate) retry_after: Option<u64>,
     /// It was given before, to the same idempotency key.
     pub(crate) replayed: bool,
+    pub(crate) headers: HeaderMap,
 }
 
 impl Bench {
@@ -68,6 +71,8 @@ impl Bench {
             bootstrap_key: Some(KEY.into()),
             whatsapp_url: simulator.url(),
             whatsapp_timeout_ms: 2_000,
+            // Tests make more calls than a person would; `pacing.rs` sets limits of its own.
+            paces: Paces { create: None, add: None, write: None, query: None },
             ..Config::default()
         };
         adjust(&mut config);
@@ -112,16 +117,25 @@ impl Bench {
 
     async fn send(request: reqwest::RequestBuilder) -> Answer {
         let response = request.send().await.unwrap();
-        let status = response.status().as_u16();
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
         let text = response.text().await.unwrap();
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, body, retry_after, replayed }
+        Answer { status, body, retry_after, replayed, headers }
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call(Method::GET, path, None).await
+    }
+
+    /// A read by somebody who has the answer with this tag.
+    pub(crate) async fn get_unless(&self, tag: &str, path: &str) -> Answer {
+        Self::send(self.request(Method::GET, path).header("If-None-Match", tag)).await
+    }
+
+    pub(crate) async fn patch(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::PATCH, path, Some(body)).await
     }
 
     pub(crate) async fn post(&self, path: &str, body: Value) -> Answer {
@@ -179,7 +193,22 @@ impl Bench {
 }
 
 impl Answer {
-    fn text(self) -> String {
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Status and code word of a failure.
+    pub(crate) fn failure(&self) -> (u16, &str) {
+        (self.status, self.body["code"].as_str().unwrap_or_default())
+    }
+
+    /// The ids of what a list holds, in order.
+    pub(crate) fn ids(&self) -> Vec<&str> {
+        let list = self.body.as_array().unwrap_or_else(|| panic!("no list: {self:?}"));
+        list.iter().map(|entry| entry["id"].as_str().unwrap()).collect()
+    }
+
+    pub(crate) fn text(self) -> String {
         match self.body {
             Value::String(text) => text,
             other => panic!("not text: {other}"),

@@ -4,14 +4,23 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
 mod changes;
+mod communities;
+mod configuration;
 mod events;
 mod faults;
 mod groups;
 mod harness;
 mod idempotency;
+mod inviting;
+mod joining;
 mod linking;
+mod pacing;
+mod pictures;
 mod process;
 mod property;
+mod reading;
+mod requests;
 mod sessions;
+mod settings;
 mod settled;
 mod survival;

@@ -13,6 +13,22 @@ fn result(status: u16) -> ParticipantResult {
     ParticipantResult { id, success: false, status: Some(status), code, message: None }
 }
 
+fn partly(applied: &[&'static str], error: CommandError) -> CommandError {
+    let applied = applied.to_vec();
+    CommandError::SettingsPartly { applied, failed: "locked", not_tried: vec!["groupHistory"], error: Box::new(error) }
+}
+
+#[tokio::test]
+async fn settings_that_were_applied_before_one_failed_are_in_the_body() {
+    let response = ApiError::from(partly(&["announce"], refused(403))).into_response();
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+    let bytes = axum::body::to_bytes(response.into_body(), 10_000).await.unwrap();
+    let body: serde_json::Value = serde_json::from_slice(&bytes).unwrap();
+    let outcome = serde_json::json!({"applied": ["announce"], "failed": "locked", "notTried": ["groupHistory"]});
+    assert_eq!(body["settings"], outcome);
+    assert_eq!(body["message"], "locked was not set: Changing the subject was refused by WhatsApp (code 403)");
+}
+
 #[test]
 fn every_command_error_has_its_status_word_and_text() {
     let group: GroupId = "120363021234567890@g.us".parse().unwrap();
@@ -65,9 +81,12 @@ fn what_may_be_tried_again_says_when() {
 fn several_offenders_and_codes_are_named_in_one_message() {
     let error = ApiError::Participants(vec!["alice".into(), "bob".into()]);
     assert_eq!(error.answer().message, Message::One("alice, bob are not participant ids".into()));
-    assert_eq!(codes(&[result(403), result(403)]), " (code 403)");
-    assert_eq!(codes(&[result(409), result(403)]), " (codes 403, 409)");
-    assert_eq!(codes(&[]), "");
+    let error = ApiError::Groups(vec!["family".into()]);
+    assert_eq!(error.answer().message, Message::One("family is not a group id".into()));
+    let codes_of = |statuses: &[u16]| codes(statuses.iter().copied().map(Some));
+    assert_eq!(codes_of(&[403, 403]), " (code 403)");
+    assert_eq!(codes_of(&[409, 403]), " (codes 403, 409)");
+    assert_eq!(codes_of(&[]), "");
 }
 
 #[test]
@@ -93,6 +112,13 @@ fn what_did_nothing_and_may_be_sent_again_does_not_use_up_an_idempotency_key() {
         (CommandError::Unanswered.into(), true),
         (refused(429).into(), true),
         (refused(503).into(), true),
+        (CommandError::RateLimited { retry_after_s: 1 }.into(), true),
+        (CommandError::Paced { limit: "creating groups", allowed: String::new(), retry_after_s: 1 }.into(), true),
+        (partly(&[], refused(429)).into(), true),
+        (partly(&["announce"], refused(429)).into(), false),
+        (partly(&[], refused(403)).into(), false),
+        (ApiError::Groups(vec![]), true),
+        (ApiError::InviteCode, false),
         (all_refused(429), true),
         (all_refused(403), false),
         (refused(403).into(), false),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::header;
 use axum::response::IntoResponse as _;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use tokio::sync::Notify;
 
 use super::*;
@@ -56,8 +56,8 @@ impl Bench {
         let handler = Arc::<Handler>::default();
         let counting = Arc::clone(&handler);
         let handle = move |body: String| async move { counting.answer(&body).await };
-        let routes: Routes = post(handle.clone()).put(handle);
-        let routes = routes.route_layer(Gate::of_keyed_write(&fixture.app, Role::Operator, BODY_BYTES_MAX));
+        let routes: MethodRouter<Arc<App>> = post(handle.clone()).put(handle);
+        let routes = routes.route_layer(Gate::new(&fixture.app, GROUP_WRITE));
         let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&fixture.app));
         Self { fixture, key, handler, router }
     }
@@ -198,8 +198,8 @@ async fn a_call_whose_client_hangs_up_is_carried_through_and_answered_to_the_nex
 #[tokio::test]
 async fn an_answer_that_is_too_large_to_keep_is_given_once() {
     let bench = Bench::start().await;
-    let routes: Routes = post(async || "x".repeat(crate::idempotency::RECORD_BYTES_MAX));
-    let routes = routes.route_layer(Gate::of_keyed_write(&bench.fixture.app, Role::Operator, BODY_BYTES_MAX));
+    let routes: MethodRouter<Arc<App>> = post(async || "x".repeat(crate::idempotency::RECORD_BYTES_MAX));
+    let routes = routes.route_layer(Gate::new(&bench.fixture.app, GROUP_WRITE));
     let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&bench.fixture.app));
     let bench = Bench { router, ..bench };
     assert_eq!(bench.post("k", BODY).await.status, 200);

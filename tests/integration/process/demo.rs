@@ -27,7 +27,11 @@ async fn the_demos_curl_lines_work_and_nothing_of_it_is_left_behind() {
     let mut names: Vec<_> =
         groups.as_array().into_iter().flatten().filter_map(|group| group["name"].as_str()).collect();
     names.sort_unstable();
-    assert_eq!((status, names), (200, vec!["Book Club", "Neighbourhood", "Project Team"]), "{groups:#}");
+    assert_eq!(
+        (status, names),
+        (200, vec!["Book Club", "Neighbourhood", "Park", "Park", "Project Team"]),
+        "{groups:#}"
+    );
 
     let (status, team) = pasted(get);
     assert_eq!((status, &team["id"]), (200, &json!("120363021234567890@g.us")), "{team:#}");

@@ -60,6 +60,10 @@ impl Setup {
             ("ROOKERY_WHATSAPP_URL", &*url),
             ("ROOKERY_BOOTSTRAP_KEY", KEY),
             ("ROOKERY_CONNECTS_PER_SECOND", "1000"),
+            ("ROOKERY_PACE_CREATE", "off"),
+            ("ROOKERY_PACE_ADD", "off"),
+            ("ROOKERY_PACE_WRITE", "off"),
+            ("ROOKERY_PACE_QUERY", "off"),
         ];
         all.extend_from_slice(variables);
         Child::spawn(&["serve"], &all)

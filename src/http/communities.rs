@@ -1,0 +1,350 @@
+//! Communities: groups of groups. Who is in one, and what is set in it, is changed as of any group, by its own id.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::Response;
+use rookery_actors::CommandError;
+use rookery_actors::model::{
+    Community, CommunityGroup, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId,
+};
+use serde::Serialize;
+use tracing::warn;
+use utoipa::ToSchema;
+
+use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
+use super::error::ApiError;
+use super::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
+use super::fields::{Fields, groups};
+use super::groups::{NewGroup, new_group};
+use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
+use crate::app::App;
+
+/// A community to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct CommunityRequest {
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Neighbourhood")]
+    name: String,
+    #[schema(max_length = 1024, example = "All streets around the park")]
+    description: Option<String>,
+    /// People who want to join have to be approved; not unless told so.
+    #[schema(nullable = false)]
+    membership_approval: Option<bool>,
+    /// Members who are no admins may add groups to it; not unless told so.
+    #[schema(nullable = false)]
+    members_may_add_groups: Option<bool>,
+    /// A general chat is made with it; not unless told so.
+    #[schema(nullable = false)]
+    general_chat: Option<bool>,
+}
+
+/// Groups to be linked.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct GroupsToLink {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 64)]
+    groups: Vec<GroupId>,
+}
+
+/// Groups to be unlinked.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct GroupsToUnlink {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 64)]
+    groups: Vec<GroupId>,
+    /// People who are in no other group of the community leave it too; not unless told so.
+    #[schema(nullable = false)]
+    remove_orphans: Option<bool>,
+}
+
+/// Links were changed for some of the groups.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LinksAcknowledged {
+    /// Always true.
+    success: bool,
+    #[schema(example = "Groups linked")]
+    message: &'static str,
+    /// One entry per distinct group, in the order of the request.
+    results: Vec<LinkResult>,
+}
+
+/// List the communities
+///
+/// Those among the session's groups, ordered by id.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/communities",
+    params(Page, Refresh, KnownTag),
+    responses(
+        (status = 200, description = "The communities", body = Vec<GroupSummary>, headers(
+            ("X-Total-Count" = u32, description = "How many communities there are in all"),
+            ("ETag" = String, description = "For `If-None-Match`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    page: Page,
+    Refresh(refresh): Refresh,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let groups = app.gateway.groups(session, refresh).await?;
+    let communities: Vec<_> = groups.iter().filter(|group| group.is_community).collect();
+    Ok(with_total(communities.len(), tagged(&headers, page.of(&communities))?))
+}
+
+/// Make a community
+///
+/// WhatsApp makes its announcement group with it.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities",
+    request_body = CommunityRequest,
+    responses((status = 201, description = "The new community", body = Community)),
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    JsonObject(body): JsonObject,
+) -> Result<Created<Community>, ApiError> {
+    let new = new_community(Fields::of(
+        body,
+        &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
+    ))?;
+    let has_general_chat = new.general_chat;
+    let id = app.gateway.create_community(session, new).await?;
+    match app.gateway.community(session, id.clone()).await {
+        Ok(community) => Ok(Created(community)),
+        Err(error) => {
+            // It is there: whoever is told otherwise makes it twice.
+            warn!(session.id = %session, %error, "could not read a new community, answering from the cache");
+            Ok(Created(community_of_cache(&app, session, id, has_general_chat).await?))
+        }
+    }
+}
+
+fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
+    let new = NewCommunity {
+        name: fields.text("name", SUBJECT_CHARS),
+        description: fields
+            .optional_text_up_to("description", DESCRIPTION_CHARS_MAX)
+            .filter(|description| !description.is_empty()),
+        membership_approval: fields.optional_flag("membershipApproval").unwrap_or(false),
+        members_may_add_groups: fields.optional_flag("membersMayAddGroups").unwrap_or(false),
+        general_chat: fields.optional_flag("generalChat").unwrap_or(false),
+    };
+    fields.finish()?;
+    Ok(new)
+}
+
+/// A community that was made just now. Its announcement group has the community's own name.
+async fn community_of_cache(
+    app: &App,
+    session: SessionId,
+    id: GroupId,
+    has_general_chat: bool,
+) -> Result<Community, ApiError> {
+    let unknown = |_| ApiError::from(CommandError::OutcomeUnknown);
+    let group = app.gateway.group(session, id.clone(), Vec::new(), false).await.map_err(unknown)?;
+    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    let all = app.gateway.groups(session, false).await.map_err(unknown)?;
+    let linked = |other: &GroupSummary| {
+        let is_announcement_group = other.name == group.name;
+        let community_group = CommunityGroup {
+            id: other.id.clone(),
+            name: other.name.clone(),
+            participants_count: Some(other.participants_count),
+            is_announcement_group,
+            is_general_chat: has_general_chat && !is_announcement_group,
+            is_member: true,
+        };
+        (other.linked_parent_jid.as_ref() == Some(&id)).then_some(community_group)
+    };
+    Ok(Community {
+        id: id.clone(),
+        name: group.name.clone(),
+        description: group.description.clone(),
+        owner: group.owner,
+        created_at: group.created_at,
+        participants_count: u32::try_from(group.participants.len()).unwrap_or(u32::MAX),
+        is_admin: all.iter().any(|other| other.id == id && other.is_admin),
+        groups: all.iter().filter_map(linked).collect(),
+    })
+}
+
+/// Read a community
+///
+/// Asked of WhatsApp: only it knows the groups that this account is not in.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/communities/{community}",
+    responses((status = 200, description = "The community with all its groups", body = Community)),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+) -> JsonResult<Community> {
+    Ok(Json(app.gateway.community(session, community).await?))
+}
+
+/// Make a group in a community
+///
+/// WhatsApp may refuse single people: `results` says what became of each.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities/{community}/groups",
+    request_body = NewGroup,
+    responses((status = 201, description = "The new group, whoever was refused", body = CreatedGroup)),
+)]
+pub(crate) async fn create_group(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    JsonObject(body): JsonObject,
+) -> Result<Created<CreatedGroup>, ApiError> {
+    let (name, people, invite_fallback) = new_group(body)?;
+    Ok(Created(app.gateway.create_group(session, name, people, Some(community), invite_fallback).await?))
+}
+
+/// Link groups
+///
+/// Some refused: 200, and `results` says which. All refused: 403.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities/{community}/links",
+    request_body = GroupsToLink,
+    responses((status = 200, description = "Groups linked", body = LinksAcknowledged)),
+)]
+pub(crate) async fn link(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    JsonObject(body): JsonObject,
+) -> JsonResult<LinksAcknowledged> {
+    let groups = groups(Fields::of(body, &["groups"]))?;
+    let results = app.gateway.link_groups(session, community, groups).await?;
+    outcome("Groups linked", "Linking groups", results)
+}
+
+/// Unlink groups
+///
+/// They go on without the community. Some refused: 200, and `results` says which. All refused: 403.
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}/communities/{community}/links",
+    request_body = GroupsToUnlink,
+    responses((status = 200, description = "Groups unlinked", body = LinksAcknowledged)),
+)]
+pub(crate) async fn unlink(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    JsonObject(body): JsonObject,
+) -> JsonResult<LinksAcknowledged> {
+    let mut fields = Fields::of(body, &["groups", "removeOrphans"]);
+    let remove_orphans = fields.optional_flag("removeOrphans").unwrap_or(false);
+    let groups = groups(fields)?;
+    let results = app.gateway.unlink_groups(session, community, groups, remove_orphans).await?;
+    outcome("Groups unlinked", "Unlinking groups", results)
+}
+
+/// End a community
+///
+/// Its groups go on without it.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities/{community}/deactivate",
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Community deactivated" }))),
+)]
+pub(crate) async fn deactivate(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+) -> JsonResult<Acknowledged> {
+    app.gateway.deactivate_community(session, community).await?;
+    Ok(acknowledged("Community deactivated"))
+}
+
+/// Some failed: the answer says which. All failed: the request did.
+fn outcome(done: &'static str, what: &'static str, results: Vec<LinkResult>) -> JsonResult<LinksAcknowledged> {
+    if results.iter().any(|result| result.success) {
+        Ok(Json(LinksAcknowledged { success: true, message: done, results }))
+    } else {
+        Err(ApiError::NoneLinked { what, results })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_actors::model::LinkCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(body: &Value) -> Result<NewCommunity, Vec<String>> {
+        let known = ["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"];
+        new_community(Fields::of(body.as_object().cloned().unwrap(), &known)).map_err(|error| match error {
+            ApiError::Body(messages) => messages,
+            other => vec![format!("{other:?}")],
+        })
+    }
+
+    #[test]
+    fn a_new_community_has_a_name_and_nothing_else_unless_told_so() {
+        let plain = NewCommunity {
+            name: "Park".into(),
+            description: None,
+            membership_approval: false,
+            members_may_add_groups: false,
+            general_chat: false,
+        };
+        assert_eq!(check(&json!({"name": "Park", "description": ""})), Ok(plain.clone()));
+        let all = json!({
+            "name": "Park", "description": "Trees", "membershipApproval": true, "membersMayAddGroups": true,
+            "generalChat": true,
+        });
+        let expected = NewCommunity {
+            description: Some("Trees".into()),
+            membership_approval: true,
+            members_may_add_groups: true,
+            general_chat: true,
+            ..plain
+        };
+        assert_eq!(check(&all), Ok(expected));
+        let broken = json!({"x": 1, "description": "ü".repeat(1025), "generalChat": "no"});
+        let expected = [
+            "property x should not exist",
+            "name should not be empty",
+            "name must be a string",
+            "description must be shorter than or equal to 1024 characters",
+            "generalChat must be a boolean value",
+        ];
+        assert_eq!(check(&broken).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn links_fail_only_when_every_group_was_refused() {
+        let result = |success| LinkResult {
+            id: "1@g.us".parse().unwrap(),
+            success,
+            status: Some(403),
+            code: LinkCode::NotAllowed,
+            message: None,
+        };
+        for (results, fails) in [(vec![true], false), (vec![false, true], false), (vec![false, false], true)] {
+            let results = results.into_iter().map(result).collect();
+            assert_eq!(outcome("Groups linked", "Linking groups", results).is_err(), fails);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Tables as CSV (RFC 4180): groups, and the participants of one. A body is made piece by piece as it is sent, from what
+//! the cache holds anyway.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+
+use super::error::ApiError;
+use super::extract::{GroupPath, SessionPath};
+use super::filter::GroupFilter;
+use super::limits::TABLE_PIECE_BYTES;
+use crate::app::App;
+
+const GROUP_COLUMNS: [&str; 6] = ["id", "name", "participantsCount", "isAdmin", "isCommunity", "linkedParentJID"];
+const PARTICIPANT_COLUMNS: [&str; 5] = ["id", "number", "name", "isAdmin", "isSuperAdmin"];
+/// What spreadsheets take for the start of a formula.
+const FORMULA_STARTS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// The groups as a table
+///
+/// With a line of headings. A cell that a spreadsheet would take for a formula has an apostrophe in front.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups.csv",
+    params(GroupFilter),
+    responses((status = 200, description = "A line per group, ordered by id", content(
+        (String = "text/csv", example = json!("id,name,participantsCount,isAdmin,isCommunity,linkedParentJID\r\n120363021234567890@g.us,Project Team,12,true,false,\r\n")),
+    ), headers(("Content-Disposition" = String, description = "The name of the file")))),
+)]
+pub(crate) async fn groups(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    filter: GroupFilter,
+) -> Result<Response, ApiError> {
+    let groups = app.gateway.groups(session, false).await?;
+    let mut next = 0;
+    let row = move |piece: &mut Vec<u8>| {
+        let Some(group) = groups.get(next) else { return false };
+        next += 1;
+        if filter.matches(group) {
+            let parent = group.linked_parent_jid.as_ref().map(ToString::to_string).unwrap_or_default();
+            let (id, count) = (group.id.to_string(), group.participants_count.to_string());
+            write_row(piece, &[&id, &group.name, &count, word(group.is_admin), word(group.is_community), &parent]);
+        }
+        true
+    };
+    Ok(table("groups.csv", &GROUP_COLUMNS, row))
+}
+
+/// The participants of a group as a table
+///
+/// With a line of headings. A cell that a spreadsheet would take for a formula has an apostrophe in front.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/participants.csv",
+    responses((status = 200, description = "A line per participant", content(
+        (String = "text/csv", example = json!("id,number,name,isAdmin,isSuperAdmin\r\n15550100001@c.us,15550100001,Alice,true,true\r\n")),
+    ), headers(("Content-Disposition" = String, description = "The name of the file")))),
+)]
+pub(crate) async fn participants(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+) -> Result<Response, ApiError> {
+    let name = format!("participants-{}.csv", group.user());
+    let group = app.gateway.group(session, group, Vec::new(), false).await?;
+    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    let mut next = 0;
+    let row = move |piece: &mut Vec<u8>| {
+        let Some(person) = group.participants.get(next) else { return false };
+        next += 1;
+        let (id, number) = (person.id.to_string(), person.id.digits().to_string());
+        let name = person.name.as_deref().unwrap_or_default();
+        write_row(piece, &[&id, &number, name, word(person.is_admin), word(person.is_super_admin)]);
+        true
+    };
+    Ok(table(&name, &PARTICIPANT_COLUMNS, row))
+}
+
+fn word(is_so: bool) -> &'static str {
+    if is_so { "true" } else { "false" }
+}
+
+/// A body of pieces that are made when there is room for them. `row` writes the next row, or says that there is none.
+fn table(name: &str, columns: &[&str], row: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static) -> Response {
+    let mut headings = Vec::new();
+    write_row(&mut headings, columns);
+    let body = Body::from_stream(stream::iter(pieces(headings, row).map(Ok::<_, Infallible>)));
+    let disposition = format!("attachment; filename=\"{name}\"");
+    let headers =
+        [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, disposition.as_str())];
+    (headers, body).into_response()
+}
+
+fn pieces(headings: Vec<u8>, mut row: impl FnMut(&mut Vec<u8>) -> bool) -> impl Iterator<Item = Bytes> {
+    let mut start = Some(headings);
+    let mut is_over = false;
+    std::iter::from_fn(move || {
+        let mut piece = start.take().unwrap_or_default();
+        piece.reserve(TABLE_PIECE_BYTES);
+        while !is_over && piece.len() < TABLE_PIECE_BYTES {
+            is_over = !row(&mut piece);
+        }
+        (!piece.is_empty()).then(|| Bytes::from(piece))
+    })
+}
+
+/// One line. A cell is quoted where it has to be.
+fn write_row(piece: &mut Vec<u8>, cells: &[&str]) {
+    for (at, cell) in cells.iter().enumerate() {
+        if at > 0 {
+            piece.push(b',');
+        }
+        let guard = if cell.starts_with(FORMULA_STARTS) { "'" } else { "" };
+        if cell.contains(['"', ',', '\r', '\n']) {
+            piece.push(b'"');
+            piece.extend_from_slice(guard.as_bytes());
+            piece.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
+            piece.push(b'"');
+        } else {
+            piece.extend_from_slice(guard.as_bytes());
+            piece.extend_from_slice(cell.as_bytes());
+        }
+    }
+    piece.extend_from_slice(b"\r\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_is_quoted_where_it_has_to_be_and_is_never_a_formula() {
+        let cases: [(&[&str], &str); 9] = [
+            (&["a", "b c", ""], "a,b c,\r\n"),
+            (&["a,b", "c"], "\"a,b\",c\r\n"),
+            (&["say \"hi\""], "\"say \"\"hi\"\"\"\r\n"),
+            (&["two\nlines", "x\ry"], "\"two\nlines\",\"x\ry\"\r\n"),
+            (&["=1+1", "+49", "-3", "@all"], "'=1+1,'+49,'-3,'@all\r\n"),
+            (&["=A1,B1"], "\"'=A1,B1\"\r\n"),
+            (&["\tx", "\rx"], "'\tx,\"'\rx\"\r\n"),
+            (&["a=b", "'x"], "a=b,'x\r\n"),
+            (&["Über 🎉"], "Über 🎉\r\n"),
+        ];
+        for (cells, expected) in cases {
+            let mut piece = Vec::new();
+            write_row(&mut piece, cells);
+            assert_eq!(String::from_utf8(piece).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_large_table_comes_in_pieces_and_no_row_is_lost() {
+        let mut next = 0;
+        let row = move |piece: &mut Vec<u8>| {
+            next += 1;
+            write_row(piece, &[&next.to_string(), "a name of usual length"]);
+            next < 10_000
+        };
+        let all: Vec<_> = pieces(b"number,name\r\n".to_vec(), row).collect();
+        assert!(all.len() > 10 && all.iter().all(|piece| piece.len() < TABLE_PIECE_BYTES + 100));
+        let text = String::from_utf8(all.concat()).unwrap();
+        assert_eq!(text.lines().count(), 10_001);
+        assert!(text.ends_with("10000,a name of usual length\r\n"));
+        assert_eq!(pieces(b"number\r\n".to_vec(), |_| false).collect::<Vec<_>>(), ["number\r\n"]);
+    }
+}
