@@ -31,7 +31,7 @@ pub(crate) use record::{CommunityRole, GroupRecord, Member, Person, Role};
 use crate::model::{Group, GroupId, GroupSummary, Tagged};
 use cached::CachedGroup;
 use news::Cause;
-use own::OwnWrite;
+use own::{OwnWrite, take_out};
 
 /// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
 const GONE_GROUPS_MAX: usize = 4096;
@@ -126,17 +126,25 @@ impl GroupCache {
             return work(self);
         }
         let before = self.record(id).map(Cow::into_owned);
-        let own = self.groups.get(id).into_iter().flat_map(|group| &group.own);
-        let own: Vec<OwnChange> = own.map(|own| own.change.clone()).collect();
+        let authors = self.groups.get(id).map(|group| self.authors(group)).unwrap_or_default();
         let done = work(self);
         let after = self.record(id);
         let mut news = news::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
-        // A read can bring what a write of ours did before its answer or its echo come.
-        for news in news.iter_mut().filter(|news| news.actor.is_none() && own.iter().any(|own| own.explains(news))) {
-            news.actor = Some(self.me);
+        for news in news.iter_mut().filter(|news| news.actor.is_none()) {
+            if let Some((_, author, at)) = authors.iter().rev().find(|(change, ..)| change.explains(news)) {
+                (news.actor, news.at) = (Some(*author), *at);
+            }
         }
         self.news.extend(news);
         done
+    }
+
+    /// Whose changes a read may bring before their own notice or answer does: ours, and those that it is to order.
+    fn authors(&self, group: &CachedGroup) -> Vec<(OwnChange, Person, Option<u64>)> {
+        let own = group.own.iter().map(|own| (own.change.clone(), self.me, None));
+        let tied = group.tied.iter();
+        let tied = tied.filter_map(|told| Some((OwnChange::told_by(&told.action)?, told.author?, Some(told.at))));
+        own.chain(tied).collect()
     }
 
     /// Registers a write before it is sent, so that its echo is recognised even when it comes before the answer.
@@ -163,9 +171,8 @@ impl GroupCache {
                 let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
                 match done {
                     Some(done) if !group.own[at].echoed(&done) => group.own[at].confirm(done, now),
-                    _ => {
-                        group.own.remove(at);
-                    }
+                    Some(_) => take_out(&mut group.own, at),
+                    None => drop(group.own.remove(at)),
                 }
             },
         );
@@ -173,9 +180,12 @@ impl GroupCache {
 
     /// A write that was refused (`unknown` false) or whose outcome nobody told us: then the group is read.
     pub(crate) fn drop_write(&mut self, id: &GroupId, write: WriteId, unknown: bool) {
+        let now = self.count();
         let Some(group) = self.groups.get_mut(id) else { return };
         group.own.retain(|own| own.id != write);
-        group.must_read |= unknown;
+        if unknown {
+            group.doubted_at = Some(now);
+        }
     }
 
     /// Writes in flight belong to an engine that is gone: whoever reads all groups next learns what they did.
@@ -199,8 +209,11 @@ impl GroupCache {
 
     /// Marks groups whose confirmed writes have had no echo since `before`.
     pub(crate) fn mark_unechoed(&mut self, before: Sequence) {
+        let now = self.count();
         for group in self.groups.values_mut() {
-            group.must_read |= group.own.iter().any(|own| own.confirmed.is_some_and(|at| at <= before));
+            if group.own.iter().any(|own| own.confirmed.is_some_and(|at| at <= before)) {
+                group.doubted_at = Some(now);
+            }
         }
     }
 

@@ -23,7 +23,7 @@ async fn ready_with_group(paces: Paces) -> (Bench, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn each_limit_holds_says_when_to_come_back_and_keeps_whatsapp_out() {
     let one_an_hour = Some(Pace::new(1, HOUR, 1));
-    let paces = Paces { create: one_an_hour, add: Some(Pace::new(2, HOUR, 2)), write: one_an_hour, query: one_an_hour };
+    let paces = Paces { create: one_an_hour, add: Some(Pace::new(3, HOUR, 3)), write: one_an_hour, query: one_an_hour };
     let (bench, path) = ready_with_group(paces).await;
     let subject = |text: &str| json!({ "subject": text });
     let group = json!({ "name": "New", "participants": [BOB] });
@@ -44,7 +44,7 @@ async fn each_limit_holds_says_when_to_come_back_and_keeps_whatsapp_out() {
         (
             bench.post(&format!("{path}/participants"), json!({ "participants": [CAROL] })).await,
             "adding people",
-            "2 at once and 2 an hour",
+            "3 at once and 3 an hour",
         ),
     ];
     for (answer, limit, allowed) in refused {

@@ -27,6 +27,8 @@ const GROUPS_MAX: usize = 6;
 struct Run {
     bench: Bench,
     rng: StdRng,
+    /// The step cuts the connection. After several cuts in a row it is not back in time to be asked.
+    disconnects: bool,
     /// What was done, for the one who has to find out what went wrong.
     log: Vec<String>,
 }
@@ -35,7 +37,7 @@ struct Run {
 async fn answers_whatsapp_and_both_sessions_agree_after_every_step() {
     let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
     let rng = StdRng::seed_from_u64(bench.seed());
-    let mut run = Run { bench, rng, log: Vec::new() };
+    let mut run = Run { bench, rng, disconnects: false, log: Vec::new() };
     run.bench.world.phone(ERIN);
     for addressing in [Addressing::Lid, Addressing::Pn] {
         let participants = [BOB, CAROL, DAVE].map(str::to_owned).to_vec();
@@ -127,6 +129,7 @@ impl Run {
         if let Some(fault) = fault {
             self.bench.world.add_fault(phone, Fault::new(fault));
         }
+        self.disconnects = matches!(fault, Some(FaultKind::Drop { .. }));
         let group = self.a_group();
         let what = self.rng.random_range(0..12);
         self.log.push(format!("{session}: {what} in {:?}, {fault:?}", group.as_ref().map(|group| &group.id)));
@@ -163,7 +166,9 @@ impl Run {
     async fn call(&mut self, method: Method, path: &str, body: Value) -> Answer {
         let answer = self.bench.call(method.clone(), path, Some(body.clone())).await;
         self.log.push(format!("  {method} {path} {body} -> {} {}", answer.status, answer.body));
-        assert_ne!(answer.body["code"], "outcome_unknown", "there was somebody to ask: {answer:?}");
+        if answer.body["code"] == "outcome_unknown" {
+            assert!(self.disconnects, "there was somebody to ask: {answer:?}");
+        }
         assert_ne!(answer.status, 500, "{answer:?}");
         answer
     }
@@ -172,7 +177,7 @@ impl Run {
         let (before, people) = (self.bench.world.groups().len(), self.some_people());
         let answer = self.call(Method::POST, groups, json!({ "name": "Made", "participants": people })).await;
         let made = self.bench.world.groups().len() - before;
-        assert_eq!(made, usize::from(answer.status == 201), "{answer:?}");
+        assert!(is_unknown(&answer) || made == usize::from(answer.status == 201), "{answer:?}");
         if answer.status == 201 {
             let group = self.bench.world.group(answer.body["id"].as_str().unwrap()).unwrap();
             self.results_are_true(&answer, &group, |member| member.is_some());
@@ -194,7 +199,7 @@ impl Run {
         let now = self.now(group);
         if answer.body["results"].is_array() {
             self.results_are_true(&answer, &now, is_true);
-        } else {
+        } else if !is_unknown(&answer) {
             assert_ne!(answer.status, 200);
             assert_eq!(now.participants, group.participants, "refused, and yet changed: {answer:?}");
         }
@@ -217,7 +222,7 @@ impl Run {
         let answer = self.call(Method::PUT, &format!("{groups}/{}/{field}", group.id), json!({ field: text })).await;
         let now = self.now(group);
         let has_it = now.subject == text || now.description.as_deref() == Some(&text);
-        assert_eq!(has_it, answer.status == 200, "{answer:?}");
+        assert!(is_unknown(&answer) || has_it == (answer.status == 200), "{answer:?}");
     }
 
     async fn change_setting(&mut self, groups: &str, group: &GroupView) {
@@ -227,7 +232,7 @@ impl Run {
         let now = self.now(group);
         if answer.status == 200 {
             assert_eq!((now.announce, now.locked), (one, other), "{answer:?}");
-        } else {
+        } else if !is_unknown(&answer) {
             let applied = answer.body["settings"]["applied"] == json!(["announce"]);
             let expected = (if applied { one } else { group.announce }, group.locked);
             assert_eq!((now.announce, now.locked), expected, "{answer:?}");
@@ -238,7 +243,7 @@ impl Run {
         let answer = self.call(Method::POST, &format!("{groups}/{}/leave", group.id), json!({})).await;
         let was_in = group.participants.iter().any(|member| member.phone == phone);
         let is_in = self.now(group).participants.iter().any(|member| member.phone == phone);
-        assert_eq!(is_in, was_in && answer.status != 200, "{answer:?}");
+        assert!(is_unknown(&answer) || is_in == (was_in && answer.status != 200), "{answer:?}");
     }
 
     async fn join(&mut self, groups: &str, group: &GroupView, phone: &str) {
@@ -250,7 +255,7 @@ impl Run {
             let pending = answer.body["status"] == "pending_approval";
             let asked = now.join_requests.iter().any(|r| r.phone == phone && r.method == JoinMethod::InviteLink);
             assert!(if pending { asked } else { is_in }, "{answer:?} {now:?}");
-        } else {
+        } else if !is_unknown(&answer) {
             assert_eq!(is_in, group.participants.iter().any(|member| member.phone == phone), "{answer:?}");
         }
     }
@@ -262,7 +267,7 @@ impl Run {
         let now = self.now(group);
         if answer.body["results"].is_array() {
             self.results_are_true(&answer, &now, |role| role.is_some() == (decision == "approve"));
-        } else {
+        } else if !is_unknown(&answer) {
             assert_eq!(now.join_requests, group.join_requests, "{answer:?}");
         }
     }
@@ -283,6 +288,11 @@ impl Run {
                 .await;
         }
     }
+}
+
+/// Nobody claims anything.
+fn is_unknown(answer: &Answer) -> bool {
+    answer.body["code"] == "outcome_unknown"
 }
 
 /// A group as the simulator has it, in the words of the API.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::Sequence;
 use super::notice::{Applied, Notice};
-use super::own::OwnWrite;
+use super::own::{OwnWrite, take_out};
 use super::record::{GroupRecord, Person};
 
 /// Notifications kept per group until the ones before them arrive; beyond it the group is read instead.
@@ -18,8 +18,10 @@ pub(super) struct CachedGroup {
     pub(super) own: Vec<OwnWrite>,
     /// Notifications that came before the ones they follow on, with the moment they came.
     pub(super) pending: Vec<(Sequence, Notice)>,
-    /// Has to be read: something came that could not be ordered or understood.
-    pub(super) must_read: bool,
+    /// Notifications that only a read can order: they tell whose the change is that the read brings.
+    pub(super) tied: Vec<Notice>,
+    /// Has to be read by a read that is asked for after this: something came that could not be ordered or understood.
+    pub(super) doubted_at: Option<Sequence>,
     /// The last change by a notification or an own write.
     pub(super) touched: Sequence,
     /// The tag of what callers see, and of which names it was made; `None` since the last change.
@@ -38,7 +40,7 @@ pub(super) enum Taken {
 
 impl CachedGroup {
     pub(super) fn new(record: GroupRecord, touched: Sequence) -> Self {
-        Self { record, own: Vec::new(), pending: Vec::new(), must_read: false, touched, tag: None }
+        Self { record, own: Vec::new(), pending: Vec::new(), tied: Vec::new(), doubted_at: None, touched, tag: None }
     }
 
     pub(super) fn view(&self) -> Cow<'_, GroupRecord> {
@@ -53,7 +55,7 @@ impl CachedGroup {
     }
 
     pub(super) fn needs_read(&self) -> bool {
-        self.must_read || !self.pending.is_empty()
+        self.doubted_at.is_some() || !self.pending.is_empty()
     }
 
     pub(super) fn take(&mut self, event: Notice, now: Sequence, me: &Person) -> Taken {
@@ -62,8 +64,18 @@ impl CachedGroup {
             applied @ (Applied::Done | Applied::Unordered) => {
                 // Ours is shown on top, and may be the older one.
                 let hidden = !self.recognise(&event, me, false) && self.is_hidden(&event);
-                self.must_read |= hidden || applied == Applied::Unordered;
+                if hidden || applied == Applied::Unordered {
+                    self.doubted_at = Some(now);
+                }
                 Taken::Changed
+            }
+            // A write of ours stays on top until the read.
+            Applied::Tied => {
+                self.doubted_at = Some(now);
+                if self.tied.len() < PENDING_EVENTS_MAX {
+                    self.tied.push(event);
+                }
+                Taken::Unchanged
             }
             Applied::Stale if self.recognise(&event, me, true) => Taken::Revealed,
             Applied::Stale => Taken::Unchanged,
@@ -71,7 +83,7 @@ impl CachedGroup {
                 if self.pending.len() < PENDING_EVENTS_MAX {
                     self.pending.push((now, event));
                 } else {
-                    self.must_read = true;
+                    self.doubted_at = Some(now);
                 }
                 Taken::Unchanged
             }
@@ -99,7 +111,7 @@ impl CachedGroup {
         let Some(at) = self.own.iter().position(eligible) else { return false };
         let own = &mut self.own[at];
         if own.echo(event) && own.confirmed.is_some() {
-            self.own.remove(at);
+            take_out(&mut self.own, at);
         }
         true
     }

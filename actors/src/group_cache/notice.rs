@@ -77,6 +77,8 @@ pub(super) enum Applied {
     Gap,
     /// It could not be ordered: the record may be wrong now.
     Unordered,
+    /// Another value of the same second: which one came last only a read can tell. The record has the one before.
+    Tied,
     /// Our account is not in the group any longer.
     Left,
 }
@@ -156,8 +158,11 @@ impl GroupRecord {
         if self.settings.has(setting) {
             return Applied::Done;
         }
+        if at == known_at {
+            return Applied::Tied;
+        }
         self.settings.apply(setting);
-        if at == known_at { Applied::Unordered } else { Applied::Done }
+        Applied::Done
     }
 
     fn apply_to_lists(&mut self, event: &Notice, me: &Person) -> Applied {
@@ -193,9 +198,11 @@ fn set_by_time<T: PartialEq>(field: &mut (T, u64), value: T, at: u64) -> Applied
         field.1 = at;
         return Applied::Done;
     }
-    let tied = at == field.1;
+    if at == field.1 {
+        return Applied::Tied;
+    }
     *field = (value, at);
-    if tied { Applied::Unordered } else { Applied::Done }
+    Applied::Done
 }
 
 impl Member {

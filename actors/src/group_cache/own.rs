@@ -58,14 +58,37 @@ impl OwnChange {
 }
 
 impl OwnChange {
+    /// Whether the record has it.
+    pub(super) fn is_in(&self, record: &GroupRecord) -> bool {
+        let mut applied = record.clone();
+        self.apply(&mut applied);
+        applied == *record
+    }
+
     /// Whether a notification is about the same field. People are merged by versions.
     pub(super) fn is_about(&self, event: &Notice) -> bool {
-        match (self, &event.action) {
-            (Self::Subject(_), GroupAction::Subject(_)) | (Self::Description(_), GroupAction::Description { .. }) => {
-                true
+        Self::told_by(&event.action).is_some_and(|told| self.touches(&told))
+    }
+
+    /// Whether both change the same field, or the same person.
+    fn touches(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Subject(_), Self::Subject(_)) | (Self::Description(_), Self::Description(_)) => true,
+            (Self::Setting(one), Self::Setting(other)) => one.index() == other.index(),
+            (Self::Participants(_, some), Self::Participants(_, others)) => {
+                some.iter().any(|person| any_is(others, person))
             }
-            (Self::Setting(mine), GroupAction::Set(setting)) => mine.index() == setting.index(),
             _ => false,
+        }
+    }
+
+    /// The same change as a notification tells it, for those that carry a time.
+    pub(super) fn told_by(action: &GroupAction) -> Option<Self> {
+        match action {
+            GroupAction::Subject(subject) => Some(Self::Subject(subject.clone())),
+            GroupAction::Description { text, .. } => Some(Self::Description(text.clone())),
+            GroupAction::Set(setting) => Some(Self::Setting(*setting)),
+            _ => None,
         }
     }
 
@@ -105,6 +128,17 @@ fn people_of(action: &GroupAction, change: ParticipantChange) -> Option<Vec<Pers
 
 fn any_is(people: &[Person], person: &Person) -> bool {
     people.iter().any(|other| other.is(person))
+}
+
+/// Takes a write out that the record has by now. WhatsApp works in order: confirmed ones before it that changed the same
+/// are in the record too, or undone by it, and must not show on top.
+pub(super) fn take_out(own: &mut Vec<OwnWrite>, at: usize) {
+    let done = own.remove(at);
+    let mut place = 0;
+    own.retain(|earlier| {
+        place += 1;
+        place > at || earlier.confirmed.is_none() || !earlier.change.touches(&done.change)
+    });
 }
 
 impl OwnWrite {

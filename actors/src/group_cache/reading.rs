@@ -47,7 +47,7 @@ impl GroupCache {
         let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_keys().collect();
         for (id, group) in &mut self.groups {
             if group.needs_read() {
-                group.must_read = false;
+                group.doubted_at = None;
                 reads.push(id.clone());
             }
         }
@@ -66,8 +66,9 @@ impl GroupCache {
 
     /// Something is known to have changed in a group, but not what.
     pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
+        let now = self.count();
         match self.groups.get_mut(id) {
-            Some(group) => group.must_read = true,
+            Some(group) => group.doubted_at = Some(now),
             None => self.hear(id),
         }
     }
@@ -87,8 +88,19 @@ impl GroupCache {
         };
         let (before, own_before) = (group.record.clone(), group.own.len());
         let touched_since = group.touched > asked;
-        group.must_read |= group.record.absorb(record, touched_since);
-        group.own.retain(|own| own.confirmed.is_none_or(|at| at > asked));
+        // A doubt from before this read was asked for is settled by it.
+        group.doubted_at = group.doubted_at.filter(|at| *at > asked);
+        if group.record.absorb(record, touched_since) {
+            group.doubted_at = Some(group.touched);
+        }
+        if group.doubted_at.is_none() {
+            group.tied.clear();
+        }
+        // What the read has is in the record now, unless that is newer in parts: then it stays on top.
+        let record = &group.record;
+        group
+            .own
+            .retain(|own| own.confirmed.is_none_or(|at| at > asked) || (touched_since && !own.change.is_in(record)));
         group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
         let changed = group.record != before || group.own.len() != own_before;
         if changed {

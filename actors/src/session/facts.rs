@@ -10,7 +10,7 @@ use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Preparation, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineFact, IncomingCall, LogoutKind};
-use crate::group_cache::{GroupAction, GroupRecord, Sequence};
+use crate::group_cache::{GroupAction, GroupRecord, NameSource, Sequence};
 use crate::model::{SessionStatus, Timestamp};
 use crate::store::StoreError;
 use crate::supervisor::SupervisorMsg;
@@ -165,6 +165,7 @@ impl SessionState {
     }
 
     fn set_push_name(&mut self, name: String) {
+        self.cache.names.learn(&self.record.me(), &name, NameSource::Push);
         let name = Some(name).filter(|name| !name.is_empty());
         if self.record.push_name != name {
             self.record.push_name = name;

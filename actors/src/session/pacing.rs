@@ -67,16 +67,17 @@ impl Pacing {
         if cost != Cost::Query && self.pause_left().is_some() {
             return Err(self.rate_limited());
         }
-        if let Cost::Create { people } = cost {
-            self.take(Cost::Add(people))?;
-        }
         let (limit, count) = match cost {
             Cost::Create { .. } => (&self.create, 1),
             Cost::Add(people) => (&self.add, people),
             Cost::Write => (&self.write, 1),
             Cost::Query => (&self.query, 1),
         };
-        limit.as_ref().map_or(Ok(()), |limit| limit.take(count, &self.clock))
+        limit.as_ref().map_or(Ok(()), |limit| limit.take(count, &self.clock))?;
+        match cost {
+            Cost::Create { people } => self.take(Cost::Add(people)),
+            _ => Ok(()),
+        }
     }
 
     /// WhatsApp asked to slow down: for so many seconds, or for its usual time. A pause is never shortened.

@@ -13,6 +13,8 @@ use super::{Addressing, GroupSpec, State, World};
 use crate::stanza::now;
 use settings::Settings;
 
+/// How old a group is that is part of the world from the start.
+const AGE_S: u64 = 3_600;
 /// WhatsApp's own limit.
 const PARTICIPANTS_MAX: usize = 1024;
 /// The letters of an invite code, and how many it has.
@@ -177,9 +179,12 @@ impl State {
             group.members.insert(phone, role);
         }
         self.ensure_account(&spec.owner);
+        // Made a while ago: a change of this second is not one of the same second.
+        group.created_at -= AGE_S;
+        group.subject_time -= AGE_S;
         if let Some(body) = spec.description {
             let id = format!("{:08X}", self.rng.random::<u32>());
-            group.description = Some(Description { id, body, owner: spec.owner, time: now() });
+            group.description = Some(Description { id, body, owner: spec.owner, time: now() - AGE_S });
         }
         self.groups.insert(id.clone(), group);
         format!("{id}@g.us")
