@@ -80,7 +80,10 @@ async fn a_refusal_of_whatsapp_is_kept_unless_it_is_for_the_moment() {
     bench.link("alice", ALICE).await;
     let (path, body) = (format!("{GROUPS}/{group}/subject"), json!({ "subject": "Refused" }));
     for (key, refusal, status, kept) in [("a", 403, 403, true), ("b", 503, 503, false), ("c", 429, 429, false)] {
-        bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: refusal, backoff_s: Some(1) }));
+        bench.world.add_fault(
+            ALICE,
+            Fault::new(FaultKind::Refuse { code: refusal, backoff_s: (refusal == 429).then_some(1) }),
+        );
         let refused = bench.call_once(key, Method::PUT, &path, &body).await;
         assert_eq!(refused.status, status);
         if refusal == 429 {
