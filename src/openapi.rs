@@ -43,6 +43,9 @@ const SECTIONS: [(&str, &str); 16] = [
     ("docs", "This document"),
 ];
 
+/// Bodies in which no field is required, but one or the other is.
+const NEVER_EMPTY: [&str; 2] = ["NewSettings", "NewPicture"];
+
 /// A failure that many routes share.
 struct Failure {
     status: u16,
@@ -173,8 +176,26 @@ pub(crate) fn document(routes: Vec<Route>) -> Value {
             "schemas": schemas,
         },
     });
+    free_bodies(&mut document);
     give_examples(&mut document);
     document
+}
+
+/// A body in which nothing is required may be left out altogether: an empty one is `{}`.
+fn free_bodies(document: &mut Value) {
+    for name in NEVER_EMPTY {
+        document["components"]["schemas"][name]["minProperties"] = json!(1);
+    }
+    let schemas = document["components"]["schemas"].clone();
+    let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
+    for operation in operations.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
+        let Some(body) = operation.get_mut("requestBody") else { continue };
+        let reference = body["content"][JSON]["schema"]["$ref"].as_str().unwrap_or_default();
+        let schema = &schemas[reference.rsplit('/').next().unwrap_or_default()];
+        if schema.is_object() && schema.get("required").is_none() && schema.get("minProperties").is_none() {
+            body["required"] = json!(false);
+        }
+    }
 }
 
 fn stands_at(described: &Description, route: &Route) -> bool {
@@ -423,6 +444,20 @@ mod tests {
                 let content = body.get("content").and_then(|content| content.get(JSON));
                 assert!(content.is_none_or(|content| content["example"].is_object() || content["example"].is_array()));
             }
+        }
+    }
+
+    #[test]
+    fn a_body_may_be_left_out_where_nothing_in_it_is_required() {
+        let document = document(routes());
+        for (line, required) in [
+            ("patch /api/sessions/{session}/config", false),
+            ("post /api/sessions/{session}/groups/{group}/membership-requests/approve", false),
+            ("put /api/sessions/{session}/groups/{group}/settings", true),
+            ("post /api/sessions/{session}/groups", true),
+        ] {
+            let (_, operation) = operations(&document).into_iter().find(|(at, _)| at == line).unwrap();
+            assert_eq!(operation["requestBody"]["required"], required, "{line}");
         }
     }
 

@@ -32,7 +32,7 @@ const WHO: [(&str, Who); 2] = [("all", Who::All), ("admins", Who::Admins)];
 /// Settings that are to change; at least one.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schema(min_properties = 1, example = json!({ "announce": true, "ephemeralSeconds": 86400 }))]
+#[schema(example = json!({ "announce": true, "ephemeralSeconds": 86400 }))]
 #[expect(dead_code, reason = "only its schema is used")]
 struct NewSettings {
     /// Only admins may send messages.

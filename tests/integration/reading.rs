@@ -138,6 +138,12 @@ async fn a_large_group_is_a_whole_table() {
 async fn a_group_that_is_known_is_not_sent_again_also_after_a_restart() {
     let (mut bench, [own, ..]) = ready().await;
     let path = format!("{GROUPS}/{own}");
+    // The account's own name is learnt from its first change, and is part of what is shown.
+    assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": "First" })).await.status, 200);
+    until_equal(json!(format!("User {ALICE}")), async || {
+        bench.get(&path).await.body["participants"][0]["name"].clone()
+    })
+    .await;
     let first = bench.get(&path).await;
     let tag = first.header("etag").to_owned();
     assert_eq!(tag.len(), 18, "{tag}");
@@ -156,14 +162,9 @@ async fn a_group_that_is_known_is_not_sent_again_also_after_a_restart() {
 
     assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": "Other" })).await.status, 200);
     let changed = bench.get_unless(&tag, &path).await;
-    // By now the account's own name is known, which the first answers were without.
     assert_eq!((changed.status, &changed.body["name"]), (200, &json!("Other")), "G-2");
     assert_ne!(changed.header("etag"), tag);
-    assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": "Über-Team" })).await.status, 200);
+    assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": "First" })).await.status, 200);
     let back = bench.get(&path).await;
-    for subject in ["Third", "Über-Team"] {
-        assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": subject })).await.status, 200);
-        let now = bench.get(&path).await;
-        assert_eq!(now.header("etag") == back.header("etag"), now.body == back.body, "same tag, same body: {subject}");
-    }
+    assert_eq!((&back.body, back.header("etag")), (&first.body, tag.as_str()), "as it was before");
 }

@@ -4,20 +4,21 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `sessions.get_config`, `update_config`, `get_proxy`,
-`update_proxy`, `set_online_presence` and `stats`; `groups.join_info`, `join_group`, `get_group_settings`,
-`update_group_settings`, the picture methods and the membership requests; and all of `messages`, `contacts`,
-`webhooks`, `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `sessions.get_proxy`, `update_proxy`,
+`set_online_presence` and `stats`; and all of `messages`, `contacts`, `webhooks`, `chats`, `status`, `labels`,
+`channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
 import json
 import os
+import struct
 import sys
 import time
 import traceback
 import urllib.parse
 import urllib.request
+import zlib
 from datetime import datetime
 
 from openwa import OpenWAClient
@@ -267,6 +268,18 @@ def another_session_is_linked_by_pairing_code():
     same(client.groups.list("another"), [])
 
 
+def grey_png(side):
+    """A PNG of one grey, in base64."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0)
+    rows = zlib.compress((b"\0" + b"\x80" * side) * side)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    return base64.b64encode(png).decode()
+
+
 # Groups.
 
 
@@ -274,9 +287,11 @@ def another_session_is_linked_by_pairing_code():
 def groups_are_listed_by_id():
     listed = client.groups.list(session_id)
     expected = [
-        {"id": team, "name": "Project Team", "participantsCount": 3, "isAdmin": True, "linkedParentJID": None},
-        {"id": foreign, "name": "Neighbourhood", "participantsCount": 3, "isAdmin": False, "linkedParentJID": None},
+        {"id": team, "name": "Project Team", "participantsCount": 3, "isAdmin": True},
+        {"id": foreign, "name": "Neighbourhood", "participantsCount": 3, "isAdmin": False},
     ]
+    for group in expected:
+        group.update(linkedParentJID=None, isCommunity=False)
     same(listed, sorted(expected, key=lambda group: group["id"]))
     same(client.groups.list(session_id, {"limit": 1, "offset": 1}), listed[1:])
 
@@ -380,6 +395,45 @@ def the_invite_code_is_read_and_revoked():
     same(after["inviteLink"], f"https://chat.whatsapp.com/{after['inviteCode']}")
     same(after["message"], "Invite code revoked and new one generated")
     same(client.groups.invite_code(session_id, team)["inviteCode"], after["inviteCode"])
+
+
+@check
+def settings_are_read_and_changed():
+    before = client.groups.get_group_settings(session_id, team)
+    same((before["announce"], before["locked"]), (False, False))
+    client.groups.update_group_settings(session_id, team, {"announce": True, "ephemeralSeconds": 86400})
+    now = client.groups.get_group_settings(session_id, team)
+    same((now["announce"], now["ephemeralSeconds"]), (True, 86400))
+    client.groups.update_group_settings(session_id, team, {"announce": False, "ephemeralSeconds": 0})
+    same(client.groups.get_group_settings(session_id, team)["announce"], False)
+
+
+@check
+def nobody_waits_to_be_let_in():
+    same(client.groups.get_membership_requests(session_id, team), [])
+    same(client.groups.approve_membership_requests(session_id, team)["results"], [])
+
+
+@check
+def an_invite_code_tells_about_its_group():
+    code = client.groups.invite_code(session_id, team)["inviteCode"]
+    info = client.groups.join_info(session_id, code)
+    same((info["id"], info["participantCount"]), (team, len(client.groups.get(session_id, team)["participants"])))
+
+
+@check
+def a_picture_is_set_and_removed():
+    same(client.groups.get_picture(session_id, team)["url"], None)
+    client.groups.set_picture(session_id, team, {"base64": grey_png(200), "mimetype": "image/png"})
+    assert client.groups.get_picture(session_id, team)["url"].startswith("http"), "has a url"
+    client.groups.delete_picture(session_id, team)
+    same(client.groups.get_picture(session_id, team)["url"], None)
+
+
+@check
+def the_configuration_is_changed():
+    same(client.sessions.get_config(session_id)["autoRejectCalls"], False)
+    same(client.sessions.update_config(session_id, {"maxReconnectAttempts": 20})["maxReconnectAttempts"], 20)
 
 
 @check
