@@ -348,7 +348,7 @@ fn is_nothing_done(error: &CommandError) -> bool {
         | E::Unanswered
         | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
         | E::Draining => true,
-        E::Refused { code, .. } => matches!(code, 500..),
+        E::Refused { code, .. } => matches!(code, 429 | 500..),
         E::SettingsPartly { applied, error, .. } => applied.is_empty() && is_nothing_done(error),
         _ => false,
     }

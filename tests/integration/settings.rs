@@ -53,10 +53,9 @@ async fn every_setting_can_be_changed_alone_and_back() {
             assert_eq!(answer.body, json!({ "success": true, "message": "Group settings updated" }), "{name}");
             let now = bench.get(&path).await;
             let expected = world_settings(&bench, &group);
-            assert_eq!((now.status, &now.body[name]), (200, &expected[name]), "G-2: {name} {value}");
+            assert_eq!((now.status, &now.body), (200, &expected), "G-2: {name} {value}");
             let off = name == "ephemeralSeconds" && value != &there;
             assert_eq!(now.body[name], if off { Value::Null } else { value.clone() }, "{name}");
-            until_equal(expected, async || bench.get(&path).await.body).await;
         }
     }
 }

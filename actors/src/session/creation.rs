@@ -11,7 +11,7 @@ use super::pacing::Cost;
 use super::participants::{invite, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
-use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer};
+use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 use crate::error::CommandError;
 use crate::group_cache::{CommunityRole, GroupRecord, Person, Role, Sequence};
 use crate::model::{CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
@@ -135,7 +135,14 @@ impl SessionState {
             let answer = match make(&work, "Creating the community", group, &creation).await {
                 Ok((record, _)) => {
                     let id = record.id.clone();
+                    let described = new.description.is_none() || record.description == new.description;
+                    let previous = PreviousDescription::Known(record.description_id.clone());
                     work.tell(creation.made(record));
+                    if !described {
+                        // Not every server takes it with the request. What the community shows then is what is true.
+                        let set = work.engine.set_description(&id, new.description.as_deref(), &previous);
+                        let _ = work.ask("Changing the description", set).await;
+                    }
                     // WhatsApp makes the announcement group beside it, and the general chat.
                     if !read_all(&work).await {
                         work.tell(GroupChange::Doubtful { group: id.clone() });
