@@ -58,11 +58,14 @@ impl OwnChange {
 }
 
 impl OwnChange {
-    /// Whether the record has it.
-    pub(super) fn is_in(&self, record: &GroupRecord) -> bool {
-        let mut applied = record.clone();
-        self.apply(&mut applied);
-        applied == *record
+    /// Whether it is a field, and the record has its value. Who is a member is a matter of versions.
+    pub(super) fn is_field_in(&self, record: &GroupRecord) -> bool {
+        match self {
+            Self::Participants(..) => false,
+            Self::Subject(subject) => record.subject == *subject,
+            Self::Description(text) => record.description == *text,
+            Self::Setting(setting) => record.settings.has(*setting),
+        }
     }
 
     /// Whether a notification is about the same field. People are merged by versions.

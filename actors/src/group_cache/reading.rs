@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::cached::CachedGroup;
 use super::news::Cause;
+use super::own::{OwnWrite, take_out};
 use super::record::GroupRecord;
 use super::{GONE_GROUPS_MAX, GroupCache, Sequence};
 use crate::model::GroupId;
@@ -97,10 +98,12 @@ impl GroupCache {
             group.tied.clear();
         }
         // What the read has is in the record now, unless that is newer in parts: then it stays on top.
-        let record = &group.record;
-        group
-            .own
-            .retain(|own| own.confirmed.is_none_or(|at| at > asked) || (touched_since && !own.change.is_in(record)));
+        let is_settled = |own: &OwnWrite, record: &GroupRecord| {
+            own.confirmed.is_some_and(|at| at <= asked) && (!touched_since || own.change.is_field_in(record))
+        };
+        while let Some(at) = group.own.iter().rposition(|own| is_settled(own, &group.record)) {
+            take_out(&mut group.own, at);
+        }
         group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
         let changed = group.record != before || group.own.len() != own_before;
         if changed {

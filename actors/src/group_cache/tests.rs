@@ -406,3 +406,23 @@ fn a_record_survives_the_store_and_takes_little_room_there() {
     assert_eq!(serde_json::from_slice::<GroupRecord>(&stored).unwrap(), whole);
     assert!(size_of::<Member>() <= 32, "the budget for a cached participant");
 }
+
+#[test]
+fn of_two_writes_of_one_field_the_later_shows_whichever_a_read_settles_first() {
+    let mut cache = cache();
+    let mut settings = GroupSettings::default();
+    let confirm = |cache: &mut GroupCache, on| {
+        let change = OwnChange::Setting(Setting::LimitSharing(on));
+        let write = cache.begin_write(&id(), change.clone());
+        cache.confirm_write(&id(), write, Some(change));
+    };
+    confirm(&mut cache, true);
+    confirm(&mut cache, false);
+    let asked = cache.sequence();
+    // Something else changes meanwhile: the read's settings are not taken, and the record still has the first value.
+    cache.apply_event(promote(10, 11));
+    settings.apply(Setting::LimitSharing(false));
+    let read = GroupRecord { settings, ..record(&[(ME, Role::SuperAdmin), (ALICE, Role::Member)], 10, 10) };
+    cache.apply_read(&id(), asked, Some(read));
+    assert!(!shown(&mut cache).unwrap().settings.limit_sharing, "G-2");
+}
