@@ -1,8 +1,10 @@
 //! What an operator decides about a session: kept over restarts, and carried out.
 
+use reqwest::Method;
+use rookery_simulator::{Fault, FaultKind};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, BOB, Bench, until};
+use crate::harness::{ALICE, BOB, Bench, until, until_equal};
 
 const CONFIG: &str = "/sessions/alice/config";
 
@@ -63,4 +65,21 @@ async fn calls_are_rejected_from_the_moment_on_that_it_is_wanted() {
     let before = bench.world.requests(ALICE, "call:reject");
     bench.world.call(BOB, ALICE);
     until("a rejected call", async || (bench.world.requests(ALICE, "call:reject") > before).then_some(())).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_gives_up_after_the_reconnects_that_it_may_try() {
+    let bench = Bench::start().await;
+    bench.start_session("alice").await;
+    let change = json!({ "maxReconnectAttempts": 0 });
+    assert_eq!(bench.call(Method::PATCH, "/sessions/alice/config", Some(change)).await.status, 200);
+    let qr = bench.qr("alice").await;
+    bench.world.phone(ALICE).scan_qr(&qr).unwrap();
+    bench.until_status("alice", "ready").await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: false, now: true }));
+    let session = bench.until_status("alice", "failed").await;
+    assert!(session["lastError"].as_str().unwrap().contains("maxReconnectAttempts"), "{session}");
+    until_equal(Some(false), async || bench.get("/sessions/alice").await.body["engineLoaded"].as_bool()).await;
+    assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);
+    bench.until_status("alice", "ready").await;
 }

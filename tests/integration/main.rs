@@ -14,6 +14,8 @@ mod idempotency;
 mod inviting;
 mod joining;
 mod linking;
+mod names;
+mod outcomes;
 mod pacing;
 mod pictures;
 mod process;

@@ -191,3 +191,99 @@ async fn a_lost_connection_is_never_a_409() {
     );
     assert_ne!(bench.get("/sessions/alice").await.body["lastError"], Value::Null);
 }
+
+/// A change, where it fails, and whether it is true in the world.
+type IsTrue = fn(&Bench, &str) -> bool;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_and_decisions_that_nobody_confirmed_are_looked_up() {
+    let changes: [(Method, &str, Value, &str, IsTrue); 4] = [
+        (Method::PUT, "settings", json!({ "announce": true }), "announcement", |bench, group| {
+            bench.world.group(group).unwrap().announce
+        }),
+        (Method::PUT, "settings", json!({ "limitSharing": true }), "update_group_property", |bench, group| {
+            bench.world.group(group).unwrap().limit_sharing
+        }),
+        (
+            Method::POST,
+            "membership-requests/approve",
+            json!({ "participants": [CAROL] }),
+            "membership_requests_action",
+            |bench, group| world_members(&bench.world, group).contains(&CAROL.to_owned()),
+        ),
+        (
+            Method::POST,
+            "membership-requests/reject",
+            json!({ "participants": [CAROL] }),
+            "membership_requests_action",
+            |bench, group| bench.world.group(group).unwrap().join_requests.is_empty(),
+        ),
+    ];
+    for (method, route, body, kind, is_true) in changes {
+        for apply in [true, false] {
+            let (bench, group, path) = ready_with_group().await;
+            bench.world.change_setting(&group, ALICE, rookery_simulator::Setting::Approval(true)).unwrap();
+            bench.world.request_to_join(&group, CAROL).unwrap();
+            bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply }).at(kind));
+            let answer = bench.call(method.clone(), &format!("{path}/{route}"), Some(body.clone())).await;
+            match apply {
+                true => assert_eq!(answer.status, 200, "{route} {answer:?}"),
+                false => says_that_nothing_was_changed(&answer),
+            }
+            assert_eq!(is_true(&bench, &group), apply, "{route}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn joining_that_nobody_confirmed_is_looked_up_and_done_if_it_was_not() {
+    for (_, fault) in without_an_answer() {
+        let (bench, _, _) = ready_with_group().await;
+        let other = bench.world.add_group(rookery_simulator::GroupSpec::new("Bob's", BOB));
+        bench.world.add_fault(ALICE, Fault::new(fault).at("invite"));
+        let code = bench.world.group(&other).unwrap().invite_code;
+        let joined = bench.post("/sessions/alice/groups/join", json!({ "inviteCode": code })).await;
+        assert_eq!((joined.status, &joined.body["status"]), (200, &json!("joined")), "{fault:?} {joined:?}");
+        assert!(world_members(&bench.world, &other).contains(&ALICE.to_owned()));
+        assert_eq!(bench.get(&format!("/sessions/alice/groups/{other}")).await.status, 200, "G-2");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn communities_that_nobody_confirmed_are_looked_up() {
+    for apply in [true, false] {
+        let (bench, group, _) = ready_with_group().await;
+        let silence = |kind: &str| Fault::new(FaultKind::Silence { apply }).at(kind);
+        let communities = "/sessions/alice/communities";
+        bench.world.add_fault(ALICE, silence("create"));
+        let made = bench.post(communities, json!({ "name": "Town" })).await;
+        let town = match apply {
+            true => made.body["id"].as_str().unwrap().to_owned(),
+            false => {
+                says_that_nothing_was_changed(&made);
+                bench.post(communities, json!({ "name": "Town" })).await.body["id"].as_str().unwrap().to_owned()
+            }
+        };
+        assert!(bench.world.group(&town).unwrap().is_community, "not its announcement group");
+        let links = format!("{communities}/{town}/links");
+        let groups = json!({ "groups": [group] });
+        let parent = || bench.world.group(&group).unwrap().parent;
+        for (method, kind, linked) in [(Method::POST, "links", true), (Method::DELETE, "unlink", false)] {
+            bench.world.add_fault(ALICE, silence(kind));
+            let answer = bench.call(method.clone(), &links, Some(groups.clone())).await;
+            if !apply {
+                says_that_nothing_was_changed(&answer);
+                assert_eq!(bench.call(method, &links, Some(groups.clone())).await.status, 200);
+            } else {
+                assert_eq!(answer.status, 200, "{answer:?}");
+            }
+            assert_eq!(parent().is_some(), linked);
+            let shown = bench.get(&format!("/sessions/alice/groups/{group}")).await.body["linkedParentJID"].clone();
+            assert_eq!(shown.is_string(), linked, "G-2");
+        }
+        bench.world.add_fault(ALICE, silence("delete_parent"));
+        let ended = bench.post(&format!("{communities}/{town}/deactivate"), json!({})).await;
+        assert_eq!(ended.status == 200, apply, "{ended:?}");
+        assert_eq!(bench.world.group(&town).is_none(), apply);
+    }
+}

@@ -92,6 +92,9 @@ impl Created {
 impl SessionState {
     pub(super) fn create_group(&mut self, wish: GroupWish, permit: Permit, reply: Reply<CreatedGroup>) {
         let targets = targets(None, ParticipantChange::Add, &wish.participants);
+        if let Err(error) = self.refuse_oneself(ParticipantChange::Add, &targets) {
+            return drop(reply.send(Err(error)));
+        }
         let cost = Cost::Create { people: u32::try_from(targets.len()).unwrap_or(u32::MAX) };
         let Some((work, reply)) = self.begin(cost, wish.community.as_ref(), permit, reply) else { return };
         let (creation, me) = (self.creation(&wish.name, false, wish.community.clone()), self.record.me());

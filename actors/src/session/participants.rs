@@ -35,6 +35,9 @@ impl SessionState {
         let ParticipantWrite { change, invite_fallback } = write;
         let before = self.cache.record(&group).map(|record| Arc::new(record.into_owned()));
         let targets = targets(before.as_deref(), change, participants);
+        if let Err(error) = self.refuse_oneself(change, &targets) {
+            return drop(reply.send(Err(error)));
+        }
         let Some((work, reply)) = self.begin(cost(change, &targets), Some(&group), permit, reply) else { return };
         let people: Vec<Person> = targets.iter().map(|target| target.person).collect();
         let write = self.cache.begin_write(&group, OwnChange::Participants(change, people));
@@ -63,6 +66,23 @@ impl SessionState {
             };
             work.finish(Some(told), reply, answer);
         });
+    }
+
+    /// Nobody adds themselves, and who wants to go leaves.
+    pub(super) fn refuse_oneself(&self, change: ParticipantChange, targets: &[Target]) -> Result<(), CommandError> {
+        let why = match change {
+            ParticipantChange::Add => "whose account is in the group anyway",
+            ParticipantChange::Remove => "which leaves a group with `leave`",
+            ParticipantChange::Promote | ParticipantChange::Demote => return Ok(()),
+        };
+        let me = self.record.me();
+        match targets.iter().find(|target| target.person.is(&me)) {
+            Some(target) => {
+                let id = me.id().unwrap_or(target.send_as);
+                Err(CommandError::Invalid(format!("participants names {id}, this session's own number, {why}")))
+            }
+            None => Ok(()),
+        }
     }
 
     pub(super) fn read_membership_requests(

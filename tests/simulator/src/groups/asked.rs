@@ -84,6 +84,7 @@ pub(super) fn add_refusal(state: &State, group: &Group, phone: Option<&str>) -> 
     match account.addable {
         Addable::InviteOnly => return Some(Refusal { code: 403, instead: Some(Instead::Invite) }),
         Addable::Nobody => return Some(403.into()),
+        Addable::Refused(code) => return Some(code.into()),
         Addable::Everyone => {}
     }
     (group.members.len() >= group.participants_max).then(|| 419.into())

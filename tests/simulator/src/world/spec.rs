@@ -11,6 +11,8 @@ pub enum Addable {
     InviteOnly,
     /// Not even that: adding answers 403 without a code.
     Nobody,
+    /// Adding answers this code, whatever the reason: 401 for somebody who blocks, 429 when it was too often.
+    Refused(u16),
 }
 
 /// An account to be made.
