@@ -1,20 +1,21 @@
 //! Every way a request can fail, and the only place where a failure gets its status code, its word and its text.
 //! Never logs: what an operator has to know travels in [`Cause`] to the envelope, which logs it under the request id.
 
+mod layers;
+
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
 use rookery_actors::model::{IdError, LinkResult, ParticipantResult};
-use rookery_actors::store::StoreError;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::auth::{KeysError, Refusal, Role};
 use crate::http::health::Details;
-use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
+use layers::{command_answer, idempotency_answer, is_nothing_done, key_rule, keys_answer};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
@@ -329,31 +330,6 @@ impl ApiError {
     }
 }
 
-/// As [`ApiError::is_nothing_done`]: refused before WhatsApp was asked, or refused by WhatsApp for the moment only.
-fn is_nothing_done(error: &CommandError) -> bool {
-    use CommandError as E;
-    match error {
-        E::UnknownSession(_)
-        | E::NotStarted
-        | E::NotConnected
-        | E::Restarting
-        | E::Busy
-        | E::RateLimited { .. }
-        | E::Paced { .. }
-        | E::GroupNotFound(_)
-        | E::NotCommunity(_)
-        | E::Invalid(_)
-        | E::Id(_)
-        | E::DescriptionConflict
-        | E::Unanswered
-        | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
-        | E::Draining => true,
-        E::Refused { code, .. } => matches!(code, 429 | 500..),
-        E::SettingsPartly { applied, error, .. } => applied.is_empty() && is_nothing_done(error),
-        _ => false,
-    }
-}
-
 /// `kind` is what each of them is not.
 fn offenders_answer(offenders: &[String], kind: &str, code: &'static str) -> Answer {
     let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
@@ -362,141 +338,6 @@ fn offenders_answer(offenders: &[String], kind: &str, code: &'static str) -> Ans
 
 fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> Answer {
     one(StatusCode::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(statuses)))
-}
-
-fn command_answer(error: &CommandError) -> Answer {
-    use CommandError as E;
-    use StatusCode as S;
-    match error {
-        E::UnknownSession(id) => one(S::NOT_FOUND, "session_not_found", format!("Session with id '{id}' not found")),
-        E::NameTaken(name) => {
-            one(S::CONFLICT, "session_name_taken", format!("Session with name '{name}' already exists"))
-        }
-        E::NotStarted => one(S::BAD_REQUEST, "session_not_started", "Session is not started"),
-        E::AlreadyStarted => one(S::BAD_REQUEST, "session_already_started", "Session is already started"),
-        E::NotConnected => one(S::CONFLICT, "session_not_connected", "Session is not connected"),
-        E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
-        E::NoQr(why) => one(S::BAD_REQUEST, "qr_not_available", why),
-        E::NoPairingCode(why) => one(S::BAD_REQUEST, "pairing_code_not_available", why),
-        E::Busy => one(S::TOO_MANY_REQUESTS, "session_busy", "Too many requests in flight for this session"),
-        E::GroupNotFound(group) => one(S::NOT_FOUND, "group_not_found", format!("Group {group} not found")),
-        E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
-        E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
-        E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
-        E::RateLimited { .. } => one(
-            S::TOO_MANY_REQUESTS,
-            "rate_limited_by_whatsapp",
-            "WhatsApp asks to slow down: changes of this session's groups pause",
-        ),
-        E::Paced { limit, allowed, .. } => {
-            let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
-            one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
-        }
-        E::SettingsPartly { failed, error, .. } => {
-            let Answer { status, code, message } = command_answer(error);
-            let why = match message {
-                Message::One(why) => why,
-                Message::Many(all) => all.join(", "),
-            };
-            one(status, code, format!("{failed} was not set: {why}"))
-        }
-        E::NotCommunity(group) => one(S::BAD_REQUEST, "not_a_community", format!("Group {group} is not a community")),
-        E::DescriptionConflict => {
-            one(S::CONFLICT, "description_conflict", "The description was changed by somebody else at the same time")
-        }
-        E::OutcomeUnknown => one(
-            S::SERVICE_UNAVAILABLE,
-            "outcome_unknown",
-            "WhatsApp did not confirm in time: the change may have been applied",
-        ),
-        E::Unanswered => {
-            one(S::SERVICE_UNAVAILABLE, "whatsapp_unanswered", "WhatsApp did not answer in time: nothing was changed")
-        }
-        E::LogoutIncomplete => one(
-            S::BAD_GATEWAY,
-            "SESSION_LOGOUT_INCOMPLETE",
-            "WhatsApp did not confirm the logout: the session was stopped and keeps its credentials",
-        ),
-        E::Store(error) => store_answer(error),
-        E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
-        E::Internal => internal(),
-    }
-}
-
-fn store_answer(error: &StoreError) -> Answer {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    match error {
-        StoreError::LowSpace { .. } => one(status, "storage_full", "The disk is nearly full: nothing was changed"),
-        StoreError::Busy => one(status, "storage_busy", "The disk does not keep up: nothing was changed"),
-        _ => one(status, "storage_failed", "The store failed: the change may not have been kept"),
-    }
-}
-
-fn keys_answer(error: &KeysError) -> Answer {
-    use StatusCode as S;
-    match error {
-        KeysError::NotFound => one(S::NOT_FOUND, "api_key_not_found", "API key not found"),
-        KeysError::LastAdmin => {
-            one(S::CONFLICT, "last_admin_key", "The last active admin key cannot be removed: make another one first")
-        }
-        KeysError::TooMany => one(S::CONFLICT, "too_many_keys", error.to_string()),
-        KeysError::Store(error) => store_answer(error),
-        KeysError::Record(_) | KeysError::Randomness(_) => internal(),
-    }
-}
-
-fn idempotency_answer(error: &IdempotencyError) -> Answer {
-    use IdempotencyError as E;
-    use StatusCode as S;
-    match error {
-        E::InUse => {
-            one(S::CONFLICT, "idempotency_key_in_use", "The first request with this Idempotency-Key is still running")
-        }
-        E::Reused => one(
-            S::UNPROCESSABLE_ENTITY,
-            "idempotency_key_reused",
-            "This Idempotency-Key was used for another request: use a new key for each request",
-        ),
-        E::Interrupted => one(
-            S::CONFLICT,
-            "idempotency_key_interrupted",
-            "The first request with this Idempotency-Key was cut off and may have been carried out: \
-             look at the group, then use a new key",
-        ),
-        E::TooMany => one(
-            S::TOO_MANY_REQUESTS,
-            "idempotency_keys_exhausted",
-            "Too many idempotency keys in 24 hours: nothing was changed",
-        ),
-        E::Store(error) => store_answer(error),
-        E::TooLarge(_) | E::Record(_) | E::CutShort => internal(),
-    }
-}
-
-fn key_rule() -> String {
-    let (least, most) = (IDEMPOTENCY_KEY_CHARS.start(), IDEMPOTENCY_KEY_CHARS.end());
-    format!("The header Idempotency-Key must be one value of {least} to {most} printable ASCII characters")
-}
-
-/// WhatsApp's number as our status. What is not in the contract's table is a refusal like any other.
-fn refused_status(code: u16) -> StatusCode {
-    match code {
-        404 | 410 => StatusCode::NOT_FOUND,
-        400 | 406 => StatusCode::BAD_REQUEST,
-        409 => StatusCode::CONFLICT,
-        429 => StatusCode::TOO_MANY_REQUESTS,
-        500.. => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::FORBIDDEN,
-    }
-}
-
-fn id_code(error: &IdError) -> &'static str {
-    match error {
-        IdError::Group(_) => "invalid_group_id",
-        IdError::Participant(_) => "invalid_participant_id",
-        IdError::Session(_) => "invalid_session_id",
-        IdError::NameCharacters | IdError::NameIsUuid => "invalid_session_name",
-    }
 }
 
 /// ` (code 403)` or ` (codes 403, 409)`: the distinct numbers that WhatsApp gave.

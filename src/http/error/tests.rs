@@ -1,6 +1,7 @@
 //! What each failure answers, as tables.
 
 use rookery_actors::model::{GroupId, ParticipantId, ResultCode};
+use rookery_actors::store::StoreError;
 
 use super::*;
 
