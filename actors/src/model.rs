@@ -5,6 +5,7 @@ mod community;
 mod event;
 mod group;
 mod id;
+mod json;
 mod session;
 mod setting;
 

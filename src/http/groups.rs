@@ -143,7 +143,8 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let group = app.gateway.group(session, group, known_tags(&headers), refresh).await?;
-    tagged_as(&headers, group.tag, group.value.as_deref())
+    let body = group.value.as_deref().map(Group::to_json).transpose();
+    Ok(tagged_as(&headers, group.tag, body.map_err(|error| ApiError::Internal(error.to_string()))?))
 }
 
 /// A group's new subject.

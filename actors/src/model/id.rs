@@ -12,6 +12,10 @@ use uuid::Uuid;
 
 /// Digits of a person id: shorter ones are service numbers, longer ones do not exist (E.164 ends at 15, LIDs at 18).
 const PERSON_DIGITS: std::ops::RangeInclusive<usize> = 5..=18;
+/// Digits of the largest number there is.
+const DIGITS_MAX: usize = 20;
+/// The longest form of a person id: digits and `@c.us`.
+const PERSON_TEXT_BYTES_MAX: usize = DIGITS_MAX + 5;
 /// Characters of a group id without its suffix: `<digits>-<digits>` of the oldest groups stays below.
 const GROUP_CHARS_MAX: usize = 40;
 /// Characters of a session name.
@@ -181,6 +185,42 @@ impl ParticipantId {
             Self::Phone(digits) | Self::Lid(digits) => digits,
         }
     }
+
+    /// As text.
+    pub(super) fn text(self) -> PersonText {
+        let suffix: &[u8] = match self {
+            Self::Phone(_) => b"@c.us",
+            Self::Lid(_) => b"@lid",
+        };
+        let (mut bytes, mut rest, mut start) = ([b'0'; PERSON_TEXT_BYTES_MAX], self.digits(), DIGITS_MAX);
+        while rest > 0 || start == DIGITS_MAX {
+            start -= 1;
+            bytes[start] += (rest % 10) as u8;
+            rest /= 10;
+        }
+        let end = DIGITS_MAX + suffix.len();
+        bytes[DIGITS_MAX..end].copy_from_slice(suffix);
+        PersonText { bytes, start, end }
+    }
+}
+
+/// A person id as text, without an allocation: an answer holds thousands of them.
+pub(super) struct PersonText {
+    bytes: [u8; PERSON_TEXT_BYTES_MAX],
+    start: usize,
+    end: usize,
+}
+
+impl PersonText {
+    /// All of it, in ASCII that needs no escape in JSON.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    /// What is before the `@`.
+    pub(super) fn digits(&self) -> &[u8] {
+        &self.bytes[self.start..DIGITS_MAX]
+    }
 }
 
 impl fmt::Display for ParticipantId {
@@ -252,6 +292,17 @@ mod tests {
         ];
         for (text, written) in cases {
             assert_eq!(text.parse::<ParticipantId>().map(|id| id.to_string()), Ok(written.into()));
+        }
+    }
+
+    #[test]
+    fn a_person_has_one_text_however_it_is_written() {
+        for digits in [0, 7, 15_550_100_001, 123_456_789_012_345_678, u64::MAX] {
+            for id in [ParticipantId::Phone(digits), ParticipantId::Lid(digits)] {
+                let text = id.text();
+                assert_eq!(text.as_bytes(), id.to_string().as_bytes());
+                assert_eq!(text.digits(), digits.to_string().as_bytes());
+            }
         }
     }
 
