@@ -2,8 +2,8 @@
 //! process of its own, and so is not counted.
 //!
 //! All of it is done twice. With the page cache of the store as the daemon has it, most of what was written last is also
-//! in that cache, up to 64 MiB for the whole daemon. With a page cache of next to nothing what is left is what grows
-//! without an end.
+//! in that cache, up to 64 MiB for the whole daemon: each record of a group is then held twice. With a page cache of next
+//! to nothing more of what is left is what grows without an end, but the store still keeps what was written last.
 
 mod support;
 
@@ -19,8 +19,8 @@ use support::{Figure, POLL_INTERVAL, Phones, Whatsapp, print_table};
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
-/// Sessions over which the cost of one is averaged.
-const SESSIONS: usize = 20;
+/// Sessions over which the cost of one is averaged: enough for the write buffers of the store not to count for much.
+const SESSIONS: usize = 100;
 const GROUPS: usize = 20;
 /// Members of a small group, the session's account included.
 const MEMBERS_FEW: usize = 50;

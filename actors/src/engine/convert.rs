@@ -67,6 +67,9 @@ pub(super) fn group_record(node: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
         };
         Some(Member { person: person_of(ids)?, role })
     });
+    let mut members: Vec<Member> = members.collect();
+    // Groups are many and rarely grow: no room for members who are not there.
+    members.shrink_to_fit();
     let settings = settings(node, &info);
     Ok(GroupRecord {
         id,
@@ -89,7 +92,7 @@ pub(super) fn group_record(node: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
         lid_addressing: info.addressing_mode == AddressingMode::Lid,
         participants_version: info.participant_version_id.and_then(|version| version.parse().ok()),
         admins_version: info.admin_version_id.and_then(|version| version.parse().ok()),
-        members: members.collect(),
+        members,
     })
 }
 

@@ -132,7 +132,10 @@ mod stored_members {
             person: Person { phone: NonZeroU64::new(phone), lid: NonZeroU64::new(lid) },
             role,
         };
-        Ok(stored.into_iter().map(member).collect())
+        let mut members: Vec<Member> = stored.into_iter().map(member).collect();
+        // As when they come from WhatsApp: no room for members who are not there.
+        members.shrink_to_fit();
+        Ok(members)
     }
 }
 
