@@ -1,5 +1,5 @@
-//! A group as JSON, written by hand where it is long: the same bytes as through serde, several times faster, since neither
-//! field names nor ids are looked through for what would have to be escaped. Never does IO.
+//! A group as JSON, written by hand where it is long: the same bytes as through serde, but neither field names nor ids are
+//! looked through for what would have to be escaped. Never does IO.
 
 use super::{Group, Participant};
 
