@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::record::Person;
 use crate::model::ParticipantId;
 
-/// Names kept per session, at about 100 bytes each; further people go without until the next start.
+/// Names kept per session, each some 500 to 700 bytes with all that the engine and the store keep of it (the memory
+/// bench); further people go without until the next start.
 const NAMES_MAX: usize = 20_000;
 /// Characters of a name: WhatsApp allows 25 for one's own, address books some more.
 const NAME_CHARS_MAX: usize = 100;
