@@ -109,7 +109,7 @@ impl Fetcher {
     }
 
     async fn follow(&self, mut url: Url, bytes_max: usize) -> Result<Bytes, FetchError> {
-        // Never closed: without a permit it goes on unbounded rather than not at all.
+        // An error would mean that the semaphore was closed, which nobody does.
         let _permit = self.permits.acquire().await;
         for _ in 0..=REDIRECTS_MAX {
             match self.request(url, bytes_max).await? {

@@ -1,6 +1,7 @@
 //! How often a session may ask WhatsApp for what: our own limits, and the pauses that WhatsApp asks for. Never waits.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub(crate) enum Cost {
 /// One session's limits.
 pub(crate) struct Pacing {
     create: Option<Limit>,
+    /// A create was counted and then refused because of its people: the next one is counted already.
+    create_counted: AtomicBool,
     add: Option<Limit>,
     write: Option<Limit>,
     query: Option<Limit>,
@@ -54,6 +57,7 @@ impl Pacing {
         let limit = |name, pace: Option<Pace>| pace.map(|pace| Limit::new(name, pace));
         Self {
             create: limit("creating groups", paces.create),
+            create_counted: AtomicBool::new(false),
             add: limit("adding people", paces.add),
             write: limit("changing groups", paces.write),
             query: limit("questions to WhatsApp", paces.query),
@@ -67,17 +71,22 @@ impl Pacing {
         if cost != Cost::Query && self.pause_left().is_some() {
             return Err(self.rate_limited());
         }
-        let (limit, count) = match cost {
-            Cost::Create { .. } => (&self.create, 1),
-            Cost::Add(people) => (&self.add, people),
-            Cost::Write => (&self.write, 1),
-            Cost::Query => (&self.query, 1),
-        };
-        limit.as_ref().map_or(Ok(()), |limit| limit.take(count, &self.clock))?;
         match cost {
-            Cost::Create { people } => self.take(Cost::Add(people)),
-            _ => Ok(()),
+            Cost::Create { people } => {
+                if !self.create_counted.swap(false, Ordering::Relaxed) {
+                    self.count(self.create.as_ref(), 1)?;
+                }
+                self.count(self.add.as_ref(), people)
+                    .inspect_err(|_| self.create_counted.store(true, Ordering::Relaxed))
+            }
+            Cost::Add(people) => self.count(self.add.as_ref(), people),
+            Cost::Write => self.count(self.write.as_ref(), 1),
+            Cost::Query => self.count(self.query.as_ref(), 1),
         }
+    }
+
+    fn count(&self, limit: Option<&Limit>, count: u32) -> Result<(), CommandError> {
+        limit.map_or(Ok(()), |limit| limit.take(count, &self.clock))
     }
 
     /// WhatsApp asked to slow down: for so many seconds, or for its usual time. A pause is never shortened.
@@ -163,6 +172,22 @@ mod tests {
         assert_eq!(pacing.take(Cost::Add(200)), Ok(()));
         assert!(pacing.take(Cost::Add(100)).is_err());
         assert_eq!(pacing.take(Cost::Add(56)), Ok(()));
+    }
+
+    #[test]
+    fn a_create_that_is_refused_because_of_its_people_is_not_counted() {
+        let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
+        let (create, add) = (Some(Pace::new(1, hour, 1)), Some(Pace::new(1, minute, 256)));
+        let pacing = Pacing::new(&Paces { create, add, ..Paces::default() });
+        let refused_for = |cost| match pacing.take(cost) {
+            Err(CommandError::Paced { limit, .. }) => limit,
+            other => panic!("has to wait: {other:?}"),
+        };
+        assert_eq!(pacing.take(Cost::Add(250)), Ok(()));
+        assert_eq!(refused_for(Cost::Create { people: 100 }), "adding people");
+        assert_eq!(refused_for(Cost::Create { people: 100 }), "adding people");
+        assert_eq!(pacing.take(Cost::Create { people: 3 }), Ok(()));
+        assert_eq!(refused_for(Cost::Create { people: 1 }), "creating groups");
     }
 
     #[test]
