@@ -177,15 +177,21 @@ impl GroupRecord {
             (Some(List::Admins), Some(versions)) => self.admins_version = Some(versions.this),
             _ => {}
         }
+        let mut all_are_members = true;
         match &event.action {
             GroupAction::Added(members) => members.iter().for_each(|member| self.add(*member)),
             GroupAction::Removed(people) if people.iter().any(|person| person.is(me)) => return Applied::Left,
             GroupAction::Removed(people) => people.iter().for_each(|person| self.remove(person)),
-            GroupAction::Promoted(people) => people.iter().for_each(|person| self.set_admin(person, true)),
-            GroupAction::Demoted(people) => people.iter().for_each(|person| self.set_admin(person, false)),
+            // Somebody who became an admin has become a member before, which the other list has yet to say.
+            GroupAction::Promoted(people) => {
+                people.iter().for_each(|person| all_are_members &= self.set_admin(person, true));
+            }
+            GroupAction::Demoted(people) => {
+                people.iter().for_each(|person| all_are_members &= self.set_admin(person, false));
+            }
             _ => {}
         }
-        if ordered { Applied::Done } else { Applied::Unordered }
+        if ordered && all_are_members { Applied::Done } else { Applied::Unordered }
     }
 }
 

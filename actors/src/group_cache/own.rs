@@ -45,8 +45,8 @@ impl OwnChange {
                     match change {
                         ParticipantChange::Add => record.add(Member::plain(*person)),
                         ParticipantChange::Remove => record.remove(person),
-                        ParticipantChange::Promote => record.set_admin(person, true),
-                        ParticipantChange::Demote => record.set_admin(person, false),
+                        ParticipantChange::Promote => drop(record.set_admin(person, true)),
+                        ParticipantChange::Demote => drop(record.set_admin(person, false)),
                     }
                 }
             }
@@ -73,13 +73,14 @@ impl OwnChange {
         Self::told_by(&event.action).is_some_and(|told| self.touches(&told))
     }
 
-    /// Whether both change the same field, or the same person.
+    /// Whether both change the same field, or the same person in the same list: members and admins have a version each,
+    /// and what is known of one says nothing about the other.
     fn touches(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Subject(_), Self::Subject(_)) | (Self::Description(_), Self::Description(_)) => true,
             (Self::Setting(one), Self::Setting(other)) => one.index() == other.index(),
-            (Self::Participants(_, some), Self::Participants(_, others)) => {
-                some.iter().any(|person| any_is(others, person))
+            (Self::Participants(change, some), Self::Participants(other, others)) => {
+                changes_admins(*change) == changes_admins(*other) && some.iter().any(|person| any_is(others, person))
             }
             _ => false,
         }
@@ -127,6 +128,10 @@ fn people_of(action: &GroupAction, change: ParticipantChange) -> Option<Vec<Pers
         | (GroupAction::Demoted(people), ParticipantChange::Demote) => Some(people.clone()),
         _ => None,
     }
+}
+
+fn changes_admins(change: ParticipantChange) -> bool {
+    matches!(change, ParticipantChange::Promote | ParticipantChange::Demote)
 }
 
 fn any_is(people: &[Person], person: &Person) -> bool {

@@ -161,16 +161,17 @@ impl GroupRecord {
         self.members.retain(|member| !member.person.is(person));
     }
 
-    /// Makes a member an admin or takes it back; the owner stays the owner on a promotion.
-    pub(crate) fn set_admin(&mut self, person: &Person, admin: bool) {
-        if let Some(member) = self.members.iter_mut().find(|member| member.person.is(person)) {
-            member.person.learn(person);
-            member.role = match (admin, member.role) {
-                (true, Role::SuperAdmin) => Role::SuperAdmin,
-                (true, _) => Role::Admin,
-                (false, _) => Role::Member,
-            };
-        }
+    /// Makes a member an admin or takes it back; the owner stays the owner on a promotion. False when there is no such
+    /// member.
+    pub(crate) fn set_admin(&mut self, person: &Person, admin: bool) -> bool {
+        let Some(member) = self.members.iter_mut().find(|member| member.person.is(person)) else { return false };
+        member.person.learn(person);
+        member.role = match (admin, member.role) {
+            (true, Role::SuperAdmin) => Role::SuperAdmin,
+            (true, _) => Role::Admin,
+            (false, _) => Role::Member,
+        };
+        true
     }
 
     /// Merges a reading of the same group. `touched_since`: something changed here after the reading was asked for.

@@ -325,6 +325,25 @@ fn an_own_write_and_its_echo_are_news_once_in_either_order() {
 }
 
 #[test]
+fn an_echo_of_a_promotion_leaves_an_add_of_the_same_person_that_has_none_yet() {
+    let mut cache = cache();
+    let people = || vec![person(BOB)];
+    for (change, echo) in [
+        (ParticipantChange::Add, None),
+        (ParticipantChange::Promote, Some(event(ME, Some((10, 11)), GroupAction::Promoted(people())))),
+    ] {
+        let change = OwnChange::Participants(change, people());
+        let write = cache.begin_write(&id(), change.clone());
+        cache.confirm_write(&id(), write, Some(change));
+        if let Some(echo) = echo {
+            cache.apply_event(echo);
+        }
+    }
+    assert!(cache.record(&id()).unwrap().members.iter().any(|member| member.person.is(&person(BOB))));
+    assert!(cache.is_in_doubt(&id()), "nobody told of an admin who is no member");
+}
+
+#[test]
 fn notifications_that_waited_for_one_before_them_keep_their_own_authors() {
     let mut cache = cache();
     let by = |author, previous, this, action| event(author, Some((previous, this)), action);
