@@ -10,7 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::http::Uri;
-use rookery_actors::{Pace, Paces, Settings};
+use rookery_actors::{Pace, Paces, Settings, WHATSAPP_TIMEOUT_MAX};
 use tracing_subscriber::EnvFilter;
 
 pub use crate::auth::Secret;
@@ -23,8 +23,8 @@ pub const EXIT_USAGE: u8 = 64;
 const PORT_DEFAULT: u16 = 2785;
 /// A shorter bootstrap key could be guessed by trying.
 const BOOTSTRAP_KEY_CHARS: RangeInclusive<usize> = 32..=256;
-/// More than 20 s would let clients, who give up at 30 s, miss the answer to a write that is read back.
-const WHATSAPP_TIMEOUT_MS: RangeInclusive<u64> = 100..=20_000;
+/// Less than 100 ms is no answer's time.
+const WHATSAPP_TIMEOUT_MS: RangeInclusive<u64> = 100..=WHATSAPP_TIMEOUT_MAX.as_millis() as u64;
 /// Above this WhatsApp takes the starts of one address for an attack.
 const CONNECTS_PER_SECOND: RangeInclusive<u64> = 1..=1_000;
 /// As many as there can be sessions on one machine.

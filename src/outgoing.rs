@@ -18,11 +18,11 @@ use tokio::sync::Semaphore;
 
 pub use allow::FetchAllow;
 
-/// A fetch in all, redirects included: with WhatsApp's 20 s behind it, it stays within the 29 s of a request.
+/// A fetch in all, redirects included: whoever waits for it has a time limit of some 30 s for all that it does.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(8);
 /// Redirects of one fetch: more are a loop or a maze.
 const REDIRECTS_MAX: usize = 3;
-/// Fetches at once, the others wait their turn: each may hold several megabytes.
+/// Fetches at once, more are refused for the moment: each may hold several megabytes.
 const FETCHES_MAX: usize = 8;
 /// Characters of a URL: what browsers take at least.
 const URL_CHARS_MAX: usize = 2048;
@@ -38,6 +38,9 @@ pub(crate) struct Fetcher {
 /// Why a URL was not read. Each is a sentence that goes on from the name of the field that holds the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
+    /// There are too many others.
+    #[error("cannot be fetched now: too many others are")]
+    Busy,
     /// It is something else.
     #[error("must be an http or https URL of up to {URL_CHARS_MAX} characters")]
     NotHttp,
@@ -104,13 +107,12 @@ impl Fetcher {
     pub(crate) async fn fetch(&self, url: &str, bytes_max: usize) -> Result<Bytes, FetchError> {
         let url = Some(url).filter(|url| url.len() <= URL_CHARS_MAX).and_then(|url| Url::parse(url).ok());
         let url = url.ok_or(FetchError::NotHttp)?;
+        let Ok(_permit) = self.permits.try_acquire() else { return Err(FetchError::Busy) };
         let fetched = tokio::time::timeout(self.time_max, self.follow(url, bytes_max)).await;
         fetched.unwrap_or(Err(FetchError::TooSlow(self.time_max)))
     }
 
     async fn follow(&self, mut url: Url, bytes_max: usize) -> Result<Bytes, FetchError> {
-        // An error would mean that the semaphore was closed, which nobody does.
-        let _permit = self.permits.acquire().await;
         for _ in 0..=REDIRECTS_MAX {
             match self.request(url, bytes_max).await? {
                 Step::Read(bytes) => return Ok(bytes),

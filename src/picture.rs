@@ -7,14 +7,17 @@ mod tests;
 
 use std::io::Cursor;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use image::codecs::jpeg::JpegEncoder;
-use image::imageops::FilterType;
-use image::{DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage};
+use image::imageops::{self, FilterType};
+use image::{
+    DynamicImage, GenericImageView as _, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage, SubImage,
+};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
@@ -22,14 +25,18 @@ use crate::outgoing::{FetchError, Fetcher};
 
 /// Bytes of a picture as it is given: a photo of a phone, or a large screenshot.
 pub(crate) const INPUT_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// Pixels of a picture as it is given: what phones take. At four bytes each they are 100 MB while it is decoded.
+/// Pixels of a picture as it is given: what phones take. Most are 100 MB while it is decoded, at four bytes a pixel.
 const INPUT_PIXELS_MAX: u64 = 25_000_000;
 /// A side of it: a panorama.
 const INPUT_SIDE_MAX: u32 = 20_000;
 /// What a decoder may allocate: all pixels at eight bytes, as in a PNG of 16 bits a channel.
 const DECODER_BYTES_MAX: u64 = INPUT_PIXELS_MAX * 8;
-/// Pictures prepared at once, the others wait their turn: each may take the memory above, and a core.
-const PREPARED_AT_ONCE_MAX: usize = 2;
+/// Pictures decoded at once, the others wait their turn: each may take the memory above, and a core.
+const DECODED_AT_ONCE_MAX: usize = 2;
+/// Pictures at once in all: each holds its body or what it fetches. The last one waits for some eight seconds.
+const PICTURES_MAX: usize = 16;
+/// For one picture in all, so that WhatsApp has time left to take it.
+const TIME_MAX: Duration = Duration::from_secs(12);
 /// A side of the square: smaller ones WhatsApp does not take, larger ones it does not show.
 const SIDE_MIN: u32 = 192;
 const SIDE_MAX: u32 = 640;
@@ -78,6 +85,9 @@ pub(crate) enum PictureError {
     /// It could not be fetched.
     #[error("url {0}")]
     Fetch(#[from] FetchError),
+    /// There are too many others, or they take too long.
+    #[error("too many pictures are being prepared: nothing was changed")]
+    Busy,
     /// What was given is too large.
     #[error("{field} must not hold more than {INPUT_BYTES_MAX} bytes")]
     TooLarge {
@@ -112,27 +122,41 @@ pub(crate) enum PictureError {
     },
 }
 
+impl PictureError {
+    /// Whether the picture may be all right and only its time is not.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy | Self::Fetch(FetchError::Busy))
+    }
+}
+
 /// Prepares pictures, a few at once.
 pub(crate) struct Pictures {
     fetcher: Fetcher,
-    permits: Arc<Semaphore>,
+    admitted: Semaphore,
+    decoded: Arc<Semaphore>,
 }
 
 impl Pictures {
     pub(crate) fn new(fetcher: Fetcher) -> Self {
-        Self { fetcher, permits: Arc::new(Semaphore::new(PREPARED_AT_ONCE_MAX)) }
+        let (admitted, decoded) = (Semaphore::new(PICTURES_MAX), Arc::new(Semaphore::new(DECODED_AT_ONCE_MAX)));
+        Self { fetcher, admitted, decoded }
     }
 
-    /// The JPEG to send. Dropping it stops a fetch; a picture that is being prepared already is prepared to its end.
+    /// The JPEG to send. Dropping it stops a fetch; a picture that is being decoded already is prepared to its end.
     ///
     /// # Errors
-    /// What is wrong with the picture, by the field of the request.
+    /// What is wrong with the picture, by the field of the request; [`PictureError::Busy`].
     pub(crate) async fn prepare(&self, source: PictureSource) -> Result<Vec<u8>, PictureError> {
+        let Ok(_admitted) = self.admitted.try_acquire() else { return Err(PictureError::Busy) };
+        tokio::time::timeout(TIME_MAX, self.prepare_admitted(source)).await.unwrap_or(Err(PictureError::Busy))
+    }
+
+    async fn prepare_admitted(&self, source: PictureSource) -> Result<Vec<u8>, PictureError> {
         let (field, given) = match source {
             PictureSource::Base64 { data, mimetype } => ("base64", Given::Base64 { data, said: format_of(&mimetype)? }),
             PictureSource::Url(url) => ("url", Given::Bytes(self.fetch(&url).await?)),
         };
-        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = Arc::clone(&self.decoded).acquire_owned().await;
         let prepared = spawn_blocking(move || {
             let _permit = permit;
             let (bytes, format) = given.read(field)?;
@@ -223,21 +247,25 @@ fn square_jpeg(bytes: &[u8], format: ImageFormat, field: &'static str) -> Result
     }
     let orientation = decoder.orientation().map_err(unreadable)?;
     let picture = DynamicImage::from_decoder(decoder).map_err(unreadable)?;
-    let square = picture.crop_imm((width - side) / 2, (height - side) / 2, side, side);
+    let square = imageops::crop_imm(&picture, (width - side) / 2, (height - side) / 2, side, side);
+    let mut small = shrink(&square);
     drop(picture);
-    let mut small = shrink(square, side);
     // Turning a square leaves its middle where it is, so a small one may be turned.
     small.apply_orientation(orientation);
     encode(&on_white(&small)).map_err(unreadable)
 }
 
-/// In two steps when it is large: the good filter's own memory grows with the side it starts from.
-fn shrink(square: DynamicImage, side: u32) -> DynamicImage {
-    if side <= SIDE_MAX {
-        return square;
-    }
-    let halfway = if side > 2 * SIDE_MAX { square.thumbnail_exact(2 * SIDE_MAX, 2 * SIDE_MAX) } else { square };
-    halfway.resize_exact(SIDE_MAX, SIDE_MAX, FilterType::Lanczos3)
+/// In two steps when it is large: the good filter's own memory grows with the side it starts from. What is cut out of the
+/// picture is read where it lies: a copy would double the memory.
+fn shrink(square: &SubImage<&DynamicImage>) -> DynamicImage {
+    let side = square.width();
+    let halfway = if side > 2 * SIDE_MAX {
+        imageops::thumbnail(&**square, 2 * SIDE_MAX, 2 * SIDE_MAX)
+    } else {
+        square.to_image()
+    };
+    let halfway = DynamicImage::ImageRgba8(halfway);
+    if side <= SIDE_MAX { halfway } else { halfway.resize_exact(SIDE_MAX, SIDE_MAX, FilterType::Lanczos3) }
 }
 
 /// JPEG has no transparency: what shines through is white, as paper is.

@@ -19,5 +19,5 @@ pub use error::CommandError;
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
-pub use settings::{Pace, Paces, Settings, WHATSAPP_URL};
+pub use settings::{Pace, Paces, Settings, WHATSAPP_TIMEOUT_MAX, WHATSAPP_URL};
 pub use supervisor::{Running, StartError, start};

@@ -90,6 +90,8 @@ pub(crate) struct SessionState {
     /// The latest write of the record; it is on disk after all before it.
     saved: Option<Ticket>,
     saving_groups: bool,
+    /// A group or name could not be saved since the actor started.
+    saving_failed: bool,
 }
 
 /// The session's engine as the actor sees it.
@@ -164,6 +166,7 @@ impl SessionState {
             preparations_failed: 0,
             saved: None,
             saving_groups: false,
+            saving_failed: false,
         };
         match given_up {
             Some(reason) => state.apply(Fact::GivenUp(reason)),
@@ -192,6 +195,7 @@ impl SessionState {
             M::ReadGroup { group, known, refresh, reply } => self.read_group(group, known, refresh, reply),
             M::ReadBack { group, reply } => self.read_back(group, reply),
             M::ReadAll { reply } => self.read_all_for_task(reply),
+            M::KnownCommunity { community, reply } => drop(reply.send(self.known_community(&community))),
             M::FindCreated { creation, reply } => self.read_created(creation, reply),
             M::AllGroupsRead { generation, asked, groups } => self.all_groups_read(generation, asked, groups),
             M::GroupRead { generation, group, asked, answer } => self.group_read(generation, &group, asked, answer),
@@ -201,7 +205,7 @@ impl SessionState {
             M::Configure { change, reply } => self.configure(change, reply),
             M::Request(request) => self.request(request),
             M::GroupChanged { generation, change } => self.group_changed(generation, change),
-            M::GroupsSaved { whole } => self.groups_saved(whole),
+            M::GroupsSaved { whole, failed } => self.groups_saved(whole, failed),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
             M::EngineReported { generation, fact } => self.engine_reported(generation, fact),
             M::EngineEnded { generation, wiped, error } => return self.engine_ended(generation, wiped, error),

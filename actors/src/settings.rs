@@ -67,7 +67,7 @@ impl Default for Paces {
 pub struct Settings {
     /// The WebSocket to connect to; WhatsApp's own unless a simulator is used.
     pub whatsapp_url: String,
-    /// WhatsApp's answer is waited for this long.
+    /// WhatsApp's answer is waited for this long, at most [`WHATSAPP_TIMEOUT_MAX`].
     pub whatsapp_timeout: Duration,
     /// Connects started per second over all sessions, restarts included.
     pub connects_per_second: u32,
@@ -81,6 +81,9 @@ pub struct Settings {
     pub device_name: String,
 }
 
+/// The longest [`Settings::whatsapp_timeout`]: clients give up at 30 s, and a write that is not answered is looked up.
+pub const WHATSAPP_TIMEOUT_MAX: Duration = Duration::from_secs(20);
+
 /// WhatsApp's own WebSocket, as its web client uses it.
 pub const WHATSAPP_URL: &str = "wss://web.whatsapp.com/ws/chat";
 
@@ -88,7 +91,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             whatsapp_url: WHATSAPP_URL.into(),
-            whatsapp_timeout: Duration::from_secs(20),
+            whatsapp_timeout: WHATSAPP_TIMEOUT_MAX,
             connects_per_second: 20,
             connecting_max: 50,
             linking_window: Duration::from_secs(600),

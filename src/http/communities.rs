@@ -6,12 +6,8 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rookery_actors::CommandError;
-use rookery_actors::model::{
-    Community, CommunityGroup, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId,
-};
+use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity};
 use serde::Serialize;
-use tracing::warn;
 use utoipa::ToSchema;
 
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
@@ -121,16 +117,7 @@ pub(crate) async fn create(
         body,
         &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
     ))?;
-    let has_general_chat = new.general_chat;
-    let id = app.gateway.create_community(session, new).await?;
-    match app.gateway.community(session, id.clone()).await {
-        Ok(community) => Ok(Created(community)),
-        Err(error) => {
-            // It is there: whoever is told otherwise makes it twice.
-            warn!(session.id = %session, %error, "could not read a new community, answering from the cache");
-            Ok(Created(community_of_cache(&app, session, id, has_general_chat).await?))
-        }
-    }
+    Ok(Created(app.gateway.create_community(session, new).await?))
 }
 
 fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
@@ -145,41 +132,6 @@ fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
     };
     fields.finish()?;
     Ok(new)
-}
-
-/// A community that was made just now. Its announcement group has the community's own name.
-async fn community_of_cache(
-    app: &App,
-    session: SessionId,
-    id: GroupId,
-    has_general_chat: bool,
-) -> Result<Community, ApiError> {
-    let unknown = |_| ApiError::from(CommandError::OutcomeUnknown);
-    let group = app.gateway.group(session, id.clone(), Vec::new(), false).await.map_err(unknown)?;
-    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
-    let all = app.gateway.groups(session, false).await.map_err(unknown)?;
-    let linked = |other: &GroupSummary| {
-        let is_announcement_group = other.name == group.name;
-        let community_group = CommunityGroup {
-            id: other.id.clone(),
-            name: other.name.clone(),
-            participants_count: Some(other.participants_count),
-            is_announcement_group,
-            is_general_chat: has_general_chat && !is_announcement_group,
-            is_member: true,
-        };
-        (other.linked_parent_jid.as_ref() == Some(&id)).then_some(community_group)
-    };
-    Ok(Community {
-        id: id.clone(),
-        name: group.name.clone(),
-        description: group.description.clone(),
-        owner: group.owner,
-        created_at: group.created_at,
-        participants_count: u32::try_from(group.participants.len()).unwrap_or(u32::MAX),
-        is_admin: all.iter().any(|other| other.id == id && other.is_admin),
-        groups: all.iter().filter_map(linked).collect(),
-    })
 }
 
 /// Read a community

@@ -23,6 +23,8 @@ const TIMEOUT_RETRY_S: u32 = 5;
 const REFUSED_RETRY_S: u32 = 60;
 /// The first call with an idempotency key is most often over by then.
 const KEY_IN_USE_RETRY_S: u32 = 2;
+/// The pictures before it are prepared by then.
+const PICTURES_BUSY_RETRY_S: u32 = 5;
 /// Keys that have expired go every few minutes.
 const KEYS_EXHAUSTED_RETRY_S: u32 = 600;
 
@@ -256,6 +258,7 @@ impl ApiError {
                 "invite_code_invalid",
                 "The invite code is not valid: WhatsApp knows no group with it (code 406)",
             ),
+            Self::Picture(error) if error.is_busy() => one(S::SERVICE_UNAVAILABLE, "pictures_busy", error.to_string()),
             Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
             Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
             Self::AllRefused { what, results } => all_refused(what, results.iter().map(|result| result.status)),
@@ -284,6 +287,7 @@ impl ApiError {
                 Some(error.retry_after_s().unwrap_or(REFUSED_RETRY_S))
             }
             Self::Command(error) => error.retry_after_s(),
+            Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
             Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::InUse) => Some(KEY_IN_USE_RETRY_S),
@@ -321,6 +325,7 @@ impl ApiError {
             | Self::Query(_)
             | Self::Participants(_)
             | Self::Groups(_)
+            | Self::InviteCode
             | Self::Picture(_) => true,
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),

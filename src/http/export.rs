@@ -1,6 +1,7 @@
 //! Tables as CSV (RFC 4180): groups, and the participants of one. A body is made piece by piece as it is sent, from what
 //! the cache holds anyway.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
@@ -14,13 +15,16 @@ use futures_util::stream;
 use super::error::ApiError;
 use super::extract::{GroupPath, SessionPath};
 use super::filter::GroupFilter;
+use super::groups::cached_group;
 use super::limits::TABLE_PIECE_BYTES;
 use crate::app::App;
 
 const GROUP_COLUMNS: [&str; 6] = ["id", "name", "participantsCount", "isAdmin", "isCommunity", "linkedParentJID"];
 const PARTICIPANT_COLUMNS: [&str; 5] = ["id", "number", "name", "isAdmin", "isSuperAdmin"];
 /// What spreadsheets take for the start of a formula.
-const FORMULA_STARTS: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+const FORMULA_STARTS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
+/// What they may take for the end of a cell, when they are set to another separator than the comma.
+const OTHER_SEPARATORS: [char; 2] = [';', '\t'];
 
 /// The groups as a table
 ///
@@ -69,8 +73,7 @@ pub(crate) async fn participants(
     GroupPath(group): GroupPath,
 ) -> Result<Response, ApiError> {
     let name = format!("participants-{}.csv", group.user());
-    let group = app.gateway.group(session, group, Vec::new(), false).await?;
-    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    let group = cached_group(&app, session, group).await?;
     let mut next = 0;
     let row = move |piece: &mut Vec<u8>| {
         let Some(person) = group.participants.get(next) else { return false };
@@ -117,18 +120,37 @@ fn write_row(piece: &mut Vec<u8>, cells: &[&str]) {
         if at > 0 {
             piece.push(b',');
         }
-        let guard = if cell.starts_with(FORMULA_STARTS) { "'" } else { "" };
+        let cell = guarded(cell);
         if cell.contains(['"', ',', '\r', '\n']) {
             piece.push(b'"');
-            piece.extend_from_slice(guard.as_bytes());
             piece.extend_from_slice(cell.replace('"', "\"\"").as_bytes());
             piece.push(b'"');
         } else {
-            piece.extend_from_slice(guard.as_bytes());
             piece.extend_from_slice(cell.as_bytes());
         }
     }
     piece.extend_from_slice(b"\r\n");
+}
+
+/// With an apostrophe in front of everything that a spreadsheet could take for a formula.
+fn guarded(cell: &str) -> Cow<'_, str> {
+    let starts = |part: &str| part.trim_start_matches(['"', ' ']).starts_with(FORMULA_STARTS);
+    let mut parts = cell.split_inclusive(OTHER_SEPARATORS);
+    if !starts(cell) && !parts.clone().any(starts) {
+        return Cow::Borrowed(cell);
+    }
+    let mut guarded = String::with_capacity(cell.len() + 1);
+    if starts(cell) {
+        guarded.push('\'');
+        guarded.push_str(parts.next().unwrap_or_default());
+    }
+    for part in parts {
+        if starts(part) {
+            guarded.push('\'');
+        }
+        guarded.push_str(part);
+    }
+    Cow::Owned(guarded)
 }
 
 #[cfg(test)]
@@ -137,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_cell_is_quoted_where_it_has_to_be_and_is_never_a_formula() {
-        let cases: [(&[&str], &str); 9] = [
+        let cases: [(&[&str], &str); 12] = [
             (&["a", "b c", ""], "a,b c,\r\n"),
             (&["a,b", "c"], "\"a,b\",c\r\n"),
             (&["say \"hi\""], "\"say \"\"hi\"\"\"\r\n"),
@@ -147,6 +169,9 @@ mod tests {
             (&["\tx", "\rx"], "'\tx,\"'\rx\"\r\n"),
             (&["a=b", "'x"], "a=b,'x\r\n"),
             (&["Über 🎉"], "Über 🎉\r\n"),
+            (&["a;=1+1", "a\t+1;-2", "a; b"], "a;'=1+1,a\t'+1;'-2,a; b\r\n"),
+            (&[" =1", "\"=1"], "' =1,\"'\"\"=1\"\r\n"),
+            (&["＝1", "a;＠x"], "'＝1,a;'＠x\r\n"),
         ];
         for (cells, expected) in cases {
             let mut piece = Vec::new();

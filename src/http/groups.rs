@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rookery_actors::model::{CreatedGroup, Group, GroupSummary, ParticipantId};
+use rookery_actors::model::{CreatedGroup, Group, GroupId, GroupSummary, ParticipantId, SessionId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -18,6 +18,15 @@ use super::fields::{Fields, Person, participants};
 use super::filter::GroupFilter;
 use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
 use crate::app::App;
+
+/// A group as the cache has it.
+///
+/// # Errors
+/// As of reading a group.
+pub(super) async fn cached_group(app: &App, session: SessionId, group: GroupId) -> Result<Arc<Group>, ApiError> {
+    let group = app.gateway.group(session, group, Vec::new(), false).await?;
+    group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))
+}
 
 /// List the groups
 ///

@@ -117,9 +117,10 @@ where
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// All but the length, which follows from the body. What belongs to one exchange is added later, by the envelope.
+/// All but the length, which follows from the body, and the time to wait, which is over. What belongs to one exchange is
+/// added later, by the envelope.
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let others = headers.iter().filter(|(name, _)| **name != header::CONTENT_LENGTH);
+    let others = headers.iter().filter(|(name, _)| ![header::CONTENT_LENGTH, header::RETRY_AFTER].contains(name));
     others.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
 }
 

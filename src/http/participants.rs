@@ -13,6 +13,7 @@ use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with, tagged, wi
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, query, value_of};
 use super::fields::{Fields, Person, participants};
+use super::groups::cached_group;
 use crate::app::App;
 
 /// The people whom a change concerns.
@@ -93,8 +94,7 @@ pub(crate) async fn list(
     parts: Parts,
 ) -> Result<Response, ApiError> {
     let role = ListedRole::read(value_of(&query(&parts)?, "role"))?;
-    let group = app.gateway.group(session, group, Vec::new(), false).await?;
-    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    let group = cached_group(&app, session, group).await?;
     let people: Vec<_> = group.participants.iter().filter(|person| role.is_none_or(|role| role.fits(person))).collect();
     Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
+use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use super::answer::{Acknowledged, JsonResult, acknowledged};
@@ -70,11 +71,12 @@ pub(crate) async fn set(
     GroupPath(group): GroupPath,
     JsonObject(body): JsonObject<PICTURE_BODY_BYTES_MAX>,
 ) -> JsonResult<Acknowledged> {
+    let begun = Instant::now();
     let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
     // For a group that cannot be had now nothing is fetched and nothing decoded.
     app.gateway.group(session, group.clone(), Vec::new(), false).await?;
     let jpeg = app.pictures.prepare(source).await?;
-    app.gateway.set_picture(session, group, Some(jpeg)).await?;
+    app.gateway.set_picture(session, group, jpeg, begun).await?;
     Ok(acknowledged("Group picture updated"))
 }
 
@@ -89,7 +91,7 @@ pub(crate) async fn remove(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<Acknowledged> {
-    app.gateway.set_picture(session, group, None).await?;
+    app.gateway.remove_picture(session, group).await?;
     Ok(acknowledged("Group picture removed"))
 }
 

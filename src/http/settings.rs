@@ -11,6 +11,7 @@ use super::answer::{Acknowledged, JsonResult, acknowledged};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, SessionPath};
 use super::fields::Fields;
+use super::groups::cached_group;
 use super::limits::EPHEMERAL_S;
 use crate::app::App;
 
@@ -81,8 +82,7 @@ pub(crate) async fn get(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<GroupSettings> {
-    let group = app.gateway.group(session, group, Vec::new(), false).await?;
-    let group = group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    let group = cached_group(&app, session, group).await?;
     Ok(Json(group.settings.clone()))
 }
 

@@ -203,3 +203,13 @@ async fn a_picture_is_fetched_and_known_by_its_bytes() {
     let own = pictures().prepare(PictureSource::Url("http://169.254.169.254/".into())).await.unwrap_err();
     assert!(own.to_string().starts_with("url leads to `169.254.169.254`, which is not a public address"), "{own}");
 }
+
+#[tokio::test]
+async fn more_pictures_than_there_is_memory_for_are_refused_for_the_moment() {
+    let pictures = pictures();
+    let all = pictures.admitted.acquire_many(u32::try_from(PICTURES_MAX).unwrap()).await.unwrap();
+    let source = PictureSource::Base64 { data: String::new(), mimetype: "image/png".into() };
+    assert_eq!(pictures.prepare(source.clone()).await, Err(PictureError::Busy));
+    drop(all);
+    assert_eq!(pictures.prepare(source).await, Err(PictureError::Unreadable { field: "base64" }));
+}

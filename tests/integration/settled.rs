@@ -33,6 +33,13 @@ fn says_that_nothing_was_changed(answer: &Answer) {
     assert!(answer.retry_after.is_some());
 }
 
+/// The group was not made, as far as anybody can see.
+fn says_that_none_was_seen(answer: &Answer) {
+    assert_eq!((answer.status, &answer.body["code"]), (503, &json!("whatsapp_unanswered")), "{answer:?}");
+    assert!(answer.body["message"].as_str().unwrap().contains("no new group was seen"), "{answer:?}");
+    assert!(answer.retry_after.is_some());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_and_a_description_that_nobody_confirmed_are_looked_up() {
     for (field, shown) in [("subject", "name"), ("description", "description")] {
@@ -104,7 +111,7 @@ async fn a_group_whose_making_nobody_confirmed_is_found_by_its_key_or_by_its_loo
             let body = json!({ "name": "Trip", "participants": [BOB, "15550100099"] });
             let made = bench.post("/sessions/alice/groups", body).await;
             if !apply {
-                says_that_nothing_was_changed(&made);
+                says_that_none_was_seen(&made);
                 continue;
             }
             assert_eq!((made.status, made.codes()), (201, vec!["added", "failed"]), "{echo:?} {fault:?} {made:?}");
@@ -116,6 +123,19 @@ async fn a_group_whose_making_nobody_confirmed_is_found_by_its_key_or_by_its_loo
             assert_eq!(bench.world.requests(ALICE, "w:g2:create"), 1, "nobody asked twice");
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_was_not_seen_is_not_made_twice_with_one_idempotency_key() {
+    let (bench, _, _) = ready_with_group().await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("create"));
+    let body = json!({ "name": "Trip", "participants": [BOB] });
+    let make = || bench.call_once("k", Method::POST, "/sessions/alice/groups", &body);
+    let first = make().await;
+    says_that_none_was_seen(&first);
+    let again = make().await;
+    assert_eq!((again.status, again.replayed, again.retry_after), (503, true, None), "{again:?}");
+    assert_eq!(bench.world.requests(ALICE, "w:g2:create"), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -260,7 +280,7 @@ async fn communities_that_nobody_confirmed_are_looked_up() {
         let town = match apply {
             true => made.body["id"].as_str().unwrap().to_owned(),
             false => {
-                says_that_nothing_was_changed(&made);
+                says_that_none_was_seen(&made);
                 bench.post(communities, json!({ "name": "Town" })).await.body["id"].as_str().unwrap().to_owned()
             }
         };

@@ -14,7 +14,7 @@ pub(crate) struct LinkAnswer {
 }
 
 impl Engine {
-    /// The groups of a community, ordered by id. `is_member` is for the caller to fill in.
+    /// The groups of a community, ordered by id. `is_member` is false: whoever knows the account's own groups fills it in.
     pub(crate) async fn community_groups(&self, community: &GroupId) -> Result<Vec<CommunityGroup>, EngineError> {
         let groups = self.client.community().get_subgroups(&convert::group_jid(community)).await?;
         let group = |group: whatsapp_rust::CommunitySubgroup| {

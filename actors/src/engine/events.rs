@@ -64,7 +64,7 @@ pub(crate) enum EngineFact {
 impl EngineFact {
     /// Whether there may be floods of it: those wait in a bounded number (L-1).
     pub(crate) fn is_counted(&self) -> bool {
-        matches!(self, Self::Group(_) | Self::Named(..))
+        matches!(self, Self::Group(_) | Self::Named(..) | Self::Called(_))
     }
 }
 

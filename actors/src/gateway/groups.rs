@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use super::{Answer, Gateway};
 use crate::error::CommandError;
@@ -94,12 +95,23 @@ impl Gateway {
         self.request(id, |permit, reply| Request::SetSettings { group, settings, permit, reply }).await
     }
 
-    /// Sets a group's picture, a square JPEG; `None` removes it.
+    /// Sets a group's picture, a square JPEG. `begun`: when its caller began to wait; WhatsApp has the less time the longer
+    /// the picture took to make.
     ///
     /// # Errors
     /// As every group write, and [`CommandError::GroupNotFound`].
-    pub async fn set_picture(&self, id: SessionId, group: GroupId, jpeg: Option<Vec<u8>>) -> Answer<()> {
-        self.request(id, |permit, reply| Request::SetPicture { group, jpeg, permit, reply }).await
+    pub async fn set_picture(&self, id: SessionId, group: GroupId, jpeg: Vec<u8>, begun: Instant) -> Answer<()> {
+        let jpeg = Some(jpeg);
+        self.request(id, |permit, reply| Request::SetPicture { group, jpeg, begun, permit, reply }).await
+    }
+
+    /// Removes a group's picture, if it has one.
+    ///
+    /// # Errors
+    /// As every group write, and [`CommandError::GroupNotFound`].
+    pub async fn remove_picture(&self, id: SessionId, group: GroupId) -> Answer<()> {
+        let (jpeg, begun) = (None, Instant::now());
+        self.request(id, |permit, reply| Request::SetPicture { group, jpeg, begun, permit, reply }).await
     }
 
     /// Where a group's picture can be fetched, asked of WhatsApp; `None` when it has none.
@@ -175,11 +187,11 @@ impl Gateway {
             .await
     }
 
-    /// Makes a community, with the groups that WhatsApp makes beside it; gives its id.
+    /// Makes a community, with the groups that WhatsApp makes beside it.
     ///
     /// # Errors
     /// As every group write.
-    pub async fn create_community(&self, id: SessionId, new: NewCommunity) -> Answer<GroupId> {
+    pub async fn create_community(&self, id: SessionId, new: NewCommunity) -> Answer<Community> {
         self.request(id, |permit, reply| Request::CreateCommunity { new, permit, reply }).await
     }
 

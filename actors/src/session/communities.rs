@@ -1,5 +1,7 @@
 //! Communities: reading one with its groups, linking and unlinking groups, ending one. Making one is in `creation.rs`.
 
+use std::borrow::Cow;
+
 use tokio::time::timeout_at;
 
 use super::outcome::{self, is_doubtful};
@@ -24,43 +26,51 @@ pub(crate) enum Linking {
 }
 
 impl SessionState {
-    /// A community by what the cache holds, or why it is none.
-    fn community(&self, id: &GroupId) -> Result<GroupRecord, CommandError> {
+    /// A community of a session that is ready, by what the cache holds, or why it is none.
+    fn community(&self, id: &GroupId) -> Result<Cow<'_, GroupRecord>, CommandError> {
         self.ready_engine()?;
+        self.cached_community(id)
+    }
+
+    fn cached_community(&self, id: &GroupId) -> Result<Cow<'_, GroupRecord>, CommandError> {
         let record = self.cache.record(id).ok_or_else(|| CommandError::GroupNotFound(id.clone()))?;
-        if record.is_community { Ok(record.into_owned()) } else { Err(CommandError::NotCommunity(id.clone())) }
+        if record.is_community { Ok(record) } else { Err(CommandError::NotCommunity(id.clone())) }
     }
 
     /// A community with its groups. Only WhatsApp knows those that this account is not in.
     pub(super) fn read_community(&mut self, id: GroupId, permit: Permit, reply: Reply<Community>) {
-        let record = match self.community(&id) {
-            Ok(record) => record,
+        let known = match self.ready_engine().and_then(|_| self.known_community(&id)) {
+            Ok(known) => known,
             Err(error) => return drop(reply.send(Err(error))),
         };
         let Some((work, reply)) = self.begin(Cost::Query, Some(&id), permit, reply) else { return };
-        let mine: Vec<CommunityGroup> = self.groups_of(&id);
-        let is_admin = record.to_summary(&self.record.me()).is_admin;
         tokio::spawn(async move {
             let groups = work.question("Reading the community", work.engine.community_groups(&id)).await;
-            let answer = groups.map(|groups| Community {
-                id: record.id,
-                name: record.subject,
-                description: record.description,
-                owner: record.owner.and_then(|owner| owner.id()),
-                created_at: record.created_at,
-                participants_count: u32::try_from(record.members.len()).unwrap_or(u32::MAX),
-                is_admin,
-                groups: merged(groups, mine),
-            });
+            let answer = groups.map(|groups| Community { groups: merged(groups, known.groups), ..known });
             work.finish(None, reply, answer);
         });
+    }
+
+    /// A community with those of its groups that this account is in.
+    pub(super) fn known_community(&self, id: &GroupId) -> Result<Community, CommandError> {
+        let record = self.cached_community(id)?;
+        Ok(Community {
+            id: record.id.clone(),
+            name: record.subject.clone(),
+            description: record.description.clone(),
+            owner: record.owner.and_then(|owner| owner.id()),
+            created_at: record.created_at,
+            participants_count: u32::try_from(record.members.len()).unwrap_or(u32::MAX),
+            is_admin: record.to_summary(&self.record.me()).is_admin,
+            groups: self.groups_of(id),
+        })
     }
 
     /// The groups of a community that this account is in, ordered by id.
     fn groups_of(&self, community: &GroupId) -> Vec<CommunityGroup> {
         let records = self.cache.ids().filter_map(|id| self.cache.record(id));
         let linked = records.filter(|record| record.linked_parent.as_ref() == Some(community));
-        let group = |record: std::borrow::Cow<'_, GroupRecord>| CommunityGroup {
+        let group = |record: Cow<'_, GroupRecord>| CommunityGroup {
             id: record.id.clone(),
             name: record.subject.clone(),
             participants_count: u32::try_from(record.members.len()).ok(),

@@ -14,7 +14,7 @@ use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 use crate::error::CommandError;
 use crate::group_cache::{CommunityRole, GroupRecord, Person, Role, Sequence};
-use crate::model::{CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
+use crate::model::{Community, CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
 
 /// Keys of groups that were made lately, as notifications tell them: as many creates as may be in flight.
 const CREATED_KEYS_MAX: usize = 64;
@@ -124,8 +124,8 @@ impl SessionState {
         });
     }
 
-    /// Makes a community and gives its id, once all groups that came with it are in the cache.
-    pub(super) fn create_community(&mut self, new: NewCommunity, permit: Permit, reply: Reply<GroupId>) {
+    /// Makes a community and gives it as the cache has it, once all groups that came with it are there.
+    pub(super) fn create_community(&mut self, new: NewCommunity, permit: Permit, reply: Reply<Community>) {
         let Some((work, reply)) = self.begin(Cost::Create { people: 0 }, None, permit, reply) else { return };
         let creation = self.creation(&new.name, true, None);
         tokio::spawn(async move {
@@ -150,7 +150,9 @@ impl SessionState {
                     if !read_all(&work).await {
                         work.tell(GroupChange::Doubtful { group: id.clone() });
                     }
-                    Ok(id)
+                    // It is there: an actor that cannot say how it looks leaves that open, and nothing else.
+                    let community = work.ask_actor(|reply| SessionMsg::KnownCommunity { community: id, reply }).await;
+                    community.map_err(|_| CommandError::OutcomeUnknown)
                 }
                 Err(error) => Err(error),
             };
@@ -231,7 +233,10 @@ async fn make(
         }
     };
     let Outcome { result, read_back } = work.carry_out(what, work.engine.create_group(new), look).await;
-    let (record, mut answers) = result?;
+    let (record, mut answers) = result.map_err(|error| match error {
+        CommandError::Unanswered => CommandError::NotMade,
+        error => error,
+    })?;
     let added = record.members.iter().filter(|member| !read_back || member.role != Role::SuperAdmin);
     answers.extend(added.map(|member| ParticipantAnswer { person: member.person, error: None, invitation: None }));
     Ok((record, answers))

@@ -1,5 +1,7 @@
 //! Changes of a group as a whole: subject, description, settings, picture, invite code, and leaving it.
 
+use tokio::time::Instant;
+
 use super::outcome::is_doubtful;
 use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, field_told};
@@ -85,8 +87,16 @@ impl SessionState {
         });
     }
 
-    pub(super) fn set_picture(&mut self, group: GroupId, jpeg: Option<Vec<u8>>, permit: Permit, reply: Reply<()>) {
-        let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+    pub(super) fn set_picture(
+        &mut self,
+        group: GroupId,
+        jpeg: Option<Vec<u8>>,
+        begun: Instant,
+        permit: Permit,
+        reply: Reply<()>,
+    ) {
+        let Some((mut work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        work.count_from(begun);
         tokio::spawn(async move {
             let what = if jpeg.is_some() { "Changing the picture" } else { "Removing the picture" };
             // Which picture a group has cannot be read; setting the same one again does no harm.

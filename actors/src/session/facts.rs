@@ -156,10 +156,12 @@ impl SessionState {
 
     fn called(&self, call: IncomingCall) {
         let Some(engine) = self.engine.engine.clone().filter(|_| self.record.config.auto_reject_calls) else { return };
-        let session = self.entry.id;
+        let (session, limit) = (self.entry.id, self.context.settings.whatsapp_timeout);
         tokio::spawn(async move {
-            if let Err(error) = engine.reject_call(&call).await {
-                warn!(session.id = %session, error = %error, "could not reject a call");
+            match tokio::time::timeout(limit, engine.reject_call(&call)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => warn!(session.id = %session, error = %error, "could not reject a call"),
+                Err(_) => warn!(session.id = %session, "could not reject a call in time"),
             }
         });
     }

@@ -49,7 +49,7 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
         Ok(None) => {}
         Err(error) => return Look::because(&error),
     }
-    match work.engine.join(code).await {
+    match work.engine.join(code).await.inspect_err(|error| work.heed(error)) {
         Ok(Joined { pending_approval: true, .. }) => joined(true),
         // Looked at once more, so that the cache has it.
         Ok(_) | Err(EngineError::Unanswered(_)) => Look::NotYet,

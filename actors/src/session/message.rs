@@ -11,7 +11,8 @@ use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Sequence};
 use crate::model::{
-    ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session, SessionConfig, Tagged,
+    Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session, SessionConfig,
+    Tagged,
 };
 use crate::store::StoreError;
 
@@ -52,6 +53,8 @@ pub(crate) enum SessionMsg {
     ReadBack { group: GroupId, reply: Reply<Option<Box<GroupRecord>>> },
     /// Read all groups of WhatsApp, for the same.
     ReadAll { reply: Reply<()> },
+    /// A community as the cache has it, with those of its groups that this account is in.
+    KnownCommunity { community: GroupId, reply: Reply<Community> },
     /// Find a group that WhatsApp may have made.
     FindCreated { creation: Arc<Creation>, reply: Reply<Found> },
     /// The engine was built and is about to connect.
@@ -91,8 +94,8 @@ pub(crate) enum SessionMsg {
     FullReadDue,
     /// Time to look for own writes that were confirmed before and never seen in a notification.
     EchoesDue { before: Sequence },
-    /// Group records are on disk, or not. `whole`: all of them that there were.
-    GroupsSaved { whole: bool },
+    /// Changed group records are on disk. `whole`: begun when the session was ready; `failed`: not all of them are.
+    GroupsSaved { whole: bool, failed: bool },
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },

@@ -108,7 +108,8 @@ impl SessionState {
         permit: Permit,
         reply: Reply<Vec<ParticipantResult>>,
     ) {
-        let people = participants.as_ref().map_or(1, Vec::len);
+        // How many they are when all are meant is not known before WhatsApp was asked.
+        let people = participants.as_ref().map_or(0, Vec::len);
         let cost = match decision {
             MembershipDecision::Approve => Cost::Add(u32::try_from(people).unwrap_or(u32::MAX)),
             MembershipDecision::Reject => Cost::Write,
@@ -147,7 +148,7 @@ async fn decide(
         Some(participants) => participants,
         None => {
             if decision == MembershipDecision::Approve {
-                work.pay(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX).saturating_sub(1)))?;
+                work.pay(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX)))?;
             }
             open_before.iter().map(|request| request.participant_id).collect()
         }
@@ -213,8 +214,8 @@ fn seen_of(targets: &[Target], error: impl Fn(&Target) -> Option<u16>) -> Look<V
     if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
 }
 
-/// Sends WhatsApp's private invitation to those who may only be invited. One that could not be sent stays
-/// `invite_required`.
+/// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. One that could
+/// not be sent stays `invite_required`.
 pub(super) async fn invite(
     work: &Work,
     group: &GroupId,
@@ -226,9 +227,12 @@ pub(super) async fn invite(
     for (target, result) in targets.iter().zip(results) {
         let answer = answers.iter().find(|answer| answer.person.is(&target.person));
         let Some(invitation) = answer.and_then(|answer| answer.invitation.as_ref()) else { continue };
+        if work.is_paused() {
+            return;
+        }
         let sent = work.engine.send_invitation(target.send_as, group, group_name, invitation);
-        let sent = timeout_at(work.end(), sent).await.is_ok_and(|sent| sent.is_ok());
-        outcome::invited(result, sent);
+        let sent = timeout_at(work.end(), work.look_up::<(), _>(sent)).await;
+        outcome::invited(result, matches!(sent, Ok(Ok(_))));
     }
 }
 

@@ -229,7 +229,7 @@ impl SessionState {
         } else if failed.is_some() {
             // It may have been meant to settle groups in doubt.
             self.reads.all_read_at = None;
-            self.schedule_full_read_in(self.retry_delay());
+            return self.schedule_full_read_in(self.retry_delay());
         }
         self.schedule_reads();
     }

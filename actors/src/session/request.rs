@@ -1,5 +1,7 @@
 //! What callers want of WhatsApp. Each request begins a task of its own; the actor only registers it.
 
+use tokio::time::Instant;
+
 use super::communities::Linking;
 use super::creation::GroupWish;
 use super::participants::ParticipantWrite;
@@ -28,7 +30,7 @@ pub(crate) enum Request {
     /// Change settings.
     SetSettings { group: GroupId, settings: Vec<Setting>, permit: Permit, reply: Reply<()> },
     /// Set the picture; `None` removes it.
-    SetPicture { group: GroupId, jpeg: Option<Vec<u8>>, permit: Permit, reply: Reply<()> },
+    SetPicture { group: GroupId, jpeg: Option<Vec<u8>>, begun: Instant, permit: Permit, reply: Reply<()> },
     /// Where the picture is.
     ReadPicture { group: GroupId, permit: Permit, reply: Reply<Option<String>> },
     /// The invite code.
@@ -52,7 +54,7 @@ pub(crate) enum Request {
         reply: Reply<Vec<ParticipantResult>>,
     },
     /// Make a community.
-    CreateCommunity { new: NewCommunity, permit: Permit, reply: Reply<GroupId> },
+    CreateCommunity { new: NewCommunity, permit: Permit, reply: Reply<Community> },
     /// A community with its groups.
     ReadCommunity { community: GroupId, permit: Permit, reply: Reply<Community> },
     /// Link groups to a community, or unlink them.
@@ -81,7 +83,7 @@ impl SessionState {
                 self.set_description(group, description, permit, reply);
             }
             R::SetSettings { group, settings, permit, reply } => self.set_settings(group, settings, permit, reply),
-            R::SetPicture { group, jpeg, permit, reply } => self.set_picture(group, jpeg, permit, reply),
+            R::SetPicture { group, jpeg, begun, permit, reply } => self.set_picture(group, jpeg, begun, permit, reply),
             R::ReadPicture { group, permit, reply } => self.read_picture(group, permit, reply),
             R::ReadInviteCode { group, permit, reply } => self.read_invite_code(group, permit, reply),
             R::RevokeInviteCode { group, permit, reply } => self.revoke_invite_code(group, permit, reply),

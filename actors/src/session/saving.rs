@@ -35,12 +35,19 @@ impl SessionState {
     }
 
     /// `whole`: begun when the session was ready, so that all its groups were among those that were saved by now.
-    pub(super) fn groups_saved(&mut self, whole: bool) {
+    pub(super) fn groups_saved(&mut self, whole: bool, failed: bool) {
         self.saving_groups = false;
-        if whole && !self.record.groups_stored && self.record.link == Link::Linked {
+        self.saving_failed |= failed;
+        if whole && self.are_groups_to_be_noted() {
             self.record.groups_stored = true;
             self.save_record();
         }
+    }
+
+    /// Whether the record has still to say that all groups are on disk. Not once a group could not be saved: it is
+    /// written again only when it changes, or after the next start.
+    fn are_groups_to_be_noted(&self) -> bool {
+        !self.record.groups_stored && self.record.link == Link::Linked && !self.saving_failed
     }
 
     /// Hands changed group records and names to a task, unless one is on its way: then the next one takes them all.
@@ -51,16 +58,16 @@ impl SessionState {
         // Not while the session's rows are being wiped.
         let Ok(saving) = self.entry.saving.clone().try_acquire_owned() else { return };
         let (unsaved, names) = (self.cache.take_unsaved(), self.cache.names.take_unsaved());
-        if unsaved.is_empty() && names.is_empty() {
+        let ready = self.record.status == SessionStatus::Ready;
+        if unsaved.is_empty() && names.is_empty() && !(ready && self.are_groups_to_be_noted()) {
             return;
         }
         self.saving_groups = true;
         let (store, number) = (self.context.store.clone(), self.entry.number);
         let (myself, session) = (self.myself.clone(), self.entry.id);
-        let ready = self.record.status == SessionStatus::Ready;
         tokio::spawn(async move {
             let _saving = saving;
-            let mut whole = ready;
+            let mut failed = false;
             let mut tickets = name_batches(number, &names).map(|batch| store.commit(batch)).collect::<Vec<_>>();
             for (group, record) in unsaved {
                 let (mut batch, key) = (Batch::new(), group.user().as_bytes());
@@ -73,18 +80,18 @@ impl SessionState {
                     Ok(0) => {}
                     Ok(_) => tickets.push(store.commit(batch)),
                     Err(error) => {
-                        whole = false;
+                        failed = true;
                         warn!(session.id = %session, error = %error, "could not save a group");
                     }
                 }
             }
             for ticket in tickets {
                 if let Err(error) = ticket.await {
-                    whole = false;
+                    failed = true;
                     warn!(session.id = %session, error = %error, "could not save a group");
                 }
             }
-            let _ = myself.send_message(SessionMsg::GroupsSaved { whole });
+            let _ = myself.send_message(SessionMsg::GroupsSaved { whole: ready, failed });
         });
     }
 }

@@ -18,11 +18,12 @@ use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, OwnChange, Sequence, WriteId};
 use crate::model::GroupId;
+use crate::settings::WHATSAPP_TIMEOUT_MAX;
 
 /// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
-/// After WhatsApp's own time, what happened is looked for this long. With the longest `whatsapp_timeout` every answer
-/// leaves within 26 s: clients give up at 30.
+/// After WhatsApp's own time, what happened is looked for this long. With [`WHATSAPP_TIMEOUT_MAX`] every answer leaves
+/// within 26 s: clients give up at 30.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
 /// A write that is not seen for this long was not carried out: on a connection that answers, WhatsApp works in order.
 const MISSING_TIME: Duration = Duration::from_secs(1);
@@ -184,7 +185,7 @@ impl Work {
     /// What the look comes to without an answer.
     pub(super) async fn look_up<T, V>(&self, call: impl Future<Output = Result<V, EngineError>>) -> Result<V, Look<T>> {
         call.await.map_err(|error| {
-            self.entry.pacing.heed(&error);
+            self.heed(&error);
             match error {
                 EngineError::Unanswered(_) => Look::NotYet,
                 _ => Look::Unclear,
@@ -199,11 +200,21 @@ impl Work {
 
     /// Notes a pause that WhatsApp asks for.
     fn understood(&self, what: &'static str, error: EngineError) -> CommandError {
-        self.entry.pacing.heed(&error);
+        self.heed(&error);
         match error {
             EngineError::Refused { code: 429, .. } => self.entry.pacing.rate_limited(),
             error => write_error(what, error),
         }
+    }
+
+    /// Takes the pause that an answer of WhatsApp asks for, if it does.
+    pub(super) fn heed(&self, error: &EngineError) {
+        self.entry.pacing.heed(error);
+    }
+
+    /// Whether WhatsApp asked to slow down.
+    pub(super) fn is_paused(&self) -> bool {
+        self.entry.pacing.pause_left().is_some()
     }
 
     /// WhatsApp asks to slow down; the session's writes pause.
@@ -214,6 +225,11 @@ impl Work {
     /// Counts what a request turned out to cost beyond what it began with.
     pub(super) fn pay(&self, cost: Cost) -> Result<(), CommandError> {
         self.entry.pacing.take(cost)
+    }
+
+    /// For a request whose caller has waited since then: WhatsApp gets what is left, so that the answer leaves in time.
+    pub(super) fn count_from(&mut self, begun: Instant) {
+        self.deadline = self.deadline.min(begun + WHATSAPP_TIMEOUT_MAX);
     }
 
     /// Whether WhatsApp's time for this request is over.

@@ -195,7 +195,7 @@ impl Task {
             let Some(actor) = entry.actor.load_full() else { return };
             let is_counted = fact.is_counted();
             if is_counted && entry.waiting_events.load(Ordering::Relaxed) >= WAITING_EVENTS_MAX {
-                // A name comes again with the next message.
+                // A name comes again with the next message, and a call that is not rejected rings.
                 let is_group = matches!(fact, EngineFact::Group(_));
                 if is_group && !overflowed.swap(true, Ordering::Relaxed) {
                     warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");

@@ -118,6 +118,13 @@ fn curl(document: &Value, path: &str, method: &str, operation: &Value) -> String
         let example = text(&resolve(&parameter["schema"], document)["example"]);
         path = path.replace(&format!("{{{}}}", text(&parameter["name"])), example);
     }
+    let asked =
+        list(&operation["parameters"]).filter(|parameter| parameter["in"] == "query" && parameter["required"] == true);
+    for (index, parameter) in asked.enumerate() {
+        let example = text(&parameter["example"]);
+        let separator = if index == 0 { '?' } else { '&' };
+        push(&mut path, format_args!("{separator}{}={example}", text(&parameter["name"])));
+    }
     let mut command = String::from("curl");
     if operation.get("x-required-role").is_some() {
         command += " -H \"X-API-Key: $KEY\"";
@@ -128,7 +135,9 @@ fn curl(document: &Value, path: &str, method: &str, operation: &Value) -> String
     if let Some(body) = operation["requestBody"]["content"][JSON].get("example") {
         push(&mut command, format_args!(" -H 'Content-Type: application/json' \\\n  -d '{body}'"));
     }
-    push(&mut command, format_args!(" \\\n  {HOST}{path}"));
+    // An address with a `?` or `&` means something to a shell.
+    let quote = if path.contains('?') { "'" } else { "" };
+    push(&mut command, format_args!(" \\\n  {quote}{HOST}{path}{quote}"));
     command
 }
 

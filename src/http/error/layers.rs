@@ -84,6 +84,11 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
         E::Unanswered => {
             one(S::SERVICE_UNAVAILABLE, "whatsapp_unanswered", "WhatsApp did not answer in time: nothing was changed")
         }
+        E::NotMade => one(
+            S::SERVICE_UNAVAILABLE,
+            "whatsapp_unanswered",
+            "WhatsApp did not answer in time: no new group was seen, but it may come late",
+        ),
         E::LogoutIncomplete => one(
             S::BAD_GATEWAY,
             "SESSION_LOGOUT_INCOMPLETE",
