@@ -3,10 +3,9 @@
 //! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), answers to calls with
 //! an idempotency key whose clients are gone (bounded), store.
 
-use std::fs::{self, DirBuilder, OpenOptions};
-use std::io::Write as _;
+use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +16,14 @@ use rookery_actors::model::Timestamp;
 use rookery_actors::store::{Store, StoreOptions};
 use rookery_actors::{Gateway, Running};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
-use crate::auth::{Keys, Secret};
+use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
-use crate::http;
+use crate::files::write_secret;
+use crate::http::{self, HttpLimits, HttpOptions};
 use crate::idempotency::Idempotency;
 use crate::outgoing::Fetcher;
 use crate::picture::Pictures;
@@ -34,9 +34,13 @@ const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often idempotency keys that have expired are removed: they count for an hour more at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// The store's directory in the data directory.
-const STORE_DIRECTORY: &str = "store";
+pub(crate) const STORE_DIRECTORY: &str = "store";
 /// The file in the data directory that holds the first admin key.
 const ADMIN_KEY_FILE: &str = "admin.key";
+/// The file in the data directory without which no API key can be checked.
+pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
+const PEPPER_RULE: &str = "the file `api-keys.pepper` in the data directory has to be the one that was there when they were \
+                           made: put it back from a backup, or run `rookery reset-keys` to remove all API keys";
 
 /// What a request may reach.
 pub(crate) struct App {
@@ -44,12 +48,25 @@ pub(crate) struct App {
     pub(crate) keys: Keys,
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) pictures: Pictures,
+    pub(crate) http: Arc<HttpOptions>,
+    pub(crate) failed_logins: FailedLogins,
+    /// A permit for each request that may be in flight.
+    pub(crate) in_flight: Arc<Semaphore>,
     draining: AtomicBool,
 }
 
 impl App {
-    pub(crate) fn new(gateway: Gateway, keys: Keys, idempotency: Arc<Idempotency>, pictures: Pictures) -> Self {
-        Self { gateway, keys, idempotency, pictures, draining: AtomicBool::new(false) }
+    pub(crate) fn new(
+        gateway: Gateway,
+        keys: Keys,
+        idempotency: Arc<Idempotency>,
+        pictures: Pictures,
+        http: HttpOptions,
+    ) -> Self {
+        let failed_logins = FailedLogins::new(http.limits.failed_logins);
+        let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
+        let draining = AtomicBool::new(false);
+        Self { gateway, keys, idempotency, pictures, http: Arc::new(http), failed_logins, in_flight, draining }
     }
 
     /// Whether the daemon is shutting down.
@@ -89,7 +106,9 @@ impl Daemon {
 
         prepare_data_directory(&config.data_dir)?;
         let store = open_store(config.data_dir.join(STORE_DIRECTORY)).await?;
-        let keys = Keys::open(Arc::clone(&store)).context("could not read the API keys")?;
+        let pepper = pepper(&*store, &config.data_dir)?;
+        let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config.http.limits)).await;
+        let keys = keys.with_context(|| format!("could not read the API keys; {PEPPER_RULE}"))?;
         let (admin_key, admin_key_file) = first_key(&keys, &config).await?;
         let opening = Arc::clone(&store);
         let idempotency = spawn_blocking(move || Idempotency::open(opening)).await.context("starting was cut short")?;
@@ -97,12 +116,13 @@ impl Daemon {
         let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
         let running = rookery_actors::start(config.settings(), store).await.context("could not start the sessions")?;
 
-        let app = Arc::new(App::new(running.gateway.clone(), keys, idempotency, Pictures::new(fetcher)));
+        let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
+        let app = Arc::new(App::new(gateway, keys, idempotency, pictures, config.http));
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), stopped.clone()));
         let router = http::router(&app);
-        let server = tokio::spawn(http::serve(listener, router, config.http_connections_max, until_dropped(stopped)));
+        let server = tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), until_dropped(stopped)));
         info!(listen = %address, "serving");
         Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, sweeper, stop })
     }
@@ -188,7 +208,8 @@ fn announce(key: &str, file: &Path) {
     println!("admin key (shown this once, also in {}): {key}", file.display());
 }
 
-async fn open_store(path: PathBuf) -> Result<Arc<dyn Store>> {
+/// Opens the store in this directory.
+pub(crate) async fn open_store(path: PathBuf) -> Result<Arc<dyn Store>> {
     let open = move || rookery_actors::store::open(&path, StoreOptions::default());
     let store = spawn_blocking(open).await.context("opening the store was cut short")?;
     store.context("could not open the store")
@@ -205,37 +226,40 @@ fn prepare_data_directory(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Sees to it that somebody can call: the bootstrap key if there is one, else a new key on the first start. A new key
-/// is written to its file first: one that is stored but was never shown would lock everybody out.
+/// Sees to it that somebody can manage keys: the bootstrap key if there is one, else an admin key that is there, else a new
+/// one, as on the first start. A new key is written to its file first: one that is stored but was never shown would lock everybody out.
 async fn first_key(keys: &Keys, config: &Config) -> Result<(Option<Secret>, Option<PathBuf>)> {
+    keys.ensure_bootstrap(config.bootstrap_key.as_ref()).await.context("could not store the bootstrap key")?;
     if let Some(secret) = &config.bootstrap_key {
-        keys.ensure_bootstrap(secret).await.context("could not store the bootstrap key")?;
         return Ok((Some(secret.clone()), None));
     }
-    if !keys.is_empty() {
+    if keys.has_lasting_admin() {
         return Ok((None, None));
     }
     let secret = Secret::generate().context("could not make the first admin key")?;
     let file = config.data_dir.join(ADMIN_KEY_FILE);
-    write_secret(&file, &secret).with_context(|| format!("could not write `{}`", file.display()))?;
+    write_secret(&file, secret.reveal()).with_context(|| format!("could not write `{}`", file.display()))?;
     keys.ensure_admin("first admin key", &secret).await.context("could not store the first admin key")?;
     Ok((Some(secret), Some(file)))
 }
 
-fn write_secret(path: &Path, secret: &Secret) -> std::io::Result<()> {
-    // A file that a broken first start left behind may have any mode: it is replaced, not reused.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+/// The pepper of this data directory, made when there are no keys that need an older one.
+fn pepper(store: &dyn Store, data_dir: &Path) -> Result<Pepper> {
+    let file = data_dir.join(PEPPER_FILE);
+    let named = || format!("could not use `{}`", file.display());
+    if let Some(pepper) = Pepper::read(&file).with_context(named)? {
+        return Ok(pepper);
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", secret.reveal())?;
-    file.sync_all()?;
-    // Its name, too, has to be on disk before the key counts.
-    match path.parent() {
-        Some(directory) => fs::File::open(directory)?.sync_all(),
-        None => Ok(()),
+    if Keys::need_their_pepper(store).context("could not read the API keys")? {
+        bail!("`{}` is missing, and without it no API key can be checked: {PEPPER_RULE}", file.display());
     }
+    let pepper = Pepper::generate().with_context(named)?;
+    pepper.write(&file).with_context(named)?;
+    Ok(pepper)
+}
+
+fn key_limits(limits: &HttpLimits) -> KeyLimits {
+    KeyLimits { rate: limits.key_rate, in_flight_max: limits.requests_per_key_max }
 }
 
 async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use crate::app::Daemon;
-use crate::config::{Config, PaceArguments, Secret};
+use crate::config::{Config, HttpArguments, PaceArguments, Secret};
 use crate::signals::Signals;
 
 /// Only what is wrong: what can be done is printed.
@@ -54,6 +54,8 @@ pub struct DemoArguments {
     data_dir: Option<PathBuf>,
     #[command(flatten)]
     paces: PaceArguments,
+    #[command(flatten)]
+    http: HttpArguments,
 }
 
 fn api_key(text: &str) -> Result<Secret, String> {
@@ -68,6 +70,7 @@ fn api_key(text: &str) -> Result<Secret, String> {
 pub async fn run(arguments: DemoArguments) -> Result<()> {
     let mut signals = Signals::listen().context("could not listen for signals")?;
     let paces = arguments.paces.resolve(|name| std::env::var_os(name))?;
+    let http = arguments.http.resolve(|name| std::env::var_os(name))?;
     let data = DataDirectory::prepare(arguments.data_dir)?;
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let options = SimulatorOptions { listen, admin: None, seed: SEED };
@@ -81,6 +84,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         bootstrap_key: arguments.api_key,
         whatsapp_url: simulator.url(),
         paces,
+        http,
         ..Config::default()
     });
     let daemon = daemon.await?;

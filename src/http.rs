@@ -5,6 +5,7 @@ pub(crate) mod access;
 mod answer;
 mod communities;
 mod configuration;
+mod cors;
 mod docs;
 mod envelope;
 pub(crate) mod error;
@@ -18,7 +19,8 @@ mod idempotent;
 mod invites;
 mod joining;
 mod keys;
-mod limits;
+pub(crate) mod limits;
+mod options;
 mod pairing;
 mod participants;
 mod picture;
@@ -39,21 +41,29 @@ use axum::extract::Request;
 
 use crate::app::App;
 use crate::auth::Role;
-use access::{Gate, Rule};
+use access::{Gate, Reach, Rule};
+pub use cors::CorsOrigins;
 use error::ApiError;
-use limits::{BODY_BYTES_MAX, PICTURE_BODY_BYTES_MAX};
+use limits::BodyKind;
+pub use limits::HttpLimits;
+pub use options::HttpOptions;
 use route::{Route, routes};
 pub(crate) use server::serve;
 
-const OPEN: Rule = Rule::Open;
-const VIEWER: Rule = Rule::Role(Role::Viewer);
-const OPERATOR: Rule = Rule::Role(Role::Operator);
+const OPEN: Rule = Rule { role: None, reach: Reach::Scope, write: None };
+const VIEWER: Rule = Rule { role: Some(Role::Viewer), ..OPEN };
+/// Before joining a group.
+const JOINER: Rule = Rule { reach: Reach::Membership, ..VIEWER };
+/// A session as a whole.
+const SESSION: Rule = Rule { role: Some(Role::Operator), reach: Reach::Session, write: None };
 /// A change at WhatsApp: carried out once for each idempotency key.
-const GROUP_WRITE: Rule = Rule::GroupWrite { body_bytes_max: BODY_BYTES_MAX };
+const GROUP_WRITE: Rule = Rule { role: Some(Role::Operator), reach: Reach::Scope, write: Some(BodyKind::Json) };
 /// The same with a picture in its body.
-const PICTURE_WRITE: Rule = Rule::GroupWrite { body_bytes_max: PICTURE_BODY_BYTES_MAX };
-const WIDE_OPERATOR: Rule = Rule::Unscoped(Role::Operator);
-const WIDE_ADMIN: Rule = Rule::Unscoped(Role::Admin);
+const PICTURE_WRITE: Rule = Rule { write: Some(BodyKind::Picture), ..GROUP_WRITE };
+/// The same where groups are made, joined and left.
+const MEMBERSHIP: Rule = Rule { reach: Reach::Membership, ..GROUP_WRITE };
+const WIDE_OPERATOR: Rule = Rule { role: Some(Role::Operator), reach: Reach::Everything, write: None };
+const WIDE_ADMIN: Rule = Rule { role: Some(Role::Admin), ..WIDE_OPERATOR };
 
 /// Every route: method, path, who may call it, and the handler. The handler's module is its section in the document.
 pub(crate) fn routes() -> Vec<Route> {
@@ -67,30 +77,33 @@ pub(crate) fn routes() -> Vec<Route> {
         GET    "/api/auth/api-keys"              WIDE_ADMIN    keys::list,
         POST   "/api/auth/api-keys"              WIDE_ADMIN    keys::create,
         GET    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::get,
+        PUT    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::update,
         DELETE "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::delete,
+        POST   "/api/auth/api-keys/{key}/revoke" WIDE_ADMIN    keys::revoke,
+        POST   "/api/auth/api-keys/{key}/rotate" WIDE_ADMIN    keys::rotate,
         GET    "/api/sessions"                   VIEWER        sessions::list,
         POST   "/api/sessions"                   WIDE_OPERATOR sessions::create,
         GET    "/api/sessions/stats/overview"    VIEWER        stats::overview,
         GET    "/api/sessions/{session}"         VIEWER        sessions::get,
-        DELETE "/api/sessions/{session}"         OPERATOR      sessions::delete,
-        POST   "/api/sessions/{session}/start"   OPERATOR      sessions::start,
-        POST   "/api/sessions/{session}/stop"    OPERATOR      sessions::stop,
-        POST   "/api/sessions/{session}/logout"  OPERATOR      sessions::logout,
-        POST   "/api/sessions/{session}/force-kill"   OPERATOR sessions::force_kill,
-        GET    "/api/sessions/{session}/qr"           OPERATOR pairing::qr,
-        POST   "/api/sessions/{session}/pairing-code" OPERATOR pairing::pairing_code,
+        DELETE "/api/sessions/{session}"         SESSION       sessions::delete,
+        POST   "/api/sessions/{session}/start"   SESSION       sessions::start,
+        POST   "/api/sessions/{session}/stop"    SESSION       sessions::stop,
+        POST   "/api/sessions/{session}/logout"  SESSION       sessions::logout,
+        POST   "/api/sessions/{session}/force-kill"   SESSION  sessions::force_kill,
+        GET    "/api/sessions/{session}/qr"           SESSION  pairing::qr,
+        POST   "/api/sessions/{session}/pairing-code" SESSION  pairing::pairing_code,
         GET    "/api/sessions/{session}/config"       VIEWER   configuration::get,
-        PATCH  "/api/sessions/{session}/config"       OPERATOR configuration::change,
+        PATCH  "/api/sessions/{session}/config"       SESSION  configuration::change,
         GET    "/api/sessions/{session}/groups"           VIEWER      groups::list,
-        POST   "/api/sessions/{session}/groups"           GROUP_WRITE groups::create,
+        POST   "/api/sessions/{session}/groups"           MEMBERSHIP  groups::create,
         GET    "/api/sessions/{session}/groups.csv"       VIEWER      export::groups,
         GET    "/api/sessions/{session}/groups/count"     VIEWER      groups::count,
-        POST   "/api/sessions/{session}/groups/join"      GROUP_WRITE joining::join,
-        GET    "/api/sessions/{session}/groups/join-info" VIEWER      joining::info,
+        POST   "/api/sessions/{session}/groups/join"      MEMBERSHIP  joining::join,
+        GET    "/api/sessions/{session}/groups/join-info" JOINER      joining::info,
         GET    "/api/sessions/{session}/groups/{group}"                      VIEWER   groups::get,
         PUT    "/api/sessions/{session}/groups/{group}/subject"              GROUP_WRITE groups::set_subject,
         PUT    "/api/sessions/{session}/groups/{group}/description"          GROUP_WRITE groups::set_description,
-        POST   "/api/sessions/{session}/groups/{group}/leave"                GROUP_WRITE groups::leave,
+        POST   "/api/sessions/{session}/groups/{group}/leave"                MEMBERSHIP  groups::leave,
         GET    "/api/sessions/{session}/groups/{group}/settings"             VIEWER   settings::get,
         PUT    "/api/sessions/{session}/groups/{group}/settings"             GROUP_WRITE settings::set,
         GET    "/api/sessions/{session}/groups/{group}/picture"              VIEWER   picture::get,
@@ -108,12 +121,12 @@ pub(crate) fn routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/groups/{group}/membership-requests/approve" GROUP_WRITE requests::approve,
         POST   "/api/sessions/{session}/groups/{group}/membership-requests/reject"  GROUP_WRITE requests::reject,
         GET    "/api/sessions/{session}/communities"                         VIEWER   communities::list,
-        POST   "/api/sessions/{session}/communities"                         GROUP_WRITE communities::create,
+        POST   "/api/sessions/{session}/communities"                         MEMBERSHIP  communities::create,
         GET    "/api/sessions/{session}/communities/{community}"             VIEWER   communities::get,
-        POST   "/api/sessions/{session}/communities/{community}/groups"      GROUP_WRITE communities::create_group,
+        POST   "/api/sessions/{session}/communities/{community}/groups"      MEMBERSHIP  communities::create_group,
         POST   "/api/sessions/{session}/communities/{community}/links"       GROUP_WRITE communities::link,
         DELETE "/api/sessions/{session}/communities/{community}/links"       GROUP_WRITE communities::unlink,
-        POST   "/api/sessions/{session}/communities/{community}/deactivate"  GROUP_WRITE communities::deactivate,
+        POST   "/api/sessions/{session}/communities/{community}/deactivate"  MEMBERSHIP  communities::deactivate,
     }
 }
 

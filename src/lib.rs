@@ -6,8 +6,10 @@ mod auth;
 pub mod config;
 #[cfg(feature = "simulator")]
 pub mod demo;
+mod files;
 mod http;
 mod idempotency;
+pub mod offline;
 mod openapi;
 mod outgoing;
 mod picture;

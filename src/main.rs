@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rookery::config::{Config, EXIT_USAGE, ServeArguments};
+use rookery::offline::{self, DataArguments};
 use rookery::{app, telemetry};
 #[cfg(feature = "simulator")]
 use rookery::{demo, simulator_command};
@@ -14,6 +15,9 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (feature simulator: for tests and demos, connects to loopback only)");
 
+/// Commands that end by themselves say what they did: only what goes wrong beside it is logged.
+const OFFLINE_LOG_FILTER: &str = "warn";
+
 /// Manages WhatsApp groups for many accounts over REST.
 #[derive(Parser)]
 #[command(name = "rookery", version = VERSION, args_conflicts_with_subcommands = true)]
@@ -21,16 +25,18 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: ServeArguments,
+    serve: Box<ServeArguments>,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon; the default
-    Serve(ServeArguments),
+    Serve(Box<ServeArguments>),
+    /// Remove every API key of a daemon that does not run; its next start makes a new admin key
+    ResetKeys(DataArguments),
     /// Run the daemon with a simulated WhatsApp and a linked session, to try things out
     #[cfg(feature = "simulator")]
-    Demo(demo::DemoArguments),
+    Demo(Box<demo::DemoArguments>),
     /// Run the simulated WhatsApp alone
     #[cfg(feature = "simulator")]
     Simulator(simulator_command::SimulatorArguments),
@@ -45,12 +51,16 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(arguments) => match Config::resolve(arguments, |name| std::env::var_os(name)) {
+        Command::Serve(arguments) => match Config::resolve(*arguments, |name| std::env::var_os(name)) {
             Ok(config) => run(&config.log.clone(), app::serve(config)),
             Err(error) => return fail(&error.into(), EXIT_USAGE),
         },
+        Command::ResetKeys(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
+            Ok(data_dir) => run(OFFLINE_LOG_FILTER, offline::reset_keys(data_dir)),
+            Err(error) => return fail(&error.into(), EXIT_USAGE),
+        },
         #[cfg(feature = "simulator")]
-        Command::Demo(arguments) => run(demo::LOG_FILTER, demo::run(arguments)),
+        Command::Demo(arguments) => run(demo::LOG_FILTER, demo::run(*arguments)),
         #[cfg(feature = "simulator")]
         Command::Simulator(arguments) => run(simulator_command::LOG_FILTER, simulator_command::run(arguments)),
     };

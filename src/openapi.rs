@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::auth::Role;
-use crate::http::access::Rule;
+use crate::http::access::Reach;
 use crate::http::error::ErrorBody;
 use crate::http::route::{Description, Route, Schemas};
 
@@ -17,11 +17,12 @@ const ABOUT: &str = "\
 Payloads are raw JSON, lists bare arrays. The key goes into `X-API-Key` or `Authorization: Bearer`. `{session}` is a \
 session's UUID or its name. People are written as `<digits>@c.us`, bare digits, `<digits>@s.whatsapp.net` or \
 `<digits>@lid`. An empty body is `{}`; its `Content-Type` does not matter. Every answer has `X-Request-ID`: the \
-caller's own if it is up to 128 of `[A-Za-z0-9-]`, else a new one.
+caller's own if it is up to 128 of `[A-Za-z0-9-]`, else a new one. Every answer to a known key has `RateLimit-Limit` \
+(requests that fit at once), `RateLimit-Remaining` and `RateLimit-Reset` (seconds until all fit again).
 
 Every failure has one shape, `Error`. So has what no route of this page answers: 404 for an unknown path, 405 with \
-`Allow` for another method. Only a request that is no HTTP, or whose head is over 16 KiB, is answered 400 or 431 \
-without a body. Answers may get new fields.";
+`Allow` for another method. Only a request that is no HTTP, or whose head is too large, is answered 400 or 431 without \
+a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
 const SECTIONS: [(&str, &str); 16] = [
@@ -108,8 +109,8 @@ const FAILURES: [Failure; 12] = [
     Failure {
         status: 429,
         name: "TooManyRequests",
-        description: "Too many requests for this session, or for WhatsApp",
-        example: ("Too many requests in flight for this session", "session_busy"),
+        description: "Too many requests with this key, from this address, for this session, or for WhatsApp",
+        example: ("Too many requests with this API key", "rate_limited"),
     },
     Failure {
         status: 500,
@@ -209,14 +210,15 @@ fn method(route: &Route) -> String {
 
 /// What stands at the handler, and what follows from the route.
 fn operation(route: &Route, operation: &Value) -> Value {
-    let (role, note) = match route.rule {
-        Rule::Open => (None, ""),
-        Rule::Role(role) => (Some(role), ""),
-        Rule::Unscoped(role) => (Some(role), "Not for keys that are limited to some sessions."),
-        Rule::GroupWrite { .. } => (Some(Role::Operator), ""),
+    let role = route.rule.role;
+    let note = match route.rule.reach {
+        Reach::Scope => "",
+        Reach::Membership => "A key that is limited to some groups needs `allowGroupCreation`.",
+        Reach::Session => "Not for keys that are limited to some groups.",
+        Reach::Everything => "Not for keys that are limited to some sessions or groups.",
     };
     let mut parameters = path_parameters(route.path);
-    if matches!(route.rule, Rule::GroupWrite { .. }) {
+    if route.rule.write.is_some() {
         parameters.push(idempotency_key());
     }
     parameters.extend(operation["parameters"].as_array().into_iter().flatten().cloned());
@@ -276,14 +278,15 @@ fn idempotency_key() -> Value {
 
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
-    let needs_key = !matches!(route.rule, Rule::Open);
+    let needs_key = route.rule.role.is_some();
     let of_group = route.path.contains("/groups") || route.path.contains("/communities");
     match status {
         400 => has_body || !parameters.is_empty(),
         401 | 403 => needs_key,
         404 => route.path.contains('{'),
-        409 | 429 => of_group,
-        422 => matches!(route.rule, Rule::GroupWrite { .. }),
+        409 => of_group,
+        422 => route.rule.write.is_some(),
+        429 => needs_key,
         408 | 413 | 415 => has_body,
         _ => true,
     }

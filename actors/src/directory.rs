@@ -10,11 +10,8 @@ use tokio::sync::Semaphore;
 
 use crate::model::{Session, SessionConfig, SessionId, SessionName};
 use crate::session::{Pacing, SessionMsg};
-use crate::settings::Paces;
+use crate::settings::Settings;
 use crate::store::SessionNumber;
-
-/// Commands in flight per session: 64 x the 20 s wait for WhatsApp still drains within half a minute.
-const COMMANDS_IN_FLIGHT_MAX: usize = 64;
 
 /// What the daemon holds of one session, whether or not its actor lives.
 pub(crate) struct Entry {
@@ -45,7 +42,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) fn new(number: SessionNumber, session: Session, config: SessionConfig, paces: &Paces) -> Self {
+    pub(crate) fn new(number: SessionNumber, session: Session, config: SessionConfig, settings: &Settings) -> Self {
         Self {
             id: session.id,
             number,
@@ -53,8 +50,8 @@ impl Entry {
             actor: ArcSwapOption::empty(),
             session: ArcSwap::from_pointee(session),
             config: Arc::new(ArcSwap::from_pointee(config)),
-            pacing: Pacing::new(paces),
-            commands: Arc::new(Semaphore::new(COMMANDS_IN_FLIGHT_MAX)),
+            pacing: Pacing::new(&settings.paces),
+            commands: Arc::new(Semaphore::new(settings.requests_per_session_max)),
             generations: AtomicU64::new(0),
             waiting_events: AtomicUsize::new(0),
             device: Arc::new(Semaphore::new(1)),

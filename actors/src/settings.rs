@@ -34,6 +34,13 @@ impl Pace {
         let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         Self { count: at_least_one(count), per, burst: at_least_one(burst) }
     }
+
+    /// The time after which one more fits.
+    #[must_use]
+    pub fn period(&self) -> Duration {
+        // A period of zero is no limit: one nanosecond comes close enough.
+        (self.per / self.count.get()).max(Duration::from_nanos(1))
+    }
 }
 
 impl std::fmt::Display for Pace {
@@ -77,6 +84,8 @@ pub struct Settings {
     pub linking_window: Duration,
     /// Our own limits per session.
     pub paces: Paces,
+    /// Requests of one session that may be at WhatsApp at once: 64 x the 20 s wait for it still drain within half a minute.
+    pub requests_per_session_max: usize,
     /// How the daemon names itself in the phone's list of linked devices.
     pub device_name: String,
 }
@@ -96,6 +105,7 @@ impl Default for Settings {
             connecting_max: 50,
             linking_window: Duration::from_secs(600),
             paces: Paces::default(),
+            requests_per_session_max: 64,
             device_name: "Rookery".into(),
         }
     }

@@ -183,7 +183,7 @@ impl Actor for Supervisor {
 impl State {
     /// Makes the entry and the actor of a stored session.
     async fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        let entry = Arc::new(Entry::new(number, record.to_model(false), record.config, &self.context.settings.paces));
+        let entry = Arc::new(Entry::new(number, record.to_model(false), record.config, &self.context.settings));
         self.context.directory.insert(entry.clone());
         self.slots.insert(record.id, Slot { entry, engine: None, crashes: VecDeque::new(), deleting: false });
         self.restart(myself, record.id, None).await;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One address, or all addresses that share its first bits.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct AddressRange {
+pub struct AddressRange {
     network: IpAddr,
     prefix_bits: u8,
 }
@@ -16,12 +16,12 @@ pub(crate) struct AddressRange {
 /// The text is neither an address nor a range in CIDR notation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an IP address or CIDR range")]
-pub(crate) struct AddressError;
+pub struct AddressError;
 
 impl AddressRange {
     /// Whether the address lies in the range. An IPv4 address that arrives as IPv6 (`::ffff:a.b.c.d`) counts as IPv4.
     #[must_use]
-    pub(crate) fn contains(&self, address: IpAddr) -> bool {
+    pub fn contains(&self, address: IpAddr) -> bool {
         match (self.network, address.to_canonical()) {
             (IpAddr::V4(network), IpAddr::V4(address)) => {
                 let ignored = 32 - u32::from(self.prefix_bits);

@@ -1,10 +1,9 @@
-//! The check before every route but health: key, then role, then scope, before the body is looked at.
+//! The check before every route but health: key, then its share, then role, then scope, before the body is looked at.
 //! Decides with `auth.rs` and only says no through `error.rs`. Waits for nothing, so it is a plain service without a
 //! boxed future of its own; only a call with an idempotency key gets one (`idempotent.rs`).
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -13,14 +12,17 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, Either};
-use rookery_actors::model::SessionId;
+use rookery_actors::CommandError;
+use rookery_actors::model::{GroupId, SessionId};
+use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
+use tracing::warn;
 
 use super::envelope::Arrival;
-use super::error::ApiError;
+use super::error::{AccessError, ApiError};
 use super::extract::path_parameters;
 use super::idempotent;
-use super::limits::KEY_CHARS_MAX;
+use super::limits::{BodyKind, KEY_CHARS_MAX};
 use crate::app::App;
 use crate::auth::{Key, Refusal, Role};
 
@@ -29,11 +31,47 @@ const KEY_HEADER: &str = "x-api-key";
 /// The path parameter that names a session, by id or name.
 pub(super) const SESSION_PARAMETER: &str = "session";
 
+/// The path parameters that name a group.
+const GROUP_PARAMETERS: [&str; 2] = ["group", "community"];
+
 /// Who calls, and the session that the path names, if it names one: found, and within the key's scope.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) session: Option<SessionId>,
+    /// Its share of what may be in flight, until the last part of the request is gone.
+    _permits: Arc<[OwnedSemaphorePermit; 2]>,
+}
+
+impl Caller {
+    /// # Errors
+    /// [`AccessError::GroupNotAllowed`] for the first group that the key may not touch.
+    pub(crate) fn may_touch(&self, groups: &[GroupId]) -> Result<(), AccessError> {
+        if groups.iter().all(|group| self.key.allows_group(group)) { Ok(()) } else { Err(AccessError::GroupNotAllowed) }
+    }
+
+    /// Carries out what makes or joins groups, and adds them to what the key is limited to, to the end also when its client
+    /// hangs up. A group that cannot be added is there all the same: it is for an admin to add.
+    pub(crate) async fn adopting<T: Send + 'static>(
+        &self,
+        app: &Arc<App>,
+        work: impl Future<Output = Result<T, CommandError>> + Send + 'static,
+        groups: impl FnOnce(&T) -> Vec<GroupId> + Send + 'static,
+    ) -> Result<T, CommandError> {
+        if !self.key.is_limited_to_groups() {
+            return work.await;
+        }
+        let (app, id) = (Arc::clone(app), self.key.id());
+        let calls = Arc::clone(&app.idempotency);
+        let adopted = calls.carry_through(async move {
+            let made = work.await?;
+            if let Err(error) = app.keys.add_groups(id, groups(&made)).await {
+                warn!(key.id = %id, %error, "could not add a new group to a key's scope, an admin has to add it");
+            }
+            Ok(made)
+        });
+        adopted.await.unwrap_or(Err(CommandError::Internal))
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -46,19 +84,40 @@ impl<S: Sync> FromRequestParts<S> for Caller {
 
 /// What a route asks of its callers. A layer around the route.
 #[derive(Copy, Clone)]
-pub(crate) enum Rule {
-    /// No key.
-    Open,
-    /// A key with this role or a higher one.
-    Role(Role),
-    /// As [`Rule::Role`], and not one that is limited to some sessions: the route reaches beyond any session.
-    Unscoped(Role),
-    /// An operator's key. The route changes something at WhatsApp: it is carried out once for each idempotency key, and
-    /// the body of a call with one is read at the gate, to this limit.
-    GroupWrite {
-        /// Bytes of the body.
-        body_bytes_max: usize,
-    },
+pub(crate) struct Rule {
+    /// The role, or a higher one; `None`: no key at all.
+    pub(crate) role: Option<Role>,
+    /// How far the route reaches, and so which scopes of keys it is for.
+    pub(crate) reach: Reach,
+    /// The route changes something at WhatsApp: it is carried out once for each idempotency key, and the body of a call
+    /// with one is read at the gate.
+    pub(crate) write: Option<BodyKind>,
+}
+
+/// How far a route reaches.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// To what its path names, or to what the key may see: for every key.
+    Scope,
+    /// To groups that are yet to be made or joined, and out of groups: not for keys that are limited to groups, unless
+    /// they are allowed to.
+    Membership,
+    /// To a session as a whole: not for keys that are limited to groups.
+    Session,
+    /// Beyond any session: not for keys with any scope.
+    Everything,
+}
+
+impl Reach {
+    fn refuses(self, key: &Key) -> Option<AccessError> {
+        match self {
+            Self::Scope => None,
+            Self::Membership => (!key.allows_group_creation()).then_some(AccessError::GroupCreationNotAllowed),
+            Self::Session => key.is_limited_to_groups().then_some(AccessError::GroupScopedKey),
+            Self::Everything if key.is_limited_to_sessions() => Some(AccessError::ScopedKey),
+            Self::Everything => key.is_limited_to_groups().then_some(AccessError::GroupScopedKey),
+        }
+    }
 }
 
 /// The rule of some routes, as a layer.
@@ -81,36 +140,56 @@ impl Gate {
     }
 
     fn check(&self, parts: &mut Parts) -> Result<(), ApiError> {
-        let arrival = parts.extensions.get::<Arc<Arrival>>();
-        let peer = arrival.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |arrival| arrival.peer);
-        if let Some((arrival, route)) = arrival.zip(parts.extensions.get::<MatchedPath>()) {
+        let arrival = parts.extensions.get::<Arc<Arrival>>().cloned();
+        let arrival = arrival.ok_or_else(|| ApiError::Internal("a request came past the envelope".into()))?;
+        if let Some(route) = parts.extensions.get::<MatchedPath>() {
             arrival.note_route(route);
         }
-        let (role, unscoped) = match self.rule {
-            Rule::Open => return Ok(()),
-            Rule::Role(role) => (role, false),
-            Rule::Unscoped(role) => (role, true),
-            Rule::GroupWrite { .. } => (Role::Operator, false),
-        };
-
-        let secret = presented_key(&parts.headers).ok_or(ApiError::KeyMissing)?;
-        if secret.len() > KEY_CHARS_MAX {
-            return Err(ApiError::KeyRefused(Refusal::Invalid));
-        }
-        let key = self.app.keys.check(secret, peer).map_err(ApiError::KeyRefused)?;
+        let Some(role) = self.rule.role else { return Ok(()) };
+        let key = self.key(&parts.headers, &arrival)?;
+        let permits = self.admit(&key, &arrival)?;
         if key.role() < role {
-            return Err(ApiError::RoleTooLow(role));
+            return Err(AccessError::RoleTooLow(role).into());
         }
-        if unscoped && key.is_scoped() {
-            return Err(ApiError::ScopedKey);
+        if let Some(refusal) = self.rule.reach.refuses(&key) {
+            return Err(refusal.into());
         }
         let parameters = path_parameters(parts)?;
-        let session = match parameters.iter().find(|(name, _)| *name == SESSION_PARAMETER) {
-            Some((_, id_or_name)) => Some(find_session(&self.app, &key, id_or_name)?),
-            None => None,
-        };
-        parts.extensions.insert(Caller { key, session });
+        let named = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+        let session =
+            named(SESSION_PARAMETER).map(|id_or_name| find_session(&self.app, &key, id_or_name)).transpose()?;
+        // An id that is none is for the route to name.
+        let mut groups = GROUP_PARAMETERS.into_iter().filter_map(|name| named(name)?.parse::<GroupId>().ok());
+        if key.is_limited_to_groups() && !groups.all(|group| key.allows_group(&group)) {
+            return Err(AccessError::GroupNotAllowed.into());
+        }
+        parts.extensions.insert(Caller { key, session, _permits: Arc::new(permits) });
         Ok(())
+    }
+
+    fn key(&self, headers: &HeaderMap, arrival: &Arrival) -> Result<Arc<Key>, AccessError> {
+        let secret = presented_key(headers).ok_or(AccessError::KeyMissing)?;
+        let checked = match secret.len() {
+            0..=KEY_CHARS_MAX => self.app.keys.check(secret, arrival.client),
+            _ => Err(Refusal::Invalid),
+        };
+        // A key that is right is served wherever it comes from: guessing is what is to be slowed down, and others may
+        // share the address.
+        checked.map_err(|refusal| match self.app.failed_logins.note(arrival.counted_address()) {
+            Ok(()) => AccessError::KeyRefused(refusal),
+            Err(retry_after_s) => AccessError::TooManyFailedLogins { retry_after_s },
+        })
+    }
+
+    /// Counts the request against what its key, and all of them, may ask for.
+    fn admit(&self, key: &Key, arrival: &Arrival) -> Result<[OwnedSemaphorePermit; 2], AccessError> {
+        let (rate, permit) = key.admit();
+        if let Some(rate) = rate {
+            arrival.note_rate(rate);
+        }
+        let of_key = permit.map_err(AccessError::Throttled)?;
+        let of_all = Arc::clone(&self.app.in_flight).try_acquire_owned().map_err(|_| AccessError::Overloaded)?;
+        Ok([of_key, of_all])
     }
 }
 
@@ -145,14 +224,14 @@ where
         }
         let has_key = idempotent::has_key(&parts.headers);
         let request = Request::from_parts(parts, body);
-        let (Rule::GroupWrite { body_bytes_max }, true) = (self.gate.rule, has_key) else {
+        let (Some(kind), true) = (self.gate.rule.write, has_key) else {
             return Either::Left(self.route.call(request));
         };
         // The one that is ready goes, another takes its place.
         let route = self.route.clone();
         let route = std::mem::replace(&mut self.route, route);
-        let calls = Arc::clone(&self.gate.app.idempotency);
-        let answer = idempotent::call_once(calls, route, request, body_bytes_max);
+        let (calls, limits) = (Arc::clone(&self.gate.app.idempotency), self.gate.app.http.limits.clone());
+        let answer = idempotent::call_once(calls, route, request, limits, kind);
         Either::Right(Either::Right(Box::pin(async { Ok(answer.await.into_response()) })))
     }
 }
@@ -161,8 +240,8 @@ where
 fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<SessionId, ApiError> {
     match app.gateway.find(id_or_name) {
         Ok(session) if key.allows_session(session) => Ok(session),
-        Err(error) if !key.is_scoped() => Err(error.into()),
-        _ => Err(ApiError::SessionNotAllowed),
+        Err(error) if !key.is_limited_to_sessions() => Err(error.into()),
+        _ => Err(AccessError::SessionNotAllowed.into()),
     }
 }
 

@@ -10,6 +10,7 @@ use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, Link
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Caller;
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
 use super::error::ApiError;
 use super::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
@@ -92,10 +93,12 @@ pub(crate) async fn list(
     SessionPath(session): SessionPath,
     page: Page,
     Refresh(refresh): Refresh,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let groups = app.gateway.groups(session, refresh).await?;
-    let communities: Vec<_> = groups.iter().filter(|group| group.is_community).collect();
+    let is_shown = |group: &&GroupSummary| group.is_community && caller.key.allows_group(&group.id);
+    let communities: Vec<_> = groups.iter().filter(is_shown).collect();
     Ok(with_total(communities.len(), tagged(&headers, page.of(&communities))?))
 }
 
@@ -111,13 +114,17 @@ pub(crate) async fn list(
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
+    caller: Caller,
     JsonObject(body): JsonObject,
 ) -> Result<Created<Community>, ApiError> {
     let new = new_community(Fields::of(
         body,
         &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
     ))?;
-    Ok(Created(app.gateway.create_community(session, new).await?))
+    let gateway = app.gateway.clone();
+    let work = async move { gateway.create_community(session, new).await };
+    let all = |made: &Community| made.groups.iter().map(|group| &group.id).chain([&made.id]).cloned().collect();
+    Ok(Created(caller.adopting(&app, work, all).await?))
 }
 
 fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
@@ -146,8 +153,11 @@ pub(crate) async fn get(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
+    caller: Caller,
 ) -> JsonResult<Community> {
-    Ok(Json(app.gateway.community(session, community).await?))
+    let mut community = app.gateway.community(session, community).await?;
+    community.groups.retain(|group| caller.key.allows_group(&group.id));
+    Ok(Json(community))
 }
 
 /// Make a group in a community
@@ -163,10 +173,13 @@ pub(crate) async fn create_group(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
+    caller: Caller,
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
     let (name, people, invite_fallback) = new_group(body)?;
-    Ok(Created(app.gateway.create_group(session, name, people, Some(community), invite_fallback).await?))
+    let gateway = app.gateway.clone();
+    let work = async move { gateway.create_group(session, name, people, Some(community), invite_fallback).await };
+    Ok(Created(caller.adopting(&app, work, |created| vec![created.summary.id.clone()]).await?))
 }
 
 /// Link groups
@@ -182,9 +195,11 @@ pub(crate) async fn link(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
+    caller: Caller,
     JsonObject(body): JsonObject,
 ) -> JsonResult<LinksAcknowledged> {
     let groups = groups(Fields::of(body, &["groups"]))?;
+    caller.may_touch(&groups)?;
     let results = app.gateway.link_groups(session, community, groups).await?;
     outcome("Groups linked", "Linking groups", results)
 }
@@ -202,11 +217,13 @@ pub(crate) async fn unlink(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
+    caller: Caller,
     JsonObject(body): JsonObject,
 ) -> JsonResult<LinksAcknowledged> {
     let mut fields = Fields::of(body, &["groups", "removeOrphans"]);
     let remove_orphans = fields.optional_flag("removeOrphans").unwrap_or(false);
     let groups = groups(fields)?;
+    caller.may_touch(&groups)?;
     let results = app.gateway.unlink_groups(session, community, groups, remove_orphans).await?;
     outcome("Groups unlinked", "Unlinking groups", results)
 }

@@ -1,4 +1,5 @@
-//! What wraps every request, whatever its route: path, request id, time limit, panics, one log line.
+//! What wraps every request, whatever its route: where it comes from, path, request id, time limit, panics, the headers
+//! that every answer has, one log line.
 //! Never logs what a caller sent: only the method, the route's template and the request id.
 
 use std::any::Any;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::extract::MatchedPath;
 use axum::http::uri::PathAndQuery;
-use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -23,48 +24,105 @@ use uuid::Uuid;
 
 use super::error::{ApiError, Cause};
 use super::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
+use super::options::HttpOptions;
+use crate::auth::{RateState, client_address};
 
 /// In every answer, and in a request when the client has an id of its own.
 const REQUEST_ID: &str = "x-request-id";
+/// What proxies add the address to that they were asked from.
+const FORWARDED_FOR: &str = "x-forwarded-for";
 
 /// What is known of a request before its route is, and is noted of it on the way. Lies in the request's extensions.
 pub(crate) struct Arrival {
     /// The address at the other end of the connection.
-    pub(crate) peer: IpAddr,
+    peer: IpAddr,
+    /// Where the request comes from; `None` when a trusted proxy names something that is no address.
+    pub(crate) client: Option<IpAddr>,
     /// The template of the route that was found.
     route: OnceLock<MatchedPath>,
+    /// What is left of the key's share.
+    rate: OnceLock<RateState>,
 }
 
 impl Arrival {
     pub(crate) fn note_route(&self, route: &MatchedPath) {
         let _ = self.route.set(route.clone());
     }
+
+    pub(crate) fn note_rate(&self, rate: RateState) {
+        let _ = self.rate.set(rate);
+    }
+
+    /// The address that answers for the request where one is needed.
+    pub(crate) fn counted_address(&self) -> IpAddr {
+        self.client.unwrap_or(self.peer)
+    }
 }
 
 /// Answers one request; never fails and never panics.
-pub(crate) async fn answer<B>(mut router: Router, peer: IpAddr, mut request: Request<B>) -> Response
+pub(crate) async fn answer<B>(
+    options: &HttpOptions,
+    mut router: Router,
+    peer: IpAddr,
+    mut request: Request<B>,
+) -> Response
 where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<axum::BoxError>,
 {
     let started = Instant::now();
-    let arrival = Arc::new(Arrival { peer, route: OnceLock::new() });
+    let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
+    let client = client_address(peer, forwarded, &options.trusted_proxies);
+    let arrival = Arc::new(Arrival { peer, client, route: OnceLock::new(), rate: OnceLock::new() });
+    let origin = options.cors_origins.origin_to_answer(request.headers());
     let id = request_id(request.headers());
     let method = request.method().clone();
     without_trailing_slash(&mut request);
     request.extensions_mut().insert(Arc::clone(&arrival));
 
-    let answer = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
-    let mut response = match tokio::time::timeout(REQUEST_TIME_MAX, answer).await {
-        Ok(Ok(Ok(response))) => response,
-        Ok(Ok(Err(never))) => match never {},
-        Ok(Err(panic)) => panicked(panic.as_ref()).into_response(),
-        Err(_) => ApiError::TooSlow { may_have_changed: !is_read(&method) }.into_response(),
+    let url_bytes = request.uri().path_and_query().map_or(0, |url| url.as_str().len());
+    let mut response = if let Some(answer) = options.cors_origins.preflight(&method, request.headers()) {
+        answer
+    } else if url_bytes > options.limits.url_bytes_max {
+        ApiError::UrlTooLong { bytes_max: options.limits.url_bytes_max }.into_response()
+    } else {
+        let answer = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
+        match tokio::time::timeout(REQUEST_TIME_MAX, answer).await {
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(panic)) => panicked(panic.as_ref()).into_response(),
+            Err(_) => ApiError::TooSlow { may_have_changed: !is_read(&method) }.into_response(),
+        }
     };
 
     log(&response, &id, &method, arrival.route.get().map_or("none", MatchedPath::as_str), started.elapsed());
-    response.headers_mut().insert(REQUEST_ID, id);
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    options.cors_origins.answer(origin, headers);
+    if let Some(rate) = arrival.rate.get() {
+        add_rate(*rate, headers);
+    }
+    add_security(headers);
     response
+}
+
+/// How much the key may still ask for, by the names that most clients know (draft-ietf-httpapi-ratelimit-headers-07).
+fn add_rate(rate: RateState, headers: &mut HeaderMap) {
+    headers.insert("ratelimit-limit", rate.limit.into());
+    headers.insert("ratelimit-remaining", rate.remaining.into());
+    headers.insert("ratelimit-reset", rate.reset_s.into());
+}
+
+/// For browsers and caches: an answer is what it says it is, is never shown inside of another page, loads nothing, and is
+/// kept by nobody; one with a tag may be kept by its reader and is asked for again each time.
+fn add_security(headers: &mut HeaderMap) {
+    let caching = if headers.contains_key(header::ETAG) { "private, no-cache" } else { "no-store" };
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    let nothing = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static(caching));
 }
 
 /// One line per request at debug, and one at error or warn when it failed on our side, with the cause.

@@ -1,6 +1,7 @@
 //! Every way a request can fail, and the only place where a failure gets its status code, its word and its text.
 //! Never logs: what an operator has to know travels in [`Cause`] to the envelope, which logs it under the request id.
 
+mod access;
 mod layers;
 
 use axum::Json;
@@ -11,10 +12,11 @@ use rookery_actors::model::{IdError, LinkResult, ParticipantResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::auth::{KeysError, Refusal, Role};
+use crate::auth::KeysError;
 use crate::http::health::Details;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
+pub(crate) use access::AccessError;
 use layers::{command_answer, idempotency_answer, is_nothing_done, key_rule, keys_answer};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -31,20 +33,17 @@ const KEYS_EXHAUSTED_RETRY_S: u32 = 600;
 /// Why a request was not carried out.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// No key was presented.
-    KeyMissing,
-    /// The presented key is not accepted.
-    KeyRefused(Refusal),
-    /// The key is limited to other sessions.
-    SessionNotAllowed,
-    /// The route is not for keys that are limited to some sessions.
-    ScopedKey,
-    /// The key's role is below this one.
-    RoleTooLow(Role),
+    /// The caller was not let in.
+    Access(AccessError),
     /// No route has this path.
     UnknownRoute(Method, String),
     /// The route has other methods.
     MethodNotAllowed(Method, String),
+    /// Path and query are too long.
+    UrlTooLong {
+        /// Bytes that are allowed.
+        bytes_max: usize,
+    },
     /// The body breaks these rules, one message each.
     Body(Vec<String>),
     /// The body is not a JSON object; says why.
@@ -183,6 +182,27 @@ pub(crate) struct ErrorBody<'a> {
     details: Option<&'a Details>,
 }
 
+impl<'a> ErrorBody<'a> {
+    fn new(status: StatusCode, code: &'static str, message: &'a Message) -> Self {
+        Self {
+            message,
+            error: status.canonical_reason().unwrap_or("Error"),
+            status_code: status.as_u16(),
+            code,
+            results: None,
+            settings: None,
+            status: None,
+            details: None,
+        }
+    }
+}
+
+impl From<AccessError> for ApiError {
+    fn from(error: AccessError) -> Self {
+        Self::Access(error)
+    }
+}
+
 impl From<CommandError> for ApiError {
     fn from(error: CommandError) -> Self {
         Self::Command(error)
@@ -217,22 +237,10 @@ impl ApiError {
     fn answer(&self) -> Answer {
         use StatusCode as S;
         match self {
-            Self::KeyMissing => one(S::UNAUTHORIZED, "api_key_missing", "API key is required"),
-            Self::KeyRefused(Refusal::Invalid) => one(S::UNAUTHORIZED, "api_key_invalid", "Invalid API key"),
-            Self::KeyRefused(Refusal::Address) => {
-                one(S::UNAUTHORIZED, "address_not_allowed", "API key is not allowed from this address")
+            Self::Access(error) => error.answer(),
+            Self::UrlTooLong { bytes_max } => {
+                one(S::URI_TOO_LONG, "url_too_long", format!("Path and query are longer than {bytes_max} bytes"))
             }
-            Self::SessionNotAllowed => {
-                one(S::UNAUTHORIZED, "session_not_allowed", "API key is not authorized for this session")
-            }
-            Self::ScopedKey => {
-                one(S::FORBIDDEN, "scoped_key", "Session-scoped API keys are not permitted on this route")
-            }
-            Self::RoleTooLow(role) => one(
-                S::FORBIDDEN,
-                "insufficient_permissions",
-                format!("Insufficient permissions. Required: {}", role.as_str()),
-            ),
             Self::UnknownRoute(method, path) => one(S::NOT_FOUND, "route_not_found", format!("Cannot {method} {path}")),
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
@@ -280,6 +288,18 @@ impl ApiError {
         }
     }
 
+    /// The whole answer as bytes of HTTP/1.1, for a connection that is not served. It is closed afterwards.
+    pub(crate) fn to_http1(&self) -> Vec<u8> {
+        let Answer { status, code, message } = self.answer();
+        let body = serde_json::to_string(&ErrorBody::new(status, code, &message)).unwrap_or_default();
+        let (status, length, retry_after_s) = (status, body.len(), self.retry_after_s().unwrap_or_default());
+        let head = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
+             retry-after: {retry_after_s}\r\nconnection: close\r\n\r\n"
+        );
+        (head + &body).into_bytes()
+    }
+
     /// Seconds after which trying again can help.
     fn retry_after_s(&self) -> Option<u32> {
         match self {
@@ -287,6 +307,7 @@ impl ApiError {
                 Some(error.retry_after_s().unwrap_or(REFUSED_RETRY_S))
             }
             Self::Command(error) => error.retry_after_s(),
+            Self::Access(error) => error.retry_after_s(),
             Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
             Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
@@ -301,9 +322,7 @@ impl ApiError {
         match self {
             Self::Internal(cause) => Some(cause.clone()),
             Self::Command(error @ CommandError::Store(_)) => Some(error.to_string()),
-            Self::Keys(error @ (KeysError::Store(_) | KeysError::Record(_) | KeysError::Randomness(_))) => {
-                Some(error.to_string())
-            }
+            Self::Keys(error) if keys_answer(error).status.is_server_error() => Some(error.to_string()),
             Self::Idempotency(
                 error @ (IdempotencyError::Store(_)
                 | IdempotencyError::Record(_)
@@ -369,16 +388,7 @@ fn internal() -> Answer {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let Answer { status, code, message } = self.answer();
-        let mut body = ErrorBody {
-            message: &message,
-            error: status.canonical_reason().unwrap_or("Error"),
-            status_code: status.as_u16(),
-            code,
-            results: None,
-            settings: None,
-            status: None,
-            details: None,
-        };
+        let mut body = ErrorBody::new(status, code, &message);
         match &self {
             Self::AllRefused { results, .. } => body.results = Some(Results::People(results)),
             Self::NoneLinked { results, .. } => body.results = Some(Results::Groups(results)),

@@ -1,5 +1,7 @@
 //! What handlers take out of a request, each refused in the one error shape. The body is the only part that waits.
 
+use std::sync::Arc;
+
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use axum::http::HeaderMap;
@@ -19,7 +21,8 @@ use uuid::Uuid;
 use super::access::Caller;
 use super::error::ApiError;
 use super::fields::shorten;
-use super::limits::{BODY_BYTES_MAX, BODY_DISCARD_BYTES_MAX, BODY_READ_TIME_MAX, PAGE_ENTRIES_MAX};
+use super::limits::{BODY_DISCARD_BYTES_MAX, BodyKind, HttpLimits, PAGE_ENTRIES_MAX};
+use crate::app::App;
 
 /// The session named in the path; it exists, and the caller may touch it.
 pub(crate) struct SessionPath(pub(crate) SessionId);
@@ -192,17 +195,33 @@ pub(crate) fn value_of<'a>(query: &'a [(String, String)], name: &str) -> Option<
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// The body as a JSON object of at most this many bytes; no body is an empty one.
+/// The body as a JSON object; no body is an empty one.
 #[derive(Debug)]
-pub(crate) struct JsonObject<const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(crate) Map<String, Value>);
+pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
 
-impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for JsonObject<BYTES_MAX> {
+impl FromRequest<Arc<App>> for JsonObject {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        let (parts, body) = request.into_parts();
-        parse(&whole_body(&parts.headers, body, BYTES_MAX).await?).map(Self)
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        object_of(request, &app.http.limits, BodyKind::Json).await.map(Self)
     }
+}
+
+/// The same with a picture in it.
+#[derive(Debug)]
+pub(crate) struct PictureObject(pub(crate) Map<String, Value>);
+
+impl FromRequest<Arc<App>> for PictureObject {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
+        object_of(request, &app.http.limits, BodyKind::Picture).await.map(Self)
+    }
+}
+
+async fn object_of(request: Request, limits: &HttpLimits, kind: BodyKind) -> Result<Map<String, Value>, ApiError> {
+    let (parts, body) = request.into_parts();
+    parse(&whole_body(&parts.headers, body, limits, kind).await?)
 }
 
 /// All bytes of a body, within its limits of size and time.
@@ -210,9 +229,14 @@ impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for JsonObject<BYTES_MAX> {
 /// # Errors
 /// [`ApiError::BodyCompressed`], [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`], or [`ApiError::BodyNotJson`]
 /// when it ended early.
-pub(crate) async fn whole_body(headers: &HeaderMap, body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+pub(crate) async fn whole_body(
+    headers: &HeaderMap,
+    body: Body,
+    limits: &HttpLimits,
+    kind: BodyKind,
+) -> Result<Bytes, ApiError> {
     refuse_compressed(headers)?;
-    let body = tokio::time::timeout(BODY_READ_TIME_MAX, read(body, bytes_max)).await;
+    let body = tokio::time::timeout(limits.body_time_max, read(body, kind.bytes_max(limits))).await;
     body.map_err(|_| ApiError::BodyTooSlow)?
 }
 
@@ -260,7 +284,6 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::limits::PICTURE_BODY_BYTES_MAX;
 
     fn pairs(query: &str) -> Vec<(String, String)> {
         let uri: axum::http::Uri = format!("/?{query}").parse().unwrap();
@@ -306,9 +329,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_over_the_limit_is_refused_whether_or_not_it_announces_itself() {
-        let sizes = [(BODY_BYTES_MAX, true), (BODY_BYTES_MAX + 1, false), (BODY_DISCARD_BYTES_MAX + 1, false)];
-        for (size, fits) in sizes {
-            assert_eq!(read(Body::from(vec![b' '; size]), BODY_BYTES_MAX).await.is_ok(), fits, "{size}");
+        for (size, fits) in [(1_000, true), (1_001, false), (BODY_DISCARD_BYTES_MAX + 1, false)] {
+            assert_eq!(read(Body::from(vec![b' '; size]), 1_000).await.is_ok(), fits, "{size}");
         }
     }
 
@@ -317,17 +339,21 @@ mod tests {
         let picture = crate::picture::INPUT_BYTES_MAX.div_ceil(3) * 4;
         let body = format!(r#"{{"mimetype":"image/jpeg","base64":"{}"}}"#, "A".repeat(picture));
         let request = || Request::new(Body::from(body.clone()));
-        let large = JsonObject::<PICTURE_BODY_BYTES_MAX>::from_request(request(), &()).await;
-        assert_eq!(large.map(|JsonObject(map)| map.len()).ok(), Some(2));
-        let usual = <JsonObject>::from_request(request(), &()).await;
-        assert!(matches!(usual, Err(ApiError::BodyTooLarge { bytes_max: BODY_BYTES_MAX })));
+        let limits = HttpLimits::default();
+        let large = object_of(request(), &limits, BodyKind::Picture).await;
+        assert_eq!(large.map(|map| map.len()).ok(), Some(2));
+        let usual = object_of(request(), &limits, BodyKind::Json).await;
+        assert!(matches!(usual, Err(ApiError::BodyTooLarge { bytes_max: 1_048_576 })));
+        let less = HttpLimits { media_body_bytes_max: 1_000, ..limits };
+        let less = object_of(request(), &less, BodyKind::Picture).await;
+        assert!(matches!(less, Err(ApiError::BodyTooLarge { bytes_max: 1_000 })));
     }
 
     #[tokio::test]
     async fn a_compressed_body_is_refused_before_it_is_read() {
         for (encoding, refused) in [("gzip", true), ("identity", false), ("Identity", false), ("identity, br", true)] {
             let request = Request::builder().header(CONTENT_ENCODING, encoding).body(Body::empty()).unwrap();
-            let result = <JsonObject>::from_request(request, &()).await;
+            let result = object_of(request, &HttpLimits::default(), BodyKind::Json).await;
             assert_eq!(matches!(result, Err(ApiError::BodyCompressed)), refused, "{encoding}");
         }
     }

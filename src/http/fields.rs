@@ -28,7 +28,8 @@ impl Fields {
     /// Starts with a message for every field that is not in `known`.
     pub(crate) fn of(map: Map<String, Value>, known: &[&str]) -> Self {
         let unknown = map.keys().filter(|name| !known.contains(&name.as_str()));
-        let messages = unknown.map(|name| format!("property {} should not exist", shorten(name))).collect();
+        let message = |name: &String| format!("property {} should not exist", shorten(name));
+        let messages = unknown.take(VALIDATION_MESSAGES_MAX).map(message).collect();
         Self { map, messages }
     }
 
@@ -149,7 +150,7 @@ impl Fields {
     }
 
     /// Whether the field is `null`; it is out of the way then.
-    fn take_null(&mut self, name: &str) -> bool {
+    pub(crate) fn take_null(&mut self, name: &str) -> bool {
         let is_null = self.map.get(name).is_some_and(Value::is_null);
         is_null && self.map.remove(name).is_some()
     }

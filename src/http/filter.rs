@@ -1,4 +1,7 @@
-//! Which groups of a list are wanted: `?admin=`, `?search=` and `?community=`. Never asks anybody.
+//! Which groups of a list are wanted: `?admin=`, `?search=` and `?community=`, and of those only the ones that the key may
+//! see. Never asks anybody.
+
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
@@ -7,23 +10,28 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
+use super::access::Caller;
 use super::error::ApiError;
 use super::extract::{query, query_parameter, value_of};
 use super::fields::shorten;
+use crate::auth::Key;
 
 /// What a group has to be; without any of it every group is wanted.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, Default)]
 pub(crate) struct GroupFilter {
     admin: Option<bool>,
     /// In lower case.
     search: Option<String>,
     /// `Some(None)`: in no community.
     community: Option<Option<GroupId>>,
+    /// A key that is limited to groups.
+    key: Option<Arc<Key>>,
 }
 
 impl GroupFilter {
     pub(crate) fn matches(&self, group: &GroupSummary) -> bool {
-        self.admin.is_none_or(|admin| group.is_admin == admin)
+        self.key.as_ref().is_none_or(|key| key.allows_group(&group.id))
+            && self.admin.is_none_or(|admin| group.is_admin == admin)
             && self.community.as_ref().is_none_or(|community| group.linked_parent_jid == *community)
             && self.search.as_ref().is_none_or(|text| {
                 group.name.to_lowercase().contains(text) || group.id.to_string().contains(text.as_str())
@@ -47,7 +55,7 @@ impl GroupFilter {
             Some("none") => Some(None),
             Some(id) => Some(Some(id.parse().map_err(|_| IdError::Group(shorten(id)))?)),
         };
-        Ok(Self { admin, search: value_of(query, "search").map(str::to_lowercase), community })
+        Ok(Self { admin, search: value_of(query, "search").map(str::to_lowercase), community, key: None })
     }
 }
 
@@ -68,7 +76,10 @@ impl<S: Sync> FromRequestParts<S> for GroupFilter {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Self::read(&query(parts)?)
+        let caller = parts.extensions.get::<Caller>();
+        let caller = caller.ok_or_else(|| ApiError::Internal("a list of groups checks no key".into()))?;
+        let key = Some(&caller.key).filter(|key| key.is_limited_to_groups()).cloned();
+        Ok(Self { key, ..Self::read(&query(parts)?)? })
     }
 }
 

@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::access::Caller;
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, known_tags, tagged, tagged_as, with_total};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
@@ -118,10 +119,13 @@ pub(crate) struct NewGroup {
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
+    caller: Caller,
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
     let (name, people, invite_fallback) = new_group(body)?;
-    Ok(Created(app.gateway.create_group(session, name, people, None, invite_fallback).await?))
+    let gateway = app.gateway.clone();
+    let work = async move { gateway.create_group(session, name, people, None, invite_fallback).await };
+    Ok(Created(caller.adopting(&app, work, |created| vec![created.summary.id.clone()]).await?))
 }
 
 /// Name, people, and whether who may only be invited is sent an invitation.

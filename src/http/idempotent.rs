@@ -22,7 +22,7 @@ use super::access::{Caller, SESSION_PARAMETER};
 use super::envelope::panicked;
 use super::error::{ApiError, NothingDone};
 use super::extract::{path_parameters, whole_body};
-use super::limits::IDEMPOTENCY_KEY_CHARS;
+use super::limits::{BodyKind, HttpLimits, IDEMPOTENCY_KEY_CHARS};
 use crate::idempotency::{Answer, Fingerprint, Idempotency, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -43,7 +43,8 @@ pub(super) async fn call_once<S>(
     calls: Arc<Idempotency>,
     route: S,
     request: Request,
-    body_bytes_max: usize,
+    limits: HttpLimits,
+    kind: BodyKind,
 ) -> Result<Response, ApiError>
 where
     S: Service<Request, Response = Response, Error = Infallible> + Send + 'static,
@@ -54,7 +55,7 @@ where
     let caller: Option<&Caller> = parts.extensions.get();
     let slot = caller.and_then(|caller| Some(Slot::new(caller.session?, caller.key.id(), &key)));
     let slot = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
-    let body = whole_body(&parts.headers, body, body_bytes_max).await?;
+    let body = whole_body(&parts.headers, body, &limits, kind).await?;
     let fingerprint = fingerprint(&mut parts, &body)?;
     let request = Request::from_parts(parts, Body::from(body));
     let work = carry_out(Arc::clone(&calls), slot, fingerprint, route, request);

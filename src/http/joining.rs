@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use rookery_actors::CommandError;
-use rookery_actors::model::{GroupId, JoinInfo};
+use rookery_actors::model::{GroupId, JoinInfo, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::access::Caller;
 use super::answer::JsonResult;
-use super::error::ApiError;
+use super::error::{AccessError, ApiError};
 use super::extract::{JsonObject, SessionPath, query, value_of};
 use super::fields::Fields;
 use super::limits::INVITE_CODE_CHARS_MAX;
@@ -67,10 +68,16 @@ pub(crate) struct JoinAnswer {
 pub(crate) async fn join(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
+    caller: Caller,
     JsonObject(body): JsonObject,
 ) -> JsonResult<JoinAnswer> {
     let code = code_of_body(Fields::of(body, &["inviteCode"]))?;
-    let joined = app.gateway.join_group(session, code).await.map_err(refused)?;
+    if caller.key.is_limited_to_groups() {
+        refuse_foreign_group(&app, session, &caller, code.clone()).await?;
+    }
+    let gateway = app.gateway.clone();
+    let work = async move { gateway.join_group(session, code).await };
+    let joined = caller.adopting(&app, work, |joined| vec![joined.group.clone()]).await.map_err(refused)?;
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };
     Ok(Json(JoinAnswer { success: true, group_id: joined.group, status }))
 }
@@ -99,6 +106,15 @@ pub(crate) async fn info(
     let query = query(&parts)?;
     let code = value_of(&query, "code").and_then(code_of).ok_or_else(|| ApiError::Query(format!("code {}", rule())))?;
     Ok(Json(app.gateway.join_info(session, code).await.map_err(refused)?))
+}
+
+/// A group that the account is in already belongs to somebody else, unless it is the key's: knowing its invite code is not
+/// enough to reach it.
+async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, code: String) -> Result<(), ApiError> {
+    let group = app.gateway.join_info(session, code).await.map_err(refused)?.id;
+    let all = app.gateway.groups(session, false).await?;
+    let is_foreign = !caller.key.allows_group(&group) && all.iter().any(|known| known.id == group);
+    if is_foreign { Err(AccessError::GroupNotAllowed.into()) } else { Ok(()) }
 }
 
 fn code_of_body(mut fields: Fields) -> Result<String, ApiError> {

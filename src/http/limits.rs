@@ -1,28 +1,86 @@
-//! Every limit of the HTTP side, with its unit and its reason. The number of connections is a setting (`config.rs`).
+//! Every limit of the HTTP side, with its unit and its reason: first what the operator may set, then what is fixed.
 
 use std::time::Duration;
 
-/// A request body: 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
-pub(crate) const BODY_BYTES_MAX: usize = 1024 * 1024;
+use rookery_actors::Pace;
+
+/// Limits that the operator may set (`config/limits.rs` has their ranges); none of them is off unless it is said so.
+#[derive(Clone, Debug)]
+pub struct HttpLimits {
+    /// Connections open at once; further ones wait in the system's queue. Half of the usual 1,024 file descriptors, the
+    /// other half is for sessions.
+    pub connections_max: usize,
+    /// Of these, connections from one address; further ones are answered 429 and closed. Trusted proxies have no such limit.
+    pub connections_per_address_max: usize,
+    /// Requests in flight at once, over all keys: each may hold its body and an answer.
+    pub requests_max: usize,
+    /// Of these, requests of one key: slow ones of one client must leave room for the others'.
+    pub requests_per_key_max: usize,
+    /// Requests of one key; `None` is no limit.
+    pub key_rate: Option<Pace>,
+    /// Wrong keys from one address; `None` is no limit.
+    pub failed_logins: Option<Pace>,
+    /// Bytes of a request body: 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
+    pub body_bytes_max: usize,
+    /// Bytes of a request body with a file in it.
+    pub media_body_bytes_max: usize,
+    /// Bytes of the request line and all headers; ours are below 1 kB.
+    pub header_bytes_max: usize,
+    /// Bytes of path and query.
+    pub url_bytes_max: usize,
+    /// Time for the head of a request to arrive, and for a connection to stay open without one: longer than HTTP clients
+    /// keep idle connections, so that they close first.
+    pub header_time_max: Duration,
+    /// Time for a body to arrive: a megabyte over a slow phone network.
+    pub body_time_max: Duration,
+}
+
+impl Default for HttpLimits {
+    fn default() -> Self {
+        Self {
+            connections_max: 512,
+            connections_per_address_max: 256,
+            requests_max: 1_024,
+            requests_per_key_max: 256,
+            key_rate: Some(Pace::new(100, Duration::from_secs(1), 200)),
+            failed_logins: Some(Pace::new(10, Duration::from_secs(60), 10)),
+            body_bytes_max: 1024 * 1024,
+            media_body_bytes_max: 64 * 1024 * 1024,
+            header_bytes_max: 16 * 1024,
+            url_bytes_max: 8 * 1024,
+            header_time_max: Duration::from_secs(30),
+            body_time_max: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a route's body may hold.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum BodyKind {
+    /// Text and numbers.
+    Json,
+    /// A picture in base64.
+    Picture,
+}
+
+impl BodyKind {
+    /// Bytes of such a body.
+    pub(crate) fn bytes_max(self, limits: &HttpLimits) -> usize {
+        match self {
+            Self::Json => limits.body_bytes_max,
+            Self::Picture => limits.media_body_bytes_max.min(PICTURE_BODY_BYTES_MAX),
+        }
+    }
+}
 
 /// A request body with a picture: 5 MiB in base64 are 6.7, and there is little else in it.
-pub(crate) const PICTURE_BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
+const PICTURE_BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
 
 /// A body that is too large is read and dropped up to here, so that its sender gets to read the answer.
 pub(crate) const BODY_DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Time for a body to arrive: a megabyte over a slow phone network.
-pub(crate) const BODY_READ_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// Time for a request in all. Clients give up at 30 s; WhatsApp's answer and its read-back take 26 s at most.
 pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(29);
-
-/// Time for the head of a request to arrive, and for a connection to stay open without one: longer than HTTP
-/// clients keep idle connections, so that they close first.
-pub(crate) const HEADER_READ_TIME_MAX: Duration = Duration::from_secs(30);
-
-/// The request line and all headers; ours are below 1 kB.
-pub(crate) const HEADER_BYTES_MAX: usize = 16 * 1024;
 
 /// What is buffered of a connection: as large as the largest head with room for the start of a body.
 pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -81,8 +139,15 @@ pub(crate) const EPHEMERAL_S: std::ops::RangeInclusive<u32> = 0..=i32::MAX.unsig
 /// Characters of a key's name.
 pub(crate) const KEY_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
-/// Addresses or sessions that one key may be limited to: its record stays below the store's 16 KiB for a value.
+/// Addresses or sessions that one key may be limited to.
 pub(crate) const KEY_SCOPE_ENTRIES_MAX: usize = 100;
+
+/// Seconds for which the secret before a rotation may still work: a month to change it everywhere.
+pub(crate) const KEY_GRACE_S: std::ops::RangeInclusive<u32> = 0..=2_592_000;
+
+/// The grace time when none is given: an hour.
+pub(crate) const KEY_GRACE_DEFAULT_S: u32 = 3_600;
+
 /// A peer that does not take what we send is cut off after this: it would hold a connection for ever (the system's
 /// TCP_USER_TIMEOUT, which also counts while the peer's window is closed).
 pub(crate) const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);

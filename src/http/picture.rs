@@ -10,9 +10,8 @@ use utoipa::ToSchema;
 
 use super::answer::{Acknowledged, JsonResult, acknowledged};
 use super::error::ApiError;
-use super::extract::{GroupPath, JsonObject, SessionPath};
+use super::extract::{GroupPath, PictureObject, SessionPath};
 use super::fields::Fields;
-use super::limits::PICTURE_BODY_BYTES_MAX;
 use crate::app::App;
 use crate::picture::PictureSource;
 
@@ -69,7 +68,7 @@ pub(crate) async fn set(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    JsonObject(body): JsonObject<PICTURE_BODY_BYTES_MAX>,
+    PictureObject(body): PictureObject,
 ) -> JsonResult<Acknowledged> {
     let begun = Instant::now();
     let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;

@@ -1,6 +1,8 @@
 //! The router as a whole, without sessions: what the layers and the key check answer before any handler runs.
 
+mod access;
 mod idempotent;
+mod limits;
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -12,7 +14,7 @@ use rookery_actors::{Running, Settings};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::auth::{Keys, NewKey};
+use crate::auth::{KeyLimits, KeyTerms, Keys, Pepper};
 use crate::idempotency::Idempotency;
 use crate::outgoing::{FetchAllow, Fetcher};
 use crate::picture::Pictures;
@@ -27,19 +29,27 @@ struct Fixture {
 
 impl Fixture {
     async fn start() -> Self {
-        let store = open_memory();
-        let keys = Keys::open(Arc::clone(&store)).unwrap();
+        Self::with(HttpOptions::default()).await
+    }
+
+    async fn with(options: HttpOptions) -> Self {
+        let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
+        let limits = KeyLimits { rate: options.limits.key_rate, in_flight_max: options.limits.requests_per_key_max };
+        let keys = Keys::open(Arc::clone(&store), pepper, limits).await.unwrap();
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
         let idempotency = Idempotency::open(Arc::clone(&store)).unwrap();
         let running = rookery_actors::start(settings, store).await.unwrap();
         let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
-        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, pictures)), running }
+        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, pictures, options)), running }
     }
 
     async fn key(&self, role: Role, sessions: &[&str]) -> String {
         let allowed_sessions = sessions.iter().map(|session| self.app.gateway.find(session).unwrap()).collect();
-        let new = NewKey { name: "alice".into(), role, allowed_ips: vec![], allowed_sessions, expires_at: None };
-        self.app.keys.create(new).await.unwrap().1.reveal().to_owned()
+        self.key_with(KeyTerms { role, allowed_sessions, ..KeyTerms::named("alice") }).await
+    }
+
+    async fn key_with(&self, terms: KeyTerms) -> String {
+        self.app.keys.create(terms).await.unwrap().1.reveal().to_owned()
     }
 
     async fn session(&self, name: &str) {
@@ -58,7 +68,11 @@ impl Fixture {
             request = request.header("x-api-key", key);
         }
         let request = request.body(Body::from(body.to_owned())).unwrap();
-        envelope::answer(router(&self.app), HERE, request).await
+        self.answer(request).await
+    }
+
+    async fn answer(&self, request: Request<Body>) -> Response<Body> {
+        envelope::answer(&self.app.http, router(&self.app), HERE, request).await
     }
 }
 
@@ -227,7 +241,7 @@ async fn a_panic_in_a_handler_is_a_500_in_the_one_shape() {
         panic!("a defect");
     }
     let router: Router = Router::new().route("/", get(panics));
-    let response = envelope::answer(router, HERE, Request::new(Body::empty())).await;
+    let response = envelope::answer(&HttpOptions::default(), router, HERE, Request::new(Body::empty())).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(body_of(response).await["message"], "Internal server error");
 }

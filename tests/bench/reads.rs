@@ -26,6 +26,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Barrier;
 
 const KEY: &str = "bench-key-0123456789-abcdefghijklmnop";
+/// Counted as by default, but never reached.
+const KEY_RATE: &str = "1000000/s:1000000";
 const CONNECTIONS: usize = 32;
 const LOAD_TIME: Duration = Duration::from_secs(3);
 /// Before the counting starts.
@@ -115,7 +117,7 @@ async fn measure() -> Result<()> {
 fn start_daemon(whatsapp: &Whatsapp, data: &std::path::Path) -> Result<(Child, SocketAddr, Duration)> {
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
     command.arg("serve").env("ROOKERY_DATA_DIR", data).env("ROOKERY_WHATSAPP_URL", &whatsapp.url);
-    command.env("ROOKERY_BOOTSTRAP_KEY", KEY).env("ROOKERY_LISTEN", "127.0.0.1:0");
+    command.env("ROOKERY_BOOTSTRAP_KEY", KEY).env("ROOKERY_LISTEN", "127.0.0.1:0").env("ROOKERY_KEY_RATE", KEY_RATE);
     let started = Instant::now();
     let (child, address) =
         Child::start(&mut command, |line| line.split("serving listen=").nth(1)?.trim().parse::<SocketAddr>().ok())?;

@@ -98,11 +98,7 @@ impl Bench {
     }
 
     pub(crate) async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let mut request = self.request(method, path);
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        Self::send(request).await
+        self.call_with(KEY, method, path, body).await
     }
 
     /// A call with an idempotency key.
@@ -110,9 +106,22 @@ impl Bench {
         Self::send(self.request(method, path).header("Idempotency-Key", key).json(body)).await
     }
 
+    /// A call with another key.
+    pub(crate) async fn call_with(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
+        let mut request = self.request_with(key, method, path);
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        Self::send(request).await
+    }
+
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.request_with(KEY, method, path)
+    }
+
+    fn request_with(&self, key: &str, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}/api{path}", self.daemon().local_addr());
-        self.client.request(method, url).header("X-API-Key", KEY)
+        self.client.request(method, url).header("X-API-Key", key)
     }
 
     async fn send(request: reqwest::RequestBuilder) -> Answer {

@@ -26,3 +26,4 @@ mod sessions;
 mod settings;
 mod settled;
 mod survival;
+mod tenants;

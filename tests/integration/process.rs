@@ -2,6 +2,7 @@
 //! Nothing in here reaches into the daemon; what is known is known from HTTP, the exit code and the output.
 
 mod answered;
+mod attacks;
 mod child;
 mod demo;
 mod idempotent;
@@ -114,4 +115,40 @@ async fn this_build_says_that_it_is_for_loopback_only() {
     let serve = Child::spawn(&["serve", "--listen", "127.0.0.1:0"], &[]);
     assert_eq!(serve.until_exit(REFUSAL_TIME_MAX).await, Some(64), "{}", serve.output());
     assert!(serve.output().contains("ROOKERY_WHATSAPP_URL"), "{}", serve.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_pepper_of_its_keys_a_daemon_says_what_to_do_and_changes_nothing() {
+    let setup = Setup::start().await;
+    let daemon = setup.daemon().await;
+    let (status, made) = daemon.post("/api/auth/api-keys", json!({ "name": "alice" })).await;
+    assert_eq!(status, 201, "{made}");
+    let running = Child::spawn(&["reset-keys"], &[("ROOKERY_DATA_DIR", &setup.data_dir())]);
+    assert_eq!(running.until_exit(REFUSAL_TIME_MAX).await, Some(1));
+    assert!(running.output().contains("stop the daemon first"), "{}", running.output());
+    daemon.child.kill();
+
+    let pepper = std::path::Path::new(&setup.data_dir()).join("api-keys.pepper");
+    let content = std::fs::read(&pepper).expect("made with the first key");
+    for spoil in [None, Some("0".repeat(64))] {
+        std::fs::remove_file(&pepper).expect("it is there");
+        if let Some(other) = &spoil {
+            std::fs::write(&pepper, other).expect("it can be written");
+        }
+        let refused = setup.spawn_daemon(&[]);
+        assert_eq!(refused.until_exit(REFUSAL_TIME_MAX).await, Some(1));
+        assert!(refused.output().contains("put it back from a backup, or run `rookery reset-keys`"), "{spoil:?}");
+        std::fs::write(&pepper, &content).expect("it can be written");
+    }
+    let daemon = setup.daemon().await;
+    let key = made["apiKey"].as_str().expect("shown this once");
+    let list = daemon.try_request_with(key, reqwest::Method::GET, "/api/sessions", None).await;
+    assert_eq!(list.expect("an answer").0, 200, "put back, all is as before");
+    daemon.child.kill();
+
+    let reset = Child::spawn(&["reset-keys", "--data-dir", &setup.data_dir()], &[]);
+    assert_eq!(reset.until_exit(REFUSAL_TIME_MAX).await, Some(0), "{}", reset.output());
+    assert!(reset.output().contains("removed 2 API keys"), "{}", reset.output());
+    let daemon = setup.daemon_with(&[("ROOKERY_BOOTSTRAP_KEY", "")]).await;
+    assert!(daemon.child.output().contains("admin key (shown this once"), "{}", daemon.child.output());
 }

@@ -120,9 +120,7 @@ impl Pacing {
 
 impl Limit {
     fn new(name: &'static str, pace: Pace) -> Self {
-        // A period of zero is no limit: one nanosecond comes close enough.
-        let period = (pace.per / pace.count.get()).max(Duration::from_nanos(1));
-        let quota = Quota::with_period(period).unwrap_or_else(|| Quota::per_second(pace.count));
+        let quota = Quota::with_period(pace.period()).unwrap_or_else(|| Quota::per_second(pace.count));
         Self { name, pace, limiter: RateLimiter::direct(quota.allow_burst(pace.burst)) }
     }
 

@@ -113,12 +113,25 @@ pub(super) fn keys_answer(error: &KeysError) -> Answer {
     use StatusCode as S;
     match error {
         KeysError::NotFound => one(S::NOT_FOUND, "api_key_not_found", "API key not found"),
-        KeysError::LastAdmin => {
-            one(S::CONFLICT, "last_admin_key", "The last active admin key cannot be removed: make another one first")
-        }
+        KeysError::LastAdmin => one(
+            S::CONFLICT,
+            "last_admin_key",
+            "The last active admin key cannot be removed or limited: make another one first",
+        ),
+        KeysError::Bootstrap => one(
+            S::CONFLICT,
+            "bootstrap_key",
+            "This API key comes from the daemon's configuration: change or remove it there",
+        ),
+        KeysError::Revoked => one(S::CONFLICT, "api_key_revoked", "The API key was revoked: make a new one"),
         KeysError::TooMany => one(S::CONFLICT, "too_many_keys", error.to_string()),
+        KeysError::TooManyGroups => one(S::CONFLICT, "too_many_groups", error.to_string()),
         KeysError::Store(error) => store_answer(error),
-        KeysError::Record(_) | KeysError::Randomness(_) => internal(),
+        KeysError::TooLarge
+        | KeysError::OtherPepper
+        | KeysError::OldRecord
+        | KeysError::Record(_)
+        | KeysError::Randomness(_) => internal(),
     }
 }
 

@@ -69,7 +69,7 @@ impl Bench {
         let request = request.body(Body::from(body.to_owned())).unwrap();
         let router = self.router.clone();
         async move {
-            let response = envelope::answer(router, HERE, request).await;
+            let response = envelope::answer(&HttpOptions::default(), router, HERE, request).await;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
             let body = to_bytes(response.into_body(), 1_000_000).await.unwrap();
@@ -152,7 +152,7 @@ async fn what_was_refused_before_anything_was_done_does_not_use_up_the_key() {
     }
     assert_eq!(bench.post("k", BODY).await.line(), (201, "call 3", false), "free for any body");
     assert_eq!(bench.post("\u{fc}", BODY).await.line(), (400, "idempotency_key_invalid", false));
-    let too_large = " ".repeat(BODY_BYTES_MAX + 1);
+    let too_large = " ".repeat(HttpLimits::default().body_bytes_max + 1);
     assert_eq!(bench.post("large", &too_large).await.line(), (413, "body_too_large", false));
     assert_eq!(bench.handler.calls(), 3);
     bench.fixture.running.shutdown().await;

@@ -63,6 +63,10 @@ impl Child {
         }
     }
 
+    pub(super) fn id(&self) -> u32 {
+        locked(&self.process).id()
+    }
+
     /// SIGKILL: it does nothing more. Its sockets and locks are free when this returns.
     pub(super) fn kill(&self) {
         let mut process = locked(&self.process);

@@ -45,6 +45,10 @@ impl Setup {
         self.simulator.world()
     }
 
+    pub(super) fn data_dir(&self) -> String {
+        self.data.path().to_string_lossy().into_owned()
+    }
+
     /// A group of the own account with these others; its id.
     pub(super) fn group(&self, subject: &str, others: &[&str]) -> String {
         let participants = others.iter().map(ToString::to_string).collect();
@@ -115,6 +119,19 @@ impl Daemon {
         };
         let base = format!("http://{}", child.until_output("`serving` line", TIME_MAX, address).await);
         Self { child, base, client: Client::new(), world }
+    }
+
+    /// Host and port.
+    pub(super) fn address(&self) -> &str {
+        self.base.strip_prefix("http://").unwrap_or_default()
+    }
+
+    /// Bytes of memory that the daemon holds now.
+    pub(super) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("it runs");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("Linux says so");
+        let kilobytes: u64 = line.split_whitespace().nth(1).and_then(|text| text.parse().ok()).expect("a number");
+        kilobytes * 1024
     }
 
     /// Status and JSON body (`null` when there is none); an error when the daemon is gone.

@@ -1,0 +1,174 @@
+//! How often may be asked: for a key that is known, and for an address that presents keys which are not.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use governor::clock::{Clock as _, DefaultClock};
+use governor::middleware::StateInformationMiddleware;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use rookery_actors::Pace;
+
+/// Addresses whose failed log-ins are counted at once; as they are forgotten after a pause, only an attack has as many.
+const ADDRESSES_MAX: usize = 10_000;
+/// Looking through all of them takes some 100 us.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
+/// Bits of an IPv6 address that tell one subscriber from another.
+const IPV6_PREFIX_BITS: u32 = 64;
+
+/// What is left of a key's share.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RateState {
+    /// Requests that fit at once after a pause.
+    pub(crate) limit: u32,
+    /// Requests that fit now.
+    pub(crate) remaining: u32,
+    /// Seconds until all fit again, rounded up.
+    pub(crate) reset_s: u32,
+}
+
+/// The rate of one key.
+#[derive(Debug)]
+pub(super) struct KeyRate {
+    pace: Pace,
+    limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
+    clock: DefaultClock,
+}
+
+impl KeyRate {
+    pub(super) fn new(pace: Pace) -> Self {
+        let limiter = RateLimiter::direct(quota(pace)).with_middleware();
+        Self { pace, limiter, clock: DefaultClock::default() }
+    }
+
+    /// Counts a request.
+    ///
+    /// # Errors
+    /// There is no room for it; what is left with the seconds after which there is.
+    pub(super) fn take(&self) -> Result<RateState, (RateState, u32)> {
+        match self.limiter.check() {
+            Ok(snapshot) => Ok(self.state(snapshot.remaining_burst_capacity())),
+            Err(not_until) => {
+                let retry_after_s = seconds(not_until.wait_time_from(self.clock.now())).max(1);
+                Err((self.state(0), retry_after_s))
+            }
+        }
+    }
+
+    fn state(&self, remaining: u32) -> RateState {
+        let limit = self.pace.burst.get();
+        let used = limit.saturating_sub(remaining);
+        RateState { limit, remaining, reset_s: seconds(self.pace.period().saturating_mul(used)) }
+    }
+}
+
+/// Failed log-ins, by address.
+pub(crate) struct FailedLogins {
+    limiter: Option<DefaultKeyedRateLimiter<IpAddr>>,
+    clock: DefaultClock,
+    /// When addresses were last forgotten.
+    swept_at: Mutex<Option<Instant>>,
+}
+
+impl FailedLogins {
+    /// `None`: they are not counted.
+    pub(crate) fn new(pace: Option<Pace>) -> Self {
+        let limiter = pace.map(|pace| RateLimiter::keyed(quota(pace)));
+        Self { limiter, clock: DefaultClock::default(), swept_at: Mutex::default() }
+    }
+
+    /// Counts one.
+    ///
+    /// # Errors
+    /// There were too many from there: the seconds after which the next one counts as the first again.
+    pub(crate) fn note(&self, address: IpAddr) -> Result<(), u32> {
+        let Some(limiter) = &self.limiter else { return Ok(()) };
+        if limiter.len() >= ADDRESSES_MAX && !self.sweep(limiter) {
+            return Err(1);
+        }
+        let counted = limiter.check_key(&subscriber(address));
+        counted.map_err(|not_until| seconds(not_until.wait_time_from(self.clock.now())).max(1))
+    }
+}
+
+impl FailedLogins {
+    /// Forgets addresses that may fail as often as at first; false when it was done a moment ago, or makes no room.
+    fn sweep(&self, limiter: &DefaultKeyedRateLimiter<IpAddr>) -> bool {
+        let mut swept_at = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if swept_at.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
+            return false;
+        }
+        *swept_at = Some(Instant::now());
+        limiter.retain_recent();
+        limiter.len() < ADDRESSES_MAX
+    }
+}
+
+/// What one subscriber has: a whole /64 in IPv6.
+fn subscriber(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let mask = u128::MAX << (Ipv6Addr::BITS - IPV6_PREFIX_BITS);
+            Ipv6Addr::from_bits(address.to_bits() & mask).into()
+        }
+        v4 => v4,
+    }
+}
+
+fn quota(pace: Pace) -> Quota {
+    let quota = Quota::with_period(pace.period()).unwrap_or_else(|| Quota::per_second(pace.count));
+    quota.allow_burst(pace.burst)
+}
+
+/// Rounded up.
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_told_what_is_left_and_when_there_is_more() {
+        let rate = KeyRate::new(Pace::new(60, Duration::from_secs(3_600), 3));
+        let states: Vec<_> = (0..3).map(|_| rate.take().unwrap()).collect();
+        assert_eq!(states.iter().map(|state| state.remaining).collect::<Vec<_>>(), [2, 1, 0]);
+        assert_eq!((states[0].limit, states[0].reset_s, states[2].reset_s), (3, 60, 180));
+        let (state, retry_after_s) = rate.take().unwrap_err();
+        assert_eq!((state.remaining, state.reset_s), (0, 180));
+        assert!((59..=60).contains(&retry_after_s), "{retry_after_s}");
+    }
+
+    #[test]
+    fn failed_log_ins_are_counted_by_subscriber() {
+        let failed = FailedLogins::new(Some(Pace::new(1, Duration::from_secs(60), 2)));
+        let address = |text: &str| text.parse().unwrap();
+        for (from, passes) in [
+            ("10.0.0.1", true),
+            ("10.0.0.1", true),
+            ("10.0.0.1", false),
+            ("::ffff:10.0.0.1", false),
+            ("10.0.0.2", true),
+            ("2001:db8::1", true),
+            ("2001:db8::2", true),
+            ("2001:db8::3", false),
+            ("2001:db8:0:1::1", true),
+        ] {
+            assert_eq!(failed.note(address(from)).is_ok(), passes, "{from}");
+        }
+        let never = FailedLogins::new(None);
+        assert!((0..100).all(|_| never.note(address("10.0.0.1")).is_ok()));
+    }
+
+    #[test]
+    fn more_addresses_than_can_be_counted_are_refused_and_take_no_memory() {
+        let failed = FailedLogins::new(Some(Pace::new(1, Duration::from_secs(3_600), 1)));
+        for number in 0..20_000_u32 {
+            let _ = failed.note(IpAddr::V4(number.into()));
+        }
+        assert_eq!(failed.limiter.as_ref().unwrap().len(), ADDRESSES_MAX);
+        assert_eq!(failed.note("10.0.0.1".parse().unwrap()), Err(1));
+    }
+}

@@ -1,0 +1,312 @@
+//! The registry of keys over a store in memory.
+
+use rookery_actors::model::SessionId;
+use rookery_actors::store::{SessionNumber, Table, open_memory};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::*;
+
+const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
+const NO_LIMITS: KeyLimits = KeyLimits { rate: None, in_flight_max: 2 };
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn terms(role: Role) -> KeyTerms {
+    KeyTerms { role, ..KeyTerms::named("alice") }
+}
+
+/// Keys with a pepper of their own, and what it takes to open them again.
+struct Bench {
+    keys: Keys,
+    store: Arc<dyn Store>,
+    pepper: Pepper,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
+        Self { keys: Keys::open(store.clone(), pepper.clone(), NO_LIMITS).await.unwrap(), store, pepper }
+    }
+
+    async fn reopened(&self) -> Keys {
+        Keys::open(self.store.clone(), self.pepper.clone(), NO_LIMITS).await.unwrap()
+    }
+
+    async fn both(self) -> [Keys; 2] {
+        let reopened = self.reopened().await;
+        [self.keys, reopened]
+    }
+}
+
+fn refusal(keys: &Keys, secret: &Secret) -> Option<Refusal> {
+    keys.check(secret.reveal(), HERE).err()
+}
+
+fn groups(ids: &[&str]) -> std::collections::BTreeSet<GroupId> {
+    ids.iter().map(|id| id.parse().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_accepted_until_it_is_removed_also_after_a_restart() {
+    let bench = Bench::new().await;
+    let (_, admin) = bench.keys.create(terms(Role::Admin)).await.unwrap();
+    let (key, secret) = bench.keys.create(terms(Role::Viewer)).await.unwrap();
+    assert_eq!(bench.keys.check(secret.reveal(), HERE).map(|key| key.role()), Ok(Role::Viewer));
+    assert_eq!(refusal(&bench.keys, &"rk_unknown".into()), Some(Refusal::Invalid));
+    assert!(bench.reopened().await.check(secret.reveal(), HERE).is_ok());
+    bench.keys.remove(key.id()).await.unwrap();
+    for keys in bench.both().await {
+        assert_eq!(refusal(&keys, &secret), Some(Refusal::Invalid));
+        assert_eq!(refusal(&keys, &admin), None);
+        assert_eq!(keys.list().len(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_revoked_key_is_refused_for_good_and_stays_in_the_list() {
+    let bench = Bench::new().await;
+    bench.keys.create(terms(Role::Admin)).await.unwrap();
+    let (key, secret) = bench.keys.create(terms(Role::Viewer)).await.unwrap();
+    assert!(!bench.keys.revoke(key.id()).await.unwrap().record().is_active);
+    assert!(!bench.keys.revoke(key.id()).await.unwrap().record().is_active, "again");
+    assert!(matches!(bench.keys.rotate(key.id(), HOUR).await, Err(KeysError::Revoked)));
+    for keys in bench.both().await {
+        assert_eq!((refusal(&keys, &secret), keys.list().len()), (Some(Refusal::Invalid), 2));
+    }
+}
+
+#[tokio::test]
+async fn a_rotated_key_works_with_both_secrets_for_the_grace_time() {
+    let bench = Bench::new().await;
+    let (key, first) = bench.keys.create(terms(Role::Admin)).await.unwrap();
+    let (rotated, second) = bench.keys.rotate(key.id(), HOUR).await.unwrap();
+    assert_eq!((rotated.id(), rotated.record().prefix == key.record().prefix), (key.id(), false));
+    for keys in [&bench.keys, &bench.reopened().await] {
+        assert_eq!([refusal(keys, &first), refusal(keys, &second)], [None, None]);
+        assert_eq!(keys.list().len(), 1);
+    }
+    let (_, third) = bench.keys.rotate(key.id(), HOUR).await.unwrap();
+    assert_eq!(refusal(&bench.keys, &first), Some(Refusal::Invalid), "only the last one has a grace time");
+    assert_eq!([refusal(&bench.keys, &second), refusal(&bench.keys, &third)], [None, None]);
+    let (_, fourth) = bench.keys.rotate(key.id(), Duration::ZERO).await.unwrap();
+    for keys in bench.both().await {
+        assert_eq!([refusal(&keys, &third), refusal(&keys, &fourth)], [Some(Refusal::Invalid), None]);
+    }
+}
+
+#[tokio::test]
+async fn a_changed_key_is_another_one_at_once_and_goes_on_counting() {
+    let bench = Bench::new().await;
+    let (key, secret) = bench.keys.create(terms(Role::Operator)).await.unwrap();
+    bench.keys.check(secret.reveal(), HERE).unwrap();
+    let change = KeyChange {
+        role: Some(Role::Viewer),
+        allowed_ips: Some(vec!["10.0.0.0/8".parse().unwrap()]),
+        allowed_groups: Some(Some(groups(&["1@g.us"]))),
+        expires_at: Some(Some(Timestamp(Timestamp::now().0 + 60_000))),
+        ..KeyChange::default()
+    };
+    bench.keys.update(key.id(), change).await.unwrap();
+    assert_eq!(refusal(&bench.keys, &secret), Some(Refusal::Address));
+    let unlimited = KeyChange {
+        allowed_ips: Some(vec![]),
+        allowed_groups: Some(None),
+        expires_at: Some(None),
+        ..KeyChange::default()
+    };
+    bench.keys.update(key.id(), unlimited).await.unwrap();
+    let key = bench.keys.check(secret.reveal(), HERE).unwrap();
+    assert_eq!((key.role(), key.is_limited_to_groups(), key.usage().count), (Role::Viewer, false, 2));
+    assert_eq!(key.record().terms.name, "alice");
+}
+
+#[tokio::test]
+async fn a_key_may_be_limited_to_no_group_and_get_some() {
+    let bench = Bench::new().await;
+    let scoped = KeyTerms { allowed_groups: Some(groups(&[])), ..terms(Role::Operator) };
+    let (key, secret) = bench.keys.create(scoped).await.unwrap();
+    let allows = |keys: &Keys| keys.check(secret.reveal(), HERE).unwrap().allows_group(&"1@g.us".parse().unwrap());
+    assert!(!allows(&bench.keys));
+    bench.keys.add_groups(key.id(), vec!["1@g.us".parse().unwrap()]).await.unwrap();
+    assert!(allows(&bench.keys) && allows(&bench.reopened().await));
+    let more = (2..=KEY_GROUPS_MAX).map(|number| format!("{number}@g.us").parse().unwrap()).collect();
+    bench.keys.add_groups(key.id(), more).await.unwrap();
+    let one_more = vec!["9999999@g.us".parse().unwrap()];
+    assert!(matches!(bench.keys.add_groups(key.id(), one_more).await, Err(KeysError::TooManyGroups)));
+    assert!(allows(&bench.reopened().await), "in several parts");
+}
+
+#[tokio::test]
+async fn the_key_of_the_configuration_goes_when_it_is_no_longer_there() {
+    let bench = Bench::new().await;
+    let (_, own) = bench.keys.create(terms(Role::Admin)).await.unwrap();
+    let (old, new) = (Secret::generate().unwrap(), Secret::generate().unwrap());
+    bench.keys.ensure_bootstrap(Some(&old)).await.unwrap();
+    let id = bench.keys.check(old.reveal(), HERE).unwrap().id();
+    assert!(matches!(bench.keys.revoke(id).await, Err(KeysError::Bootstrap)));
+    assert!(matches!(bench.keys.remove(id).await, Err(KeysError::Bootstrap)));
+    for _ in 0..2 {
+        bench.keys.ensure_bootstrap(Some(&new)).await.unwrap();
+    }
+    for keys in [&bench.keys, &bench.reopened().await] {
+        assert_eq!([refusal(keys, &old), refusal(keys, &new)], [Some(Refusal::Invalid), None]);
+        assert_eq!((refusal(keys, &own), keys.list().len()), (None, 2));
+    }
+    bench.keys.ensure_bootstrap(None).await.unwrap();
+    for keys in bench.both().await {
+        assert_eq!([refusal(&keys, &new), refusal(&keys, &own)], [Some(Refusal::Invalid), None]);
+    }
+}
+
+#[tokio::test]
+async fn an_admin_key_that_ends_does_not_count_as_the_last_one() {
+    let Bench { keys, .. } = Bench::new().await;
+    assert!(!keys.has_lasting_admin());
+    let (lasting, _) = keys.create(terms(Role::Admin)).await.unwrap();
+    let ends = KeyTerms { expires_at: Some(Timestamp(Timestamp::now().0 + 60_000)), ..terms(Role::Admin) };
+    let (ending, _) = keys.create(ends).await.unwrap();
+    assert!(keys.has_lasting_admin());
+    assert!(matches!(keys.remove(lasting.id()).await, Err(KeysError::LastAdmin)));
+    keys.remove(ending.id()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_last_key_that_can_manage_keys_stays_as_it_is() {
+    let Bench { keys, .. } = Bench::new().await;
+    let (first, _) = keys.create(terms(Role::Admin)).await.unwrap();
+    let scoped = KeyTerms { allowed_sessions: vec![SessionId::random()], ..terms(Role::Admin) };
+    let (scoped, _) = keys.create(scoped).await.unwrap();
+    let grouped = KeyTerms { allowed_groups: Some(groups(&[])), ..terms(Role::Admin) };
+    let (grouped, _) = keys.create(grouped).await.unwrap();
+    assert!(matches!(keys.remove(first.id()).await, Err(KeysError::LastAdmin)));
+    assert!(matches!(keys.revoke(first.id()).await, Err(KeysError::LastAdmin)));
+    let losses = [
+        KeyChange { role: Some(Role::Operator), ..KeyChange::default() },
+        KeyChange { allowed_ips: Some(vec!["10.0.0.0/8".parse().unwrap()]), ..KeyChange::default() },
+        KeyChange { allowed_sessions: Some(vec![SessionId::random()]), ..KeyChange::default() },
+        KeyChange { allowed_groups: Some(Some(groups(&[]))), ..KeyChange::default() },
+        KeyChange { expires_at: Some(Some(Timestamp(i64::MAX))), ..KeyChange::default() },
+    ];
+    for loss in losses {
+        assert!(matches!(keys.update(first.id(), loss.clone()).await, Err(KeysError::LastAdmin)), "{loss:?}");
+    }
+    keys.update(first.id(), KeyChange { name: Some("bob".into()), ..KeyChange::default() }).await.unwrap();
+    keys.remove(scoped.id()).await.unwrap();
+    keys.remove(grouped.id()).await.unwrap();
+    keys.create(terms(Role::Admin)).await.unwrap();
+    keys.remove(first.id()).await.unwrap();
+    assert!(matches!(keys.remove(first.id()).await, Err(KeysError::NotFound)));
+}
+
+#[tokio::test]
+async fn the_store_holds_no_secret_and_nothing_that_a_guess_could_be_checked_with() {
+    let bench = Bench::new().await;
+    let (_, secret) = bench.keys.create(terms(Role::Admin)).await.unwrap();
+    let plain = Sha256::digest(secret.reveal());
+    let rows = bench.store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[]).unwrap();
+    let text = rows.iter().map(|(_, value)| String::from_utf8_lossy(value)).collect::<String>();
+    assert!(text.contains("keyed_hash") && !text.contains(secret.reveal()) && !text.contains(&secret::hex(&plain)));
+}
+
+#[tokio::test]
+async fn an_expired_key_or_a_foreign_address_is_refused() {
+    let Bench { keys, .. } = Bench::new().await;
+    let ended = KeyTerms { expires_at: Some(Timestamp(Timestamp::now().0 - 1)), ..terms(Role::Admin) };
+    let (_, secret) = keys.create(ended).await.unwrap();
+    assert_eq!(refusal(&keys, &secret), Some(Refusal::Invalid));
+
+    let elsewhere = KeyTerms { allowed_ips: vec!["10.0.0.0/8".parse().unwrap()], ..terms(Role::Admin) };
+    let (_, secret) = keys.create(elsewhere).await.unwrap();
+    assert_eq!(refusal(&keys, &secret), Some(Refusal::Address));
+    assert_eq!(keys.check(secret.reveal(), None).err(), Some(Refusal::Address), "from nobody knows where");
+    assert!(keys.check(secret.reveal(), Some("10.1.2.3".parse().unwrap())).is_ok());
+}
+
+#[tokio::test]
+async fn use_is_counted_and_written_only_when_told() {
+    let bench = Bench::new().await;
+    let (_, secret) = bench.keys.create(terms(Role::Viewer)).await.unwrap();
+    for _ in 0..3 {
+        bench.keys.check(secret.reveal(), HERE).unwrap();
+    }
+    let count = |keys: &Keys| keys.list()[0].usage().count;
+    assert_eq!((count(&bench.keys), count(&bench.reopened().await)), (3, 0));
+    bench.keys.write_usage().await.unwrap();
+    assert_eq!(count(&bench.reopened().await), 3);
+    assert!(bench.keys.list().iter().all(|key| !key.has_unwritten_use()));
+}
+
+#[tokio::test]
+async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
+    let bench = Bench::new().await;
+    let secret = Secret::from("0123456789abcdef0123456789abcdef");
+    bench.keys.make(&secret, terms(Role::Viewer), false).await.unwrap();
+    for _ in 0..2 {
+        bench.keys.ensure_admin("bootstrap", &secret).await.unwrap();
+    }
+    for keys in bench.both().await {
+        assert_eq!(keys.list().len(), 1);
+        assert_eq!(keys.check(secret.reveal(), HERE).map(|key| key.role()), Ok(Role::Admin));
+    }
+}
+
+#[tokio::test]
+async fn a_key_has_a_rate_and_a_share_of_what_is_in_flight() {
+    let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
+    let limits = KeyLimits { rate: Some(Pace::new(1, HOUR, 3)), in_flight_max: 1 };
+    let keys = Keys::open(store, pepper, limits).await.unwrap();
+    let (key, _) = keys.create(terms(Role::Viewer)).await.unwrap();
+    let (state, permit) = key.admit();
+    assert_eq!(state.map(|state| (state.limit, state.remaining)), Some((3, 2)));
+    assert_eq!(key.admit().1.err(), Some(Throttle::InFlight));
+    drop(permit);
+    assert!(key.admit().1.is_ok());
+    assert!(matches!(
+        key.admit(),
+        (Some(RateState { remaining: 0, .. }), Err(Throttle::Rate { retry_after_s: 3_599.. }))
+    ));
+}
+
+#[tokio::test]
+async fn another_pepper_is_noticed() {
+    let Bench { keys, store, .. } = Bench::new().await;
+    keys.create(terms(Role::Admin)).await.unwrap();
+    assert!(Keys::need_their_pepper(&*store).unwrap() && !Keys::need_their_pepper(&*open_memory()).unwrap());
+    let other = Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS).await;
+    assert!(matches!(other, Err(KeysError::OtherPepper)));
+}
+
+#[tokio::test]
+async fn without_its_keys_a_store_takes_any_pepper() {
+    let Bench { keys, store, .. } = Bench::new().await;
+    for _ in 0..200 {
+        keys.create(terms(Role::Admin)).await.unwrap();
+    }
+    keys.write_usage().await.unwrap();
+    assert_eq!(Keys::remove_all(&*store).await.unwrap(), 200);
+    assert!(Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS).await.unwrap().list().is_empty());
+}
+
+#[tokio::test]
+async fn keys_of_the_first_version_still_work_and_are_kept_as_new_ones() {
+    let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
+    let secrets: Vec<Secret> = (0..70).map(|_| Secret::generate().unwrap()).collect();
+    for secret in &secrets {
+        let (id, mut batch) = (Uuid::new_v4(), Batch::new());
+        let record = json!({
+            "id": id, "name": "old", "prefix": "rk_0", "hash": secret::hex(&Sha256::digest(secret.reveal())),
+            "role": "viewer", "allowed_ips": [], "allowed_sessions": [], "is_active": true, "expires_at": null,
+            "created_at": Timestamp(1), "last_used_at": Timestamp(2), "usage_count": 5,
+        });
+        batch.put(SessionNumber::DAEMON, Table::Keys, id.as_bytes().as_slice(), record.to_string());
+        store.commit(batch).await.unwrap();
+    }
+    for _ in 0..2 {
+        let keys = Keys::open(store.clone(), pepper.clone(), NO_LIMITS).await.unwrap();
+        assert!(secrets.iter().all(|secret| refusal(&keys, secret).is_none()));
+        assert_eq!((keys.list().len(), keys.list()[0].usage().count), (70, 6));
+        assert_eq!(keys.list()[0].record().terms.allowed_groups, None);
+    }
+    let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[]).unwrap();
+    assert!(rows.iter().all(|(key, value)| key.len() != 16 && !String::from_utf8_lossy(value).contains("\"hash\"")));
+}

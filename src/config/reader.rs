@@ -1,0 +1,153 @@
+//! Reads one setting at a time, from a flag or else its variable, and says what is wrong with it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rookery_actors::Pace;
+
+use super::{is_whatsapp_url_allowed, whatsapp_url_rule};
+use crate::auth::Secret;
+
+/// More in a second is no limit: `off` says that.
+const PACE_COUNT_MAX: u32 = 1_000_000;
+/// A shorter bootstrap key could be guessed by trying.
+const BOOTSTRAP_KEY_CHARS: RangeInclusive<usize> = 32..=256;
+
+/// A setting that cannot be used: which, where it came from and what is allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    source: String,
+    /// `None` for a secret, which is not repeated.
+    value: Option<String>,
+    allowed: String,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.value {
+            Some(value) => write!(f, "{} is `{value}`, but must be {}", self.source, self.allowed),
+            None => write!(f, "{} must be {}", self.source, self.allowed),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads flags and variables, each by the flag's name.
+pub(super) struct Reader<F> {
+    pub(super) variable: F,
+}
+
+/// A value and where it came from.
+struct Given {
+    source: String,
+    value: String,
+}
+
+impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
+    fn given(&self, name: &str, flag: Option<OsString>, allowed: &str) -> Result<Option<Given>, ConfigError> {
+        let variable = || {
+            let name = format!("ROOKERY_{}", name.replace('-', "_").to_uppercase());
+            (self.variable)(&name).filter(|value| !value.is_empty()).map(|value| (name, value))
+        };
+        let Some((source, value)) = flag.map(|value| (format!("--{name}"), value)).or_else(variable) else {
+            return Ok(None);
+        };
+        match value.into_string() {
+            Ok(value) => Ok(Some(Given { source, value })),
+            Err(_) => Err(ConfigError { source, value: None, allowed: format!("{allowed}, in UTF-8") }),
+        }
+    }
+
+    pub(super) fn parsed<T>(
+        &self,
+        name: &str,
+        flag: Option<OsString>,
+        default: T,
+        allowed: &str,
+        parse: impl Fn(&str) -> Option<T>,
+    ) -> Result<T, ConfigError> {
+        let Some(Given { source, value }) = self.given(name, flag, allowed)? else { return Ok(default) };
+        let parsed = parse(&value).filter(|_| !value.is_empty());
+        parsed.ok_or_else(|| ConfigError { source, value: Some(value), allowed: allowed.into() })
+    }
+
+    pub(super) fn number<T: TryFrom<u64>>(
+        &self,
+        name: &str,
+        flag: Option<OsString>,
+        default: T,
+        range: RangeInclusive<u64>,
+    ) -> Result<T, ConfigError> {
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        self.parsed(name, flag, default, &allowed, |text| {
+            u64::from_str(text).ok().filter(|number| range.contains(number)).and_then(|number| number.try_into().ok())
+        })
+    }
+
+    pub(super) fn pace(
+        &self,
+        name: &str,
+        flag: Option<OsString>,
+        default: Option<Pace>,
+        burst_min: u32,
+    ) -> Result<Option<Pace>, ConfigError> {
+        let least = match burst_min {
+            1 => String::new(),
+            _ => format!(", with a burst of {burst_min} or more as one request may name that many people"),
+        };
+        let allowed =
+            format!("`off`, or a count per s, min, h or d and a burst, such as 10/h:{}{least}", burst_min.max(5));
+        self.parsed(name, flag, default, &allowed, |text| pace(text, burst_min))
+    }
+
+    pub(super) fn secret(&self, name: &str, flag: Option<OsString>) -> Result<Option<Secret>, ConfigError> {
+        let (least, most) = (BOOTSTRAP_KEY_CHARS.start(), BOOTSTRAP_KEY_CHARS.end());
+        let allowed = format!("{least} to {most} characters of printable ASCII without spaces");
+        let Some(Given { source, value }) = self.given(name, flag, &allowed)? else { return Ok(None) };
+        let fits = BOOTSTRAP_KEY_CHARS.contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
+        if fits { Ok(Some(value.into())) } else { Err(ConfigError { source, value: None, allowed }) }
+    }
+
+    pub(super) fn whatsapp_url(
+        &self,
+        name: &str,
+        flag: Option<OsString>,
+        default: String,
+    ) -> Result<String, ConfigError> {
+        let allowed = whatsapp_url_rule();
+        let check = |text: &str| is_whatsapp_url_allowed(text).then(|| text.to_owned());
+        let url = self.parsed(name, flag, default, allowed, check)?;
+        if is_whatsapp_url_allowed(&url) {
+            return Ok(url);
+        }
+        // Only WhatsApp's own URL, the default, gets here: a build for tests must be told where its simulator is.
+        Err(ConfigError {
+            source: "the default of ROOKERY_WHATSAPP_URL".into(),
+            value: Some(url),
+            allowed: allowed.into(),
+        })
+    }
+}
+
+/// `10/h:5` is ten an hour and five at once; `off` is no limit.
+pub(super) fn pace(text: &str, burst_min: u32) -> Option<Option<Pace>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let (rate, burst) = text.split_once(':')?;
+    let (count, unit) = rate.split_once('/')?;
+    let number =
+        |text: &str, least| u32::from_str(text).ok().filter(|number| (least..=PACE_COUNT_MAX).contains(number));
+    let per_s = match unit {
+        "s" => 1,
+        "min" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    Some(Some(Pace::new(number(count, 1)?, Duration::from_secs(per_s), number(burst, burst_min)?)))
+}

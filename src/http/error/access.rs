@@ -1,0 +1,102 @@
+//! Who is not let in, and why: everything that is refused before a handler runs because of who asks, from where, or how
+//! often. Part of `error.rs`, the only place that chooses status codes.
+
+use axum::http::StatusCode;
+
+use super::{Answer, one};
+use crate::auth::{Refusal, Role, Throttle};
+
+/// Most requests are over within a second.
+const IN_FLIGHT_RETRY_S: u32 = 1;
+
+/// Why a caller is not let in.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AccessError {
+    /// No key was presented.
+    KeyMissing,
+    /// The presented key is not accepted.
+    KeyRefused(Refusal),
+    /// Too many wrong keys came from the caller's address.
+    TooManyFailedLogins {
+        /// Seconds after which the next one is looked at as before.
+        retry_after_s: u32,
+    },
+    /// The key asks for more than its share.
+    Throttled(Throttle),
+    /// As many requests as allowed are in flight.
+    Overloaded,
+    /// The caller's address has as many connections open as it may.
+    TooManyConnections,
+    /// The key's role is below this one.
+    RoleTooLow(Role),
+    /// The key is limited to other sessions.
+    SessionNotAllowed,
+    /// The key is limited to other groups.
+    GroupNotAllowed,
+    /// The route is not for keys that are limited to some sessions.
+    ScopedKey,
+    /// The route is not for keys that are limited to some groups.
+    GroupScopedKey,
+    /// The key is limited to some groups and may not make, join or leave any.
+    GroupCreationNotAllowed,
+}
+
+impl AccessError {
+    pub(super) fn answer(self) -> Answer {
+        use StatusCode as S;
+        let (status, code, message) = match self {
+            Self::KeyMissing => (S::UNAUTHORIZED, "api_key_missing", "API key is required"),
+            Self::KeyRefused(Refusal::Invalid) => (S::UNAUTHORIZED, "api_key_invalid", "Invalid API key"),
+            Self::KeyRefused(Refusal::Address) => {
+                (S::UNAUTHORIZED, "address_not_allowed", "API key is not allowed from this address")
+            }
+            Self::TooManyFailedLogins { .. } => (
+                S::TOO_MANY_REQUESTS,
+                "too_many_failed_logins",
+                "Too many wrong API keys came from this address: try again later, with the right one",
+            ),
+            Self::Throttled(Throttle::Rate { .. }) => {
+                (S::TOO_MANY_REQUESTS, "rate_limited", "Too many requests with this API key")
+            }
+            Self::Throttled(Throttle::InFlight) => {
+                (S::TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight with this API key")
+            }
+            Self::Overloaded => {
+                (S::SERVICE_UNAVAILABLE, "overloaded", "Too many requests in flight: nothing was changed")
+            }
+            Self::TooManyConnections => {
+                (S::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections are open from this address")
+            }
+            Self::RoleTooLow(role) => {
+                let message = format!("Insufficient permissions. Required: {}", role.as_str());
+                return one(S::FORBIDDEN, "insufficient_permissions", message);
+            }
+            Self::SessionNotAllowed => {
+                (S::UNAUTHORIZED, "session_not_allowed", "API key is not authorized for this session")
+            }
+            Self::GroupNotAllowed => (S::UNAUTHORIZED, "group_not_allowed", "API key is not authorized for this group"),
+            Self::ScopedKey => (S::FORBIDDEN, "scoped_key", "Session-scoped API keys are not permitted on this route"),
+            Self::GroupScopedKey => {
+                (S::FORBIDDEN, "group_scoped_key", "Group-scoped API keys are not permitted on this route")
+            }
+            Self::GroupCreationNotAllowed => (
+                S::FORBIDDEN,
+                "group_creation_not_allowed",
+                "This group-scoped API key may not make, join or leave groups: an admin may set allowGroupCreation",
+            ),
+        };
+        one(status, code, message)
+    }
+
+    pub(super) fn retry_after_s(self) -> Option<u32> {
+        match self {
+            Self::TooManyFailedLogins { retry_after_s } | Self::Throttled(Throttle::Rate { retry_after_s }) => {
+                Some(retry_after_s)
+            }
+            Self::Throttled(Throttle::InFlight) | Self::Overloaded | Self::TooManyConnections => {
+                Some(IN_FLIGHT_RETRY_S)
+            }
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Clients that mean no good, against the real daemon: each is refused or cut off, the others are served, and the daemon's
+//! memory does not follow what was sent.
+
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::setup::{Daemon, KEY, Setup, TIME_MAX};
+
+/// What the daemon may hold more than before: 150 connections with a full buffer of 16 KiB are 3 MiB.
+const GROWTH_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// By then each of the allocator's arenas has held the largest body.
+const WARM_UP_ROUNDS: usize = 10;
+
+async fn open(daemon: &Daemon, bytes: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(daemon.address()).await.expect("it listens");
+    // What is refused may be cut off while it is sent.
+    let _ = stream.write_all(bytes).await;
+    stream
+}
+
+/// All that the daemon says before it closes the connection; it has to.
+async fn until_closed(mut stream: TcpStream) -> String {
+    let mut answer = Vec::new();
+    let read = tokio::time::timeout(TIME_MAX, stream.read_to_end(&mut answer));
+    // A reset is a close as well.
+    let _ = read.await.expect("the daemon closes the connection");
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A request with these headers and this body; the connection is to be closed afterwards.
+fn request(headers: &str, body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head = format!(
+        "POST /api/sessions HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\nconnection: close\r\ncontent-length: {length}\r\n{headers}\r\n"
+    );
+    [head.as_bytes(), body].concat()
+}
+
+async fn is_served(daemon: &Daemon) {
+    let started = Instant::now();
+    let (status, answer) = daemon.get("/api/sessions").await;
+    assert_eq!(status, 200, "{answer}");
+    assert!(started.elapsed() < TIME_MAX);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_never_end_their_request_are_cut_off() {
+    let setup = Setup::start().await;
+    let daemon = setup.daemon_with(&[("ROOKERY_HEADER_TIMEOUT_S", "1"), ("ROOKERY_BODY_TIMEOUT_S", "1")]).await;
+    let before = daemon.resident_bytes();
+    let mut open_ones = Vec::new();
+    for start in [&b""[..], b"G", b"GET /api/sessions HTTP/1.1\r\nx-api-key: ", b"POST / HTTP/1.1\r\nhost: x\r\n"] {
+        for _ in 0..30 {
+            open_ones.push(open(&daemon, start).await);
+        }
+    }
+    let promised = request("", b"{}").len() - 1;
+    for _ in 0..30 {
+        open_ones.push(open(&daemon, &request("", b"{}")[..promised]).await);
+    }
+    is_served(&daemon).await;
+    assert!(daemon.resident_bytes() < before + GROWTH_BYTES_MAX, "{before} grew to {}", daemon.resident_bytes());
+    let mut late = 0;
+    for stream in open_ones {
+        late += usize::from(until_closed(stream).await.starts_with("HTTP/1.1 408"));
+    }
+    assert_eq!(late, 30, "a body that does not come is answered");
+    is_served(&daemon).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn heads_and_bodies_that_are_too_large_or_no_use_are_refused() {
+    let setup = Setup::start().await;
+    let daemon = setup.daemon().await;
+    let megabytes = |byte: u8, count: usize| vec![byte; count * 1024 * 1024];
+    let deep = [b"{\"name\":".to_vec(), vec![b'['; 900_000]].concat();
+    let many = format!("{{{}}}", (0..60_000).map(|n| format!("\"k{n}\":1")).collect::<Vec<_>>().join(","));
+    let cases = [
+        ("431", request(&format!("x: {}\r\n", "a".repeat(40_000)), b"{}")),
+        ("431", request(&"x: y\r\n".repeat(5_000), b"{}")),
+        ("400", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello\r\n\r\n".to_vec()),
+        ("415", request("content-encoding: gzip\r\n", b"\x1f\x8b\x08\x00")),
+        ("413", request("", &megabytes(b' ', 3))),
+        ("400", request("", &deep)),
+        ("400", request("", many.as_bytes())),
+        ("400", request("", &megabytes(0xff, 1)[..1_000_000])),
+    ];
+    let mut before = u64::MAX;
+    for round in 0..3 * WARM_UP_ROUNDS {
+        if round == WARM_UP_ROUNDS {
+            before = daemon.resident_bytes();
+        }
+        for (status, bytes) in &cases {
+            let answer = until_closed(open(&daemon, bytes).await).await;
+            let sent = bytes.len();
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status} for {sent} bytes: {answer:.300}");
+        }
+    }
+    is_served(&daemon).await;
+    assert!(daemon.resident_bytes() < before + GROWTH_BYTES_MAX, "{before} grew to {}", daemon.resident_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_address_has_its_share_of_connections_and_gets_it_back() {
+    let setup = Setup::start().await;
+    let daemon = setup.daemon_with(&[("ROOKERY_HTTP_CONNECTIONS_PER_ADDRESS_MAX", "3")]).await;
+    let mut share = Vec::new();
+    for _ in 0..3 {
+        let mut stream = open(&daemon, b"GET /api/health HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        stream.read_exact(&mut [0; 15]).await.expect("it is served");
+        share.push(stream);
+    }
+    let refused = until_closed(open(&daemon, b"").await).await;
+    assert!(refused.starts_with("HTTP/1.1 429 Too Many Requests\r\n"), "{refused}");
+    assert!(
+        refused.contains("retry-after: 1\r\n") && refused.contains("\"code\":\"too_many_connections\""),
+        "{refused}"
+    );
+    share.clear();
+    let deadline = Instant::now() + TIME_MAX;
+    while daemon.try_request(reqwest::Method::GET, "/api/health", None).await.is_ok_and(|(status, _)| status == 429) {
+        assert!(Instant::now() < deadline, "a place that was given back is free");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    is_served(&daemon).await;
+}

@@ -1,0 +1,182 @@
+//! Keys that are limited to groups: of everything that a session has, their owners see and touch these alone.
+
+use reqwest::Method;
+use rookery_simulator::{Addressing, CommunitySpec, GroupSpec};
+use serde_json::{Value, json};
+
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, until_equal};
+
+const GROUPS: &str = "/sessions/alice/groups";
+const COMMUNITIES: &str = "/sessions/alice/communities";
+
+/// A client with a key of its own.
+struct Tenant<'a> {
+    bench: &'a Bench,
+    id: String,
+    key: String,
+}
+
+impl<'a> Tenant<'a> {
+    async fn new(bench: &'a Bench, groups: &[&str], creates: bool) -> Self {
+        let body = json!({ "name": "tenant", "allowedGroups": groups, "allowGroupCreation": creates });
+        let made = bench.post("/auth/api-keys", body).await;
+        assert_eq!(made.status, 201, "{made:?}");
+        let text = |name: &str| made.body[name].as_str().unwrap().to_owned();
+        Self { bench, id: text("id"), key: text("apiKey") }
+    }
+
+    async fn call(&self, method: Method, path: &str, body: Value) -> Answer {
+        self.bench.call_with(&self.key, method, path, Some(body)).await
+    }
+
+    async fn get(&self, path: &str) -> Answer {
+        self.bench.call_with(&self.key, Method::GET, path, None).await
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Answer {
+        self.call(Method::POST, path, body).await
+    }
+
+    /// The groups that the key is limited to.
+    async fn scope(&self) -> Vec<String> {
+        let key = self.bench.get(&format!("/auth/api-keys/{}", self.id)).await.body;
+        key["allowedGroups"].as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect()
+    }
+}
+
+/// Alice is in two groups that are hers, one of Bob's, and a community.
+async fn ready() -> (Bench, [String; 3], String) {
+    let bench = Bench::start().await;
+    let (mine, other) = (bench.group(&[BOB], Addressing::Lid), bench.group(&[CAROL], Addressing::Pn));
+    let bobs = bench.world.add_group(GroupSpec { participants: vec![ALICE.into()], ..GroupSpec::new("Bob's", BOB) });
+    let community = bench.world.add_community(CommunitySpec::new("Park", ALICE));
+    bench.link("alice", ALICE).await;
+    (bench, [mine, other, bobs], community)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_one_group_sees_no_other_in_any_list() {
+    let (bench, [mine, other, _], community) = ready().await;
+    let tenant = Tenant::new(&bench, &[&mine], false).await;
+    for refresh in ["false", "true"] {
+        let list = tenant.get(&format!("{GROUPS}?refresh={refresh}")).await;
+        assert_eq!((list.ids(), list.header("x-total-count")), (vec![mine.as_str()], "1"));
+    }
+    assert_eq!(tenant.get(&format!("{GROUPS}/count")).await.body, json!({ "total": 1, "admin": 1, "communities": 0 }));
+    let table = tenant.get("/sessions/alice/groups.csv").await.text();
+    assert_eq!((table.lines().count(), table.contains(&mine)), (2, true), "{table}");
+    assert_eq!(tenant.get(&format!("{GROUPS}?search={other}")).await.ids(), [""; 0]);
+    assert_eq!(tenant.get(COMMUNITIES).await.ids(), [""; 0]);
+    assert_eq!(tenant.get(&format!("{COMMUNITIES}/{community}")).await.failure(), (401, "group_not_allowed"));
+
+    let all = bench.get(GROUPS).await;
+    let unlimited = bench.get_unless(all.header("etag"), GROUPS).await.status;
+    let list = tenant.get(GROUPS).await;
+    assert_eq!(unlimited, 304);
+    assert_ne!(list.header("etag"), all.header("etag"), "a tag tells nothing about other groups");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_one_group_changes_that_one_and_no_other() {
+    let (bench, [mine, other, _], _) = ready().await;
+    let tenant = Tenant::new(&bench, &[&mine], false).await;
+    let people = json!({ "participants": [CAROL] });
+    for (group, status) in [(&mine, 200), (&other, 401)] {
+        let path = format!("{GROUPS}/{group}");
+        assert_eq!(tenant.get(&path).await.status, status);
+        assert_eq!(tenant.get(&format!("{path}/participants.csv")).await.status, status);
+        assert_eq!(tenant.get(&format!("{path}/invite-code")).await.status, status);
+        assert_eq!(
+            tenant.call(Method::PUT, &format!("{path}/subject"), json!({ "subject": "Mine" })).await.status,
+            status
+        );
+        assert_eq!(
+            tenant.call(Method::DELETE, &format!("{path}/participants"), people.clone()).await.status,
+            match status {
+                200 => 403,
+                refused => refused,
+            }
+        );
+        assert_eq!(
+            tenant.post(&format!("{path}/leave"), json!({})).await.failure(),
+            (403, "group_creation_not_allowed")
+        );
+    }
+    assert_eq!(bench.world.group(&other).unwrap().subject, "Team");
+    for (method, path) in [
+        (Method::POST, "/sessions/alice/stop"),
+        (Method::POST, "/sessions/alice/logout"),
+        (Method::DELETE, "/sessions/alice"),
+        (Method::PATCH, "/sessions/alice/config"),
+    ] {
+        assert_eq!(tenant.call(method, path, json!({})).await.failure(), (403, "group_scoped_key"), "{path}");
+    }
+    assert_eq!(tenant.get("/sessions/alice").await.body["status"], "ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_key_makes_is_its_own() {
+    let (bench, [mine, ..], _) = ready().await;
+    let refused = Tenant::new(&bench, &[&mine], false).await;
+    let body = json!({ "name": "Trip", "participants": [BOB] });
+    assert_eq!(refused.post(GROUPS, body.clone()).await.failure(), (403, "group_creation_not_allowed"));
+    let tenant = Tenant::new(&bench, &[], true).await;
+    assert_eq!(tenant.get(GROUPS).await.ids(), [""; 0]);
+    let made = tenant.post(GROUPS, body).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    let id = made.body["id"].as_str().unwrap();
+    assert_eq!((tenant.get(GROUPS).await.ids(), tenant.scope().await), (vec![id], vec![id.to_owned()]));
+
+    let town = tenant.post(COMMUNITIES, json!({ "name": "Town", "generalChat": true })).await;
+    assert_eq!(town.status, 201, "{town:?}");
+    let town_id = town.body["id"].as_str().unwrap();
+    let within = json!({ "name": "Street", "participants": [BOB] });
+    let street = tenant.post(&format!("{COMMUNITIES}/{town_id}/groups"), within).await;
+    assert_eq!(street.status, 201, "{street:?}");
+    assert_eq!(tenant.scope().await.len(), 5, "two groups, the community, its announcements and its chat");
+    let seen = tenant.get(&format!("{COMMUNITIES}/{town_id}")).await;
+    assert_eq!(seen.body["groups"].as_array().map(Vec::len), Some(3), "{seen:?}");
+    assert_eq!(refused.get(GROUPS).await.ids(), [&mine], "nobody else's");
+    assert_eq!(tenant.post(&format!("{GROUPS}/{id}/leave"), json!({})).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn groups_of_others_are_neither_linked_nor_seen_in_a_community() {
+    let (bench, [mine, other, _], community) = ready().await;
+    let tenant = Tenant::new(&bench, &[&mine, &community], false).await;
+    let links = format!("{COMMUNITIES}/{community}/links");
+    for method in [Method::POST, Method::DELETE] {
+        let both = tenant.call(method, &links, json!({ "groups": [mine, other] })).await;
+        assert_eq!(both.failure(), (401, "group_not_allowed"));
+    }
+    assert_eq!(bench.world.group(&mine).unwrap().parent, None, "nothing was done");
+    assert_eq!(bench.post(&links, json!({ "groups": [other] })).await.status, 200);
+    assert_eq!(tenant.post(&links, json!({ "groups": [mine] })).await.status, 200);
+    let seen = tenant.get(&format!("{COMMUNITIES}/{community}")).await;
+    let ids: Vec<_> =
+        seen.body["groups"].as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, [&mine]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invite_code_leads_into_new_groups_and_not_into_those_of_others() {
+    let (bench, [mine, other, _], _) = ready().await;
+    let outside = bench.world.add_group(GroupSpec { participants: vec![CAROL.into()], ..GroupSpec::new("Club", BOB) });
+    let code = |group: &str| bench.world.group(group).unwrap().invite_code;
+    let join = format!("{GROUPS}/join");
+    let (shut, tenant) = (Tenant::new(&bench, &[&mine], false).await, Tenant::new(&bench, &[&mine], true).await);
+    let body = json!({ "inviteCode": code(&outside) });
+    assert_eq!(shut.post(&join, body.clone()).await.failure(), (403, "group_creation_not_allowed"));
+    let info = format!("{GROUPS}/join-info?code={}", code(&outside));
+    assert_eq!((shut.get(&info).await.status, tenant.get(&info).await.status), (403, 200));
+
+    let foreign = tenant.post(&join, json!({ "inviteCode": code(&other) })).await;
+    assert_eq!(foreign.failure(), (401, "group_not_allowed"), "the session is in it, the key is not");
+    assert_eq!(tenant.scope().await, [mine.as_str()]);
+    let joined = tenant.post(&join, body).await;
+    assert_eq!((joined.status, &joined.body["groupId"]), (200, &json!(outside)), "{joined:?}");
+    until_equal(200, async || tenant.get(&format!("{GROUPS}/{outside}")).await.status).await;
+    let mut expected = vec![mine, outside];
+    expected.sort();
+    assert_eq!(tenant.scope().await, expected);
+}
