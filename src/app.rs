@@ -1,7 +1,7 @@
 //! The daemon: what a request may reach, and the order in which everything starts and stops.
 //!
-//! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), answers to calls with
-//! an idempotency key whose clients are gone (bounded), store.
+//! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), calls whose
+//! clients are gone (bounded), the audit log, store.
 
 use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
@@ -20,7 +20,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
+use crate::audit::Audit;
 use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
+use crate::calls::Calls;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::files::write_secret;
 use crate::http::{self, HttpLimits, HttpOptions};
@@ -47,6 +49,8 @@ pub(crate) struct App {
     pub(crate) gateway: Gateway,
     pub(crate) keys: Keys,
     pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) audit: Audit,
+    pub(crate) calls: Calls,
     pub(crate) pictures: Pictures,
     pub(crate) http: Arc<HttpOptions>,
     pub(crate) failed_logins: FailedLogins,
@@ -60,13 +64,15 @@ impl App {
         gateway: Gateway,
         keys: Keys,
         idempotency: Arc<Idempotency>,
+        audit: Audit,
         pictures: Pictures,
         http: HttpOptions,
     ) -> Self {
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
         let draining = AtomicBool::new(false);
-        Self { gateway, keys, idempotency, pictures, http: Arc::new(http), failed_logins, in_flight, draining }
+        let (http, calls) = (Arc::new(http), Calls::default());
+        Self { gateway, keys, idempotency, audit, calls, pictures, http, failed_logins, in_flight, draining }
     }
 
     /// Whether the daemon is shutting down.
@@ -86,6 +92,7 @@ pub struct Daemon {
     server: JoinHandle<()>,
     usage_writer: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    auditor: JoinHandle<()>,
     /// Dropped to stop the tasks above.
     stop: watch::Sender<()>,
 }
@@ -113,18 +120,19 @@ impl Daemon {
         let opening = Arc::clone(&store);
         let idempotency = spawn_blocking(move || Idempotency::open(opening)).await.context("starting was cut short")?;
         let idempotency = idempotency.context("could not read the idempotency keys")?;
+        let (audit, auditor) = Audit::open(Arc::clone(&store), config.audit).context("could not read the audit log")?;
         let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
         let running = rookery_actors::start(config.settings(), store).await.context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
-        let app = Arc::new(App::new(gateway, keys, idempotency, pictures, config.http));
+        let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), stopped.clone()));
         let router = http::router(&app);
         let server = tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), until_dropped(stopped)));
         info!(listen = %address, "serving");
-        Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, sweeper, stop })
+        Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, sweeper, auditor, stop })
     }
 
     /// Where HTTP is served; tells the port when port 0 was asked for.
@@ -168,10 +176,13 @@ impl Daemon {
             }
         }
         self.running.shutdown().await;
-        self.app.idempotency.until_idle().await;
+        self.app.calls.until_idle().await;
         // Closing the store blocks until what is queued is on disk.
         if spawn_blocking(move || drop(self.app)).await.is_err() {
             error!("could not close the store");
+        }
+        if let Err(error) = self.auditor.await {
+            error!(%error, "the audit log was not written to its end");
         }
         info!("stopped");
     }

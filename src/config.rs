@@ -17,6 +17,7 @@ use axum::http::Uri;
 use rookery_actors::{Paces, Settings, WHATSAPP_TIMEOUT_MAX};
 use tracing_subscriber::EnvFilter;
 
+pub use crate::audit::Retention;
 pub use crate::auth::{AddressRange, Secret};
 pub use crate::http::{CorsOrigins, HttpLimits, HttpOptions};
 pub use crate::outgoing::FetchAllow;
@@ -38,6 +39,10 @@ const CONNECTS_PER_SECOND: RangeInclusive<u64> = 1..=1_000;
 const CONNECTING_MAX: RangeInclusive<u64> = 1..=10_000;
 /// More at once no account of a person has.
 const REQUESTS_PER_SESSION_MAX: RangeInclusive<u64> = 1..=1_000;
+/// Less than a day is no log, ten years are more than any law asks for.
+const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
+/// Ten million records are 5 GB.
+const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
 /// A minute is enough for nobody, a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
 
@@ -66,6 +71,8 @@ pub struct Config {
     pub http: HttpOptions,
     /// Hosts that callers may have fetched from although their addresses are not public.
     pub fetch_allow: FetchAllow,
+    /// How long the audit log is kept.
+    pub audit: Retention,
     /// How often each session may ask WhatsApp for what.
     pub paces: Paces,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
@@ -87,6 +94,7 @@ impl Default for Config {
             linking_window_s: settings.linking_window.as_secs(),
             http: HttpOptions::default(),
             fetch_allow: FetchAllow::default(),
+            audit: Retention::default(),
             paces: settings.paces,
             log: "info".into(),
         }
@@ -130,6 +138,12 @@ pub struct ServeArguments {
     /// [ROOKERY_FETCH_ALLOW, default none]
     #[arg(long, value_name = "HOSTS")]
     fetch_allow: Option<OsString>,
+    /// Days for which the audit log is kept, 1-3650 [ROOKERY_AUDIT_DAYS, default 90]
+    #[arg(long, value_name = "DAYS")]
+    audit_days: Option<OsString>,
+    /// Records that the audit log keeps at most, 1000-10000000 [ROOKERY_AUDIT_RECORDS_MAX, default 100000]
+    #[arg(long, value_name = "NUMBER")]
+    audit_records_max: Option<OsString>,
     #[command(flatten)]
     paces: PaceArguments,
     /// Log filter, such as info or rookery=debug [ROOKERY_LOG, default info]
@@ -187,6 +201,15 @@ impl Config {
             http: flags.http.read(&read)?,
             fetch_allow: read
                 .parsed("fetch-allow", flags.fetch_allow, default.fetch_allow, hosts, |text| text.parse().ok())?,
+            audit: Retention {
+                days: read.number("audit-days", flags.audit_days, default.audit.days, AUDIT_DAYS)?,
+                records_max: read.number(
+                    "audit-records-max",
+                    flags.audit_records_max,
+                    default.audit.records_max,
+                    AUDIT_RECORDS_MAX,
+                )?,
+            },
             paces: flags.paces.read(&read)?,
             log: read.parsed("log", flags.log, default.log, filter, |text| {
                 EnvFilter::builder().parse(text).is_ok().then(|| text.into())

@@ -3,6 +3,8 @@
 
 pub(crate) mod access;
 mod answer;
+mod audit;
+mod audited;
 mod communities;
 mod configuration;
 mod cors;
@@ -81,6 +83,8 @@ pub(crate) fn routes() -> Vec<Route> {
         DELETE "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::delete,
         POST   "/api/auth/api-keys/{key}/revoke" WIDE_ADMIN    keys::revoke,
         POST   "/api/auth/api-keys/{key}/rotate" WIDE_ADMIN    keys::rotate,
+        GET    "/api/audit"                      WIDE_ADMIN    audit::list,
+        GET    "/api/audit/verify"               WIDE_ADMIN    audit::verify,
         GET    "/api/sessions"                   VIEWER        sessions::list,
         POST   "/api/sessions"                   WIDE_OPERATOR sessions::create,
         GET    "/api/sessions/stats/overview"    VIEWER        stats::overview,
@@ -133,7 +137,8 @@ pub(crate) fn routes() -> Vec<Route> {
 /// Every route behind the gate that its callers have to pass. What wraps all of them is `envelope.rs`.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| {
-        router.route(route.path, route.handler.route_layer(Gate::new(app, route.rule)))
+        let gate = Gate::new(app, route.rule, &route.action());
+        router.route(route.path, route.handler.route_layer(gate))
     };
     let router = routes().into_iter().fold(Router::new(), add);
     router.fallback(unknown_route).method_not_allowed_fallback(other_method).with_state(Arc::clone(app))

@@ -19,15 +19,12 @@ mod tests;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rookery_actors::model::{SessionId, Timestamp};
 use rookery_actors::store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, get_parts, parts_in, put_parts,
 };
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tokio::task::spawn_blocking;
 
 pub(crate) use record::{Answer, Fingerprint, Slot};
 use record::{Hour, Record};
@@ -40,16 +37,12 @@ const KEPT_MAX: usize = 100_000;
 pub(crate) const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// Keys removed in one batch: each may take all the parts of a record and a row of the index.
 const REMOVED_IN_BATCH_MAX: usize = BATCH_OPERATIONS_MAX / (parts_in(RECORD_BYTES_MAX) + 1);
-/// Calls whose clients are gone may finish for this long when the daemon stops: their sessions are down by then, so
-/// that only their answers are left to write.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// All idempotency keys of the daemon.
 pub(crate) struct Idempotency {
     store: Arc<dyn Store>,
     limits: Limits,
     book: Mutex<Book>,
-    tasks: TaskTracker,
 }
 
 /// How many keys are kept.
@@ -135,27 +128,11 @@ impl Idempotency {
                 book.note_kept(slot.session(), hour);
             }
         }
-        Ok(Arc::new(Self { store, limits, book: Mutex::new(book), tasks: TaskTracker::new() }))
-    }
-
-    /// Runs something to its end even when nobody waits for it any more. [`Self::until_idle`] waits for it.
-    pub(crate) fn carry_through<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = T> + Send + 'static,
-    ) -> JoinHandle<T> {
-        self.tasks.spawn(work)
-    }
-
-    /// Waits for what [`Self::carry_through`] runs, 5 s at most. Called once, when no more calls come.
-    pub(crate) async fn until_idle(&self) {
-        self.tasks.close();
-        if tokio::time::timeout(DRAIN_TIME_MAX, self.tasks.wait()).await.is_err() {
-            warn!("some calls with an idempotency key did not finish in time, their keys count as interrupted");
-        }
+        Ok(Arc::new(Self { store, limits, book: Mutex::new(book) }))
     }
 
     /// Begins a call. A mark of it is on disk when this gives [`Start::First`]. Not to be dropped half way, which may
-    /// leave a mark of a call that nobody carries out: [`Self::carry_through`] is for that.
+    /// leave a mark of a call that nobody carries out (`calls.rs` is for that).
     ///
     /// # Errors
     /// Why the call is not carried out; nothing was changed then.

@@ -2,11 +2,14 @@
 //! and its configuration. The accounts themselves live in `rookery-actors`; nothing here knows WhatsApp's protocol.
 
 pub mod app;
+mod audit;
 mod auth;
+mod calls;
 pub mod config;
 #[cfg(feature = "simulator")]
 pub mod demo;
 mod files;
+mod hex;
 mod http;
 mod idempotency;
 pub mod offline;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rookery::config::{Config, EXIT_USAGE, ServeArguments};
-use rookery::offline::{self, DataArguments};
+use rookery::offline::{self, DataArguments, VerifyArguments};
 use rookery::{app, telemetry};
 #[cfg(feature = "simulator")]
 use rookery::{demo, simulator_command};
@@ -32,6 +32,11 @@ struct Cli {
 enum Command {
     /// Run the daemon; the default
     Serve(Box<ServeArguments>),
+    /// The audit log of a daemon that does not run
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Remove every API key of a daemon that does not run; its next start makes a new admin key
     ResetKeys(DataArguments),
     /// Run the daemon with a simulated WhatsApp and a linked session, to try things out
@@ -40,6 +45,12 @@ enum Command {
     /// Run the simulated WhatsApp alone
     #[cfg(feature = "simulator")]
     Simulator(simulator_command::SimulatorArguments),
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Prove that no record was changed, or name the first one that was
+    Verify(VerifyArguments),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +66,12 @@ fn main() -> ExitCode {
             Ok(config) => run(&config.log.clone(), app::serve(config)),
             Err(error) => return fail(&error.into(), EXIT_USAGE),
         },
+        Command::Audit { command: AuditCommand::Verify(arguments) } => {
+            match arguments.resolve(|name| std::env::var_os(name)) {
+                Ok((data_dir, noted)) => run(OFFLINE_LOG_FILTER, offline::verify_audit(data_dir, noted)),
+                Err(error) => return fail(&error.into(), EXIT_USAGE),
+            }
+        }
         Command::ResetKeys(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
             Ok(data_dir) => run(OFFLINE_LOG_FILTER, offline::reset_keys(data_dir)),
             Err(error) => return fail(&error.into(), EXIT_USAGE),

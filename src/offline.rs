@@ -1,13 +1,88 @@
 //! Commands for a data directory whose daemon does not run. Each says what it did.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
+use rookery_actors::store::Store;
+use tokio::task::spawn_blocking;
+
 use crate::app::{PEPPER_FILE, STORE_DIRECTORY, open_store};
+use crate::audit::{self, AuditError, Verdict};
 use crate::auth::Keys;
 use crate::config::{ConfigError, data_dir};
+
+/// What of the audit log is to be proved.
+#[derive(Clone, Default, clap::Args)]
+pub struct VerifyArguments {
+    #[command(flatten)]
+    data: DataArguments,
+    /// A record that was noted earlier, as ID:HASH: it has to be there as it was, so that nothing before it was cut off
+    #[arg(long, value_name = "ID:HASH", value_parser = noted)]
+    noted: Option<(u64, String)>,
+}
+
+fn noted(text: &str) -> Result<(u64, String), String> {
+    let parsed = text.split_once(':').and_then(|(id, hash)| Some((id.parse().ok()?, hash.to_ascii_lowercase())));
+    let is_hash = |hash: &str| hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+    parsed
+        .filter(|(_, hash)| is_hash(hash))
+        .ok_or_else(|| "must be a record's number, a colon and 64 hex digits".into())
+}
+
+impl VerifyArguments {
+    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn resolve(
+        self,
+        variable: impl Fn(&str) -> Option<OsString>,
+    ) -> Result<(PathBuf, Option<(u64, String)>), ConfigError> {
+        Ok((self.data.resolve(variable)?, self.noted))
+    }
+}
+
+/// `rookery audit verify`: follows the chain of the audit log and names the first record that is not as it should be.
+///
+/// # Errors
+/// There is no store, its daemon runs, or the log was changed.
+#[expect(clippy::print_stdout, reason = "the answer of this command")]
+pub async fn verify_audit(data_dir: PathBuf, noted: Option<(u64, String)>) -> Result<()> {
+    let store = store_of(&data_dir).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
+    let verdict = spawn_blocking(move || {
+        let known =
+            noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::hash_of(&*store, id)?))).transpose()?;
+        Ok::<_, AuditError>((audit::verify(&*store)?, known))
+    });
+    let (verdict, known) = verdict.await.context("reading was cut short")?.context("could not read the audit log")?;
+    let extent = match verdict {
+        Verdict::Whole(extent) => extent,
+        Verdict::Broken { id, why } => bail!("the audit log was changed: record {id} {why}"),
+    };
+    if let Some((id, hash, found)) = known
+        && found.map(|found| found.to_string()).as_deref() != Some(&*hash)
+        && id >= extent.first
+    {
+        bail!("the audit log was changed: record {id} is not the one that was noted");
+    }
+    let records = extent.next - extent.first;
+    match extent.head() {
+        None => println!("the audit log is empty"),
+        Some((id, hash)) => println!("the audit log is whole: {records} records, the last one is {id}:{hash}"),
+    }
+    Ok(())
+}
+
+async fn store_of(data_dir: &Path) -> Result<Arc<dyn Store>> {
+    let path = data_dir.join(STORE_DIRECTORY);
+    if !path.is_dir() {
+        bail!("there is no store in `{}`: name the data directory with --data-dir", data_dir.display());
+    }
+    open_store(path).await
+}
 
 /// Which data directory is meant.
 #[derive(Clone, Default, clap::Args)]
@@ -33,11 +108,7 @@ impl DataArguments {
 /// There is no store, its daemon runs, or it cannot be read or written.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn reset_keys(data_dir: PathBuf) -> Result<()> {
-    let path = data_dir.join(STORE_DIRECTORY);
-    if !path.is_dir() {
-        bail!("there is no store in `{}`: name the data directory with --data-dir", data_dir.display());
-    }
-    let store = open_store(path).await.context("stop the daemon first")?;
+    let store = store_of(&data_dir).await.context("stop the daemon first")?;
     let removed = Keys::remove_all(&*store).await.context("could not remove the API keys")?;
     let pepper = data_dir.join(PEPPER_FILE);
     match std::fs::remove_file(&pepper) {

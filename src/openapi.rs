@@ -25,7 +25,7 @@ Every failure has one shape, `Error`. So has what no route of this page answers:
 a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 16] = [
+const SECTIONS: [(&str, &str); 17] = [
     ("sessions", "WhatsApp accounts: make, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
     ("configuration", "What is decided about a session: calls and reconnects"),
@@ -40,6 +40,7 @@ const SECTIONS: [(&str, &str); 16] = [
     ("export", "Tables for spreadsheets, as CSV"),
     ("stats", "Figures"),
     ("keys", "API keys. A viewer reads, an operator also changes, an admin also manages keys"),
+    ("audit", "Who changed what, and who was refused"),
     ("health", "Whether the daemon runs and may get traffic"),
     ("docs", "This document"),
 ];
@@ -237,7 +238,7 @@ fn operation(route: &Route, operation: &Value) -> Value {
     let description = [operation["description"].as_str().unwrap_or_default(), note].join(" ");
     let mut all = json!({
         "tags": [route.section],
-        "operationId": format!("{}_{}", route.section, route.name),
+        "operationId": route.action(),
         "summary": operation["summary"],
         "description": Some(description.trim()).filter(|description| !description.is_empty()),
         "x-required-role": role.map(Role::as_str),

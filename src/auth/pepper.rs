@@ -10,8 +10,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::secret::{hex, unhex};
 use crate::files;
+use crate::hex::{hex, unhex};
 
 /// What is hashed to recognise the pepper itself.
 const FINGERPRINT_OF: &[u8] = b"rookery api keys";

@@ -20,7 +20,7 @@ use uuid::Uuid;
 use super::KeysError;
 use super::keys::{KeyRecord, Usage};
 use super::pepper::{KeyHash, Pepper};
-use super::secret::unhex;
+use crate::hex::unhex;
 
 const RECORD_MARK: u8 = b'r';
 const USAGE_MARK: u8 = b'u';

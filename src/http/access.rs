@@ -1,6 +1,6 @@
 //! The check before every route but health: key, then its share, then role, then scope, before the body is looked at.
 //! Decides with `auth.rs` and only says no through `error.rs`. Waits for nothing, so it is a plain service without a
-//! boxed future of its own; only a call with an idempotency key gets one (`idempotent.rs`).
+//! boxed future of its own; only a call that changes something gets one, and a task (`audited.rs`).
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -9,19 +9,18 @@ use std::task::{Context, Poll};
 
 use axum::extract::{FromRequestParts, MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, Either};
-use rookery_actors::CommandError;
 use rookery_actors::model::{GroupId, SessionId};
 use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
 use tracing::warn;
 
+use super::audited;
 use super::envelope::Arrival;
 use super::error::{AccessError, ApiError};
 use super::extract::path_parameters;
-use super::idempotent;
 use super::limits::{BodyKind, KEY_CHARS_MAX};
 use crate::app::App;
 use crate::auth::{Key, Refusal, Role};
@@ -32,7 +31,7 @@ const KEY_HEADER: &str = "x-api-key";
 pub(super) const SESSION_PARAMETER: &str = "session";
 
 /// The path parameters that name a group.
-const GROUP_PARAMETERS: [&str; 2] = ["group", "community"];
+pub(super) const GROUP_PARAMETERS: [&str; 2] = ["group", "community"];
 
 /// Who calls, and the session that the path names, if it names one: found, and within the key's scope.
 #[derive(Clone)]
@@ -50,27 +49,15 @@ impl Caller {
         if groups.iter().all(|group| self.key.allows_group(group)) { Ok(()) } else { Err(AccessError::GroupNotAllowed) }
     }
 
-    /// Carries out what makes or joins groups, and adds them to what the key is limited to, to the end also when its client
-    /// hangs up. A group that cannot be added is there all the same: it is for an admin to add.
-    pub(crate) async fn adopting<T: Send + 'static>(
-        &self,
-        app: &Arc<App>,
-        work: impl Future<Output = Result<T, CommandError>> + Send + 'static,
-        groups: impl FnOnce(&T) -> Vec<GroupId> + Send + 'static,
-    ) -> Result<T, CommandError> {
+    /// Adds groups that the key made or joined to what it is limited to. They are there all the same: one that cannot be
+    /// added is for an admin to add.
+    pub(crate) async fn adopt(&self, app: &App, groups: Vec<GroupId>) {
         if !self.key.is_limited_to_groups() {
-            return work.await;
+            return;
         }
-        let (app, id) = (Arc::clone(app), self.key.id());
-        let calls = Arc::clone(&app.idempotency);
-        let adopted = calls.carry_through(async move {
-            let made = work.await?;
-            if let Err(error) = app.keys.add_groups(id, groups(&made)).await {
-                warn!(key.id = %id, %error, "could not add a new group to a key's scope, an admin has to add it");
-            }
-            Ok(made)
-        });
-        adopted.await.unwrap_or(Err(CommandError::Internal))
+        if let Err(error) = app.keys.add_groups(self.key.id(), groups).await {
+            warn!(key.id = %self.key.id(), %error, "could not add a new group to a key's scope, an admin has to add it");
+        }
     }
 }
 
@@ -125,6 +112,8 @@ impl Reach {
 pub(crate) struct Gate {
     app: Arc<App>,
     rule: Rule,
+    /// What the route does, for the audit log.
+    action: Arc<str>,
 }
 
 /// A route behind its gate.
@@ -135,8 +124,13 @@ pub(crate) struct Gated<S> {
 }
 
 impl Gate {
-    pub(crate) fn new(app: &Arc<App>, rule: Rule) -> Self {
-        Self { app: Arc::clone(app), rule }
+    pub(crate) fn new(app: &Arc<App>, rule: Rule, action: &str) -> Self {
+        Self { app: Arc::clone(app), rule, action: action.into() }
+    }
+
+    /// Whether the route changes something: that is noted, and carried through whoever waits for it.
+    fn is_audited(&self, method: &Method) -> bool {
+        !method.is_safe() && self.rule.role.is_some_and(|role| role > Role::Viewer)
     }
 
     fn check(&self, parts: &mut Parts) -> Result<(), ApiError> {
@@ -147,6 +141,7 @@ impl Gate {
         }
         let Some(role) = self.rule.role else { return Ok(()) };
         let key = self.key(&parts.headers, &arrival)?;
+        arrival.note_key(&key);
         let permits = self.admit(&key, &arrival)?;
         if key.role() < role {
             return Err(AccessError::RoleTooLow(role).into());
@@ -219,20 +214,25 @@ where
 
     fn call(&mut self, request: Request) -> Self::Future {
         let (mut parts, body) = request.into_parts();
+        let Gate { app, rule, action } = &self.gate;
+        let is_audited = self.gate.is_audited(&parts.method);
         if let Err(error) = self.gate.check(&mut parts) {
+            if is_audited || matches!(error, ApiError::Access(_)) {
+                audited::note_refusal(app, audited::entry_of(app, action, &mut parts), &error);
+            }
             return Either::Right(Either::Left(ready(Ok(error.into_response()))));
         }
-        let has_key = idempotent::has_key(&parts.headers);
-        let request = Request::from_parts(parts, body);
-        let (Some(kind), true) = (self.gate.rule.write, has_key) else {
-            return Either::Left(self.route.call(request));
-        };
+        if !is_audited {
+            return Either::Left(self.route.call(Request::from_parts(parts, body)));
+        }
         // The one that is ready goes, another takes its place.
         let route = self.route.clone();
         let route = std::mem::replace(&mut self.route, route);
-        let (calls, limits) = (Arc::clone(&self.gate.app.idempotency), self.gate.app.http.limits.clone());
-        let answer = idempotent::call_once(calls, route, request, limits, kind);
-        Either::Right(Either::Right(Box::pin(async { Ok(answer.await.into_response()) })))
+        let entry = audited::entry_of(app, action, &mut parts);
+        let request = Request::from_parts(parts, body);
+        let work = app.calls.carry_through(audited::carry_out(Arc::clone(app), entry, route, request, rule.write));
+        let cut_short = |_| ApiError::Internal("a call was cut short".into()).into_response();
+        Either::Right(Either::Right(Box::pin(async move { Ok(work.await.unwrap_or_else(cut_short)) })))
     }
 }
 

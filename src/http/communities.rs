@@ -121,10 +121,10 @@ pub(crate) async fn create(
         body,
         &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
     ))?;
-    let gateway = app.gateway.clone();
-    let work = async move { gateway.create_community(session, new).await };
-    let all = |made: &Community| made.groups.iter().map(|group| &group.id).chain([&made.id]).cloned().collect();
-    Ok(Created(caller.adopting(&app, work, all).await?))
+    let community = app.gateway.create_community(session, new).await?;
+    let groups = community.groups.iter().map(|group| &group.id).chain([&community.id]);
+    caller.adopt(&app, groups.cloned().collect()).await;
+    Ok(Created(community))
 }
 
 fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
@@ -177,9 +177,9 @@ pub(crate) async fn create_group(
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
     let (name, people, invite_fallback) = new_group(body)?;
-    let gateway = app.gateway.clone();
-    let work = async move { gateway.create_group(session, name, people, Some(community), invite_fallback).await };
-    Ok(Created(caller.adopting(&app, work, |created| vec![created.summary.id.clone()]).await?))
+    let created = app.gateway.create_group(session, name, people, Some(community), invite_fallback).await?;
+    caller.adopt(&app, vec![created.summary.id.clone()]).await;
+    Ok(Created(created))
 }
 
 /// Link groups

@@ -25,7 +25,7 @@ use uuid::Uuid;
 use super::error::{ApiError, Cause};
 use super::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
 use super::options::HttpOptions;
-use crate::auth::{RateState, client_address};
+use crate::auth::{Key, RateState, client_address};
 
 /// In every answer, and in a request when the client has an id of its own.
 const REQUEST_ID: &str = "x-request-id";
@@ -38,15 +38,27 @@ pub(crate) struct Arrival {
     peer: IpAddr,
     /// Where the request comes from; `None` when a trusted proxy names something that is no address.
     pub(crate) client: Option<IpAddr>,
+    /// The request's id, as the answer has it.
+    pub(crate) request_id: HeaderValue,
     /// The template of the route that was found.
     route: OnceLock<MatchedPath>,
     /// What is left of the key's share.
     rate: OnceLock<RateState>,
+    /// The key, also of a request that is not let in for another reason.
+    key: OnceLock<Arc<Key>>,
 }
 
 impl Arrival {
     pub(crate) fn note_route(&self, route: &MatchedPath) {
         let _ = self.route.set(route.clone());
+    }
+
+    pub(crate) fn note_key(&self, key: &Arc<Key>) {
+        let _ = self.key.set(Arc::clone(key));
+    }
+
+    pub(crate) fn key(&self) -> Option<&Arc<Key>> {
+        self.key.get()
     }
 
     pub(crate) fn note_rate(&self, rate: RateState) {
@@ -73,9 +85,16 @@ where
     let started = Instant::now();
     let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let client = client_address(peer, forwarded, &options.trusted_proxies);
-    let arrival = Arc::new(Arrival { peer, client, route: OnceLock::new(), rate: OnceLock::new() });
-    let origin = options.cors_origins.origin_to_answer(request.headers());
     let id = request_id(request.headers());
+    let arrival = Arc::new(Arrival {
+        peer,
+        client,
+        request_id: id.clone(),
+        route: OnceLock::new(),
+        rate: OnceLock::new(),
+        key: OnceLock::new(),
+    });
+    let origin = options.cors_origins.origin_to_answer(request.headers());
     let method = request.method().clone();
     without_trailing_slash(&mut request);
     request.extensions_mut().insert(Arc::clone(&arrival));

@@ -12,12 +12,13 @@ use rookery_actors::model::{IdError, LinkResult, ParticipantResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::audit::AuditError;
 use crate::auth::KeysError;
 use crate::http::health::Details;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
 pub(crate) use access::AccessError;
-use layers::{command_answer, idempotency_answer, is_nothing_done, key_rule, keys_answer};
+use layers::{audit_answer, command_answer, idempotency_answer, is_nothing_done, key_rule, keys_answer};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
@@ -25,6 +26,8 @@ const TIMEOUT_RETRY_S: u32 = 5;
 const REFUSED_RETRY_S: u32 = 60;
 /// The first call with an idempotency key is most often over by then.
 const KEY_IN_USE_RETRY_S: u32 = 2;
+/// A search of the whole log takes less.
+const AUDIT_RETRY_S: u32 = 2;
 /// The pictures before it are prepared by then.
 const PICTURES_BUSY_RETRY_S: u32 = 5;
 /// Keys that have expired go every few minutes.
@@ -87,6 +90,8 @@ pub(crate) enum ApiError {
     Idempotency(IdempotencyError),
     /// Keys were not changed.
     Keys(KeysError),
+    /// The audit log cannot be read or written.
+    Audit(AuditError),
     /// What the sessions answered.
     Command(CommandError),
     /// The request took too long; `may_have_changed` when it was not a mere question.
@@ -221,6 +226,12 @@ impl From<KeysError> for ApiError {
     }
 }
 
+impl From<AuditError> for ApiError {
+    fn from(error: AuditError) -> Self {
+        Self::Audit(error)
+    }
+}
+
 impl From<PictureError> for ApiError {
     fn from(error: PictureError) -> Self {
         Self::Picture(error)
@@ -274,6 +285,7 @@ impl ApiError {
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
             Self::Idempotency(error) => idempotency_answer(error),
             Self::Keys(error) => keys_answer(error),
+            Self::Audit(error) => audit_answer(error),
             Self::Command(error) => command_answer(error),
             Self::TooSlow { may_have_changed: true } => one(
                 S::SERVICE_UNAVAILABLE,
@@ -286,6 +298,12 @@ impl ApiError {
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
             Self::Internal(_) => internal(),
         }
+    }
+
+    /// The status and the word that it is answered with.
+    pub(crate) fn status_and_code(&self) -> (u16, &'static str) {
+        let Answer { status, code, .. } = self.answer();
+        (status.as_u16(), code)
     }
 
     /// The whole answer as bytes of HTTP/1.1, for a connection that is not served. It is closed afterwards.
@@ -311,6 +329,9 @@ impl ApiError {
             Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
             Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
+            Self::Audit(AuditError::Store(_) | AuditError::LowSpace | AuditError::Unwritable | AuditError::Busy) => {
+                Some(AUDIT_RETRY_S)
+            }
             Self::Idempotency(IdempotencyError::InUse) => Some(KEY_IN_USE_RETRY_S),
             Self::Idempotency(IdempotencyError::TooMany) => Some(KEYS_EXHAUSTED_RETRY_S),
             Self::TooSlow { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
@@ -323,6 +344,7 @@ impl ApiError {
             Self::Internal(cause) => Some(cause.clone()),
             Self::Command(error @ CommandError::Store(_)) => Some(error.to_string()),
             Self::Keys(error) if keys_answer(error).status.is_server_error() => Some(error.to_string()),
+            Self::Audit(error) if audit_answer(error).status.is_server_error() => Some(error.to_string()),
             Self::Idempotency(
                 error @ (IdempotencyError::Store(_)
                 | IdempotencyError::Record(_)
@@ -348,6 +370,7 @@ impl ApiError {
             | Self::Picture(_) => true,
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
+            Self::Audit(AuditError::LowSpace | AuditError::Unwritable) => true,
             Self::Command(error) => is_nothing_done(error),
             _ => false,
         }

@@ -120,6 +120,14 @@ impl Page {
         &rest[..rest.len().min(self.limit)]
     }
 
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn offset(&self) -> usize {
+        self.offset
+    }
+
     fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
         let number = |name, default, least, most| match value_of(query, name) {
             None => Ok(default),

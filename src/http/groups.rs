@@ -123,9 +123,9 @@ pub(crate) async fn create(
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
     let (name, people, invite_fallback) = new_group(body)?;
-    let gateway = app.gateway.clone();
-    let work = async move { gateway.create_group(session, name, people, None, invite_fallback).await };
-    Ok(Created(caller.adopting(&app, work, |created| vec![created.summary.id.clone()]).await?))
+    let created = app.gateway.create_group(session, name, people, None, invite_fallback).await?;
+    caller.adopt(&app, vec![created.summary.id.clone()]).await;
+    Ok(Created(created))
 }
 
 /// Name, people, and whether who may only be invited is sent an invitation.

@@ -3,23 +3,21 @@
 //! use a key up is decided in `error.rs`.
 
 use std::convert::Infallible;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 use rookery_actors::model::Timestamp;
 use tower::Service;
 use tracing::warn;
 
 use super::access::{Caller, SESSION_PARAMETER};
-use super::envelope::panicked;
+use super::audited;
 use super::error::{ApiError, NothingDone};
 use super::extract::{path_parameters, whole_body};
 use super::limits::{BodyKind, HttpLimits, IDEMPOTENCY_KEY_CHARS};
@@ -27,7 +25,7 @@ use crate::idempotency::{Answer, Fingerprint, Idempotency, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// In answers that were given before.
-const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// Whether the caller asks for this.
 pub(super) fn has_key(headers: &HeaderMap) -> bool {
@@ -35,7 +33,7 @@ pub(super) fn has_key(headers: &HeaderMap) -> bool {
 }
 
 /// Carries a call out unless its key says that it was before. `route` is ready, and the gate has let the call through.
-/// May be dropped: what was begun is carried on.
+/// Not to be dropped half way.
 ///
 /// # Errors
 /// Why it is not carried out. What the route itself answers, failures included, is `Ok`.
@@ -47,8 +45,7 @@ pub(super) async fn call_once<S>(
     kind: BodyKind,
 ) -> Result<Response, ApiError>
 where
-    S: Service<Request, Response = Response, Error = Infallible> + Send + 'static,
-    S::Future: Send,
+    S: Service<Request, Response = Response, Error = Infallible>,
 {
     let (mut parts, body) = request.into_parts();
     let key = key_of(&parts.headers)?.to_owned();
@@ -57,9 +54,7 @@ where
     let slot = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
     let body = whole_body(&parts.headers, body, &limits, kind).await?;
     let fingerprint = fingerprint(&mut parts, &body)?;
-    let request = Request::from_parts(parts, Body::from(body));
-    let work = carry_out(Arc::clone(&calls), slot, fingerprint, route, request);
-    calls.carry_through(work).await.map_err(|_| ApiError::Internal("a call was cut short".into()))?
+    carry_out(calls, slot, fingerprint, route, Request::from_parts(parts, Body::from(body))).await
 }
 
 /// The key as the caller wrote it.
@@ -86,7 +81,7 @@ async fn carry_out<S>(
     calls: Arc<Idempotency>,
     slot: Slot,
     fingerprint: Fingerprint,
-    mut route: S,
+    route: S,
     request: Request,
 ) -> Result<Response, ApiError>
 where
@@ -96,12 +91,7 @@ where
         Start::First(call) => call,
         Start::Again(answer) => return replay(answer),
     };
-    let answer = AssertUnwindSafe(async { route.call(request).await }).catch_unwind();
-    let response = match answer.await {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(panic) => panicked(panic.as_ref()).into_response(),
-    };
+    let response = audited::call(route, request).await;
     if response.extensions().get::<NothingDone>().is_some() {
         if let Err(error) = call.release().await {
             warn!(%error, "could not free an idempotency key, it counts as interrupted");

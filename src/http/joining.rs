@@ -75,9 +75,8 @@ pub(crate) async fn join(
     if caller.key.is_limited_to_groups() {
         refuse_foreign_group(&app, session, &caller, code.clone()).await?;
     }
-    let gateway = app.gateway.clone();
-    let work = async move { gateway.join_group(session, code).await };
-    let joined = caller.adopting(&app, work, |joined| vec![joined.group.clone()]).await.map_err(refused)?;
+    let joined = app.gateway.join_group(session, code).await.map_err(refused)?;
+    caller.adopt(&app, vec![joined.group.clone()]).await;
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };
     Ok(Json(JoinAnswer { success: true, group_id: joined.group, status }))
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_actors::CommandError;
 use rookery_actors::model::{GroupId, SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -20,7 +19,7 @@ use super::extract::{JsonObject, KeyPath};
 use super::fields::{Fields, shorten};
 use super::limits::{KEY_GRACE_DEFAULT_S, KEY_GRACE_S, KEY_NAME_CHARS, KEY_SCOPE_ENTRIES_MAX};
 use crate::app::App;
-use crate::auth::{AddressRange, KEY_GROUPS_MAX, Key, KeyChange, KeyTerms, KeysError, Role};
+use crate::auth::{AddressRange, KEY_GROUPS_MAX, Key, KeyChange, KeyTerms, Role};
 
 const FIELDS: [&str; 7] =
     ["name", "role", "allowedIps", "allowedSessions", "allowedGroups", "allowGroupCreation", "expiresAt"];
@@ -168,7 +167,7 @@ pub(crate) async fn create(
     JsonObject(body): JsonObject,
 ) -> Result<Created<KeyAnswer>, ApiError> {
     let terms = new_key(Fields::of(body, &FIELDS), finder(&app), Timestamp::now())?;
-    let (key, secret) = carry_through(async move { app.keys.create(terms).await }).await?;
+    let (key, secret) = app.keys.create(terms).await?;
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
 
@@ -210,7 +209,7 @@ pub(crate) async fn update(
     JsonObject(body): JsonObject,
 ) -> JsonResult<KeyAnswer> {
     let change = key_change(Fields::of(body, &FIELDS), finder(&app), Timestamp::now())?;
-    Ok(Json(answer(&*carry_through(async move { app.keys.update(id, change).await }).await?)))
+    Ok(Json(answer(&*app.keys.update(id, change).await?)))
 }
 
 /// Revoke a key
@@ -225,7 +224,7 @@ pub(crate) async fn update(
     ),
 )]
 pub(crate) async fn revoke(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> JsonResult<KeyAnswer> {
-    Ok(Json(answer(&*carry_through(async move { app.keys.revoke(id).await }).await?)))
+    Ok(Json(answer(&*app.keys.revoke(id).await?)))
 }
 
 /// Rotate a key
@@ -249,7 +248,7 @@ pub(crate) async fn rotate(
     let grace_s = fields.nullable_number("graceSeconds", KEY_GRACE_S).flatten().unwrap_or(KEY_GRACE_DEFAULT_S);
     fields.finish()?;
     let grace = Duration::from_secs(grace_s.into());
-    let (key, secret) = carry_through(async move { app.keys.rotate(id, grace).await }).await?;
+    let (key, secret) = app.keys.rotate(id, grace).await?;
     Ok(Json(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
 
@@ -263,18 +262,8 @@ pub(crate) async fn rotate(
     ),
 )]
 pub(crate) async fn delete(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Result<Gone, ApiError> {
-    carry_through(async move { app.keys.remove(id).await }).await?;
+    app.keys.remove(id).await?;
     Ok(Gone)
-}
-
-/// A caller who hangs up must not leave a change on disk that memory does not know.
-async fn carry_through<T: Send + 'static>(
-    change: impl Future<Output = Result<T, KeysError>> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::spawn(change).await {
-        Ok(outcome) => Ok(outcome?),
-        Err(_) => Err(ApiError::from(CommandError::Internal)),
-    }
 }
 
 fn answer(key: &Key) -> KeyAnswer {

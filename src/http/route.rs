@@ -29,6 +29,13 @@ pub(crate) struct Route {
     pub(crate) describe: fn() -> Description,
 }
 
+impl Route {
+    /// What the route does, in one word: its `operationId` in the document.
+    pub(crate) fn action(&self) -> String {
+        format!("{}_{}", self.section, self.name)
+    }
+}
+
 /// What stands at the handler.
 pub(crate) struct Description {
     pub(crate) path: String,

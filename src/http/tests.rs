@@ -14,6 +14,7 @@ use rookery_actors::{Running, Settings};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::audit::{Audit, Retention};
 use crate::auth::{KeyLimits, KeyTerms, Keys, Pepper};
 use crate::idempotency::Idempotency;
 use crate::outgoing::{FetchAllow, Fetcher};
@@ -38,9 +39,10 @@ impl Fixture {
         let keys = Keys::open(Arc::clone(&store), pepper, limits).await.unwrap();
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
         let idempotency = Idempotency::open(Arc::clone(&store)).unwrap();
+        let (audit, _) = Audit::open(Arc::clone(&store), Retention::default()).unwrap();
         let running = rookery_actors::start(settings, store).await.unwrap();
         let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
-        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, pictures, options)), running }
+        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, audit, pictures, options)), running }
     }
 
     async fn key(&self, role: Role, sessions: &[&str]) -> String {

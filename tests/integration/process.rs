@@ -3,6 +3,7 @@
 
 mod answered;
 mod attacks;
+mod audited;
 mod child;
 mod demo;
 mod idempotent;

@@ -32,6 +32,8 @@ tables! {
     Sessions = "sessions",
     /// Idempotency keys and what was answered to them, at [`super::SessionNumber::DAEMON`]; may be in parts.
     IdempotentAnswers = "idempotent_answers",
+    /// The audit log, at [`super::SessionNumber::DAEMON`].
+    Audit = "audit",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
     /// Names of people that a session knows.
@@ -92,6 +94,6 @@ impl Table {
     /// Whether its rows belong to a session and go when the session goes. False: rows of the daemon itself.
     #[must_use]
     pub const fn is_per_session(self) -> bool {
-        !matches!(self, Self::Meta | Self::Keys | Self::Sessions | Self::IdempotentAnswers)
+        !matches!(self, Self::Meta | Self::Keys | Self::Sessions | Self::IdempotentAnswers | Self::Audit)
     }
 }

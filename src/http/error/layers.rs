@@ -7,6 +7,7 @@ use rookery_actors::model::IdError;
 use rookery_actors::store::StoreError;
 
 use super::{Answer, Message, internal, one};
+use crate::audit::AuditError;
 use crate::auth::KeysError;
 use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::idempotency::IdempotencyError;
@@ -106,6 +107,21 @@ pub(super) fn store_answer(error: &StoreError) -> Answer {
         StoreError::LowSpace { .. } => one(status, "storage_full", "The disk is nearly full: nothing was changed"),
         StoreError::Busy => one(status, "storage_busy", "The disk does not keep up: nothing was changed"),
         _ => one(status, "storage_failed", "The store failed: the change may not have been kept"),
+    }
+}
+
+pub(super) fn audit_answer(error: &AuditError) -> Answer {
+    let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+    match error {
+        AuditError::LowSpace => one(unavailable, "storage_full", "The disk is nearly full: nothing was changed"),
+        AuditError::Unwritable => {
+            one(unavailable, "audit_unwritable", "The audit log cannot be written: nothing was changed")
+        }
+        AuditError::Store(error) => store_answer(error),
+        AuditError::Busy => {
+            one(StatusCode::TOO_MANY_REQUESTS, "audit_busy", "Somebody else reads the audit log: try again")
+        }
+        AuditError::Record(_) | AuditError::CutShort => internal(),
     }
 }
 

@@ -42,7 +42,7 @@ fn line(route: &str) -> Line {
     match (method, path.strip_prefix("/api").unwrap()) {
         ("get", "/health" | "/health/live" | "/health/ready" | "/docs" | "/docs-json") => open(),
         ("post", "/auth/validate") => viewer(200),
-        ("get", "/auth/api-keys") => admin(200),
+        ("get", "/auth/api-keys" | "/audit" | "/audit/verify") => admin(200),
         ("post", "/auth/api-keys") => admin(400),
         ("get" | "put" | "delete", "/auth/api-keys/{key}") => admin(404),
         ("post", "/auth/api-keys/{key}/revoke" | "/auth/api-keys/{key}/rotate") => admin(404),

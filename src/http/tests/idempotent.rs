@@ -57,7 +57,7 @@ impl Bench {
         let counting = Arc::clone(&handler);
         let handle = move |body: String| async move { counting.answer(&body).await };
         let routes: MethodRouter<Arc<App>> = post(handle.clone()).put(handle);
-        let routes = routes.route_layer(Gate::new(&fixture.app, GROUP_WRITE));
+        let routes = routes.route_layer(Gate::new(&fixture.app, GROUP_WRITE, "groups_test"));
         let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&fixture.app));
         Self { fixture, key, handler, router }
     }
@@ -199,7 +199,7 @@ async fn a_call_whose_client_hangs_up_is_carried_through_and_answered_to_the_nex
 async fn an_answer_that_is_too_large_to_keep_is_given_once() {
     let bench = Bench::start().await;
     let routes: MethodRouter<Arc<App>> = post(async || "x".repeat(crate::idempotency::RECORD_BYTES_MAX));
-    let routes = routes.route_layer(Gate::new(&bench.fixture.app, GROUP_WRITE));
+    let routes = routes.route_layer(Gate::new(&bench.fixture.app, GROUP_WRITE, "groups_test"));
     let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&bench.fixture.app));
     let bench = Bench { router, ..bench };
     assert_eq!(bench.post("k", BODY).await.status, 200);

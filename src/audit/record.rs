@@ -1,0 +1,195 @@
+//! What the audit log says of one call, and the keys of its rows. Never does IO.
+//!
+//! The rows of [`Table::Audit`](rookery_actors::store::Table), all at the daemon's own number:
+//!
+//! | key | value |
+//! |---|---|
+//! | `e`, sequence number (8 bytes, big-endian) | hash (32 bytes), then the record as JSON |
+//! | `h` | the [`Extent`] as JSON |
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rookery_actors::model::{SessionId, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// Begins the keys of records.
+const RECORD_MARK: u8 = b'e';
+/// The key of the extent.
+pub(super) const EXTENT_KEY: &[u8] = b"h";
+/// Records whose keys share all but the last byte: they are read in one scan.
+pub(super) const CHUNK: u64 = 256;
+const HASH_BYTES: usize = 32;
+
+/// A SHA-256 over a record and the one before it.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct ChainHash(pub(super) [u8; HASH_BYTES]);
+
+/// Which records there are: from `first` on, before `next`. Without any, both are the same.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Extent {
+    pub(crate) first: u64,
+    pub(crate) next: u64,
+    /// The hash of the record before the first, which has gone.
+    pub(super) before_first: ChainHash,
+    /// The hash of the last record.
+    pub(crate) last: ChainHash,
+}
+
+/// What a call came to.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Outcome {
+    /// It was carried out, at least in part.
+    Done,
+    /// It was let in and failed.
+    Failed,
+    /// It was not let in.
+    Refused,
+}
+
+/// What is noted of a call, before it has its place in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Entry {
+    /// What was asked for: the route's `operationId` in the document.
+    #[schema(value_type = String, example = "participants_add")]
+    pub(crate) action: Arc<str>,
+    pub(crate) outcome: Outcome,
+    /// The HTTP status that was answered.
+    #[schema(example = 200)]
+    pub(crate) status_code: u16,
+    /// The word of a failure or refusal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "session_not_connected")]
+    pub(crate) code: Option<String>,
+    /// The key that called, as far as it was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) api_key_id: Option<Uuid>,
+    /// Its name then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "tenant-7")]
+    pub(crate) api_key_name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) session_id: Option<SessionId>,
+    /// The group or community that the path named, as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "120363021234567890@g.us")]
+    pub(crate) group_id: Option<String>,
+    /// What was made or joined, or the API key that was changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "120363021234567891@g.us")]
+    pub(crate) target_id: Option<String>,
+    /// What became of each person or group: by code word.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schema(example = json!({ "added": ["15550100002@c.us"], "not_on_whatsapp": ["15550100099@c.us"] }))]
+    pub(crate) results: BTreeMap<String, Vec<String>>,
+    /// The answer of an earlier call with the same idempotency key was given again.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) replayed: bool,
+    #[schema(example = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11")]
+    pub(crate) request_id: String,
+    /// Where the call came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, value_type = String, example = "192.0.2.1")]
+    pub(crate) ip_address: Option<IpAddr>,
+    /// How many like this one there were, when they are one record: refusals that repeat themselves.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    #[schema(required = false, example = 12)]
+    pub(crate) count: u64,
+}
+
+/// A record of the audit log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditRecord {
+    /// Its place in the log: one after the one before.
+    #[schema(example = 4711)]
+    pub(crate) id: u64,
+    pub(crate) created_at: Timestamp,
+    #[serde(flatten)]
+    pub(crate) entry: Entry,
+}
+
+fn one() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_one(count: &u64) -> bool {
+    *count == 1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Extent {
+    /// The last record and its hash: who notes them elsewhere can prove later that nothing up to there was cut off.
+    /// `None` when there never was a record.
+    pub(crate) fn head(&self) -> Option<(u64, ChainHash)> {
+        Some((self.next.checked_sub(1)?, self.last))
+    }
+}
+
+impl ChainHash {
+    /// Of a record behind the one with this hash.
+    pub(super) fn after(self, json: &[u8]) -> Self {
+        Self(Sha256::new().chain_update(self.0).chain_update(json).finalize().into())
+    }
+}
+
+impl std::fmt::Display for ChainHash {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::hex::hex(&self.0))
+    }
+}
+
+impl From<ChainHash> for String {
+    fn from(hash: ChainHash) -> Self {
+        hash.to_string()
+    }
+}
+
+impl TryFrom<String> for ChainHash {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        crate::hex::unhex(&text).map(Self).ok_or("not a SHA-256 in hex")
+    }
+}
+
+pub(super) fn key(number: u64) -> Vec<u8> {
+    [&[RECORD_MARK][..], &number.to_be_bytes()].concat()
+}
+
+/// What the keys of the records `[chunk * CHUNK, (chunk + 1) * CHUNK)` begin with.
+pub(super) fn chunk_prefix(chunk: u64) -> Vec<u8> {
+    let mut prefix = key(chunk * CHUNK);
+    prefix.pop();
+    prefix
+}
+
+pub(super) fn number_of(key: &[u8]) -> Option<u64> {
+    Some(u64::from_be_bytes(key.strip_prefix(&[RECORD_MARK])?.try_into().ok()?))
+}
+
+/// A row's value.
+pub(super) fn value(hash: ChainHash, json: &[u8]) -> Vec<u8> {
+    [&hash.0[..], json].concat()
+}
+
+/// Splits a row's value; `None` when it is too short to be one.
+pub(super) fn split_value(value: &[u8]) -> Option<(ChainHash, &[u8])> {
+    let (hash, json) = value.split_first_chunk::<HASH_BYTES>()?;
+    Some((ChainHash(*hash), json))
+}

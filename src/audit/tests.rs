@@ -1,0 +1,254 @@
+//! The log over a store in memory: its order, its proof, its pages, and what goes.
+
+use std::collections::BTreeMap;
+
+use rookery_actors::model::SessionId;
+use rookery_actors::store::open_memory;
+
+use super::*;
+
+fn entry(action: &str) -> Entry {
+    Entry {
+        action: action.into(),
+        outcome: Outcome::Done,
+        status_code: 200,
+        code: None,
+        api_key_id: None,
+        api_key_name: None,
+        session_id: None,
+        group_id: None,
+        target_id: None,
+        results: BTreeMap::new(),
+        replayed: false,
+        request_id: "r".into(),
+        ip_address: None,
+        count: 1,
+    }
+}
+
+fn refusal(action: &str, from: &str) -> Entry {
+    Entry { outcome: Outcome::Refused, ip_address: Some(from.parse().unwrap()), ..entry(action) }
+}
+
+struct Bench {
+    store: Arc<dyn Store>,
+    audit: Audit,
+    task: JoinHandle<()>,
+}
+
+impl Bench {
+    fn over(store: Arc<dyn Store>, retention: Retention) -> Self {
+        let (audit, task) = Audit::open(store.clone(), retention).unwrap();
+        Self { store, audit, task }
+    }
+
+    fn new() -> Self {
+        Self::over(open_memory(), Retention::default())
+    }
+
+    async fn with_records(count: u64) -> Self {
+        let bench = Self::new();
+        for number in 0..count {
+            bench.audit.note(entry(if number % 2 == 0 { "even" } else { "odd" })).await;
+        }
+        bench
+    }
+
+    /// Ends the task, and gives the store back.
+    async fn close(self) -> Arc<dyn Store> {
+        drop(self.audit);
+        self.task.await.unwrap();
+        self.store
+    }
+
+    async fn ids(&self, filter: AuditFilter, offset: usize, limit: usize) -> (Vec<u64>, usize) {
+        let (page, total) = self.audit.page(filter, offset, limit).await.unwrap();
+        (page.iter().map(|record| record.id).collect(), total)
+    }
+}
+
+fn row(store: &dyn Store, id: u64) -> Vec<u8> {
+    store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id)).unwrap().unwrap()
+}
+
+async fn put(store: &dyn Store, key: &[u8], value: Option<Vec<u8>>) {
+    let mut batch = Batch::new();
+    match value {
+        Some(value) => batch.put(SessionNumber::DAEMON, Table::Audit, key, value),
+        None => batch.delete(SessionNumber::DAEMON, Table::Audit, key),
+    }
+    store.commit(batch).await.unwrap();
+}
+
+#[tokio::test]
+async fn records_follow_on_each_other_also_over_a_restart() {
+    let bench = Bench::with_records(3).await;
+    let bench = Bench::over(bench.close().await, Retention::default());
+    for _ in 0..300 {
+        bench.audit.note(entry("more")).await;
+    }
+    let Verdict::Whole(extent) = bench.audit.verify().await.unwrap() else { panic!("is whole") };
+    assert_eq!((extent.first, extent.next, extent.head().unwrap().0), (0, 303, 302));
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 3).await, (vec![302, 301, 300], 303));
+    let store = bench.close().await;
+    assert_eq!(verify(&*store).unwrap(), Verdict::Whole(extent));
+    assert_eq!(hash_of(&*store, 302).unwrap(), Some(extent.last));
+    assert_eq!(verify(&*open_memory()).unwrap(), Verdict::Whole(Extent::default()));
+}
+
+#[tokio::test]
+async fn writes_at_the_same_time_each_have_a_place() {
+    let bench = Bench::new();
+    let audit = Arc::new(bench.audit);
+    let notes = (0..500).map(|_| {
+        let audit = audit.clone();
+        tokio::spawn(async move { audit.note(entry("many")).await })
+    });
+    for note in notes.collect::<Vec<_>>() {
+        note.await.unwrap();
+    }
+    let Verdict::Whole(extent) = audit.verify().await.unwrap() else { panic!("is whole") };
+    assert_eq!(extent.next, 500);
+}
+
+#[tokio::test]
+async fn whoever_changes_a_record_is_found_out_and_the_record_named() {
+    let changed = |value: Vec<u8>| {
+        let text = String::from_utf8_lossy(&value[32..]).replace("\"even\"", "\"EVEN\"");
+        [&value[..32], text.as_bytes()].concat()
+    };
+    let store = Bench::with_records(600).await.close().await;
+    let before: Vec<_> = [100, 101, 599].map(|id| row(&*store, id)).into();
+    let beyond = record::value(ChainHash::default(), b"{}");
+    let rehashed = {
+        let value = changed(before[0].clone());
+        let (previous, _) = record::split_value(&row(&*store, 99)).map(|(hash, _)| (hash, ())).unwrap();
+        record::value(previous.after(&value[32..]), &value[32..])
+    };
+    let cases: [(u64, Option<Vec<u8>>, u64, &str); 7] = [
+        (100, Some(changed(before[0].clone())), 100, "was changed, or the one before it was"),
+        (100, Some(rehashed), 101, "was changed, or the one before it was"),
+        (100, Some(before[1].clone()), 100, "was changed, or the one before it was"),
+        (100, Some(b"short".to_vec()), 100, "is cut short"),
+        (100, None, 100, "is missing"),
+        (599, None, 599, "is missing"),
+        (600, Some(beyond), 600, "lies behind the end of the log"),
+    ];
+    for (id, value, named, why) in cases {
+        let original = store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id)).unwrap();
+        put(&*store, &record::key(id), value).await;
+        assert_eq!(verify(&*store).unwrap(), Verdict::Broken { id: named, why }, "{id}");
+        put(&*store, &record::key(id), original).await;
+        assert!(matches!(verify(&*store).unwrap(), Verdict::Whole(_)));
+    }
+    // Cut off at the end, with an extent that fits: only what was noted elsewhere tells.
+    let mut extent = chain::extent(&*store).unwrap();
+    let noted = extent.head().unwrap();
+    put(&*store, &record::key(599), None).await;
+    (extent.next, extent.last) = (599, hash_of(&*store, 598).unwrap().unwrap());
+    put(&*store, EXTENT_KEY, Some(serde_json::to_vec(&extent).unwrap())).await;
+    assert!(matches!(verify(&*store).unwrap(), Verdict::Whole(_)));
+    assert_ne!(hash_of(&*store, noted.0).unwrap(), Some(noted.1));
+}
+
+#[tokio::test]
+async fn pages_are_cut_from_what_matches_newest_first() {
+    let bench = Bench::with_records(600).await;
+    let odd = || AuditFilter { action: Some("odd".into()), ..AuditFilter::default() };
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 2).await, (vec![599, 598], 600));
+    assert_eq!(bench.ids(AuditFilter::default(), 299, 3).await, (vec![300, 299, 298], 600));
+    assert_eq!(bench.ids(AuditFilter::default(), 598, 9).await, (vec![1, 0], 600));
+    assert_eq!(bench.ids(AuditFilter::default(), 600, 9).await, (vec![], 600));
+    assert_eq!(bench.ids(odd(), 0, 2).await, (vec![599, 597], 300));
+    assert_eq!(bench.ids(odd(), 299, 2).await, (vec![1], 300));
+}
+
+#[tokio::test]
+async fn a_filter_asks_for_everything_at_once() {
+    let (session, key) = (SessionId::random(), uuid::Uuid::new_v4());
+    let bench = Bench::new();
+    let of = |session_id, api_key_id, group: Option<&str>| Entry {
+        session_id,
+        api_key_id,
+        group_id: group.map(str::to_owned),
+        ..entry("x")
+    };
+    bench.audit.note(of(Some(session), None, None)).await;
+    bench.audit.note(of(Some(session), Some(key), Some("1@g.us"))).await;
+    bench.audit.note(Entry { outcome: Outcome::Failed, ..of(None, Some(key), None) }).await;
+    let all = AuditFilter::default;
+    let (later, earlier) = (Timestamp(Timestamp::now().0 + 60_000), Timestamp(0));
+    for (filter, ids) in [
+        (AuditFilter { session: Some(session), ..all() }, vec![1, 0]),
+        (AuditFilter { api_key: Some(key), ..all() }, vec![2, 1]),
+        (AuditFilter { api_key: Some(key), session: Some(session), ..all() }, vec![1]),
+        (AuditFilter { group: Some("1@g.us".into()), ..all() }, vec![1]),
+        (AuditFilter { outcome: Some(Outcome::Failed), ..all() }, vec![2]),
+        (AuditFilter { from: Some(later), ..all() }, vec![]),
+        (AuditFilter { to: Some(earlier), ..all() }, vec![]),
+        (AuditFilter { from: Some(earlier), to: Some(later), ..all() }, vec![2, 1, 0]),
+    ] {
+        let total = ids.len();
+        assert_eq!(bench.ids(filter.clone(), 0, 9).await, (ids, total), "{filter:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_refusals_is_a_few_records_that_count_it() {
+    let bench = Bench::new();
+    for _ in 0..1_000 {
+        bench.audit.note_refusal(refusal("groups_list", "192.0.2.1"));
+    }
+    bench.audit.note_refusal(refusal("groups_list", "192.0.2.2"));
+    bench.audit.note(entry("a write")).await;
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await.1, 3, "the first of each, and the write");
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    let (page, total) = bench.audit.page(AuditFilter::default(), 0, 9).await.unwrap();
+    assert_eq!((total, page[0].entry.count, &*page[0].entry.action), (4, 999, "groups_list"));
+    bench.audit.note_refusal(refusal("groups_list", "192.0.2.1"));
+    bench.audit.note_refusal(refusal("groups_list", "192.0.2.1"));
+    let bench = Bench::over(bench.close().await, Retention::default());
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await.1, 6, "what was counted is written at the end");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refusals_of_more_kinds_than_can_be_told_apart_are_still_counted() {
+    let bench = Bench::new();
+    for number in 0..5_000_u32 {
+        bench.audit.note_refusal(refusal("groups_list", &std::net::Ipv4Addr::from(number).to_string()));
+        // What waits for the task is another limit.
+        if number % 100 == 0 {
+            bench.audit.note(entry("a write")).await;
+        }
+    }
+    let store = bench.close().await;
+    let bench = Bench::over(store, Retention::default());
+    let refused = AuditFilter { outcome: Some(Outcome::Refused), ..AuditFilter::default() };
+    let (page, total) = bench.audit.page(refused, 0, usize::MAX).await.unwrap();
+    assert_eq!(page.iter().map(|record| record.entry.count).sum::<u64>(), 5_000);
+    assert!(total <= 1_002, "{total}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_oldest_records_go_and_the_chain_holds() {
+    let retention = Retention { days: 90, records_max: 150 };
+    let bench = Bench::over(open_memory(), retention);
+    for _ in 0..500 {
+        bench.audit.note(entry("x")).await;
+    }
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(bench.ids(AuditFilter::default(), 149, 9).await, (vec![350], 150));
+    let Verdict::Whole(extent) = bench.audit.verify().await.unwrap() else { panic!("is whole") };
+    assert_eq!((extent.first, extent.next), (350, 500));
+    let store = bench.close().await;
+    let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Audit, &[]).unwrap();
+    assert_eq!(rows.len(), 151, "and the extent");
+
+    // A time that is over for all of them.
+    let bench = Bench::over(store, Retention { days: 0, records_max: 150 });
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![], 0));
+    bench.audit.note(entry("the next one")).await;
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![500], 1));
+    assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
+}
