@@ -1,6 +1,6 @@
 //! Reading the log: pages of it, newest first, and the proof that nothing in it was changed. Blocks; never writes.
 
-use rookery_actors::model::{SessionId, Timestamp};
+use rookery_actors::model::{GroupId, SessionId, Timestamp};
 use rookery_actors::store::{SessionNumber, Store, Table};
 use uuid::Uuid;
 
@@ -15,7 +15,7 @@ pub(crate) struct AuditFilter {
     pub(crate) action: Option<String>,
     pub(crate) outcome: Option<Outcome>,
     pub(crate) session: Option<SessionId>,
-    pub(crate) group: Option<String>,
+    pub(crate) group: Option<GroupId>,
     pub(crate) api_key: Option<Uuid>,
     /// From then on.
     pub(crate) from: Option<Timestamp>,
@@ -47,7 +47,7 @@ impl AuditFilter {
         self.action.as_deref().is_none_or(|action| *entry.action == *action)
             && self.outcome.is_none_or(|outcome| entry.outcome == outcome)
             && self.session.is_none_or(|session| entry.session_id == Some(session))
-            && self.group.as_ref().is_none_or(|group| entry.group_id.as_ref() == Some(group))
+            && self.group.as_ref().is_none_or(|group| entry.group_id.as_deref() == Some(&*group.to_string()))
             && self.api_key.is_none_or(|key| entry.api_key_id == Some(key))
             && self.from.is_none_or(|from| record.created_at >= from)
             && self.to.is_none_or(|to| record.created_at < to)

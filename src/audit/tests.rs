@@ -182,7 +182,7 @@ async fn a_filter_asks_for_everything_at_once() {
         (AuditFilter { session: Some(session), ..all() }, vec![1, 0]),
         (AuditFilter { api_key: Some(key), ..all() }, vec![2, 1]),
         (AuditFilter { api_key: Some(key), session: Some(session), ..all() }, vec![1]),
-        (AuditFilter { group: Some("1@g.us".into()), ..all() }, vec![1]),
+        (AuditFilter { group: Some("1@g.us".parse().unwrap()), ..all() }, vec![1]),
         (AuditFilter { outcome: Some(Outcome::Failed), ..all() }, vec![2]),
         (AuditFilter { from: Some(later), ..all() }, vec![]),
         (AuditFilter { to: Some(earlier), ..all() }, vec![]),

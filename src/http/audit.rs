@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use rookery_actors::model::{SessionId, Timestamp};
+use rookery_actors::model::{GroupId, IdError, SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::KnownFormat;
@@ -67,6 +67,7 @@ impl Wanted {
             };
             value_of(query, name).map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()
         };
+        let group = |text: &str| text.parse::<GroupId>().map_err(|_| ApiError::from(IdError::Group(shorten(text))));
         let outcome = match value_of(query, "outcome") {
             None => None,
             Some("done") => Some(Outcome::Done),
@@ -78,7 +79,7 @@ impl Wanted {
             action: value_of(query, "action").map(str::to_owned),
             outcome,
             session: id("sessionId")?.map(SessionId),
-            group: value_of(query, "groupId").map(str::to_owned),
+            group: value_of(query, "groupId").map(group).transpose()?,
             api_key: id("apiKeyId")?,
             from: time("from")?,
             to: time("to")?,

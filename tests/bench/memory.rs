@@ -6,6 +6,7 @@
 //! to nothing more of what is left is what grows without an end, but the store still keeps what was written last.
 
 mod support;
+mod whatsapp;
 
 use std::time::{Duration, Instant};
 
@@ -14,7 +15,8 @@ use rookery_actors::model::{GroupId, SessionConfig, SessionId, SessionStatus};
 use rookery_actors::store::{self, StoreOptions};
 use rookery_actors::{Gateway, Settings};
 use serde_json::json;
-use support::{Figure, POLL_INTERVAL, Phones, Whatsapp, print_table};
+use support::{Figure, print_table};
+use whatsapp::{POLL_INTERVAL, Phones, Whatsapp};
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;

@@ -2,7 +2,9 @@
 //! daemon, the simulated WhatsApp and the bare server are processes of their own; the load comes from this one, on the
 //! same cores.
 
+mod connection;
 mod support;
+mod whatsapp;
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -13,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use connection::{Connection, READ_BYTES, quantile_ms, request, start_daemon};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -20,10 +23,10 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use reqwest::Client;
 use serde_json::{Value, json};
-use support::{Child, Figure, POLL_INTERVAL, Phones, Whatsapp, print_table};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
+use support::{Child, Figure, print_table};
+use tokio::net::TcpListener;
 use tokio::sync::Barrier;
+use whatsapp::{POLL_INTERVAL, Phones, Whatsapp};
 
 const KEY: &str = "bench-key-0123456789-abcdefghijklmnop";
 /// Counted as by default, but never reached.
@@ -39,8 +42,6 @@ const MEMBERS_FEW: usize = 12;
 const MEMBERS_MANY: usize = 1024;
 
 const TIME_MAX: Duration = Duration::from_secs(20);
-/// Room for the largest answer in one read.
-const READ_BYTES: usize = 256 * 1024;
 /// Of the times in `/proc`, on every Linux that there is.
 const TICK_MICROS: f64 = 10_000.0;
 
@@ -55,17 +56,6 @@ struct Load {
     server_micros: f64,
 }
 
-/// A keep-alive connection with one request at a time.
-struct Connection {
-    stream: TcpStream,
-    buffer: Vec<u8>,
-}
-
-struct Answer {
-    status: u16,
-    body_bytes: usize,
-}
-
 fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     if std::env::args().any(|argument| argument == HELLO) {
@@ -77,7 +67,7 @@ fn main() -> Result<()> {
 async fn measure() -> Result<()> {
     let whatsapp = Whatsapp::start()?;
     let data = tempfile::tempdir()?;
-    let (daemon, address, start) = start_daemon(&whatsapp, data.path())?;
+    let (daemon, address, start) = start_daemon(&whatsapp.url, data.path(), KEY, KEY_RATE)?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let resident = resident_mib(&daemon)?;
     let start = format!("{:.0}", start.as_secs_f64() * 1000.0);
@@ -100,28 +90,18 @@ async fn measure() -> Result<()> {
         ("the same, unchanged (304)", format!("{groups}/{large}"), tag.as_str(), 304),
         ("50 of its participants", format!("{groups}/{large}/participants?limit=50"), "", 200),
     ];
-    let bare = load(hello_address, &hello, &request("/5", ""), 200).await?;
+    let bare = load(hello_address, &hello, &request("/5", KEY, ""), 200).await?;
     let mut figures = vec![bare.figure("bare hyper \"hello\"", bare.per_second())];
-    let bytes = Connection::open(address).await?.ask(&request(&format!("{groups}/{large}"), "")).await?.body_bytes;
-    let large_hello = load(hello_address, &hello, &request(&format!("/{bytes}"), ""), 200).await?;
+    let bytes = Connection::open(address).await?.ask(&request(&format!("{groups}/{large}"), KEY, "")).await?.body_bytes;
+    let large_hello = load(hello_address, &hello, &request(&format!("/{bytes}"), KEY, ""), 200).await?;
     figures.push(large_hello.figure("bare hyper, as many bytes as 1,024 people", bare.per_second()));
     for (name, path, tag, status) in reads {
-        let request = request(&path, tag);
+        let request = request(&path, KEY, tag);
         figures.push(load(address, &daemon, &request, status).await?.figure(name, bare.per_second()));
     }
     let head = ["requests/s", "of hello (>= 50 %)", "p50 ms", "p99 ms (< 10)", "MB/s", "server's CPU us/request"];
     print_table("reads from the cache", &head, &figures);
     Ok(())
-}
-
-fn start_daemon(whatsapp: &Whatsapp, data: &std::path::Path) -> Result<(Child, SocketAddr, Duration)> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
-    command.arg("serve").env("ROOKERY_DATA_DIR", data).env("ROOKERY_WHATSAPP_URL", &whatsapp.url);
-    command.env("ROOKERY_BOOTSTRAP_KEY", KEY).env("ROOKERY_LISTEN", "127.0.0.1:0").env("ROOKERY_KEY_RATE", KEY_RATE);
-    let started = Instant::now();
-    let (child, address) =
-        Child::start(&mut command, |line| line.split("serving listen=").nth(1)?.trim().parse::<SocketAddr>().ok())?;
-    Ok((child, address, started.elapsed()))
 }
 
 /// A session with its groups, ready; the ids of a small group and of the full one.
@@ -169,12 +149,6 @@ async fn tag_of(address: SocketAddr, path: &str) -> Result<String> {
     Ok(tag.to_str()?.to_owned())
 }
 
-/// A GET, with `If-None-Match` unless the tag is empty.
-fn request(path: &str, tag: &str) -> Bytes {
-    let known = if tag.is_empty() { String::new() } else { format!("If-None-Match: {tag}\r\n") };
-    format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {KEY}\r\n{known}\r\n").into()
-}
-
 /// Sends the same request on every connection, again and again.
 async fn load(address: SocketAddr, server: &Child, request: &Bytes, status: u16) -> Result<Load> {
     let barrier = Arc::new(Barrier::new(CONNECTIONS + 1));
@@ -183,9 +157,9 @@ async fn load(address: SocketAddr, server: &Child, request: &Bytes, status: u16)
         let (request, barrier) = (request.clone(), Arc::clone(&barrier));
         tasks.push(tokio::spawn(async move {
             let mut connection = Connection::open(address).await?;
-            connection.repeat(&request, status, WARM_UP_TIME).await?;
+            repeat(&mut connection, &request, status, WARM_UP_TIME).await?;
             barrier.wait().await;
-            connection.repeat(&request, status, LOAD_TIME).await
+            repeat(&mut connection, &request, status, LOAD_TIME).await
         }));
     }
     barrier.wait().await;
@@ -206,17 +180,12 @@ impl Load {
         self.micros.len() as f64 / self.seconds
     }
 
-    fn quantile_ms(&self, share: f64) -> f64 {
-        let at = (self.micros.len() as f64 * share) as usize;
-        self.micros.get(at).map_or(f64::NAN, |micros| f64::from(*micros) / 1000.0)
-    }
-
     fn figure(&self, name: &str, hello_per_second: f64) -> Figure {
         let cells = [
             format!("{:.0}", self.per_second()),
             format!("{:.0} %", self.per_second() / hello_per_second * 100.0),
-            format!("{:.2}", self.quantile_ms(0.5)),
-            format!("{:.2}", self.quantile_ms(0.99)),
+            format!("{:.2}", quantile_ms(&self.micros, 0.5)),
+            format!("{:.2}", quantile_ms(&self.micros, 0.99)),
             format!("{:.1}", self.body_bytes as f64 / self.seconds / 1e6),
             format!("{:.1}", self.server_micros / self.micros.len() as f64),
         ];
@@ -224,47 +193,19 @@ impl Load {
     }
 }
 
-impl Connection {
-    async fn open(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        Ok(Self { stream, buffer: Vec::with_capacity(READ_BYTES) })
+/// Asks for so long; how long each answer took, in microseconds, and the bytes of all bodies.
+async fn repeat(connection: &mut Connection, request: &[u8], status: u16, time: Duration) -> Result<(Vec<u32>, usize)> {
+    let (mut micros, mut body_bytes, started) = (Vec::new(), 0, Instant::now());
+    let mut asked = started;
+    while asked - started < time {
+        let answer = connection.ask(request).await?;
+        ensure!(answer.status == status, "answered with {} rather than {status}", answer.status);
+        let answered = Instant::now();
+        micros.push(u32::try_from((answered - asked).as_micros())?);
+        body_bytes += answer.body_bytes;
+        asked = answered;
     }
-
-    /// Asks for so long; how long each answer took, in microseconds, and the bytes of all bodies.
-    async fn repeat(&mut self, request: &[u8], status: u16, time: Duration) -> Result<(Vec<u32>, usize)> {
-        let (mut micros, mut body_bytes, started) = (Vec::new(), 0, Instant::now());
-        let mut asked = started;
-        while asked - started < time {
-            let answer = self.ask(request).await?;
-            ensure!(answer.status == status, "answered with {} rather than {status}", answer.status);
-            let answered = Instant::now();
-            micros.push(u32::try_from((answered - asked).as_micros())?);
-            body_bytes += answer.body_bytes;
-            asked = answered;
-        }
-        Ok((micros, body_bytes))
-    }
-
-    /// Just enough HTTP for servers that say how long their bodies are: the less the client does, the more is measured
-    /// of the server.
-    async fn ask(&mut self, request: &[u8]) -> Result<Answer> {
-        self.stream.write_all(request).await?;
-        self.buffer.clear();
-        let (status, head_bytes, body_bytes) = loop {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
-            if let Some(end) = self.buffer.windows(4).position(|four| four == b"\r\n\r\n") {
-                let head = std::str::from_utf8(&self.buffer[..end])?;
-                let status = head.get(9..12).context("no status")?.parse()?;
-                let length = head.split("\r\n").find_map(|line| line.strip_prefix("content-length: "));
-                break (status, end + 4, length.map_or(Ok(0), str::parse::<usize>)?);
-            }
-        };
-        while self.buffer.len() < head_bytes + body_bytes {
-            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the server closed the connection");
-        }
-        Ok(Answer { status, body_bytes })
-    }
+    Ok((micros, body_bytes))
 }
 
 /// The processor time of a process so far.
