@@ -15,6 +15,8 @@ mod export;
 mod extract;
 mod fields;
 mod filter;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod groups;
 mod health;
 mod idempotent;

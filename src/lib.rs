@@ -6,6 +6,8 @@ mod audit;
 mod auth;
 mod calls;
 pub mod config;
+#[cfg(fuzzing)]
+pub use http::fuzzing;
 #[cfg(feature = "simulator")]
 pub mod demo;
 mod files;

@@ -26,7 +26,7 @@ use crate::app::App;
 use crate::auth::{Key, Refusal, Role};
 
 /// Our own header for the key.
-const KEY_HEADER: &str = "x-api-key";
+pub(super) const KEY_HEADER: &str = "x-api-key";
 /// The path parameter that names a session, by id or name.
 pub(super) const SESSION_PARAMETER: &str = "session";
 
@@ -246,7 +246,7 @@ fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<SessionId, Api
 }
 
 /// The key as the caller sent it, from our header or else as a bearer token.
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn presented_key(headers: &HeaderMap) -> Option<&str> {
     let own = headers.get(KEY_HEADER).and_then(|value| value.to_str().ok()).map(str::trim);
     own.filter(|key| !key.is_empty()).or_else(|| bearer_token(headers))
 }

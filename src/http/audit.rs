@@ -53,7 +53,7 @@ impl utoipa::IntoParams for Wanted {
 }
 
 impl Wanted {
-    fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
+    pub(super) fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
         let id = |name: &str| {
             let parse = |text: &str| {
                 text.parse::<Uuid>()

@@ -127,7 +127,7 @@ pub(crate) async fn create(
     Ok(Created(community))
 }
 
-fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
+pub(super) fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
     let new = NewCommunity {
         name: fields.text("name", SUBJECT_CHARS),
         description: fields

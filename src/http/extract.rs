@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
-use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt;
@@ -128,7 +128,7 @@ impl Page {
         self.offset
     }
 
-    fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
+    pub(super) fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
         let number = |name, default, least, most| match value_of(query, name) {
             None => Ok(default),
             Some(text) => clamped(text, least, most)
@@ -191,10 +191,14 @@ impl<S: Sync> FromRequestParts<S> for Refresh {
 
 /// All pairs of the query string, decoded.
 pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
-    if parts.uri.query().is_none() {
+    pairs_of(&parts.uri)
+}
+
+pub(super) fn pairs_of(uri: &Uri) -> Result<Vec<(String, String)>, ApiError> {
+    if uri.query().is_none() {
         return Ok(Vec::new());
     }
-    let Query(pairs) = Query::try_from_uri(&parts.uri).map_err(|error| ApiError::Query(error.body_text()))?;
+    let Query(pairs) = Query::try_from_uri(uri).map_err(|error| ApiError::Query(error.body_text()))?;
     Ok(pairs)
 }
 
@@ -278,7 +282,7 @@ async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
 }
 
 /// serde_json itself refuses what is nested deeper than 128.
-fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
@@ -294,7 +298,7 @@ mod tests {
     use super::*;
 
     fn pairs(query: &str) -> Vec<(String, String)> {
-        let uri: axum::http::Uri = format!("/?{query}").parse().unwrap();
+        let uri: Uri = format!("/?{query}").parse().unwrap();
         Query::try_from_uri(&uri).map(|Query(pairs)| pairs).unwrap()
     }
 

@@ -43,7 +43,7 @@ impl GroupFilter {
         groups.iter().filter(|group| self.matches(group)).collect()
     }
 
-    fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
+    pub(super) fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
         let admin = match value_of(query, "admin") {
             None => None,
             Some("true" | "1") => Some(true),

@@ -116,7 +116,7 @@ async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, co
     if is_foreign { Err(AccessError::GroupNotAllowed.into()) } else { Ok(()) }
 }
 
-fn code_of_body(mut fields: Fields) -> Result<String, ApiError> {
+pub(super) fn code_of_body(mut fields: Fields) -> Result<String, ApiError> {
     let text = fields.text("inviteCode", 1..=usize::MAX);
     let code = code_of(&text);
     if code.is_none() && !text.trim().is_empty() {
@@ -134,7 +134,7 @@ fn rule() -> String {
 }
 
 /// The code of a link, with or without its scheme, or as it is. What follows a `?` or `#` is ignored.
-fn code_of(text: &str) -> Option<String> {
+pub(super) fn code_of(text: &str) -> Option<String> {
     let text = text.trim();
     let path = text.split(['?', '#']).next().unwrap_or_default();
     let path = path.strip_suffix('/').unwrap_or(path);

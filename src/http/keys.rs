@@ -21,7 +21,7 @@ use super::limits::{KEY_GRACE_DEFAULT_S, KEY_GRACE_S, KEY_NAME_CHARS, KEY_SCOPE_
 use crate::app::App;
 use crate::auth::{AddressRange, KEY_GROUPS_MAX, Key, KeyChange, KeyTerms, Role};
 
-const FIELDS: [&str; 7] =
+pub(super) const FIELDS: [&str; 7] =
     ["name", "role", "allowedIps", "allowedSessions", "allowedGroups", "allowGroupCreation", "expiresAt"];
 
 /// A key as callers see it.
@@ -304,7 +304,7 @@ fn new_key(
 
 /// Sessions are given by id or name and kept by id. Empty lists of addresses and sessions limit nothing, as OpenWA's
 /// clients expect; an empty list of groups is no group.
-fn key_change(
+pub(super) fn key_change(
     mut fields: Fields,
     find_session: impl Fn(&str) -> Option<SessionId>,
     now: Timestamp,

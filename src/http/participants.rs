@@ -42,14 +42,14 @@ struct NewPeople {
 /// Whom a list is about.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "lowercase")]
-enum ListedRole {
+pub(super) enum ListedRole {
     Member,
     Admin,
     SuperAdmin,
 }
 
 impl ListedRole {
-    fn read(text: Option<&str>) -> Result<Option<Self>, ApiError> {
+    pub(super) fn read(text: Option<&str>) -> Result<Option<Self>, ApiError> {
         match text {
             None => Ok(None),
             Some("member") => Ok(Some(Self::Member)),

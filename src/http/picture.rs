@@ -98,7 +98,7 @@ pub(crate) async fn remove(
 ///
 /// # Errors
 /// [`ApiError::Body`].
-fn picture_source(mut fields: Fields) -> Result<PictureSource, ApiError> {
+pub(super) fn picture_source(mut fields: Fields) -> Result<PictureSource, ApiError> {
     let mut given = |name| fields.optional_text(name).filter(|text| !text.trim().is_empty());
     let (base64, mimetype, url) = (given("base64"), given("mimetype"), given("url"));
     let source = match (base64, mimetype, url) {

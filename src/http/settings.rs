@@ -108,7 +108,7 @@ pub(crate) async fn set(
 }
 
 /// The settings of a body, at least one.
-fn settings(mut fields: Fields) -> Result<Vec<Setting>, ApiError> {
+pub(super) fn settings(mut fields: Fields) -> Result<Vec<Setting>, ApiError> {
     let seconds = fields.nullable_number("ephemeralSeconds", EPHEMERAL_S);
     let found = [
         fields.optional_flag("announce").map(Setting::Announce),

@@ -1,0 +1,88 @@
+//! What a caller writes, as the fuzzer writes it: each function reads bytes as the daemon would, and panics when what was
+//! read breaks a promise. Exists only under cargo-fuzz (`tests/fuzz/`).
+
+use std::net::IpAddr;
+
+use axum::http::{HeaderMap, HeaderValue, Uri, header};
+use rookery_actors::model::{GroupId, ParticipantId, SessionId, SessionName, Timestamp};
+
+use super::fields::Fields;
+use super::{
+    access, audit, communities, configuration, extract, filter, groups, joining, keys, participants, picture, settings,
+};
+use crate::auth::{AddressRange, client_address};
+
+/// Ids of groups, people and sessions: one that is read is written as it is read again.
+pub fn ids(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    if let Ok(id) = text.parse::<GroupId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
+    if let Ok(id) = text.parse::<ParticipantId>() {
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert!(id.digits().to_string().bytes().all(|byte| byte.is_ascii_digit()));
+    }
+    if let Ok(name) = text.parse::<SessionName>() {
+        assert_eq!(name.as_str(), text);
+        assert!(text.parse::<SessionId>().is_err(), "a name is never taken for an id");
+    }
+    if let Ok(range) = text.parse::<AddressRange>() {
+        assert_eq!(range.to_string().parse(), Ok(range));
+    }
+    if let Some(time) = Timestamp::parse(text) {
+        assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+    }
+}
+
+/// Queries of all kinds.
+pub fn queries(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(uri) = format!("/?{text}").parse::<Uri>() else { return };
+    let Ok(pairs) = extract::pairs_of(&uri) else { return };
+    if let Ok(page) = extract::Page::read(&pairs) {
+        assert!((1..=1_000).contains(&page.limit()) && page.of(&[0; 9]).len() <= 9);
+    }
+    let role = extract::value_of(&pairs, "role");
+    let _ = (filter::GroupFilter::read(&pairs), audit::Wanted::read(&pairs), participants::ListedRole::read(role));
+    if let Some(code) = extract::value_of(&pairs, "code").and_then(joining::code_of) {
+        assert!(code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
+    }
+}
+
+/// Bodies of all kinds.
+pub fn bodies(bytes: &[u8]) {
+    let Ok(map) = extract::parse(bytes) else { return };
+    let fields = |known: &[&str]| Fields::of(map.clone(), known);
+    let none = |_: &str| None;
+    let _ = keys::key_change(fields(&keys::FIELDS), none, Timestamp(0));
+    let _ = configuration::config_change(&mut fields(&configuration::CONFIG_FIELDS));
+    let _ = (communities::new_community(fields(&[])), settings::settings(fields(&[])));
+    let _ = (joining::code_of_body(fields(&[])), picture::picture_source(fields(&[])));
+    if let Ok((_, people, _)) = groups::new_group(map.clone()) {
+        assert!((1..=256).contains(&people.len()));
+    }
+}
+
+/// The headers that may hold a key.
+pub fn key_header(bytes: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
+    for name in [header::HeaderName::from_static(access::KEY_HEADER), header::AUTHORIZATION] {
+        let headers = HeaderMap::from_iter([(name, value.clone())]);
+        if let Some(key) = access::presented_key(&headers) {
+            assert!(!key.is_empty() && key.trim() == key);
+        }
+    }
+}
+
+/// `X-Forwarded-For`: nothing that an untrusted peer writes is believed.
+pub fn forwarded_for(bytes: &[u8]) {
+    let values: Vec<&[u8]> = bytes.split(|byte| *byte == b'\n').collect();
+    let [trusted, stranger]: [IpAddr; 2] = ["10.0.0.1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
+    let ranges: [AddressRange; 1] = ["10.0.0.0/8".parse().expect("a range")];
+    assert_eq!(client_address(stranger, values.iter().copied(), &ranges), Some(stranger));
+    // What stands right of it decides: a proxy adds there.
+    let ours: &[u8] = b"192.0.2.1";
+    let appended = values.iter().copied().chain([ours]);
+    assert_eq!(client_address(trusted, appended, &ranges), Some(stranger));
+    let _ = client_address(trusted, values.iter().copied(), &ranges);
+}
