@@ -30,7 +30,7 @@ pub struct HttpArguments {
     /// [ROOKERY_TRUSTED_PROXIES, default none]
     #[arg(long, value_name = "ADDRESSES")]
     trusted_proxies: Option<OsString>,
-    /// Web pages that may call from a browser: origins such as https://app.example.com, comma-separated
+    /// Web pages that may call from a browser: origins such as `https://app.example.com`, comma-separated
     /// [ROOKERY_CORS_ORIGINS, default none]
     #[arg(long, value_name = "ORIGINS")]
     cors_origins: Option<OsString>,
