@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::model::Timestamp;
-use rookery_actors::store::{Store, StoreOptions};
+use rookery_actors::store::Store;
 use rookery_actors::{Gateway, Running};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -30,13 +30,12 @@ use crate::idempotency::Idempotency;
 use crate::outgoing::Fetcher;
 use crate::picture::Pictures;
 use crate::signals::{self, Signals};
+use crate::store_key;
 
 /// How often the use of keys is written down: rarely enough to cost nothing, often enough to be of use.
 const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// How often idempotency keys that have expired are removed: they count for an hour more at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
-/// The store's directory in the data directory.
-pub(crate) const STORE_DIRECTORY: &str = "store";
 /// The file in the data directory that holds the first admin key.
 const ADMIN_KEY_FILE: &str = "admin.key";
 /// The file in the data directory without which no API key can be checked.
@@ -112,7 +111,7 @@ impl Daemon {
         let address = listener.local_addr().context("could not read the address listened on")?;
 
         prepare_data_directory(&config.data_dir)?;
-        let store = open_store(config.data_dir.join(STORE_DIRECTORY)).await?;
+        let store = store_key::open(&config.place()).await.context("could not open the store")?;
         let pepper = pepper(&*store, &config.data_dir)?;
         let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config.http.limits)).await;
         let keys = keys.with_context(|| format!("could not read the API keys; {PEPPER_RULE}"))?;
@@ -217,13 +216,6 @@ pub async fn serve(config: Config) -> Result<()> {
 #[expect(clippy::print_stdout, reason = "the one place where the first admin key is shown")]
 fn announce(key: &str, file: &Path) {
     println!("admin key (shown this once, also in {}): {key}", file.display());
-}
-
-/// Opens the store in this directory.
-pub(crate) async fn open_store(path: PathBuf) -> Result<Arc<dyn Store>> {
-    let open = move || rookery_actors::store::open(&path, StoreOptions::default());
-    let store = spawn_blocking(open).await.context("opening the store was cut short")?;
-    store.context("could not open the store")
 }
 
 /// Makes the directory when it is missing, for its owner alone.

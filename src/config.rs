@@ -46,6 +46,17 @@ const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
 /// A minute is enough for nobody, a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
 
+/// Where a daemon's data is, and the key to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Holds the store and `admin.key`; made with mode 0700 when it is missing.
+    pub data_dir: PathBuf,
+    /// Holds the key of the store; `None`: a credential of systemd, or else a file in the data directory.
+    pub store_key_file: Option<PathBuf>,
+    /// Where systemd puts credentials.
+    pub credentials_dir: Option<PathBuf>,
+}
+
 /// Every setting of the daemon.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -53,6 +64,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Holds the store and `admin.key`; made with mode 0700 when it is missing.
     pub data_dir: PathBuf,
+    /// Holds the key of the store; `None`: a credential of systemd, or else a file in the data directory.
+    pub store_key_file: Option<PathBuf>,
+    /// Where systemd puts credentials.
+    pub credentials_dir: Option<PathBuf>,
     /// An admin key that is valid from the first start on; `None`: one is made on first start.
     pub bootstrap_key: Option<Secret>,
     /// The WebSocket to connect sessions to.
@@ -85,6 +100,8 @@ impl Default for Config {
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
             data_dir: "./data".into(),
+            store_key_file: None,
+            credentials_dir: None,
             bootstrap_key: None,
             whatsapp_url: settings.whatsapp_url,
             whatsapp_timeout_ms: u64::try_from(settings.whatsapp_timeout.as_millis()).unwrap_or(u64::MAX),
@@ -101,15 +118,46 @@ impl Default for Config {
     }
 }
 
+/// Where the data is, as flags with a variable of the same name.
+#[derive(Clone, Default, clap::Args)]
+pub struct PlaceArguments {
+    /// Directory of the store and of admin.key [ROOKERY_DATA_DIR, default ./data]
+    #[arg(long, value_name = "DIRECTORY")]
+    data_dir: Option<OsString>,
+    /// File with the key that the store is encrypted with, 64 hex digits [ROOKERY_STORE_KEY_FILE, default a credential of
+    /// systemd named rookery-store-key, or else store.key in the data directory]
+    #[arg(long, value_name = "FILE")]
+    store_key_file: Option<OsString>,
+}
+
+impl PlaceArguments {
+    /// Reads and checks them; `variable` answers the value of an environment variable.
+    ///
+    /// # Errors
+    /// The first one that cannot be used.
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place, ConfigError> {
+        self.read(&Reader { variable })
+    }
+
+    fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<Place, ConfigError> {
+        let path = |text: &str| Some(PathBuf::from(text));
+        Ok(Place {
+            data_dir: read.parsed("data-dir", self.data_dir, Config::default().data_dir, "a path", path)?,
+            store_key_file: read
+                .parsed("store-key-file", self.store_key_file, None, "a path", |text| Some(path(text)))?,
+            credentials_dir: (read.variable)("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+        })
+    }
+}
+
 /// The settings as flags. Each has a variable of the same name, `--data-dir` being `ROOKERY_DATA_DIR`.
 #[derive(Clone, Default, clap::Args)]
 pub struct ServeArguments {
     /// Address and port for HTTP [ROOKERY_LISTEN, default 127.0.0.1:2785]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<OsString>,
-    /// Directory of the store and of admin.key [ROOKERY_DATA_DIR, default ./data]
-    #[arg(long, value_name = "DIRECTORY")]
-    data_dir: Option<OsString>,
+    #[command(flatten)]
+    place: PlaceArguments,
     /// Admin key that is always valid, 32 characters or more; visible in the process list, so prefer the variable
     /// [ROOKERY_BOOTSTRAP_KEY]
     #[arg(long, value_name = "KEY")]
@@ -163,9 +211,12 @@ impl Config {
         let filter = "a log filter, such as info or rookery=debug";
         let hosts = "comma-separated hosts, each with or without a port, such as media.example.com,10.0.0.7:8080";
         let secret = read.secret("bootstrap-key", flags.bootstrap_key)?;
+        let place = flags.place.read(&read)?;
         Ok(Self {
             listen: read.parsed("listen", flags.listen, default.listen, address, |text| text.parse().ok())?,
-            data_dir: read_data_dir(&read, flags.data_dir)?,
+            data_dir: place.data_dir,
+            store_key_file: place.store_key_file,
+            credentials_dir: place.credentials_dir,
             bootstrap_key: secret,
             whatsapp_url: read.whatsapp_url("whatsapp-url", flags.whatsapp_url, default.whatsapp_url)?,
             whatsapp_timeout_ms: read.number(
@@ -217,6 +268,13 @@ impl Config {
         })
     }
 
+    /// Where the data is.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        let Self { data_dir, store_key_file, credentials_dir, .. } = self.clone();
+        Place { data_dir, store_key_file, credentials_dir }
+    }
+
     /// What of this concerns the sessions.
     #[must_use]
     pub fn settings(&self) -> Settings {
@@ -231,21 +289,6 @@ impl Config {
             ..Settings::default()
         }
     }
-}
-
-/// The data directory alone, for commands that need nothing else.
-///
-/// # Errors
-/// It cannot be used.
-pub fn data_dir(flag: Option<OsString>, variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
-    read_data_dir(&Reader { variable }, flag)
-}
-
-fn read_data_dir<F: Fn(&str) -> Option<OsString>>(
-    read: &Reader<F>,
-    flag: Option<OsString>,
-) -> Result<PathBuf, ConfigError> {
-    read.parsed("data-dir", flag, Config::default().data_dir, "a path", |text| Some(text.into()))
 }
 
 /// What a WhatsApp URL must be in this build.

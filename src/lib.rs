@@ -21,4 +21,5 @@ mod picture;
 mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator_command;
+mod store_key;
 pub mod telemetry;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use rookery::config::{Config, EXIT_USAGE, ServeArguments};
-use rookery::offline::{self, DataArguments, VerifyArguments};
+use rookery::config::{Config, EXIT_USAGE, PlaceArguments, ServeArguments};
+use rookery::offline::{self, RekeyArguments, VerifyArguments};
 use rookery::{app, telemetry};
 #[cfg(feature = "simulator")]
 use rookery::{demo, simulator_command};
@@ -37,8 +37,13 @@ enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// The store of a daemon that does not run
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
     /// Remove every API key of a daemon that does not run; its next start makes a new admin key
-    ResetKeys(DataArguments),
+    ResetKeys(PlaceArguments),
     /// Run the daemon with a simulated WhatsApp and a linked session, to try things out
     #[cfg(feature = "simulator")]
     Demo(Box<demo::DemoArguments>),
@@ -51,6 +56,12 @@ enum Command {
 enum AuditCommand {
     /// Prove that no record was changed, or name the first one that was
     Verify(VerifyArguments),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Encrypt the store's own key with another key
+    Rekey(RekeyArguments),
 }
 
 fn main() -> ExitCode {
@@ -68,12 +79,18 @@ fn main() -> ExitCode {
         },
         Command::Audit { command: AuditCommand::Verify(arguments) } => {
             match arguments.resolve(|name| std::env::var_os(name)) {
-                Ok((data_dir, noted)) => run(OFFLINE_LOG_FILTER, offline::verify_audit(data_dir, noted)),
+                Ok((place, noted)) => run(OFFLINE_LOG_FILTER, offline::verify_audit(place, noted)),
+                Err(error) => return fail(&error.into(), EXIT_USAGE),
+            }
+        }
+        Command::Store { command: StoreCommand::Rekey(arguments) } => {
+            match arguments.resolve(|name| std::env::var_os(name)) {
+                Ok((place, new_key_file)) => run(OFFLINE_LOG_FILTER, offline::rekey(place, new_key_file)),
                 Err(error) => return fail(&error.into(), EXIT_USAGE),
             }
         }
         Command::ResetKeys(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
-            Ok(data_dir) => run(OFFLINE_LOG_FILTER, offline::reset_keys(data_dir)),
+            Ok(place) => run(OFFLINE_LOG_FILTER, offline::reset_keys(place)),
             Err(error) => return fail(&error.into(), EXIT_USAGE),
         },
         #[cfg(feature = "simulator")]

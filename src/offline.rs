@@ -1,7 +1,7 @@
 //! Commands for a data directory whose daemon does not run. Each says what it did.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -9,16 +9,17 @@ use anyhow::{Context as _, Result, bail};
 use rookery_actors::store::Store;
 use tokio::task::spawn_blocking;
 
-use crate::app::{PEPPER_FILE, STORE_DIRECTORY, open_store};
+use crate::app::PEPPER_FILE;
 use crate::audit::{self, AuditError, Verdict};
 use crate::auth::Keys;
-use crate::config::{ConfigError, data_dir};
+use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::store_key::{self, STORE_DIRECTORY};
 
 /// What of the audit log is to be proved.
 #[derive(Clone, Default, clap::Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
-    data: DataArguments,
+    place: PlaceArguments,
     /// A record that was noted earlier, as ID:HASH: it has to be there as it was, so that nothing before it was cut off
     #[arg(long, value_name = "ID:HASH", value_parser = noted)]
     noted: Option<(u64, String)>,
@@ -40,8 +41,8 @@ impl VerifyArguments {
     pub fn resolve(
         self,
         variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<(PathBuf, Option<(u64, String)>), ConfigError> {
-        Ok((self.data.resolve(variable)?, self.noted))
+    ) -> Result<(Place, Option<(u64, String)>), ConfigError> {
+        Ok((self.place.resolve(variable)?, self.noted))
     }
 }
 
@@ -50,8 +51,8 @@ impl VerifyArguments {
 /// # Errors
 /// There is no store, its daemon runs, or the log was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn verify_audit(data_dir: PathBuf, noted: Option<(u64, String)>) -> Result<()> {
-    let store = store_of(&data_dir).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
+pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<()> {
+    let store = store_of(&place).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
     let verdict = spawn_blocking(move || {
         let known =
             noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::hash_of(&*store, id)?))).transpose()?;
@@ -76,30 +77,45 @@ pub async fn verify_audit(data_dir: PathBuf, noted: Option<(u64, String)>) -> Re
     Ok(())
 }
 
-async fn store_of(data_dir: &Path) -> Result<Arc<dyn Store>> {
-    let path = data_dir.join(STORE_DIRECTORY);
-    if !path.is_dir() {
-        bail!("there is no store in `{}`: name the data directory with --data-dir", data_dir.display());
+async fn store_of(place: &Place) -> Result<Arc<dyn Store>> {
+    if !place.data_dir.join(STORE_DIRECTORY).is_dir() {
+        bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
     }
-    open_store(path).await
+    store_key::open(place).await
 }
 
-/// Which data directory is meant.
-#[derive(Clone, Default, clap::Args)]
-pub struct DataArguments {
-    /// Directory of the store [ROOKERY_DATA_DIR, default ./data]
-    #[arg(long, value_name = "DIRECTORY")]
-    data_dir: Option<OsString>,
+/// What is to be done with the key of the store.
+#[derive(Clone, clap::Args)]
+pub struct RekeyArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// File with the new key, 64 hex digits; made when it is missing
+    #[arg(long, value_name = "FILE")]
+    new_key_file: PathBuf,
 }
 
-impl DataArguments {
-    /// Reads and checks it; `variable` answers the value of an environment variable.
+impl RekeyArguments {
+    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<PathBuf, ConfigError> {
-        data_dir(self.data_dir, variable)
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(Place, PathBuf), ConfigError> {
+        Ok((self.place.resolve(variable)?, self.new_key_file))
     }
+}
+
+/// `rookery store rekey`: from now on another key opens the store.
+///
+/// # Errors
+/// There is no store, its daemon runs, or the key until now does not open it; nothing was changed then.
+#[expect(clippy::print_stdout, reason = "the answer of this command")]
+pub async fn rekey(place: Place, new_key_file: PathBuf) -> Result<()> {
+    store_key::rekey(&place, &new_key_file).await.context("the store has its key as before")?;
+    println!(
+        "the key in `{0}` opens the store now: start the daemon with --store-key-file {0}",
+        new_key_file.display()
+    );
+    Ok(())
 }
 
 /// `rookery reset-keys`: removes every API key and the pepper, so that the next start makes a new admin key.
@@ -107,10 +123,10 @@ impl DataArguments {
 /// # Errors
 /// There is no store, its daemon runs, or it cannot be read or written.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn reset_keys(data_dir: PathBuf) -> Result<()> {
-    let store = store_of(&data_dir).await.context("stop the daemon first")?;
+pub async fn reset_keys(place: Place) -> Result<()> {
+    let store = store_of(&place).await.context("stop the daemon first")?;
     let removed = Keys::remove_all(&*store).await.context("could not remove the API keys")?;
-    let pepper = data_dir.join(PEPPER_FILE);
+    let pepper = place.data_dir.join(PEPPER_FILE);
     match std::fs::remove_file(&pepper) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             return Err(error).with_context(|| format!("could not remove `{}`", pepper.display()));

@@ -10,6 +10,8 @@ mod error;
 pub mod keys;
 mod memory;
 mod parts;
+mod seal;
+mod sealing;
 mod sled;
 mod stream;
 mod table;
@@ -25,6 +27,8 @@ use serde::{Deserialize, Serialize};
 pub use batch::{BATCH_OPERATIONS_MAX, Batch, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use error::{Health, StoreError};
 pub use parts::{RECORD_BYTES_MAX, delete_parts, get_parts, parts_in, put_parts, scan_parts};
+pub use seal::StoreKey;
+pub use sealing::{open_sealed, rekey};
 pub use table::Table;
 pub use ticket::Ticket;
 pub use wipe::wipe_session;
@@ -96,11 +100,13 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Free space on the volume below which commits are refused with [`StoreError::LowSpace`], in bytes.
     pub free_space_min_bytes: u64,
+    /// What the values are sealed with; `None`: they are not.
+    pub key: Option<StoreKey>,
 }
 
 impl Default for StoreOptions {
     fn default() -> Self {
-        Self { cache_bytes: CACHE_BYTES_DEFAULT, free_space_min_bytes: FREE_SPACE_MIN_BYTES_DEFAULT }
+        Self { cache_bytes: CACHE_BYTES_DEFAULT, free_space_min_bytes: FREE_SPACE_MIN_BYTES_DEFAULT, key: None }
     }
 }
 
@@ -108,8 +114,8 @@ impl Default for StoreOptions {
 /// is in use. Dropping the last `Arc` writes what is queued, closes the files and blocks until that is done.
 ///
 /// # Errors
-/// [`StoreError::InUse`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`], [`StoreError::UnfinishedImport`] or
-/// [`StoreError::Io`]; each says what to do. Never panics over what it finds on the disk.
+/// [`StoreError::InUse`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`], [`StoreError::UnfinishedImport`],
+/// [`StoreError::Sealed`], [`StoreError::Unsealed`], [`StoreError::WrongKey`] or [`StoreError::Io`]; each says what to do. Never panics over what it finds on the disk.
 pub fn open(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sled::SledStore::open(path, &options)?))
 }

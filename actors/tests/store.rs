@@ -8,4 +8,5 @@ mod store {
     mod kill;
     mod opening;
     mod rows;
+    mod sealing;
 }

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -10,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::files;
+use crate::files::{self, SecretFileError};
 use crate::hex::{hex, unhex};
 
 /// What is hashed to recognise the pepper itself.
@@ -25,26 +26,12 @@ pub(crate) struct Pepper([u8; 32]);
 #[derive(Copy, Clone, Eq)]
 pub(super) struct KeyHash([u8; 32]);
 
-/// Why there is no pepper.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum PepperError {
-    /// The file cannot be read or made.
-    #[error(transparent)]
-    File(#[from] std::io::Error),
-    /// It holds something else.
-    #[error("it must hold 64 hex digits")]
-    Content,
-    /// The system has no randomness to give.
-    #[error("no randomness: {0}")]
-    Randomness(#[from] getrandom::Error),
-}
-
 impl Pepper {
     /// A new one.
     ///
     /// # Errors
-    /// [`PepperError::Randomness`].
-    pub(crate) fn generate() -> Result<Self, PepperError> {
+    /// When the system has no randomness to give.
+    pub(crate) fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
         Ok(Self(bytes))
@@ -53,21 +40,17 @@ impl Pepper {
     /// The one in this file, `None` when there is no such file.
     ///
     /// # Errors
-    /// [`PepperError::File`], [`PepperError::Content`].
-    pub(crate) fn read(path: &Path) -> Result<Option<Self>, PepperError> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => unhex(text.trim()).map(|bytes| Some(Self(bytes))).ok_or(PepperError::Content),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// As of any secret.
+    pub(crate) fn read(path: &Path) -> Result<Option<Self>, SecretFileError> {
+        Ok(files::read_secret(path)?.map(Self))
     }
 
     /// Writes it to a new file of its owner's; it is on disk when this returns.
     ///
     /// # Errors
-    /// [`PepperError::File`].
-    pub(crate) fn write(&self, path: &Path) -> Result<(), PepperError> {
-        Ok(files::write_secret(path, &hex(&self.0))?)
+    /// When the file cannot be made or written.
+    pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
+        files::write_secret(path, &hex(&self.0))
     }
 
     /// Says of which pepper a store's hashes are, and nothing else.
@@ -160,6 +143,6 @@ mod tests {
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(Pepper::read(&path).unwrap().unwrap().fingerprint() == pepper.fingerprint());
         std::fs::write(&path, "short").unwrap();
-        assert!(matches!(Pepper::read(&path), Err(PepperError::Content)));
+        assert!(matches!(Pepper::read(&path), Err(SecretFileError::Content)));
     }
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use rookery_actors::model::{GroupId, SessionConfig, SessionId, SessionStatus};
-use rookery_actors::store::{self, StoreOptions};
+use rookery_actors::store::{self, StoreKey, StoreOptions};
 use rookery_actors::{Gateway, Settings};
 use serde_json::json;
 use support::{Figure, print_table};
@@ -58,8 +58,8 @@ struct Heap {
 fn main() -> Result<()> {
     let _profiler = dhat::Profiler::builder().testing().trim_backtraces(Some(1)).build();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let as_it_is = StoreOptions::default();
-    let small = StoreOptions { cache_bytes: CACHE_BYTES_MIN, ..StoreOptions::default() };
+    let as_it_is = StoreOptions { key: Some(StoreKey::generate()?), ..StoreOptions::default() };
+    let small = StoreOptions { cache_bytes: CACHE_BYTES_MIN, ..as_it_is.clone() };
     let head = ["bytes", "blocks", "budget"];
     print_table("all in", &head, &runtime.block_on(measure(as_it_is))?);
     print_table("without the store's pages", &head, &runtime.block_on(measure(small))?);

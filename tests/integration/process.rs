@@ -8,6 +8,7 @@ mod child;
 mod demo;
 mod idempotent;
 mod killed;
+mod sealed;
 mod secrets;
 mod setup;
 

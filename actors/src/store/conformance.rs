@@ -15,6 +15,11 @@ fn sled(path: &Path) -> Arc<dyn Store> {
     open(path, StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() }).unwrap()
 }
 
+fn sealed(path: &Path) -> Arc<dyn Store> {
+    let key = Some(StoreKey::from_bytes([7; 32]));
+    open(path, StoreOptions { cache_bytes: 4 * 1024 * 1024, key, ..StoreOptions::default() }).unwrap()
+}
+
 fn memory(_: &Path) -> Arc<dyn Store> {
     open_memory()
 }
@@ -22,6 +27,7 @@ fn memory(_: &Path) -> Arc<dyn Store> {
 macro_rules! on_both_stores {
     ($($test:ident)+) => {
         mod on_sled { $(#[test] fn $test() { super::with(super::sled, super::$test) })+ }
+        mod on_sealed_sled { $(#[test] fn $test() { super::with(super::sealed, super::$test) })+ }
         mod on_memory { $(#[test] fn $test() { super::with(super::memory, super::$test) })+ }
     };
 }

@@ -33,6 +33,24 @@ pub enum StoreError {
         /// The layout of this version.
         known: u32,
     },
+    /// The store is sealed, and no key was given.
+    #[error("the store in `{}` is encrypted: the key it was encrypted with is needed", path.display())]
+    Sealed {
+        /// The store's directory.
+        path: PathBuf,
+    },
+    /// The store is not sealed, but a key was given.
+    #[error("the store in `{}` is not encrypted", path.display())]
+    Unsealed {
+        /// The store's directory.
+        path: PathBuf,
+    },
+    /// The store is sealed with another key. Nothing was changed.
+    #[error("the store in `{}` is encrypted with another key: give the one that it was made or last re-keyed with", path.display())]
+    WrongKey {
+        /// The store's directory.
+        path: PathBuf,
+    },
     /// An import into this directory was interrupted.
     #[error("an import into `{}` did not finish: empty this directory and import again", path.display())]
     UnfinishedImport {

@@ -10,6 +10,13 @@ pub const LAYOUT_VERSION: u32 = 1;
 /// `Meta`: the layout version, as decimal text.
 pub const LAYOUT: &[u8] = b"store.layout";
 
+/// The layout of a store whose values are sealed: rows are as in [`LAYOUT_VERSION`]. A version that knows no seals does not
+/// know it.
+pub(super) const SEALED_LAYOUT: &str = "1-sealed";
+
+/// `Meta`: the store's own key, sealed with the operator's.
+pub(super) const SEAL: &[u8] = b"store.seal";
+
 /// `Meta`: present while an import runs.
 pub const IMPORTING: &[u8] = b"store.importing";
 

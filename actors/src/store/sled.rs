@@ -16,7 +16,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
-use super::{Batch, Health, Row, SessionNumber, Store, StoreError, StoreOptions, Table, Ticket, keys, stream};
+use super::batch::Change;
+use super::seal::Sealer;
+use super::{
+    Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, keys, stream,
+};
 use committer::Committer;
 use queue::Queue;
 use space::SpaceWatch;
@@ -50,12 +54,14 @@ pub(super) struct SledStore {
     shared: Arc<Shared>,
     /// One tree per table, in the order of [`Table::ALL`].
     trees: Vec<::sled::Tree>,
+    /// Between the callers' values and those on disk.
+    sealer: Option<Sealer>,
     committer: Option<JoinHandle<()>>,
 }
 
 impl SledStore {
     pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
-        let opened = opening::open(path, options.cache_bytes)?;
+        let mut opened = opening::open(path, options)?;
         let shared = Arc::new(Shared {
             path: path.to_owned(),
             queue: Queue::default(),
@@ -64,13 +70,55 @@ impl SledStore {
             rows: RwLock::new(()),
             writing: Mutex::new(()),
         });
-        let trees = opened.trees.clone();
+        let (trees, sealer) = (opened.trees.clone(), opened.sealer.take());
         let committer = Committer::new(opened, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || committer.run())
             .map_err(|error| StoreError::Io { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { shared, trees, committer: Some(thread) })
+        Ok(Self { shared, trees, sealer, committer: Some(thread) })
+    }
+
+    /// Seals the store's own key with another key of the operator's.
+    pub(super) fn rekey(&self, key: &StoreKey) -> Result<(), StoreError> {
+        let sealer = self.sealer.as_ref().ok_or_else(|| StoreError::Unsealed { path: self.shared.path.clone() })?;
+        let mut batch = Batch::new();
+        batch.put(SessionNumber::DAEMON, Table::Meta, keys::SEAL, sealer.wrap(key)?);
+        self.commit(batch).wait_blocking()
+    }
+
+    /// What seals the values of this table; the store's own facts have to be read before there is a key.
+    fn sealer(&self, table: Table) -> Option<&Sealer> {
+        self.sealer.as_ref().filter(|_| table != Table::Meta)
+    }
+
+    fn sealed(&self, batch: Batch) -> Result<Batch, StoreError> {
+        if self.sealer.is_none() {
+            return Ok(batch);
+        }
+        let mut sealed = Batch::new();
+        for Change { session, table, key, value } in batch.into_changes() {
+            match (value, self.sealer(table)) {
+                (Some(value), Some(sealer)) => {
+                    let value = sealer.seal(session, table, &key, &value)?;
+                    sealed.put(session, table, key, value);
+                }
+                (Some(value), None) => sealed.put(session, table, key, value),
+                (None, _) => sealed.delete(session, table, key),
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// The caller's value of what is on disk; one that was not sealed for this row is damage, which is sticky.
+    fn opened(&self, session: SessionNumber, table: Table, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let Some(sealer) = self.sealer(table) else { return Ok(value.to_vec()) };
+        sealer.open(session, table, key, value).ok_or_else(|| {
+            let reason =
+                format!("a value in table `{}` is not the one that was encrypted for its row", table.tree_name());
+            self.shared.fail(reason.clone());
+            StoreError::Damaged { path: self.shared.path.clone(), reason }
+        })
     }
 
     /// Runs a read of sled; an error or a panic in it means damage, which is sticky.
@@ -96,7 +144,8 @@ impl SledStore {
         self.read(|| {
             tally::walk(tree, |row, value| {
                 let Some((session, key)) = keys::split_row(row) else { return ControlFlow::Continue(()) };
-                outcome = writer.row(table, session, key, value);
+                outcome =
+                    self.opened(session, table, key, value).and_then(|value| writer.row(table, session, key, &value));
                 if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             })
         })?;
@@ -123,21 +172,21 @@ impl Store for SledStore {
         if let Some(failed) = self.shared.failed() {
             return Ticket::decided(Err(failed));
         }
-        match batch.check() {
-            Ok(()) => self.shared.queue.push(batch),
+        match batch.check().and_then(|()| self.sealed(batch)) {
+            Ok(batch) => self.shared.queue.push(batch),
             Err(refused) => Ticket::decided(Err(refused)),
         }
     }
 
     fn get(&self, session: SessionNumber, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         let value = self.read(|| self.trees[table.index()].get(keys::row(session, key)))?;
-        Ok(value.map(|value| value.to_vec()))
+        value.map(|value| self.opened(session, table, key, &value)).transpose()
     }
 
     fn scan_prefix(&self, session: SessionNumber, table: Table, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
         let rows = self.scan(&keys::row(session, prefix), table)?;
-        let rows = rows.iter().filter_map(|(row, value)| Some((keys::split_row(row)?.1.to_vec(), value.to_vec())));
-        Ok(rows.collect())
+        let rows = rows.iter().filter_map(|(row, value)| Some((keys::split_row(row)?.1, value)));
+        rows.map(|(key, value)| Ok((key.to_vec(), self.opened(session, table, key, value)?))).collect()
     }
 
     fn export(&self, to: &mut dyn Write) -> Result<(), StoreError> {

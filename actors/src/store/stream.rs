@@ -82,7 +82,7 @@ impl<'a> Writer<'a> {
 
 /// Whether the row is about this store rather than in it.
 pub(super) fn is_own_mark(table: Table, session: SessionNumber, key: &[u8]) -> bool {
-    let marks = [keys::LAYOUT, keys::IMPORTING, keys::TALLY];
+    let marks = [keys::LAYOUT, keys::SEAL, keys::IMPORTING, keys::TALLY];
     table == Table::Meta && session == SessionNumber::DAEMON && marks.contains(&key)
 }
 

@@ -35,9 +35,10 @@ async fn what_was_answered_is_in_the_log_and_a_changed_record_is_named() {
     assert_eq!(verify(&setup, &["--noted", "4:x"]).await.0, Some(64));
 
     let path = Path::new(&setup.data_dir()).join("store");
+    let options = StoreOptions { key: Some(setup.store_key()), ..StoreOptions::default() };
     let key = [&b"e"[..], &2_u64.to_be_bytes()].concat();
     let tampered = tokio::task::spawn_blocking(move || {
-        let store = store::open(&path, StoreOptions::default()).expect("nobody has it open");
+        let store = store::open(&path, options).expect("nobody has it open");
         let mut value = store.get(SessionNumber::DAEMON, Table::Audit, &key).expect("readable").expect("it is there");
         let last = value.len() - 3;
         value[last] ^= 1;

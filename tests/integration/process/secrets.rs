@@ -57,6 +57,11 @@ async fn no_secret_is_logged_at_trace_level() {
         secrets.add("LID", account["lid"].as_str().expect("every account has a LID"));
     }
 
+    for file in ["store.key", "api-keys.pepper"] {
+        let content = std::fs::read_to_string(std::path::Path::new(&setup.data_dir()).join(file)).expect(file);
+        secrets.add(file, content.trim());
+    }
+
     daemon.child.signal(Signal::Terminate);
     assert_eq!(daemon.child.until_exit(TIME_MAX).await, Some(0));
     let output = daemon.child.output();
@@ -160,6 +165,13 @@ async fn make_a_key(daemon: &Daemon, secrets: &mut Secrets) {
     let listed = daemon.try_request_with(&key, Method::GET, "/api/sessions", None).await;
     assert_eq!(listed.expect("an answer").0, 200);
     secrets.add("API key", &key);
+    let rotate = format!("/api/auth/api-keys/{}/rotate", made["id"].as_str().expect("an id"));
+    let (status, rotated) = daemon.post(&rotate, json!({ "graceSeconds": 60 })).await;
+    assert_eq!(status, 200, "{rotated}");
+    secrets.add("rotated API key", rotated["apiKey"].as_str().expect("shown this once"));
+    for path in ["/api/audit", "/api/audit/verify"] {
+        assert_eq!(daemon.get(path).await.0, 200, "{path}");
+    }
 }
 
 fn invite_code((status, answer): (u16, Value)) -> String {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
+use rookery_actors::store::StoreKey;
 use rookery_simulator::{AccountSpec, GroupSpec, GroupView, Role, Simulator, SimulatorOptions, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -43,6 +44,13 @@ impl Setup {
 
     pub(super) fn world(&self) -> World {
         self.simulator.world()
+    }
+
+    /// The key that the first start made for the store.
+    pub(super) fn store_key(&self) -> StoreKey {
+        let text = std::fs::read_to_string(self.data.path().join("store.key")).expect("made at the first start");
+        let digits = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex digits");
+        StoreKey::from_bytes(std::array::from_fn(digits))
     }
 
     pub(super) fn data_dir(&self) -> String {

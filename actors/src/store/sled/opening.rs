@@ -6,7 +6,8 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::super::{SessionNumber, StoreError, Table, keys};
+use super::super::seal::Sealer;
+use super::super::{SessionNumber, StoreError, StoreKey, StoreOptions, Table, keys};
 use super::guard;
 use super::tally::{self, Tally, Witness};
 
@@ -28,6 +29,8 @@ pub(super) struct Opened {
     db: ::sled::Db,
     /// One tree per table, in the order of [`Table::ALL`].
     pub(super) trees: Vec<::sled::Tree>,
+    /// What seals its values; taken out by who reads and writes them.
+    pub(super) sealer: Option<Sealer>,
     /// What the rows add up to.
     pub(super) tally: Tally,
     /// The number of transactions, beside sled.
@@ -54,20 +57,28 @@ impl Opened {
 ///
 /// A store that is not new is opened twice: counting its rows reads every page, so that is done by an instance with a
 /// small cache, which is thrown away.
-pub(super) fn open(path: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
+pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
     let witness = Witness::open(path).map_err(|error| io_error(path, &error))?;
     let commits_seen = witness.as_ref().map(Witness::read);
     let known = with_sled(path, COUNTING_CACHE_BYTES, |db| check(path, &tables(path, &db)?, commits_seen))?;
-    with_sled(path, cache_bytes, |db| {
+    with_sled(path, options.cache_bytes, |db| {
         let trees = tables(path, &db)?;
         let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
-        let tally = known.map_or_else(|| make(path, &db, &trees, &file), Ok)?;
+        let key = options.key.as_ref();
+        let (tally, sealer) = match known {
+            Some(tally) => (tally, sealer(path, &trees, key)?),
+            None => {
+                let sealer = key.map(|_| Sealer::generate()).transpose()?;
+                let seal = sealer.as_ref().zip(key).map(|(sealer, key)| sealer.wrap(key)).transpose()?;
+                (make(path, &db, &trees, &file, seal)?, sealer)
+            }
+        };
         // Without one, the store is new, or somebody was stopped while making it.
         let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
         let witness = witness.map_err(|error| io_error(path, &error))?;
-        Ok(Opened { path: path.to_owned(), db, trees, tally, witness, file })
+        Ok(Opened { path: path.to_owned(), db, trees, sealer, tally, witness, file })
     })
 }
 
@@ -158,7 +169,7 @@ fn read_mark(path: &Path, trees: &[::sled::Tree], mark: &[u8]) -> Result<Option<
 }
 
 fn check_layout(path: &Path, layout: &[u8]) -> Result<(), StoreError> {
-    if layout == keys::LAYOUT_VERSION.to_string().as_bytes() {
+    if layout == keys::LAYOUT_VERSION.to_string().as_bytes() || layout == keys::SEALED_LAYOUT.as_bytes() {
         return Ok(());
     }
     let found = String::from_utf8_lossy(layout).into_owned();
@@ -180,18 +191,41 @@ fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<
     Ok(stored)
 }
 
-/// Writes the layout version and the first tally.
-fn make(path: &Path, db: &::sled::Db, trees: &[::sled::Tree], file: &File) -> Result<Tally, StoreError> {
+/// What opens the values of a store that is there, if the key is the one that it was sealed with.
+fn sealer(path: &Path, trees: &[::sled::Tree], key: Option<&StoreKey>) -> Result<Option<Sealer>, StoreError> {
+    let path = || path.to_owned();
+    match (read_mark(&path(), trees, keys::SEAL)?, key) {
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(StoreError::Unsealed { path: path() }),
+        (Some(_), None) => Err(StoreError::Sealed { path: path() }),
+        (Some(seal), Some(key)) => {
+            Sealer::unwrap(key, &seal).map(Some).ok_or_else(|| StoreError::WrongKey { path: path() })
+        }
+    }
+}
+
+/// Writes the layout version, the seal and the first tally.
+fn make(
+    path: &Path,
+    db: &::sled::Db,
+    trees: &[::sled::Tree],
+    file: &File,
+    seal: Option<Vec<u8>>,
+) -> Result<Tally, StoreError> {
     let mut tally = guard::run(|| Tally::count(trees, 0)).map_err(|reason| damaged(path, reason))?;
     if tally != Tally::default() {
         return Err(damaged(path, "its layout version is gone".to_owned()));
     }
     let layout = keys::row(SessionNumber::DAEMON, keys::LAYOUT);
-    let version = keys::LAYOUT_VERSION.to_string();
+    let plain = keys::LAYOUT_VERSION.to_string();
+    let version = if seal.is_some() { keys::SEALED_LAYOUT } else { &plain };
     tally.commits = 1;
-    tally.change(Table::Meta, &layout, None, Some(version.as_bytes()));
     let mut batch = ::sled::Batch::default();
-    batch.insert(layout, version.as_bytes());
+    let seal = seal.map(|seal| (keys::row(SessionNumber::DAEMON, keys::SEAL), seal));
+    for (row, value) in std::iter::once((layout, version.as_bytes().to_vec())).chain(seal) {
+        tally.change(Table::Meta, &row, None, Some(&value));
+        batch.insert(row, value);
+    }
     batch.insert(tally::row(), &tally.encode());
     let write = || {
         trees[Table::Meta.index()].apply_batch(batch)?;

@@ -1,0 +1,173 @@
+//! Sealing: every value on disk is encrypted with XChaCha20-Poly1305 and bound to its row, so that who reads the files
+//! learns no content, and who moves or changes a value is noticed. Keys of rows, and the table `Meta`, stay readable.
+//!
+//! Values are sealed with a key of the store's own, which lies in the store, sealed itself with the operator's
+//! [`StoreKey`]: a new one of these changes one row, not all of them.
+
+use std::fmt;
+
+use chacha20poly1305::aead::{AeadInOut, KeyInit};
+use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
+
+use super::{SessionNumber, StoreError, Table};
+
+const KEY_BYTES: usize = 32;
+/// Random, so long that no two are ever the same.
+const NONCE_BYTES: usize = 24;
+const TAG_BYTES: usize = 16;
+/// What the store's own key is bound to when it is sealed.
+const WRAP_CONTEXT: &[u8] = b"rookery store key";
+
+/// The operator's key: without it a sealed store cannot be read.
+#[derive(Clone, PartialEq, Eq)]
+pub struct StoreKey([u8; KEY_BYTES]);
+
+impl StoreKey {
+    /// A new random key.
+    ///
+    /// # Errors
+    /// When the system has no randomness to give.
+    pub fn generate() -> Result<Self, StoreError> {
+        random().map(Self)
+    }
+
+    /// The key with these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
+        Self(bytes)
+    }
+
+    /// The key itself, for the file that keeps it.
+    #[must_use]
+    pub fn reveal(&self) -> &[u8; KEY_BYTES] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for StoreKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreKey(..)")
+    }
+}
+
+/// Seals and opens the values of one store.
+pub(super) struct Sealer {
+    own_key: [u8; KEY_BYTES],
+    cipher: XChaCha20Poly1305,
+}
+
+impl Sealer {
+    /// With a new key of the store's own.
+    pub(super) fn generate() -> Result<Self, StoreError> {
+        random().map(Self::with)
+    }
+
+    fn with(own_key: [u8; KEY_BYTES]) -> Self {
+        Self { own_key, cipher: cipher(&own_key) }
+    }
+
+    /// The store's own key, sealed.
+    pub(super) fn wrap(&self, key: &StoreKey) -> Result<Vec<u8>, StoreError> {
+        seal(&cipher(&key.0), WRAP_CONTEXT, &self.own_key)
+    }
+
+    /// `None`: it was sealed with another key, or changed.
+    pub(super) fn unwrap(key: &StoreKey, wrapped: &[u8]) -> Option<Self> {
+        let own_key = open(&cipher(&key.0), WRAP_CONTEXT, wrapped)?;
+        Some(Self::with(own_key.try_into().ok()?))
+    }
+
+    /// A value as it is written into its row.
+    pub(super) fn seal(
+        &self,
+        session: SessionNumber,
+        table: Table,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<Vec<u8>, StoreError> {
+        seal(&self.cipher, &place(session, table, key), value)
+    }
+
+    /// The value of a row; `None` when it is not what was sealed for this row.
+    pub(super) fn open(&self, session: SessionNumber, table: Table, key: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+        open(&self.cipher, &place(session, table, key), sealed)
+    }
+}
+
+/// What a value is bound to.
+fn place(session: SessionNumber, table: Table, key: &[u8]) -> Vec<u8> {
+    // The name ends with a byte that no name holds.
+    [table.tree_name().as_bytes(), &[0], &session.0.to_be_bytes(), key].concat()
+}
+
+fn cipher(key: &[u8; KEY_BYTES]) -> XChaCha20Poly1305 {
+    XChaCha20Poly1305::new(&Key::from(*key))
+}
+
+/// Nonce, then the encrypted bytes, then the tag.
+fn seal(cipher: &XChaCha20Poly1305, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    let nonce: [u8; NONCE_BYTES] = random()?;
+    let mut sealed = Vec::with_capacity(NONCE_BYTES + bytes.len() + TAG_BYTES);
+    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(bytes);
+    let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), context, (&mut sealed[NONCE_BYTES..]).into());
+    let tag = tag.map_err(|_| StoreError::Failed("a value could not be encrypted".to_owned()))?;
+    sealed.extend_from_slice(&tag);
+    Ok(sealed)
+}
+
+fn open(cipher: &XChaCha20Poly1305, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+    let (encrypted, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
+    let mut bytes = encrypted.to_vec();
+    let nonce = XNonce::from(*nonce);
+    cipher.decrypt_inout_detached(&nonce, context, bytes.as_mut_slice().into(), &(*tag).into()).ok()?;
+    Some(bytes)
+}
+
+fn random<const N: usize>() -> Result<[u8; N], StoreError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| StoreError::Failed(format!("no randomness: {error}")))?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALICE: SessionNumber = SessionNumber(1);
+
+    #[test]
+    fn a_value_is_opened_in_its_own_row_and_nowhere_else() {
+        let sealer = Sealer::generate().unwrap();
+        let sealed = sealer.seal(ALICE, Table::Device, b"k", b"secret").unwrap();
+        assert_eq!(sealer.open(ALICE, Table::Device, b"k", &sealed).as_deref(), Some(&b"secret"[..]));
+        assert!(!sealed.windows(6).any(|window| window == b"secret"));
+        assert_ne!(sealer.seal(ALICE, Table::Device, b"k", b"secret").unwrap(), sealed, "each has a nonce of its own");
+        for (session, table, key) in
+            [(SessionNumber(2), Table::Device, &b"k"[..]), (ALICE, Table::PreKeys, b"k"), (ALICE, Table::Device, b"K")]
+        {
+            assert_eq!(sealer.open(session, table, key, &sealed), None);
+        }
+        assert_eq!(Sealer::generate().unwrap().open(ALICE, Table::Device, b"k", &sealed), None);
+        for at in 0..sealed.len() {
+            let mut changed = sealed.clone();
+            changed[at] ^= 1;
+            assert_eq!(sealer.open(ALICE, Table::Device, b"k", &changed), None);
+            assert_eq!(sealer.open(ALICE, Table::Device, b"k", &sealed[..at]), None);
+        }
+    }
+
+    #[test]
+    fn the_stores_own_key_is_opened_with_the_operators_and_outlives_it() {
+        let (old, new) = (StoreKey::generate().unwrap(), StoreKey::generate().unwrap());
+        let sealer = Sealer::generate().unwrap();
+        let sealed = sealer.seal(ALICE, Table::Device, b"k", b"").unwrap();
+        let wrapped = sealer.wrap(&old).unwrap();
+        assert!(Sealer::unwrap(&new, &wrapped).is_none());
+        let wrapped = Sealer::unwrap(&old, &wrapped).unwrap().wrap(&new).unwrap();
+        let sealer = Sealer::unwrap(&new, &wrapped).unwrap();
+        assert_eq!(sealer.open(ALICE, Table::Device, b"k", &sealed).as_deref(), Some(&b""[..]));
+        assert_eq!(format!("{new:?}"), "StoreKey(..)");
+    }
+}

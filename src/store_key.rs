@@ -1,0 +1,110 @@
+//! The key that the store is encrypted with: where it is kept, and how it is made. Nothing else opens the store.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use rookery_actors::store::{self, Store, StoreError, StoreKey, StoreOptions};
+use tokio::task::spawn_blocking;
+use tracing::info;
+
+use crate::config::Place;
+use crate::files;
+use crate::hex::hex;
+
+/// The store's directory in the data directory.
+pub(crate) const STORE_DIRECTORY: &str = "store";
+/// The file in the data directory that holds the key when the operator names no other.
+const KEY_FILE: &str = "store.key";
+/// The name of the key among systemd's credentials (`LoadCredential=rookery-store-key:...`).
+const CREDENTIAL: &str = "rookery-store-key";
+
+/// Opens the store of a data directory with its key; encrypts it first when it is not.
+///
+/// # Errors
+/// In words for the operator: which file is missing, or what does not fit.
+pub(crate) async fn open(place: &Place) -> Result<Arc<dyn Store>> {
+    let place = place.clone();
+    let opened = spawn_blocking(move || {
+        let (key, file) = key(&place)?;
+        let path = place.data_dir.join(STORE_DIRECTORY);
+        let opened = store::open_sealed(&path, StoreOptions { key: Some(key), ..StoreOptions::default() });
+        opened.map_err(|error| named(error, &file))
+    });
+    opened.await.context("opening the store was cut short")?
+}
+
+/// Encrypts the store's own key with the one in `new_file`, which is made when it is missing.
+///
+/// # Errors
+/// As [`open`]; nothing was changed then.
+pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
+    let (place, new_file) = (place.clone(), new_file.to_owned());
+    let rekeyed = spawn_blocking(move || {
+        let path = place.data_dir.join(STORE_DIRECTORY);
+        if !path.is_dir() {
+            bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
+        }
+        let (key, file) = key(&place)?;
+        if file == new_file {
+            bail!("the new key has to be in another file than `{}`", file.display());
+        }
+        // One that is not encrypted yet has to be, before it can be re-keyed.
+        let options = StoreOptions { key: Some(key), ..StoreOptions::default() };
+        store::open_sealed(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
+        let new = match read(&new_file)? {
+            Some(new) => new,
+            None => make(&new_file)?,
+        };
+        store::rekey(&path, options, &new).map_err(|error| named(error, &file))
+    });
+    rekeyed.await.context("re-keying was cut short")?
+}
+
+fn named(error: StoreError, file: &Path) -> anyhow::Error {
+    let is_wrong = matches!(error, StoreError::WrongKey { .. });
+    let error = anyhow::Error::from(error);
+    if is_wrong { error.context(format!("the key in `{}` does not open the store", file.display())) } else { error }
+}
+
+/// The key, and the file that holds it.
+fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
+    let credential = place.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
+    let given = place.store_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
+    if let Some(file) = given {
+        let key = read(&file)?;
+        let make =
+            "make one with `umask 077; openssl rand -hex 32 > FILE`, or name the one that the store was encrypted with";
+        return Ok((key.with_context(|| format!("there is no key in `{}`: {make}", file.display()))?, file));
+    }
+    let file = place.data_dir.join(KEY_FILE);
+    if let Some(key) = read(&file)? {
+        return Ok((key, file));
+    }
+    // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
+    let path = place.data_dir.join(STORE_DIRECTORY);
+    if path.is_dir() && matches!(store::open(&path, StoreOptions::default()), Err(StoreError::Sealed { .. })) {
+        bail!(
+            "`{}` is missing, and without it the store cannot be read: put it back from a backup, or name the key with \
+             --store-key-file",
+            file.display()
+        );
+    }
+    info!(file = %file.display(), "made a key for the store");
+    Ok((make(&file)?, file))
+}
+
+fn read(file: &Path) -> Result<Option<StoreKey>> {
+    let bytes = files::read_secret(file).with_context(|| format!("could not use the key in `{}`", file.display()))?;
+    Ok(bytes.map(StoreKey::from_bytes))
+}
+
+fn make(file: &Path) -> Result<StoreKey> {
+    let key = StoreKey::generate()?;
+    if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        fs::create_dir_all(directory).with_context(|| format!("could not make `{}`", directory.display()))?;
+    }
+    files::write_secret(file, &hex(key.reveal())).with_context(|| format!("could not write `{}`", file.display()))?;
+    Ok(key)
+}
