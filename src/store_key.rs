@@ -84,12 +84,14 @@ fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
     }
     // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
     let path = place.data_dir.join(STORE_DIRECTORY);
-    if path.is_dir() && matches!(store::open(&path, StoreOptions::default()), Err(StoreError::Sealed { .. })) {
-        bail!(
+    match path.is_dir().then(|| store::open(&path, StoreOptions::default())) {
+        Some(Err(StoreError::Sealed { .. })) => bail!(
             "`{}` is missing, and without it the store cannot be read: put it back from a backup, or name the key with \
              --store-key-file",
             file.display()
-        );
+        ),
+        Some(Err(error)) => return Err(error.into()),
+        Some(Ok(_)) | None => {}
     }
     info!(file = %file.display(), "made a key for the store");
     Ok((make(&file)?, file))

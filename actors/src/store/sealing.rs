@@ -6,6 +6,7 @@
 //! | `store` | nothing, or all | it is opened |
 //! | `store`, `store.sealing` | stopped while copying | the copy is made anew |
 //! | `store.unsealed`, `store.sealing` | stopped between the two renames | the copy becomes `store` |
+//! | `store.unsealed` | somebody removed the copy | it becomes `store` and is copied anew |
 //! | `store`, `store.unsealed` | stopped before the old files were removed | they are removed |
 
 use std::fs::{self, File};
@@ -22,15 +23,19 @@ use super::{Store, StoreError, StoreKey, StoreOptions, open, sled};
 pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     let (copy, old) = (beside(path, "sealing"), beside(path, "unsealed"));
     let io_error = |error: &io::Error| StoreError::Io { path: path.to_owned(), reason: error.to_string() };
-    if !path.exists() && old.exists() && copy.exists() {
-        rename(&copy, path).map_err(|error| io_error(&error))?;
+    if !path.exists() && old.exists() {
+        // Without a copy the old one is all there is.
+        let left = if copy.exists() { &copy } else { &old };
+        rename(left, path).map_err(|error| io_error(&error))?;
     }
     match open(path, options.clone()) {
-        Err(StoreError::Unsealed { .. }) => {}
-        opened => {
+        Ok(store) => {
             remove(&old).and_then(|()| remove(&copy)).map_err(|error| io_error(&error))?;
-            return opened;
+            return Ok(store);
         }
+        Err(StoreError::Unsealed { .. }) => {}
+        // What lies beside a store that does not open may be the only one that does, or somebody may be at it.
+        Err(error) => return Err(error),
     }
     remove(&copy).map_err(|error| io_error(&error))?;
     copy_sealed(path, &copy, &options)?;

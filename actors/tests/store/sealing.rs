@@ -79,6 +79,23 @@ fn a_wrong_key_or_none_opens_nothing_and_changes_nothing() {
 }
 
 #[test]
+fn what_lies_beside_a_store_that_does_not_open_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store");
+    let beside = ["store.unsealed", "store.sealing"].map(|name| path.with_file_name(name));
+    let is_there = || beside.iter().all(|path| path.exists());
+    let in_use = open(&path, with_key(1)).unwrap();
+    beside.iter().for_each(|path| fs::create_dir(path).unwrap());
+    assert_eq!(open_sealed(&path, with_key(1)).err(), Some(StoreError::InUse { path: path.clone() }));
+    assert!(is_there());
+    drop(in_use);
+    assert_eq!(open_sealed(&path, with_key(2)).err(), Some(StoreError::WrongKey { path: path.clone() }));
+    assert!(is_there());
+    drop(open_sealed(&path, with_key(1)).unwrap());
+    assert!(beside.iter().all(|path| !path.exists()));
+}
+
+#[test]
 fn a_new_key_takes_the_place_of_the_old_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
@@ -91,7 +108,7 @@ fn a_new_key_takes_the_place_of_the_old_one() {
 
 #[test]
 fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
-    let states: [&dyn Fn(&Path); 5] = [
+    let states: [&dyn Fn(&Path); 6] = [
         &|_| {},
         // While copying.
         &|path| drop(open(&path.with_file_name("store.sealing"), with_key(1)).unwrap()),
@@ -102,6 +119,8 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
             fs::rename(path, path.with_file_name("store.sealing")).unwrap();
             fs::create_dir(path.with_file_name("store.unsealed")).unwrap();
         },
+        // Somebody removed the copy.
+        &|path| fs::rename(path, path.with_file_name("store.unsealed")).unwrap(),
         // Before the old one was removed.
         &|path| {
             drop(open_sealed(path, with_key(1)).unwrap());
