@@ -18,7 +18,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use rookery_actors::model::Timestamp;
 use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, Health, SessionNumber, Store, StoreError, Table};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info};
@@ -36,6 +36,10 @@ const COMMIT_RECORDS_MAX: usize = BATCH_OPERATIONS_MAX / 2;
 const REPEATS_INTERVAL: Duration = Duration::from_secs(10);
 /// Old records removed in one commit.
 const REMOVED_IN_BATCH_MAX: u64 = BATCH_OPERATIONS_MAX as u64 / 2;
+/// Such commits at once: changes wait for them.
+const REMOVALS_IN_TICK_MAX: usize = 16;
+/// Records kept while they cannot be written: all calls in flight by then, and refusals.
+const UNWRITTEN_MAX: usize = 8_192;
 
 /// How long records are kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -88,7 +92,7 @@ pub(crate) struct Audit {
 /// What the task and the callers both know.
 struct Shared {
     extent: ArcSwap<Extent>,
-    /// The last commit failed.
+    /// The last commit failed, and what it held is still to be written.
     is_failing: AtomicBool,
     /// Refusals that found no room.
     dropped: AtomicU64,
@@ -101,7 +105,7 @@ enum Note {
     /// A refusal.
     Refusal(Box<Entry>),
     /// Look at the whole chain, while nothing is added to it.
-    Verify { reply: oneshot::Sender<Result<Verdict, AuditError>> },
+    Verify { permit: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Verdict, AuditError>> },
 }
 
 impl Audit {
@@ -117,8 +121,14 @@ impl Audit {
             dropped: AtomicU64::new(0),
         });
         let (sender, notes) = mpsc::channel(WAITING_MAX);
-        let writer =
-            Writer { store: store.clone(), shared: shared.clone(), extent, retention, repeats: Repeats::default() };
+        let writer = Writer {
+            store: store.clone(),
+            shared: shared.clone(),
+            extent,
+            retention,
+            repeats: Repeats::default(),
+            unwritten: Vec::new(),
+        };
         let task = tokio::spawn(writer.run(notes));
         Ok((Self { store, sender, shared, reading: Arc::new(Semaphore::new(1)) }, task))
     }
@@ -129,15 +139,16 @@ impl Audit {
     /// [`AuditError::LowSpace`], [`AuditError::Unwritable`].
     pub(crate) fn check_writable(&self) -> Result<(), AuditError> {
         match self.store.health() {
-            // The next one finds out whether it works again.
-            Health::Ok if self.shared.is_failing.swap(false, Ordering::Relaxed) => Err(AuditError::Unwritable),
+            Health::Ok if self.shared.is_failing.load(Ordering::Relaxed) || self.sender.is_closed() => {
+                Err(AuditError::Unwritable)
+            }
             Health::Ok => Ok(()),
             Health::LowSpace { .. } => Err(AuditError::LowSpace),
             Health::Failed(_) => Err(AuditError::Unwritable),
         }
     }
 
-    /// Notes a call that changed something; returns when that is on disk, or cannot be put there, which is in the log.
+    /// Notes a call that changed something; returns when that is on disk, or cannot be put there now, which is logged.
     pub(crate) async fn note(&self, entry: Entry) {
         let (reply, written) = oneshot::channel();
         if self.sender.send(Note::Write { entry: Box::new(entry), reply }).await.is_ok() {
@@ -171,9 +182,10 @@ impl Audit {
     /// # Errors
     /// [`AuditError::Busy`] when somebody else reads, [`AuditError::Store`], [`AuditError::Record`].
     pub(crate) async fn verify(&self) -> Result<Verdict, AuditError> {
-        let _permit = self.reading.try_acquire().map_err(|_| AuditError::Busy)?;
+        // It goes along: one whose client is gone is still under way.
+        let permit = Arc::clone(&self.reading).try_acquire_owned().map_err(|_| AuditError::Busy)?;
         let (reply, verdict) = oneshot::channel();
-        self.sender.send(Note::Verify { reply }).await.map_err(|_| AuditError::CutShort)?;
+        self.sender.send(Note::Verify { permit, reply }).await.map_err(|_| AuditError::CutShort)?;
         verdict.await.unwrap_or(Err(AuditError::CutShort))
     }
 
@@ -214,6 +226,8 @@ struct Writer {
     extent: Extent,
     retention: Retention,
     repeats: Repeats,
+    /// What could not be written yet, in order.
+    unwritten: Vec<Entry>,
 }
 
 impl Writer {
@@ -249,14 +263,14 @@ impl Writer {
                     replies.push(reply);
                 }
                 Note::Refusal(entry) => entries.extend(self.repeats.take(*entry, Instant::now())),
-                Note::Verify { reply } => questions.push(reply),
+                Note::Verify { permit, reply } => questions.push((permit, reply)),
             }
         }
         self.write(entries).await;
         for reply in replies {
             let _ = reply.send(());
         }
-        for reply in questions {
+        for (_permit, reply) in questions {
             let store = Arc::clone(&self.store);
             let verdict = spawn_blocking(move || chain::verify(&*store)).await;
             let _ = reply.send(verdict.unwrap_or(Err(AuditError::CutShort)));
@@ -267,32 +281,49 @@ impl Writer {
     async fn write_repeats(&mut self, entries: Vec<Entry>) {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         let lost = (dropped > 0).then(|| repeats::lost(dropped));
-        let all: Vec<Entry> = entries.into_iter().chain(lost).collect();
-        for some in all.chunks(COMMIT_RECORDS_MAX) {
-            self.write(some.to_vec()).await;
+        self.write(entries.into_iter().chain(lost).collect()).await;
+    }
+
+    /// Writes what could not be written before, and then these. What still cannot be is kept, so that the chain goes on from
+    /// what is on disk and nothing is left out.
+    async fn write(&mut self, entries: Vec<Entry>) {
+        self.unwritten.extend(entries);
+        let surplus = self.unwritten.len().saturating_sub(UNWRITTEN_MAX);
+        if surplus > 0 {
+            self.unwritten.truncate(UNWRITTEN_MAX);
+            error!(count = surplus, "the audit log could not be written for too long, records are lost");
+        }
+        let mut at_once = COMMIT_RECORDS_MAX;
+        while !self.unwritten.is_empty() {
+            let count = self.unwritten.len().min(at_once);
+            match self.commit(count).await {
+                Ok(()) => drop(self.unwritten.drain(..count)),
+                // One of them does not fit: the others do.
+                Err(AuditError::Store(StoreError::ValueTooLarge { .. })) if count > 1 => at_once = 1,
+                Err(error @ (AuditError::Store(StoreError::ValueTooLarge { .. }) | AuditError::Record(_))) => {
+                    self.unwritten.remove(0);
+                    error!(%error, "a record does not fit into the audit log and is lost");
+                }
+                Err(error) => {
+                    if !self.shared.is_failing.swap(true, Ordering::Relaxed) {
+                        error!(%error, "could not write to the audit log, changes are refused until it works again");
+                    }
+                    return;
+                }
+            }
+        }
+        if self.shared.is_failing.swap(false, Ordering::Relaxed) {
+            info!("the audit log can be written again");
         }
     }
 
-    /// The chain goes on from what is on disk: what could not be written there has no place in it.
-    async fn write(&mut self, entries: Vec<Entry>) {
-        if entries.is_empty() {
-            return;
-        }
-        let count = entries.len();
-        let (batch, extent) = match self.batch(entries) {
-            Ok(made) => made,
-            Err(error) => return error!(%error, count, "could not write to the audit log"),
-        };
-        match self.store.commit(batch).await {
-            Ok(()) => {
-                self.extent = extent;
-                self.shared.extent.store(Arc::new(extent));
-            }
-            Err(error) => {
-                self.shared.is_failing.store(true, Ordering::Relaxed);
-                error!(%error, count, "could not write to the audit log, changes are refused until it works again");
-            }
-        }
+    /// Appends the first of what is unwritten.
+    async fn commit(&mut self, count: usize) -> Result<(), AuditError> {
+        let (batch, extent) = self.batch(self.unwritten[..count].to_vec())?;
+        self.store.commit(batch).await?;
+        self.extent = extent;
+        self.shared.extent.store(Arc::new(extent));
+        Ok(())
     }
 
     fn batch(&self, entries: Vec<Entry>) -> Result<(Batch, Extent), serde_json::Error> {
@@ -311,8 +342,11 @@ impl Writer {
     /// Removes what is too old, and what is too much.
     async fn remove_old(&mut self) {
         let mut removed = 0;
-        while let Some(count) = self.remove_some().await {
-            removed += count;
+        for _ in 0..REMOVALS_IN_TICK_MAX {
+            match self.remove_some().await {
+                Some(count) => removed += count,
+                None => break,
+            }
         }
         if removed > 0 {
             info!(removed, "removed the oldest records of the audit log");
@@ -327,8 +361,12 @@ impl Writer {
         let last = extent.next.min(extent.first + REMOVED_IN_BATCH_MAX);
         let (mut batch, mut kept) = (Batch::new(), extent);
         for id in extent.first..last {
-            let value = self.store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id)).ok()??;
-            let (hash, json) = record::split_value(&value)?;
+            let value = self.store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id)).ok()?;
+            let Some((hash, json)) = value.as_deref().and_then(record::split_value) else {
+                // What comes behind it could not be proved any more.
+                error!(record = id, "a record of the audit log is missing or cut short, it and all behind it are kept");
+                break;
+            };
             let is_old =
                 || serde_json::from_slice::<AuditRecord>(json).is_ok_and(|record| record.created_at < oldest_at);
             if id - extent.first >= surplus && !is_old() {

@@ -30,7 +30,7 @@ pub(crate) use keys::{Key, KeyChange, KeyTerms, Throttle, Usage};
 use keys::{KeyRecord, Previous};
 use pepper::KeyHash;
 pub(crate) use pepper::Pepper;
-pub(crate) use rate::{FailedLogins, RateState};
+pub(crate) use rate::{FailedLogins, RateState, subscriber};
 pub(crate) use roles::Role;
 pub use secret::Secret;
 
@@ -155,6 +155,11 @@ impl Keys {
         Ok(Arc::clone(key))
     }
 
+    /// The key that has or had this secret, whether or not it may be used.
+    pub(crate) fn known(&self, secret: &str) -> Option<Arc<Key>> {
+        self.by_hash.load().get(&self.pepper.hash(secret)).cloned()
+    }
+
     /// Every key, oldest first.
     #[must_use]
     pub(crate) fn list(&self) -> Vec<Arc<Key>> {
@@ -277,6 +282,21 @@ impl Keys {
             Ok(record)
         });
         added.await.map(drop)
+    }
+
+    /// Takes a group out of what a key is limited to; nothing for a key that is not limited to groups.
+    ///
+    /// # Errors
+    /// [`KeysError::NotFound`], [`KeysError::Store`].
+    pub(crate) async fn remove_group(&self, id: Uuid, group: &GroupId) -> Result<(), KeysError> {
+        let removed = self.change(id, |record| {
+            let mut record = record.clone();
+            if let Some(allowed) = &mut record.terms.allowed_groups {
+                allowed.remove(group);
+            }
+            Ok(record)
+        });
+        removed.await.map(drop)
     }
 
     /// Removes a key; it is refused from now on, also after a restart.

@@ -29,7 +29,7 @@ impl Calls {
     pub(crate) async fn until_idle(&self) {
         self.tasks.close();
         if tokio::time::timeout(DRAIN_TIME_MAX, self.tasks.wait()).await.is_err() {
-            warn!("some calls did not finish in time, what became of them is not written down");
+            warn!("some calls did not finish in time");
         }
     }
 }

@@ -30,19 +30,22 @@ pub(crate) fn read_secret(path: &Path) -> Result<Option<[u8; 32]>, SecretFileErr
     }
 }
 
-/// Writes one line into a file for its owner alone; it is on disk when this returns. One that is there is replaced, not
-/// reused: a broken start may have left it behind with any mode.
+/// Writes one line into a file for its owner alone; it is on disk, whole, when this returns. One that is there is replaced,
+/// not reused: it may have any mode.
 ///
 /// # Errors
 /// When the file cannot be made or written.
 pub(crate) fn write_secret(path: &Path, line: &str) -> io::Result<()> {
-    match fs::remove_file(path) {
+    let mut unfinished = path.as_os_str().to_owned();
+    unfinished.push(".new");
+    match fs::remove_file(&unfinished) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
     writeln!(file, "{line}")?;
     file.sync_all()?;
+    fs::rename(&unfinished, path)?;
     // Its name, too, has to be on disk before the secret counts.
     let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()

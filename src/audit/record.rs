@@ -91,6 +91,10 @@ pub(crate) struct Entry {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({ "added": ["15550100002@c.us"], "not_on_whatsapp": ["15550100099@c.us"] }))]
     pub(crate) results: BTreeMap<String, Vec<String>>,
+    /// How many more there were than one record holds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[schema(required = false, example = 0)]
+    pub(crate) results_left_out: u64,
     /// The answer of an earlier call with the same idempotency key was given again.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(required = false)]
@@ -133,7 +137,40 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's own signature")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+impl Entry {
+    /// Of something about which nothing else is known.
+    pub(crate) fn of(action: Arc<str>, outcome: Outcome) -> Self {
+        Self {
+            action,
+            outcome,
+            status_code: 0,
+            code: None,
+            api_key_id: None,
+            api_key_name: None,
+            session_id: None,
+            group_id: None,
+            target_id: None,
+            results: BTreeMap::new(),
+            results_left_out: 0,
+            replayed: false,
+            request_id: String::new(),
+            ip_address: None,
+            count: 1,
+        }
+    }
+}
+
 impl Extent {
+    /// The hash of a record that has gone, if it was the last one to go.
+    pub(crate) fn hash_of_gone(&self, id: u64) -> Option<ChainHash> {
+        (id.checked_add(1) == Some(self.first)).then_some(self.before_first)
+    }
+
     /// The last record and its hash: who notes them elsewhere can prove later that nothing up to there was cut off.
     /// `None` when there never was a record.
     pub(crate) fn head(&self) -> Option<(u64, ChainHash)> {

@@ -1,12 +1,11 @@
 //! Refusals that repeat themselves: the first is a record at once, the others of the next minute are one with a count.
 //! Never does IO.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_actors::model::SessionId;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -20,14 +19,12 @@ const KINDS_MAX: usize = 1_000;
 /// The action of refusals that were too many to be looked at.
 const LOST_ACTION: &str = "audit_overflow";
 
-/// What makes two refusals the same.
+/// What makes two refusals the same. Not the session or group: whoever makes those up would fill the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     action: Arc<str>,
     code: Option<String>,
     api_key_id: Option<Uuid>,
-    session_id: Option<SessionId>,
-    group_id: Option<String>,
     ip_address: Option<IpAddr>,
 }
 
@@ -90,8 +87,6 @@ impl Kind {
             action: Arc::clone(&entry.action),
             code: entry.code.clone(),
             api_key_id: entry.api_key_id,
-            session_id: entry.session_id,
-            group_id: entry.group_id.clone(),
             ip_address: entry.ip_address,
         }
     }
@@ -99,20 +94,5 @@ impl Kind {
 
 /// Refusals that nobody could look at, as one record.
 pub(super) fn lost(count: u64) -> Entry {
-    Entry {
-        action: LOST_ACTION.into(),
-        outcome: Outcome::Refused,
-        status_code: 0,
-        code: None,
-        api_key_id: None,
-        api_key_name: None,
-        session_id: None,
-        group_id: None,
-        target_id: None,
-        results: BTreeMap::new(),
-        replayed: false,
-        request_id: String::new(),
-        ip_address: None,
-        count,
-    }
+    Entry { count, ..Entry::of(LOST_ACTION.into(), Outcome::Refused) }
 }

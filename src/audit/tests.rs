@@ -1,29 +1,12 @@
 //! The log over a store in memory: its order, its proof, its pages, and what goes.
 
-use std::collections::BTreeMap;
-
 use rookery_actors::model::SessionId;
 use rookery_actors::store::open_memory;
 
 use super::*;
 
 fn entry(action: &str) -> Entry {
-    Entry {
-        action: action.into(),
-        outcome: Outcome::Done,
-        status_code: 200,
-        code: None,
-        api_key_id: None,
-        api_key_name: None,
-        session_id: None,
-        group_id: None,
-        target_id: None,
-        results: BTreeMap::new(),
-        replayed: false,
-        request_id: "r".into(),
-        ip_address: None,
-        count: 1,
-    }
+    Entry { status_code: 200, request_id: "r".into(), ..Entry::of(action.into(), Outcome::Done) }
 }
 
 fn refusal(action: &str, from: &str) -> Entry {

@@ -238,6 +238,11 @@ impl Key {
         !self.record.terms.allowed_sessions.is_empty()
     }
 
+    /// Whether it can reach one session only.
+    pub(crate) fn is_limited_to_one_session(&self) -> bool {
+        self.record.terms.allowed_sessions.len() == 1
+    }
+
     /// Whether it is limited to some groups.
     pub(crate) fn is_limited_to_groups(&self) -> bool {
         self.record.terms.allowed_groups.is_some()

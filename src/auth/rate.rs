@@ -106,7 +106,7 @@ impl FailedLogins {
 }
 
 /// What one subscriber has: a whole /64 in IPv6.
-fn subscriber(address: IpAddr) -> IpAddr {
+pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let mask = u128::MAX << (Ipv6Addr::BITS - IPV6_PREFIX_BITS);

@@ -130,6 +130,9 @@ async fn a_key_may_be_limited_to_no_group_and_get_some() {
     assert!(!allows(&bench.keys));
     bench.keys.add_groups(key.id(), vec!["1@g.us".parse().unwrap()]).await.unwrap();
     assert!(allows(&bench.keys) && allows(&bench.reopened().await));
+    bench.keys.remove_group(key.id(), &"1@g.us".parse().unwrap()).await.unwrap();
+    assert!(!allows(&bench.keys) && !allows(&bench.reopened().await));
+    bench.keys.add_groups(key.id(), vec!["1@g.us".parse().unwrap()]).await.unwrap();
     let more = (2..=KEY_GROUPS_MAX).map(|number| format!("{number}@g.us").parse().unwrap()).collect();
     bench.keys.add_groups(key.id(), more).await.unwrap();
     let one_more = vec!["9999999@g.us".parse().unwrap()];

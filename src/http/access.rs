@@ -13,7 +13,6 @@ use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, Either};
 use rookery_actors::model::{GroupId, SessionId};
-use tokio::sync::OwnedSemaphorePermit;
 use tower::{Layer, Service};
 use tracing::warn;
 
@@ -38,8 +37,6 @@ pub(super) const GROUP_PARAMETERS: [&str; 2] = ["group", "community"];
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) session: Option<SessionId>,
-    /// Its share of what may be in flight, until the last part of the request is gone.
-    _permits: Arc<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Caller {
@@ -57,6 +54,18 @@ impl Caller {
         }
         if let Err(error) = app.keys.add_groups(self.key.id(), groups).await {
             warn!(key.id = %self.key.id(), %error, "could not add a new group to a key's scope, an admin has to add it");
+        }
+    }
+}
+
+impl Caller {
+    /// Takes a group that was left out of what the key is limited to: whoever is in it later is somebody else.
+    pub(crate) async fn give_up(&self, app: &App, group: &GroupId) {
+        if !self.key.is_limited_to_groups() {
+            return;
+        }
+        if let Err(error) = app.keys.remove_group(self.key.id(), group).await {
+            warn!(key.id = %self.key.id(), %error, "could not take a group out of a key's scope, an admin has to do it");
         }
     }
 }
@@ -142,7 +151,7 @@ impl Gate {
         let Some(role) = self.rule.role else { return Ok(()) };
         let key = self.key(&parts.headers, &arrival)?;
         arrival.note_key(&key);
-        let permits = self.admit(&key, &arrival)?;
+        self.admit(&key, &arrival)?;
         if key.role() < role {
             return Err(AccessError::RoleTooLow(role).into());
         }
@@ -158,7 +167,7 @@ impl Gate {
         if key.is_limited_to_groups() && !groups.all(|group| key.allows_group(&group)) {
             return Err(AccessError::GroupNotAllowed.into());
         }
-        parts.extensions.insert(Caller { key, session, _permits: Arc::new(permits) });
+        parts.extensions.insert(Caller { key, session });
         Ok(())
     }
 
@@ -168,23 +177,29 @@ impl Gate {
             0..=KEY_CHARS_MAX => self.app.keys.check(secret, arrival.client),
             _ => Err(Refusal::Invalid),
         };
-        // A key that is right is served wherever it comes from: guessing is what is to be slowed down, and others may
-        // share the address.
-        checked.map_err(|refusal| match self.app.failed_logins.note(arrival.counted_address()) {
-            Ok(()) => AccessError::KeyRefused(refusal),
-            Err(retry_after_s) => AccessError::TooManyFailedLogins { retry_after_s },
+        // A key that is right is served all the same, as others may share the address: what stops guessing is its length.
+        checked.map_err(|refusal| {
+            // One that is expired, or used from elsewhere, has a name all the same.
+            if let Some(key) = self.app.keys.known(secret) {
+                arrival.note_key(&key);
+            }
+            match self.app.failed_logins.note(arrival.counted_address()) {
+                Ok(()) => AccessError::KeyRefused(refusal),
+                Err(retry_after_s) => AccessError::TooManyFailedLogins { retry_after_s },
+            }
         })
     }
 
     /// Counts the request against what its key, and all of them, may ask for.
-    fn admit(&self, key: &Key, arrival: &Arrival) -> Result<[OwnedSemaphorePermit; 2], AccessError> {
+    fn admit(&self, key: &Key, arrival: &Arrival) -> Result<(), AccessError> {
         let (rate, permit) = key.admit();
         if let Some(rate) = rate {
             arrival.note_rate(rate);
         }
         let of_key = permit.map_err(AccessError::Throttled)?;
         let of_all = Arc::clone(&self.app.in_flight).try_acquire_owned().map_err(|_| AccessError::Overloaded)?;
-        Ok([of_key, of_all])
+        arrival.hold([of_key, of_all]);
+        Ok(())
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the audit log gets to know: every call that changes something, with what it came to, and every refusal. What a
 //! call came to is read from its answer, so that no handler can forget to say it.
 
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use tower::Service;
 
 use super::access::{GROUP_PARAMETERS, SESSION_PARAMETER};
 use super::envelope::{Arrival, panicked};
-use super::error::ApiError;
+use super::error::{ApiError, NothingDone, Refused};
 use super::extract::path_parameters;
 use super::fields::shorten;
 use super::idempotent::{self, REPLAYED_HEADER};
@@ -26,6 +25,9 @@ use super::limits::BodyKind;
 use crate::app::App;
 use crate::audit::{Entry, Outcome};
 
+/// People or groups in one record: more than one request may name. Requests to be let in, which may be decided all at once,
+/// can be more than a record holds.
+const RESULTS_MAX: usize = 400;
 /// The path parameter that names an API key.
 const KEY_PARAMETER: &str = "key";
 
@@ -56,20 +58,14 @@ pub(super) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> Entry
     let key = arrival.as_ref().and_then(|arrival| arrival.key());
     let request_id = arrival.as_ref().and_then(|arrival| arrival.request_id.to_str().ok());
     Entry {
-        action: Arc::clone(action),
-        outcome: Outcome::Done,
-        status_code: 0,
-        code: None,
         api_key_id: key.map(|key| key.id()),
         api_key_name: key.map(|key| key.record().terms.name.clone()),
         session_id: named(SESSION_PARAMETER).and_then(|session| app.gateway.find(session).ok()),
         group_id: GROUP_PARAMETERS.iter().find_map(|name| named(name)).map(shorten),
         target_id: named(KEY_PARAMETER).map(shorten),
-        results: BTreeMap::new(),
-        replayed: false,
         request_id: request_id.unwrap_or_default().to_owned(),
         ip_address: arrival.and_then(|arrival| arrival.client),
-        count: 1,
+        ..Entry::of(Arc::clone(action), Outcome::Done)
     }
 }
 
@@ -93,6 +89,8 @@ pub(super) async fn carry_out<S>(
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
+    // Holds its share of what may be in flight, whoever still waits.
+    let _arrival = request.extensions().get::<Arc<Arrival>>().cloned();
     if let Err(error) = app.audit.check_writable() {
         return ApiError::from(error).into_response();
     }
@@ -109,7 +107,12 @@ where
         Err(error) => return ApiError::Internal(error.to_string()).into_response(),
     };
     let response = Response::from_parts(parts, Body::from(body.clone()));
-    app.audit.note(completed(entry, &response, &body)).await;
+    let entry = completed(entry, &response, &body);
+    // What did nothing is like a refusal: nobody waits for it, and many of a kind are one record.
+    match response.extensions().get::<NothingDone>() {
+        Some(NothingDone) => app.audit.note_refusal(entry),
+        None => app.audit.note(entry).await,
+    }
     response
 }
 
@@ -128,12 +131,17 @@ where
 fn completed(mut entry: Entry, response: &Response, body: &[u8]) -> Entry {
     let answered: Answered = serde_json::from_slice(body).unwrap_or_default();
     let status = response.status();
-    entry.outcome = if status.is_success() { Outcome::Done } else { Outcome::Failed };
+    entry.outcome = match response.extensions().get::<Refused>() {
+        Some(Refused) => Outcome::Refused,
+        None if status.is_success() => Outcome::Done,
+        None => Outcome::Failed,
+    };
     entry.status_code = status.as_u16();
     entry.code = answered.code.filter(|_| !status.is_success());
     let made = answered.group_id.or(answered.id).filter(|_| status == StatusCode::CREATED || entry.group_id.is_none());
     entry.target_id = entry.target_id.or(made.filter(|_| status.is_success()));
-    for Answer { id, code } in answered.results {
+    entry.results_left_out = answered.results.len().saturating_sub(RESULTS_MAX) as u64;
+    for Answer { id, code } in answered.results.into_iter().take(RESULTS_MAX) {
         entry.results.entry(code).or_default().push(id);
     }
     entry.replayed = response.headers().contains_key(REPLAYED_HEADER);

@@ -18,6 +18,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hyper::body::Body;
+use tokio::sync::OwnedSemaphorePermit;
 use tower::Service as _;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
@@ -46,6 +47,8 @@ pub(crate) struct Arrival {
     rate: OnceLock<RateState>,
     /// The key, also of a request that is not let in for another reason.
     key: OnceLock<Arc<Key>>,
+    /// Its share of what may be in flight, until it is answered and nothing works for it any more.
+    permits: OnceLock<[OwnedSemaphorePermit; 2]>,
 }
 
 impl Arrival {
@@ -59,6 +62,10 @@ impl Arrival {
 
     pub(crate) fn key(&self) -> Option<&Arc<Key>> {
         self.key.get()
+    }
+
+    pub(crate) fn hold(&self, permits: [OwnedSemaphorePermit; 2]) {
+        let _ = self.permits.set(permits);
     }
 
     pub(crate) fn note_rate(&self, rate: RateState) {
@@ -93,6 +100,7 @@ where
         route: OnceLock::new(),
         rate: OnceLock::new(),
         key: OnceLock::new(),
+        permits: OnceLock::new(),
     });
     let origin = options.cors_origins.origin_to_answer(request.headers());
     let method = request.method().clone();

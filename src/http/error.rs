@@ -119,6 +119,10 @@ pub(crate) struct Cause(pub(crate) String);
 #[derive(Clone, Debug)]
 pub(crate) struct NothingDone;
 
+/// The caller was not let in. Lies in the extensions of the answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Refused;
+
 /// What a caller gets to see.
 struct Answer {
     status: StatusCode,
@@ -358,7 +362,8 @@ impl ApiError {
     /// Whether nothing was done and trying again is right. In doubt false: what may have had an effect is not repeated.
     fn is_nothing_done(&self) -> bool {
         match self {
-            Self::Body(_)
+            Self::Access(_)
+            | Self::Body(_)
             | Self::BodyNotJson(_)
             | Self::BodyTooLarge { .. }
             | Self::BodyCompressed
@@ -430,6 +435,9 @@ impl IntoResponse for ApiError {
         }
         if let Some(cause) = self.cause() {
             response.extensions_mut().insert(Cause(cause));
+        }
+        if matches!(self, Self::Access(_)) {
+            response.extensions_mut().insert(Refused);
         }
         if self.is_nothing_done() {
             response.extensions_mut().insert(NothingDone);

@@ -229,8 +229,10 @@ pub(crate) async fn leave(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
+    caller: Caller,
 ) -> JsonResult<Acknowledged> {
-    app.gateway.leave_group(session, group).await?;
+    app.gateway.leave_group(session, group.clone()).await?;
+    caller.give_up(&app, &group).await;
     Ok(acknowledged("Left the group"))
 }
 

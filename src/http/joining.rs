@@ -76,7 +76,10 @@ pub(crate) async fn join(
         refuse_foreign_group(&app, session, &caller, code.clone()).await?;
     }
     let joined = app.gateway.join_group(session, code).await.map_err(refused)?;
-    caller.adopt(&app, vec![joined.group.clone()]).await;
+    // Who only asked to be let in has no part in it yet.
+    if !joined.pending_approval {
+        caller.adopt(&app, vec![joined.group.clone()]).await;
+    }
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };
     Ok(Json(JoinAnswer { success: true, group_id: joined.group, status }))
 }
@@ -110,6 +113,10 @@ pub(crate) async fn info(
 /// A group that the account is in already belongs to somebody else, unless it is the key's: knowing its invite code is not
 /// enough to reach it.
 async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, code: String) -> Result<(), ApiError> {
+    // A group that is joined here may be another session's already, and the key's scope holds for all of its sessions.
+    if !caller.key.is_limited_to_one_session() {
+        return Err(AccessError::SeveralSessions.into());
+    }
     let group = app.gateway.join_info(session, code).await.map_err(refused)?.id;
     let all = app.gateway.groups(session, false).await?;
     let is_foreign = !caller.key.allows_group(&group) && all.iter().any(|known| known.id == group);

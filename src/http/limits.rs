@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rookery_actors::Pace;
 
-/// Limits that the operator may set (`config/limits.rs` has their ranges); none of them is off unless it is said so.
+/// Limits that the operator may set (`config/http.rs` has their ranges); none of them is off unless it is said so.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
     /// Connections open at once; further ones wait in the system's queue. Half of the usual 1,024 file descriptors, the

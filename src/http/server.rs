@@ -23,6 +23,7 @@ use super::envelope;
 use super::error::{AccessError, ApiError};
 use super::limits::{ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, UNREAD_TIME_MAX};
 use super::options::HttpOptions;
+use crate::auth::subscriber;
 
 /// Serves the router until `stop` resolves, then lets requests in flight finish, for a limited time. So many connections
 /// are open at once as the limits say; further ones wait in the system's queue, but for those of an address that has its
@@ -64,7 +65,7 @@ struct Accepted {
     permit: OwnedSemaphorePermit,
 }
 
-/// How many connections each address has open.
+/// How many connections each address has open; a /64 of IPv6 is one.
 #[derive(Default)]
 struct Addresses(Mutex<HashMap<IpAddr, usize>>);
 
@@ -78,6 +79,7 @@ impl Addresses {
     /// `None` when the address has its share already. Behind a trusted proxy are many clients: it has no share of its own.
     fn take(self: &Arc<Self>, peer: IpAddr, options: &HttpOptions) -> Option<Share> {
         let is_proxy = options.trusted_proxies.iter().any(|range| range.contains(peer));
+        let peer = subscriber(peer);
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(peer).or_default();
         if *count >= options.limits.connections_per_address_max && !is_proxy {

@@ -18,7 +18,10 @@ struct Tenant<'a> {
 
 impl<'a> Tenant<'a> {
     async fn new(bench: &'a Bench, groups: &[&str], creates: bool) -> Self {
-        let body = json!({ "name": "tenant", "allowedGroups": groups, "allowGroupCreation": creates });
+        let sessions = ["alice"];
+        let body = json!({
+            "name": "tenant", "allowedSessions": sessions, "allowedGroups": groups, "allowGroupCreation": creates,
+        });
         let made = bench.post("/auth/api-keys", body).await;
         assert_eq!(made.status, 201, "{made:?}");
         let text = |name: &str| made.body[name].as_str().unwrap().to_owned();
@@ -138,6 +141,7 @@ async fn what_a_key_makes_is_its_own() {
     assert_eq!(seen.body["groups"].as_array().map(Vec::len), Some(3), "{seen:?}");
     assert_eq!(refused.get(GROUPS).await.ids(), [&mine], "nobody else's");
     assert_eq!(tenant.post(&format!("{GROUPS}/{id}/leave"), json!({})).await.status, 200);
+    assert!(!tenant.scope().await.contains(&id.to_owned()), "whoever is in it later is somebody else");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,6 +177,10 @@ async fn an_invite_code_leads_into_new_groups_and_not_into_those_of_others() {
     let foreign = tenant.post(&join, json!({ "inviteCode": code(&other) })).await;
     assert_eq!(foreign.failure(), (401, "group_not_allowed"), "the session is in it, the key is not");
     assert_eq!(tenant.scope().await, [mine.as_str()]);
+    let anywhere = json!({ "name": "wide", "allowedGroups": [], "allowGroupCreation": true });
+    let wide = bench.post("/auth/api-keys", anywhere).await.body["apiKey"].as_str().unwrap().to_owned();
+    let refused = bench.call_with(&wide, Method::POST, &join, Some(body.clone())).await;
+    assert_eq!(refused.failure(), (403, "several_sessions"));
     let joined = tenant.post(&join, body).await;
     assert_eq!((joined.status, &joined.body["groupId"]), (200, &json!(outside)), "{joined:?}");
     until_equal(200, async || tenant.get(&format!("{GROUPS}/{outside}")).await.status).await;

@@ -65,8 +65,11 @@ fn copy_sealed(from: &Path, to: &Path, options: &StoreOptions) -> Result<(), Sto
         drop(reader);
         (export.join().unwrap_or_else(|_| Err(StoreError::Stream("the export was cut short".to_owned()))), imported)
     });
-    // A reader that failed is why the writer did.
-    imported.and(exported)
+    match (exported, imported) {
+        // One who cannot write on is told by the other why.
+        (Err(StoreError::Stream(_)) | Ok(()), imported) => imported,
+        (exported, _) => exported,
+    }
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

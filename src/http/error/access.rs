@@ -37,6 +37,8 @@ pub(crate) enum AccessError {
     ScopedKey,
     /// The route is not for keys that are limited to some groups.
     GroupScopedKey,
+    /// The key is limited to some groups, of several sessions: joining for one could reach the group of another.
+    SeveralSessions,
     /// The key is limited to some groups and may not make, join or leave any.
     GroupCreationNotAllowed,
 }
@@ -79,6 +81,11 @@ impl AccessError {
             Self::GroupScopedKey => {
                 (S::FORBIDDEN, "group_scoped_key", "Group-scoped API keys are not permitted on this route")
             }
+            Self::SeveralSessions => (
+                S::FORBIDDEN,
+                "several_sessions",
+                "A group-scoped API key may join groups only when allowedSessions names one session",
+            ),
             Self::GroupCreationNotAllowed => (
                 S::FORBIDDEN,
                 "group_creation_not_allowed",
