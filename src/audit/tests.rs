@@ -1,7 +1,7 @@
 //! The log over a store in memory: its order, its proof, its pages, and what goes.
 
 use rookery_actors::model::SessionId;
-use rookery_actors::store::open_memory;
+use rookery_actors::store::{Row, Ticket, open_memory};
 
 use super::*;
 
@@ -210,6 +210,74 @@ async fn refusals_of_more_kinds_than_can_be_told_apart_are_still_counted() {
     let (page, total) = bench.audit.page(refused, 0, usize::MAX).await.unwrap();
     assert_eq!(page.iter().map(|record| record.entry.count).sum::<u64>(), 5_000);
     assert!(total <= 1_002, "{total}");
+}
+
+/// A store whose commits can be made to fail.
+struct Failing {
+    store: Arc<dyn Store>,
+    fails: AtomicBool,
+}
+
+impl Store for Failing {
+    fn commit(&self, batch: Batch) -> Ticket {
+        if self.fails.load(Ordering::Relaxed) {
+            // A batch that no store takes.
+            let mut refused = Batch::new();
+            (0..=BATCH_OPERATIONS_MAX).for_each(|_| refused.delete(SessionNumber::DAEMON, Table::Audit, "x"));
+            return self.store.commit(refused);
+        }
+        self.store.commit(batch)
+    }
+
+    fn get(&self, session: SessionNumber, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.get(session, table, key)
+    }
+
+    fn scan_prefix(&self, session: SessionNumber, table: Table, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        self.store.scan_prefix(session, table, prefix)
+    }
+
+    fn export(&self, to: &mut dyn std::io::Write) -> Result<(), StoreError> {
+        self.store.export(to)
+    }
+
+    fn import(&self, from: &mut dyn std::io::Read) -> Result<(), StoreError> {
+        self.store.import(from)
+    }
+
+    fn health(&self) -> Health {
+        self.store.health()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_written_is_written_later_and_nothing_is_changed_until_then() {
+    let failing = Arc::new(Failing { store: open_memory(), fails: AtomicBool::new(false) });
+    let bench = Bench::over(failing.clone(), Retention::default());
+    bench.audit.note(entry("before")).await;
+    failing.fails.store(true, Ordering::Relaxed);
+    for _ in 0..100 {
+        bench.audit.note(entry("meanwhile")).await;
+    }
+    for _ in 0..3 {
+        assert!(matches!(bench.audit.check_writable(), Err(AuditError::Unwritable)), "until it works again");
+    }
+    failing.fails.store(false, Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    bench.audit.check_writable().unwrap();
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 1).await, (vec![100], 101));
+    assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
+}
+
+#[tokio::test]
+async fn a_record_that_does_not_fit_takes_no_other_with_it() {
+    let bench = Bench::new();
+    let huge = Entry { request_id: "x".repeat(20_000), ..entry("huge") };
+    let notes = [entry("one"), huge, entry("two"), entry("three")].map(|entry| bench.audit.note(entry));
+    futures_util::future::join_all(notes).await;
+    bench.audit.check_writable().unwrap();
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![2, 1, 0], 3));
+    assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
 }
 
 #[tokio::test(start_paused = true)]

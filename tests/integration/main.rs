@@ -26,5 +26,6 @@ mod requests;
 mod sessions;
 mod settings;
 mod settled;
+mod shares;
 mod survival;
 mod tenants;

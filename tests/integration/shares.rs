@@ -1,0 +1,35 @@
+//! What one key may have in flight: counted until its requests are answered, whatever they wait for.
+
+use reqwest::Method;
+use rookery_simulator::{Addressing, Fault, FaultKind};
+use serde_json::json;
+
+use crate::harness::{ALICE, BOB, Bench, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_counts_until_whatsapp_has_answered_it() {
+    let bench = Bench::with(|config| config.http.limits.requests_per_key_max = 1).await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    let made = bench.post("/auth/api-keys", json!({ "name": "another" })).await;
+    let other = made.body["apiKey"].as_str().unwrap();
+    let path = format!("/sessions/alice/groups/{group}");
+    for (method, rest, kind, asked, body) in [
+        (Method::GET, "/invite-code", "invite", "w:g2:invite", None),
+        (Method::PUT, "/subject", "subject", "w:g2:subject", Some(json!({ "subject": "New" }))),
+    ] {
+        bench.world.add_fault(ALICE, Fault::new(FaultKind::Slow { delay_ms: 1_000 }).at(kind));
+        let slow_path = format!("{path}{rest}");
+        let slow = bench.call(method, &slow_path, body);
+        let meanwhile = async {
+            until("WhatsApp to be asked", async || (bench.world.requests(ALICE, asked) > 0).then_some(())).await;
+            let same = bench.get("/sessions").await;
+            assert_eq!((same.failure(), same.retry_after), ((429, "too_many_in_flight"), Some(1)), "{rest}");
+            assert_eq!(bench.call_with(other, Method::GET, "/sessions", None).await.status, 200, "{rest}");
+        };
+        let (slow, ()) = tokio::join!(slow, meanwhile);
+        assert_eq!(slow.status, 200, "{slow:?}");
+        // The task that carries a change through may end a moment after its answer.
+        until("the share to be free", async || (bench.get("/sessions").await.status == 200).then_some(())).await;
+    }
+}
