@@ -310,18 +310,6 @@ impl ApiError {
         (status.as_u16(), code)
     }
 
-    /// The whole answer as bytes of HTTP/1.1, for a connection that is not served. It is closed afterwards.
-    pub(crate) fn to_http1(&self) -> Vec<u8> {
-        let Answer { status, code, message } = self.answer();
-        let body = serde_json::to_string(&ErrorBody::new(status, code, &message)).unwrap_or_default();
-        let (status, length, retry_after_s) = (status, body.len(), self.retry_after_s().unwrap_or_default());
-        let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
-             retry-after: {retry_after_s}\r\nconnection: close\r\n\r\n"
-        );
-        (head + &body).into_bytes()
-    }
-
     /// Seconds after which trying again can help.
     fn retry_after_s(&self) -> Option<u32> {
         match self {

@@ -91,6 +91,12 @@ pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// Pause after an accept failed, as it does when file descriptors run out: others need it to close theirs.
 pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
+/// Connections of addresses that have their share already which are told so at once; further ones are closed unanswered.
+pub(crate) const PARTINGS_MAX: usize = 32;
+
+/// Time for the head of the request that such a connection is answered.
+pub(crate) const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// A presented key; longer ones are unknown without being hashed.
 pub(crate) const KEY_CHARS_MAX: usize = 512;
 

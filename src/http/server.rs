@@ -21,7 +21,9 @@ use tracing::{debug, info, warn};
 
 use super::envelope;
 use super::error::{AccessError, ApiError};
-use super::limits::{ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, UNREAD_TIME_MAX};
+use super::limits::{
+    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, PARTING_TIME_MAX, PARTINGS_MAX, UNREAD_TIME_MAX,
+};
 use super::options::HttpOptions;
 use crate::auth::subscriber;
 
@@ -36,6 +38,7 @@ pub(crate) async fn serve(
 ) {
     let permits = Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS)));
     let addresses = Arc::new(Addresses::default());
+    let partings = Arc::new(Semaphore::new(PARTINGS_MAX));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -50,7 +53,11 @@ pub(crate) async fn serve(
                 let served = connection(accepted, share, router.clone(), Arc::clone(&options), graceful.watcher());
                 connections.spawn(served);
             }
-            None => turn_away(&accepted.stream),
+            None => {
+                if let Ok(place) = Arc::clone(&partings).try_acquire_owned() {
+                    connections.spawn(turn_away(accepted, place, Arc::clone(&options), graceful.watcher()));
+                }
+            }
         }
         while connections.try_join_next().is_some() {}
     }
@@ -102,13 +109,6 @@ impl Drop for Share {
     }
 }
 
-/// Says why, if the system takes that at once, and closes the connection.
-fn turn_away(stream: &TcpStream) {
-    debug!("an address has as many connections as it may, closing one");
-    let answer = ApiError::from(AccessError::TooManyConnections).to_http1();
-    let _ = stream.try_write(&answer);
-}
-
 async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Accepted {
     loop {
         let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
@@ -132,22 +132,53 @@ async fn connection(accepted: Accepted, share: Share, router: Router, options: A
     if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIME_MAX)) {
         debug!(%error, "could not set TCP_USER_TIMEOUT");
     }
+    serve_on(
+        stream,
+        peer,
+        router,
+        &options,
+        http1::Builder::new().header_read_timeout(options.limits.header_time_max),
+        watcher,
+    )
+    .await;
+    drop((share, permit));
+}
+
+/// Answers the one request that an address without a free place sends with the reason, and closes its connection. This
+/// counts among a few places of its own, not among those of the clients.
+async fn turn_away(accepted: Accepted, place: OwnedSemaphorePermit, options: Arc<HttpOptions>, watcher: Watcher) {
+    let Accepted { stream, peer, permit } = accepted;
+    drop(permit);
+    let router = Router::new().fallback(async || ApiError::from(AccessError::TooManyConnections));
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).header_read_timeout(PARTING_TIME_MAX);
+    let _ =
+        tokio::time::timeout(2 * PARTING_TIME_MAX, serve_on(stream, peer, router, &options, &mut http, watcher)).await;
+    drop(place);
+}
+
+async fn serve_on(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    options: &Arc<HttpOptions>,
+    http: &mut http1::Builder,
+    watcher: Watcher,
+) {
     let peer = peer.ip().to_canonical();
-    let limits = &options.limits;
     let service = service_fn(|request: hyper::Request<Incoming>| {
-        let (router, options) = (router.clone(), Arc::clone(&options));
+        let (router, options) = (router.clone(), Arc::clone(options));
         async move { Ok::<_, Infallible>(envelope::answer(&options, router, peer, request).await) }
     });
-    let connection = http1::Builder::new()
+    let header_bytes_max = options.limits.header_bytes_max;
+    let connection = http
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_time_max)
-        .max_header_size(limits.header_bytes_max)
-        .max_buf_size(CONNECTION_BUFFER_BYTES_MAX.max(limits.header_bytes_max))
+        .max_header_size(header_bytes_max)
+        .max_buf_size(CONNECTION_BUFFER_BYTES_MAX.max(header_bytes_max))
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         debug!(%error, "connection ended");
     }
-    drop((share, permit));
 }
 
 async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, time_max: Duration) {
