@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
-use rookery_actors::store::Store;
+use rookery_actors::store::{self, Store};
 use tokio::task::spawn_blocking;
 
 use crate::app::PEPPER_FILE;
@@ -81,7 +81,7 @@ pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<
 }
 
 async fn store_of(place: &Place) -> Result<Arc<dyn Store>> {
-    if !place.data_dir.join(STORE_DIRECTORY).is_dir() {
+    if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
     }
     store_key::open(place).await

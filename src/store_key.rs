@@ -43,7 +43,7 @@ pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
     let (place, new_file) = (place.clone(), new_file.to_owned());
     let rekeyed = spawn_blocking(move || {
         let path = place.data_dir.join(STORE_DIRECTORY);
-        if !path.is_dir() {
+        if !store::exists(&path) {
             bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
         }
         let (key, file) = key(&place)?;

@@ -3,6 +3,7 @@
 //! A row is (session, table, key) -> value. All changes pass through [`Store::commit`] as atomic, ordered batches, so
 //! this is also the place where a replicated journal would listen. No sled type leaves `store/sled`.
 
+mod archive;
 mod batch;
 #[cfg(test)]
 mod conformance;
@@ -10,6 +11,7 @@ mod error;
 pub mod keys;
 mod memory;
 mod parts;
+mod replacing;
 mod seal;
 mod sealing;
 mod sled;
@@ -24,9 +26,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+pub use archive::{ArchiveError, ArchiveReader, ArchiveWriter};
 pub use batch::{BATCH_OPERATIONS_MAX, Batch, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use error::{Health, StoreError};
 pub use parts::{RECORD_BYTES_MAX, delete_parts, get_parts, parts_in, put_parts, scan_parts};
+pub use replacing::{discard_next, exists, open_next, replace};
 pub use seal::StoreKey;
 pub use sealing::{open_sealed, rekey};
 pub use table::Table;

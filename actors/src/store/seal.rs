@@ -11,10 +11,12 @@ use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 
 use super::{SessionNumber, StoreError, Table};
 
-const KEY_BYTES: usize = 32;
+pub(super) const KEY_BYTES: usize = 32;
 /// Random, so long that no two are ever the same.
 const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
+pub(super) const TAG_BYTES: usize = 16;
+/// Bytes of a key that is sealed with another one.
+pub(super) const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
 /// What the store's own key is bound to when it is sealed.
 const WRAP_CONTEXT: &[u8] = b"rookery store key";
 
@@ -35,6 +37,16 @@ impl StoreKey {
     #[must_use]
     pub fn from_bytes(bytes: [u8; KEY_BYTES]) -> Self {
         Self(bytes)
+    }
+
+    /// Seals another key; `context` says what that one is for.
+    pub(super) fn wrap(&self, context: &[u8], key: &[u8; KEY_BYTES]) -> Result<Vec<u8>, StoreError> {
+        seal(&cipher(&self.0), context, key)
+    }
+
+    /// The key that was sealed with this one for this context; `None`: it was not, or was changed.
+    pub(super) fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Option<[u8; KEY_BYTES]> {
+        open(&cipher(&self.0), context, wrapped)?.try_into().ok()
     }
 
     /// The key itself, for the file that keeps it.
@@ -68,13 +80,12 @@ impl Sealer {
 
     /// The store's own key, sealed.
     pub(super) fn wrap(&self, key: &StoreKey) -> Result<Vec<u8>, StoreError> {
-        seal(&cipher(&key.0), WRAP_CONTEXT, &self.own_key)
+        key.wrap(WRAP_CONTEXT, &self.own_key)
     }
 
     /// `None`: it was sealed with another key, or changed.
     pub(super) fn unwrap(key: &StoreKey, wrapped: &[u8]) -> Option<Self> {
-        let own_key = open(&cipher(&key.0), WRAP_CONTEXT, wrapped)?;
-        Some(Self::with(own_key.try_into().ok()?))
+        key.unwrap(WRAP_CONTEXT, wrapped).map(Self::with)
     }
 
     /// A value as it is written into its row.
@@ -125,7 +136,7 @@ fn open(cipher: &XChaCha20Poly1305, context: &[u8], sealed: &[u8]) -> Option<Vec
     Some(bytes)
 }
 
-fn random<const N: usize>() -> Result<[u8; N], StoreError> {
+pub(super) fn random<const N: usize>() -> Result<[u8; N], StoreError> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|error| StoreError::Failed(format!("no randomness: {error}")))?;
     Ok(bytes)

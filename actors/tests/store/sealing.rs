@@ -82,7 +82,7 @@ fn a_wrong_key_or_none_opens_nothing_and_changes_nothing() {
 fn what_lies_beside_a_store_that_does_not_open_is_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store");
-    let beside = ["store.unsealed", "store.sealing"].map(|name| path.with_file_name(name));
+    let beside = ["store.before", "store.next"].map(|name| path.with_file_name(name));
     let is_there = || beside.iter().all(|path| path.exists());
     let in_use = open(&path, with_key(1)).unwrap();
     beside.iter().for_each(|path| fs::create_dir(path).unwrap());
@@ -111,20 +111,20 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
     let states: [&dyn Fn(&Path); 6] = [
         &|_| {},
         // While copying.
-        &|path| drop(open(&path.with_file_name("store.sealing"), with_key(1)).unwrap()),
-        &|path| fs::create_dir(path.with_file_name("store.sealing")).unwrap(),
+        &|path| drop(open(&path.with_file_name("store.next"), with_key(1)).unwrap()),
+        &|path| fs::create_dir(path.with_file_name("store.next")).unwrap(),
         // Between the two renames.
         &|path| {
             drop(open_sealed(path, with_key(1)).unwrap());
-            fs::rename(path, path.with_file_name("store.sealing")).unwrap();
-            fs::create_dir(path.with_file_name("store.unsealed")).unwrap();
+            fs::rename(path, path.with_file_name("store.next")).unwrap();
+            fs::create_dir(path.with_file_name("store.before")).unwrap();
         },
         // Somebody removed the copy.
-        &|path| fs::rename(path, path.with_file_name("store.unsealed")).unwrap(),
+        &|path| fs::rename(path, path.with_file_name("store.before")).unwrap(),
         // Before the old one was removed.
         &|path| {
             drop(open_sealed(path, with_key(1)).unwrap());
-            plain_store(&path.with_file_name("store.unsealed"));
+            plain_store(&path.with_file_name("store.before"));
         },
     ];
     for (number, stop) in states.into_iter().enumerate() {

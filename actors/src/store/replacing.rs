@@ -1,0 +1,103 @@
+//! Replacing a store by one that is made beside it, so that there always is a whole one, whenever this is stopped.
+//!
+//! | there is | what happened | what is done at the next opening |
+//! |---|---|---|
+//! | `store` | nothing, or all | it is opened |
+//! | `store`, `store.next` | stopped while the next one was being made | that one is removed |
+//! | `store.before`, `store.next` | stopped between the two renames | the next one becomes `store` |
+//! | `store.before` | somebody removed the next one | it becomes `store` again |
+//! | `store`, `store.before` | stopped before the old files were removed | they are removed |
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{Store, StoreError, StoreOptions, open};
+
+/// Whether there is a store in this directory, or one that was stopped while it was replaced.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    path.is_dir() || before(path).is_dir()
+}
+
+/// Opens a new store beside the one in this directory, instead of one that was left there. Blocks.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_next(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+    discard_next(path)?;
+    open(&next(path), options)
+}
+
+/// Removes the store that was made beside the one in this directory, if there is one. Blocks.
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn discard_next(path: &Path) -> Result<(), StoreError> {
+    remove(&next(path)).map_err(|error| io_error(path, &error))
+}
+
+/// Puts the store that was made beside this one into its place; the one before is gone afterwards, if there was one. Neither
+/// may be open. Blocks.
+///
+/// # Errors
+/// [`StoreError::Io`]; the next opening puts right what was begun.
+pub fn replace(path: &Path) -> Result<(), StoreError> {
+    let (next, before) = (next(path), before(path));
+    let replaced = remove(&before)
+        .and_then(|()| if path.exists() { rename(path, &before) } else { Ok(()) })
+        .and_then(|()| rename(&next, path))
+        .and_then(|()| remove(&before));
+    replaced.map_err(|error| io_error(path, &error))
+}
+
+/// Gives a store that was stopped while it was replaced its name back. Comes before opening it.
+pub(super) fn settle(path: &Path) -> Result<(), StoreError> {
+    let (next, before) = (next(path), before(path));
+    if path.exists() || !before.exists() {
+        return Ok(());
+    }
+    // Without a next one the one before is all there is.
+    let left = if next.exists() { &next } else { &before };
+    rename(left, path).map_err(|error| io_error(path, &error))
+}
+
+/// Removes what was left beside a store. It has to be open: what lies beside one that does not open may be the only one that
+/// does, or somebody may be at it.
+pub(super) fn clear(path: &Path) -> Result<(), StoreError> {
+    remove(&before(path)).and_then(|()| remove(&next(path))).map_err(|error| io_error(path, &error))
+}
+
+fn next(path: &Path) -> PathBuf {
+    beside(path, "next")
+}
+
+fn before(path: &Path) -> PathBuf {
+    beside(path, "before")
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".");
+    name.push(ending);
+    path.with_file_name(name)
+}
+
+/// The new name is on disk when this returns.
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    let parent = to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(parent)?.sync_all()
+}
+
+fn remove(directory: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn io_error(path: &Path, error: &io::Error) -> StoreError {
+    StoreError::Io { path: path.to_owned(), reason: error.to_string() }
+}
