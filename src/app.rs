@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::model::Timestamp;
-use rookery_actors::store::Store;
+use rookery_actors::store::{Batch, Store};
 use rookery_actors::{Gateway, Running};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -22,6 +22,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::audit::Audit;
 use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
+use crate::backup::PEPPER_FILE;
+use crate::backup::control::{self, Control, RestoreOrder};
 use crate::calls::Calls;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::files::write_secret;
@@ -40,8 +42,6 @@ const AUDITOR_TIME_MAX: Duration = Duration::from_secs(5);
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 /// The file in the data directory that holds the first admin key.
 const ADMIN_KEY_FILE: &str = "admin.key";
-/// The file in the data directory without which no API key can be checked.
-pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
 const PEPPER_RULE: &str = "the file `api-keys.pepper` in the data directory has to be the one that was there when they were \
                            made: put it back from a backup, or run `rookery reset-keys` to remove all API keys";
 
@@ -90,6 +90,7 @@ pub struct Daemon {
     admin_key_file: Option<PathBuf>,
     app: Arc<App>,
     running: Running,
+    control: Control,
     server: JoinHandle<()>,
     usage_writer: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -113,7 +114,9 @@ impl Daemon {
         let address = listener.local_addr().context("could not read the address listened on")?;
 
         prepare_data_directory(&config.data_dir)?;
-        let store = store_key::open(&config.place()).await.context("could not open the store")?;
+        let place = config.place();
+        let (store, store_key) = store_key::open(&place).await.context("could not open the store")?;
+        let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
         let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config.http.limits)).await;
         let keys = keys.with_context(|| format!("could not read the API keys; {PEPPER_RULE}"))?;
@@ -123,17 +126,36 @@ impl Daemon {
         let idempotency = idempotency.context("could not read the idempotency keys")?;
         let (audit, auditor) = Audit::open(Arc::clone(&store), config.audit).context("could not read the audit log")?;
         let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
-        let running = rookery_actors::start(config.settings(), store).await.context("could not start the sessions")?;
+        if is_restored {
+            audit.note(control::entry("restore", true)).await;
+        }
+        let opened = Arc::clone(&store);
+        let running = rookery_actors::start(config.settings(), opened).await.context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));
+        let control = Control::open(&app, &store, place, store_key);
+        let control = control.context("could not open `control.sock` in the data directory")?;
+        drop(store);
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), stopped.clone()));
         let router = http::router(&app);
         let server = tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), until_dropped(stopped)));
         info!(listen = %address, "serving");
-        Ok(Self { address, admin_key, admin_key_file, app, running, server, usage_writer, sweeper, auditor, stop })
+        Ok(Self {
+            address,
+            admin_key,
+            admin_key_file,
+            app,
+            running,
+            control,
+            server,
+            usage_writer,
+            sweeper,
+            auditor,
+            stop,
+        })
     }
 
     /// Where HTTP is served; tells the port when port 0 was asked for.
@@ -166,11 +188,17 @@ impl Daemon {
         self.running.failed().await
     }
 
+    /// Resolves when a backup is to take the place of this daemon's data: the daemon is to be shut down, the order carried
+    /// out, and the daemon started again.
+    async fn restore_wanted(&self) -> RestoreOrder {
+        self.control.restore_wanted().await
+    }
+
     /// Stops accepting, lets requests in flight finish (10 s at most), closes the sessions' connections, and writes
     /// everything down. The data directory is free when this returns.
     pub async fn shutdown(self) {
         self.app.draining.store(true, Ordering::Relaxed);
-        drop(self.stop);
+        drop((self.stop, self.control));
         for task in [self.server, self.usage_writer, self.sweeper] {
             if let Err(error) = task.await {
                 error!(%error, "a task ended badly");
@@ -201,21 +229,53 @@ pub async fn serve(config: Config) -> Result<()> {
     if cfg!(feature = "simulator") {
         warn!("built with the feature `simulator`, for tests and demos: connects to servers on loopback only");
     }
-    let daemon = Daemon::start(config).await?;
+    let daemon = Daemon::start(config.clone()).await?;
     if let (Some(key), Some(file)) = (daemon.admin_key(), daemon.admin_key_file()) {
         announce(key, file);
     }
     signals::tell_ready();
-    let failure = tokio::select! {
-        () = signals.next() => None,
-        failure = daemon.failed() => Some(failure),
-    };
-    signals::tell_stopping();
+    keep_running(daemon, &config, &mut signals).await
+}
+
+/// Runs a daemon until a signal comes or it fails, through every restore of a backup; it is shut down when this returns.
+pub(crate) async fn keep_running(mut daemon: Daemon, config: &Config, signals: &mut Signals) -> Result<()> {
+    // A port that was found is kept.
+    let config = Config { listen: daemon.local_addr(), ..config.clone() };
+    loop {
+        let ordered = tokio::select! {
+            () = signals.next() => Err(None),
+            failure = daemon.failed() => Err(Some(failure)),
+            order = daemon.restore_wanted() => Ok(order),
+        };
+        let ordered = match ordered {
+            Ok(order) => order,
+            Err(failure) => {
+                signals::tell_stopping();
+                shut_down(daemon, signals).await?;
+                return failure.map_or(Ok(()), |why| bail!("the sessions can no longer run: {why}"));
+            }
+        };
+        info!("stopping to restore a backup");
+        shut_down(daemon, signals).await?;
+        let restored = ordered.carry_out().await;
+        match Daemon::start(config.clone()).await {
+            Ok(started) => {
+                restored.answer(None);
+                daemon = started;
+            }
+            Err(error) => {
+                restored.answer(Some(&error));
+                return Err(error);
+            }
+        }
+    }
+}
+
+pub(crate) async fn shut_down(daemon: Daemon, signals: &mut Signals) -> Result<()> {
     tokio::select! {
-        () = daemon.shutdown() => {}
+        () = daemon.shutdown() => Ok(()),
         () = signals.next() => bail!("stopped at once by a second signal"),
     }
-    failure.map_or(Ok(()), |why| bail!("the sessions can no longer run: {why}"))
 }
 
 #[expect(clippy::print_stdout, reason = "the one place where the first admin key is shown")]
@@ -224,7 +284,7 @@ fn announce(key: &str, file: &Path) {
 }
 
 /// Makes the directory when it is missing, for its owner alone.
-fn prepare_data_directory(path: &Path) -> Result<()> {
+pub(crate) fn prepare_data_directory(path: &Path) -> Result<()> {
     let named = || format!("could not use the data directory `{}`", path.display());
     DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
     let mode = fs::metadata(path).with_context(named)?.permissions().mode();
@@ -249,6 +309,17 @@ async fn first_key(keys: &Keys, config: &Config) -> Result<(Option<Secret>, Opti
     write_secret(&file, secret.reveal()).with_context(|| format!("could not write `{}`", file.display()))?;
     keys.ensure_admin("first admin key", &secret).await.context("could not store the first admin key")?;
     Ok((Some(secret), Some(file)))
+}
+
+/// The pepper of a backup that was restored goes into its file; whether there was one.
+async fn put_back_pepper(store: &dyn Store, data_dir: &Path) -> Result<bool> {
+    let Some(pepper) = Keys::restored_pepper(store).context("could not read the API keys")? else { return Ok(false) };
+    let file = data_dir.join(PEPPER_FILE);
+    pepper.write(&file).with_context(|| format!("could not write `{}`", file.display()))?;
+    let mut batch = Batch::new();
+    Keys::keep_restored_pepper(&mut batch, None).context("could not change the API keys")?;
+    store.commit(batch).await.context("could not change the API keys")?;
+    Ok(true)
 }
 
 /// The pepper of this data directory, made when there are no keys that need an older one.

@@ -132,6 +132,22 @@ impl Keys {
         stored::needs_its_pepper(store)
     }
 
+    /// The pepper of a backup that was restored, until it is in its file.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`], [`KeysError::Record`].
+    pub(crate) fn restored_pepper(store: &dyn Store) -> Result<Option<Pepper>, KeysError> {
+        stored::restored_pepper(store)
+    }
+
+    /// Adds to a batch that this pepper comes with the keys, or (`None`) that it is in its file now.
+    ///
+    /// # Errors
+    /// [`KeysError::Record`].
+    pub(crate) fn keep_restored_pepper(batch: &mut Batch, pepper: Option<&Pepper>) -> Result<(), KeysError> {
+        stored::keep_restored_pepper(batch, pepper)
+    }
+
     /// Whether somebody can manage keys, now and later.
     #[must_use]
     pub(crate) fn has_lasting_admin(&self) -> bool {

@@ -14,7 +14,7 @@ use rookery_simulator::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::app::Daemon;
+use crate::app::{self, Daemon};
 use crate::config::{Config, HttpArguments, PaceArguments, Secret};
 use crate::signals::Signals;
 
@@ -78,7 +78,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
     let world = simulator.world();
     populate(&world);
 
-    let daemon = Daemon::start(Config {
+    let config = Config {
         listen: arguments.listen,
         data_dir: data.path.clone(),
         bootstrap_key: arguments.api_key,
@@ -86,23 +86,23 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         paces,
         http,
         ..Config::default()
-    });
-    let daemon = daemon.await?;
-    let outcome = tokio::select! {
-        () = signals.next() => Ok(()),
-        outcome = link_and_wait(&daemon, &world) => outcome,
     };
-    tokio::select! {
-        () = daemon.shutdown() => outcome,
-        () = signals.next() => bail!("stopped at once by a second signal"),
+    let daemon = Daemon::start(config.clone()).await?;
+    let linked = tokio::select! {
+        () = signals.next() => None,
+        linked = link(&daemon, &world) => Some(linked),
+    };
+    match linked {
+        Some(Ok(())) => {
+            announce(&daemon);
+            app::keep_running(daemon, &config, &mut signals).await
+        }
+        Some(Err(error)) => {
+            app::shut_down(daemon, &mut signals).await?;
+            Err(error)
+        }
+        None => app::shut_down(daemon, &mut signals).await,
     }
-}
-
-/// Links the session, says what can be done with it, and then waits for the sessions to fail, which they should not.
-async fn link_and_wait(daemon: &Daemon, world: &World) -> Result<()> {
-    link(daemon, world).await?;
-    announce(daemon);
-    bail!("the sessions can no longer run: {}", daemon.failed().await)
 }
 
 fn populate(world: &World) {

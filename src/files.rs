@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::hex::unhex;
 
@@ -36,17 +36,76 @@ pub(crate) fn read_secret(path: &Path) -> Result<Option<[u8; 32]>, SecretFileErr
 /// # Errors
 /// When the file cannot be made or written.
 pub(crate) fn write_secret(path: &Path, line: &str) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".new");
-    match fs::remove_file(&unfinished) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+    let mut file = SecretFile::begin(path)?;
     writeln!(file, "{line}")?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    // Its name, too, has to be on disk before the secret counts.
-    let directory = path.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    file.finish()
+}
+
+/// A file for its owner alone that has its name only when it is whole; until then it has another one, and goes when dropped.
+pub(crate) struct SecretFile {
+    file: File,
+    unfinished: PathBuf,
+    path: PathBuf,
+}
+
+impl SecretFile {
+    /// Makes it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(crate) fn begin(path: &Path) -> io::Result<Self> {
+        let mut unfinished = path.as_os_str().to_owned();
+        unfinished.push(".new");
+        let unfinished = PathBuf::from(unfinished);
+        remove_file(&unfinished)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+        Ok(Self { file, unfinished, path: path.to_owned() })
+    }
+
+    /// Gives it its name; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub(crate) fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        rename(&self.unfinished, &self.path)
+    }
+}
+
+impl io::Write for SecretFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for SecretFile {
+    /// One that is finished has another name by now.
+    fn drop(&mut self) {
+        let _ = remove_file(&self.unfinished);
+    }
+}
+
+/// Gives a file or directory another name; that is on disk when this returns.
+///
+/// # Errors
+/// When that fails.
+pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    fs::rename(from, to)?;
+    let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
+}
+
+/// Removes a file that may be gone already.
+///
+/// # Errors
+/// When that fails.
+pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }

@@ -4,6 +4,7 @@
 pub mod app;
 mod audit;
 mod auth;
+pub mod backup;
 mod calls;
 pub mod config;
 #[cfg(fuzzing)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use rookery::backup::commands::{self, BackupArguments, RestoreArguments};
 use rookery::config::{Config, EXIT_USAGE, PlaceArguments, ServeArguments};
 use rookery::offline::{self, RekeyArguments, VerifyArguments};
 use rookery::{app, telemetry};
@@ -32,6 +33,10 @@ struct Cli {
 enum Command {
     /// Run the daemon; the default
     Serve(Box<ServeArguments>),
+    /// Write all data into one encrypted file, whether the daemon runs or not
+    Backup(BackupArguments),
+    /// Put a backup into the place of all data, whether the daemon runs or not
+    Restore(RestoreArguments),
     /// The audit log of a daemon that does not run
     Audit {
         #[command(subcommand)]
@@ -75,6 +80,14 @@ fn main() -> ExitCode {
     let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
         Command::Serve(arguments) => match Config::resolve(*arguments, |name| std::env::var_os(name)) {
             Ok(config) => run(&config.log.clone(), app::serve(config)),
+            Err(error) => return fail(&error.into(), EXIT_USAGE),
+        },
+        Command::Backup(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
+            Ok((place, file)) => run(OFFLINE_LOG_FILTER, commands::backup(place, file)),
+            Err(error) => return fail(&error.into(), EXIT_USAGE),
+        },
+        Command::Restore(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
+            Ok((place, how)) => run(OFFLINE_LOG_FILTER, commands::restore(place, how)),
             Err(error) => return fail(&error.into(), EXIT_USAGE),
         },
         Command::Audit { command: AuditCommand::Verify(arguments) } => {

@@ -9,10 +9,11 @@ use anyhow::{Context as _, Result, bail};
 use rookery_actors::store::{self, Store};
 use tokio::task::spawn_blocking;
 
-use crate::app::PEPPER_FILE;
 use crate::audit::{self, AuditError, Verdict};
 use crate::auth::Keys;
+use crate::backup::PEPPER_FILE;
 use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::files;
 use crate::store_key::{self, STORE_DIRECTORY};
 
 /// What of the audit log is to be proved.
@@ -84,7 +85,7 @@ async fn store_of(place: &Place) -> Result<Arc<dyn Store>> {
     if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
     }
-    store_key::open(place).await
+    Ok(store_key::open(place).await?.0)
 }
 
 /// What is to be done with the key of the store.
@@ -130,12 +131,7 @@ pub async fn reset_keys(place: Place) -> Result<()> {
     let store = store_of(&place).await.context("stop the daemon first")?;
     let removed = Keys::remove_all(&*store).await.context("could not remove the API keys")?;
     let pepper = place.data_dir.join(PEPPER_FILE);
-    match std::fs::remove_file(&pepper) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("could not remove `{}`", pepper.display()));
-        }
-        _ => {}
-    }
+    files::remove_file(&pepper).with_context(|| format!("could not remove `{}`", pepper.display()))?;
     println!("removed {removed} API keys: the next start makes a new admin key and prints it");
     Ok(())
 }

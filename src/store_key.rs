@@ -20,17 +20,17 @@ const KEY_FILE: &str = "store.key";
 /// The name of the key among systemd's credentials (`LoadCredential=rookery-store-key:...`).
 const CREDENTIAL: &str = "rookery-store-key";
 
-/// Opens the store of a data directory with its key; encrypts it first when it is not.
+/// Opens the store of a data directory with its key, which comes along; encrypts it first when it is not.
 ///
 /// # Errors
 /// In words for the operator: which file is missing, or what does not fit.
-pub(crate) async fn open(place: &Place) -> Result<Arc<dyn Store>> {
+pub(crate) async fn open(place: &Place) -> Result<(Arc<dyn Store>, StoreKey)> {
     let place = place.clone();
     let opened = spawn_blocking(move || {
         let (key, file) = key(&place)?;
         let path = place.data_dir.join(STORE_DIRECTORY);
-        let opened = store::open_sealed(&path, StoreOptions { key: Some(key), ..StoreOptions::default() });
-        opened.map_err(|error| named(error, &file))
+        let opened = store::open_sealed(&path, with_key(&key)).map_err(|error| named(error, &file))?;
+        Ok((opened, key))
     });
     opened.await.context("opening the store was cut short")?
 }
@@ -51,7 +51,7 @@ pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
             bail!("the new key has to be in another file than `{}`", file.display());
         }
         // One that is not encrypted yet has to be, before it can be re-keyed.
-        let options = StoreOptions { key: Some(key), ..StoreOptions::default() };
+        let options = with_key(&key);
         store::open_sealed(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
         let new = match read(&new_file)? {
             Some(new) => new,
@@ -62,26 +62,23 @@ pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
     rekeyed.await.context("re-keying was cut short")?
 }
 
+/// How a store with this key is opened.
+pub(crate) fn with_key(key: &StoreKey) -> StoreOptions {
+    StoreOptions { key: Some(key.clone()), ..StoreOptions::default() }
+}
+
 fn named(error: StoreError, file: &Path) -> anyhow::Error {
     let is_wrong = matches!(error, StoreError::WrongKey { .. });
     let error = anyhow::Error::from(error);
     if is_wrong { error.context(format!("the key in `{}` does not open the store", file.display())) } else { error }
 }
 
-/// The key, and the file that holds it.
+/// The key, and the file that holds it; one is made where none is needed yet.
 fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
-    let credential = place.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
-    let given = place.store_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
-    if let Some(file) = given {
-        let key = read(&file)?;
-        let make =
-            "make one with `umask 077; openssl rand -hex 32 > FILE`, or name the one that the store was encrypted with";
-        return Ok((key.with_context(|| format!("there is no key in `{}`: {make}", file.display()))?, file));
+    if let Some(found) = find(place)? {
+        return Ok(found);
     }
     let file = place.data_dir.join(KEY_FILE);
-    if let Some(key) = read(&file)? {
-        return Ok((key, file));
-    }
     // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
     let path = place.data_dir.join(STORE_DIRECTORY);
     match path.is_dir().then(|| store::open(&path, StoreOptions::default())) {
@@ -95,6 +92,31 @@ fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
     }
     info!(file = %file.display(), "made a key for the store");
     Ok((make(&file)?, file))
+}
+
+/// The key that there is, and the file that holds it: the one the operator names, a credential of systemd, or the one in the
+/// data directory.
+///
+/// # Errors
+/// The file that is named has none, or cannot be used.
+pub(crate) fn find(place: &Place) -> Result<Option<(StoreKey, PathBuf)>> {
+    let credential = place.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
+    let given = place.store_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
+    if let Some(file) = given {
+        return Ok(Some((named_key(&file)?, file)));
+    }
+    let file = place.data_dir.join(KEY_FILE);
+    Ok(read(&file)?.map(|key| (key, file)))
+}
+
+/// The key in a file that the operator names.
+///
+/// # Errors
+/// It has none, or cannot be used.
+pub(crate) fn named_key(file: &Path) -> Result<StoreKey> {
+    let make =
+        "make one with `umask 077; openssl rand -hex 32 > FILE`, or name the one that the store was encrypted with";
+    read(file)?.with_context(|| format!("there is no key in `{}`: {make}", file.display()))
 }
 
 fn read(file: &Path) -> Result<Option<StoreKey>> {

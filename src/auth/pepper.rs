@@ -17,8 +17,9 @@ use crate::hex::{hex, unhex};
 /// What is hashed to recognise the pepper itself.
 const FINGERPRINT_OF: &[u8] = b"rookery api keys";
 
-/// The secret that all hashes are keyed with.
-#[derive(Clone)]
+/// The secret that all hashes are keyed with. In backups it is hex.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
 pub(crate) struct Pepper([u8; 32]);
 
 /// What is kept of a key: the HMAC-SHA256, keyed with the pepper, of its SHA-256. Compared in constant time, also as a key
@@ -74,6 +75,20 @@ impl Pepper {
         let mut mac = Hmac::<Sha256>::new(&block.into());
         mac.update(bytes);
         KeyHash(mac.finalize().into_bytes().into())
+    }
+}
+
+impl From<Pepper> for String {
+    fn from(pepper: Pepper) -> Self {
+        hex(&pepper.0)
+    }
+}
+
+impl TryFrom<String> for Pepper {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        unhex(&text).map(Self).ok_or("not 32 bytes in hex")
     }
 }
 

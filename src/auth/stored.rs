@@ -5,6 +5,7 @@
 //! | `r`, id (16 bytes), in parts | the record, as JSON |
 //! | `u`, id | how often it was used, as JSON; written on its own, so that use never rewrites a record |
 //! | `p` | the pepper's fingerprint |
+//! | `q` | the pepper itself, as hex: of a backup that was restored, until the next start writes it into its file |
 //!
 //! The first version kept records under their bare id, with use, and with hashes without a pepper: they are rewritten when
 //! they are met.
@@ -25,6 +26,7 @@ use crate::hex::unhex;
 const RECORD_MARK: u8 = b'r';
 const USAGE_MARK: u8 = b'u';
 const PEPPER_KEY: &[u8] = b"p";
+const RESTORED_PEPPER_KEY: &[u8] = b"q";
 const ID_BYTES: usize = 16;
 /// Bytes of a record: 1,024 groups, 100 sessions and 100 addresses are 45 KiB.
 const RECORD_BYTES_MAX: usize = 64 * 1024;
@@ -57,6 +59,23 @@ pub(super) async fn read(store: &dyn Store, pepper: &Pepper) -> Result<Vec<(KeyR
 /// Whether the store holds keys that need the pepper they were made with.
 pub(super) fn needs_its_pepper(store: &dyn Store) -> Result<bool, KeysError> {
     Ok(store.get(SessionNumber::DAEMON, Table::Keys, PEPPER_KEY)?.is_some())
+}
+
+/// The pepper that came with a backup and is not in its file yet.
+pub(super) fn restored_pepper(store: &dyn Store) -> Result<Option<Pepper>, KeysError> {
+    let row = store.get(SessionNumber::DAEMON, Table::Keys, RESTORED_PEPPER_KEY)?;
+    row.map(|row| serde_json::from_slice(&row).map_err(KeysError::from)).transpose()
+}
+
+/// Keeps a pepper with the keys that it belongs to; `None`: it is in its file now.
+pub(super) fn keep_restored_pepper(batch: &mut Batch, pepper: Option<&Pepper>) -> Result<(), KeysError> {
+    match pepper {
+        Some(pepper) => {
+            batch.put(SessionNumber::DAEMON, Table::Keys, RESTORED_PEPPER_KEY, serde_json::to_vec(pepper)?);
+        }
+        None => batch.delete(SessionNumber::DAEMON, Table::Keys, RESTORED_PEPPER_KEY),
+    }
+    Ok(())
 }
 
 pub(super) fn put(store: &dyn Store, batch: &mut Batch, record: &KeyRecord) -> Result<(), KeysError> {

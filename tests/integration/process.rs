@@ -4,6 +4,7 @@
 mod answered;
 mod attacks;
 mod audited;
+mod backups;
 mod child;
 mod demo;
 mod idempotent;

@@ -1,0 +1,125 @@
+//! Backups: one encrypted file (`ArchiveWriter` in the store) with all that a daemon needs to go on elsewhere, the key of its
+//! store aside: the length of the manifest (4 bytes, big-endian), the manifest as JSON, and an export of the store.
+
+mod client;
+pub mod commands;
+pub(crate) mod control;
+mod home;
+mod restore;
+mod transfer;
+
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use rookery_actors::model::Timestamp;
+use rookery_actors::store::{ArchiveError, ArchiveReader, ArchiveWriter, Store, StoreError, StoreKey};
+use serde::{Deserialize, Serialize};
+
+use crate::auth::{Keys, KeysError, Pepper};
+use crate::files::SecretFileError;
+use home::Home;
+
+/// The file in the data directory without which no API key can be checked.
+pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
+/// What a manifest may be: its parts are fixed but for a path.
+const MANIFEST_BYTES_MAX: u32 = 64 * 1024;
+
+/// What a backup says of itself.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest {
+    made_at: Timestamp,
+    /// Where the daemon was, and perhaps still is.
+    home: Home,
+    /// Without it none of the API keys could be checked.
+    pepper: Option<Pepper>,
+}
+
+/// Why there is no backup, or it cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackupError {
+    /// It is not one of this program, or encrypted with another key.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// The store cannot be read, or is not in the backup as it should be.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The API keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The pepper cannot be read.
+    #[error("could not use `{PEPPER_FILE}`: {0}")]
+    Pepper(#[from] SecretFileError),
+    /// The manifest is not what it should be.
+    #[error("the beginning of the backup is malformed")]
+    Manifest,
+    /// Writing failed.
+    #[error("could not write the backup: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Writes a backup of this data directory as it is at one moment. Commits wait until it is written, so `to` should be a
+/// local file. Blocks.
+fn write<W: Write>(store: &dyn Store, data_dir: &Path, key: &StoreKey, to: W) -> Result<W, BackupError> {
+    let made_at = Timestamp::now();
+    let manifest = Manifest { made_at, home: Home::of(data_dir), pepper: pepper_of(store, data_dir)? };
+    let manifest = serde_json::to_vec(&manifest).map_err(|_| BackupError::Manifest)?;
+    let length = u32::try_from(manifest.len()).ok().filter(|length| *length <= MANIFEST_BYTES_MAX);
+    let mut archive = ArchiveWriter::begin(to, key)?;
+    archive.write_all(&length.ok_or(BackupError::Manifest)?.to_be_bytes())?;
+    archive.write_all(&manifest)?;
+    store.export(&mut archive)?;
+    Ok(archive.finish()?)
+}
+
+/// The pepper that the keys of a store belong to.
+fn pepper_of(store: &dyn Store, data_dir: &Path) -> Result<Option<Pepper>, BackupError> {
+    match Keys::restored_pepper(store)? {
+        Some(pepper) => Ok(Some(pepper)),
+        None => Ok(Pepper::read(&data_dir.join(PEPPER_FILE))?),
+    }
+}
+
+/// Reads the manifest; what follows in the reader is the export.
+fn read<R: Read>(from: R, key: &StoreKey) -> Result<(Manifest, ArchiveReader<R>), BackupError> {
+    let mut archive = ArchiveReader::begin(from, key)?;
+    let manifest = manifest(&mut archive)?;
+    Ok((manifest, archive))
+}
+
+fn manifest(from: &mut impl Read) -> Result<Manifest, BackupError> {
+    let read_error = |error: io::Error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => BackupError::Manifest,
+        _ => ArchiveError::Io(error).into(),
+    };
+    let mut length = [0; 4];
+    from.read_exact(&mut length).map_err(read_error)?;
+    let length = u32::from_be_bytes(length);
+    if length > MANIFEST_BYTES_MAX {
+        return Err(BackupError::Manifest);
+    }
+    let mut manifest = Vec::new();
+    from.take(length.into()).read_to_end(&mut manifest).map_err(read_error)?;
+    serde_json::from_slice(&manifest).map_err(|_| BackupError::Manifest)
+}
+
+/// Reads all of a backup and keeps nothing; says when it was made, and of which sessions. Blocks.
+fn check(from: impl Read, key: &StoreKey) -> Result<(Timestamp, Vec<String>), BackupError> {
+    let (manifest, mut export) = read(from, key)?;
+    let store = rookery_actors::store::open_memory();
+    store.import(&mut export)?;
+    Ok((manifest.made_at, restore::names(&*store)?))
+}
+
+/// Both parts of a backup as the fuzzer writes them: neither may panic.
+#[cfg(fuzzing)]
+pub fn fuzz(bytes: &[u8]) {
+    let key = StoreKey::from_bytes([7; 32]);
+    let _ = check(bytes, &key);
+    // As if it had been encrypted.
+    let mut plain = bytes;
+    if manifest(&mut plain).is_ok() {
+        let store = rookery_actors::store::open_memory();
+        let _ = store.import(&mut plain);
+    }
+}

@@ -1,0 +1,80 @@
+//! The commands' side of the door to a running daemon (`control.rs`).
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use axum::body::Body;
+use axum::http::Request;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use rookery_actors::store::StoreKey;
+use tokio::net::UnixStream;
+
+use super::control::{BACKUP_KEY_HEADER, FORCE_QUERY, socket_of};
+use super::restore::Restored;
+use super::transfer::body_of;
+use crate::hex::hex;
+
+/// A connection to a running daemon.
+pub(super) struct Client {
+    sender: SendRequest<Body>,
+}
+
+impl Client {
+    /// Connects to the daemon of this data directory; `None`: none runs there, or none that can be reached.
+    ///
+    /// # Errors
+    /// One runs, but it may not be asked.
+    pub(super) async fn connect(data_dir: &Path) -> Result<Option<Self>> {
+        let Ok(directory) = File::open(data_dir) else { return Ok(None) };
+        let stream = match UnixStream::connect(socket_of(&directory)).await {
+            Ok(stream) => stream,
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                bail!("the daemon of `{}` may be asked by its own user or root only", data_dir.display());
+            }
+            Err(_) => return Ok(None),
+        };
+        let (sender, connection) = handshake(TokioIo::new(stream)).await.context("could not talk to the daemon")?;
+        // Ends with the sender.
+        tokio::spawn(connection);
+        Ok(Some(Self { sender }))
+    }
+
+    /// A backup, piece by piece.
+    ///
+    /// # Errors
+    /// The daemon says why it makes none.
+    pub(super) async fn backup(mut self) -> Result<Incoming> {
+        let request = Request::post("/backup").body(Body::empty()).context("could not ask the daemon")?;
+        answered(self.sender.send_request(request).await).await
+    }
+
+    /// Has a backup restored; the daemon runs again when this returns.
+    ///
+    /// # Errors
+    /// The daemon says why nothing was changed, or what went wrong.
+    pub(super) async fn restore(mut self, backup: File, key: Option<&StoreKey>, force: bool) -> Result<Restored> {
+        let query = if force { FORCE_QUERY } else { "" };
+        let mut request = Request::post(format!("/restore?{query}"));
+        if let Some(key) = key {
+            request = request.header(BACKUP_KEY_HEADER, hex(key.reveal()));
+        }
+        let request = request.body(body_of(backup)).context("could not ask the daemon")?;
+        let answer = answered(self.sender.send_request(request).await).await?.collect().await;
+        let answer = answer.context("the daemon was stopped before it answered")?.to_bytes();
+        serde_json::from_slice(&answer).context("the daemon did not answer as expected")
+    }
+}
+
+async fn answered(answer: hyper::Result<hyper::Response<Incoming>>) -> Result<Incoming> {
+    let (head, body) = answer.context("the daemon did not answer")?.into_parts();
+    if head.status.is_success() {
+        return Ok(body);
+    }
+    let why = body.collect().await.context("the daemon did not answer in whole")?.to_bytes();
+    bail!("{}", String::from_utf8_lossy(&why))
+}

@@ -1,0 +1,193 @@
+//! `rookery backup` and `rookery restore`: the daemon that runs is asked, and without one the data directory is used itself.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::BodyExt as _;
+use rookery_actors::store::{self, StoreError, StoreKey};
+use sha2::{Digest as _, Sha256};
+use tokio::task::spawn_blocking;
+
+use super::check;
+use super::client::Client;
+use super::restore::{self, Restored, list};
+use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::files::SecretFile;
+use crate::hex::hex;
+use crate::store_key::{self, STORE_DIRECTORY};
+
+/// Of what a backup is to be made.
+#[derive(Clone, clap::Args)]
+pub struct BackupArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// File to write; it must not exist
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Which backup is to be restored, and where.
+#[derive(Clone, clap::Args)]
+pub struct RestoreArguments {
+    #[command(flatten)]
+    place: PlaceArguments,
+    #[command(flatten)]
+    how: How,
+}
+
+/// How a backup is to be restored.
+#[derive(Clone, clap::Args)]
+pub struct How {
+    /// The backup
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// File with the key that the backup opens with, when the store has been re-keyed since
+    #[arg(long, value_name = "FILE")]
+    backup_key_file: Option<PathBuf>,
+    /// Restore also when sessions of the backup may be alive elsewhere, or sessions that are here would be lost
+    #[arg(long)]
+    force: bool,
+    /// Only read the backup and say what is in it
+    #[arg(long, conflicts_with = "force")]
+    check: bool,
+}
+
+impl BackupArguments {
+    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(Place, PathBuf), ConfigError> {
+        Ok((self.place.resolve(variable)?, self.file))
+    }
+}
+
+impl RestoreArguments {
+    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
+    ///
+    /// # Errors
+    /// It cannot be used.
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(Place, How), ConfigError> {
+        Ok((self.place.resolve(variable)?, self.how))
+    }
+}
+
+/// `rookery backup`: writes all of a daemon's data into one encrypted file.
+///
+/// # Errors
+/// In words for the operator; there is no file then.
+#[expect(clippy::print_stdout, reason = "the answer of this command")]
+pub async fn backup(place: Place, file: PathBuf) -> Result<()> {
+    if file.try_exists().with_context(|| format!("could not look at `{}`", file.display()))? {
+        bail!("`{}` exists already: name a new file", file.display());
+    }
+    match Client::connect(&place.data_dir).await? {
+        Some(daemon) => receive(daemon, &file).await?,
+        None => save_offline(place, file.clone()).await?,
+    }
+    let (bytes, sha256) = summary(&file).with_context(|| format!("could not read `{}` again", file.display()))?;
+    println!("wrote {} ({bytes} bytes, SHA-256 {sha256})", file.display());
+    println!("it opens with the key of the store only, which is not in it: keep that one as well, in another place");
+    Ok(())
+}
+
+async fn receive(daemon: Client, file: &Path) -> Result<()> {
+    let named = || format!("could not write `{}`", file.display());
+    let mut body = daemon.backup().await?;
+    // The pieces come one by one: only a whole backup gets the name.
+    let mut to = SecretFile::begin(file).with_context(named)?;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.context("the daemon was stopped before the backup was whole")?;
+        if let Ok(piece) = frame.into_data() {
+            to.write_all(&piece).with_context(named)?;
+        }
+    }
+    to.finish().with_context(named)
+}
+
+async fn save_offline(place: Place, file: PathBuf) -> Result<()> {
+    if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
+        bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
+    }
+    let (store, key) = store_key::open(&place).await.map_err(unreachable_daemon)?;
+    let saved = spawn_blocking(move || restore::save(&*store, &place.data_dir, &key, &file)).await;
+    saved.context("the backup was cut short")?.context("could not make the backup")
+}
+
+/// `rookery restore`: puts a backup into the place of what a data directory holds.
+///
+/// # Errors
+/// In words for the operator; it says so when something was changed.
+#[expect(clippy::print_stdout, reason = "the answer of this command")]
+pub async fn restore(place: Place, how: How) -> Result<()> {
+    let named = || format!("could not read `{}`", how.file.display());
+    let file = File::open(&how.file).with_context(named)?;
+    let backup_key = how.backup_key_file.as_deref().map(store_key::named_key).transpose()?;
+    if how.check {
+        let key = backup_key.map_or_else(|| restore::key_of(&place), Ok)?;
+        let checked = spawn_blocking(move || check(file, &key)).await.context("reading was cut short")?;
+        let (made_at, sessions) = checked.with_context(|| format!("`{}` cannot be restored", how.file.display()))?;
+        println!("the backup is whole: made at {made_at}, {}", linked(&sessions));
+        return Ok(());
+    }
+    let restored = match Client::connect(&place.data_dir).await? {
+        Some(daemon) => daemon.restore(file, backup_key.as_ref(), how.force).await,
+        None => {
+            let work = move || restore_offline(&place, file, backup_key, how.force);
+            spawn_blocking(work).await.context("restoring was cut short")?
+        }
+    };
+    let Restored { made_at, sessions, before } = restored.context("it was not restored")?;
+    println!("restored what there was at {made_at}, {}", linked(&sessions));
+    if let Some(before) = before {
+        println!("what was here before is in {}", before.display());
+    }
+    Ok(())
+}
+
+fn restore_offline(place: &Place, file: File, backup_key: Option<StoreKey>, force: bool) -> Result<Restored> {
+    let key = restore::key_of(place)?;
+    crate::app::prepare_data_directory(&place.data_dir)?;
+    let now = restore::open_readable(place, &key).map_err(unreachable_daemon)?;
+    let backup_key = backup_key.unwrap_or_else(|| key.clone());
+    let unpacked = restore::unpack(place, &key, file, &backup_key, now.as_deref(), force)?;
+    drop(now);
+    restore::replace(place, &key, unpacked)
+}
+
+/// A daemon that holds the store could not be asked.
+fn unreachable_daemon(error: anyhow::Error) -> anyhow::Error {
+    let in_use =
+        error.chain().filter_map(|cause| cause.downcast_ref()).any(|cause| matches!(cause, StoreError::InUse { .. }));
+    if in_use {
+        error.context(
+            "a daemon runs here and cannot be asked by way of `control.sock` in its data directory: stop it first",
+        )
+    } else {
+        error
+    }
+}
+
+fn linked(sessions: &[String]) -> String {
+    if sessions.is_empty() {
+        "without any linked session".into()
+    } else {
+        format!("with the sessions {}", list(sessions))
+    }
+}
+
+/// Size and checksum of a file.
+fn summary(file: &Path) -> io::Result<(u64, String)> {
+    let (mut file, mut hash, mut piece, mut bytes) = (File::open(file)?, Sha256::new(), vec![0; 64 * 1024], 0);
+    loop {
+        let length = file.read(&mut piece)?;
+        if length == 0 {
+            return Ok((bytes, hex(&hash.finalize())));
+        }
+        hash.update(&piece[..length]);
+        bytes += length as u64;
+    }
+}

@@ -1,0 +1,259 @@
+//! The door for the commands on a running daemon: HTTP over a Unix socket in the data directory, for whoever may read that
+//! directory's files anyhow (mode 0600).
+//!
+//! | call | body | answer |
+//! |---|---|---|
+//! | `POST /backup` | | the backup |
+//! | `POST /restore`, with `?force=true` when it is meant | the backup | [`Restored`] as JSON |
+//!
+//! Anything but 200 is a text for the operator.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, BufWriter, Seek as _};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Weak};
+
+use anyhow::{Context as _, Result, anyhow};
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use rookery_actors::store::{Health, Store, StoreKey};
+use socket2::{Domain, SockAddr, Socket, Type};
+use tokio::net::UnixListener;
+use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::{info, warn};
+
+use super::restore::{self, Restored};
+use super::transfer::{body_of, nameless_file, spool};
+use super::write;
+use crate::app::App;
+use crate::audit::{Entry, Outcome};
+use crate::config::Place;
+use crate::hex::unhex;
+
+/// The socket in the data directory.
+const SOCKET_FILE: &str = "control.sock";
+/// The key of the backup, in hex, when it is not that of the store.
+pub(super) const BACKUP_KEY_HEADER: &str = "x-backup-key";
+/// The query of a restore that may replace sessions that are alive.
+pub(super) const FORCE_QUERY: &str = "force=true";
+/// The status of everything that does not go well.
+const REFUSED: StatusCode = StatusCode::CONFLICT;
+/// Connections that wait to be accepted: there is one operator.
+const BACKLOG: i32 = 8;
+
+/// The open door; closes when dropped.
+pub(crate) struct Control {
+    server: JoinHandle<()>,
+    orders: Mutex<mpsc::Receiver<RestoreOrder>>,
+    socket: PathBuf,
+}
+
+/// A backup lies unpacked beside the store. Whoever runs the daemon stops it, has this carried out, and starts it again.
+pub(crate) struct RestoreOrder {
+    place: Place,
+    key: StoreKey,
+    unpacked: Restored,
+    reply: oneshot::Sender<Result<Restored>>,
+}
+
+/// A restore that was carried out; whoever ordered it still waits.
+pub(crate) struct CarriedOut {
+    outcome: Result<Restored>,
+    reply: oneshot::Sender<Result<Restored>>,
+}
+
+/// What a call may use. The store is the daemon's: a call that waits must not keep it open.
+#[derive(Clone)]
+struct Door {
+    app: Weak<App>,
+    store: Weak<dyn Store>,
+    place: Place,
+    key: StoreKey,
+    orders: mpsc::Sender<RestoreOrder>,
+    /// One call at a time: each needs as much of the disk as the store does.
+    busy: Arc<Semaphore>,
+}
+
+impl Control {
+    /// Opens the door of this daemon. The store has to be open: it proves that a socket which is there is nobody's.
+    ///
+    /// # Errors
+    /// When the socket cannot be made.
+    pub(crate) fn open(app: &Arc<App>, store: &Arc<dyn Store>, place: Place, key: StoreKey) -> io::Result<Self> {
+        let listener = listen(&place.data_dir)?;
+        let socket = place.data_dir.join(SOCKET_FILE);
+        let (orders, ordered) = mpsc::channel(1);
+        let busy = Arc::new(Semaphore::new(1));
+        let door = Door { app: Arc::downgrade(app), store: Arc::downgrade(store), place, key, orders, busy };
+        let router = Router::new().route("/backup", post(backup)).route("/restore", post(restore)).with_state(door);
+        let server = tokio::spawn(async move {
+            if let Err(error) = axum::serve(listener, router).await {
+                warn!(%error, "backup and restore are no longer answered while the daemon runs");
+            }
+        });
+        Ok(Self { server, orders: Mutex::new(ordered), socket })
+    }
+
+    /// A backup that is to be restored. Waits for ever when none comes.
+    pub(crate) async fn restore_wanted(&self) -> RestoreOrder {
+        match self.orders.lock().await.recv().await {
+            Some(order) => order,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.server.abort();
+        let _ = fs::remove_file(&self.socket);
+    }
+}
+
+impl RestoreOrder {
+    /// Puts what was unpacked into the store's place; the daemon must not run.
+    pub(crate) async fn carry_out(self) -> CarriedOut {
+        let Self { place, key, unpacked, reply } = self;
+        let outcome = spawn_blocking(move || restore::replace(&place, &key, unpacked)).await;
+        CarriedOut { outcome: outcome.unwrap_or_else(|error| Err(anyhow!("restoring was cut short: {error}"))), reply }
+    }
+}
+
+impl CarriedOut {
+    /// Tells whoever waits that the daemon runs again, or why it does not.
+    pub(crate) fn answer(self, failure: Option<&anyhow::Error>) {
+        let outcome = match (self.outcome, failure) {
+            (Ok(_), Some(failure)) => Err(anyhow!("it was restored, but the daemon does not start: {failure:#}")),
+            (Err(error), Some(failure)) => Err(anyhow!("{error:#}; the daemon does not start: {failure:#}")),
+            (outcome, None) => outcome,
+        };
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// The socket's path: by way of the directory's descriptor, as the path itself may be longer than the 107 bytes that a
+/// socket's name may have.
+pub(super) fn socket_of(directory: &File) -> PathBuf {
+    format!("/proc/self/fd/{}/{SOCKET_FILE}", directory.as_raw_fd()).into()
+}
+
+fn listen(data_dir: &Path) -> io::Result<UnixListener> {
+    let directory = File::open(data_dir)?;
+    let path = socket_of(&directory);
+    crate::files::remove_file(&path)?;
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.bind(&SockAddr::unix(&path)?)?;
+    // Nobody can connect before `listen`.
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    UnixListener::from_std(socket.into())
+}
+
+async fn backup(State(door): State<Door>) -> Response {
+    answer(door.one_at_a_time(Door::spool_backup).await.map(|spool| body_of(spool).into_response()))
+}
+
+async fn restore(State(door): State<Door>, request: Request) -> Response {
+    let restored = door.one_at_a_time(async |door| door.restore(request).await);
+    answer(restored.await.map(|restored| axum::Json(restored).into_response()))
+}
+
+fn answer(outcome: Result<Response>) -> Response {
+    outcome.unwrap_or_else(|error| (REFUSED, format!("{error:#}")).into_response())
+}
+
+impl Door {
+    async fn one_at_a_time<T>(self, work: impl AsyncFnOnce(Self) -> Result<T>) -> Result<T> {
+        let permit = Arc::clone(&self.busy).try_acquire_owned().context("another backup or restore is under way")?;
+        let done = work(self).await;
+        drop(permit);
+        done
+    }
+
+    fn app(&self) -> Result<Arc<App>> {
+        self.app.upgrade().context("the daemon is stopping")
+    }
+
+    fn store(&self) -> Result<Arc<dyn Store>> {
+        self.store.upgrade().context("the daemon is stopping")
+    }
+
+    /// Writes a backup into a file without a name. Not straight to the socket: commits wait until it is written, and whoever
+    /// reads the socket may take their time.
+    async fn spool_backup(self) -> Result<File> {
+        let (app, store) = (self.app()?, self.store()?);
+        check_space(&*store)?;
+        let Place { data_dir, .. } = self.place;
+        let (key, noted) = (self.key, Arc::clone(&app));
+        let spooled = app.calls.carry_through(async move {
+            let spooled = spawn_blocking(move || -> Result<File> {
+                let spool = nameless_file(&data_dir)?;
+                let written = write(&*store, &data_dir, &key, BufWriter::new(spool))?;
+                let mut spool = written.into_inner().map_err(io::IntoInnerError::into_error)?;
+                spool.rewind()?;
+                Ok(spool)
+            });
+            let spooled = spooled.await.context("the backup was cut short")?;
+            noted.audit.note(entry("backup", spooled.is_ok())).await;
+            spooled
+        });
+        drop(app);
+        let spooled = spooled.await.context("the backup was cut short")??;
+        info!(bytes = spooled.metadata().map_or(0, |file| file.len()), "made a backup");
+        Ok(spooled)
+    }
+
+    /// Unpacks the backup in the body, and has it carried out by whoever runs the daemon.
+    async fn restore(self, request: Request) -> Result<Restored> {
+        let force = request.uri().query() == Some(FORCE_QUERY);
+        let backup_key = match request.headers().get(BACKUP_KEY_HEADER) {
+            Some(key) => {
+                StoreKey::from_bytes(key.to_str().ok().and_then(unhex).context("the key must be 64 hex digits")?)
+            }
+            None => self.key.clone(),
+        };
+        check_space(&*self.store()?)?;
+        let spool = spool(&self.place.data_dir, request.into_body()).await?;
+        let (app, store, place, key) = (self.app()?, self.store()?, self.place.clone(), self.key.clone());
+        let noted = Arc::clone(&app);
+        let unpacked = app.calls.carry_through(async move {
+            let unpack = move || restore::unpack(&place, &key, spool, &backup_key, Some(&*store), force);
+            let unpacked = spawn_blocking(unpack).await.context("restoring was cut short")?;
+            if unpacked.is_err() {
+                // One that goes well is noted in the log that comes with it.
+                noted.audit.note(entry("restore", false)).await;
+            }
+            unpacked
+        });
+        drop(app);
+        let unpacked = unpacked.await.context("restoring was cut short")??;
+        let (reply, restored) = oneshot::channel();
+        let Self { place, key, orders, .. } = self;
+        let order = RestoreOrder { place, key, unpacked, reply };
+        orders.send(order).await.ok().context("the daemon is stopping")?;
+        restored.await.context("the daemon was stopped before it restored anything")?
+    }
+}
+
+/// What the audit log says of a command; it comes from no address and has no key.
+pub(crate) fn entry(action: &str, is_done: bool) -> Entry {
+    let (outcome, status) = if is_done { (Outcome::Done, StatusCode::OK) } else { (Outcome::Failed, REFUSED) };
+    Entry { status_code: status.as_u16(), ..Entry::of(action.into(), outcome) }
+}
+
+fn check_space(store: &dyn Store) -> Result<()> {
+    match store.health() {
+        Health::Ok => Ok(()),
+        Health::LowSpace { free_bytes } => Err(anyhow!(
+            "the disk with the data directory is nearly full ({free_bytes} bytes are free): make room first"
+        )),
+        Health::Failed(reason) => Err(anyhow!("the store has failed ({reason}): restart the daemon first")),
+    }
+}

@@ -1,0 +1,45 @@
+//! Where a daemon is: the machine and the data directory. Two daemons with the same sessions disturb each other, so a
+//! backup says whose it is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::hex::hex;
+
+/// Linux's own id of an installation (machine-id(5)), which is not to be given away as it is.
+const MACHINE_ID_FILE: &str = "/etc/machine-id";
+/// Tells containers of one image apart.
+const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+
+/// The place of a daemon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Home {
+    /// A hash over what tells this machine from others; `None` when nothing does.
+    pub(super) machine: Option<String>,
+    /// The data directory, absolute.
+    pub(super) directory: PathBuf,
+}
+
+impl Home {
+    /// Of the daemon with this data directory.
+    pub(super) fn of(data_dir: &Path) -> Self {
+        let absolute = fs::canonicalize(data_dir).or_else(|_| std::path::absolute(data_dir));
+        Self { machine: machine(), directory: absolute.unwrap_or_else(|_| data_dir.to_owned()) }
+    }
+
+    /// Whether both are on one machine, as far as is known.
+    pub(super) fn is_on_the_machine_of(&self, other: &Self) -> bool {
+        self.machine.is_some() && self.machine == other.machine
+    }
+}
+
+fn machine() -> Option<String> {
+    let id = fs::read_to_string(MACHINE_ID_FILE).ok().filter(|id| !id.trim().is_empty())?;
+    let host = fs::read_to_string(HOST_NAME_FILE).unwrap_or_default();
+    let hash = Sha256::new().chain_update("rookery home\n").chain_update(id.trim()).chain_update([0]);
+    Some(hex(&hash.chain_update(host.trim()).finalize()))
+}

@@ -1,0 +1,189 @@
+//! Restoring: what is in a backup is unpacked beside the store, looked at, and then takes the store's place as a whole.
+
+use std::io::{self, BufWriter, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use rookery_actors::linked_sessions;
+use rookery_actors::model::Timestamp;
+use rookery_actors::store::{self, Batch, Health, Store, StoreError, StoreKey};
+use serde::{Deserialize, Serialize};
+
+use super::{BackupError, Home, read, write};
+use crate::auth::Keys;
+use crate::config::Place;
+use crate::files::{self, SecretFile};
+use crate::store_key::{self, STORE_DIRECTORY};
+
+/// Names in a message; with more, it is said how many there are.
+const NAMES_MAX: usize = 10;
+
+/// What was restored.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Restored {
+    /// When the backup was made.
+    pub(super) made_at: Timestamp,
+    /// The sessions that have credentials.
+    pub(super) sessions: Vec<String>,
+    /// A backup of what was there before, if there was anything.
+    pub(super) before: Option<PathBuf>,
+}
+
+/// Unpacks a backup beside the store; nothing is changed yet. `now` is the store that is to be replaced. Blocks.
+///
+/// # Errors
+/// In words for the operator: it cannot be read, or (without `force`) its sessions may be alive elsewhere.
+pub(super) fn unpack(
+    place: &Place,
+    key: &StoreKey,
+    from: impl Read,
+    backup_key: &StoreKey,
+    now: Option<&dyn Store>,
+    force: bool,
+) -> Result<Restored> {
+    let (manifest, mut export) = read(from, backup_key)?;
+    let here = Home::of(&place.data_dir);
+    let path = place.data_dir.join(STORE_DIRECTORY);
+    if !force && let Some(now) = now {
+        let linked = names(now)?;
+        if !linked.is_empty() {
+            bail!(
+                "there are sessions here that a phone is linked to ({}): a restore takes them back to {}, or away, and what \
+                 they agreed on with WhatsApp since then is lost. If that is meant, repeat it with --force; a backup of what \
+                 is here now is made first",
+                list(&linked),
+                manifest.made_at
+            );
+        }
+    }
+    let next = store::open_next(&path, store_key::with_key(key))?;
+    let unpacked = (|| {
+        next.import(&mut export)?;
+        let sessions = names(&*next)?;
+        if !force && !sessions.is_empty() {
+            check_home(&manifest.home, &here, &sessions)?;
+        }
+        let mut batch = Batch::new();
+        Keys::keep_restored_pepper(&mut batch, manifest.pepper.as_ref())?;
+        next.commit(batch).wait_blocking()?;
+        Ok(Restored { made_at: manifest.made_at, sessions, before: None })
+    })();
+    drop(next);
+    if unpacked.is_err() {
+        store::discard_next(&path)?;
+    }
+    unpacked
+}
+
+/// Two daemons with the credentials of one session disconnect each other and lose messages.
+fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
+    let sessions = list(sessions);
+    let same_machine = home.is_on_the_machine_of(here);
+    if !same_machine {
+        bail!(
+            "the backup was made on another machine, where its sessions ({sessions}) may be alive: connected from two places \
+             an account loses messages. Stop the daemon there for good, then repeat this with --force"
+        );
+    }
+    let is_alive = home.directory != here.directory && store::is_in_use(&home.directory.join(STORE_DIRECTORY));
+    if is_alive {
+        bail!(
+            "the sessions of the backup ({sessions}) are alive in the daemon of `{}`: connected from two places an account \
+             loses messages. Stop that daemon for good first, or repeat this with --force",
+            home.directory.display()
+        );
+    }
+    Ok(())
+}
+
+/// Puts what was unpacked into the place of the store, which must not be open. What was there before is written to a backup
+/// first; one that cannot be read is kept as it is, under another name. Blocks.
+///
+/// # Errors
+/// In words for the operator; the store is as it was then.
+pub(super) fn replace(place: &Place, key: &StoreKey, restored: Restored) -> Result<Restored> {
+    let path = place.data_dir.join(STORE_DIRECTORY);
+    let before = if store::exists(&path) { Some(put_aside(place, key, &path)?) } else { None };
+    store::replace(&path)?;
+    Ok(Restored { before, ..restored })
+}
+
+fn put_aside(place: &Place, key: &StoreKey, path: &Path) -> Result<PathBuf> {
+    let time = file_time(Timestamp::now());
+    if let Some(store) = open_readable(place, key)? {
+        let file = place.data_dir.join(format!("before-restore-{time}.backup"));
+        let saved = save(&*store, &place.data_dir, key, &file);
+        if saved.is_ok() || store.health() == Health::Ok {
+            return saved
+                .map(|()| file.clone())
+                .with_context(|| format!("could not write `{}`, so nothing was changed", file.display()));
+        }
+    }
+    let aside = place.data_dir.join(format!("{STORE_DIRECTORY}.unreadable-{time}"));
+    files::rename(path, &aside).with_context(|| format!("could not rename `{}`", path.display()))?;
+    Ok(aside)
+}
+
+/// The store of this data directory; `None`: there is none, or none that could ever be read. Blocks.
+///
+/// # Errors
+/// It could be, but not now or not with this key.
+pub(super) fn open_readable(place: &Place, key: &StoreKey) -> Result<Option<Arc<dyn Store>>> {
+    let path = place.data_dir.join(STORE_DIRECTORY);
+    if !store::exists(&path) {
+        return Ok(None);
+    }
+    // Not `open_sealed`, which would remove what was unpacked.
+    match store::open(&path, store_key::with_key(key)) {
+        Ok(store) => Ok(Some(store)),
+        Err(StoreError::Damaged { .. } | StoreError::UnfinishedImport { .. } | StoreError::UnknownLayout { .. }) => {
+            Ok(None)
+        }
+        Err(error) => Err(error).context("could not open the store that is to be replaced"),
+    }
+}
+
+/// Writes a backup into a file, for its owner alone; it is on disk when this returns. Blocks.
+///
+/// # Errors
+/// The file cannot be written, or the store cannot be read.
+pub(super) fn save(store: &dyn Store, data_dir: &Path, key: &StoreKey, file: &Path) -> Result<(), BackupError> {
+    let to = BufWriter::new(SecretFile::begin(file)?);
+    let written = write(store, data_dir, key, to)?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    Ok(written.finish()?)
+}
+
+/// The names of the sessions that have credentials.
+pub(super) fn names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
+    Ok(linked_sessions(store)?.into_iter().map(|session| session.name.to_string()).collect())
+}
+
+/// Names in a sentence.
+pub(super) fn list(names: &[String]) -> String {
+    let shown = names.iter().take(NAMES_MAX).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match names.len().checked_sub(NAMES_MAX) {
+        None | Some(0) => shown,
+        Some(more) => format!("{shown} and {more} more"),
+    }
+}
+
+/// A time as a part of a file's name.
+fn file_time(time: Timestamp) -> String {
+    time.to_string().chars().filter(char::is_ascii_alphanumeric).collect()
+}
+
+/// The key of the store, for a data directory that a backup is to be restored into.
+///
+/// # Errors
+/// There is none: a new one would open no backup.
+pub(super) fn key_of(place: &Place) -> Result<StoreKey> {
+    store_key::find(place)?.map(|(key, _)| key).with_context(|| {
+        format!(
+            "there is no key in `{}`, and a backup opens with the key of its store only: put `store.key` back first, or name \
+             the key with --store-key-file",
+            place.data_dir.display()
+        )
+    })
+}

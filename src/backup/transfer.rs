@@ -1,0 +1,50 @@
+//! Backups on their way through the door of a running daemon: from a file to a body and back.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use axum::body::{Body, Bytes};
+use futures_util::{StreamExt as _, stream};
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+/// Bytes read from a file at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A file in this directory that goes when it is closed.
+pub(super) fn nameless_file(data_dir: &Path) -> io::Result<File> {
+    let path = data_dir.join(format!("spool-{}", Uuid::new_v4()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
+}
+
+/// Takes a body in whole.
+pub(super) async fn spool(data_dir: &Path, body: Body) -> Result<File> {
+    let mut file = nameless_file(data_dir).context("could not make a file for the backup")?;
+    let mut pieces = body.into_data_stream();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.context("the backup did not arrive in whole")?;
+        let write = move || file.write_all(&piece).map(|()| file);
+        file = spawn_blocking(write).await?.context("could not write the backup down")?;
+    }
+    file.rewind()?;
+    Ok(file)
+}
+
+/// The rest of a file as a body.
+pub(super) fn body_of(file: File) -> Body {
+    Body::from_stream(stream::try_unfold(file, async |mut file| {
+        let read = spawn_blocking(move || {
+            let mut piece = vec![0; PIECE_BYTES];
+            let length = file.read(&mut piece)?;
+            piece.truncate(length);
+            Ok::<_, io::Error>((Bytes::from(piece), file))
+        });
+        let (piece, file) = read.await.map_err(io::Error::other)??;
+        Ok::<_, io::Error>(if piece.is_empty() { None } else { Some((piece, file)) })
+    }))
+}
