@@ -1,10 +1,11 @@
 //! The command line: arguments, logging, configuration, run, exit code.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rookery::backup::commands::{self, BackupArguments, RestoreArguments};
-use rookery::config::{Config, EXIT_USAGE, PlaceArguments, ServeArguments};
+use rookery::config::{Config, ConfigError, EXIT_USAGE, Place, PlaceArguments, ServeArguments};
 use rookery::offline::{self, RekeyArguments, VerifyArguments};
 use rookery::{app, telemetry};
 #[cfg(feature = "simulator")]
@@ -77,41 +78,46 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let outcome = match cli.command.unwrap_or(Command::Serve(cli.serve)) {
-        Command::Serve(arguments) => match Config::resolve(*arguments, |name| std::env::var_os(name)) {
-            Ok(config) => run(&config.log.clone(), app::serve(config)),
-            Err(error) => return fail(&error.into(), EXIT_USAGE),
-        },
-        Command::Backup(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
-            Ok((place, file)) => run(OFFLINE_LOG_FILTER, commands::backup(place, file)),
-            Err(error) => return fail(&error.into(), EXIT_USAGE),
-        },
-        Command::Restore(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
-            Ok((place, how)) => run(OFFLINE_LOG_FILTER, commands::restore(place, how)),
-            Err(error) => return fail(&error.into(), EXIT_USAGE),
-        },
+    match execute(cli.command.unwrap_or(Command::Serve(cli.serve))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+fn execute(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Serve(arguments) => {
+            let config = Config::resolve(*arguments, variable)?;
+            run(&config.log.clone(), app::serve(config))
+        }
+        Command::Backup(arguments) => offline(arguments.resolve(variable)?, commands::backup),
+        Command::Restore(arguments) => offline(arguments.resolve(variable)?, commands::restore),
         Command::Audit { command: AuditCommand::Verify(arguments) } => {
-            match arguments.resolve(|name| std::env::var_os(name)) {
-                Ok((place, noted)) => run(OFFLINE_LOG_FILTER, offline::verify_audit(place, noted)),
-                Err(error) => return fail(&error.into(), EXIT_USAGE),
-            }
+            offline(arguments.resolve(variable)?, offline::verify_audit)
         }
         Command::Store { command: StoreCommand::Rekey(arguments) } => {
-            match arguments.resolve(|name| std::env::var_os(name)) {
-                Ok((place, new_key_file)) => run(OFFLINE_LOG_FILTER, offline::rekey(place, new_key_file)),
-                Err(error) => return fail(&error.into(), EXIT_USAGE),
-            }
+            offline(arguments.resolve(variable)?, offline::rekey)
         }
-        Command::ResetKeys(arguments) => match arguments.resolve(|name| std::env::var_os(name)) {
-            Ok(place) => run(OFFLINE_LOG_FILTER, offline::reset_keys(place)),
-            Err(error) => return fail(&error.into(), EXIT_USAGE),
-        },
+        Command::ResetKeys(arguments) => {
+            offline((arguments.resolve(variable)?, ()), |place, ()| offline::reset_keys(place))
+        }
         #[cfg(feature = "simulator")]
         Command::Demo(arguments) => run(demo::LOG_FILTER, demo::run(*arguments)),
         #[cfg(feature = "simulator")]
         Command::Simulator(arguments) => run(simulator_command::LOG_FILTER, simulator_command::run(arguments)),
-    };
-    outcome.map_or_else(|error| fail(&error, 1), |()| ExitCode::SUCCESS)
+    }
+}
+
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+fn offline<T, F: Future<Output = anyhow::Result<()>>>(
+    (place, how): (Place, T),
+    command: impl FnOnce(Place, T) -> F,
+) -> anyhow::Result<()> {
+    let data_dir = place.data_dir.clone();
+    run(OFFLINE_LOG_FILTER, offline::as_owner(&data_dir, command(place, how)))
 }
 
 fn run(log_filter: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -124,7 +130,7 @@ fn run(log_filter: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyh
 }
 
 #[expect(clippy::print_stderr, reason = "the last words of a command line program")]
-fn fail(error: &anyhow::Error, code: u8) -> ExitCode {
+fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("rookery: {error:#}");
-    ExitCode::from(code)
+    ExitCode::from(if error.is::<ConfigError>() { EXIT_USAGE } else { 1 })
 }

@@ -1,7 +1,7 @@
 //! Commands for a data directory whose daemon does not run. Each says what it did.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,6 +15,21 @@ use crate::backup::PEPPER_FILE;
 use crate::config::{ConfigError, Place, PlaceArguments};
 use crate::files;
 use crate::store_key::{self, STORE_DIRECTORY};
+
+/// Runs such a command, and then gives what it wrote to the owner of the data directory: with root's files in it the daemon
+/// could not start.
+///
+/// # Errors
+/// As the command, or when root may not do that.
+pub async fn as_owner(data_dir: &Path, command: impl Future<Output = Result<()>>) -> Result<()> {
+    let outcome = command.await;
+    if data_dir.is_dir() {
+        let handed = files::hand_over(data_dir);
+        let named = || format!("could not give the files in `{}` to its owner", data_dir.display());
+        return outcome.and_then(|()| handed.with_context(named));
+    }
+    outcome
+}
 
 /// What of the audit log is to be proved.
 #[derive(Clone, Default, clap::Args)]

@@ -33,6 +33,8 @@ pub use parts::{RECORD_BYTES_MAX, delete_parts, get_parts, parts_in, put_parts, 
 pub use replacing::{discard_next, exists, is_in_use, open_next, replace};
 pub use seal::StoreKey;
 pub use sealing::{open_sealed, rekey};
+#[cfg(fuzzing)]
+pub use stream::fuzz_rows;
 pub use table::Table;
 pub use ticket::Ticket;
 pub use wipe::wipe_session;

@@ -11,8 +11,8 @@ use crate::hex::hex;
 
 /// Linux's own id of an installation (machine-id(5)), which is not to be given away as it is.
 const MACHINE_ID_FILE: &str = "/etc/machine-id";
-/// Tells containers of one image apart.
-const HOST_NAME_FILE: &str = "/proc/sys/kernel/hostname";
+/// Tells containers of one image apart. The kernel's own file is hidden in a hardened unit (`ProcSubset=pid`).
+const HOST_NAME_FILE: &str = "/etc/hostname";
 
 /// The place of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

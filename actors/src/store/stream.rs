@@ -158,6 +158,9 @@ fn take_row(rest: &mut &[u8], batch: &mut Batch) -> Option<Result<(), StoreError
     let Some(table) = std::str::from_utf8(name).ok().and_then(Table::from_tree_name) else {
         return Some(Err(StoreError::Stream("it names a table that this version does not have".to_owned())));
     };
+    if is_own_mark(table, session, key) {
+        return Some(Err(malformed()));
+    }
     batch.put(session, table, key, value);
     Some(Ok(()))
 }
@@ -172,6 +175,33 @@ fn read_array<const N: usize>(from: &mut dyn Read) -> Result<[u8; N], StoreError
     Ok(array)
 }
 
+/// A stream with these bytes as rows is imported or refused, and what was imported is exported and imported again.
+///
+/// # Panics
+/// When it is not.
+#[cfg(fuzzing)]
+pub fn fuzz_rows(rows: &[u8]) {
+    let mut counted = rows;
+    let mut count = 0_u64;
+    while !counted.is_empty() && take_row(&mut counted, &mut Batch::new()).is_some() {
+        count += 1;
+    }
+    let mut stream = Vec::new();
+    let mut writer = Writer::begin(&mut stream).expect("memory");
+    writer.block.extend_from_slice(rows);
+    writer.rows = count;
+    writer.end().expect("memory");
+    let store = super::open_memory();
+    if store.import(&mut stream.as_slice()).is_ok() {
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        store.export(&mut first).expect("memory");
+        let again = super::open_memory();
+        again.import(&mut first.as_slice()).expect("what was exported");
+        again.export(&mut second).expect("memory");
+        assert_eq!(first, second);
+    }
+}
+
 fn malformed() -> StoreError {
     StoreError::Stream("it is malformed".to_owned())
 }
@@ -181,4 +211,34 @@ fn stream_error(error: std::io::Error) -> StoreError {
         std::io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
         _ => error.to_string(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::open_memory;
+    use super::*;
+
+    /// A stream with one row, whatever that is.
+    fn stream(session: SessionNumber, key: &[u8]) -> Vec<u8> {
+        let mut stream = Vec::new();
+        let mut writer = Writer::begin(&mut stream).unwrap();
+        writer.row(Table::Names, SessionNumber(1), key, b"v").unwrap();
+        let name =
+            |table: Table| [&[u8::try_from(table.tree_name().len()).unwrap()], table.tree_name().as_bytes()].concat();
+        let row = writer.block.split_off(name(Table::Names).len() + 4);
+        writer.block = [name(Table::Meta), session.0.to_be_bytes().to_vec(), row].concat();
+        writer.end().unwrap();
+        stream
+    }
+
+    #[test]
+    fn a_stream_cannot_bring_another_stores_marks() {
+        let own = SessionNumber::DAEMON;
+        for mark in [keys::LAYOUT, keys::SEAL, keys::IMPORTING, keys::TALLY] {
+            let refused = open_memory().import(&mut stream(own, mark).as_slice());
+            assert!(matches!(refused, Err(StoreError::Stream(_))), "{refused:?}");
+            assert_eq!(open_memory().import(&mut stream(SessionNumber(7), mark).as_slice()), Ok(()));
+        }
+        assert_eq!(open_memory().import(&mut stream(own, b"another").as_slice()), Ok(()));
+    }
 }

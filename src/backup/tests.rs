@@ -1,0 +1,160 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rookery_actors::store::{self, Batch, SessionNumber, Store, Table};
+use serde_json::json;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::home::Home;
+use super::restore::{self, Restored};
+use super::*;
+use crate::config::Place;
+use crate::store_key::{self, STORE_DIRECTORY};
+
+const KEY: [u8; 32] = [7; 32];
+
+/// A data directory with a store in which this session has credentials.
+struct Bench {
+    data: TempDir,
+    key: StoreKey,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { data: tempfile::tempdir().unwrap(), key: StoreKey::from_bytes(KEY) }
+    }
+
+    fn place(&self) -> Place {
+        Place { data_dir: self.data.path().to_owned(), ..Place::default() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.data.path().join(STORE_DIRECTORY)
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        store::open(&self.path(), store_key::with_key(&self.key)).unwrap()
+    }
+
+    fn put_session(&self, number: u32, name: &str, link: &str) {
+        let id = Uuid::from_u128(number.into());
+        let record = json!({
+            "id": id, "name": name, "created_at": "2026-01-01T00:00:00.000Z", "updated_at": "2026-01-01T00:00:00.000Z",
+            "status": "ready", "started": true, "link": link, "phone": null, "lid": null, "push_name": null,
+            "connected_at": null, "last_active": null, "last_error": null, "restriction": null, "deleting": false,
+        });
+        let mut batch = Batch::new();
+        batch.put(SessionNumber::DAEMON, Table::Sessions, number.to_be_bytes(), record.to_string());
+        self.open().commit(batch).wait_blocking().unwrap();
+    }
+
+    /// A backup as it would have been made there.
+    fn backup(&self, home: &Home) -> Vec<u8> {
+        let manifest = Manifest { made_at: Timestamp::now(), home: home.clone(), pepper: None };
+        let mut archive = ArchiveWriter::begin(Vec::new(), &self.key).unwrap();
+        archive.write_all(&framed(&serde_json::to_vec(&manifest).unwrap())).unwrap();
+        self.open().export(&mut archive).unwrap();
+        archive.finish().unwrap()
+    }
+
+    fn unpack(&self, backup: &[u8], force: bool) -> Result<Restored, String> {
+        let now = restore::open_readable(&self.place(), &self.key).unwrap();
+        let unpacked = restore::unpack(&self.place(), &self.key, backup, &self.key, now.as_deref(), force);
+        unpacked.map_err(|error| format!("{error:#}"))
+    }
+
+    /// The names in the data directory.
+    fn entries(&self) -> Vec<String> {
+        let names = fs::read_dir(self.data.path()).unwrap();
+        let mut names: Vec<_> = names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+fn framed(manifest: &[u8]) -> Vec<u8> {
+    [&u32::try_from(manifest.len()).unwrap().to_be_bytes()[..], manifest].concat()
+}
+
+fn home(machine: Option<&str>, directory: &Path) -> Home {
+    Home { machine: machine.map(Into::into), directory: directory.to_owned() }
+}
+
+#[test]
+fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
+    let (from, to) = (Bench::new(), Bench::new());
+    from.put_session(1, "alice", "Linked");
+    from.put_session(2, "bob", "None");
+    let pepper = Pepper::generate().unwrap();
+    pepper.write(&from.data.path().join(PEPPER_FILE)).unwrap();
+    let backup = write(&*from.open(), from.data.path(), &from.key, Vec::new()).unwrap();
+    assert_eq!(check(backup.as_slice(), &from.key).unwrap().1, ["alice"]);
+    // Made in another directory of this machine, where nobody has it open.
+    let unpacked = to.unpack(&backup, false).unwrap();
+    assert_eq!(to.entries(), ["store.next"]);
+    let restored = restore::replace(&to.place(), &to.key, unpacked).unwrap();
+    assert_eq!((restored.sessions, restored.before), (vec!["alice".to_owned()], None));
+    assert_eq!(to.entries(), ["store"]);
+    let store = to.open();
+    assert_eq!(store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, &[]).unwrap().len(), 2);
+    let came = Keys::restored_pepper(&*store).unwrap().expect("it comes along");
+    assert_eq!(String::from(came.clone()), String::from(pepper));
+    // One that was never started has its pepper in the store, and its backup has it all the same.
+    let again = write(&*store, to.data.path(), &to.key, Vec::new()).unwrap();
+    let (manifest, _) = read(again.as_slice(), &to.key).unwrap();
+    assert_eq!(manifest.pepper.map(String::from), Some(String::from(came)));
+}
+
+#[test]
+fn sessions_that_may_be_alive_are_not_restored_unless_that_is_meant() {
+    let (from, to) = (Bench::new(), Bench::new());
+    from.put_session(1, "alice", "Linked");
+    let here = Home::of(to.data.path());
+    let machine = here.machine.as_deref();
+    let elsewhere = [
+        (home(Some("another"), to.data.path()), "on another machine"),
+        (home(None, to.data.path()), "on another machine"),
+        (home(machine, from.data.path()), "alive in the daemon of"),
+    ];
+    for (home, why) in &elsewhere {
+        let backup = from.backup(home);
+        let _in_use = from.open();
+        // Nothing tells a machine without an id from others.
+        let why = if machine.is_none() { "on another machine" } else { why };
+        let refused = to.unpack(&backup, false).unwrap_err();
+        assert!(refused.contains(why) && refused.contains("alice"), "{refused}");
+        assert!(to.entries().iter().all(|name| name != "store.next"), "{home:?}");
+        assert_eq!(to.unpack(&backup, true).unwrap().sessions, ["alice"]);
+    }
+    // Sessions that are here would be lost, wherever the backup comes from.
+    to.put_session(9, "carol", "Linking");
+    let refused = to.unpack(&from.backup(&here), false).unwrap_err();
+    assert!(refused.contains("carol") && refused.contains("--force"), "{refused}");
+}
+
+#[test]
+fn sessions_without_credentials_stand_in_nobodys_way() {
+    let (from, to) = (Bench::new(), Bench::new());
+    from.put_session(1, "alice", "None");
+    to.put_session(9, "carol", "None");
+    let unpacked = to.unpack(&from.backup(&home(Some("another"), Path::new("/nowhere"))), false).unwrap();
+    let restored = restore::replace(&to.place(), &to.key, unpacked).unwrap();
+    let before = restored.before.expect("what was there is kept");
+    let (_, mut export) = read(fs::File::open(before).unwrap(), &to.key).unwrap();
+    let store = store::open_memory();
+    store.import(&mut export).unwrap();
+    assert_eq!(store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, &[]).unwrap()[0].0, 9_u32.to_be_bytes());
+}
+
+#[test]
+fn a_manifest_that_is_none_is_refused() {
+    for malformed in [&b""[..], b"{}", b"null", b"{\"madeAt\":\"now\"}", &[b' '; 70_000]] {
+        let mut archive = ArchiveWriter::begin(Vec::new(), &StoreKey::from_bytes(KEY)).unwrap();
+        archive.write_all(&framed(malformed)).unwrap();
+        let backup = archive.finish().unwrap();
+        let error = read(backup.as_slice(), &StoreKey::from_bytes(KEY)).map(drop).unwrap_err();
+        assert!(matches!(error, BackupError::Manifest), "{error}");
+    }
+}
