@@ -15,6 +15,7 @@ mod replacing;
 mod seal;
 mod sealing;
 mod sled;
+mod space;
 mod stream;
 mod table;
 mod ticket;
@@ -33,6 +34,7 @@ pub use parts::{RECORD_BYTES_MAX, delete_parts, get_parts, parts_in, put_parts, 
 pub use replacing::{discard_next, exists, is_in_use, open_next, replace};
 pub use seal::StoreKey;
 pub use sealing::{open_sealed, rekey};
+pub use space::SpaceWatch;
 #[cfg(fuzzing)]
 pub use stream::fuzz_rows;
 pub use table::Table;

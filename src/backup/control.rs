@@ -9,7 +9,7 @@
 //! Anything but 200 is a text for the operator.
 
 use std::fs::{self, File, Permissions};
-use std::io::{self, BufWriter, Seek as _};
+use std::io::{self, BufWriter};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use rookery_actors::store::{Health, Store, StoreKey};
+use rookery_actors::store::{Store, StoreKey};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
@@ -29,7 +29,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{info, warn};
 
 use super::restore::{self, Restored};
-use super::transfer::{body_of, nameless_file, spool};
+use super::transfer::{Spool, body_of};
 use super::write;
 use crate::app::App;
 use crate::audit::{Entry, Outcome};
@@ -189,16 +189,13 @@ impl Door {
     /// reads the socket may take their time.
     async fn spool_backup(self) -> Result<File> {
         let (app, store) = (self.app()?, self.store()?);
-        check_space(&*store)?;
         let Place { data_dir, .. } = self.place;
         let (key, noted) = (self.key, Arc::clone(&app));
         let spooled = app.calls.carry_through(async move {
             let spooled = spawn_blocking(move || -> Result<File> {
-                let spool = nameless_file(&data_dir)?;
-                let written = write(&*store, &data_dir, &key, BufWriter::new(spool))?;
-                let mut spool = written.into_inner().map_err(io::IntoInnerError::into_error)?;
-                spool.rewind()?;
-                Ok(spool)
+                let to = BufWriter::new(Spool::begin(&data_dir)?);
+                let written = write(&*store, &data_dir, &key, to)?;
+                Ok(written.into_inner().map_err(io::IntoInnerError::into_error)?.rewound()?)
             });
             let spooled = spooled.await.context("the backup was cut short")?;
             noted.audit.note(entry("backup", spooled.is_ok())).await;
@@ -219,8 +216,7 @@ impl Door {
             }
             None => self.key.clone(),
         };
-        check_space(&*self.store()?)?;
-        let spool = spool(&self.place.data_dir, request.into_body()).await?;
+        let spool = Spool::receive(&self.place.data_dir, request.into_body()).await?;
         let (app, store, place, key) = (self.app()?, self.store()?, self.place.clone(), self.key.clone());
         let noted = Arc::clone(&app);
         let unpacked = app.calls.carry_through(async move {
@@ -246,14 +242,4 @@ impl Door {
 pub(crate) fn entry(action: &str, is_done: bool) -> Entry {
     let (outcome, status) = if is_done { (Outcome::Done, StatusCode::OK) } else { (Outcome::Failed, REFUSED) };
     Entry { status_code: status.as_u16(), ..Entry::of(action.into(), outcome) }
-}
-
-fn check_space(store: &dyn Store) -> Result<()> {
-    match store.health() {
-        Health::Ok => Ok(()),
-        Health::LowSpace { free_bytes } => Err(anyhow!(
-            "the disk with the data directory is nearly full ({free_bytes} bytes are free): make room first"
-        )),
-        Health::Failed(reason) => Err(anyhow!("the store has failed ({reason}): restart the daemon first")),
-    }
 }

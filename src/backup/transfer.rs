@@ -8,31 +8,56 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use axum::body::{Body, Bytes};
 use futures_util::{StreamExt as _, stream};
+use rookery_actors::store::SpaceWatch;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// A file in this directory that goes when it is closed.
-pub(super) fn nameless_file(data_dir: &Path) -> io::Result<File> {
-    let path = data_dir.join(format!("spool-{}", Uuid::new_v4()));
-    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-    fs::remove_file(&path)?;
-    Ok(file)
+/// A file beside the store that goes when it is closed, and never fills the disk that the store needs.
+pub(super) struct Spool {
+    file: File,
+    space: SpaceWatch,
 }
 
-/// Takes a body in whole.
-pub(super) async fn spool(data_dir: &Path, body: Body) -> Result<File> {
-    let mut file = nameless_file(data_dir).context("could not make a file for the backup")?;
-    let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let piece = piece.context("the backup did not arrive in whole")?;
-        let write = move || file.write_all(&piece).map(|()| file);
-        file = spawn_blocking(write).await?.context("could not write the backup down")?;
+impl Spool {
+    /// Makes an empty one in this directory.
+    pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
+        let path = data_dir.join(format!("spool-{}", Uuid::new_v4()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+        fs::remove_file(&path)?;
+        Ok(Self { file, space: SpaceWatch::beside_store(data_dir) })
     }
-    file.rewind()?;
-    Ok(file)
+
+    /// What was written, to be read from its beginning.
+    pub(super) fn rewound(mut self) -> io::Result<File> {
+        self.file.rewind()?;
+        Ok(self.file)
+    }
+
+    /// Takes a body in whole.
+    pub(super) async fn receive(data_dir: &Path, body: Body) -> Result<File> {
+        let mut spool = Self::begin(data_dir).context("could not make a file for the backup")?;
+        let mut pieces = body.into_data_stream();
+        while let Some(piece) = pieces.next().await {
+            let piece = piece.context("the backup did not arrive in whole")?;
+            let write = move || spool.write_all(&piece).map(|()| spool);
+            spool = spawn_blocking(write).await?.context("could not write the backup down")?;
+        }
+        Ok(spool.rewound()?)
+    }
+}
+
+impl io::Write for Spool {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.space.check(bytes.len() as u64).map_err(io::Error::other)?;
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
 }
 
 /// The rest of a file as a body.

@@ -55,6 +55,7 @@ impl Bench {
     /// The same with other settings.
     pub(crate) async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
+        crate::log::watch();
         let mut options = SimulatorOptions::default();
         if let Some(seed) = std::env::var("ROOKERY_TEST_SEED").ok().and_then(|seed| seed.parse().ok()) {
             options.seed = seed;
@@ -198,6 +199,12 @@ impl Bench {
     pub(crate) fn group(&self, members: &[&str], addressing: Addressing) -> String {
         let participants = members.iter().map(ToString::to_string).collect();
         self.world.add_group(GroupSpec { participants, addressing, ..GroupSpec::new("Team", ALICE) })
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        crate::log::assert_none_of(&self.world);
     }
 }
 

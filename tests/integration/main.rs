@@ -15,6 +15,7 @@ mod idempotency;
 mod inviting;
 mod joining;
 mod linking;
+mod log;
 mod names;
 mod outcomes;
 mod pacing;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use child::{Child, Signal};
+pub(crate) use setup::KEY;
 use setup::{OWN_PHONE, Setup, groups_of, until_groups_equal};
 
 /// Bad settings are found before anything is opened, a lock after the store's directory was looked at.

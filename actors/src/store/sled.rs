@@ -7,7 +7,6 @@ mod committer;
 mod guard;
 mod opening;
 mod queue;
-mod space;
 mod tally;
 
 use std::io::{Read, Write};
@@ -18,12 +17,12 @@ use std::thread::JoinHandle;
 
 use super::batch::Change;
 use super::seal::Sealer;
+use super::space::SpaceWatch;
 use super::{
     Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, keys, stream,
 };
 use committer::Committer;
 use queue::Queue;
-use space::SpaceWatch;
 
 /// What the readers and the committer share.
 struct Shared {
@@ -210,8 +209,8 @@ impl Store for SledStore {
             return Health::Failed(reason.clone());
         }
         match self.shared.space.check(0) {
-            Ok(()) => Health::Ok,
-            Err(short) => Health::LowSpace { free_bytes: short.free_bytes },
+            Err(StoreError::LowSpace { free_bytes, .. }) => Health::LowSpace { free_bytes },
+            _ => Health::Ok,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) struct Child {
     process: Mutex<std::process::Child>,
     /// Standard output and standard error, as they came.
     output: Arc<Mutex<Vec<u8>>>,
+    /// Standard error alone: the log.
+    log: Arc<Mutex<Vec<u8>>>,
     readers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -36,12 +38,12 @@ impl Child {
         command.args(arguments).envs(variables.iter().copied());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn().expect("the binary starts");
-        let output = Arc::<Mutex<Vec<u8>>>::default();
+        let (output, log) = (Arc::<Mutex<Vec<u8>>>::default(), Arc::<Mutex<Vec<u8>>>::default());
         let readers = vec![
-            read_all(process.stdout.take().expect("piped"), &output),
-            read_all(process.stderr.take().expect("piped"), &output),
+            read_all(process.stdout.take().expect("piped"), vec![Arc::clone(&output)]),
+            read_all(process.stderr.take().expect("piped"), vec![Arc::clone(&output), Arc::clone(&log)]),
         ];
-        Self { process: Mutex::new(process), output, readers: Mutex::new(readers) }
+        Self { process: Mutex::new(process), output, log, readers: Mutex::new(readers) }
     }
 
     /// What it has written so far, standard error included.
@@ -96,10 +98,15 @@ impl Child {
             assert!(Instant::now() < deadline, "it still runs after {time_max:?}:\n{}", self.output());
             tokio::time::sleep(POLL_INTERVAL).await;
         };
+        self.read_to_end();
+        status.code()
+    }
+
+    /// All that one which has ended wrote is known when this returns.
+    fn read_to_end(&self) {
         for reader in locked(&self.readers).drain(..) {
             reader.join().expect("reading does not panic");
         }
-        status.code()
     }
 
     fn exit(&self) -> Option<std::process::ExitStatus> {
@@ -110,15 +117,16 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         self.kill();
+        self.read_to_end();
+        crate::log::add(&String::from_utf8_lossy(&locked(&self.log)));
     }
 }
 
-fn read_all(mut from: impl Read + Send + 'static, into: &Arc<Mutex<Vec<u8>>>) -> JoinHandle<()> {
-    let into = Arc::clone(into);
+fn read_all(mut from: impl Read + Send + 'static, into: Vec<Arc<Mutex<Vec<u8>>>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         let mut buffer = [0; 8192];
         while let Ok(count @ 1..) = from.read(&mut buffer) {
-            locked(&into).extend_from_slice(&buffer[..count]);
+            into.iter().for_each(|into| locked(into).extend_from_slice(&buffer[..count]));
         }
     })
 }

@@ -13,7 +13,7 @@ use super::child::{Child, POLL_INTERVAL};
 /// The account that most sessions are linked to.
 pub(super) const OWN_PHONE: &str = "15550100001";
 /// The admin key of every daemon in here.
-pub(super) const KEY: &str = "process-tests-0123456789-abcdefghij";
+pub(crate) const KEY: &str = "process-tests-0123456789-abcdefghij";
 
 /// Everything in here takes well under a second on a free machine; this one builds and tests at the same time.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(20);
@@ -76,6 +76,7 @@ impl Setup {
             ("ROOKERY_PACE_ADD", "off"),
             ("ROOKERY_PACE_WRITE", "off"),
             ("ROOKERY_PACE_QUERY", "off"),
+            ("ROOKERY_LOG", "trace"),
         ];
         all.extend_from_slice(variables);
         Child::spawn(&["serve"], &all)
@@ -101,6 +102,12 @@ impl Setup {
         let world = self.world();
         assert_eq!(world.live_connections_max(phone), 1, "{:#}", world.snapshot());
         assert_eq!(devices(&world, phone), 1, "{:#}", world.snapshot());
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        crate::log::assert_none_of(&self.simulator.world());
     }
 }
 

@@ -54,10 +54,7 @@ impl Committer {
             return Ok(());
         }
         let bytes: usize = jobs.iter().map(|job| job.batch.bytes()).sum();
-        self.shared
-            .space
-            .check(bytes as u64)
-            .map_err(|short| StoreError::LowSpace { free_bytes: short.free_bytes, needed_bytes: short.needed_bytes })?;
+        self.shared.space.check(bytes as u64)?;
         let shared = Arc::clone(&self.shared);
         let _no_export = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(jobs).map_err(|reason| {

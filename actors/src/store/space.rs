@@ -1,8 +1,11 @@
-//! Watches the free space of the volume, so that writes stop before the disk is full. sled does not survive a full disk.
+//! Watches the free space of the volume, so that writes stop before the disk is full. sled does not survive a full disk,
+//! whoever fills it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use super::{FREE_SPACE_MIN_BYTES_DEFAULT, StoreError};
 
 /// How old an answer may be. One `statvfs` a second costs nothing and still notices a log that fills the disk.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -11,7 +14,7 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 const PARTS_OF_MINIMUM: u64 = 4;
 
 /// Watches one directory's volume.
-pub(super) struct SpaceWatch {
+pub struct SpaceWatch {
     path: PathBuf,
     min_bytes: u64,
     seen: Mutex<Option<Seen>>,
@@ -23,19 +26,22 @@ struct Seen {
     written_since_bytes: u64,
 }
 
-/// Less space than the minimum.
-pub(super) struct Short {
-    pub(super) free_bytes: u64,
-    pub(super) needed_bytes: u64,
-}
-
 impl SpaceWatch {
+    /// For files beside a store in this directory: they leave it twice the space that it needs.
+    #[must_use]
+    pub fn beside_store(directory: &Path) -> Self {
+        Self::new(directory, 2 * FREE_SPACE_MIN_BYTES_DEFAULT)
+    }
+
     pub(super) fn new(path: &Path, min_bytes: u64) -> Self {
         Self { path: path.to_owned(), min_bytes, seen: Mutex::new(None) }
     }
 
     /// Whether `bytes` more may be written. A volume that does not tell its space is taken to have some.
-    pub(super) fn check(&self, bytes: u64) -> Result<(), Short> {
+    ///
+    /// # Errors
+    /// [`StoreError::LowSpace`].
+    pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = seen.as_ref().is_some_and(|seen| {
             seen.at.elapsed() < FRESH_FOR && seen.written_since_bytes + bytes <= self.min_bytes / PARTS_OF_MINIMUM
@@ -48,7 +54,7 @@ impl SpaceWatch {
             return Ok(());
         };
         if seen.free_bytes < self.min_bytes {
-            return Err(Short { free_bytes: seen.free_bytes, needed_bytes: self.min_bytes });
+            return Err(StoreError::LowSpace { free_bytes: seen.free_bytes, needed_bytes: self.min_bytes });
         }
         seen.written_since_bytes += bytes;
         Ok(())

@@ -1,0 +1,162 @@
+//! P-1 over the whole run: all log lines of every test are looked at, at trace level, those of daemons in this process and
+//! those of child processes. Each test's world says at its end what must not be in them.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::{LazyLock, Mutex, MutexGuard, Once, PoisonError};
+
+use rookery_simulator::World;
+use serde_json::{Value, json};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// The simulator speaks of its own world; it is no part of the daemon.
+const FILTER: &str = "trace,rookery_simulator=off";
+/// What a key that the daemon made begins with; lists show some characters more of it.
+const KEY_PREFIX: &str = "rk_";
+const KEY_CHARS_SHOWN: usize = 8;
+/// Digits of a phone number or a LID.
+const PERSON_DIGITS: std::ops::RangeInclusive<usize> = 10..=15;
+/// Shorter texts are words that a program may use itself.
+const TEXT_CHARS_MIN: usize = 8;
+
+/// What was logged, as far as it is looked for: kept whole it would be gigabytes.
+#[derive(Default)]
+struct Seen {
+    /// Lines without their digits.
+    lines: HashSet<String>,
+    /// Runs of digits that may be a person.
+    people: HashSet<String>,
+    /// Lines that hold a key.
+    with_keys: Vec<String>,
+}
+
+static SEEN: LazyLock<Mutex<Seen>> = LazyLock::new(Mutex::default);
+
+fn seen() -> MutexGuard<'static, Seen> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Begins to look at what this process logs.
+pub(crate) fn watch() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let lines = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(FILTER)).with_writer(Lines);
+        lines.with_ansi(false).without_time().init();
+    });
+}
+
+/// Adds what another process logged.
+pub(crate) fn add(output: &str) {
+    let mut seen = seen();
+    output.lines().for_each(|line| seen.add(line));
+}
+
+/// Nothing that this world knows was logged so far, and no key.
+///
+/// # Panics
+/// When something was.
+pub(crate) fn assert_none_of(world: &World) {
+    // A test that failed says why itself.
+    if std::thread::panicking() {
+        return;
+    }
+    let leak = seen().leak_of(&world.snapshot());
+    assert!(leak.is_none(), "{}", leak.unwrap_or_default());
+}
+
+impl Seen {
+    fn add(&mut self, line: &str) {
+        let runs = line.split(|char: char| !char.is_ascii_digit());
+        for run in runs.filter(|run| PERSON_DIGITS.contains(&run.len())) {
+            if !self.people.contains(run) {
+                self.people.insert(run.to_owned());
+            }
+        }
+        let made = line.match_indices(KEY_PREFIX).any(|(at, _)| {
+            let rest = line[at + KEY_PREFIX.len()..].bytes();
+            rest.take_while(u8::is_ascii_hexdigit).count() > KEY_CHARS_SHOWN
+        });
+        if made || [crate::harness::KEY, crate::process::KEY].iter().any(|key| line.contains(key)) {
+            self.with_keys.push(line.to_owned());
+        }
+        let line = without_digits(line);
+        if !self.lines.contains(&line) {
+            self.lines.insert(line);
+        }
+    }
+
+    /// What should not have been logged.
+    fn leak_of(&self, snapshot: &Value) -> Option<String> {
+        let people = list(snapshot, "accounts").flat_map(|account| [&account["phone"], &account["lid"]]);
+        let person = people.filter_map(Value::as_str).find(|person| self.people.contains(*person));
+        if let Some(person) = person {
+            return Some(format!("`{person}` was logged"));
+        }
+        let texts = list(snapshot, "groups").chain(list(snapshot, "accounts"));
+        for text in texts.flat_map(|of| ["subject", "description", "name"].map(|field| &of[field])) {
+            let text = without_digits(text.as_str().unwrap_or_default());
+            if text.len() >= TEXT_CHARS_MIN
+                && let Some(line) = self.lines.iter().find(|line| line.contains(&text))
+            {
+                return Some(format!("`{text}` was logged: {line}"));
+            }
+        }
+        (!self.with_keys.is_empty()).then(|| format!("keys were logged: {:#?}", self.with_keys))
+    }
+}
+
+/// The members of a list in the snapshot.
+fn list<'a>(snapshot: &'a Value, of: &str) -> impl Iterator<Item = &'a Value> {
+    snapshot[of].as_array().into_iter().flatten()
+}
+
+fn without_digits(text: &str) -> String {
+    text.chars().filter(|char| !char.is_ascii_digit()).collect()
+}
+
+/// Takes each line in.
+struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        add(&String::from_utf8_lossy(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+#[test]
+fn what_must_not_be_logged_is_seen_wherever_it_stands() {
+    let world = json!({
+        "accounts": [{ "phone": "15550100001", "lid": "123456789012345", "name": "Alexandra" }],
+        "groups": [{ "subject": "Layoffs 2027, part 2", "description": null }],
+    });
+    let lines = [
+        ("linked 15550100001@s.whatsapp.net", true),
+        ("jid=123456789012345:7@lid", true),
+        ("to 115550100001", false),
+        ("renamed to Layoffs 2027, part 2!", true),
+        ("Alexandra", true),
+        ("Alex", false),
+        ("rk_0123456789abcdef", true),
+        ("rk_01234...", false),
+        (crate::harness::KEY, true),
+    ];
+    for (line, is_leak) in lines {
+        let mut seen = Seen::default();
+        seen.add(line);
+        assert_eq!(seen.leak_of(&world).is_some(), is_leak, "{line}");
+    }
+}
