@@ -3,10 +3,9 @@
 //! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), calls whose
 //! clients are gone (bounded), the audit log, store.
 
-use std::fs::{self, DirBuilder};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
 use crate::calls::Calls;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
+use crate::data_dir;
 use crate::files::write_secret;
 use crate::http::{self, HttpLimits, HttpOptions};
 use crate::idempotency::Idempotency;
@@ -40,6 +40,7 @@ const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
 const AUDITOR_TIME_MAX: Duration = Duration::from_secs(5);
 /// How often idempotency keys that have expired are removed: they count for an hour more at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
+const STOPPED_AT_ONCE: &str = "stopped at once by a second signal";
 /// The file in the data directory that holds the first admin key.
 const ADMIN_KEY_FILE: &str = "admin.key";
 const PEPPER_RULE: &str = "the file `api-keys.pepper` in the data directory has to be the one that was there when they were \
@@ -97,6 +98,7 @@ pub struct Daemon {
     auditor: JoinHandle<()>,
     /// Dropped to stop the tasks above.
     stop: watch::Sender<()>,
+    lock: data_dir::Lock,
 }
 
 impl Daemon {
@@ -106,6 +108,15 @@ impl Daemon {
     /// In words for the operator: the address is in use, the data directory cannot be used or is another daemon's,
     /// the store cannot be read.
     pub async fn start(config: Config) -> Result<Self> {
+        let data_dir = config.data_dir.clone();
+        let locked = spawn_blocking(move || {
+            data_dir::prepare(&data_dir)?;
+            data_dir::Lock::take(&data_dir)
+        });
+        Self::start_with(locked.await.context("starting was cut short")??, config).await
+    }
+
+    async fn start_with(lock: data_dir::Lock, config: Config) -> Result<Self> {
         if !is_whatsapp_url_allowed(&config.whatsapp_url) {
             bail!("the WhatsApp URL is `{}`, but must be {}", config.whatsapp_url, whatsapp_url_rule());
         }
@@ -113,7 +124,6 @@ impl Daemon {
         let listener = listener.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr().context("could not read the address listened on")?;
 
-        prepare_data_directory(&config.data_dir)?;
         let place = config.place();
         let (store, store_key) = store_key::open(&place).await.context("could not open the store")?;
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
@@ -155,6 +165,7 @@ impl Daemon {
             sweeper,
             auditor,
             stop,
+            lock,
         })
     }
 
@@ -197,6 +208,11 @@ impl Daemon {
     /// Stops accepting, lets requests in flight finish (10 s at most), closes the sessions' connections, and writes
     /// everything down. The data directory is free when this returns.
     pub async fn shutdown(self) {
+        drop(self.close().await);
+    }
+
+    /// The same, but the right to use the data directory stays.
+    async fn close(self) -> data_dir::Lock {
         self.app.draining.store(true, Ordering::Relaxed);
         drop((self.stop, self.control));
         for task in [self.server, self.usage_writer, self.sweeper] {
@@ -217,6 +233,7 @@ impl Daemon {
             Err(_) => error!("a call still runs: what becomes of it is not in the audit log"),
         }
         info!("stopped");
+        self.lock
     }
 }
 
@@ -230,9 +247,7 @@ pub async fn serve(config: Config) -> Result<()> {
         warn!("built with the feature `simulator`, for tests and demos: connects to servers on loopback only");
     }
     let daemon = Daemon::start(config.clone()).await?;
-    if let (Some(key), Some(file)) = (daemon.admin_key(), daemon.admin_key_file()) {
-        announce(key, file);
-    }
+    announce(&daemon);
     signals::tell_ready();
     keep_running(daemon, &config, &mut signals).await
 }
@@ -256,42 +271,40 @@ pub(crate) async fn keep_running(mut daemon: Daemon, config: &Config, signals: &
             }
         };
         info!("stopping to restore a backup");
-        shut_down(daemon, signals).await?;
+        let mut closing = pin!(daemon.close());
+        let closed = tokio::select! {
+            lock = &mut closing => Some(lock),
+            () = signals.next() => None,
+        };
+        let Some(lock) = closed else {
+            signals::tell_stopping();
+            return tokio::select! {
+                _ = &mut closing => Ok(()),
+                () = signals.next() => bail!(STOPPED_AT_ONCE),
+            };
+        };
         let restored = ordered.carry_out().await;
-        match Daemon::start(config.clone()).await {
-            Ok(started) => {
-                restored.answer(None);
-                daemon = started;
-            }
-            Err(error) => {
-                restored.answer(Some(&error));
-                return Err(error);
-            }
-        }
+        let started = Daemon::start_with(lock, config.clone()).await;
+        restored.answer(started.as_ref().err()).await;
+        daemon = started?;
+        announce(&daemon);
     }
 }
 
+/// Shuts the daemon down; a second signal stops it at once.
 pub(crate) async fn shut_down(daemon: Daemon, signals: &mut Signals) -> Result<()> {
     tokio::select! {
         () = daemon.shutdown() => Ok(()),
-        () = signals.next() => bail!("stopped at once by a second signal"),
+        () = signals.next() => bail!(STOPPED_AT_ONCE),
     }
 }
 
+/// Shows an admin key that was made in this start.
 #[expect(clippy::print_stdout, reason = "the one place where the first admin key is shown")]
-fn announce(key: &str, file: &Path) {
-    println!("admin key (shown this once, also in {}): {key}", file.display());
-}
-
-/// Makes the directory when it is missing, for its owner alone.
-pub(crate) fn prepare_data_directory(path: &Path) -> Result<()> {
-    let named = || format!("could not use the data directory `{}`", path.display());
-    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
-    let mode = fs::metadata(path).with_context(named)?.permissions().mode();
-    if mode & 0o077 != 0 {
-        warn!(data_dir = %path.display(), "others can read the data directory, chmod 700 is advised");
+fn announce(daemon: &Daemon) {
+    if let (Some(key), Some(file)) = (daemon.admin_key(), daemon.admin_key_file()) {
+        println!("admin key (shown this once, also in {}): {key}", file.display());
     }
-    Ok(())
 }
 
 /// Sees to it that somebody can manage keys: the bootstrap key if there is one, else an admin key that is there, else a new

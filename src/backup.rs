@@ -50,13 +50,13 @@ pub(crate) enum BackupError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     /// The pepper cannot be read.
-    #[error("could not use `{PEPPER_FILE}`: {0}")]
+    #[error("could not use `{PEPPER_FILE}`; to go on without it, so that no API key can be checked, move it away")]
     Pepper(#[from] SecretFileError),
     /// The manifest is not what it should be.
     #[error("the beginning of the backup is malformed")]
     Manifest,
     /// Writing failed.
-    #[error("could not write the backup: {0}")]
+    #[error("could not write the backup")]
     Io(#[from] io::Error),
 }
 

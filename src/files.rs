@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, lchown};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::hex::unhex;
@@ -89,39 +89,14 @@ impl Drop for SecretFile {
     }
 }
 
-/// Gives a file or directory another name; that is on disk when this returns.
+/// Gives a file another name; that is on disk when this returns.
 ///
 /// # Errors
 /// When that fails.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory)?.sync_all()
-}
-
-/// Gives everything in a directory to whom the directory belongs; a symbolic link itself, not what it names. Only root may do
-/// that, and for all others there is nothing to do.
-///
-/// # Errors
-/// When an owner cannot be read or changed.
-pub(crate) fn hand_over(directory: &Path) -> io::Result<()> {
-    let owner = fs::metadata(directory)?;
-    let is_root = fs::metadata("/proc/self")?.uid() == 0;
-    if is_root { give_all(directory, owner.uid(), owner.gid()) } else { Ok(()) }
-}
-
-fn give_all(directory: &Path, user: u32, group: u32) -> io::Result<()> {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let metadata = entry.metadata()?;
-        if (metadata.uid(), metadata.gid()) != (user, group) {
-            lchown(entry.path(), Some(user), Some(group))?;
-        }
-        if metadata.is_dir() {
-            give_all(&entry.path(), user, group)?;
-        }
-    }
-    Ok(())
 }
 
 /// Removes a file that may be gone already.
@@ -137,6 +112,8 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -153,25 +130,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"old\n");
         file.finish().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    /// Only root can give files away; for others it has to be without effect.
-    #[test]
-    fn what_root_leaves_in_a_directory_belongs_to_the_directorys_owner() {
-        let directory = tempfile::tempdir().unwrap();
-        let inner = directory.path().join("inner");
-        fs::create_dir(&inner).unwrap();
-        let file = inner.join("f");
-        fs::write(&file, "").unwrap();
-        std::os::unix::fs::symlink("/", directory.path().join("link")).unwrap();
-        let own = fs::metadata(&file).unwrap().uid();
-        let owner = if own == 0 { 12_345 } else { own };
-        lchown(directory.path(), Some(owner), None).unwrap();
-        hand_over(directory.path()).unwrap();
-        assert_eq!(fs::metadata(&inner).unwrap().uid(), owner);
-        assert_eq!(fs::metadata(&file).unwrap().uid(), owner);
-        assert_ne!(fs::metadata("/").unwrap().uid(), 12_345);
     }
 }

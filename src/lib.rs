@@ -7,6 +7,7 @@ mod auth;
 pub mod backup;
 mod calls;
 pub mod config;
+mod data_dir;
 #[cfg(fuzzing)]
 pub use http::fuzzing;
 #[cfg(feature = "simulator")]

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rookery::backup::commands::{self, BackupArguments, RestoreArguments};
-use rookery::config::{Config, ConfigError, EXIT_USAGE, Place, PlaceArguments, ServeArguments};
+use rookery::config::{Config, ConfigError, EXIT_USAGE, PlaceArguments, ServeArguments};
 use rookery::offline::{self, RekeyArguments, VerifyArguments};
 use rookery::{app, telemetry};
 #[cfg(feature = "simulator")]
@@ -90,17 +90,23 @@ fn execute(command: Command) -> anyhow::Result<()> {
             let config = Config::resolve(*arguments, variable)?;
             run(&config.log.clone(), app::serve(config))
         }
-        Command::Backup(arguments) => offline(arguments.resolve(variable)?, commands::backup),
-        Command::Restore(arguments) => offline(arguments.resolve(variable)?, commands::restore),
+        Command::Backup(arguments) => {
+            let (place, file) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, commands::backup(place, file))
+        }
+        Command::Restore(arguments) => {
+            let (place, how) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, commands::restore(place, how))
+        }
         Command::Audit { command: AuditCommand::Verify(arguments) } => {
-            offline(arguments.resolve(variable)?, offline::verify_audit)
+            let (place, noted) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, offline::verify_audit(place, noted))
         }
         Command::Store { command: StoreCommand::Rekey(arguments) } => {
-            offline(arguments.resolve(variable)?, offline::rekey)
+            let (place, new_key_file) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, offline::rekey(place, new_key_file))
         }
-        Command::ResetKeys(arguments) => {
-            offline((arguments.resolve(variable)?, ()), |place, ()| offline::reset_keys(place))
-        }
+        Command::ResetKeys(arguments) => run(OFFLINE_LOG_FILTER, offline::reset_keys(arguments.resolve(variable)?)),
         #[cfg(feature = "simulator")]
         Command::Demo(arguments) => run(demo::LOG_FILTER, demo::run(*arguments)),
         #[cfg(feature = "simulator")]
@@ -110,14 +116,6 @@ fn execute(command: Command) -> anyhow::Result<()> {
 
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)
-}
-
-fn offline<T, F: Future<Output = anyhow::Result<()>>>(
-    (place, how): (Place, T),
-    command: impl FnOnce(Place, T) -> F,
-) -> anyhow::Result<()> {
-    let data_dir = place.data_dir.clone();
-    run(OFFLINE_LOG_FILTER, offline::as_owner(&data_dir, command(place, how)))
 }
 
 fn run(log_filter: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {

@@ -1,7 +1,7 @@
 //! Commands for a data directory whose daemon does not run. Each says what it did.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
@@ -13,23 +13,9 @@ use crate::audit::{self, AuditError, Verdict};
 use crate::auth::Keys;
 use crate::backup::PEPPER_FILE;
 use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::data_dir::Offline;
 use crate::files;
 use crate::store_key::{self, STORE_DIRECTORY};
-
-/// Runs such a command, and then gives what it wrote to the owner of the data directory: with root's files in it the daemon
-/// could not start.
-///
-/// # Errors
-/// As the command, or when root may not do that.
-pub async fn as_owner(data_dir: &Path, command: impl Future<Output = Result<()>>) -> Result<()> {
-    let outcome = command.await;
-    if data_dir.is_dir() {
-        let handed = files::hand_over(data_dir);
-        let named = || format!("could not give the files in `{}` to its owner", data_dir.display());
-        return outcome.and_then(|()| handed.with_context(named));
-    }
-    outcome
-}
 
 /// What of the audit log is to be proved.
 #[derive(Clone, Default, clap::Args)]
@@ -68,7 +54,8 @@ impl VerifyArguments {
 /// There is no store, its daemon runs, or the log was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<()> {
-    let store = store_of(&place).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
+    let (_offline, store) =
+        store_of(&place).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
     let verdict = spawn_blocking(move || {
         let known =
             noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::hash_of(&*store, id)?))).transpose()?;
@@ -96,11 +83,13 @@ pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<
     Ok(())
 }
 
-async fn store_of(place: &Place) -> Result<Arc<dyn Store>> {
+/// The store of a data directory, and the right to use it.
+async fn store_of(place: &Place) -> Result<(Offline, Arc<dyn Store>)> {
     if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
     }
-    Ok(store_key::open(place).await?.0)
+    let offline = Offline::begin(&place.data_dir)?;
+    Ok((offline, store_key::open(place).await?.0))
 }
 
 /// What is to be done with the key of the store.
@@ -143,7 +132,7 @@ pub async fn rekey(place: Place, new_key_file: PathBuf) -> Result<()> {
 /// There is no store, its daemon runs, or it cannot be read or written.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn reset_keys(place: Place) -> Result<()> {
-    let store = store_of(&place).await.context("stop the daemon first")?;
+    let (_offline, store) = store_of(&place).await.context("stop the daemon first")?;
     let removed = Keys::remove_all(&*store).await.context("could not remove the API keys")?;
     let pepper = place.data_dir.join(PEPPER_FILE);
     files::remove_file(&pepper).with_context(|| format!("could not remove `{}`", pepper.display()))?;

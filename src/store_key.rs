@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::config::Place;
+use crate::data_dir::Offline;
 use crate::files;
 use crate::hex::hex;
 
@@ -46,6 +47,7 @@ pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
         if !store::exists(&path) {
             bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
         }
+        let _offline = Offline::begin(&place.data_dir)?;
         let (key, file) = key(&place)?;
         if file == new_file {
             bail!("the new key has to be in another file than `{}`", file.display());

@@ -30,11 +30,14 @@ impl Client {
     /// # Errors
     /// One runs, but it may not be asked.
     pub(super) async fn connect(data_dir: &Path) -> Result<Option<Self>> {
-        let Ok(directory) = File::open(data_dir) else { return Ok(None) };
-        let stream = match UnixStream::connect(socket_of(&directory)).await {
+        let connected = match File::open(data_dir) {
+            Ok(directory) => UnixStream::connect(socket_of(&directory)).await,
+            Err(error) => Err(error),
+        };
+        let stream = match connected {
             Ok(stream) => stream,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                bail!("the daemon of `{}` may be asked by its own user or root only", data_dir.display());
+                bail!("only its owner and root may use the data directory `{}`", data_dir.display());
             }
             Err(_) => return Ok(None),
         };
@@ -65,13 +68,13 @@ impl Client {
         }
         let request = request.body(body_of(backup)).context("could not ask the daemon")?;
         let answer = answered(self.sender.send_request(request).await).await?.collect().await;
-        let answer = answer.context("the daemon was stopped before it answered")?.to_bytes();
+        let answer = answer.context("the daemon was stopped before it answered: look at its log")?.to_bytes();
         serde_json::from_slice(&answer).context("the daemon did not answer as expected")
     }
 }
 
 async fn answered(answer: hyper::Result<hyper::Response<Incoming>>) -> Result<Incoming> {
-    let (head, body) = answer.context("the daemon did not answer")?.into_parts();
+    let (head, body) = answer.context("the daemon was stopped before it answered: look at its log")?.into_parts();
     if head.status.is_success() {
         return Ok(body);
     }

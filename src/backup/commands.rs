@@ -7,17 +7,21 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::BodyExt as _;
-use rookery_actors::store::{self, StoreError, StoreKey};
+use rookery_actors::store::{self, StoreKey};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
 use super::check;
 use super::client::Client;
-use super::restore::{self, Restored, list};
+use super::restore::{self, NOTHING_CHANGED, Restored, list};
 use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
 use crate::hex::hex;
 use crate::store_key::{self, STORE_DIRECTORY};
+
+/// A daemon that could be asked would have been.
+const UNREACHABLE: &str = "a daemon that runs here could not be asked by way of `control.sock`: stop it first";
 
 /// Of what a backup is to be made.
 #[derive(Clone, clap::Args)]
@@ -112,9 +116,11 @@ async fn save_offline(place: Place, file: PathBuf) -> Result<()> {
     if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
     }
-    let (store, key) = store_key::open(&place).await.map_err(unreachable_daemon)?;
+    let _offline = Offline::begin(&place.data_dir).context(UNREACHABLE)?;
+    let (store, key) = store_key::open(&place).await?;
+    let name = file.display().to_string();
     let saved = spawn_blocking(move || restore::save(&*store, &place.data_dir, &key, &file)).await;
-    saved.context("the backup was cut short")?.context("could not make the backup")
+    saved.context("the backup was cut short")?.with_context(|| format!("there is no backup in `{name}`"))
 }
 
 /// `rookery restore`: puts a backup into the place of what a data directory holds.
@@ -140,7 +146,8 @@ pub async fn restore(place: Place, how: How) -> Result<()> {
             spawn_blocking(work).await.context("restoring was cut short")?
         }
     };
-    let Restored { made_at, sessions, before } = restored.context("it was not restored")?;
+    let Restored { made_at, sessions, before } =
+        restored.with_context(|| format!("could not restore `{}`", how.file.display()))?;
     println!("restored what there was at {made_at}, {}", linked(&sessions));
     if let Some(before) = before {
         println!("what was here before is in {}", before.display());
@@ -150,25 +157,15 @@ pub async fn restore(place: Place, how: How) -> Result<()> {
 
 fn restore_offline(place: &Place, file: File, backup_key: Option<StoreKey>, force: bool) -> Result<Restored> {
     let key = restore::key_of(place)?;
-    crate::app::prepare_data_directory(&place.data_dir)?;
-    let now = restore::open_readable(place, &key).map_err(unreachable_daemon)?;
+    data_dir::prepare(&place.data_dir)?;
+    let offline = Offline::begin(&place.data_dir).context(UNREACHABLE)?;
+    let now = restore::open_readable(place, &key)?;
     let backup_key = backup_key.unwrap_or_else(|| key.clone());
-    let unpacked = restore::unpack(place, &key, file, &backup_key, now.as_deref(), force)?;
+    let unpacked = restore::unpack(place, &key, file, &backup_key, now.as_deref(), force).context(NOTHING_CHANGED)?;
     drop(now);
+    // Stopped from here on, it leaves nothing that the daemon cannot use.
+    offline.hand_over();
     restore::replace(place, &key, unpacked)
-}
-
-/// A daemon that holds the store could not be asked.
-fn unreachable_daemon(error: anyhow::Error) -> anyhow::Error {
-    let in_use =
-        error.chain().filter_map(|cause| cause.downcast_ref()).any(|cause| matches!(cause, StoreError::InUse { .. }));
-    if in_use {
-        error.context(
-            "a daemon runs here and cannot be asked by way of `control.sock` in its data directory: stop it first",
-        )
-    } else {
-        error
-    }
 }
 
 fn linked(sessions: &[String]) -> String {

@@ -14,6 +14,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use axum::Router;
@@ -24,11 +25,11 @@ use axum::routing::post;
 use rookery_actors::store::{Store, StoreKey};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::restore::{self, Restored};
+use super::restore::{self, NOTHING_CHANGED, Restored};
 use super::transfer::{Spool, body_of};
 use super::write;
 use crate::app::App;
@@ -44,12 +45,14 @@ pub(super) const BACKUP_KEY_HEADER: &str = "x-backup-key";
 pub(super) const FORCE_QUERY: &str = "force=true";
 /// The status of everything that does not go well.
 const REFUSED: StatusCode = StatusCode::CONFLICT;
+/// For an answer to be taken, before a daemon that does not start ends.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted: there is one operator.
 const BACKLOG: i32 = 8;
 
-/// The open door; closes when dropped.
+/// The open door; closes when dropped. Calls that are being answered go on.
 pub(crate) struct Control {
-    server: JoinHandle<()>,
+    _stop: oneshot::Sender<()>,
     orders: Mutex<mpsc::Receiver<RestoreOrder>>,
     socket: PathBuf,
 }
@@ -59,13 +62,21 @@ pub(crate) struct RestoreOrder {
     place: Place,
     key: StoreKey,
     unpacked: Restored,
+    caller: Caller,
+}
+
+/// Who ordered a restore, and waits.
+struct Caller {
     reply: oneshot::Sender<Result<Restored>>,
+    /// Ends when every call was answered.
+    answering: watch::Receiver<()>,
+    _permit: OwnedSemaphorePermit,
 }
 
 /// A restore that was carried out; whoever ordered it still waits.
 pub(crate) struct CarriedOut {
     outcome: Result<Restored>,
-    reply: oneshot::Sender<Result<Restored>>,
+    caller: Caller,
 }
 
 /// What a call may use. The store is the daemon's: a call that waits must not keep it open.
@@ -78,6 +89,7 @@ struct Door {
     orders: mpsc::Sender<RestoreOrder>,
     /// One call at a time: each needs as much of the disk as the store does.
     busy: Arc<Semaphore>,
+    answering: watch::Receiver<()>,
 }
 
 impl Control {
@@ -90,14 +102,19 @@ impl Control {
         let socket = place.data_dir.join(SOCKET_FILE);
         let (orders, ordered) = mpsc::channel(1);
         let busy = Arc::new(Semaphore::new(1));
-        let door = Door { app: Arc::downgrade(app), store: Arc::downgrade(store), place, key, orders, busy };
+        let (_stop, stopped) = oneshot::channel::<()>();
+        let (answers, answering) = watch::channel(());
+        let (app, store) = (Arc::downgrade(app), Arc::downgrade(store));
+        let door = Door { app, store, place, key, orders, busy, answering };
         let router = Router::new().route("/backup", post(backup)).route("/restore", post(restore)).with_state(door);
-        let server = tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
+        tokio::spawn(async move {
+            let until_dropped = async { drop(stopped.await) };
+            if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(until_dropped).await {
                 warn!(%error, "backup and restore are no longer answered while the daemon runs");
             }
+            drop(answers);
         });
-        Ok(Self { server, orders: Mutex::new(ordered), socket })
+        Ok(Self { _stop, orders: Mutex::new(ordered), socket })
     }
 
     /// A backup that is to be restored. Waits for ever when none comes.
@@ -111,7 +128,6 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.server.abort();
         let _ = fs::remove_file(&self.socket);
     }
 }
@@ -119,21 +135,23 @@ impl Drop for Control {
 impl RestoreOrder {
     /// Puts what was unpacked into the store's place; the daemon must not run.
     pub(crate) async fn carry_out(self) -> CarriedOut {
-        let Self { place, key, unpacked, reply } = self;
+        let Self { place, key, unpacked, caller } = self;
         let outcome = spawn_blocking(move || restore::replace(&place, &key, unpacked)).await;
-        CarriedOut { outcome: outcome.unwrap_or_else(|error| Err(anyhow!("restoring was cut short: {error}"))), reply }
+        CarriedOut { outcome: outcome.unwrap_or_else(|error| Err(anyhow!("restoring was cut short: {error}"))), caller }
     }
 }
 
 impl CarriedOut {
-    /// Tells whoever waits that the daemon runs again, or why it does not.
-    pub(crate) fn answer(self, failure: Option<&anyhow::Error>) {
+    /// Tells whoever waits that the daemon runs again, or why it does not. Returns when that is sent, or nobody takes it.
+    pub(crate) async fn answer(self, failure: Option<&anyhow::Error>) {
         let outcome = match (self.outcome, failure) {
             (Ok(_), Some(failure)) => Err(anyhow!("it was restored, but the daemon does not start: {failure:#}")),
             (Err(error), Some(failure)) => Err(anyhow!("{error:#}; the daemon does not start: {failure:#}")),
             (outcome, None) => outcome,
         };
-        let _ = self.reply.send(outcome);
+        let Caller { reply, mut answering, _permit } = self.caller;
+        let _ = reply.send(outcome);
+        let _ = tokio::time::timeout(ANSWER_TIME_MAX, answering.changed()).await;
     }
 }
 
@@ -157,12 +175,11 @@ fn listen(data_dir: &Path) -> io::Result<UnixListener> {
 }
 
 async fn backup(State(door): State<Door>) -> Response {
-    answer(door.one_at_a_time(Door::spool_backup).await.map(|spool| body_of(spool).into_response()))
+    answer(door.spool_backup().await.map(|spool| body_of(spool).into_response()))
 }
 
 async fn restore(State(door): State<Door>, request: Request) -> Response {
-    let restored = door.one_at_a_time(async |door| door.restore(request).await);
-    answer(restored.await.map(|restored| axum::Json(restored).into_response()))
+    answer(door.restore(request).await.map(|restored| axum::Json(restored).into_response()))
 }
 
 fn answer(outcome: Result<Response>) -> Response {
@@ -170,11 +187,12 @@ fn answer(outcome: Result<Response>) -> Response {
 }
 
 impl Door {
-    async fn one_at_a_time<T>(self, work: impl AsyncFnOnce(Self) -> Result<T>) -> Result<T> {
-        let permit = Arc::clone(&self.busy).try_acquire_owned().context("another backup or restore is under way")?;
-        let done = work(self).await;
-        drop(permit);
-        done
+    /// The permit goes along with what is carried through: a caller who hangs up ends the call, not the work.
+    fn permit(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.busy)
+            .try_acquire_owned()
+            .ok()
+            .context("another backup or restore is under way: try it again later")
     }
 
     fn app(&self) -> Result<Arc<App>> {
@@ -188,10 +206,11 @@ impl Door {
     /// Writes a backup into a file without a name. Not straight to the socket: commits wait until it is written, and whoever
     /// reads the socket may take their time.
     async fn spool_backup(self) -> Result<File> {
-        let (app, store) = (self.app()?, self.store()?);
+        let (permit, app, store) = (self.permit()?, self.app()?, self.store()?);
         let Place { data_dir, .. } = self.place;
         let (key, noted) = (self.key, Arc::clone(&app));
         let spooled = app.calls.carry_through(async move {
+            let _permit = permit;
             let spooled = spawn_blocking(move || -> Result<File> {
                 let to = BufWriter::new(Spool::begin(&data_dir)?);
                 let written = write(&*store, &data_dir, &key, to)?;
@@ -209,6 +228,7 @@ impl Door {
 
     /// Unpacks the backup in the body, and has it carried out by whoever runs the daemon.
     async fn restore(self, request: Request) -> Result<Restored> {
+        let permit = self.permit()?;
         let force = request.uri().query() == Some(FORCE_QUERY);
         let backup_key = match request.headers().get(BACKUP_KEY_HEADER) {
             Some(key) => {
@@ -226,13 +246,13 @@ impl Door {
                 // One that goes well is noted in the log that comes with it.
                 noted.audit.note(entry("restore", false)).await;
             }
-            unpacked
+            Ok::<_, anyhow::Error>((unpacked.context(NOTHING_CHANGED)?, permit))
         });
         drop(app);
-        let unpacked = unpacked.await.context("restoring was cut short")??;
+        let (unpacked, _permit) = unpacked.await.context("restoring was cut short")??;
         let (reply, restored) = oneshot::channel();
-        let Self { place, key, orders, .. } = self;
-        let order = RestoreOrder { place, key, unpacked, reply };
+        let Self { place, key, orders, answering, .. } = self;
+        let order = RestoreOrder { place, key, unpacked, caller: Caller { reply, answering, _permit } };
         orders.send(order).await.ok().context("the daemon is stopping")?;
         restored.await.context("the daemon was stopped before it restored anything")?
     }

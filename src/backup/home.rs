@@ -38,8 +38,8 @@ impl Home {
 }
 
 fn machine() -> Option<String> {
-    let id = fs::read_to_string(MACHINE_ID_FILE).ok().filter(|id| !id.trim().is_empty())?;
-    let host = fs::read_to_string(HOST_NAME_FILE).unwrap_or_default();
-    let hash = Sha256::new().chain_update("rookery home\n").chain_update(id.trim()).chain_update([0]);
-    Some(hex(&hash.chain_update(host.trim()).finalize()))
+    let [id, host] = [MACHINE_ID_FILE, HOST_NAME_FILE].map(|file| fs::read_to_string(file).unwrap_or_default());
+    let (id, host) = (id.trim(), host.trim());
+    let hash = Sha256::new().chain_update("rookery home\n").chain_update(id).chain_update([0]).chain_update(host);
+    (!id.is_empty() || !host.is_empty()).then(|| hex(&hash.finalize()))
 }

@@ -13,11 +13,14 @@ use serde::{Deserialize, Serialize};
 use super::{BackupError, Home, read, write};
 use crate::auth::Keys;
 use crate::config::Place;
-use crate::files::{self, SecretFile};
+use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
 /// Names in a message; with more, it is said how many there are.
 const NAMES_MAX: usize = 10;
+
+/// Where that is known.
+pub(super) const NOTHING_CHANGED: &str = "nothing was changed";
 
 /// What was restored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -80,11 +83,24 @@ pub(super) fn unpack(
 /// Two daemons with the credentials of one session disconnect each other and lose messages.
 fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
     let sessions = list(sessions);
-    let same_machine = home.is_on_the_machine_of(here);
-    if !same_machine {
+    if home.machine.is_none() || here.machine.is_none() {
+        bail!(
+            "nothing tells this machine from others (it has neither a machine id nor a host name), so that the sessions of the \
+             backup ({sessions}) may be alive elsewhere: connected from two places an account loses messages. Stop the \
+             daemon that it was made of for good, then repeat this with --force"
+        );
+    }
+    if !home.is_on_the_machine_of(here) {
         bail!(
             "the backup was made on another machine, where its sessions ({sessions}) may be alive: connected from two places \
              an account loses messages. Stop the daemon there for good, then repeat this with --force"
+        );
+    }
+    if home.directory != here.directory && !home.directory.is_dir() {
+        bail!(
+            "the sessions of the backup ({sessions}) may be alive in the daemon of `{}`, which cannot be seen from here: \
+             connected from two places an account loses messages. Stop that daemon for good, then repeat this with --force",
+            home.directory.display()
         );
     }
     let is_alive = home.directory != here.directory && store::is_in_use(&home.directory.join(STORE_DIRECTORY));
@@ -105,25 +121,25 @@ fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
 /// In words for the operator; the store is as it was then.
 pub(super) fn replace(place: &Place, key: &StoreKey, restored: Restored) -> Result<Restored> {
     let path = place.data_dir.join(STORE_DIRECTORY);
-    let before = if store::exists(&path) { Some(put_aside(place, key, &path)?) } else { None };
-    store::replace(&path)?;
-    Ok(Restored { before, ..restored })
-}
-
-fn put_aside(place: &Place, key: &StoreKey, path: &Path) -> Result<PathBuf> {
+    if !store::exists(&path) {
+        store::replace(&path, None)?;
+        return Ok(restored);
+    }
     let time = file_time(Timestamp::now());
-    if let Some(store) = open_readable(place, key)? {
+    if let Some(now) = open_readable(place, key)? {
         let file = place.data_dir.join(format!("before-restore-{time}.backup"));
-        let saved = save(&*store, &place.data_dir, key, &file);
-        if saved.is_ok() || store.health() == Health::Ok {
-            return saved
-                .map(|()| file.clone())
-                .with_context(|| format!("could not write `{}`, so nothing was changed", file.display()));
+        let saved = save(&*now, &place.data_dir, key, &file);
+        let is_readable = !matches!(now.health(), Health::Failed(_));
+        drop(now);
+        if saved.is_ok() || is_readable {
+            saved.with_context(|| format!("could not write `{}`, so nothing was changed", file.display()))?;
+            store::replace(&path, None)?;
+            return Ok(Restored { before: Some(file), ..restored });
         }
     }
     let aside = place.data_dir.join(format!("{STORE_DIRECTORY}.unreadable-{time}"));
-    files::rename(path, &aside).with_context(|| format!("could not rename `{}`", path.display()))?;
-    Ok(aside)
+    store::replace(&path, Some(&aside))?;
+    Ok(Restored { before: Some(aside), ..restored })
 }
 
 /// The store of this data directory; `None`: there is none, or none that could ever be read. Blocks.
@@ -135,13 +151,19 @@ pub(super) fn open_readable(place: &Place, key: &StoreKey) -> Result<Option<Arc<
     if !store::exists(&path) {
         return Ok(None);
     }
+    store::settle(&path)?;
     // Not `open_sealed`, which would remove what was unpacked.
     match store::open(&path, store_key::with_key(key)) {
         Ok(store) => Ok(Some(store)),
         Err(StoreError::Damaged { .. } | StoreError::UnfinishedImport { .. } | StoreError::UnknownLayout { .. }) => {
             Ok(None)
         }
-        Err(error) => Err(error).context("could not open the store that is to be replaced"),
+        Err(error) => Err(error).with_context(|| {
+            format!(
+                "could not open the store that is to be replaced; to restore without it, move `{}` away",
+                path.display()
+            )
+        }),
     }
 }
 

@@ -115,14 +115,14 @@ fn sessions_that_may_be_alive_are_not_restored_unless_that_is_meant() {
     let machine = here.machine.as_deref();
     let elsewhere = [
         (home(Some("another"), to.data.path()), "on another machine"),
-        (home(None, to.data.path()), "on another machine"),
-        (home(machine, from.data.path()), "alive in the daemon of"),
+        (home(None, to.data.path()), "nothing tells this machine from others"),
+        (home(machine, from.data.path()), "are alive in the daemon of"),
+        (home(machine, Path::new("/nowhere")), "cannot be seen from here"),
     ];
     for (home, why) in &elsewhere {
         let backup = from.backup(home);
         let _in_use = from.open();
-        // Nothing tells a machine without an id from others.
-        let why = if machine.is_none() { "on another machine" } else { why };
+        let why = if machine.is_none() { "nothing tells this machine from others" } else { why };
         let refused = to.unpack(&backup, false).unwrap_err();
         assert!(refused.contains(why) && refused.contains("alice"), "{refused}");
         assert!(to.entries().iter().all(|name| name != "store.next"), "{home:?}");
@@ -157,4 +157,35 @@ fn a_manifest_that_is_none_is_refused() {
         let error = read(backup.as_slice(), &StoreKey::from_bytes(KEY)).map(drop).unwrap_err();
         assert!(matches!(error, BackupError::Manifest), "{error}");
     }
+}
+
+#[test]
+fn a_store_that_was_stopped_while_it_was_replaced_is_settled_before_the_next_restore() {
+    let bench = Bench::new();
+    bench.put_session(1, "alice", "Linked");
+    let aside = |name: &str| bench.data.path().join(name);
+    // Between the two renames: the next one was whole.
+    fs::rename(bench.path(), aside("store.next")).unwrap();
+    fs::create_dir(aside("store.before")).unwrap();
+    let refused = restore::open_readable(&bench.place(), &bench.key).unwrap().expect("it is there");
+    assert_eq!(restore::names(&*refused).unwrap(), ["alice"]);
+    drop(refused);
+    // One that was put aside before it was read.
+    fs::rename(bench.path(), aside("store.before")).unwrap();
+    assert!(bench.unpack(b"no backup", false).unwrap_err().contains("no backup"));
+    assert_eq!(restore::names(&*bench.open()).unwrap(), ["alice"]);
+}
+
+#[test]
+fn a_store_that_cannot_be_read_keeps_its_files() {
+    let (from, to) = (Bench::new(), Bench::new());
+    from.put_session(1, "alice", "None");
+    to.put_session(9, "carol", "None");
+    fs::write(to.path().join("db"), vec![0x5a; 100_000]).unwrap();
+    let unpacked = to.unpack(&from.backup(&Home::of(to.data.path())), false).unwrap();
+    let restored = restore::replace(&to.place(), &to.key, unpacked).unwrap();
+    let aside = restored.before.expect("it is kept");
+    assert!(aside.join("db").exists() && aside.display().to_string().contains("store.unreadable-"));
+    assert_eq!(to.entries().len(), 2);
+    drop(to.open());
 }

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use axum::body::{Body, Bytes};
@@ -14,6 +15,9 @@ use uuid::Uuid;
 
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// For the next piece of a body: one who stands still would keep all others out.
+const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A file beside the store that goes when it is closed, and never fills the disk that the store needs.
 pub(super) struct Spool {
@@ -40,7 +44,8 @@ impl Spool {
     pub(super) async fn receive(data_dir: &Path, body: Body) -> Result<File> {
         let mut spool = Self::begin(data_dir).context("could not make a file for the backup")?;
         let mut pieces = body.into_data_stream();
-        while let Some(piece) = pieces.next().await {
+        let late = "the backup did not arrive in time";
+        while let Some(piece) = tokio::time::timeout(PIECE_TIME_MAX, pieces.next()).await.context(late)? {
             let piece = piece.context("the backup did not arrive in whole")?;
             let write = move || spool.write_all(&piece).map(|()| spool);
             spool = spawn_blocking(write).await?.context("could not write the backup down")?;

@@ -35,7 +35,7 @@ pub enum ArchiveError {
     #[error("the backup is encrypted with another key, or its beginning is damaged")]
     WrongKey,
     /// Reading failed.
-    #[error("the backup cannot be read: {0}")]
+    #[error("the backup cannot be read")]
     Io(#[from] io::Error),
 }
 

@@ -13,7 +13,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tracing::warn;
+
 use super::{Store, StoreError, StoreOptions, open};
+
+/// sled's file, which it locks.
+const DATA_FILE: &str = "db";
 
 /// Whether there is a store in this directory, or one that was stopped while it was replaced.
 #[must_use]
@@ -25,8 +30,7 @@ pub fn exists(path: &Path) -> bool {
 /// looked at counts as open.
 #[must_use]
 pub fn is_in_use(path: &Path) -> bool {
-    // sled locks this file.
-    match File::open(path.join("db")) {
+    match File::open(path.join(DATA_FILE)) {
         Ok(file) => file.try_lock().is_err(),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
@@ -49,22 +53,25 @@ pub fn discard_next(path: &Path) -> Result<(), StoreError> {
     remove(&next(path)).map_err(|error| io_error(path, &error))
 }
 
-/// Puts the store that was made beside this one into its place; the one before is gone afterwards, if there was one. Neither
-/// may be open. Blocks.
+/// Puts the store that was made beside this one into its place. The one before, if there was one, is gone afterwards, or has
+/// the name in `keep`. Neither may be open, and nobody may open one meanwhile. Blocks.
 ///
 /// # Errors
-/// [`StoreError::Io`]; the next opening puts right what was begun.
-pub fn replace(path: &Path) -> Result<(), StoreError> {
+/// [`StoreError::Io`]; [`settle`] puts right what was begun.
+pub fn replace(path: &Path, keep: Option<&Path>) -> Result<(), StoreError> {
     let (next, before) = (next(path), before(path));
     let replaced = remove(&before)
         .and_then(|()| if path.exists() { rename(path, &before) } else { Ok(()) })
         .and_then(|()| rename(&next, path))
-        .and_then(|()| remove(&before));
+        .and_then(|()| keep.map_or_else(|| remove(&before), |keep| rename(&before, keep)));
     replaced.map_err(|error| io_error(path, &error))
 }
 
 /// Gives a store that was stopped while it was replaced its name back. Comes before opening it.
-pub(super) fn settle(path: &Path) -> Result<(), StoreError> {
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn settle(path: &Path) -> Result<(), StoreError> {
     let (next, before) = (next(path), before(path));
     if path.exists() || !before.exists() {
         return Ok(());
@@ -74,10 +81,19 @@ pub(super) fn settle(path: &Path) -> Result<(), StoreError> {
     rename(left, path).map_err(|error| io_error(path, &error))
 }
 
-/// Removes what was left beside a store. It has to be open: what lies beside one that does not open may be the only one that
-/// does, or somebody may be at it.
-pub(super) fn clear(path: &Path) -> Result<(), StoreError> {
-    remove(&before(path)).and_then(|()| remove(&next(path))).map_err(|error| io_error(path, &error))
+/// Removes what was left beside a store. It has to be open, and not new: what lies beside one that does not open may be the
+/// only one that does, or somebody may be at it. What cannot be removed is in nobody's way.
+pub(super) fn clear(path: &Path) {
+    for left in [before(path), next(path)] {
+        if let Err(error) = remove(&left) {
+            warn!(directory = %left.display(), %error, "could not remove what is left of a store that was replaced");
+        }
+    }
+}
+
+/// Whether something was ever written into this store.
+pub(super) fn is_new(path: &Path) -> bool {
+    !path.join(DATA_FILE).exists()
 }
 
 fn next(path: &Path) -> PathBuf {

@@ -13,15 +13,18 @@ use super::{Store, StoreError, StoreKey, StoreOptions, open, replacing, sled};
 /// As [`open`]; [`StoreError::WrongKey`] changes nothing.
 pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     replacing::settle(path)?;
+    let is_new = replacing::is_new(path);
     let opened = match open(path, options.clone()) {
         Err(StoreError::Unsealed { .. }) => {
             copy_sealed(path, &options)?;
-            replacing::replace(path)?;
+            replacing::replace(path, None)?;
             open(path, options)?
         }
         opened => opened?,
     };
-    replacing::clear(path)?;
+    if !is_new {
+        replacing::clear(path);
+    }
     Ok(opened)
 }
 

@@ -197,3 +197,21 @@ async fn a_store_that_cannot_be_read_is_put_aside_for_its_backup() {
     daemon.until_ready_by_itself("alice").await;
     setup.assert_one_device(OWN_PHONE);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_daemon_does_not_start_again_is_told_to_whoever_restored() {
+    let (setup, files) = (Setup::start().await, Files::new());
+    let daemon = setup.daemon().await;
+    let (data, file) = (setup.data_dir(), files.path("a.backup"));
+    backup(&data, &file).await;
+    // The pepper of the backup cannot be written.
+    let in_the_way = Path::new(&data).join("api-keys.pepper.new");
+    fs::create_dir(&in_the_way).expect("it can be made");
+    let (code, output) = restore(&data, &file, &[]).await;
+    let said = "it was restored, but the daemon does not start";
+    assert!(code == Some(1) && output.contains(said) && output.contains("api-keys.pepper"), "{output}");
+    assert_eq!(daemon.child.until_exit(TIME_MAX).await, Some(1), "{}", daemon.child.output());
+    fs::remove_dir(&in_the_way).expect("it is there");
+    let daemon = setup.daemon().await;
+    assert_eq!(audited(&daemon, "restore").await.len(), 1, "it goes on where it was stopped");
+}

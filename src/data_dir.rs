@@ -1,0 +1,161 @@
+//! The data directory: made for its owner alone, used by one process at a time, and left to its owner by root.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tracing::warn;
+
+/// A daemon that was killed, or a command, is done within this.
+const LOCK_WAIT: Duration = Duration::from_secs(2);
+const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
+/// What we name files and directories in there; with something behind it as well.
+const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
+/// Of `open(2)`, the same on every Linux that Rust knows: fail at a symbolic link, and do not wait for a pipe.
+const NO_FOLLOW_NO_WAIT: i32 = 0o400_000 | 0o4_000;
+
+/// Makes the directory when it is missing, for its owner alone.
+///
+/// # Errors
+/// It cannot be made or looked at.
+pub(crate) fn prepare(path: &Path) -> Result<()> {
+    let named = || format!("could not use the data directory `{}`", path.display());
+    DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
+    let mode = fs::metadata(path).with_context(named)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        warn!(data_dir = %path.display(), "others can read the data directory, chmod 700 is advised");
+    }
+    Ok(())
+}
+
+/// The right to use a data directory. The store has a lock of its own, but has to be closed to be replaced.
+pub(crate) struct Lock {
+    _directory: File,
+}
+
+impl Lock {
+    /// Waits for it, for 2 s. Blocks.
+    ///
+    /// # Errors
+    /// Another daemon or command has it, or there is no such directory.
+    pub(crate) fn take(path: &Path) -> Result<Self> {
+        let named = || format!("could not use the data directory `{}`", path.display());
+        let directory = File::open(path).with_context(named)?;
+        let began = Instant::now();
+        loop {
+            match directory.try_lock() {
+                Ok(()) => return Ok(Self { _directory: directory }),
+                Err(TryLockError::Error(error)) => return Err(error).with_context(named),
+                Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_RETRY_AFTER),
+                Err(TryLockError::WouldBlock) => {
+                    bail!("another daemon uses this directory, or a command for it: `{}`", path.display())
+                }
+            }
+        }
+    }
+}
+
+/// The right to use a data directory without a daemon. What root writes meanwhile is given to the directory's owner at the
+/// end: the daemon could not use root's files.
+pub(crate) struct Offline {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl Offline {
+    /// As [`Lock::take`].
+    pub(crate) fn begin(path: &Path) -> Result<Self> {
+        Ok(Self { path: path.to_owned(), _lock: Lock::take(path)? })
+    }
+
+    /// Gives away what was written so far.
+    pub(crate) fn hand_over(&self) {
+        if let Err(error) = hand_over(&self.path) {
+            warn!(data_dir = %self.path.display(), %error, "could not give all files to the owner of the data directory");
+        }
+    }
+}
+
+impl Drop for Offline {
+    fn drop(&mut self) {
+        self.hand_over();
+    }
+}
+
+fn hand_over(path: &Path) -> io::Result<()> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(());
+    }
+    let directory = File::open(path)?;
+    let owner = directory.metadata()?;
+    give_all(&directory, owner.uid(), owner.gid(), |name| OWN_NAMES.iter().any(|own| name.starts_with(own)))
+}
+
+/// Gives away what root owns. Follows no symbolic link and gives away no file with a second name: whoever may write in the
+/// directory could lead root astray.
+fn give_all(directory: &File, user: u32, group: u32, is_ours: fn(&str) -> bool) -> io::Result<()> {
+    let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
+    for entry in fs::read_dir(&path)? {
+        let name = entry?.file_name();
+        if !name.to_str().is_some_and(&is_ours) {
+            continue;
+        }
+        let opened = OpenOptions::new().read(true).custom_flags(NO_FOLLOW_NO_WAIT).open(path.join(&name));
+        // A link, a socket, or gone by now.
+        let Ok(opened) = opened else { continue };
+        let metadata = opened.metadata()?;
+        if metadata.uid() == 0 && (metadata.is_dir() || (metadata.is_file() && metadata.nlink() == 1)) {
+            fchown(&opened, Some(user), Some(group))?;
+        }
+        if metadata.is_dir() {
+            give_all(&opened, user, group, |_| true)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{lchown, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_used_by_one_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let lock = Lock::take(directory.path()).unwrap();
+        let refused = Lock::take(directory.path()).map(drop).unwrap_err().to_string();
+        assert!(refused.contains("another daemon uses this directory"), "{refused}");
+        drop(lock);
+        drop(Lock::take(directory.path()).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "it needs no file");
+    }
+
+    /// Only root can give files away; for others it has to be without effect.
+    #[test]
+    fn what_root_leaves_in_a_directory_belongs_to_the_directorys_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let owner_of = |name: &str| fs::symlink_metadata(path(name)).unwrap().uid();
+        fs::create_dir(path("store")).unwrap();
+        for name in ["store/db", "before-restore-1.backup", "somebody-elses", "outside"] {
+            fs::write(path(name), "").unwrap();
+        }
+        symlink(path("outside"), path("store/link")).unwrap();
+        fs::hard_link(path("outside"), path("store/second-name")).unwrap();
+        let own = owner_of("outside");
+        let owner = if own == 0 { 12_345 } else { own };
+        lchown(directory.path(), Some(owner), None).unwrap();
+        drop(Offline::begin(directory.path()).unwrap());
+        for name in ["store", "store/db", "before-restore-1.backup"] {
+            assert_eq!(owner_of(name), owner, "{name}");
+        }
+        for name in ["outside", "somebody-elses", "store/link"] {
+            assert_eq!(owner_of(name), own, "{name}");
+        }
+    }
+}
