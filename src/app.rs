@@ -91,7 +91,8 @@ pub struct Daemon {
     admin_key_file: Option<PathBuf>,
     app: Arc<App>,
     running: Running,
-    control: Control,
+    /// `None`: the file system of the data directory knows no sockets.
+    control: Option<Control>,
     server: JoinHandle<()>,
     usage_writer: JoinHandle<()>,
     sweeper: JoinHandle<()>,
@@ -145,7 +146,9 @@ impl Daemon {
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));
         let control = Control::open(&app, &store, place, store_key);
-        let control = control.context("could not open `control.sock` in the data directory")?;
+        let control = control.inspect_err(
+            |error| warn!(%error, "no `control.sock`: backup and restore are for when the daemon is stopped"),
+        );
         drop(store);
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
@@ -159,7 +162,7 @@ impl Daemon {
             admin_key_file,
             app,
             running,
-            control,
+            control: control.ok(),
             server,
             usage_writer,
             sweeper,
@@ -202,7 +205,10 @@ impl Daemon {
     /// Resolves when a backup is to take the place of this daemon's data: the daemon is to be shut down, the order carried
     /// out, and the daemon started again.
     async fn restore_wanted(&self) -> RestoreOrder {
-        self.control.restore_wanted().await
+        match &self.control {
+            Some(control) => control.restore_wanted().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Stops accepting, lets requests in flight finish (10 s at most), closes the sessions' connections, and writes

@@ -59,6 +59,11 @@ impl Lock {
     }
 }
 
+/// Whether a daemon or a command uses this data directory; one that may not be looked at counts as used.
+pub(crate) fn is_in_use(path: &Path) -> bool {
+    File::open(path).and_then(|directory| Ok(directory.try_lock()?)).is_err()
+}
+
 /// The right to use a data directory without a daemon. What root writes meanwhile is given to the directory's owner at the
 /// end: the daemon could not use root's files.
 pub(crate) struct Offline {

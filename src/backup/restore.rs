@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{BackupError, Home, read, write};
 use crate::auth::Keys;
 use crate::config::Place;
+use crate::data_dir;
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
@@ -103,8 +104,7 @@ fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
             home.directory.display()
         );
     }
-    let is_alive = home.directory != here.directory && store::is_in_use(&home.directory.join(STORE_DIRECTORY));
-    if is_alive {
+    if home.directory != here.directory && data_dir::is_in_use(&home.directory) {
         bail!(
             "the sessions of the backup ({sessions}) are alive in the daemon of `{}`: connected from two places an account \
              loses messages. Stop that daemon for good first, or repeat this with --force",

@@ -11,6 +11,7 @@ use super::home::Home;
 use super::restore::{self, Restored};
 use super::*;
 use crate::config::Place;
+use crate::data_dir;
 use crate::store_key::{self, STORE_DIRECTORY};
 
 const KEY: [u8; 32] = [7; 32];
@@ -121,7 +122,7 @@ fn sessions_that_may_be_alive_are_not_restored_unless_that_is_meant() {
     ];
     for (home, why) in &elsewhere {
         let backup = from.backup(home);
-        let _in_use = from.open();
+        let _in_use = data_dir::Lock::take(from.data.path()).unwrap();
         let why = if machine.is_none() { "nothing tells this machine from others" } else { why };
         let refused = to.unpack(&backup, false).unwrap_err();
         assert!(refused.contains(why) && refused.contains("alice"), "{refused}");

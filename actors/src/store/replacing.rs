@@ -26,16 +26,6 @@ pub fn exists(path: &Path) -> bool {
     path.is_dir() || before(path).is_dir()
 }
 
-/// Whether somebody has the store in this directory open, as far as one can tell without opening it: one that may not be
-/// looked at counts as open.
-#[must_use]
-pub fn is_in_use(path: &Path) -> bool {
-    match File::open(path.join(DATA_FILE)) {
-        Ok(file) => file.try_lock().is_err(),
-        Err(error) => error.kind() != io::ErrorKind::NotFound,
-    }
-}
-
 /// Opens a new store beside the one in this directory, instead of one that was left there. Blocks.
 ///
 /// # Errors
