@@ -96,8 +96,9 @@ impl Seen {
         let texts = list(snapshot, "groups").chain(list(snapshot, "accounts"));
         for text in texts.flat_map(|of| ["subject", "description", "name"].map(|field| &of[field])) {
             let text = without_digits(text.as_str().unwrap_or_default());
+            let text = text.trim();
             if text.len() >= TEXT_CHARS_MIN
-                && let Some(line) = self.lines.iter().find(|line| line.contains(&text))
+                && let Some(line) = self.lines.iter().find(|line| line.contains(text))
             {
                 return Some(format!("`{text}` was logged: {line}"));
             }

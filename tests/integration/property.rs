@@ -218,7 +218,7 @@ impl Run {
     }
 
     async fn change_text(&mut self, groups: &str, group: &GroupView, field: &str) {
-        let text = format!("{field} {}", self.rng.random_range(0..1_000_000));
+        let text = format!("Umbrella {field} {}", self.rng.random_range(0..1_000_000));
         let answer = self.call(Method::PUT, &format!("{groups}/{}/{field}", group.id), json!({ field: text })).await;
         let now = self.now(group);
         let has_it = now.subject == text || now.description.as_deref() == Some(&text);
