@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rustix::fs::OFlags;
 use tracing::warn;
 
 /// A daemon that was killed, or a command, is done within this.
@@ -15,8 +16,6 @@ const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What we name files and directories in there; with something behind it as well.
 const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
-/// Of `open(2)`, the same on every Linux that Rust knows: fail at a symbolic link, and do not wait for a pipe.
-const NO_FOLLOW_NO_WAIT: i32 = 0o400_000 | 0o4_000;
 
 /// Makes the directory when it is missing, for its owner alone.
 ///
@@ -103,13 +102,14 @@ fn hand_over(path: &Path) -> io::Result<()> {
 /// Gives away what root owns. Follows no symbolic link and gives away no file with a second name: whoever may write in the
 /// directory could lead root astray.
 fn give_all(directory: &File, user: u32, group: u32, is_ours: fn(&str) -> bool) -> io::Result<()> {
+    let no_follow_no_wait = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
     for entry in fs::read_dir(&path)? {
         let name = entry?.file_name();
         if !name.to_str().is_some_and(&is_ours) {
             continue;
         }
-        let opened = OpenOptions::new().read(true).custom_flags(NO_FOLLOW_NO_WAIT).open(path.join(&name));
+        let opened = OpenOptions::new().read(true).custom_flags(no_follow_no_wait).open(path.join(&name));
         // A link, a socket, or gone by now.
         let Ok(opened) = opened else { continue };
         let metadata = opened.metadata()?;
@@ -147,10 +147,10 @@ mod tests {
         let path = |name: &str| directory.path().join(name);
         let owner_of = |name: &str| fs::symlink_metadata(path(name)).unwrap().uid();
         fs::create_dir(path("store")).unwrap();
-        for name in ["store/db", "before-restore-1.backup", "somebody-elses", "outside"] {
+        for name in ["store/db", "before-restore-1.backup", "somebody-elses", "outside", "linked-to"] {
             fs::write(path(name), "").unwrap();
         }
-        symlink(path("outside"), path("store/link")).unwrap();
+        symlink(path("linked-to"), path("store/link")).unwrap();
         fs::hard_link(path("outside"), path("store/second-name")).unwrap();
         let own = owner_of("outside");
         let owner = if own == 0 { 12_345 } else { own };
@@ -159,7 +159,7 @@ mod tests {
         for name in ["store", "store/db", "before-restore-1.backup"] {
             assert_eq!(owner_of(name), owner, "{name}");
         }
-        for name in ["outside", "somebody-elses", "store/link"] {
+        for name in ["outside", "somebody-elses", "linked-to", "store/link"] {
             assert_eq!(owner_of(name), own, "{name}");
         }
     }

@@ -83,6 +83,7 @@ fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
     let file = place.data_dir.join(KEY_FILE);
     // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
     let path = place.data_dir.join(STORE_DIRECTORY);
+    store::settle(&path)?;
     match path.is_dir().then(|| store::open(&path, StoreOptions::default())) {
         Some(Err(StoreError::Sealed { .. })) => bail!(
             "`{}` is missing, and without it the store cannot be read: put it back from a backup, or name the key with \

@@ -87,7 +87,7 @@ struct Door {
     place: Place,
     key: StoreKey,
     orders: mpsc::Sender<RestoreOrder>,
-    /// One call at a time: each needs as much of the disk as the store does.
+    /// One at a time reads the store for a backup, or makes another one beside it.
     busy: Arc<Semaphore>,
     answering: watch::Receiver<()>,
 }
@@ -142,7 +142,8 @@ impl RestoreOrder {
 }
 
 impl CarriedOut {
-    /// Tells whoever waits that the daemon runs again, or why it does not. Returns when that is sent, or nobody takes it.
+    /// Tells whoever waits that the daemon runs again, or why it does not: then it returns when that is sent, or nobody takes
+    /// it, as the daemon ends afterwards.
     pub(crate) async fn answer(self, failure: Option<&anyhow::Error>) {
         let outcome = match (self.outcome, failure) {
             (Ok(_), Some(failure)) => Err(anyhow!("it was restored, but the daemon does not start: {failure:#}")),
@@ -151,7 +152,9 @@ impl CarriedOut {
         };
         let Caller { reply, mut answering, _permit } = self.caller;
         let _ = reply.send(outcome);
-        let _ = tokio::time::timeout(ANSWER_TIME_MAX, answering.changed()).await;
+        if failure.is_some() {
+            let _ = tokio::time::timeout(ANSWER_TIME_MAX, answering.changed()).await;
+        }
     }
 }
 
@@ -228,15 +231,14 @@ impl Door {
 
     /// Unpacks the backup in the body, and has it carried out by whoever runs the daemon.
     async fn restore(self, request: Request) -> Result<Restored> {
-        let permit = self.permit()?;
         let force = request.uri().query() == Some(FORCE_QUERY);
-        let backup_key = match request.headers().get(BACKUP_KEY_HEADER) {
-            Some(key) => {
-                StoreKey::from_bytes(key.to_str().ok().and_then(unhex).context("the key must be 64 hex digits")?)
-            }
+        let backup_key = request.headers().get(BACKUP_KEY_HEADER).cloned();
+        let spool = Spool::receive(&self.place.data_dir, request.into_body()).await?;
+        let backup_key = match backup_key.as_ref().map(|key| key.to_str().ok().and_then(unhex)) {
+            Some(key) => StoreKey::from_bytes(key.context("the key must be 64 hex digits")?),
             None => self.key.clone(),
         };
-        let spool = Spool::receive(&self.place.data_dir, request.into_body()).await?;
+        let permit = self.permit()?;
         let (app, store, place, key) = (self.app()?, self.store()?, self.place.clone(), self.key.clone());
         let noted = Arc::clone(&app);
         let unpacked = app.calls.carry_through(async move {

@@ -137,9 +137,9 @@ pub(super) fn replace(place: &Place, key: &StoreKey, restored: Restored) -> Resu
             return Ok(Restored { before: Some(file), ..restored });
         }
     }
-    let aside = place.data_dir.join(format!("{STORE_DIRECTORY}.unreadable-{time}"));
-    store::replace(&path, Some(&aside))?;
-    Ok(Restored { before: Some(aside), ..restored })
+    let name = format!("{STORE_DIRECTORY}.unreadable-{time}");
+    store::replace(&path, Some(&name))?;
+    Ok(Restored { before: Some(place.data_dir.join(name)), ..restored })
 }
 
 /// The store of this data directory; `None`: there is none, or none that could ever be read. Blocks.

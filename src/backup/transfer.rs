@@ -40,17 +40,19 @@ impl Spool {
         Ok(self.file)
     }
 
-    /// Takes a body in whole.
+    /// Takes a body in whole, also one that cannot be kept: its sender reads the answer only then.
     pub(super) async fn receive(data_dir: &Path, body: Body) -> Result<File> {
-        let mut spool = Self::begin(data_dir).context("could not make a file for the backup")?;
+        let mut spool = Self::begin(data_dir).context("could not make a file for the backup");
         let mut pieces = body.into_data_stream();
         let late = "the backup did not arrive in time";
         while let Some(piece) = tokio::time::timeout(PIECE_TIME_MAX, pieces.next()).await.context(late)? {
             let piece = piece.context("the backup did not arrive in whole")?;
-            let write = move || spool.write_all(&piece).map(|()| spool);
-            spool = spawn_blocking(write).await?.context("could not write the backup down")?;
+            if let Ok(mut to) = spool {
+                let write = move || to.write_all(&piece).map(|()| to);
+                spool = spawn_blocking(write).await?.context("could not write the backup down");
+            }
         }
-        Ok(spool.rewound()?)
+        Ok(spool?.rewound()?)
     }
 }
 

@@ -17,7 +17,9 @@ use tracing::warn;
 
 use super::{Store, StoreError, StoreOptions, open};
 
-/// sled's file, which it locks.
+/// In a store that is to be kept when it is replaced: the name that it then gets.
+const KEEP_FILE: &str = "keep-as";
+/// sled's file.
 const DATA_FILE: &str = "db";
 
 /// Whether there is a store in this directory, or one that was stopped while it was replaced.
@@ -40,21 +42,32 @@ pub fn open_next(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, S
 /// # Errors
 /// [`StoreError::Io`].
 pub fn discard_next(path: &Path) -> Result<(), StoreError> {
-    remove(&next(path)).map_err(|error| io_error(path, &error))
+    let next = next(path);
+    remove(&next).map_err(|error| io_error(&next, &error))
 }
 
 /// Puts the store that was made beside this one into its place. The one before, if there was one, is gone afterwards, or has
-/// the name in `keep`. Neither may be open, and nobody may open one meanwhile. Blocks.
+/// the name in `keep`, beside it. Neither may be open, and nobody may open one meanwhile. Blocks.
 ///
 /// # Errors
-/// [`StoreError::Io`]; [`settle`] puts right what was begun.
-pub fn replace(path: &Path, keep: Option<&Path>) -> Result<(), StoreError> {
+/// [`StoreError::Io`]; the store is as it was then.
+pub fn replace(path: &Path, keep: Option<&str>) -> Result<(), StoreError> {
     let (next, before) = (next(path), before(path));
-    let replaced = remove(&before)
-        .and_then(|()| if path.exists() { rename(path, &before) } else { Ok(()) })
-        .and_then(|()| rename(&next, path))
-        .and_then(|()| keep.map_or_else(|| remove(&before), |keep| rename(&before, keep)));
-    replaced.map_err(|error| io_error(path, &error))
+    let replaced = dispose_of(&before).and_then(|()| {
+        if !path.exists() {
+            return rename(&next, path);
+        }
+        if let Some(name) = keep {
+            fs::write(path.join(KEEP_FILE), name)?;
+        }
+        rename(path, &before)?;
+        rename(&next, path).inspect_err(|_| {
+            let _ = rename(&before, path);
+        })
+    });
+    replaced.map_err(|error| io_error(path, &error))?;
+    dispose_or_warn(&before);
+    Ok(())
 }
 
 /// Gives a store that was stopped while it was replaced its name back. Comes before opening it.
@@ -74,10 +87,21 @@ pub fn settle(path: &Path) -> Result<(), StoreError> {
 /// Removes what was left beside a store. It has to be open, and not new: what lies beside one that does not open may be the
 /// only one that does, or somebody may be at it. What cannot be removed is in nobody's way.
 pub(super) fn clear(path: &Path) {
-    for left in [before(path), next(path)] {
-        if let Err(error) = remove(&left) {
-            warn!(directory = %left.display(), %error, "could not remove what is left of a store that was replaced");
-        }
+    dispose_or_warn(&before(path));
+    dispose_or_warn(&next(path));
+}
+
+fn dispose_or_warn(left: &Path) {
+    if let Err(error) = dispose_of(left) {
+        warn!(directory = %left.display(), %error, "could not remove what is left of a store that was replaced");
+    }
+}
+
+/// Removes a store, unless it says that it is to be kept, and under which name.
+fn dispose_of(left: &Path) -> io::Result<()> {
+    match fs::read_to_string(left.join(KEEP_FILE)) {
+        Ok(name) => rename(left, &left.with_file_name(name)),
+        Err(_) => remove(left),
     }
 }
 

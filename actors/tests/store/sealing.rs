@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use rookery_actors::store::{
-    Batch, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, open, open_sealed, rekey,
+    Batch, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, open, open_next, open_sealed, rekey,
+    replace,
 };
 
 const ALICE: SessionNumber = SessionNumber(1);
@@ -139,5 +140,30 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
         assert!(!is_on_disk(directory.path(), SECRET), "{number}");
         let left: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["store"], "{number}");
+    }
+}
+
+#[test]
+fn a_store_that_is_to_be_kept_is_kept_wherever_its_replacing_was_stopped() {
+    let stops: [&dyn Fn(&Path); 3] = [
+        &|_| {},
+        // Before the old one has the name that it is kept under.
+        &|path| fs::rename(path.with_file_name("kept"), path.with_file_name("store.before")).unwrap(),
+        // Between the two renames.
+        &|path| {
+            fs::rename(path.with_file_name("kept"), path.with_file_name("store.before")).unwrap();
+            fs::rename(path, path.with_file_name("store.next")).unwrap();
+        },
+    ];
+    for (number, stop) in stops.into_iter().enumerate() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        put(&*open(&path, with_key(1)).unwrap(), "k", b"old");
+        put(&*open_next(&path, with_key(1)).unwrap(), "k", b"new");
+        replace(&path, Some("kept")).unwrap();
+        stop(&path);
+        assert_eq!(get(&*open_sealed(&path, with_key(1)).unwrap(), "k").as_deref(), Some(&b"new"[..]), "{number}");
+        let kept = path.with_file_name("kept");
+        assert_eq!(get(&*open(&kept, with_key(1)).unwrap(), "k").as_deref(), Some(&b"old"[..]), "{number}");
     }
 }
