@@ -1,6 +1,6 @@
 //! The daemon: what a request may reach, and the order in which everything starts and stops.
 //!
-//! Start: address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), calls whose
+//! Start: data directory, address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), calls whose
 //! clients are gone (bounded), the audit log, store.
 
 use std::net::SocketAddr;
@@ -263,38 +263,49 @@ pub(crate) async fn keep_running(mut daemon: Daemon, config: &Config, signals: &
     // A port that was found is kept.
     let config = Config { listen: daemon.local_addr(), ..config.clone() };
     loop {
-        let ordered = tokio::select! {
-            () = signals.next() => Err(None),
-            failure = daemon.failed() => Err(Some(failure)),
-            order = daemon.restore_wanted() => Ok(order),
-        };
-        let ordered = match ordered {
-            Ok(order) => order,
-            Err(failure) => {
-                signals::tell_stopping();
-                shut_down(daemon, signals).await?;
-                return failure.map_or(Ok(()), |why| bail!("the sessions can no longer run: {why}"));
+        let failure = tokio::select! {
+            () = signals.next() => None,
+            failure = daemon.failed() => Some(failure),
+            order = daemon.restore_wanted() => {
+                daemon = match restore(daemon, order, &config, signals).await? {
+                    Some(restored) => restored,
+                    None => return Ok(()),
+                };
+                continue;
             }
         };
-        info!("stopping to restore a backup");
-        let mut closing = pin!(daemon.close());
-        let closed = tokio::select! {
-            lock = &mut closing => Some(lock),
-            () = signals.next() => None,
-        };
-        let Some(lock) = closed else {
-            signals::tell_stopping();
-            return tokio::select! {
-                _ = &mut closing => Ok(()),
-                () = signals.next() => bail!(STOPPED_AT_ONCE),
-            };
-        };
-        let restored = ordered.carry_out().await;
-        let started = Daemon::start_with(lock, config.clone()).await;
-        restored.answer(started.as_ref().err()).await;
-        daemon = started?;
-        announce(&daemon);
+        signals::tell_stopping();
+        shut_down(daemon, signals).await?;
+        return failure.map_or(Ok(()), |why| bail!("the sessions can no longer run: {why}"));
     }
+}
+
+/// Stops the daemon, has a backup take the place of its data, and starts it again; `None`: a signal came before that.
+async fn restore(
+    daemon: Daemon,
+    order: RestoreOrder,
+    config: &Config,
+    signals: &mut Signals,
+) -> Result<Option<Daemon>> {
+    info!("stopping to restore a backup");
+    let mut closing = pin!(daemon.close());
+    let closed = tokio::select! {
+        lock = &mut closing => Some(lock),
+        () = signals.next() => None,
+    };
+    let Some(lock) = closed else {
+        signals::tell_stopping();
+        return tokio::select! {
+            _ = &mut closing => Ok(None),
+            () = signals.next() => bail!(STOPPED_AT_ONCE),
+        };
+    };
+    let restored = order.carry_out().await;
+    let started = Daemon::start_with(lock, config.clone()).await;
+    restored.answer(started.as_ref().err()).await;
+    let daemon = started?;
+    announce(&daemon);
+    Ok(Some(daemon))
 }
 
 /// Shuts the daemon down; a second signal stops it at once.

@@ -19,6 +19,6 @@ pub use error::CommandError;
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
-pub use session::record::{LinkedSession, linked_sessions};
+pub use session::record::linked_sessions;
 pub use settings::{Pace, Paces, Settings, WHATSAPP_TIMEOUT_MAX, WHATSAPP_URL};
 pub use supervisor::{Running, StartError, start};

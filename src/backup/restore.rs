@@ -83,35 +83,29 @@ pub(super) fn unpack(
 
 /// Two daemons with the credentials of one session disconnect each other and lose messages.
 fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
-    let sessions = list(sessions);
-    if home.machine.is_none() || here.machine.is_none() {
-        bail!(
+    let (sessions, directory) = (list(sessions), home.directory.display());
+    let where_else = if home.machine.is_none() || here.machine.is_none() {
+        format!(
             "nothing tells this machine from others (it has neither a machine id nor a host name), so that the sessions of the \
-             backup ({sessions}) may be alive elsewhere: connected from two places an account loses messages. Stop the \
-             daemon that it was made of for good, then repeat this with --force"
-        );
-    }
-    if !home.is_on_the_machine_of(here) {
-        bail!(
-            "the backup was made on another machine, where its sessions ({sessions}) may be alive: connected from two places \
-             an account loses messages. Stop the daemon there for good, then repeat this with --force"
-        );
-    }
-    if home.directory != here.directory && !home.directory.is_dir() {
-        bail!(
-            "the sessions of the backup ({sessions}) may be alive in the daemon of `{}`, which cannot be seen from here: \
-             connected from two places an account loses messages. Stop that daemon for good, then repeat this with --force",
-            home.directory.display()
-        );
-    }
-    if home.directory != here.directory && data_dir::is_in_use(&home.directory) {
-        bail!(
-            "the sessions of the backup ({sessions}) are alive in the daemon of `{}`: connected from two places an account \
-             loses messages. Stop that daemon for good first, or repeat this with --force",
-            home.directory.display()
-        );
-    }
-    Ok(())
+             backup ({sessions}) may be alive elsewhere"
+        )
+    } else if !home.is_on_the_machine_of(here) {
+        format!("the backup was made on another machine, where its sessions ({sessions}) may be alive")
+    } else if home.directory == here.directory {
+        return Ok(());
+    } else if !home.directory.is_dir() {
+        format!(
+            "the sessions of the backup ({sessions}) may be alive in the daemon of `{directory}`, which cannot be seen from here"
+        )
+    } else if data_dir::is_in_use(&home.directory) {
+        format!("the sessions of the backup ({sessions}) are alive in the daemon of `{directory}`")
+    } else {
+        return Ok(());
+    };
+    bail!(
+        "{where_else}: connected from two places an account loses messages. Stop that daemon for good, then repeat this, with \
+         --force where it cannot be seen that it is stopped"
+    );
 }
 
 /// Puts what was unpacked into the place of the store, which must not be open. What was there before is written to a backup
@@ -179,7 +173,7 @@ pub(super) fn save(store: &dyn Store, data_dir: &Path, key: &StoreKey, file: &Pa
 
 /// The names of the sessions that have credentials.
 pub(super) fn names(store: &dyn Store) -> Result<Vec<String>, StoreError> {
-    Ok(linked_sessions(store)?.into_iter().map(|session| session.name.to_string()).collect())
+    Ok(linked_sessions(store)?.iter().map(ToString::to_string).collect())
 }
 
 /// Names in a sentence.

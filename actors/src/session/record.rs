@@ -46,23 +46,14 @@ pub(crate) enum Link {
     Linked,
 }
 
-/// A session with credentials, as its store knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LinkedSession {
-    /// Its id.
-    pub id: SessionId,
-    /// Its name.
-    pub name: SessionName,
-}
-
-/// The sessions of a store that hold credentials: those that a phone is linked to, or is being linked to. Blocks for a scan.
+/// The names of a store's sessions that hold credentials: those that a phone is linked to, or is being linked to. Blocks for
+/// a scan.
 ///
 /// # Errors
 /// When the store cannot be read.
-pub fn linked_sessions(store: &dyn Store) -> Result<Vec<LinkedSession>, StoreError> {
+pub fn linked_sessions(store: &dyn Store) -> Result<Vec<SessionName>, StoreError> {
     let records = SessionRecord::load_all(store)?.into_iter().map(|(_, record)| record);
-    let linked = records.filter(|record| record.link != Link::None && !record.deleting);
-    Ok(linked.map(|SessionRecord { id, name, .. }| LinkedSession { id, name }).collect())
+    Ok(records.filter(|record| record.link != Link::None && !record.deleting).map(|record| record.name).collect())
 }
 
 impl SessionRecord {
