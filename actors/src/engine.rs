@@ -8,6 +8,7 @@ mod certificate;
 mod communities;
 mod convert;
 mod events;
+mod group_node;
 mod groups;
 mod http;
 mod invitations;

@@ -13,6 +13,7 @@ mod names;
 mod news;
 mod notice;
 mod own;
+mod pending_writes;
 mod reading;
 mod record;
 mod telling;
@@ -25,13 +26,14 @@ use std::sync::Arc;
 pub(crate) use names::{Name, NameSource, Names};
 pub(crate) use news::News;
 pub(crate) use notice::{GroupAction, Notice, Versions};
-pub(crate) use own::{OwnChange, WriteId};
-pub(crate) use record::{CommunityRole, GroupRecord, Member, Person, Role};
+pub(crate) use own::{OwnChange, is_so};
+pub(crate) use pending_writes::WriteId;
+pub(crate) use reading::AllGroups;
+pub(crate) use record::{CommunityRole, Completeness, GroupRecord, Member, Person, Role};
 
 use crate::model::{Group, GroupId, GroupSummary, Tagged};
 use cached::CachedGroup;
 use news::Cause;
-use own::{OwnWrite, take_out};
 
 /// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
 const GONE_GROUPS_MAX: usize = 4096;
@@ -93,6 +95,11 @@ impl GroupCache {
         Some(Tagged { tag, value: (!known.contains(&tag)).then(|| Arc::new(value)) })
     }
 
+    /// Whether a group is cached.
+    pub(crate) fn has(&self, id: &GroupId) -> bool {
+        self.groups.contains_key(id)
+    }
+
     /// The ids of all groups.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &GroupId> {
         self.groups.keys()
@@ -141,7 +148,7 @@ impl GroupCache {
 
     /// Whose changes a read may bring before their own notice or answer does: ours, and those that it is to order.
     fn authors(&self, group: &CachedGroup) -> Vec<(OwnChange, Person, Option<u64>)> {
-        let own = group.own.iter().map(|own| (own.change.clone(), self.me, None));
+        let own = group.own.changes().map(|change| (change.clone(), self.me, None));
         let tied = group.tied.iter();
         let tied = tied.filter_map(|told| Some((OwnChange::told_by(&told.action)?, told.author?, Some(told.at))));
         own.chain(tied).collect()
@@ -152,7 +159,7 @@ impl GroupCache {
         self.next_write += 1;
         let write = WriteId(self.next_write);
         if let Some(group) = self.groups.get_mut(id) {
-            group.own.push(OwnWrite::new(write, change));
+            group.own.begin(write, change);
         }
         write
     }
@@ -168,11 +175,9 @@ impl GroupCache {
                 cache.changed(id);
                 let Some(group) = cache.groups.get_mut(id) else { return };
                 group.touched = now;
-                let Some(at) = group.own.iter().position(|own| own.id == write) else { return };
                 match done {
-                    Some(done) if !group.own[at].echoed(&done) => group.own[at].confirm(done, now),
-                    Some(_) => take_out(&mut group.own, at),
-                    None => drop(group.own.remove(at)),
+                    Some(done) => group.own.confirm(write, done, &group.record, now),
+                    None => group.own.drop_write(write),
                 }
             },
         );
@@ -182,7 +187,7 @@ impl GroupCache {
     pub(crate) fn drop_write(&mut self, id: &GroupId, write: WriteId, unknown: bool) {
         let now = self.count();
         let Some(group) = self.groups.get_mut(id) else { return };
-        group.own.retain(|own| own.id != write);
+        group.own.drop_write(write);
         if unknown {
             group.doubted_at = Some(now);
         }
@@ -191,7 +196,7 @@ impl GroupCache {
     /// Writes in flight belong to an engine that is gone: whoever reads all groups next learns what they did.
     pub(crate) fn forget_writes(&mut self) {
         for group in self.groups.values_mut() {
-            group.own.retain(|own| own.confirmed.is_some());
+            group.own.drop_unconfirmed();
         }
     }
 
@@ -207,11 +212,20 @@ impl GroupCache {
         self.with_news(&id, |()| ours, |cache| cache.absorb(record, asked));
     }
 
+    /// The moment is over in which a notification of something older could hide what our writes, confirmed until then, found
+    /// to be so already.
+    pub(crate) fn end_already_so(&mut self, id: &GroupId, before: Sequence) {
+        let ended = |cache: &mut Self| cache.groups.get_mut(id).is_some_and(|group| group.own.end_already_so(before));
+        if self.with_news(id, |_| Cause::default(), ended) {
+            self.changed(id);
+        }
+    }
+
     /// Marks groups whose confirmed writes have had no echo since `before`.
     pub(crate) fn mark_unechoed(&mut self, before: Sequence) {
         let now = self.count();
         for group in self.groups.values_mut() {
-            if group.own.iter().any(|own| own.confirmed.is_some_and(|at| at <= before)) {
+            if group.own.waits_since(before) {
                 group.doubted_at = Some(now);
             }
         }

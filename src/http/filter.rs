@@ -104,6 +104,7 @@ mod tests {
             is_admin,
             linked_parent_jid: parent.cloned(),
             is_community: false,
+            incomplete: false,
         };
         let groups = [group("11@g.us", "Über uns", true, None), group("12@g.us", "Team ÜBER", false, Some(&community))];
         let cases: [(Pairs<'_>, &[&str]); 11] = [

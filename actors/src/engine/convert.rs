@@ -1,18 +1,15 @@
 //! Between the engine's types and ours. Never does IO.
 //!
-//! Shapes of `w:g2` answers and `w:gp2` notifications: as the engine's parsers read them (wacore `iq/groups.rs`,
-//! `stanza/groups.rs`); version attributes `v_id`, `prev_v_id`, `p_v_id`, `a_v_id` as seen on WhatsApp Web's wire.
+//! Shapes of `w:gp2` notifications: as the engine's parser reads them (wacore `stanza/groups.rs`); version attributes `v_id`, `prev_v_id`, `p_v_id`, `a_v_id` as seen on WhatsApp Web's wire.
 
 use std::num::NonZeroU64;
 
-use wacore::iq::groups::{GroupInfoResponse, ParticipantType};
-use wacore::protocol::ProtocolNode;
 use wacore::stanza::groups::{GroupNotification, GroupNotificationAction, GroupParticipantInfo, GroupParticipantType};
-use wacore::types::message::AddressingMode;
 use wacore_binary::{Jid, NodeRef, Server};
 
-use crate::group_cache::{CommunityRole, GroupAction, GroupRecord, Member, Notice, Person, Role, Versions};
-use crate::model::{GroupEventKind, GroupId, GroupSettings, ParticipantId, Setting, Who};
+use super::group_node::{group_record, who_may};
+use crate::group_cache::{GroupAction, Member, Notice, Person, Role, Versions};
+use crate::model::{GroupEventKind, GroupId, ParticipantId, Setting};
 
 /// The person behind one id; `None` for bots, newsletters and other non-people.
 pub(super) fn person(jid: &Jid) -> Option<Person> {
@@ -50,91 +47,6 @@ pub(super) fn group_jid(id: &GroupId) -> Jid {
 
 pub(super) fn group_id(jid: &Jid) -> Option<GroupId> {
     (jid.server == Server::Group).then(|| GroupId::from_user(&jid.user).ok()).flatten()
-}
-
-/// Reads a `<group>` node of an answer or of a `<create>` notification. People whom WhatsApp refused (`error` on the
-/// participant) are not members.
-pub(super) fn group_record(node: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
-    let info = GroupInfoResponse::try_from_node_ref(node)?;
-    let id = group_id(&info.id).ok_or_else(|| anyhow::anyhow!("the answer names no group id"))?;
-    let refused: Vec<Jid> = participants(node).filter(|p| p.get_attr("error").is_some()).filter_map(jid_of).collect();
-    let members = info.participants.iter().filter(|p| !refused.contains(&p.jid)).filter_map(|participant| {
-        let ids = [Some(&participant.jid), participant.phone_number.as_ref(), participant.lid.as_ref()];
-        let role = match participant.participant_type {
-            ParticipantType::Member => Role::Member,
-            ParticipantType::Admin => Role::Admin,
-            ParticipantType::SuperAdmin => Role::SuperAdmin,
-        };
-        Some(Member { person: person_of(ids)?, role })
-    });
-    let mut members: Vec<Member> = members.collect();
-    // Groups are many and rarely grow: no room for members who are not there.
-    members.shrink_to_fit();
-    let settings = settings(node, &info);
-    Ok(GroupRecord {
-        id,
-        subject: info.subject.as_str().to_owned(),
-        subject_at: info.subject_time.unwrap_or(0),
-        description_at: info.description_time.unwrap_or(0),
-        description: info.description,
-        description_id: info.description_id,
-        owner: person_of([info.creator.as_ref(), info.creator_pn.as_ref(), None]),
-        created_at: info.creation_time,
-        settings,
-        settings_at: [0; Setting::COUNT],
-        linked_parent: info.parent_group_jid.as_ref().and_then(group_id),
-        is_community: info.is_parent_group,
-        community_role: match (info.is_default_sub_group, info.is_general_chat) {
-            (true, _) => CommunityRole::Announcements,
-            (_, true) => CommunityRole::GeneralChat,
-            _ => CommunityRole::Plain,
-        },
-        lid_addressing: info.addressing_mode == AddressingMode::Lid,
-        participants_version: info.participant_version_id.and_then(|version| version.parse().ok()),
-        admins_version: info.admin_version_id.and_then(|version| version.parse().ok()),
-        members,
-    })
-}
-
-/// The engine's parser takes the words of modes as strings only; on the wire they are bytes.
-fn settings(node: &NodeRef<'_>, info: &GroupInfoResponse) -> GroupSettings {
-    let who = |tag: &str| text_of(node, tag).and_then(|word| who_may(&word));
-    GroupSettings {
-        announce: info.is_announcement,
-        locked: info.is_locked,
-        ephemeral_seconds: info.ephemeral.as_ref().and_then(|e| e.expiration).filter(|seconds| *seconds > 0),
-        member_add_mode: who("member_add_mode"),
-        membership_approval: info.membership_approval || info.parent_membership_approval_required,
-        member_link_mode: who("member_link_mode"),
-        member_share_history_mode: who("member_share_group_history_mode"),
-        limit_sharing: info.is_limit_sharing_enabled,
-        no_frequently_forwarded: info.no_frequently_forwarded,
-        allow_admin_reports: info.allow_admin_reports,
-        group_history: info.has_group_history,
-    }
-}
-
-/// `admin_add`, `all_member_add` and their like.
-fn who_may(word: &str) -> Option<Who> {
-    match word.split('_').next()? {
-        "admin" => Some(Who::Admins),
-        "all" => Some(Who::All),
-        _ => None,
-    }
-}
-
-/// The `<participant>` children of a node.
-pub(super) fn participants<'a, 'b: 'a>(node: &'a NodeRef<'b>) -> impl Iterator<Item = &'a NodeRef<'b>> {
-    node.get_children_by_tag("participant")
-}
-
-/// The `jid` attribute of a node.
-pub(super) fn jid_of(node: &NodeRef<'_>) -> Option<Jid> {
-    node.attrs().optional_jid("jid")
-}
-
-fn text_of(node: &NodeRef<'_>, tag: &str) -> Option<String> {
-    node.get_optional_child(tag)?.content_as_string().map(|text| text.to_string())
 }
 
 /// The person who caused a `w:gp2` notification, and the name that they go by, when it tells both.
@@ -217,10 +129,10 @@ fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
             .map_or(GroupAction::Ignored, |people| GroupAction::Told(GroupEventKind::JoinRequest, people)),
         A::Delete { .. } => GroupAction::Deleted,
         A::Create { .. } => {
-            let group = node.get_optional_child("group").map(group_record);
+            let group = node.get_optional_child("group").and_then(group_record);
             let key = node.attrs().optional_string("key").map(|key| key.into_owned());
             let created = |record| GroupAction::Created { record: Box::new(record), key };
-            group.and_then(Result::ok).map_or(GroupAction::Unclear, created)
+            group.map_or(GroupAction::Unclear, created)
         }
         A::Modify { .. }
         | A::Link { .. }

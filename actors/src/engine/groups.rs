@@ -5,8 +5,9 @@ use wacore::iq::groups::{GroupDescription, GroupSubject, JoinGroupResult, Partic
 use wacore_binary::{Jid, NodeRef};
 use whatsapp_rust::GroupError;
 
+use super::group_node::participant;
 use super::{Engine, EngineError, convert, specs};
-use crate::group_cache::{GroupRecord, Person};
+use crate::group_cache::{AllGroups, GroupRecord, Person};
 use crate::model::{
     GroupId, JoinInfo, Joined, MembershipDecision, MembershipRequest, NewCommunity, ParticipantChange, ParticipantId,
 };
@@ -65,12 +66,9 @@ const CODE_UNKNOWN: u16 = 0;
 
 impl ParticipantAnswer {
     pub(super) fn from_node(node: &NodeRef<'_>) -> Option<Self> {
-        let mut attrs = node.attrs();
-        let (jid, phone, lid) =
-            (attrs.optional_jid("jid"), attrs.optional_jid("phone_number"), attrs.optional_jid("lid"));
         Some(Self {
-            person: convert::person_of([jid.as_ref(), phone.as_ref(), lid.as_ref()])?,
-            error: attrs.optional_string("error").map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
+            person: participant(node)?,
+            error: node.attrs().optional_string("error").map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
             invitation: node.get_optional_child("add_request").and_then(|request| {
                 let mut attrs = request.attrs();
                 let code = attrs.optional_string("code")?.into_owned();
@@ -93,12 +91,12 @@ impl ParticipantAnswer {
 
 impl Engine {
     /// All groups of the account.
-    pub(crate) async fn read_all_groups(&self) -> Result<Vec<GroupRecord>, EngineError> {
-        let mut records = self.client.execute(specs::ReadAllGroups).await?;
-        for record in &mut records {
+    pub(crate) async fn read_all_groups(&self) -> Result<AllGroups, EngineError> {
+        let mut all = self.client.execute(specs::ReadAllGroups).await?;
+        for record in &mut all.groups {
             self.learn_phones(record).await;
         }
-        Ok(records)
+        Ok(all)
     }
 
     /// One group; `None` when it does not exist or the account is not in it.

@@ -11,16 +11,16 @@ use wacore::iq::spec::IqSpec;
 use wacore::request::InfoQuery;
 use wacore_binary::{Jid, NodeContent, NodeRef};
 
-use super::convert;
 use super::groups::{NewGroup, NewGroupPlace};
-use crate::group_cache::GroupRecord;
+use super::{convert, group_node};
+use crate::group_cache::{AllGroups, GroupRecord};
 use crate::model::{JoinInfo, MembershipRequest, RequestMethod};
 
 /// All groups of the account, with their members.
 pub(super) struct ReadAllGroups;
 
 impl IqSpec for ReadAllGroups {
-    type Response = Vec<GroupRecord>;
+    type Response = AllGroups;
 
     fn build_iq(&self) -> InfoQuery<'static> {
         GroupParticipatingIq::new().build_iq()
@@ -28,7 +28,7 @@ impl IqSpec for ReadAllGroups {
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
         let groups = response.get_optional_child("groups").ok_or_else(|| anyhow!("the answer has no <groups>"))?;
-        groups.get_children_by_tag("group").map(convert::group_record).collect()
+        Ok(group_node::all_groups(groups))
     }
 }
 
@@ -43,14 +43,14 @@ impl IqSpec for ReadGroup {
     }
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
-        convert::group_record(group_node(response)?)
+        record_in(response)
     }
 }
 
 /// Makes a group. Its `key` comes back in the notification about it.
 pub(super) struct CreateGroup(pub(super) NewGroup);
 
-/// A new group, and the people whom WhatsApp did not take: their ids and its number.
+/// A new group, and the people whom WhatsApp did not take: their ids and its number. Nobody is in both.
 pub(super) struct Created {
     pub(super) record: GroupRecord,
     pub(super) refused: Vec<super::ParticipantAnswer>,
@@ -84,12 +84,12 @@ impl IqSpec for CreateGroup {
     }
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
-        let group = group_node(response)?;
-        let refused = convert::participants(group).filter(|p| p.get_attr("error").is_some());
-        Ok(Created {
-            record: convert::group_record(group)?,
-            refused: refused.filter_map(super::ParticipantAnswer::from_node).collect(),
-        })
+        let record = record_in(response)?;
+        let refused = group_node::participants(node_in(response)?).filter(|node| node.get_attr("error").is_some());
+        let refused = refused.filter_map(super::ParticipantAnswer::from_node);
+        // One person under two ids is added by one and refused by the other.
+        let refused = refused.filter(|answer| record.member(&answer.person).is_none()).collect();
+        Ok(Created { record, refused })
     }
 }
 
@@ -104,9 +104,8 @@ impl IqSpec for ReadInvite {
     }
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
-        let node = group_node(response)?;
-        let record = convert::group_record(node)?;
-        let size = node.attrs().optional_u64("size").and_then(|size| size.try_into().ok());
+        let record = record_in(response)?;
+        let size = node_in(response)?.attrs().optional_u64("size").and_then(|size| size.try_into().ok());
         let listed = u32::try_from(record.members.len()).ok().filter(|count| *count > 0);
         Ok(JoinInfo {
             id: record.id,
@@ -187,7 +186,11 @@ impl IqSpec for Mex {
     }
 }
 
-fn group_node<'a, 'b>(response: &'a NodeRef<'b>) -> anyhow::Result<&'a NodeRef<'b>> {
+fn record_in(response: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
+    group_node::group_record(node_in(response)?).ok_or_else(|| anyhow!("the answer names no group id"))
+}
+
+fn node_in<'a, 'b>(response: &'a NodeRef<'b>) -> anyhow::Result<&'a NodeRef<'b>> {
     let group = response.get_optional_child("group").or_else(|| response.get_optional_child("community"));
     group.ok_or_else(|| anyhow!("the answer has no <group>"))
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::Sequence;
 use super::notice::{Applied, Notice};
-use super::own::{OwnWrite, take_out};
+use super::pending_writes::{PendingWrites, Seen};
 use super::record::{GroupRecord, Person};
 
 /// Notifications kept per group until the ones before them arrive; beyond it the group is read instead.
@@ -14,8 +14,8 @@ const PENDING_EVENTS_MAX: usize = 1024;
 /// A group of the cache.
 pub(super) struct CachedGroup {
     pub(super) record: GroupRecord,
-    /// Our writes that are in flight or not yet confirmed by a notification or a read.
-    pub(super) own: Vec<OwnWrite>,
+    /// Our writes that are in flight or not yet in the record.
+    pub(super) own: PendingWrites,
     /// Notifications that came before the ones they follow on, with the moment they came.
     pub(super) pending: Vec<(Sequence, Notice)>,
     /// Notifications that only a read can order: they tell whose the change is that the read brings.
@@ -40,18 +40,12 @@ pub(super) enum Taken {
 
 impl CachedGroup {
     pub(super) fn new(record: GroupRecord, touched: Sequence) -> Self {
-        Self { record, own: Vec::new(), pending: Vec::new(), tied: Vec::new(), doubted_at: None, touched, tag: None }
+        let (own, pending, tied) = (PendingWrites::default(), Vec::new(), Vec::new());
+        Self { record, own, pending, tied, doubted_at: None, touched, tag: None }
     }
 
     pub(super) fn view(&self) -> Cow<'_, GroupRecord> {
-        if !self.own.iter().any(|own| own.confirmed.is_some()) {
-            return Cow::Borrowed(&self.record);
-        }
-        let mut record = self.record.clone();
-        for own in self.own.iter().filter(|own| own.confirmed.is_some()) {
-            own.change.apply(&mut record);
-        }
-        Cow::Owned(record)
+        self.own.on_top_of(&self.record)
     }
 
     pub(super) fn needs_read(&self) -> bool {
@@ -63,7 +57,7 @@ impl CachedGroup {
             Applied::Left => Taken::Left,
             applied @ (Applied::Done | Applied::Unordered) => {
                 // Ours is shown on top, and may be the older one.
-                let hidden = !self.recognise(&event, me, false) && self.is_hidden(&event);
+                let hidden = !self.own.take_event(&event, me, &self.record, Seen::New) && self.own.hides(&event);
                 if hidden || applied == Applied::Unordered {
                     self.doubted_at = Some(now);
                 }
@@ -77,7 +71,7 @@ impl CachedGroup {
                 }
                 Taken::Unchanged
             }
-            Applied::Stale if self.recognise(&event, me, true) => Taken::Revealed,
+            Applied::Stale if self.own.take_event(&event, me, &self.record, Seen::Before) => Taken::Revealed,
             Applied::Stale => Taken::Unchanged,
             Applied::Gap => {
                 if self.pending.len() < PENDING_EVENTS_MAX {
@@ -90,29 +84,9 @@ impl CachedGroup {
         }
     }
 
-    /// Whether a confirmed write of ours shows another value of what this notification changed.
-    fn is_hidden(&self, event: &Notice) -> bool {
-        self.own.iter().any(|own| own.confirmed.is_some() && own.change.is_about(event))
-    }
-
     /// Takes out a waiting notification that follows on by now.
     pub(super) fn next_pending(&mut self) -> Option<(Sequence, Notice)> {
         let next = self.pending.iter().position(|(_, event)| self.record.follows(event) || self.record.has(event))?;
         Some(self.pending.swap_remove(next))
-    }
-
-    /// Ends the own write whose echo this notification is; true when there was one. A stale one may be the echo of an
-    /// older write that a read has settled: it says nothing about a write that is still in flight.
-    fn recognise(&mut self, event: &Notice, me: &Person, stale: bool) -> bool {
-        if !event.author.is_some_and(|author| author.is(me)) {
-            return false;
-        }
-        let eligible = |own: &OwnWrite| own.matches(event) && (!stale || own.confirmed.is_some());
-        let Some(at) = self.own.iter().position(eligible) else { return false };
-        let own = &mut self.own[at];
-        if own.echo(event) && own.confirmed.is_some() {
-            take_out(&mut self.own, at);
-        }
-        true
     }
 }

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::record::{GroupRecord, Person, Role};
+use super::record::{Completeness, GroupRecord, Person, Role};
 use crate::model::{GroupEventKind, GroupId};
 
 /// A change that others want to know of.
@@ -50,7 +50,8 @@ pub(super) fn between(
             }
         }
     }
-    let changes = field_changes(before, after);
+    // Of what was not known before nobody can say that it changed.
+    let changes = if before.completeness == Completeness::Stub { Map::new() } else { field_changes(before, after) };
     if !changes.is_empty() {
         all.push(news(GroupEventKind::Update, Vec::new(), Some(changes)));
     }
@@ -65,16 +66,23 @@ pub(super) fn between(
 fn member_changes(before: &GroupRecord, after: &GroupRecord) -> [(GroupEventKind, Vec<Person>); 4] {
     let (old, new) = (Index::of(before), Index::of(after));
     let is_admin = |role| role != Role::Member;
+    // Whoever is missing in a list that is not whole may have been in the group all the time.
+    let is_partly = |record: &GroupRecord| matches!(record.completeness, Completeness::Part | Completeness::Stub);
     let (mut joined, mut promoted, mut demoted) = (Vec::new(), Vec::new(), Vec::new());
     for member in &after.members {
         match old.role(&member.person).map(|role| (is_admin(role), is_admin(member.role))) {
+            None if is_partly(before) => {}
             None => joined.push(member.person),
             Some((false, true)) => promoted.push(member.person),
             Some((true, false)) => demoted.push(member.person),
             Some(_) => {}
         }
     }
-    let left = before.members.iter().map(|member| member.person).filter(|person| new.role(person).is_none());
+    let left = before
+        .members
+        .iter()
+        .map(|member| member.person)
+        .filter(|person| !is_partly(after) && new.role(person).is_none());
     [
         (GroupEventKind::Join, joined),
         (GroupEventKind::Leave, left.collect()),

@@ -1,16 +1,11 @@
-//! Our own writes until WhatsApp's notification about them, or a read, has brought them into the record. Never does IO.
+//! What a write of ours changes in a group. Never does IO.
 
 use serde_json::{Value, json};
 
-use super::Sequence;
 use super::news::News;
-use super::notice::{GroupAction, Notice};
-use super::record::{GroupRecord, Member, Person};
+use super::notice::GroupAction;
+use super::record::{GroupRecord, Member, Person, Role};
 use crate::model::{GroupEventKind, ParticipantChange, Setting};
-
-/// Names one write of a session.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct WriteId(pub(super) u64);
 
 /// What a write changes in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,18 +18,6 @@ pub(crate) enum OwnChange {
     Description(Option<String>),
     /// A setting.
     Setting(Setting),
-}
-
-/// A write in flight, or confirmed and not yet seen in a notification.
-pub(super) struct OwnWrite {
-    pub(super) id: WriteId,
-    /// What was asked; once confirmed, what was done and is not in the record yet.
-    pub(super) change: OwnChange,
-    /// When WhatsApp confirmed it.
-    pub(super) confirmed: Option<Sequence>,
-    /// People, or the field, that a notification has brought already.
-    echoed_people: Vec<Person>,
-    echoed_field: bool,
 }
 
 impl OwnChange {
@@ -58,7 +41,12 @@ impl OwnChange {
 }
 
 impl OwnChange {
-    /// Whether it is a field, and the record has its value. Who is a member is a matter of versions.
+    /// Whether it is about participants, and names nobody.
+    pub(super) fn is_empty(&self) -> bool {
+        matches!(self, Self::Participants(_, people) if people.is_empty())
+    }
+
+    /// Whether it is a field, and the record has its value. Who is a participant is a matter of versions.
     pub(super) fn is_field_in(&self, record: &GroupRecord) -> bool {
         match self {
             Self::Participants(..) => false,
@@ -68,20 +56,11 @@ impl OwnChange {
         }
     }
 
-    /// Whether a notification is about the same field. People are merged by versions.
-    pub(super) fn is_about(&self, event: &Notice) -> bool {
-        Self::told_by(&event.action).is_some_and(|told| self.touches(&told))
-    }
-
-    /// Whether both change the same field, or the same person in the same list: members and admins have a version each,
-    /// and what is known of one says nothing about the other.
-    fn touches(&self, other: &Self) -> bool {
+    /// Whether both change the same field.
+    pub(super) fn touches(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Subject(_), Self::Subject(_)) | (Self::Description(_), Self::Description(_)) => true,
             (Self::Setting(one), Self::Setting(other)) => one.index() == other.index(),
-            (Self::Participants(change, some), Self::Participants(other, others)) => {
-                changes_admins(*change) == changes_admins(*other) && some.iter().any(|person| any_is(others, person))
-            }
             _ => false,
         }
     }
@@ -119,85 +98,32 @@ impl OwnChange {
     }
 }
 
-/// The people of a notification, when it is of this kind of change.
-fn people_of(action: &GroupAction, change: ParticipantChange) -> Option<Vec<Person>> {
-    match (action, change) {
-        (GroupAction::Added(members), ParticipantChange::Add) => Some(members.iter().map(|m| m.person).collect()),
-        (GroupAction::Removed(people), ParticipantChange::Remove)
-        | (GroupAction::Promoted(people), ParticipantChange::Promote)
-        | (GroupAction::Demoted(people), ParticipantChange::Demote) => Some(people.clone()),
+/// Whether a change is true of somebody with this role; `None` for those who are no members.
+pub(crate) fn is_so(change: ParticipantChange, role: Option<Role>) -> bool {
+    match change {
+        ParticipantChange::Add => role.is_some(),
+        ParticipantChange::Remove => role.is_none(),
+        ParticipantChange::Promote => role.is_some_and(|role| role != Role::Member),
+        ParticipantChange::Demote => role == Some(Role::Member),
+    }
+}
+
+/// The participants that a notification is about, and what happened to them.
+pub(super) fn participants_of(action: &GroupAction) -> Option<(ParticipantChange, Vec<Person>)> {
+    match action {
+        GroupAction::Added(members) => Some((ParticipantChange::Add, members.iter().map(|m| m.person).collect())),
+        GroupAction::Removed(people) => Some((ParticipantChange::Remove, people.clone())),
+        GroupAction::Promoted(people) => Some((ParticipantChange::Promote, people.clone())),
+        GroupAction::Demoted(people) => Some((ParticipantChange::Demote, people.clone())),
         _ => None,
     }
 }
 
-fn changes_admins(change: ParticipantChange) -> bool {
+/// Whether a change is of the admin list; the others are of the participant list. Each list has a version of its own.
+pub(super) fn changes_admins(change: ParticipantChange) -> bool {
     matches!(change, ParticipantChange::Promote | ParticipantChange::Demote)
 }
 
-fn any_is(people: &[Person], person: &Person) -> bool {
+pub(super) fn any_is(people: &[Person], person: &Person) -> bool {
     people.iter().any(|other| other.is(person))
-}
-
-/// Takes a write out that the record has by now. WhatsApp works in order: confirmed ones before it that changed the same
-/// are in the record too, or undone by it, and must not show on top.
-pub(super) fn take_out(own: &mut Vec<OwnWrite>, at: usize) {
-    let done = own.remove(at);
-    let mut place = 0;
-    own.retain(|earlier| {
-        place += 1;
-        place > at || earlier.confirmed.is_none() || !earlier.change.touches(&done.change)
-    });
-}
-
-impl OwnWrite {
-    pub(super) fn new(id: WriteId, change: OwnChange) -> Self {
-        Self { id, change, confirmed: None, echoed_people: Vec::new(), echoed_field: false }
-    }
-
-    /// Whether a notification by ourselves is about this write.
-    pub(super) fn matches(&self, event: &Notice) -> bool {
-        match (&self.change, &event.action) {
-            (OwnChange::Participants(change, mine), action) => {
-                people_of(action, *change).is_some_and(|people| people.iter().any(|person| any_is(mine, person)))
-            }
-            (OwnChange::Subject(mine), GroupAction::Subject(subject)) => mine == subject,
-            (OwnChange::Description(mine), GroupAction::Description { text, .. }) => mine == text,
-            (OwnChange::Setting(mine), GroupAction::Set(setting)) => mine == setting,
-            _ => false,
-        }
-    }
-
-    /// Takes a notification about this write; true when nothing of the write is missing from the record now.
-    pub(super) fn echo(&mut self, event: &Notice) -> bool {
-        match &self.change {
-            OwnChange::Participants(change, mine) => {
-                self.echoed_people.extend(people_of(&event.action, *change).unwrap_or_default());
-                mine.iter().all(|person| any_is(&self.echoed_people, person))
-            }
-            _ => {
-                self.echoed_field = true;
-                true
-            }
-        }
-    }
-
-    /// Whether notifications have brought all of what was done.
-    pub(super) fn echoed(&self, done: &OwnChange) -> bool {
-        match done {
-            OwnChange::Participants(_, people) => people.iter().all(|person| any_is(&self.echoed_people, person)),
-            _ => self.echoed_field,
-        }
-    }
-
-    /// WhatsApp confirmed the write: what no notification has brought is shown on top of the record.
-    pub(super) fn confirm(&mut self, done: OwnChange, now: Sequence) {
-        self.change = match done {
-            OwnChange::Participants(change, people) => {
-                let missing = people.into_iter().filter(|person| !any_is(&self.echoed_people, person));
-                OwnChange::Participants(change, missing.collect())
-            }
-            other => other,
-        };
-        self.confirmed = Some(now);
-    }
 }

@@ -4,10 +4,26 @@ use std::collections::BTreeSet;
 
 use super::cached::CachedGroup;
 use super::news::Cause;
-use super::own::{OwnWrite, take_out};
+use super::pending_writes::ReadTaken;
 use super::record::GroupRecord;
 use super::{GONE_GROUPS_MAX, GroupCache, Sequence};
 use crate::model::GroupId;
+
+/// What a read of all groups told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct AllGroups {
+    /// Those that it names.
+    pub(crate) groups: Vec<GroupRecord>,
+    /// How many there are beside them that could not be read: no group is known to be gone then.
+    pub(crate) unreadable: usize,
+}
+
+impl AllGroups {
+    /// How many of the groups it does not tell all of.
+    pub(crate) fn incomplete(&self) -> usize {
+        self.groups.iter().filter(|group| !group.completeness.is_whole()).count()
+    }
+}
 
 impl GroupCache {
     /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
@@ -26,15 +42,20 @@ impl GroupCache {
     }
 
     /// Takes the answer to a read of all groups that was asked at `asked`.
-    pub(crate) fn apply_read_all(&mut self, asked: Sequence, answers: Vec<GroupRecord>) {
-        let named: BTreeSet<GroupId> = answers.iter().map(|record| record.id.clone()).collect();
+    pub(crate) fn apply_read_all(&mut self, asked: Sequence, all: AllGroups) {
+        let named: BTreeSet<GroupId> = all.groups.iter().map(|record| record.id.clone()).collect();
         let missing: Vec<GroupId> = self.groups.keys().filter(|id| !named.contains(id)).cloned().collect();
         for id in missing {
-            self.apply_read(&id, asked, None);
+            // It may be one of those that could not be read.
+            if all.unreadable > 0 { self.mark_for_read(&id) } else { self.apply_read(&id, asked, None) }
         }
-        for record in answers {
-            let id = record.id.clone();
+        for record in all.groups {
+            let (id, is_whole) = (record.id.clone(), record.completeness.is_whole());
             self.apply_read(&id, asked, Some(record));
+            if !is_whole && self.has(&id) {
+                // WhatsApp may tell more of it when it is asked for alone.
+                self.mark_for_read(&id);
+            }
         }
         self.filled = true;
         self.unknown.retain(|_, heard| *heard > asked);
@@ -65,6 +86,18 @@ impl GroupCache {
         !self.unknown.is_empty() || self.groups.values().any(CachedGroup::needs_read)
     }
 
+    /// Has the groups read again of which not all is known; true when there are any.
+    pub(crate) fn mark_incomplete(&mut self) -> bool {
+        let now = self.count();
+        let incomplete = self.groups.values_mut().filter(|group| !group.record.completeness.is_whole());
+        incomplete.map(|group| group.doubted_at = Some(now)).count() > 0
+    }
+
+    /// Whether there are groups of which not all is known. Looks at every group.
+    pub(crate) fn has_incomplete(&self) -> bool {
+        self.groups.values().any(|group| !group.record.completeness.is_whole())
+    }
+
     /// Something is known to have changed in a group, but not what.
     pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
         let now = self.count();
@@ -91,19 +124,15 @@ impl GroupCache {
         let touched_since = group.touched > asked;
         // A doubt from before this read was asked for is settled by it.
         group.doubted_at = group.doubted_at.filter(|at| *at > asked);
-        if group.record.absorb(record, touched_since) {
+        let absorbed = group.record.absorb(record, touched_since);
+        if absorbed.again {
             group.doubted_at = Some(group.touched);
         }
         if group.doubted_at.is_none() {
             group.tied.clear();
         }
-        // What the read has is in the record now, unless that is newer in parts: then it stays on top.
-        let is_settled = |own: &OwnWrite, record: &GroupRecord| {
-            own.confirmed.is_some_and(|at| at <= asked) && (!touched_since || own.change.is_field_in(record))
-        };
-        while let Some(at) = group.own.iter().rposition(|own| is_settled(own, &group.record)) {
-            take_out(&mut group.own, at);
-        }
+        let read = ReadTaken { asked, touched_since, participants: absorbed.participants };
+        group.own.take_read(&group.record, read);
         group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
         let changed = group.record != before || group.own.len() != own_before;
         if changed {

@@ -97,6 +97,32 @@ pub(crate) struct GroupRecord {
     pub(crate) admins_version: Option<u64>,
     #[serde(with = "stored_members")]
     pub(crate) members: Vec<Member>,
+    /// How much of it is known.
+    #[serde(default, skip_serializing_if = "Completeness::is_whole")]
+    pub(crate) completeness: Completeness,
+    /// How many members WhatsApp says that there are, where they are not all known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<u32>,
+}
+
+/// How much of a group is known.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Completeness {
+    /// All of it.
+    #[default]
+    Whole,
+    /// All that could be read: somebody or something in it could not.
+    Part,
+    /// No more than that it is there.
+    Stub,
+    /// What was known before: the latest reading told no more than that it is there.
+    Outdated,
+}
+
+impl Completeness {
+    pub(crate) fn is_whole(&self) -> bool {
+        *self == Self::Whole
+    }
 }
 
 /// What a group of a community is for.
@@ -139,6 +165,15 @@ mod stored_members {
     }
 }
 
+/// What came of the merge of a reading.
+#[derive(Copy, Clone)]
+pub(super) struct Absorbed {
+    /// The group has to be read again.
+    pub(super) again: bool,
+    /// The participants are those of the reading.
+    pub(super) participants: bool,
+}
+
 impl GroupRecord {
     /// The member with any of these ids.
     pub(crate) fn member(&self, person: &Person) -> Option<&Member> {
@@ -175,8 +210,18 @@ impl GroupRecord {
     }
 
     /// Merges a reading of the same group. `touched_since`: something changed here after the reading was asked for.
-    /// Returns whether the group has to be read again.
-    pub(crate) fn absorb(&mut self, read: Self, touched_since: bool) -> bool {
+    pub(super) fn absorb(&mut self, mut read: Self, touched_since: bool) -> Absorbed {
+        if read.completeness == Completeness::Stub {
+            if self.completeness != Completeness::Stub {
+                self.completeness = Completeness::Outdated;
+            }
+            self.size = read.size.or(self.size);
+            return Absorbed { again: false, participants: false };
+        }
+        (self.completeness, self.size) = (read.completeness, read.size);
+        if read.completeness == Completeness::Part {
+            read.keep_from(self);
+        }
         let older = |read: Option<u64>, known: Option<u64>| read.is_some() && read < known;
         let versions_known = read.participants_version.is_some() && read.admins_version.is_some();
         let stale = older(read.participants_version, self.participants_version)
@@ -212,7 +257,24 @@ impl GroupRecord {
         self.linked_parent = read.linked_parent;
         self.is_community = read.is_community;
         self.community_role = read.community_role;
-        again
+        Absorbed { again, participants: !stale }
+    }
+
+    /// Fills in what a reading that is not whole left out and was known before.
+    fn keep_from(&mut self, known: &Self) {
+        if self.subject.is_empty() {
+            self.subject.clone_from(&known.subject);
+            self.subject_at = known.subject_at;
+        }
+        if self.members.is_empty() {
+            self.members.clone_from(&known.members);
+        }
+    }
+
+    /// How many people are in it.
+    fn participants_count(&self) -> u32 {
+        let known = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        self.size.map_or(known, |size| size.max(known))
     }
 
     /// The group as API callers see it.
@@ -236,6 +298,7 @@ impl GroupRecord {
             settings: self.settings.clone(),
             linked_parent_jid: self.linked_parent.clone(),
             is_community: self.is_community,
+            incomplete: !self.completeness.is_whole(),
             participants: participants.collect(),
         }
     }
@@ -245,10 +308,11 @@ impl GroupRecord {
         GroupSummary {
             id: self.id.clone(),
             name: self.subject.clone(),
-            participants_count: u32::try_from(self.members.len()).unwrap_or(u32::MAX),
+            participants_count: self.participants_count(),
             is_admin: self.member(me).is_some_and(|member| member.role != Role::Member),
             linked_parent_jid: self.linked_parent.clone(),
             is_community: self.is_community,
+            incomplete: !self.completeness.is_whole(),
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::*;
 use crate::model::{GroupEventKind, GroupSettings, ParticipantChange, ParticipantId, Setting};
 
+mod pending_writes;
+
 const GROUP: &str = "120363000000000001@g.us";
 const ME: u64 = 15550100001;
 const ALICE: u64 = 15550100002;
@@ -35,7 +37,13 @@ fn record(members: &[(u64, Role)], participants_version: u64, admins_version: u6
         participants_version: Some(participants_version),
         admins_version: Some(admins_version),
         members: members.iter().map(|(phone, role)| Member { person: person(*phone), role: *role }).collect(),
+        completeness: Completeness::Whole,
+        size: None,
     }
+}
+
+fn all(groups: Vec<GroupRecord>) -> AllGroups {
+    AllGroups { groups, unreadable: 0 }
 }
 
 fn cache() -> GroupCache {
@@ -115,10 +123,10 @@ fn a_group_that_was_left_does_not_come_back_with_an_older_read() {
     let mut cache = cache();
     let asked = cache.sequence();
     cache.left(&id());
-    cache.apply_read_all(asked, vec![record(&[(ME, Role::Member)], 10, 10)]);
+    cache.apply_read_all(asked, all(vec![record(&[(ME, Role::Member)], 10, 10)]));
     assert_eq!(shown(&mut cache), None);
     let asked = cache.sequence();
-    cache.apply_read_all(asked, vec![record(&[(ME, Role::Member)], 11, 10)]);
+    cache.apply_read_all(asked, all(vec![record(&[(ME, Role::Member)], 11, 10)]));
     assert!(shown(&mut cache).is_some(), "a read that was asked later counts");
 }
 
@@ -233,7 +241,7 @@ fn a_person_known_by_two_ids_is_one_member() {
 fn an_unchanged_reading_is_not_written_again() {
     let mut cache = cache();
     let members = [(ME, Role::SuperAdmin), (ALICE, Role::Member)];
-    cache.apply_read_all(cache.sequence(), vec![record(&members, 10, 10)]);
+    cache.apply_read_all(cache.sequence(), all(vec![record(&members, 10, 10)]));
     assert_eq!(cache.take_unsaved(), []);
 }
 
@@ -298,9 +306,9 @@ fn a_change_is_news_once_however_it_is_learnt() {
     let members = [(ME, Role::SuperAdmin), (ALICE, Role::Admin), (BOB, Role::Member)];
     cache.apply_read(&id(), asked, Some(record(&members, 12, 11)));
     assert_eq!(news(&mut cache), [(GroupEventKind::Join, vec![person(BOB)])], "the read brought somebody new");
-    cache.apply_read_all(asked, vec![record(&members, 12, 11)]);
+    cache.apply_read_all(asked, all(vec![record(&members, 12, 11)]));
     assert_eq!(news(&mut cache), []);
-    cache.apply_read_all(cache.sequence(), vec![]);
+    cache.apply_read_all(cache.sequence(), all(vec![]));
     assert_eq!(news(&mut cache), [(GroupEventKind::Leave, vec![person(ME)])]);
 }
 
@@ -357,7 +365,7 @@ fn notifications_that_waited_for_one_before_them_keep_their_own_authors() {
 #[test]
 fn the_first_look_at_all_groups_is_no_news() {
     let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), false);
-    cache.apply_read_all(0, vec![record(&[(ME, Role::Member)], 1, 1)]);
+    cache.apply_read_all(0, all(vec![record(&[(ME, Role::Member)], 1, 1)]));
     assert_eq!(news(&mut cache), []);
     cache.apply_event(event(BOB, Some((1, 2)), GroupAction::Added(vec![Member::plain(person(ALICE))])));
     assert_eq!(news(&mut cache), [(GroupEventKind::Join, vec![person(ALICE)])]);

@@ -47,6 +47,10 @@ pub struct Group {
     /// Whether it is a community: a group that holds other groups together.
     #[schema(example = false)]
     pub is_community: bool,
+    /// WhatsApp did not tell all of it, or nothing of it lately: what is here is what is known. Left out when it is whole.
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub incomplete: bool,
     /// Everyone in it, this session's account included.
     pub participants: Vec<Participant>,
 }
@@ -131,6 +135,15 @@ pub struct GroupSummary {
     /// Whether it is a community: a group that holds other groups together.
     #[schema(example = false)]
     pub is_community: bool,
+    /// WhatsApp did not tell all of it, or nothing of it lately: what is here is what is known. Left out when it is whole.
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub incomplete: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands it over like this")]
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// A new group, and what became of each person it was to have.

@@ -42,6 +42,7 @@ impl Group {
             settings: self.settings.clone(),
             linked_parent_jid: self.linked_parent_jid.clone(),
             is_community: self.is_community,
+            incomplete: self.incomplete,
             participants: Vec::new(),
         }
     }
@@ -99,6 +100,7 @@ mod tests {
             is_announce: true,
             settings: GroupSettings::default(),
             linked_parent_jid: None,
+            incomplete: false,
             is_community: false,
             participants: Vec::new(),
         };
@@ -106,6 +108,7 @@ mod tests {
             description: Some("\"participants\":[]}".into()),
             owner: Some(ParticipantId::Lid(7)),
             created_at: Some(1_700_000_000),
+            incomplete: true,
             participants: people,
             ..empty.clone()
         };

@@ -10,7 +10,7 @@ use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Preparation, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineFact, IncomingCall, LogoutKind};
-use crate::group_cache::{GroupAction, GroupRecord, NameSource, Sequence};
+use crate::group_cache::{AllGroups, GroupAction, NameSource, Sequence};
 use crate::model::{SessionStatus, Timestamp};
 use crate::store::StoreError;
 use crate::supervisor::SupervisorMsg;
@@ -206,7 +206,7 @@ impl SessionState {
         &mut self,
         number: Preparation,
         asked: Sequence,
-        groups: Result<Vec<GroupRecord>, String>,
+        groups: Result<AllGroups, String>,
     ) {
         if number != self.preparation || self.engine.closing {
             return;
@@ -222,7 +222,7 @@ impl SessionState {
         self.cache.set_me(me);
         self.set_push_name(engine.push_name());
         self.reads.all_read_at = Some(tokio::time::Instant::now());
-        self.cache.apply_read_all(asked, groups);
+        self.take_all_groups(asked, groups);
         let (ticket, myself) = (self.record.save(&*self.context.store, self.entry.number), self.myself.clone());
         tokio::spawn(async move {
             let stored = ticket.await;

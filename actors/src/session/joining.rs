@@ -1,7 +1,5 @@
 //! Following invite codes.
 
-use tokio::time::timeout_at;
-
 use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
@@ -29,8 +27,7 @@ impl SessionState {
             let mut doubtful = None;
             if let (Ok(Joined { group, pending_approval: false }), false) = (&result, read_back) {
                 // The next read is to show it (G-2).
-                let read = timeout_at(work.end(), work.read_back(group)).await;
-                doubtful = (!matches!(read, Ok(Ok(Some(_))))).then(|| GroupChange::Doubtful { group: group.clone() });
+                doubtful = (!work.is_shown(group).await).then(|| GroupChange::Doubtful { group: group.clone() });
             }
             work.finish(doubtful, reply, result);
         });
@@ -45,8 +42,8 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
     };
     let joined = |pending_approval| Look::Applied(Joined { group: group.clone(), pending_approval });
     match work.read_back(&group).await {
-        Ok(Some(_)) => return joined(false),
-        Ok(None) => {}
+        Ok(read) if read.record.is_some() => return joined(false),
+        Ok(_) => {}
         Err(error) => return Look::because(&error),
     }
     match work.engine.join(code).await.inspect_err(|error| work.heed(error)) {
@@ -55,7 +52,7 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
         Ok(_) | Err(EngineError::Unanswered(_)) => Look::NotYet,
         // The first request took effect after all, or stands and waits for an admin.
         Err(EngineError::Refused { code: CONFLICT, .. }) => match work.read_back(&group).await {
-            Ok(member) => joined(member.is_none()),
+            Ok(read) => joined(read.record.is_none()),
             Err(error) => Look::because(&error),
         },
         Err(_) => Look::Unclear,

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::creation::{Creation, Found};
+use super::reads::GroupRead;
 use super::request::Request;
 use super::work::GroupChange;
 use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Sequence};
+use crate::group_cache::{AllGroups, GroupRecord, Sequence};
 use crate::model::{
     Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session, SessionConfig,
     Tagged,
@@ -50,7 +51,7 @@ pub(crate) enum SessionMsg {
     /// A request that goes to WhatsApp.
     Request(Request),
     /// Read one group of WhatsApp, for a task that looks at what its write did.
-    ReadBack { group: GroupId, reply: Reply<Option<Box<GroupRecord>>> },
+    ReadBack { group: GroupId, reply: Reply<GroupRead> },
     /// Read all groups of WhatsApp, for the same.
     ReadAll { reply: Reply<()> },
     /// A community as the cache has it, with those of its groups that this account is in.
@@ -64,7 +65,7 @@ pub(crate) enum SessionMsg {
     /// The engine is gone, its device is free. `error`: why it could not go on.
     EngineEnded { generation: Generation, wiped: bool, error: Option<String> },
     /// Credentials were put on disk and all groups read, or not.
-    PreparationEnded { number: Preparation, asked: Sequence, groups: Result<Vec<GroupRecord>, String> },
+    PreparationEnded { number: Preparation, asked: Sequence, groups: Result<AllGroups, String> },
     /// The session's record says that it is linked, on disk.
     LinkStored { number: Preparation, stored: Result<(), StoreError> },
     /// Time to prepare again.
@@ -80,7 +81,7 @@ pub(crate) enum SessionMsg {
     /// A write is over; sent before its caller is answered (G-2).
     GroupChanged { generation: Generation, change: GroupChange },
     /// All groups were read, or not.
-    AllGroupsRead { generation: Generation, asked: Sequence, groups: Result<Vec<GroupRecord>, CommandError> },
+    AllGroupsRead { generation: Generation, asked: Sequence, groups: Result<AllGroups, CommandError> },
     /// One group was read, or not; `None` when the account is not in it.
     GroupRead {
         generation: Generation,
@@ -90,8 +91,12 @@ pub(crate) enum SessionMsg {
     },
     /// Time to read groups whose cached state is in doubt.
     ReadsDue,
+    /// Time to read groups of which not all is known.
+    IncompleteDue,
     /// Time to read all groups, because WhatsApp said that we missed something.
     FullReadDue,
+    /// Whatever own writes found to be so already, when they were confirmed before, is shown by the record alone from now on.
+    AlreadySoDue { group: GroupId, before: Sequence },
     /// Time to look for own writes that were confirmed before and never seen in a notification.
     EchoesDue { before: Sequence },
     /// Changed group records are on disk. `whole`: begun when the session was ready; `failed`: not all of them are.

@@ -3,7 +3,7 @@
 use super::communities::Linking;
 use crate::engine::{EngineError, LinkAnswer, ParticipantAnswer};
 use crate::error::CommandError;
-use crate::group_cache::{Person, Role};
+use crate::group_cache::Person;
 use crate::model::{
     GroupId, LinkCode, LinkResult, MembershipDecision, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
 };
@@ -70,16 +70,6 @@ pub(super) fn what(change: ParticipantChange) -> &'static str {
         ParticipantChange::Remove => "Removing participants",
         ParticipantChange::Promote => "Promoting participants",
         ParticipantChange::Demote => "Demoting participants",
-    }
-}
-
-/// Whether a change is true of somebody with this role; `None` for those who are no members.
-pub(super) fn is_so(change: ParticipantChange, role: Option<Role>) -> bool {
-    match change {
-        ParticipantChange::Add => role.is_some(),
-        ParticipantChange::Remove => role.is_none(),
-        ParticipantChange::Promote => role.is_some_and(|role| role != Role::Member),
-        ParticipantChange::Demote => role == Some(Role::Member),
     }
 }
 

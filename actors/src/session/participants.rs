@@ -10,7 +10,7 @@ use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::ParticipantAnswer;
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, OwnChange, Person};
+use crate::group_cache::{GroupRecord, OwnChange, Person, is_so};
 use crate::model::{
     GroupId, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
 };
@@ -46,7 +46,7 @@ impl SessionState {
             let call = work.engine.change_participants(&group, change, &people);
             let judge = |now: &GroupRecord| seen(change, &targets, before.as_deref(), now);
             let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
-            let Outcome { result, read_back } = work.carry_out(outcome::what(change), call, look).await;
+            let Outcome { result, .. } = work.carry_out(outcome::what(change), call, look).await;
             let (told, answer) = match result {
                 Ok(answers) => {
                     let (mut results, done) = outcome::results(Asked::Change(change), &targets, &answers);
@@ -58,9 +58,7 @@ impl SessionState {
                         invite(&work, &group, name, &targets, &answers, &mut results).await;
                     }
                     let done = (!done.is_empty()).then_some(OwnChange::Participants(change, done));
-                    let confirmed = GroupChange::Confirmed { group: group.clone(), write, done };
-                    let seen = GroupChange::Dropped { group, write, unknown: false };
-                    (if read_back { seen } else { confirmed }, Ok(results))
+                    (GroupChange::Confirmed { group, write, done }, Ok(results))
                 }
                 Err(error) => (GroupChange::Dropped { group, write, unknown: is_doubtful(&error) }, Err(error)),
             };
@@ -122,7 +120,7 @@ impl SessionState {
             let somebody = answer.as_ref().is_ok_and(|results| results.iter().any(|result| result.success));
             let mut doubtful = answer.as_ref().err().is_some_and(is_doubtful);
             if somebody && decision == MembershipDecision::Approve {
-                doubtful = !matches!(timeout_at(work.end(), work.read_back(&group)).await, Ok(Ok(_)));
+                doubtful = !work.is_shown(&group).await;
             }
             work.finish(doubtful.then_some(GroupChange::Doubtful { group }), reply, answer);
         });
@@ -193,12 +191,11 @@ fn seen(
     before: Option<&GroupRecord>,
     now: &GroupRecord,
 ) -> Look<Vec<ParticipantAnswer>> {
-    let is_so = |record: &GroupRecord, target: &Target| {
-        outcome::is_so(change, record.member(&target.person).map(|member| member.role))
-    };
+    let is_true_of =
+        |record: &GroupRecord, target: &Target| is_so(change, record.member(&target.person).map(|member| member.role));
     seen_of(targets, |target| {
-        let was_so = before.is_some_and(|before| is_so(before, target));
-        match (change, is_so(now, target)) {
+        let was_so = before.is_some_and(|before| is_true_of(before, target));
+        match (change, is_true_of(now, target)) {
             (_, false) => Some(outcome::NOT_SAID),
             (ParticipantChange::Add, true) if was_so => Some(outcome::ALREADY),
             (ParticipantChange::Remove, true) if was_so => Some(outcome::NO_MEMBER),

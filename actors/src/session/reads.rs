@@ -6,20 +6,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
+use tracing::warn;
 
 use super::creation::{Creation, Found};
 use super::outcome::read_error;
 use super::pacing::Cost;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
-use crate::engine::EngineError;
+use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Sequence};
+use crate::group_cache::{AllGroups, GroupRecord, Sequence};
 use crate::model::{Group, GroupId, GroupSummary, SessionStatus, Tagged};
 
 /// A group in doubt is read after this: the notifications that would settle it arrive together.
 const READ_DELAY: Duration = Duration::from_millis(150);
+/// WhatsApp says that the account is not in a group that we know: it is asked once more after this before that is believed.
+const ABSENCE_CHECK_DELAY: Duration = Duration::from_millis(250);
 /// After a failed read.
 const READ_RETRY: Duration = Duration::from_secs(5);
+/// A group that WhatsApp does not tell whole is asked for again after this, as long as it is so: it is hurt, not busy.
+const INCOMPLETE_RETRY: Duration = Duration::from_secs(600);
 /// More groups in doubt than this are read with one request for all.
 const SINGLE_READS_MAX: usize = 8;
 /// Full reads that nobody asked for: at most one in this time, whatever WhatsApp says.
@@ -40,18 +45,28 @@ enum OneWaiting {
     /// A caller, as above, and the tags that they know.
     Caller(Permit, Vec<u64>, Reply<Tagged<Group>>),
     /// A task that looks at what its write did.
-    Task(Reply<Option<Box<GroupRecord>>>),
+    Task(Reply<GroupRead>),
+}
+
+/// A group as WhatsApp showed it to a read that was asked for after the question.
+pub(crate) struct GroupRead {
+    /// What was read; `None` when the account is not in it. Without our own writes on top: it is the judge of them.
+    pub(crate) record: Option<Box<GroupRecord>>,
+    /// The cache shows it too. If not, something changed while it was read, and the group is read once more.
+    pub(crate) shown: bool,
 }
 
 /// A read under way: who waits for it, and who for the one after it, because theirs has to be asked for later.
 struct UnderWay<W> {
     waiting: Vec<W>,
     next: Vec<W>,
+    /// It is the second one, after a first that did not find the group.
+    checks_absence: bool,
 }
 
 impl<W> UnderWay<W> {
     fn new(who: impl IntoIterator<Item = W>) -> Self {
-        Self { waiting: who.into_iter().collect(), next: Vec::new() }
+        Self { waiting: who.into_iter().collect(), next: Vec::new(), checks_absence: false }
     }
 }
 
@@ -64,6 +79,8 @@ pub(super) struct Reads {
     scheduled: bool,
     /// A [`SessionMsg::FullReadDue`] is on its way.
     full_scheduled: bool,
+    /// A [`SessionMsg::IncompleteDue`] is on its way.
+    incomplete_scheduled: bool,
     /// WhatsApp said that we missed something, when it could not be read.
     missed: bool,
     /// When all groups were last read.
@@ -81,6 +98,10 @@ impl AllWaiting {
 }
 
 impl OneWaiting {
+    fn is_task(&self) -> bool {
+        matches!(self, Self::Task(_))
+    }
+
     fn fail(self, error: CommandError) {
         match self {
             Self::Caller(_, _, reply) => drop(reply.send(Err(error))),
@@ -127,7 +148,7 @@ impl SessionState {
     }
 
     /// For a task that looks at what its write did: a read that was asked for before does not tell.
-    pub(super) fn read_back(&mut self, group: GroupId, reply: Reply<Option<Box<GroupRecord>>>) {
+    pub(super) fn read_back(&mut self, group: GroupId, reply: Reply<GroupRead>) {
         if self.ready_engine().is_err() {
             let _ = reply.send(Err(CommandError::NotConnected));
         } else if let Some(under_way) = self.reads.one.get_mut(&group) {
@@ -206,14 +227,14 @@ impl SessionState {
         &mut self,
         generation: Generation,
         asked: Sequence,
-        groups: Result<Vec<GroupRecord>, CommandError>,
+        groups: Result<AllGroups, CommandError>,
     ) {
         if generation != self.engine.generation {
             // Who waited was answered when that engine ended; it may have been about another account.
             return;
         }
         let Some(under_way) = self.reads.all.take() else { return };
-        let failed = groups.map(|groups| self.cache.apply_read_all(asked, groups)).err();
+        let failed = groups.map(|groups| self.take_all_groups(asked, groups)).err();
         for waiting in under_way.waiting {
             match (&failed, waiting) {
                 (Some(error), waiting) => waiting.fail(error.clone()),
@@ -234,6 +255,32 @@ impl SessionState {
         self.schedule_reads();
     }
 
+    /// Takes what a read of all groups told; what it did not tell is asked for group by group.
+    pub(super) fn take_all_groups(&mut self, asked: Sequence, all: AllGroups) {
+        let (incomplete, unreadable) = (all.incomplete(), all.unreadable);
+        if incomplete + unreadable > 0 {
+            warn!(session.id = %self.entry.id, groups.incomplete = incomplete, groups.unreadable = unreadable,
+                "WhatsApp's list of groups could not be read whole");
+        }
+        self.cache.apply_read_all(asked, all);
+        self.schedule_incomplete();
+    }
+
+    /// Has the groups of which not all is known read again later.
+    fn schedule_incomplete(&mut self) {
+        if self.cache.has_incomplete() && !std::mem::replace(&mut self.reads.incomplete_scheduled, true) {
+            self.myself.send_after(INCOMPLETE_RETRY, || SessionMsg::IncompleteDue);
+        }
+    }
+
+    pub(super) fn incomplete_due(&mut self) {
+        self.reads.incomplete_scheduled = false;
+        if self.cache.mark_incomplete() {
+            self.schedule_reads();
+            self.schedule_incomplete();
+        }
+    }
+
     fn read_one(&mut self, group: GroupId, who: impl IntoIterator<Item = OneWaiting>) {
         if let Some(under_way) = self.reads.one.get_mut(&group) {
             under_way.waiting.extend(who);
@@ -243,8 +290,16 @@ impl SessionState {
             return who.into_iter().for_each(|waiting| waiting.fail(CommandError::NotConnected));
         };
         self.reads.one.insert(group.clone(), UnderWay::new(who));
+        self.ask_for_group(engine, group, Duration::ZERO);
+    }
+
+    /// Asks WhatsApp for a group after a while; the answer is for those who wait in [`Reads::one`].
+    fn ask_for_group(&self, engine: Arc<Engine>, group: GroupId, delay: Duration) {
         let (asked, generation, read_group) = (self.cache.sequence(), self.engine.generation, group.clone());
-        let read = async move { Ok(engine.read_group(&read_group).await?.map(Box::new)) };
+        let read = async move {
+            tokio::time::sleep(delay).await;
+            Ok(engine.read_group(&read_group).await?.map(Box::new))
+        };
         self.read_in_a_task("Reading the group", read, move |answer| SessionMsg::GroupRead {
             generation,
             group,
@@ -263,20 +318,26 @@ impl SessionState {
         if generation != self.engine.generation {
             return;
         }
-        let Some(under_way) = self.reads.one.remove(group) else { return };
+        let Some(mut under_way) = self.reads.one.remove(group) else { return };
+        let is_first_absence = matches!(answer, Ok(None)) && !under_way.checks_absence;
+        if let Some(engine) = self.engine.engine.clone().filter(|_| is_first_absence && self.cache.has(group)) {
+            // One refusal may be an accident; to believe it costs the group until the next log-in.
+            under_way.checks_absence = true;
+            self.reads.one.insert(group.clone(), under_way);
+            return self.ask_for_group(engine, group.clone(), ABSENCE_CHECK_DELAY);
+        }
+        let read =
+            answer.as_ref().ok().cloned().flatten().filter(|_| under_way.waiting.iter().any(OneWaiting::is_task));
         let failed = answer.map(|answer| self.cache.apply_read(group, asked, answer.map(|record| *record))).err();
+        self.schedule_incomplete();
         let was_ours = under_way.waiting.is_empty();
         for waiting in under_way.waiting {
             match (&failed, waiting) {
                 (Some(error), waiting) => waiting.fail(error.clone()),
                 (None, OneWaiting::Caller(_permit, known, reply)) => drop(reply.send(self.cached(group, &known))),
-                // Something changed while it was read: what is shown is not what was read.
-                (None, OneWaiting::Task(reply)) if self.cache.is_in_doubt(group) => {
-                    drop(reply.send(Err(CommandError::NotConnected)));
-                }
                 (None, OneWaiting::Task(reply)) => {
-                    let record = self.cache.record(group).map(|record| Box::new(record.into_owned()));
-                    drop(reply.send(Ok(record)));
+                    let shown = !self.cache.is_in_doubt(group);
+                    drop(reply.send(Ok(GroupRead { record: read.clone(), shown })));
                 }
             }
         }

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::outcome::{is_doubtful, write_error};
 use super::pacing::Cost;
+use super::reads::GroupRead;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::directory::Entry;
 use crate::engine::{Engine, EngineError};
@@ -22,6 +23,8 @@ use crate::settings::WHATSAPP_TIMEOUT_MAX;
 
 /// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
+/// A notification of something older may come this long after an answer: a task of its own handles each.
+const OLDER_NEWS_TIME: Duration = Duration::from_millis(150);
 /// After WhatsApp's own time, what happened is looked for this long. With [`WHATSAPP_TIMEOUT_MAX`] every answer leaves
 /// within 26 s: clients give up at 30.
 const SETTLE_TIME: Duration = Duration::from_secs(5);
@@ -151,24 +154,37 @@ impl Work {
         }
     }
 
-    /// What a group shows of a write, as `judge` sees it; `None` where the account is not in it.
+    /// What WhatsApp shows of a write, as `judge` sees it; `None` where the account is not in the group.
     pub(super) async fn look_at<T>(
         &self,
         group: &GroupId,
         judge: impl FnOnce(Option<&GroupRecord>) -> Look<T>,
     ) -> Look<T> {
         match self.read_back(group).await {
-            Ok(record) => judge(record.as_deref()),
+            Ok(read) => judge(read.record.as_deref()),
             Err(error) => Look::because(&error),
         }
     }
 
-    /// Has the actor read a group of WhatsApp, into its cache; `None` when the account is not in it.
+    /// Has the actor read a group of WhatsApp, also into its cache.
     ///
     /// # Errors
     /// It could not be read now.
-    pub(super) async fn read_back(&self, group: &GroupId) -> Result<Option<Box<GroupRecord>>, CommandError> {
+    pub(super) async fn read_back(&self, group: &GroupId) -> Result<GroupRead, CommandError> {
         self.ask_actor(|reply| SessionMsg::ReadBack { group: group.clone(), reply }).await
+    }
+
+    /// Has a group read until the cache shows what was read, for the time that is left; true when it does (G-2).
+    pub(super) async fn is_shown(&self, group: &GroupId) -> bool {
+        let shown = async {
+            loop {
+                match self.read_back(group).await {
+                    Ok(GroupRead { shown: false, .. }) => {}
+                    read => return read.is_ok(),
+                }
+            }
+        };
+        timeout_at(self.end(), shown).await.unwrap_or(false)
     }
 
     /// Asks the session's actor, also one that was restarted meanwhile.
@@ -266,9 +282,7 @@ impl Work {
 /// What the write of one field means for the cache.
 pub(super) fn field_told<T>(group: GroupId, write: WriteId, change: OwnChange, outcome: &Outcome<T>) -> GroupChange {
     match &outcome.result {
-        Ok(_) if !outcome.read_back => GroupChange::Confirmed { group, write, done: Some(change) },
-        // The cache was given what was read.
-        Ok(_) => GroupChange::Dropped { group, write, unknown: false },
+        Ok(_) => GroupChange::Confirmed { group, write, done: Some(change) },
         Err(error) => GroupChange::Dropped { group, write, unknown: is_doubtful(error) },
     }
 }
@@ -317,6 +331,7 @@ impl SessionState {
             GroupChange::Confirmed { group, write, done } => {
                 self.cache.confirm_write(&group, write, done);
                 let before = self.cache.sequence();
+                self.myself.send_after(OLDER_NEWS_TIME, move || SessionMsg::AlreadySoDue { group, before });
                 self.myself.send_after(ECHO_TIMEOUT, move || SessionMsg::EchoesDue { before });
             }
             GroupChange::Dropped { group, write, unknown } => {

@@ -1,0 +1,269 @@
+//! Our own writes of one group, in the order in which they were begun, until a notification about them or a read has brought
+//! them into the record. Never does IO.
+//!
+//! WhatsApp sends no notification for a write that changes nothing (promoting an admin, for one). What callers saw already
+//! when a write was confirmed is kept for a moment only: long enough for notifications of older changes, which may come
+//! after the answer, not to hide the write; too short to hide what others do later.
+
+use std::borrow::Cow;
+
+use super::Sequence;
+use super::notice::Notice;
+use super::own::{OwnChange, any_is, changes_admins, is_so, participants_of};
+use super::record::{GroupRecord, Person, Role};
+use crate::model::ParticipantChange;
+
+/// Names one write of a session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WriteId(pub(super) u64);
+
+/// The writes of ours that are in flight, or confirmed and not yet in the record.
+#[derive(Default)]
+pub(super) struct PendingWrites(Vec<PendingWrite>);
+
+struct PendingWrite {
+    id: WriteId,
+    /// What was asked; once confirmed, what was done and is not in the record yet.
+    change: OwnChange,
+    /// When WhatsApp confirmed it.
+    confirmed: Option<Sequence>,
+    /// People, or the field, that a notification has brought already.
+    echoed_people: Vec<Person>,
+    echoed_field: bool,
+    /// People, or the field, that were as asked for when it was confirmed.
+    people_already_so: Vec<Person>,
+    field_already_so: bool,
+}
+
+/// A notification that is in the record now, or that was there before.
+#[derive(Copy, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// It has just changed the record.
+    New,
+    /// The record had it before: it can only be the echo of a write that WhatsApp has confirmed.
+    Before,
+}
+
+/// What a read has brought into the record.
+#[derive(Copy, Clone)]
+pub(super) struct ReadTaken {
+    /// When the read was asked for.
+    pub(super) asked: Sequence,
+    /// Something changed after that.
+    pub(super) touched_since: bool,
+    /// The participants are those of the read.
+    pub(super) participants: bool,
+}
+
+impl PendingWrites {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What was asked for, or done and is not in the record yet.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &OwnChange> {
+        self.0.iter().map(|write| &write.change)
+    }
+
+    /// Registers a write before it is sent.
+    pub(super) fn begin(&mut self, id: WriteId, change: OwnChange) {
+        self.0.push(PendingWrite {
+            id,
+            change,
+            confirmed: None,
+            echoed_people: Vec::new(),
+            echoed_field: false,
+            people_already_so: Vec::new(),
+            field_already_so: false,
+        });
+    }
+
+    /// Forgets a write that was refused, or whose outcome is not known.
+    pub(super) fn drop_write(&mut self, id: WriteId) {
+        self.0.retain(|write| write.id != id);
+    }
+
+    /// Forgets the writes that are in flight.
+    pub(super) fn drop_unconfirmed(&mut self) {
+        self.0.retain(|write| write.confirmed.is_some());
+    }
+
+    /// Whether a write was confirmed until then and is not in the record yet.
+    pub(super) fn waits_since(&self, before: Sequence) -> bool {
+        self.0.iter().any(|write| write.confirmed.is_some_and(|at| at <= before))
+    }
+
+    /// The record with the confirmed writes on top.
+    pub(super) fn on_top_of<'a>(&self, record: &'a GroupRecord) -> Cow<'a, GroupRecord> {
+        on_top_of(&self.0, record)
+    }
+
+    /// WhatsApp confirmed a write; `done` is what it did. What no notification has brought is shown on top of the record.
+    pub(super) fn confirm(&mut self, id: WriteId, mut done: OwnChange, record: &GroupRecord, now: Sequence) {
+        let Some(at) = self.0.iter().position(|write| write.id == id) else { return };
+        let shown = on_top_of(&self.0[..at], record);
+        let (mut people_already_so, mut field_already_so) = (Vec::new(), false);
+        let write = &self.0[at];
+        let is_in = match &mut done {
+            OwnChange::Participants(change, people) => {
+                people.retain(|person| !any_is(&write.echoed_people, person));
+                let role = |person: &Person| shown.member(person).map(|member| member.role);
+                people_already_so.extend(people.iter().filter(|person| is_so(*change, role(person))));
+                people.is_empty()
+            }
+            field => {
+                field_already_so = field.is_field_in(&shown);
+                write.echoed_field
+            }
+        };
+        if is_in {
+            return self.take_out(at);
+        }
+        let write = &mut self.0[at];
+        (write.change, write.confirmed) = (done, Some(now));
+        (write.people_already_so, write.field_already_so) = (people_already_so, field_already_so);
+    }
+
+    /// Ends what was as asked for before, of the writes that were confirmed until then. True when there was any.
+    pub(super) fn end_already_so(&mut self, before: Sequence) -> bool {
+        let mut ended = false;
+        self.0.retain_mut(|write| {
+            if write.confirmed.is_none_or(|at| at > before) {
+                return true;
+            }
+            let already_so = std::mem::take(&mut write.people_already_so);
+            ended |= !already_so.is_empty() || write.field_already_so;
+            match &mut write.change {
+                OwnChange::Participants(_, people) => {
+                    people.retain(|person| !any_is(&already_so, person));
+                    !people.is_empty()
+                }
+                _ => !write.field_already_so,
+            }
+        });
+        ended
+    }
+
+    /// Whether a confirmed write shows another value of the field that this notification changed.
+    pub(super) fn hides(&self, event: &Notice) -> bool {
+        let Some(told) = OwnChange::told_by(&event.action) else { return false };
+        self.0.iter().any(|write| write.confirmed.is_some() && write.change.touches(&told))
+    }
+
+    /// Takes a notification that is in the record. True when it is the echo of a write of ours.
+    pub(super) fn take_event(&mut self, event: &Notice, me: &Person, record: &GroupRecord, seen: Seen) -> bool {
+        let is_ours = event.author.is_some_and(|author| author.is(me));
+        let eligible = |write: &PendingWrite| write.matches(event) && (seen == Seen::New || write.confirmed.is_some());
+        let echoed = self.0.iter().position(eligible).filter(|_| is_ours);
+        match participants_of(&event.action) {
+            Some((change, people)) => {
+                if let Some(at) = echoed {
+                    self.0[at].echoed_people.extend(&people);
+                }
+                if seen == Seen::New || echoed.is_some() {
+                    for person in &people {
+                        let role = record.member(person).map(|member| member.role);
+                        self.end_about(person, change, role, echoed, seen);
+                    }
+                    self.0.retain(|write| write.confirmed.is_none() || !write.change.is_empty());
+                }
+            }
+            None => {
+                if let Some(at) = echoed {
+                    self.0[at].echoed_field = true;
+                    if self.0[at].confirmed.is_some() {
+                        self.take_out(at);
+                    }
+                }
+            }
+        }
+        echoed.is_some()
+    }
+
+    /// Ends what the confirmed writes say about a person to whom `change` happened, and who has `role` now. `echoed` is the
+    /// write that it was, if it was ours: those before it were carried out before. Of the others one stays that would
+    /// change something: then its own notification is still to come.
+    fn end_about(
+        &mut self,
+        person: &Person,
+        change: ParticipantChange,
+        mut role: Option<Role>,
+        echoed: Option<usize>,
+        seen: Seen,
+    ) {
+        for (at, write) in self.0.iter_mut().enumerate().filter(|(_, write)| write.confirmed.is_some()) {
+            let OwnChange::Participants(own, people) = &mut write.change else { continue };
+            if !any_is(people, person) {
+                continue;
+            }
+            let is_older = echoed.is_some_and(|echoed| at <= echoed);
+            let ends = if changes_admins(*own) == changes_admins(change) {
+                is_older || (seen == Seen::New && is_so(*own, role))
+            } else {
+                // Whoever is removed is no admin either.
+                change == ParticipantChange::Remove && (is_older || echoed.is_none())
+            };
+            if ends {
+                people.retain(|other| !other.is(person));
+            } else {
+                role = role_after(*own, role);
+            }
+        }
+    }
+
+    /// Ends the writes that a read has brought into the record.
+    pub(super) fn take_read(&mut self, record: &GroupRecord, read: ReadTaken) {
+        let is_settled = |write: &PendingWrite| {
+            let is_in = match &write.change {
+                OwnChange::Participants(..) => read.participants,
+                field => !read.touched_since || field.is_field_in(record),
+            };
+            is_in && write.confirmed.is_some_and(|at| at <= read.asked)
+        };
+        while let Some(at) = self.0.iter().rposition(is_settled) {
+            self.take_out(at);
+        }
+    }
+
+    /// Takes a write out that is in the record. WhatsApp works in order: confirmed ones before it that changed the same field
+    /// are in the record too, or undone by it.
+    fn take_out(&mut self, at: usize) {
+        let done = self.0.remove(at);
+        let mut place = 0;
+        self.0.retain(|earlier| {
+            place += 1;
+            place > at || earlier.confirmed.is_none() || !earlier.change.touches(&done.change)
+        });
+    }
+}
+
+fn on_top_of<'a>(writes: &[PendingWrite], record: &'a GroupRecord) -> Cow<'a, GroupRecord> {
+    let mut shown = Cow::Borrowed(record);
+    for write in writes.iter().filter(|write| write.confirmed.is_some()) {
+        write.change.apply(shown.to_mut());
+    }
+    shown
+}
+
+/// The role of somebody after a change.
+fn role_after(change: ParticipantChange, role: Option<Role>) -> Option<Role> {
+    match change {
+        ParticipantChange::Add => role.or(Some(Role::Member)),
+        ParticipantChange::Remove => None,
+        ParticipantChange::Promote => Some(Role::Admin),
+        ParticipantChange::Demote => Some(Role::Member),
+    }
+}
+
+impl PendingWrite {
+    /// Whether a notification by ourselves is about this write.
+    fn matches(&self, event: &Notice) -> bool {
+        match (&self.change, participants_of(&event.action)) {
+            (OwnChange::Participants(change, mine), Some((told, people))) => {
+                *change == told && people.iter().any(|person| any_is(mine, person))
+            }
+            (field, None) => OwnChange::told_by(&event.action).is_some_and(|told| *field == told),
+            _ => false,
+        }
+    }
+}
