@@ -21,6 +21,7 @@ mod outcome;
 mod pacing;
 mod pairing;
 mod participants;
+mod people;
 mod reads;
 pub(crate) mod record;
 mod request;

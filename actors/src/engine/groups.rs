@@ -1,7 +1,10 @@
 //! Group requests. Add and remove are the engine's own calls, which also rotate sender keys; reads and create are our
 //! requests (`specs.rs`). None has a time limit: callers set one.
 
-use wacore::iq::groups::{GroupDescription, GroupSubject, JoinGroupResult, ParticipantChangeResponse};
+use wacore::iq::groups::{
+    DemoteParticipantsIq, GroupDescription, GroupSubject, JoinGroupResult, MembershipRequestActionIq,
+    ParticipantChangeResponse, PromoteParticipantsIq,
+};
 use wacore_binary::{Jid, NodeRef};
 use whatsapp_rust::GroupError;
 
@@ -89,6 +92,10 @@ impl ParticipantAnswer {
     }
 }
 
+fn parsed(answers: &[ParticipantChangeResponse]) -> Vec<ParticipantAnswer> {
+    answers.iter().filter_map(ParticipantAnswer::from_response).collect()
+}
+
 impl Engine {
     /// All groups of the account.
     pub(crate) async fn read_all_groups(&self) -> Result<AllGroups, EngineError> {
@@ -116,10 +123,11 @@ impl Engine {
         &self,
         new: NewGroup,
     ) -> Result<(GroupRecord, Vec<ParticipantAnswer>), EngineError> {
+        let asked = new.participants.clone();
         let created = self.client.execute(specs::CreateGroup(new)).await?;
         let (mut record, mut refused) = (created.record, created.refused);
         self.learn_phones(&mut record).await;
-        self.learn_phones_of(refused.iter_mut().map(|answer| &mut answer.person)).await;
+        self.learn_ids_of(&mut refused, &asked).await;
         Ok((record, refused))
     }
 
@@ -132,14 +140,17 @@ impl Engine {
     ) -> Result<Vec<ParticipantAnswer>, EngineError> {
         let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
         let (groups, group) = (self.client.groups(), convert::group_jid(group));
-        let answers = match change {
-            ParticipantChange::Add => groups.add_participants(group, &jids).await,
-            ParticipantChange::Remove => groups.remove_participants(group, &jids).await,
-            ParticipantChange::Promote => groups.promote_participants(group, &jids).await,
-            ParticipantChange::Demote => groups.demote_participants(group, &jids).await,
-        }?;
-        let mut answers: Vec<_> = answers.iter().filter_map(ParticipantAnswer::from_response).collect();
-        self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
+        let mut answers = match change {
+            ParticipantChange::Add => parsed(&groups.add_participants(group, &jids).await?),
+            ParticipantChange::Remove => parsed(&groups.remove_participants(group, &jids).await?),
+            ParticipantChange::Promote => {
+                self.client.execute(specs::AboutParticipants(PromoteParticipantsIq::new(&group, &jids))).await?
+            }
+            ParticipantChange::Demote => {
+                self.client.execute(specs::AboutParticipants(DemoteParticipantsIq::new(&group, &jids))).await?
+            }
+        };
+        self.learn_ids_of(&mut answers, people).await;
         Ok(answers)
     }
 
@@ -197,13 +208,13 @@ impl Engine {
         people: &[ParticipantId],
     ) -> Result<Vec<ParticipantAnswer>, EngineError> {
         let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
-        let (groups, group) = (self.client.groups(), convert::group_jid(group));
-        let answers = match decision {
-            MembershipDecision::Approve => groups.approve_membership_requests(group, &jids).await,
-            MembershipDecision::Reject => groups.reject_membership_requests(group, &jids).await,
-        }?;
-        let mut answers: Vec<_> = answers.iter().filter_map(ParticipantAnswer::from_response).collect();
-        self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
+        let group = convert::group_jid(group);
+        let request = match decision {
+            MembershipDecision::Approve => MembershipRequestActionIq::approve(&group, &jids),
+            MembershipDecision::Reject => MembershipRequestActionIq::reject(&group, &jids),
+        };
+        let mut answers = self.client.execute(specs::AboutParticipants(request)).await?;
+        self.learn_ids_of(&mut answers, people).await;
         Ok(answers)
     }
 
@@ -213,6 +224,30 @@ impl Engine {
 
     async fn learn_phones(&self, record: &mut GroupRecord) {
         self.learn_phones_of(record.members.iter_mut().map(|member| &mut member.person)).await;
+    }
+
+    /// Fills in ids that the answers left out. The engine's parser drops the LID that stands beside a phone number; so for
+    /// people who were asked for by a LID that no answer has, WhatsApp is asked for the LIDs of those that nobody asked for.
+    async fn learn_ids_of(&self, answers: &mut [ParticipantAnswer], asked: &[ParticipantId]) {
+        self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
+        let is_answered = |id: &ParticipantId| answers.iter().any(|answer| answer.person.is(&(*id).into()));
+        if asked.iter().all(is_answered) {
+            return;
+        }
+        let is_asked = |person: &Person| person.ids().any(|id| asked.contains(&id));
+        let people = answers.iter().map(|answer| answer.person);
+        let unasked = people.filter(|person| person.lid.is_none() && !is_asked(person));
+        let phones: Vec<Jid> = unasked.filter_map(|person| person.id()).map(convert::jid).collect();
+        if phones.is_empty() {
+            return;
+        }
+        // Without an answer to this they are looked for in the group.
+        let Ok(known) = self.client.contacts().is_on_whatsapp(&phones).await else { return };
+        for user in known {
+            let ids = [Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()];
+            let Some(person) = convert::person_of(ids) else { continue };
+            answers.iter_mut().filter(|a| a.person.is(&person)).for_each(|answer| answer.person.learn(&person));
+        }
     }
 
     /// Fills in phone numbers that the answer left out and the engine knows.

@@ -93,6 +93,34 @@ impl IqSpec for CreateGroup {
     }
 }
 
+/// A request of the engine's about people; of its answer is read what is said about each, with every id of theirs.
+pub(super) struct AboutParticipants<S>(pub(super) S);
+
+impl<S: IqSpec> IqSpec for AboutParticipants<S> {
+    type Response = Vec<super::ParticipantAnswer>;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        self.0.build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let mut answers = Vec::new();
+        collect_participants(response, &mut answers);
+        Ok(answers)
+    }
+}
+
+/// Reads the `<participant>` nodes, which stand in a node named after the request, or one deeper.
+fn collect_participants(node: &NodeRef<'_>, answers: &mut Vec<super::ParticipantAnswer>) {
+    for child in node.children().unwrap_or_default() {
+        if child.tag == "participant" {
+            answers.extend(super::ParticipantAnswer::from_node(child));
+        } else {
+            collect_participants(child, answers);
+        }
+    }
+}
+
 /// What an invite code tells about its group.
 pub(super) struct ReadInvite(pub(super) String);
 

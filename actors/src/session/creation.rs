@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use uuid::Uuid;
 
 use super::communities::read_all;
-use super::outcome::{self, Asked};
+use super::outcome::{Asked, NOT_SAID};
 use super::pacing::Cost;
-use super::participants::{invite, targets};
+use super::people::{self, Target, addressed, look_up_unanswered, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
@@ -109,7 +109,11 @@ impl SessionState {
                 Ok(made) => made,
                 Err(error) => return work.finish(None, reply, Err(error)),
             };
-            let (mut results, _) = outcome::results(Asked::Change(ParticipantChange::Add), &targets, &answers);
+            let mut people = addressed(&targets, &answers, Some(&record));
+            let error = |target: &Target, now: &GroupRecord| now.member(&target.person).is_none().then_some(NOT_SAID);
+            look_up_unanswered(&work, &record.id, &mut people, error).await;
+            // The group is made, whatever is known about its people.
+            let mut results = people::results_of(Asked::Change(ParticipantChange::Add), &people);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                 work.slow_down();
             }
@@ -117,7 +121,7 @@ impl SessionState {
             let answer = record.to_summary(&me);
             let told = work.tell(creation.made(record));
             if wish.invite_fallback {
-                invite(&work, &answer.id, &answer.name, &targets, &answers, &mut results).await;
+                people::invite(&work, &answer.id, &answer.name, &people, &mut results).await;
             }
             let created = CreatedGroup { summary: answer, results };
             work.finish(None, reply, if told { Ok(created) } else { Err(CommandError::OutcomeUnknown) });

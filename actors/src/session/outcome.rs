@@ -1,21 +1,23 @@
 //! What WhatsApp's answers mean: pure functions.
 
 use super::communities::Linking;
-use crate::engine::{EngineError, LinkAnswer, ParticipantAnswer};
+use crate::engine::{EngineError, LinkAnswer};
 use crate::error::CommandError;
-use crate::group_cache::Person;
 use crate::model::{
-    GroupId, LinkCode, LinkResult, MembershipDecision, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
+    GroupId, LinkCode, LinkResult, MembershipDecision, ParticipantChange, ParticipantResult, ResultCode,
 };
 
 /// WhatsApp's number for done.
-const DONE: u16 = 200;
+pub(super) const DONE: u16 = 200;
 /// WhatsApp's number for somebody who was a member before.
 pub(super) const ALREADY: u16 = 409;
 /// WhatsApp's number for somebody who is no member.
 pub(super) const NO_MEMBER: u16 = 404;
 /// In place of a number that nobody gave.
 pub(super) const NOT_SAID: u16 = 0;
+/// About somebody whom neither WhatsApp's answer nor the group says anything about.
+pub(super) const NOBODY_KNOWS: &str =
+    "WhatsApp did not say what became of this person, and the group could not be read: look at it later";
 
 /// The error of a question: nothing was changed whatever happened.
 pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
@@ -42,20 +44,6 @@ pub(super) fn is_doubtful(error: &CommandError) -> bool {
     matches!(error, E::OutcomeUnknown | E::DescriptionConflict | E::Refused { code: 404 | 410, .. })
 }
 
-/// A person of a request: every id known for them, and the one that goes out.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) person: Person,
-    pub(super) send_as: ParticipantId,
-}
-
-impl Target {
-    /// The id that answers show.
-    fn id(&self) -> ParticipantId {
-        self.person.id().unwrap_or(self.send_as)
-    }
-}
-
 /// What a request is to do to people.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Asked {
@@ -73,36 +61,6 @@ pub(super) fn what(change: ParticipantChange) -> &'static str {
     }
 }
 
-/// One result per person of the request, in its order, and those for whom it is true now.
-pub(super) fn results(
-    asked: Asked,
-    targets: &[Target],
-    answers: &[ParticipantAnswer],
-) -> (Vec<ParticipantResult>, Vec<Person>) {
-    let mut done = Vec::new();
-    let result = |target: &Target| {
-        let answer = answers.iter().find(|answer| answer.person.is(&target.person));
-        let mut target = *target;
-        if let Some(answer) = answer {
-            target.person.learn(&answer.person);
-        }
-        let (status, code) = match answer {
-            Some(ParticipantAnswer { error: None, .. }) => (Some(DONE), success(asked)),
-            Some(ParticipantAnswer { error: Some(error), invitation, .. }) => {
-                (Some(*error).filter(|code| *code != NOT_SAID), refusal(asked, *error, invitation.is_some()))
-            }
-            None => (None, ResultCode::Failed),
-        };
-        let success = status == Some(DONE);
-        if success {
-            done.push(target.person);
-        }
-        ParticipantResult { id: target.id(), success, status, code, message: message(code).map(Into::into) }
-    };
-    let results = targets.iter().map(result).collect();
-    (results, done)
-}
-
 /// What became of the invitation of somebody who may only be invited.
 pub(super) fn invited(result: &mut ParticipantResult, sent: bool) {
     if sent {
@@ -115,7 +73,8 @@ pub(super) fn invited(result: &mut ParticipantResult, sent: bool) {
     }
 }
 
-fn success(asked: Asked) -> ResultCode {
+/// The word for what was done.
+pub(super) fn success(asked: Asked) -> ResultCode {
     match asked {
         Asked::Change(ParticipantChange::Add) => ResultCode::Added,
         Asked::Change(ParticipantChange::Remove) => ResultCode::Removed,
@@ -127,7 +86,7 @@ fn success(asked: Asked) -> ResultCode {
 }
 
 /// WhatsApp's numbers for one person, as its web client reads them.
-fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultCode {
+pub(super) fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultCode {
     use ParticipantChange::Add;
     match (asked, error) {
         (Asked::Change(Add), 403) if may_be_invited => ResultCode::InviteRequired,
@@ -145,7 +104,8 @@ fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultCode {
     }
 }
 
-fn message(code: ResultCode) -> Option<&'static str> {
+/// What a result says in words; nothing where its code says it all.
+pub(super) fn message(code: ResultCode) -> Option<&'static str> {
     use ResultCode as C;
     Some(match code {
         C::Added | C::Removed | C::Promoted | C::Demoted | C::Approved | C::Rejected => return None,
@@ -204,36 +164,6 @@ fn link_message(code: LinkCode) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Invitation;
-
-    fn target(id: &str) -> Target {
-        let id: ParticipantId = id.parse().unwrap();
-        Target { person: id.into(), send_as: id }
-    }
-
-    fn answer(person: Person, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
-        let invitation = Invitation { code: "code".into(), expires_at: 1 };
-        ParticipantAnswer { person, error, invitation: may_be_invited.then_some(invitation) }
-    }
-
-    #[test]
-    fn results_follow_the_request_and_match_by_any_id() {
-        let (alice, bob) = (target("15550100001"), target("15550100002"));
-        let mut bob_by_lid = bob.person;
-        bob_by_lid.learn(&"7000000000002@lid".parse::<ParticipantId>().unwrap().into());
-        let answers = [answer(bob_by_lid, None, false), answer(alice.person, Some(403), true)];
-        let (results, done) = results(Asked::Change(ParticipantChange::Add), &[alice, bob], &answers);
-        assert_eq!(results[0].code, ResultCode::InviteRequired);
-        assert_eq!((results[1].code, results[1].status), (ResultCode::Added, Some(200)));
-        assert_eq!(done, [bob_by_lid]);
-    }
-
-    #[test]
-    fn a_person_without_an_answer_failed() {
-        let (results, done) = results(Asked::Change(ParticipantChange::Remove), &[target("15550100001")], &[]);
-        assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::Failed, None, false));
-        assert!(done.is_empty());
-    }
 
     #[test]
     fn each_number_has_its_word() {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use tokio::time::timeout_at;
-
-use super::outcome::{self, Asked, Target, is_doubtful};
+use super::outcome::{self, Asked, is_doubtful};
 use super::pacing::Cost;
+use super::people::{self, Target, addressed, look_up_unanswered, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::ParticipantAnswer;
@@ -47,15 +46,23 @@ impl SessionState {
             let judge = |now: &GroupRecord| seen(change, &targets, before.as_deref(), now);
             let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
             let Outcome { result, .. } = work.carry_out(outcome::what(change), call, look).await;
-            let (told, answer) = match result {
+            let result = match result {
                 Ok(answers) => {
-                    let (mut results, done) = outcome::results(Asked::Change(change), &targets, &answers);
+                    let mut people = addressed(&targets, &answers, before.as_deref());
+                    let error = |target: &Target, now: &GroupRecord| seen_error(change, target, before.as_deref(), now);
+                    look_up_unanswered(&work, &group, &mut people, error).await;
+                    people::results(Asked::Change(change), &people).map(|(results, done)| (people, results, done))
+                }
+                Err(error) => Err(error),
+            };
+            let (told, answer) = match result {
+                Ok((people, mut results, done)) => {
                     if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                         work.slow_down();
                     }
                     if invite_fallback {
                         let name = before.as_ref().map_or("", |record| record.subject.as_str());
-                        invite(&work, &group, name, &targets, &answers, &mut results).await;
+                        people::invite(&work, &group, name, &people, &mut results).await;
                     }
                     let done = (!done.is_empty()).then_some(OwnChange::Participants(change, done));
                     (GroupChange::Confirmed { group, write, done }, Ok(results))
@@ -163,25 +170,32 @@ async fn decide(
     let is_in = |requests: &[MembershipRequest], target: &Target| {
         requests.iter().any(|request| target.person.is(&request.participant_id.into()))
     };
+    let is_done = |target: &Target, open: &[MembershipRequest], now: &GroupRecord| match decision {
+        MembershipDecision::Approve => now.member(&target.person).is_some(),
+        MembershipDecision::Reject => {
+            is_in(&open_before, target) && !is_in(open, target) && now.member(&target.person).is_none()
+        }
+    };
     let look = || async {
         let open = match work.look_up(work.engine.membership_requests(group)).await {
             Ok(open) => open,
             Err(look) => return look,
         };
-        let judge = |now: &GroupRecord| {
-            let is_member = |target: &Target| now.member(&target.person).is_some();
-            let is_done = |target: &Target| match decision {
-                MembershipDecision::Approve => is_member(target),
-                MembershipDecision::Reject => {
-                    is_in(&open_before, target) && !is_in(&open, target) && !is_member(target)
-                }
-            };
-            seen_of(&targets, |target| (!is_done(target)).then_some(outcome::NOT_SAID))
-        };
+        let judge =
+            |now: &GroupRecord| seen_of(&targets, |target| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID));
         work.look_at(group, |now| now.map_or(Look::Unclear, judge)).await
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
-    Ok(outcome::results(Asked::Decision(decision), &targets, &answers).0)
+    let mut people = addressed(&targets, &answers, record);
+    if people.iter().any(|person| person.answer.is_none()) {
+        let open = work.question("Reading the membership requests", work.engine.membership_requests(group)).await;
+        if let Ok(open) = open {
+            let error =
+                |target: &Target, now: &GroupRecord| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID);
+            look_up_unanswered(work, group, &mut people, error).await;
+        }
+    }
+    Ok(people::results(Asked::Decision(decision), &people)?.0)
 }
 
 /// What a read after an unanswered change shows. Who was as asked for before is told apart by the group as it was.
@@ -191,17 +205,23 @@ fn seen(
     before: Option<&GroupRecord>,
     now: &GroupRecord,
 ) -> Look<Vec<ParticipantAnswer>> {
-    let is_true_of =
-        |record: &GroupRecord, target: &Target| is_so(change, record.member(&target.person).map(|member| member.role));
-    seen_of(targets, |target| {
-        let was_so = before.is_some_and(|before| is_true_of(before, target));
-        match (change, is_true_of(now, target)) {
-            (_, false) => Some(outcome::NOT_SAID),
-            (ParticipantChange::Add, true) if was_so => Some(outcome::ALREADY),
-            (ParticipantChange::Remove, true) if was_so => Some(outcome::NO_MEMBER),
-            _ => None,
-        }
-    })
+    seen_of(targets, |target| seen_error(change, target, before, now))
+}
+
+/// The number that WhatsApp would have given for one person.
+fn seen_error(
+    change: ParticipantChange,
+    target: &Target,
+    before: Option<&GroupRecord>,
+    now: &GroupRecord,
+) -> Option<u16> {
+    let is_true_of = |record: &GroupRecord| is_so(change, record.member(&target.person).map(|member| member.role));
+    match (change, is_true_of(now)) {
+        (_, false) => Some(outcome::NOT_SAID),
+        (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Some(outcome::ALREADY),
+        (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Some(outcome::NO_MEMBER),
+        _ => None,
+    }
 }
 
 /// One answer a person, with the number that WhatsApp would have given.
@@ -211,57 +231,9 @@ fn seen_of(targets: &[Target], error: impl Fn(&Target) -> Option<u16>) -> Look<V
     if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
 }
 
-/// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. One that could
-/// not be sent stays `invite_required`.
-pub(super) async fn invite(
-    work: &Work,
-    group: &GroupId,
-    group_name: &str,
-    targets: &[Target],
-    answers: &[ParticipantAnswer],
-    results: &mut [ParticipantResult],
-) {
-    for (target, result) in targets.iter().zip(results) {
-        let answer = answers.iter().find(|answer| answer.person.is(&target.person));
-        let Some(invitation) = answer.and_then(|answer| answer.invitation.as_ref()) else { continue };
-        if work.is_paused() {
-            return;
-        }
-        let sent = work.engine.send_invitation(target.send_as, group, group_name, invitation);
-        let sent = timeout_at(work.end(), work.look_up::<(), _>(sent)).await;
-        outcome::invited(result, matches!(sent, Ok(Ok(_))));
-    }
-}
-
 fn cost(change: ParticipantChange, targets: &[Target]) -> Cost {
     match change {
         ParticipantChange::Add => Cost::Add(u32::try_from(targets.len()).unwrap_or(u32::MAX)),
         _ => Cost::Write,
     }
-}
-
-/// The people of a request, each once. Of members, the id goes out that the group's list holds; new people go by
-/// phone number.
-pub(super) fn targets(
-    record: Option<&GroupRecord>,
-    change: ParticipantChange,
-    requested: &[ParticipantId],
-) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::with_capacity(requested.len());
-    for id in requested {
-        let mut person = Person::from(*id);
-        let member = record.and_then(|record| record.member(&person));
-        if let Some(member) = member {
-            person.learn(&member.person);
-        }
-        if targets.iter().any(|target| target.person.is(&person)) {
-            continue;
-        }
-        let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
-        let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
-        let by_lid = change != ParticipantChange::Add && record.is_some_and(|record| record.lid_addressing);
-        let send_as = if by_lid { lid.or(phone) } else { phone.or(lid) };
-        targets.push(Target { person, send_as: send_as.unwrap_or(*id) });
-    }
-    targets
 }

@@ -1,0 +1,232 @@
+//! The people of a request: who they are, what WhatsApp answered about each, and what became of them.
+
+use tokio::time::timeout_at;
+
+use super::outcome::{self, Asked, DONE, NOT_SAID};
+use super::reads::GroupRead;
+use super::work::Work;
+use crate::engine::ParticipantAnswer;
+use crate::error::CommandError;
+use crate::group_cache::{GroupRecord, Person};
+use crate::model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
+
+/// A person of a request: every id known for them, and the one that goes out.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) person: Person,
+    pub(super) send_as: ParticipantId,
+}
+
+/// A person of a request, and what WhatsApp answered about them.
+#[derive(Clone, Debug)]
+pub(super) struct Addressed {
+    pub(super) target: Target,
+    /// `None`: the answer does not say.
+    pub(super) answer: Option<ParticipantAnswer>,
+}
+
+/// The people of a request, each once. Of members, the id goes out that the group's list holds; new people go by
+/// phone number.
+pub(super) fn targets(
+    record: Option<&GroupRecord>,
+    change: ParticipantChange,
+    requested: &[ParticipantId],
+) -> Vec<Target> {
+    let mut targets: Vec<Target> = Vec::with_capacity(requested.len());
+    for id in requested {
+        let mut person = Person::from(*id);
+        let member = record.and_then(|record| record.member(&person));
+        if let Some(member) = member {
+            person.learn(&member.person);
+        }
+        if targets.iter().any(|target| target.person.is(&person)) {
+            continue;
+        }
+        let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
+        let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
+        let by_lid = change != ParticipantChange::Add && record.is_some_and(|record| record.lid_addressing);
+        let send_as = if by_lid { lid.or(phone) } else { phone.or(lid) };
+        targets.push(Target { person, send_as: send_as.unwrap_or(*id) });
+    }
+    targets
+}
+
+/// Gives each person their answer, by every id that the request, the answer or the group has for them. People who turn out
+/// to be one are one from here on; what was done for them under one id counts, whatever was refused under another.
+pub(super) fn addressed(
+    targets: &[Target],
+    answers: &[ParticipantAnswer],
+    group: Option<&GroupRecord>,
+) -> Vec<Addressed> {
+    let known = |mut answer: ParticipantAnswer| {
+        if let Some(member) = group.and_then(|group| group.member(&answer.person)) {
+            answer.person.learn(&member.person);
+        }
+        answer
+    };
+    let answers: Vec<ParticipantAnswer> = answers.iter().cloned().map(known).collect();
+    let mut people: Vec<Addressed> = Vec::with_capacity(targets.len());
+    for target in targets {
+        let mut target = *target;
+        let of_them = || answers.iter().filter(|answer| answer.person.is(&target.person));
+        let answer = of_them().find(|answer| answer.error.is_none()).or_else(|| of_them().next()).cloned();
+        if let Some(answer) = &answer {
+            target.person.learn(&answer.person);
+        }
+        match people.iter_mut().find(|other| other.target.person.is(&target.person)) {
+            Some(twin) => twin.merge(Addressed { target, answer }),
+            None => people.push(Addressed { target, answer }),
+        }
+    }
+    people
+}
+
+impl Addressed {
+    fn merge(&mut self, twin: Self) {
+        self.target.person.learn(&twin.target.person);
+        let is_done = |answer: &Option<ParticipantAnswer>| answer.as_ref().is_some_and(|answer| answer.error.is_none());
+        if self.answer.is_none() || (!is_done(&self.answer) && is_done(&twin.answer)) {
+            (self.answer, self.target.send_as) = (twin.answer, twin.target.send_as);
+        }
+    }
+}
+
+/// Looks at the group for the people about whom WhatsApp's answer says nothing; `error` is what the group, as it was read,
+/// says of one. They stay without an answer when it cannot be read.
+pub(super) async fn look_up_unanswered(
+    work: &Work,
+    group: &GroupId,
+    people: &mut [Addressed],
+    error: impl Fn(&Target, &GroupRecord) -> Option<u16>,
+) {
+    if people.iter().all(|person| person.answer.is_some()) {
+        return;
+    }
+    let read = timeout_at(work.end(), work.read_back(group)).await;
+    let Ok(Ok(GroupRead { record: Some(now), .. })) = read else { return };
+    for Addressed { target, answer } in people.iter_mut().filter(|person| person.answer.is_none()) {
+        if let Some(member) = now.member(&target.person) {
+            target.person.learn(&member.person);
+        }
+        *answer = Some(ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None });
+    }
+}
+
+/// One result per person, in the order of the request, and those for whom it is true now.
+///
+/// # Errors
+/// [`CommandError::OutcomeUnknown`] when nothing is known about anybody.
+pub(super) fn results(
+    asked: Asked,
+    people: &[Addressed],
+) -> Result<(Vec<ParticipantResult>, Vec<Person>), CommandError> {
+    if !people.is_empty() && people.iter().all(|person| person.answer.is_none()) {
+        return Err(CommandError::OutcomeUnknown);
+    }
+    let done = people.iter().filter(|person| person.answer.as_ref().is_some_and(|answer| answer.error.is_none()));
+    let done = done.map(|person| person.target.person).collect();
+    Ok((results_of(asked, people), done))
+}
+
+/// One result per person, in the order of the request.
+pub(super) fn results_of(asked: Asked, people: &[Addressed]) -> Vec<ParticipantResult> {
+    people.iter().map(|person| result(asked, person)).collect()
+}
+
+fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> ParticipantResult {
+    let id = target.person.id().unwrap_or(target.send_as);
+    let Some(answer) = answer else {
+        let (code, message) = (ResultCode::Failed, Some(outcome::NOBODY_KNOWS.into()));
+        return ParticipantResult { id, success: false, status: None, code, message };
+    };
+    let (status, code) = match answer.error {
+        None => (Some(DONE), outcome::success(asked)),
+        Some(error) => {
+            let code = outcome::refusal(asked, error, answer.invitation.is_some());
+            (Some(error).filter(|error| *error != NOT_SAID), code)
+        }
+    };
+    let message = outcome::message(code).map(Into::into);
+    ParticipantResult { id, success: answer.error.is_none(), status, code, message }
+}
+
+/// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. One that could
+/// not be sent stays `invite_required`.
+pub(super) async fn invite(
+    work: &Work,
+    group: &GroupId,
+    group_name: &str,
+    people: &[Addressed],
+    results: &mut [ParticipantResult],
+) {
+    for (person, result) in people.iter().zip(results) {
+        let Some(invitation) = person.answer.as_ref().and_then(|answer| answer.invitation.as_ref()) else { continue };
+        if work.is_paused() {
+            return;
+        }
+        let sent = work.engine.send_invitation(person.target.send_as, group, group_name, invitation);
+        let sent = timeout_at(work.end(), work.look_up::<(), _>(sent)).await;
+        outcome::invited(result, matches!(sent, Ok(Ok(_))));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Invitation;
+    use crate::model::MembershipDecision;
+
+    const LID: &str = "7000000000002@lid";
+
+    fn target(id: &str) -> Target {
+        let id: ParticipantId = id.parse().unwrap();
+        Target { person: id.into(), send_as: id }
+    }
+
+    fn answer(person: Person, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
+        let invitation = Invitation { code: "code".into(), expires_at: 1 };
+        ParticipantAnswer { person, error, invitation: may_be_invited.then_some(invitation) }
+    }
+
+    /// Bob by both of his ids.
+    fn bob() -> Person {
+        let mut bob = target("15550100002").person;
+        bob.learn(&target(LID).person);
+        bob
+    }
+
+    #[test]
+    fn results_follow_the_request_and_match_by_any_id() {
+        let (alice, bob_by_lid) = (target("15550100001"), target(LID));
+        let answers = [answer(bob(), None, false), answer(alice.person, Some(403), true)];
+        let people = addressed(&[alice, bob_by_lid], &answers, None);
+        let (results, done) = results(Asked::Change(ParticipantChange::Add), &people).unwrap();
+        assert_eq!(results[0].code, ResultCode::InviteRequired);
+        assert_eq!((results[1].code, results[1].status), (ResultCode::Added, Some(200)));
+        assert_eq!(done, [bob()]);
+    }
+
+    #[test]
+    fn one_person_under_two_ids_is_one_result_and_what_was_done_counts() {
+        for (of_phone, of_lid) in [(None, Some(409)), (Some(409), None)] {
+            let answers = [answer(target("15550100002").person, of_phone, false), answer(bob(), of_lid, false)];
+            let people = addressed(&[target("15550100002"), target(LID)], &answers, None);
+            let (results, done) = results(Asked::Change(ParticipantChange::Add), &people).unwrap();
+            let told: Vec<_> = results.iter().map(|result| (result.id.to_string(), result.code)).collect();
+            assert_eq!(told, [("15550100002@c.us".to_owned(), ResultCode::Added)], "{of_phone:?} {of_lid:?}");
+            assert_eq!(done, [bob()]);
+        }
+    }
+
+    #[test]
+    fn where_nothing_is_known_about_anybody_nothing_is_claimed() {
+        let (alice, bob) = (target("15550100001"), target("15550100002"));
+        let asked = Asked::Decision(MembershipDecision::Reject);
+        let people = addressed(&[alice, bob], &[], None);
+        assert_eq!(results(asked, &people), Err(CommandError::OutcomeUnknown));
+        let people = addressed(&[alice, bob], &[answer(bob.person, None, false)], None);
+        let (results, done) = results(asked, &people).unwrap();
+        assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::Failed, None, false));
+        assert_eq!((results[1].code, done), (ResultCode::Rejected, vec![bob.person]));
+    }
+}
