@@ -139,7 +139,7 @@ fn populate(world: &World) {
 async fn link(daemon: &Daemon, world: &World) -> Result<()> {
     let gateway = daemon.gateway();
     let session = gateway.create_session(SESSION.parse()?, SessionConfig::default()).await?;
-    gateway.start_session(session.id).await?;
+    gateway.start_session(session.id, false).await?;
     let deadline = Instant::now() + LINKING_TIME_MAX;
     let qr = loop {
         match gateway.qr(session.id).await {

@@ -11,7 +11,8 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 use crate::directory::{Directory, Entry};
 use crate::error::CommandError;
 use crate::model::{
-    ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName,
+    ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionEvent, SessionId,
+    SessionName,
 };
 use crate::session::{Reply, SessionMsg};
 use crate::store::{Health, Store};
@@ -27,6 +28,7 @@ pub struct Gateway {
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
+    pub(crate) session_events: broadcast::Sender<SessionEvent>,
 }
 
 impl Gateway {
@@ -94,6 +96,12 @@ impl Gateway {
         self.events.subscribe()
     }
 
+    /// What happens to sessions from now on that is nobody's request.
+    #[must_use]
+    pub fn session_events(&self) -> broadcast::Receiver<SessionEvent> {
+        self.session_events.subscribe()
+    }
+
     /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.
     ///
     /// # Errors
@@ -103,13 +111,14 @@ impl Gateway {
         self.ask_supervisor(|reply| SupervisorMsg::Delete { id, reply }).await
     }
 
-    /// Starts a session; answers at once, the connection follows.
+    /// Starts a session; answers at once, the connection follows. `allow_account_change`: the phone that is linked now may
+    /// have another account than the session's; then what belongs to the account before ends.
     ///
     /// # Errors
     /// [`CommandError::AlreadyStarted`], or as every session command: [`CommandError::UnknownSession`],
     /// [`CommandError::Restarting`], [`CommandError::Store`].
-    pub async fn start_session(&self, id: SessionId) -> Answer<Arc<Session>> {
-        self.ask(id, |reply| SessionMsg::Start { reply }).await
+    pub async fn start_session(&self, id: SessionId, allow_account_change: bool) -> Answer<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::Start { allow_account_change, reply }).await
     }
 
     /// Stops a session; also when it is stopped. Its connection is closed when this returns.

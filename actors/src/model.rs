@@ -10,7 +10,7 @@ mod session;
 mod setting;
 
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
-pub use event::{GroupEvent, GroupEventKind};
+pub use event::{GroupEvent, GroupEventKind, SessionEvent, SessionEventKind};
 pub use group::{
     CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,

@@ -9,6 +9,7 @@
 //!   save task             one at a time; group records on their way to the store
 //! ```
 
+mod account;
 mod communities;
 mod creation;
 mod edits;
@@ -107,6 +108,8 @@ struct EngineSlot {
     engine: Option<Arc<Engine>>,
     /// We asked WhatsApp to unlink the device: that it is removed is no news from the phone.
     logging_out: bool,
+    /// Another account than the session's is linked, and on its way out.
+    foreign: bool,
 }
 
 impl Actor for SessionActor {
@@ -143,6 +146,8 @@ impl SessionState {
         let mut record = SessionRecord::load(&*context.store, entry.number)?;
         // Its deletion was given up, or there would be no actor.
         record.deleting = false;
+        // Records from before accounts were bound.
+        record.account = record.account.or_else(|| (record.link == Link::Linked).then(|| record.me()));
         let stored = scan_parts(&*context.store, entry.number, Table::Groups, b"")?;
         // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
         let count = stored.len();
@@ -181,7 +186,7 @@ impl SessionState {
     fn handle(&mut self, message: SessionMsg) -> Result<(), ActorProcessingErr> {
         use SessionMsg as M;
         match message {
-            M::Start { reply } => self.start(reply),
+            M::Start { allow_account_change, reply } => self.start(allow_account_change, reply),
             M::Stop { reply } => self.stop(reply),
             M::ForceKill { reply } => self.force_kill(reply),
             M::Logout { reply } => self.log_out(reply),
@@ -190,6 +195,7 @@ impl SessionState {
             M::ReadQr { reply } => self.read_qr(reply),
             M::RequestPairingCode { phone, permit, reply } => self.request_pairing_code(phone, permit, reply),
             M::PairingCodeMade { generation, number, code } => self.pairing_code_made(generation, number, code),
+            M::TurnedAway { generation, unlinked } => self.turned_away(generation, unlinked),
             M::QrRenewalDue { generation } => self.qr_renewal_due(generation),
             M::LinkingDue { start } => self.linking_due(start),
             M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
@@ -234,12 +240,13 @@ impl SessionState {
         self.answer_when_saved(vec![(reply, config)]);
     }
 
-    fn start(&mut self, reply: Reply<Arc<Session>>) {
+    fn start(&mut self, allow_account_change: bool, reply: Reply<Arc<Session>>) {
         let answer = if self.engine.closing {
             Err(CommandError::Restarting)
         } else if self.engine.loaded {
             Err(CommandError::AlreadyStarted)
         } else {
+            self.pairing.account_change_allowed = allow_account_change;
             self.apply(Fact::StartRequested);
             Ok(self.entry.session.load_full())
         };
@@ -313,6 +320,9 @@ impl SessionState {
         }
         if step.restriction.is_some() || fact == Fact::StartRequested {
             self.record.restriction = step.restriction;
+        }
+        if fact == Fact::LoggedOut {
+            self.give_up_account();
         }
         if fact == Fact::Prepared {
             self.record.connected_at = Some(Timestamp::now());

@@ -26,7 +26,7 @@ use tracing::{error, warn};
 use crate::directory::{Directory, Entry};
 use crate::engine::EngineShared;
 use crate::error::CommandError;
-use crate::model::{GroupEvent, Session, SessionConfig, SessionId, SessionName, SessionStatus};
+use crate::model::{GroupEvent, Session, SessionConfig, SessionEvent, SessionId, SessionName, SessionStatus};
 use crate::session::record::SessionRecord;
 use crate::session::{EngineFailure, Generation, Reply, SessionActor, SessionArguments, SessionMsg};
 use crate::settings::Settings;
@@ -47,6 +47,8 @@ pub(crate) struct Context {
     pub(crate) directory: Arc<Directory>,
     /// What happens to groups, for whoever listens.
     pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
+    /// What happens to sessions that is nobody's request.
+    pub(crate) session_events: broadcast::Sender<SessionEvent>,
 }
 
 /// What the supervisor is told.

@@ -133,7 +133,7 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): Session
     responses((status = 200, description = "Started; connecting goes on", body = Session)),
 )]
 pub(crate) async fn start(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
-    Ok(Json(app.gateway.start_session(id).await?))
+    Ok(Json(app.gateway.start_session(id, false).await?))
 }
 
 /// Stop a session

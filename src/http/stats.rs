@@ -119,6 +119,7 @@ mod tests {
             last_error: None,
             restriction: None,
             engine_loaded,
+            account_epoch: 0,
         })
     }
 

@@ -62,6 +62,12 @@ pub(crate) enum EngineFact {
 }
 
 impl EngineFact {
+    /// Whether it says that the log-in is over for good.
+    pub(crate) fn ends_log_in(&self) -> bool {
+        use EngineFact as F;
+        matches!(self, F::LoggedOut(_) | F::Refused(_) | F::Replaced | F::Banned { .. } | F::Outdated)
+    }
+
     /// Whether there may be floods of it: those wait in a bounded number (L-1).
     pub(crate) fn is_counted(&self) -> bool {
         matches!(self, Self::Group(_) | Self::Named(..) | Self::Called(_))

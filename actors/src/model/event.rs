@@ -29,6 +29,24 @@ pub struct GroupEvent {
     pub changes: Option<Map<String, Value>>,
 }
 
+/// Something that happened to a session and that is nobody's request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct SessionEvent {
+    /// The session.
+    pub session: SessionId,
+    /// What happened.
+    pub kind: SessionEventKind,
+}
+
+/// The kinds of session events.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SessionEventKind {
+    /// A phone with another account than the session's was linked, and was unlinked again.
+    OtherAccountRefused,
+    /// The session belongs to another account now, or to nobody.
+    AccountChanged,
+}
+
 /// The kinds of group events.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum GroupEventKind {

@@ -39,6 +39,9 @@ pub struct Session {
     pub restriction: Option<Restriction>,
     /// Whether a WhatsApp client is loaded for it (also while it reconnects).
     pub engine_loaded: bool,
+    /// Counts the times it changed hands: what was granted or kept for the account before is void.
+    #[serde(skip)]
+    pub account_epoch: u32,
 }
 
 /// Where a session stands. What may follow what is in `session/lifecycle.rs`.

@@ -81,6 +81,7 @@ impl SessionState {
         self.engine.wiping = false;
         self.engine.loaded = false;
         self.engine.logging_out = false;
+        self.engine.foreign = false;
         let expected = std::mem::take(&mut self.engine.closing);
         self.publish();
         self.answer_closing();
@@ -115,8 +116,16 @@ impl SessionState {
             return;
         }
         self.record.last_active = Some(Timestamp::now());
+        if self.engine.foreign && !fact.ends_log_in() {
+            // Nothing of an account that is turned away is taken in.
+            if fact == EngineFact::LoggedIn {
+                self.unlink_foreign();
+            }
+            return;
+        }
         match fact {
             EngineFact::QrShown(text) => self.qr_shown(text),
+            EngineFact::Paired(me) if self.is_foreign(&me) => self.turn_away(),
             EngineFact::Paired(me) => {
                 self.record.link = Link::Linking;
                 (self.record.phone, self.record.lid) = (me.phone, me.lid);
@@ -127,8 +136,13 @@ impl SessionState {
             EngineFact::QrsUsedUp => self.qrs_used_up(),
             EngineFact::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
             EngineFact::PairingCodeExpired => self.pairing.forget_code(),
+            EngineFact::LoggedIn if self.engine.engine.as_ref().is_some_and(|engine| self.is_foreign(&engine.me())) => {
+                self.turn_away();
+                self.unlink_foreign();
+            }
             EngineFact::LoggedIn => self.apply(Fact::LoggedIn),
             EngineFact::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
+            EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.foreign => self.turned_away(generation, true),
             EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.logging_out => self.apply(Fact::LoggedOut),
             EngineFact::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
             EngineFact::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
@@ -217,6 +231,11 @@ impl SessionState {
             Err(reason) => return self.apply(Fact::PrepareFailed(reason)),
         };
         let me = engine.me();
+        if self.is_foreign(&me) {
+            self.turn_away();
+            return self.unlink_foreign();
+        }
+        self.take_over(me);
         (self.record.phone, self.record.lid) = (me.phone, me.lid);
         self.record.link = Link::Linked;
         self.cache.set_me(me);

@@ -37,6 +37,11 @@ pub(crate) enum Fact {
     ReconnectsUsedUp(u32),
     /// The device was removed at the phone.
     Removed,
+    /// The phone that was linked has another account than the session's.
+    OtherAccount {
+        /// WhatsApp confirmed that it is linked no longer.
+        unlinked: bool,
+    },
     /// Our log-out was confirmed.
     LoggedOut,
     /// WhatsApp did not confirm our log-out.
@@ -138,6 +143,9 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
 
 const NO_PHONE: &str = "no phone linked within the time for it; start the session again";
 const REMOVED: &str = "logged out at the phone; start the session to link it again";
+const OTHER_ACCOUNT: &str = "linked to another account: that link was ended; start the session and link the account that \
+                             it belongs to, or start it with `allowAccountChange`";
+const STILL_LISTED: &str = "WhatsApp did not confirm the end, remove the device at that phone";
 const UNCONFIRMED: &str =
     "WhatsApp did not confirm the log-out; the credentials are kept, remove the device at the phone";
 const LOCKED: &str = "WhatsApp locked this account; open WhatsApp on the phone";
@@ -153,6 +161,10 @@ fn end(fact: &Fact) -> Option<Step> {
     Some(match fact {
         Fact::LoggedOut => to(S::Disconnected, LastError::Clear, STOP_AND_WIPE),
         Fact::Removed => to(S::ActionRequired, set(REMOVED), STOP_AND_WIPE),
+        Fact::OtherAccount { unlinked: true } => to(S::ActionRequired, set(OTHER_ACCOUNT), STOP_AND_WIPE),
+        Fact::OtherAccount { unlinked: false } => {
+            to(S::ActionRequired, set(format!("{OTHER_ACCOUNT}; {STILL_LISTED}")), STOP_AND_WIPE)
+        }
         Fact::LinkingInterrupted => to(S::Disconnected, set(INTERRUPTED), STOP_AND_WIPE),
         Fact::LogoutUnconfirmed => to(S::Disconnected, set(UNCONFIRMED), STOP),
         Fact::Locked => Step {
@@ -249,7 +261,9 @@ mod tests {
             for fact in &keep {
                 assert!(!step(status, fact).effects.contains(&Effect::WipeCredentials), "{status:?} {fact:?}");
             }
-            for fact in [Fact::LoggedOut, Fact::Removed, Fact::LinkingInterrupted] {
+            for fact in
+                [Fact::LoggedOut, Fact::Removed, Fact::LinkingInterrupted, Fact::OtherAccount { unlinked: true }]
+            {
                 assert!(step(status, &fact).effects.contains(&Effect::WipeCredentials), "{status:?} {fact:?}");
             }
         }
@@ -259,6 +273,8 @@ mod tests {
     fn every_end_has_its_own_reason_and_stops_the_session() {
         let ends = [
             (Fact::Removed, S::ActionRequired),
+            (Fact::OtherAccount { unlinked: true }, S::ActionRequired),
+            (Fact::OtherAccount { unlinked: false }, S::ActionRequired),
             (Fact::Replaced, S::ActionRequired),
             (Fact::Banned(101, Timestamp(0)), S::ActionRequired),
             (Fact::Locked, S::ActionRequired),

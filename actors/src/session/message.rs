@@ -29,7 +29,7 @@ pub(crate) type Preparation = u64;
 /// What a session's actor is told.
 pub(crate) enum SessionMsg {
     /// Run.
-    Start { reply: Reply<Arc<Session>> },
+    Start { allow_account_change: bool, reply: Reply<Arc<Session>> },
     /// Close the connection; the answer comes when it is closed.
     Stop { reply: Reply<Arc<Session>> },
     /// Close the connection without ceremony.
@@ -74,6 +74,8 @@ pub(crate) enum SessionMsg {
     LinkingDue { start: u64 },
     /// WhatsApp gave a pairing code, or not.
     PairingCodeMade { generation: Generation, number: u64, code: Result<String, CommandError> },
+    /// An account that may not have the session is unlinked again, or there was no time for it.
+    TurnedAway { generation: Generation, unlinked: bool },
     /// Time for a new connection with new QRs.
     QrRenewalDue { generation: Generation },
     /// WhatsApp answered a log-out, or its time is over.

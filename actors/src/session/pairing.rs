@@ -22,6 +22,8 @@ pub(super) struct Pairing {
     /// Counts the times linking was opened: an older one's end says nothing about this one.
     start: u64,
     opened: bool,
+    /// Another account than before may have the session.
+    pub(super) account_change_allowed: bool,
     /// Counts the codes asked for.
     asked: u64,
 }
@@ -54,6 +56,7 @@ impl Pairing {
     /// Linking is over: the next start opens it anew.
     pub(super) fn close(&mut self) {
         self.opened = false;
+        self.account_change_allowed = false;
         self.start += 1;
     }
 

@@ -33,6 +33,12 @@ pub(crate) struct SessionRecord {
     /// All groups of this account were written down once: what differs from them later is news.
     #[serde(default)]
     pub(crate) groups_stored: bool,
+    /// The account that it belongs to, also while none is linked (session/account.rs).
+    #[serde(default)]
+    pub(crate) account: Option<Person>,
+    /// Counts the times it changed hands.
+    #[serde(default)]
+    pub(crate) account_epoch: u32,
 }
 
 /// How far the account is linked.
@@ -77,6 +83,8 @@ impl SessionRecord {
             deleting: false,
             config: SessionConfig::default(),
             groups_stored: false,
+            account: None,
+            account_epoch: 0,
         }
     }
 
@@ -109,6 +117,7 @@ impl SessionRecord {
             last_error: self.last_error.clone(),
             restriction: self.restriction.clone(),
             engine_loaded,
+            account_epoch: self.account_epoch,
         }
     }
 

@@ -68,12 +68,14 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
     }
     let directory = Arc::new(Directory::default());
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+    let (session_events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
     let context = Arc::new(Context {
         store: store.clone(),
         settings,
         engines,
         directory: directory.clone(),
         events: events.clone(),
+        session_events: session_events.clone(),
     });
     let arguments = Arguments { context, records, next_number };
     let (supervisor, finished) =
@@ -83,7 +85,7 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
         let _ = finished.await;
         end.send_replace(true);
     });
-    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), events };
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), events, session_events };
     Ok(Running { gateway, supervisor, ended, store })
 }
 

@@ -1,0 +1,116 @@
+//! Whose session it is: it belongs to the account that linked it first, until it is logged out or a caller allows another.
+//!
+//! ```text
+//! nobody's --linked--> theirs --removed at the phone, stopped, killed--> theirs
+//! theirs --another account links, not allowed--> turned away: unlinked at once, nothing of it is read or kept
+//! theirs --another account links, allowed by the start--> the other's
+//! theirs --logged out by a caller--> nobody's
+//! ```
+//!
+//! Each change of hands has a number of its own, the account epoch: what was granted or kept for one is void for the next.
+
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::lifecycle::Fact;
+use super::{Generation, SessionMsg, SessionState};
+use crate::group_cache::Person;
+use crate::model::{SessionEvent, SessionEventKind};
+
+/// An account that is turned away has to log in before it can be unlinked: the engine's two connects and WhatsApp's answer.
+const TURN_AWAY_TIME: Duration = Duration::from_secs(30);
+
+/// The same LID where both are known; else the same number: numbers are given to other people in time.
+fn is_same(one: &Person, other: &Person) -> bool {
+    match (one.lid, other.lid) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.phone.is_some() && one.phone == other.phone,
+    }
+}
+
+impl SessionState {
+    /// Whether this account may not have the session.
+    pub(super) fn is_foreign(&self, account: &Person) -> bool {
+        !self.pairing.account_change_allowed && self.record.account.is_some_and(|known| !is_same(&known, account))
+    }
+
+    /// Another account was linked: it is unlinked as soon as it is logged in.
+    pub(super) fn turn_away(&mut self) {
+        if std::mem::replace(&mut self.engine.foreign, true) {
+            return;
+        }
+        warn!(session.id = %self.entry.id, "a phone with another account was linked, unlinking it");
+        let generation = self.engine.generation;
+        self.myself.send_after(TURN_AWAY_TIME, move || SessionMsg::TurnedAway { generation, unlinked: false });
+    }
+
+    /// It is logged in and can be unlinked.
+    pub(super) fn unlink_foreign(&self) {
+        let Some(engine) = self.engine.engine.clone() else { return };
+        let (myself, generation) = (self.myself.clone(), self.engine.generation);
+        tokio::spawn(async move {
+            let unlinked = engine.log_out().await;
+            let _ = myself.send_message(SessionMsg::TurnedAway { generation, unlinked });
+        });
+    }
+
+    pub(super) fn turned_away(&mut self, generation: Generation, unlinked: bool) {
+        if generation == self.engine.generation && std::mem::take(&mut self.engine.foreign) {
+            self.tell(SessionEventKind::OtherAccountRefused);
+            self.apply(Fact::OtherAccount { unlinked });
+        }
+    }
+
+    /// The account that is about to be `ready` has the session from now on.
+    pub(super) fn take_over(&mut self, account: Person) {
+        if self.record.account.is_some_and(|known| !is_same(&known, &account)) {
+            self.record.account_epoch += 1;
+            self.tell(SessionEventKind::AccountChanged);
+        }
+        self.record.account = Some(account);
+        self.pairing.account_change_allowed = false;
+    }
+
+    /// A caller logged the account out: the session is free for any.
+    pub(super) fn give_up_account(&mut self) {
+        if self.record.account.take().is_some() {
+            self.record.account_epoch += 1;
+            self.tell(SessionEventKind::AccountChanged);
+        }
+    }
+
+    fn tell(&self, kind: SessionEventKind) {
+        // Nobody has to listen.
+        let _ = self.context.session_events.send(SessionEvent { session: self.entry.id, kind });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ParticipantId;
+
+    #[test]
+    fn an_account_is_the_same_by_its_lid_and_by_its_number_where_no_lid_is_known() {
+        let phone = |digits| Person::from(ParticipantId::Phone(digits));
+        let both = |digits, lid| {
+            let mut person = phone(digits);
+            person.learn(&ParticipantId::Lid(lid).into());
+            person
+        };
+        let table = [
+            (both(1, 7), both(1, 7), true),
+            // It has another number now.
+            (both(1, 7), both(2, 7), true),
+            // Its number belongs to somebody else now.
+            (both(1, 7), both(1, 8), false),
+            (phone(1), both(1, 8), true),
+            (phone(1), phone(2), false),
+            (Person::default(), Person::default(), false),
+        ];
+        for (one, other, expected) in table {
+            assert_eq!(is_same(&one, &other), expected, "{one:?} {other:?}");
+        }
+    }
+}
