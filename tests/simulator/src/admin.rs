@@ -12,7 +12,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{AccountSpec, Addable, Fault, FaultKind, Phone, SimulatorError, World};
+use crate::{AccountSpec, Addable, Answers, Fault, FaultKind, Phone, SimulatorError, World};
 
 /// How late a slow answer is that names no delay.
 const SLOW_DELAY_MS: u64 = 1_000;
@@ -26,10 +26,14 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/mock-phone/unlink", post(unlink))
         .route("/admin/accounts", post(add_account))
         .route("/admin/accounts/{phone}/name", post(rename))
+        .route("/admin/accounts/{phone}/number", post(change_number))
         .route("/admin/accounts/{phone}/contacts", post(set_contact))
         .route("/admin/accounts/{phone}/messages", get(messages))
         .route("/admin/calls", post(call))
         .route("/admin/groups", post(groups::add_group))
+        .route("/admin/groups/{gid}/telling", post(groups::set_telling))
+        .route("/admin/groups/{gid}/suspension", post(groups::set_suspension))
+        .route("/admin/answers", post(set_answers))
         .route("/admin/groups/{gid}/{change}", post(groups::change_group))
         .route("/admin/communities", post(groups::add_community))
         .route("/admin/faults", post(add_fault))
@@ -95,11 +99,19 @@ struct NewAccount {
     lid: Option<String>,
     #[serde(default)]
     addable: Addable,
+    #[serde(default)]
+    number_hidden: bool,
 }
 
 async fn add_account(State(world): State<World>, Json(body): Json<NewAccount>) -> Answer {
     let phone = digits(&body.phone)?;
-    world.add_account(AccountSpec { phone: phone.clone(), name: body.name, lid: body.lid, addable: body.addable });
+    world.add_account(AccountSpec {
+        phone: phone.clone(),
+        name: body.name,
+        lid: body.lid,
+        addable: body.addable,
+        number_hidden: body.number_hidden,
+    });
     Ok(Json(json!({ "phone": phone })))
 }
 
@@ -112,6 +124,24 @@ async fn rename(State(world): State<World>, Path(phone): Path<String>, Json(body
     let phone = digits(&phone)?;
     world.rename(&phone, &body.name);
     Ok(Json(json!({ "phone": phone })))
+}
+
+#[derive(Deserialize)]
+struct Number {
+    number: String,
+}
+
+async fn change_number(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Number>) -> Answer {
+    let number = digits(&body.number)?;
+    world.change_number(&digits(&phone)?, &number)?;
+    Ok(Json(json!({ "phone": number })))
+}
+
+/// What the body leaves out is as if it had never been set.
+async fn set_answers(State(world): State<World>, Json(answers): Json<Answers>) -> Answer {
+    let shown = json!(answers);
+    world.set_answers(answers);
+    Ok(Json(shown))
 }
 
 #[derive(Deserialize)]

@@ -2,6 +2,7 @@
 //!
 //! Refusals follow WhatsApp: a code for the whole request, or one per participant in an answer that is a success.
 
+mod answers;
 mod asked;
 mod community;
 mod create;
@@ -12,9 +13,10 @@ mod query;
 mod requests;
 mod settings;
 
+pub use answers::{AnswerIds, Answers};
 pub use community::Orphans;
 pub(crate) use community::{deactivate, link, link_one, unlink};
-pub(crate) use create::make_first_subgroups;
+pub(crate) use create::{announce, make_first_subgroups};
 pub(crate) use joining::{Entered, enter};
 pub(crate) use notify::Notice;
 pub use participants::ParticipantChange;
@@ -28,6 +30,9 @@ use crate::stanza::{children, iq_error, iq_result, jid_attr};
 use crate::world::State;
 use crate::world::account::DeviceRef;
 use crate::world::group::Group;
+
+/// The code with which a suspended group refuses whatever is not reading or leaving.
+pub(crate) const SUSPENDED: u16 = 403;
 
 /// What a request leads to.
 pub(crate) struct Outcome {
@@ -67,6 +72,9 @@ fn change(state: &mut State, actor: &str, group: &str, operation: &Node) -> Refu
             "invite" => joining::join(state, actor, operation),
             _ => Err(400),
         };
+    }
+    if state.is_suspended(group) && operation.tag != "ack" {
+        return Err(SUSPENDED);
     }
     match ParticipantChange::from_tag(&operation.tag) {
         Some(change) => participants::change_requested(state, actor, group, change, operation),

@@ -28,10 +28,12 @@ mod world;
 
 pub use error::SimulatorError;
 pub use faults::{Fault, FaultKind};
-pub use groups::{Orphans, ParticipantChange};
+pub use groups::{AnswerIds, Answers, Orphans, ParticipantChange};
 pub use messages::{ReceivedInvitation, ReceivedMessage};
 pub use server::{Simulator, SimulatorOptions};
 pub use world::group::settings::Setting;
+pub use world::group::telling::{Telling, ToldAt, ToldChild};
 pub use world::phone::Phone;
+pub use world::suspending::Suspension;
 pub use world::view::{GroupView, JoinMethod, JoinRequestView, MemberView, Role};
 pub use world::{AccountSpec, Addable, Addressing, CommunitySpec, Echo, GroupSpec, World};

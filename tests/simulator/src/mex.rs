@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use wacore::iq::mex_operations::{fetch_all_subgroups, query_subgroup_participant_count, update_group_property};
 use wacore_binary::Node;
 
-use crate::groups::{Change, Notice, Outcome, Refusable, change_group};
+use crate::groups::{Change, Notice, Outcome, Refusable, SUSPENDED, change_group};
 use crate::stanza::{attr, bytes, iq_result, leaf};
 use crate::world::State;
 use crate::world::account::DeviceRef;
@@ -70,6 +70,9 @@ fn errors(code: u16) -> Value {
 fn update_property(state: &mut State, actor: &str, variables: &Value) -> Refusable<(Value, Vec<Notice>)> {
     let group = group_user(variables["group_id"].as_str().ok_or(400_u16)?).to_owned();
     let setting = read_update(&variables["update"]).ok_or(400_u16)?;
+    if state.is_suspended(&group) {
+        return Err(SUSPENDED);
+    }
     let notices = change_group(state, actor, &group, Change::Setting(setting))?;
     let updated = json!({ "id": variables["group_id"], "state": "ACTIVE" });
     Ok((json!({ "xwa2_group_update_property": updated }), notices))

@@ -7,7 +7,7 @@ use rand::RngExt as _;
 use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{JidExt as _, Node};
 
-use crate::groups::{Notice, Outcome, Refusable};
+use crate::groups::{Notice, Outcome, Refusable, SUSPENDED};
 use crate::stanza::{attr, bytes, children, iq_error, iq_result, jid_attr};
 use crate::world::State;
 use crate::world::account::DeviceRef;
@@ -25,7 +25,9 @@ pub(crate) fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: boo
     let target = jid_attr(request, "target").filter(|target| target.is_group());
     let Some(group) = target.map(|target| target.user.to_string()) else { return iq_error(request, 404, None).into() };
     let picture = request.get_optional_child("picture");
-    let outcome = if set {
+    let outcome = if set && state.is_suspended(&group) {
+        Err(SUSPENDED)
+    } else if set {
         change(state, &me.phone, &group, picture.map(bytes))
     } else {
         get(state, &me.phone, &group, picture).map(|nodes| (nodes, vec![]))

@@ -44,7 +44,9 @@ fn answer_user(state: &mut State, user: &Node, protocols: &[String]) -> Option<N
         })
         .collect();
     let mut answer = NodeBuilder::new("user").attr("jid", &jid);
-    if let Some(account) = phone.and_then(|phone| state.accounts.get(&phone)).filter(|_| jid.is_lid()) {
+    if let Some(account) =
+        phone.and_then(|phone| state.accounts.get(&phone)).filter(|account| jid.is_lid() && !account.number_hidden)
+    {
         answer = answer.attr("pn_jid", account.pn_jid());
     }
     Some(answer.children(answers).build())

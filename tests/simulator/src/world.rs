@@ -7,9 +7,11 @@ mod changes;
 mod communities;
 pub(crate) mod group;
 mod joining;
+mod numbers;
 pub(crate) mod phone;
 mod snapshot;
 mod spec;
+pub(crate) mod suspending;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, HashMap};
@@ -20,6 +22,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::mpsc::UnboundedSender;
 use wacore_binary::{Jid, Node};
 
+use crate::groups::{Answers, announce};
 use crate::pairing::PendingLink;
 use crate::signal::PhoneSignal;
 use account::{Account, Device, DeviceRef, Waiting};
@@ -62,6 +65,7 @@ pub(crate) struct State {
     /// Where pictures are served, without a path.
     pub(crate) media_url: String,
     pub(crate) join_answers_bare: bool,
+    pub(crate) answers: Answers,
     pub(crate) batch_participants_max: usize,
     ids_issued: u64,
 }
@@ -79,6 +83,7 @@ impl World {
             created_addressing: Addressing::default(),
             media_url: String::new(),
             join_answers_bare: false,
+            answers: Answers::default(),
             batch_participants_max: BATCH_PARTICIPANTS_MAX,
             ids_issued: 0,
         };
@@ -95,9 +100,17 @@ impl World {
         self.lock().add_account(spec);
     }
 
-    /// Makes a group, with accounts for those members who have none. Returns its id with `@g.us`.
+    /// Makes a group, with accounts for those members who have none. Returns its id with `@g.us`. All its members'
+    /// devices are told, the owner's too, unless it is made quietly.
     pub fn add_group(&self, spec: GroupSpec) -> String {
-        self.lock().add_group(spec)
+        let mut state = self.lock();
+        let (owner, quiet) = (spec.owner.clone(), spec.quiet);
+        let gid = state.add_group(spec);
+        if !quiet {
+            let notices = announce(&mut state, &owner, group::group_user(&gid), None);
+            state.publish(&notices, None);
+        }
+        gid
     }
 
     /// The phone of an account, which is made when missing.
@@ -182,6 +195,7 @@ impl State {
         };
         if let Some(account) = self.accounts.get_mut(&spec.phone) {
             account.addable = spec.addable;
+            account.number_hidden = spec.number_hidden;
             if let Some(name) = spec.name {
                 account.name = name;
             }
@@ -189,7 +203,9 @@ impl State {
         }
         let name = spec.name.unwrap_or_else(|| format!("User {}", spec.phone));
         self.phones_by_lid.insert(lid.clone(), spec.phone.clone());
-        self.accounts.insert(spec.phone.clone(), Account::new(spec.phone, name, lid, spec.addable));
+        let mut account = Account::new(spec.phone.clone(), name, lid, spec.addable);
+        account.number_hidden = spec.number_hidden;
+        self.accounts.insert(spec.phone, account);
     }
 
     pub(crate) fn ensure_account(&mut self, phone: &str) {

@@ -8,7 +8,10 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Answer, digits};
-use crate::{Addressing, CommunitySpec, GroupSpec, Orphans, ParticipantChange, Setting, SimulatorError, World};
+use crate::{
+    Addressing, CommunitySpec, GroupSpec, Orphans, ParticipantChange, Setting, SimulatorError, Suspension, Telling,
+    World,
+};
 
 #[derive(Deserialize)]
 pub(super) struct NewGroup {
@@ -22,6 +25,8 @@ pub(super) struct NewGroup {
     #[serde(default)]
     addressing: Addressing,
     description: Option<String>,
+    #[serde(default)]
+    quiet: bool,
 }
 
 impl NewGroup {
@@ -34,6 +39,7 @@ impl NewGroup {
             admins: all_digits(&self.admins)?,
             addressing: self.addressing,
             description: self.description,
+            quiet: self.quiet,
         })
     }
 }
@@ -70,6 +76,33 @@ pub(super) async fn add_community(State(world): State<World>, Json(body): Json<N
     });
     let subgroups = world.subgroups(&id);
     Ok(Json(json!({ "id": id, "subgroups": subgroups })))
+}
+
+/// What the body leaves out is told as it is.
+pub(super) async fn set_telling(
+    State(world): State<World>,
+    Path(gid): Path<String>,
+    Json(telling): Json<Telling>,
+) -> Answer {
+    let shown = json!(telling);
+    world.set_telling(&gid, telling)?;
+    Ok(Json(shown))
+}
+
+#[derive(Deserialize)]
+pub(super) struct Suspended {
+    suspended: bool,
+    #[serde(flatten)]
+    suspension: Suspension,
+}
+
+pub(super) async fn set_suspension(
+    State(world): State<World>,
+    Path(gid): Path<String>,
+    Json(body): Json<Suspended>,
+) -> Answer {
+    world.set_suspension(&gid, body.suspended.then_some(body.suspension))?;
+    Ok(Json(json!(world.group(&gid))))
 }
 
 /// A change made elsewhere. Each kind of change reads the fields it needs.

@@ -121,7 +121,7 @@ pub(super) fn refused_node(state: &mut State, group: &mut Group, actor: &str, as
     let node = node.attr("error", refusal.code.to_string());
     match (refusal.instead, &asked.phone) {
         (Some(Instead::Invite), Some(phone)) => {
-            let (code, expires_at) = (state.new_invite_code(), now() + ADD_REQUEST_VALID_S);
+            let (code, expires_at) = (state.new_invitation_code(), now() + ADD_REQUEST_VALID_S);
             let request =
                 NodeBuilder::new("add_request").attr("code", code.as_str()).attr("expiration", expires_at.to_string());
             group.invitations.insert(phone.clone(), Invitation { code, expires_at, admin: actor.to_owned() });

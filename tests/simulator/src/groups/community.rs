@@ -15,6 +15,7 @@ use super::{Notice, Refusable};
 use crate::stanza::{attr, children, jid_attr};
 use crate::world::State;
 use crate::world::group::Group;
+use crate::world::group::telling::ToldAt;
 
 /// Why a group is not linked any more.
 const REASON_UNLINKED: &str = "unlink_group";
@@ -222,7 +223,8 @@ pub(super) fn query_linked(state: &mut State, phone: &str, community: &str, oper
     state.group_of(community, phone)?;
     let id = jid_attr(operation, "jid").unwrap_or_default().user.to_string();
     let group = state.groups.get(&id).filter(|group| group.parent.as_deref() == Some(community)).ok_or(404_u16)?;
-    Ok(vec![NodeBuilder::new("linked_group").children([group.node(&state.accounts, vec![])]).build()])
+    let node = group.node(&state.accounts, vec![], ToldAt::Single);
+    Ok(vec![NodeBuilder::new("linked_group").children([node]).build()])
 }
 
 /// Everybody in any of the community's subgroups, once.

@@ -9,6 +9,7 @@ use super::{Notice, Refusable};
 use crate::stanza::{attr, child_bytes, children, jid_attr, now};
 use crate::world::State;
 use crate::world::group::settings::Setting;
+use crate::world::group::telling::ToldAt;
 use crate::world::group::{Community, Description, Group};
 use crate::world::view::Role;
 
@@ -39,7 +40,7 @@ pub(super) fn create(state: &mut State, actor: &str, operation: &Node) -> Refusa
     }
     // It is linked from its first moment on: the answer and the notifications about it already say so.
     group.parent.clone_from(&parent);
-    let answer = group.node(&state.accounts, refused);
+    let answer = group.node(&state.accounts, refused, ToldAt::Notification);
     let (id, is_community) = (group.id.clone(), group.community.is_some());
     let mut notices = publish_new(state, actor, group, attr(operation, "key"));
     if let Some(parent) = parent {
@@ -90,9 +91,15 @@ pub(crate) fn make_first_subgroups(state: &mut State, actor: &str, community: &s
 /// Adds the group to the world and tells its members.
 fn publish_new(state: &mut State, actor: &str, group: Group, key: Option<String>) -> Vec<Notice> {
     let id = group.id.clone();
-    let published = group.node(&state.accounts, vec![]);
-    let others: Vec<String> = group.phones().into_iter().filter(|phone| phone != actor).collect();
     state.groups.insert(id.clone(), group);
+    announce(state, actor, &id, key)
+}
+
+/// Tells the members of a group that it is there now.
+pub(crate) fn announce(state: &mut State, actor: &str, id: &str, key: Option<String>) -> Vec<Notice> {
+    let Some(group) = state.groups.get(id) else { return Vec::new() };
+    let published = group.node(&state.accounts, vec![], ToldAt::Notification);
+    let others: Vec<String> = group.phones().into_iter().filter(|phone| phone != actor).collect();
     let created = |key: Option<String>| {
         let create = NodeBuilder::new("create").attr("type", "new");
         let create = match key {
@@ -101,8 +108,8 @@ fn publish_new(state: &mut State, actor: &str, group: Group, key: Option<String>
         };
         create.children([published.clone()]).build()
     };
-    let to_creator = state.notice(&id, actor, [actor.to_owned()], created(key));
-    let to_others = state.notice(&id, actor, others, created(None));
+    let to_creator = state.notice(id, actor, [actor.to_owned()], created(key));
+    let to_others = state.notice(id, actor, others, created(None));
     to_creator.into_iter().chain(to_others).collect()
 }
 

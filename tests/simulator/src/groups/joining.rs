@@ -5,10 +5,11 @@ use wacore_binary::{Jid, Node};
 
 use super::participants::changed_notices;
 use super::query::invalid_code;
-use super::{Notice, ParticipantChange, Refusable, requests};
+use super::{Notice, ParticipantChange, Refusable, SUSPENDED, requests};
 use crate::stanza::{attr, jid_attr, now};
 use crate::world::State;
 use crate::world::group::Group;
+use crate::world::group::telling::ToldAt;
 use crate::world::view::JoinMethod;
 
 /// What those are told who are in a group because they are in another of the same community.
@@ -63,6 +64,12 @@ pub(super) fn join(state: &mut State, actor: &str, operation: &Node) -> Refusabl
     let group = state.groups.values().find(|group| group.invite_code == code);
     let Some(group) = group else { return Err(invalid_code(state, &code)) };
     let (id, jid) = (group.id.clone(), group.jid());
+    if group.members.contains_key(actor) {
+        return match state.answers.join_of_member {
+            200 => Ok((vec![NodeBuilder::new("group").attr("jid", jid).build()], vec![])),
+            code => Err(code),
+        };
+    }
     match enter(state, actor, &id, JoinMethod::InviteLink)? {
         Entered::In(notices) => Ok((vec![NodeBuilder::new("group").attr("jid", jid).build()], notices)),
         Entered::Pending(notices) => Ok((vec![pending_node(jid)], notices)),
@@ -79,6 +86,9 @@ pub(crate) enum Entered {
 pub(crate) fn enter(state: &mut State, phone: &str, group_id: &str, method: JoinMethod) -> Refusable<Entered> {
     let group = state.groups.get(group_id).ok_or(404_u16)?;
     room_for(group, phone)?;
+    if group.is_suspended() {
+        return Err(SUSPENDED);
+    }
     if group.asks_admins() {
         return Ok(Entered::Pending(requests::ask(state, phone, group_id, &[phone.to_owned()], method)));
     }
@@ -145,6 +155,6 @@ pub(super) fn join_linked(
     if state.join_answers_bare {
         return Ok((vec![], notices));
     }
-    let group = state.groups.get(&id).map(|group| group.node(&state.accounts, vec![]));
+    let group = state.groups.get(&id).map(|group| group.node(&state.accounts, vec![], ToldAt::Notification));
     Ok((vec![NodeBuilder::new("linked_group").children(group).build()], notices))
 }

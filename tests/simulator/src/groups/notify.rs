@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
-use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
+use wacore_binary::{Jid, Node};
 
 use super::Outcome;
 use crate::stanza::now;
 use crate::world::account::DeviceRef;
 use crate::world::group::Group;
-use crate::world::{Echo, State};
+use crate::world::{Addressing, Echo, State};
 
 /// The two kinds of notifications there are.
 const NOTIFICATION_GROUP: &str = "w:gp2";
@@ -20,6 +20,14 @@ const NOTIFICATION_PICTURE: &str = "picture";
 pub(crate) struct Notice {
     recipients: BTreeSet<String>,
     stanza: Node,
+}
+
+/// Who made a change, as a notification names that person.
+pub(crate) struct Author {
+    jid: Jid,
+    /// `None` when it is hidden.
+    number: Option<Jid>,
+    name: String,
 }
 
 impl State {
@@ -34,6 +42,27 @@ impl State {
         self.notice_of(NOTIFICATION_GROUP, group, author, recipients, action)
     }
 
+    /// Somebody as the author of a notice about `group`; `None` for somebody without an account.
+    pub(crate) fn author_of(&self, group: &str, phone: &str) -> Option<Author> {
+        let (group, account) = (self.groups.get(group)?, self.accounts.get(phone)?);
+        Some(Author {
+            jid: group.jid_of(account),
+            number: (group.addressing == Addressing::Pn || !account.number_hidden).then(|| account.pn_jid()),
+            name: account.name.clone(),
+        })
+    }
+
+    /// A notice about `group` from an author that was looked up before, or from WhatsApp itself.
+    pub(crate) fn notice_by(
+        &mut self,
+        group: &str,
+        author: Option<Author>,
+        recipients: impl IntoIterator<Item = String>,
+        action: Node,
+    ) -> Option<Notice> {
+        self.notice_built(NOTIFICATION_GROUP, group, author, recipients, action)
+    }
+
     fn notice_of(
         &mut self,
         kind: &'static str,
@@ -42,19 +71,33 @@ impl State {
         recipients: impl IntoIterator<Item = String>,
         action: Node,
     ) -> Option<Notice> {
+        let author = self.author_of(group, author)?;
+        self.notice_built(kind, group, Some(author), recipients, action)
+    }
+
+    fn notice_built(
+        &mut self,
+        kind: &'static str,
+        group: &str,
+        author: Option<Author>,
+        recipients: impl IntoIterator<Item = String>,
+        action: Node,
+    ) -> Option<Notice> {
         let id = self.next_id().to_string();
         let group = self.groups.get(group)?;
-        let author = self.accounts.get(author)?;
-        let stanza = NodeBuilder::new("notification")
+        let mut stanza = NodeBuilder::new("notification")
             .attr("from", group.jid())
             .attr("type", kind)
             .attr("id", id)
             .attr("t", now().to_string())
-            .attr("addressing_mode", group.addressing_mode())
-            .attr("participant", group.jid_of(author))
-            .attr("participant_pn", author.pn_jid())
-            .attr("notify", author.name.as_str())
-            .children([action]);
+            .attr("addressing_mode", group.addressing_mode());
+        if let Some(author) = author {
+            stanza = stanza.attr("participant", author.jid).attr("notify", author.name);
+            if let Some(number) = author.number {
+                stanza = stanza.attr("participant_pn", number);
+            }
+        }
+        let stanza = stanza.children([action]);
         Some(Notice { recipients: recipients.into_iter().collect(), stanza: stanza.build() })
     }
 

@@ -7,6 +7,7 @@ use super::asked::{Asked, Refusal, refusal, refused_node};
 use super::{Notice, Refusable, joining, requests};
 use crate::stanza::{attr, children};
 use crate::world::State;
+use crate::world::group::telling::ToldAt;
 use crate::world::group::{Group, group_user};
 use crate::world::view::Role;
 
@@ -62,7 +63,7 @@ pub(super) fn change_requested(
         gone.retain(|phone| !stay.contains(phone));
         notices.extend(remove_from_subgroups(state, actor, group, &gone));
     }
-    Ok((vec![NodeBuilder::new(change.tag()).children(results).build()], notices))
+    Ok((vec![NodeBuilder::new(change.tag()).children(state.shaped(results)).build()], notices))
 }
 
 /// Changes what may be changed. Returns a `<participant>` for each person asked for, with `error` if refused.
@@ -186,8 +187,11 @@ pub(super) fn changed_notices(
         .attr("v_id", version.to_string())
         .attr("prev_v_id", previous.to_string())
         .children(participants);
-    let joined = (change == ParticipantChange::Add)
-        .then(|| with_reason(NodeBuilder::new("create")).children([group.node(&state.accounts, vec![])]).build());
+    let joined = (change == ParticipantChange::Add).then(|| {
+        with_reason(NodeBuilder::new("create"))
+            .children([group.node(&state.accounts, vec![], ToldAt::Notification)])
+            .build()
+    });
     let to_members = state.notice(group_id, actor, before, action.build());
     let to_joined = joined.and_then(|create| state.notice(group_id, actor, changed.to_vec(), create));
     to_members.into_iter().chain(to_joined).collect()

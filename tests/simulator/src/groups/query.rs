@@ -7,6 +7,7 @@ use super::{Refusable, community, requests};
 use crate::pictures;
 use crate::stanza::{attr, children, jid_attr};
 use crate::world::State;
+use crate::world::group::telling::ToldAt;
 
 pub(super) fn answer(state: &mut State, phone: &str, group: &str, operation: &Node) -> Refusable<Vec<Node>> {
     match (operation.tag.as_ref(), group) {
@@ -18,7 +19,7 @@ pub(super) fn answer(state: &mut State, phone: &str, group: &str, operation: &No
         ("query", group) => {
             state.group_of(group, phone)?;
             let group = state.groups.get(group).ok_or(404_u16)?;
-            Ok(vec![group.node(&state.accounts, vec![])])
+            Ok(vec![group.node(&state.accounts, vec![], ToldAt::Single)])
         }
         ("query_linked", group) => community::query_linked(state, phone, group, operation),
         ("linked_groups_participants", group) => community::linked_participants(state, phone, group),
@@ -29,7 +30,7 @@ pub(super) fn answer(state: &mut State, phone: &str, group: &str, operation: &No
 
 fn participating(state: &State, phone: &str) -> Node {
     let mine = state.groups.values().filter(|group| group.members.contains_key(phone));
-    let nodes = mine.map(|group| group.node(&state.accounts, vec![]));
+    let nodes = mine.map(|group| group.node(&state.accounts, vec![], ToldAt::Full));
     NodeBuilder::new("groups").children(nodes).build()
 }
 
@@ -44,7 +45,7 @@ fn batch(state: &State, phone: &str, operation: &Node) -> Node {
             Some(group) if group.members.len() > state.batch_participants_max => {
                 answer.attr("truncated", "true").attr("size", group.members.len().to_string()).build()
             }
-            Some(group) => group.node(&state.accounts, vec![]),
+            Some(group) => group.node(&state.accounts, vec![], ToldAt::Single),
         })
     });
     NodeBuilder::new("groups").children(answers).build()
@@ -54,14 +55,14 @@ fn batch(state: &State, phone: &str, operation: &Node) -> Node {
 fn by_invite_code(state: &State, code: &str) -> Refusable<Vec<Node>> {
     let group = state.groups.values().find(|group| group.invite_code == code);
     match group {
-        Some(group) => Ok(vec![group.node(&state.accounts, vec![])]),
+        Some(group) => Ok(vec![group.node(&state.accounts, vec![], ToldAt::Single)]),
         None => Err(invalid_code(state, code)),
     }
 }
 
-/// 410 for a code that was revoked, 406 for one that never was.
+/// 410, or what the world was told to say, for a code that was revoked; 406 for one that never was.
 pub(super) fn invalid_code(state: &State, code: &str) -> u16 {
-    if state.groups.values().any(|group| group.revoked_codes.contains(code)) { 410 } else { 406 }
+    if state.groups.values().any(|group| group.revoked_codes.contains(code)) { state.answers.revoked_link } else { 406 }
 }
 
 /// The code is for admins, or for all members as the link mode says; others are told 401, not 403.

@@ -75,10 +75,11 @@ pub(super) fn list(state: &mut State, group_id: &str, phone: &str, operation: &N
 
 fn request_node(state: &State, group: &Group, phone: &str, request: &JoinRequest) -> Option<Node> {
     let requestor = state.accounts.get(&request.requestor)?;
-    let mut node = group
+    let node = group
         .person("membership_approval_request", state.accounts.get(phone)?)
-        .attr("requestor", group.jid_of(requestor))
-        .attr("requestor_pn", requestor.pn_jid())
+        .attr("requestor", group.jid_of(requestor));
+    let mut node = group
+        .with_number(node, "requestor_pn", requestor)
         .attr("request_method", request.method.word())
         .attr("request_time", request.time.to_string());
     if let (JoinMethod::LinkedGroupJoin, Some(parent)) = (request.method, &group.parent) {
@@ -103,7 +104,7 @@ pub(super) fn decide_requested(
         };
         let asked = Asked::read_all(state, list);
         let (results, told) = decide(state, actor, group_id, decision, asked)?;
-        answers.push(NodeBuilder::new(decision.tag()).children(results).build());
+        answers.push(NodeBuilder::new(decision.tag()).children(state.shaped(results)).build());
         notices.extend(told);
     }
     Ok((vec![NodeBuilder::new("membership_requests_action").children(answers).build()], notices))
@@ -170,7 +171,7 @@ pub(super) fn cancel(
         }
     }
     let notices = withdraw(state, actor, group_id, &taken_back);
-    Ok((vec![NodeBuilder::new("cancel_membership_requests").children(results).build()], notices))
+    Ok((vec![NodeBuilder::new("cancel_membership_requests").children(state.shaped(results)).build()], notices))
 }
 
 /// An admin makes invitations void that were, or could be, sent as messages.
@@ -186,7 +187,7 @@ pub(super) fn revoke_codes(
         let revoked = asked.phone.as_ref().and_then(|phone| group.invitations.remove(phone));
         results.push(result_node(state, group_id, &asked, revoked.is_none().then_some(404))?);
     }
-    Ok((vec![NodeBuilder::new("revoke").children(results).build()], vec![]))
+    Ok((vec![NodeBuilder::new("revoke").children(state.shaped(results)).build()], vec![]))
 }
 
 /// Takes requests away and tells the admins.

@@ -93,9 +93,8 @@ fn change_subject(state: &mut State, actor: &str, group_id: &str, subject: Strin
     let action = NodeBuilder::new("subject")
         .attr("subject", subject.as_str())
         .attr("s_t", now().to_string())
-        .attr("s_o", group.jid_of(owner))
-        .attr("s_o_pn", owner.pn_jid())
-        .build();
+        .attr("s_o", group.jid_of(owner));
+    let action = group.with_number(action, "s_o_pn", owner).build();
     group.subject = subject;
     group.subject_owner = actor.to_owned();
     group.subject_time = now();

@@ -23,6 +23,8 @@ pub(crate) struct Account {
     pub(crate) name: String,
     pub(crate) lid: String,
     pub(crate) addable: Addable,
+    /// Groups in LID addressing do not show its phone number.
+    pub(crate) number_hidden: bool,
     pub(crate) devices: BTreeMap<u16, Device>,
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
@@ -62,6 +64,7 @@ impl Account {
             name,
             lid,
             addable,
+            number_hidden: false,
             devices: BTreeMap::new(),
             devices_linked: 0,
             requests: BTreeMap::new(),

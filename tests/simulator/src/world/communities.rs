@@ -5,23 +5,27 @@ use super::group::{Community, group_user};
 use super::view::GroupView;
 use super::{CommunitySpec, State, World};
 use crate::SimulatorError;
-use crate::groups::{Notice, Orphans, Refusable, deactivate, link, link_one, make_first_subgroups, unlink};
+use crate::groups::{Notice, Orphans, Refusable, announce, deactivate, link, link_one, make_first_subgroups, unlink};
 
 impl World {
     /// Makes a community with its announcement group, and accounts for those members who have none. Returns its id
-    /// with `@g.us`. Nobody is notified.
+    /// with `@g.us`. All its members' devices are told, unless it is made quietly.
     pub fn add_community(&self, spec: CommunitySpec) -> String {
         let mut state = self.lock();
-        let owner = spec.group.owner.clone();
+        let (owner, quiet) = (spec.group.owner.clone(), spec.group.quiet);
         let gid = state.add_group(spec.group);
         let id = group_user(&gid);
         if let Some(group) = state.groups.get_mut(id) {
             let members_create_groups = spec.members_create_groups;
             group.community = Some(Community { closed: spec.closed, members_create_groups });
         }
-        make_first_subgroups(&mut state, &owner, id, spec.general_chat);
+        let mut notices = announce(&mut state, &owner, id, None);
+        notices.extend(make_first_subgroups(&mut state, &owner, id, spec.general_chat));
         for subgroup in &spec.subgroups {
-            link_one(&mut state, &owner, id, group_user(subgroup));
+            notices.extend(link_one(&mut state, &owner, id, group_user(subgroup)));
+        }
+        if !quiet {
+            state.publish(&notices, None);
         }
         gid
     }

@@ -2,16 +2,19 @@
 
 pub(crate) mod node;
 pub(crate) mod settings;
+pub(crate) mod telling;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rand::RngExt as _;
 use wacore_binary::Jid;
 
+use super::suspending::Suspension;
 use super::view::{GroupView, JoinMethod, Role};
 use super::{Addressing, GroupSpec, State, World};
 use crate::stanza::now;
 use settings::Settings;
+use telling::Telling;
 
 /// How old a group is that is part of the world from the start.
 const AGE_S: u64 = 3_600;
@@ -20,6 +23,8 @@ const PARTICIPANTS_MAX: usize = 1024;
 /// The letters of an invite code, and how many it has.
 const INVITE_LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 const INVITE_CODE_LETTERS: usize = 22;
+/// The code of an invitation message is shorter, so that one can be told from the other.
+const INVITATION_CODE_LETTERS: usize = 16;
 
 pub(crate) struct Description {
     pub(crate) id: String,
@@ -72,6 +77,9 @@ pub(crate) struct Group {
     pub(crate) addressing: Addressing,
     pub(crate) members: BTreeMap<String, Role>,
     pub(crate) settings: Settings,
+    /// WhatsApp has suspended it.
+    pub(crate) suspension: Option<Suspension>,
+    pub(crate) telling: Telling,
     pub(crate) picture: Option<Picture>,
     /// It is a community: a group of which others are subgroups.
     pub(crate) community: Option<Community>,
@@ -111,6 +119,8 @@ impl Group {
             created_at: time,
             addressing,
             settings: Settings::default(),
+            suspension: None,
+            telling: Telling::default(),
             picture: None,
             community: None,
             parent: None,
@@ -139,6 +149,10 @@ impl Group {
 
     pub(crate) fn is_admin(&self, phone: &str) -> bool {
         self.members.get(phone).is_some_and(|role| *role != Role::Member)
+    }
+
+    pub(crate) fn is_suspended(&self) -> bool {
+        self.suspension.is_some()
     }
 
     /// Whoever wants in by itself has to be let in by an admin.
@@ -200,8 +214,17 @@ impl State {
     }
 
     pub(crate) fn new_invite_code(&mut self) -> String {
+        self.new_code(INVITE_CODE_LETTERS)
+    }
+
+    /// The code of an invitation that one person may use.
+    pub(crate) fn new_invitation_code(&mut self) -> String {
+        self.new_code(INVITATION_CODE_LETTERS)
+    }
+
+    fn new_code(&mut self, letters: usize) -> String {
         let letter = |_| char::from(INVITE_LETTERS[self.rng.random_range(0..INVITE_LETTERS.len())]);
-        (0..INVITE_CODE_LETTERS).map(letter).collect()
+        (0..letters).map(letter).collect()
     }
 }
 

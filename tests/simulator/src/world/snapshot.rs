@@ -33,6 +33,7 @@ fn account(account: &Account) -> Value {
         "name": account.name,
         "lid": account.lid,
         "addable": account.addable,
+        "number_hidden": account.number_hidden,
         "devices": devices,
         "live_connections": account.live_connections(),
         "live_connections_max": account.connections_max,

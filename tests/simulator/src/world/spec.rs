@@ -26,12 +26,14 @@ pub struct AccountSpec {
     pub lid: Option<String>,
     /// Whom it lets add it to groups.
     pub addable: Addable,
+    /// Groups in LID addressing, and whoever is asked for its LID, do not show its phone number.
+    pub number_hidden: bool,
 }
 
 impl AccountSpec {
     /// An account that anyone may add to groups, with a made-up name and LID.
     pub fn new(phone: impl Into<String>) -> Self {
-        Self { phone: phone.into(), name: None, lid: None, addable: Addable::default() }
+        Self { phone: phone.into(), name: None, lid: None, addable: Addable::default(), number_hidden: false }
     }
 }
 
@@ -63,6 +65,8 @@ pub struct GroupSpec {
     pub addressing: Addressing,
     /// Its description, if any.
     pub description: Option<String>,
+    /// Its members' devices are not told that it is there, as when WhatsApp lost that.
+    pub quiet: bool,
 }
 
 impl GroupSpec {
@@ -76,6 +80,7 @@ impl GroupSpec {
             admins: Vec::new(),
             addressing: Addressing::default(),
             description: None,
+            quiet: false,
         }
     }
 }

@@ -89,6 +89,8 @@ pub struct GroupView {
     pub admin_reports: bool,
     /// New members get the recent messages.
     pub group_history: bool,
+    /// WhatsApp has suspended it.
+    pub suspended: bool,
     /// The id of its picture; `None` when it has none.
     pub picture_id: Option<String>,
     /// It is a community.

@@ -110,3 +110,39 @@ async fn settings_requests_pictures_communities_and_people_are_driven_over_http(
     let (_, messages) = request(&admin, "GET", &format!("/admin/accounts/{ALICE}/messages"), "").await;
     assert_eq!(messages, json!([]));
 }
+
+#[tokio::test]
+async fn what_is_not_told_as_it_should_is_driven_over_http() {
+    let options = SimulatorOptions { admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Default::default() };
+    let simulator = Simulator::start(options).await.expect("started");
+    let admin = simulator.admin_url().expect("it listens");
+    let post = async |path: &str, body: Value| request(&admin, "POST", path, &body.to_string()).await;
+    post("/admin/accounts", json!({ "phone": BOB, "number_hidden": true })).await;
+    let body = json!({ "subject": "Team", "owner": ALICE, "participants": [BOB], "quiet": true });
+    let (_, group) = post("/admin/groups", body).await;
+    let gid = group["id"].as_str().expect("an id");
+
+    let child = json!({ "tag": "participant", "attributes": { "jid": "no id at all" } });
+    let telling = json!({ "at": ["full"], "stub": true, "without": ["subject"], "children": [child] });
+    let (status, told) = post(&format!("/admin/groups/{gid}/telling"), telling).await;
+    assert_eq!((status, &told["at"]), (200, &json!(["full"])));
+    assert_eq!(post(&format!("/admin/groups/{gid}/telling"), json!({ "stubs": true })).await.0, 422);
+    assert_eq!(post("/admin/groups/1@g.us/telling", json!({})).await.0, 404);
+
+    let suspension = json!({ "suspended": true, "appeal": "in_review" });
+    let (_, suspended) = post(&format!("/admin/groups/{gid}/suspension"), suspension).await;
+    assert_eq!(suspended["suspended"], true);
+    let (_, going_on) = post(&format!("/admin/groups/{gid}/suspension"), json!({ "suspended": false })).await;
+    assert_eq!(going_on["suspended"], false);
+
+    let answers = json!({ "ids": "lid_only", "without": [BOB], "join_of_member": 304 });
+    let (_, shown) = post("/admin/answers", answers).await;
+    assert_eq!((&shown["typed"], &shown["revoked_link"]), (&json!(false), &json!(410)));
+
+    let renumber = format!("/admin/accounts/{BOB}/number");
+    assert_eq!(post(&renumber, json!({ "number": ALICE })).await.0, 409);
+    assert_eq!(post(&renumber, json!({ "number": "15550100009" })).await.0, 200);
+    let (_, world) = request(&admin, "GET", "/admin/world", "").await;
+    assert_eq!(world["groups"][0]["participants"][1]["phone"], "15550100009");
+    assert_eq!(world["accounts"][1]["number_hidden"], true);
+}

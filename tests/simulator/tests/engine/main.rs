@@ -7,6 +7,7 @@ mod faults;
 mod groups;
 mod linking;
 mod messages;
+mod oddities;
 mod pictures;
 mod requests;
 mod settings;

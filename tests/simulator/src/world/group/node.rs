@@ -6,9 +6,11 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
 use super::Group;
+use super::telling::ToldAt;
 use crate::stanza::{empty, leaf};
 use crate::world::Addressing;
 use crate::world::account::Account;
+use crate::world::suspending::Suspension;
 use crate::world::view::{GroupView, JoinRequestView, MemberView, Role};
 
 impl Group {
@@ -32,7 +34,15 @@ impl Group {
         let person = NodeBuilder::new(tag).attr("jid", self.jid_of(account));
         match self.addressing {
             Addressing::Pn => person.attr("lid", account.lid_jid()),
-            Addressing::Lid => person.attr("phone_number", account.pn_jid()),
+            Addressing::Lid => self.with_number(person, "phone_number", account),
+        }
+    }
+
+    /// The phone number beside the id of a person. Groups in LID addressing do not show one that is hidden.
+    pub(crate) fn with_number(&self, node: NodeBuilder, key: &'static str, account: &Account) -> NodeBuilder {
+        match (self.addressing, account.number_hidden) {
+            (Addressing::Lid, true) => node,
+            _ => node.attr(key, account.pn_jid()),
         }
     }
 
@@ -54,11 +64,16 @@ impl Group {
 
     /// `<group>` as metadata queries, lists and create notifications carry it. `refused` are participants that a
     /// create request named and that did not get in.
-    pub(crate) fn node(&self, accounts: &BTreeMap<String, Account>, refused: Vec<Node>) -> Node {
+    pub(crate) fn node(&self, accounts: &BTreeMap<String, Account>, refused: Vec<Node>, at: ToldAt) -> Node {
+        self.told(self.whole_node(accounts, refused), at)
+    }
+
+    fn whole_node(&self, accounts: &BTreeMap<String, Account>, refused: Vec<Node>) -> Node {
         let members = self.members.keys().filter_map(|phone| accounts.get(phone));
         let mut content: Vec<Node> = members.map(|account| self.member(account)).collect();
         content.extend(refused);
         content.extend(self.settings.nodes());
+        content.extend(self.suspension.iter().flat_map(Suspension::nodes));
         content.extend(self.community_nodes());
         content.extend(self.description_node(accounts));
         let mut group = NodeBuilder::new("group")
@@ -71,10 +86,10 @@ impl Group {
             .attr("a_v_id", self.admin_version.to_string())
             .attr("s_t", self.subject_time.to_string());
         if let Some(creator) = accounts.get(&self.creator) {
-            group = group.attr("creator", self.jid_of(creator)).attr("creator_pn", creator.pn_jid());
+            group = self.with_number(group.attr("creator", self.jid_of(creator)), "creator_pn", creator);
         }
         if let Some(owner) = accounts.get(&self.subject_owner) {
-            group = group.attr("s_o", self.jid_of(owner)).attr("s_o_pn", owner.pn_jid());
+            group = self.with_number(group.attr("s_o", self.jid_of(owner)), "s_o_pn", owner);
         }
         group.children(content).build()
     }
@@ -102,7 +117,7 @@ impl Group {
         let mut node =
             NodeBuilder::new("description").attr("id", description.id.as_str()).attr("t", description.time.to_string());
         if let Some(owner) = accounts.get(&description.owner) {
-            node = node.attr("participant", self.jid_of(owner)).attr("participant_pn", owner.pn_jid());
+            node = self.with_number(node.attr("participant", self.jid_of(owner)), "participant_pn", owner);
         }
         Some(node.children([leaf("body", description.body.as_str())]).build())
     }
@@ -134,6 +149,7 @@ impl Group {
             no_frequently_forwarded: settings.no_frequently_forwarded,
             admin_reports: settings.admin_reports,
             group_history: settings.group_history,
+            suspended: self.is_suspended(),
             picture_id: self.picture.as_ref().map(|picture| picture.id.clone()),
             is_community: self.community.is_some(),
             parent: self.parent.as_deref().map(|parent| Jid::group(parent).to_string()),
