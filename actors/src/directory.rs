@@ -8,6 +8,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
 use tokio::sync::Semaphore;
 
+use crate::engine::Wire;
 use crate::model::{Session, SessionConfig, SessionId, SessionName};
 use crate::session::{Pacing, SessionMsg};
 use crate::settings::Settings;
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) pacing: Pacing,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
+    /// What its connections tell of themselves: when WhatsApp was heard. Outlives the actor and its engines.
+    pub(crate) wire: Arc<Wire>,
     /// The number of the latest engine; every engine of the session has its own, whichever actor asked for it.
     pub(crate) generations: AtomicU64,
     /// Group events on their way to the actor's mailbox (L-1).
@@ -52,6 +55,7 @@ impl Entry {
             config: Arc::new(ArcSwap::from_pointee(config)),
             pacing: Pacing::new(&settings.paces),
             commands: Arc::new(Semaphore::new(settings.requests_per_session_max)),
+            wire: Arc::default(),
             generations: AtomicU64::new(0),
             waiting_events: AtomicUsize::new(0),
             device: Arc::new(Semaphore::new(1)),

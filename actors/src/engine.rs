@@ -6,6 +6,7 @@
 mod backend;
 mod certificate;
 mod communities;
+mod connect;
 mod convert;
 mod events;
 mod group_node;
@@ -13,12 +14,17 @@ mod groups;
 mod http;
 mod invitations;
 mod pictures;
+mod reconnects;
 mod settings;
 mod specs;
 mod transport;
+mod turns;
+mod watch;
+mod websocket;
+mod wire;
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -30,22 +36,25 @@ use wacore::store::traits::DeviceStore as _;
 use whatsapp_rust::bot::Bot;
 use whatsapp_rust::pair_code::{PairCodeError, PairCodeOptions, PairError};
 use whatsapp_rust::request::IqError;
-use whatsapp_rust::transport::{Connector, TokioWebSocketTransportFactory};
 use whatsapp_rust::{Client, MexError, TokioRuntime};
 
 pub use certificate::check_whatsapp_url;
 pub(crate) use communities::LinkAnswer;
 pub(crate) use events::{EngineFact, IncomingCall, LogoutKind, Report};
 pub(crate) use groups::{Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
+pub(crate) use wire::Wire;
 
 use crate::group_cache::Person;
 use crate::model::{ParticipantId, SessionConfig};
 use crate::settings::{Settings, WHATSAPP_URL};
-use crate::store::{SessionNumber, Store};
+use crate::store::{SessionNumber, Store, StoreError};
 use backend::SessionBackend;
+use connect::{Connect, Direct};
 use events::Reporter;
 use http::{SharedHttp, SharedVersion};
-use transport::{PacedTransports, Pacer, Turn};
+use transport::{ClientSlot, PacedTransports};
+use turns::{Pacer, Turn};
+use websocket::{Endpoint, WebSockets};
 
 /// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
 /// store, not in memory.
@@ -57,12 +66,13 @@ const FLUSHES_MAX: usize = 16;
 /// WhatsApp's time to confirm a log-out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What all engines of a daemon share: one TLS configuration, one HTTP client, one version, one pace.
+/// What all engines of a daemon share: one way to WhatsApp with its TLS sessions, one HTTP client, one version, one pace.
 pub(crate) struct EngineShared {
     url: String,
     device_name: String,
     store: Arc<dyn Store>,
-    tls: Arc<rustls::ClientConfig>,
+    endpoint: Arc<Endpoint>,
+    connect: Arc<dyn Connect>,
     http: SharedHttp,
     version: SharedVersion,
     pacer: Arc<Pacer>,
@@ -85,33 +95,66 @@ pub(crate) enum EngineError {
     /// No answer, or none that says what happened: the request may have been carried out.
     #[error("no answer: {0}")]
     Unanswered(String),
+    /// There is no connection, or it broke before there was an answer. By itself that does not say whether the request
+    /// was sent.
+    #[error("no answer: the connection was lost")]
+    ConnectionLost,
+    /// The device's state cannot be saved.
+    #[error("credentials cannot be saved: {0}")]
+    Unsaved(String),
     /// The request cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl EngineError {
+    /// Whether nobody said what became of the request: it may have been carried out.
+    pub(crate) fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered(_) | Self::ConnectionLost | Self::Unsaved(_))
+    }
 }
 
 /// One WhatsApp client. All calls may be dropped at any time; what was sent stays sent.
 pub(crate) struct Engine {
     client: Arc<Client>,
     backend: Arc<SessionBackend>,
+    wire: Arc<Wire>,
+    turn: Arc<Turn>,
 }
 
 /// The part of an engine that has to be run: its connection, until it ends for good.
 pub(crate) struct EngineRun {
     bot: Bot,
+    wire: Arc<Wire>,
+    turn: Arc<Turn>,
+    report: Report,
+}
+
+/// How much an engine's connections have sent.
+#[derive(Copy, Clone, Debug)]
+pub(crate) struct Sent(u64);
+
+/// What an engine needs of its session.
+pub(crate) struct EngineSession {
+    /// Where its device is stored.
+    pub(crate) number: SessionNumber,
+    /// What the operator decided; may change at any time.
+    pub(crate) config: Arc<ArcSwap<SessionConfig>>,
+    /// Where its connections are noted.
+    pub(crate) wire: Arc<Wire>,
 }
 
 impl EngineShared {
     pub(crate) fn new(settings: &Settings, store: Arc<dyn Store>) -> anyhow::Result<Self> {
         check_whatsapp_url(&settings.whatsapp_url).map_err(anyhow::Error::msg)?;
-        let tls = tls_config()?;
-        let http = SharedHttp::new(tls.clone())?;
+        let http = SharedHttp::new(tls_config()?)?;
         let per_second = NonZeroU32::new(settings.connects_per_second).context("connects per second must not be 0")?;
         Ok(Self {
             url: settings.whatsapp_url.clone(),
             device_name: settings.device_name.clone(),
             store,
-            tls: Arc::new(tls),
+            endpoint: Arc::new(Endpoint::new(&settings.whatsapp_url, tls_config()?)?),
+            connect: Arc::new(Direct::new()),
             version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
             http,
             pacer: Arc::new(Pacer::new(per_second, settings.connecting_max)),
@@ -140,19 +183,20 @@ impl Engine {
     /// device's permit (K-1) and runs the second half. Facts are reported from the engine's tasks, in no order.
     pub(crate) async fn open(
         shared: &EngineShared,
-        session: SessionNumber,
-        config: Arc<ArcSwap<SessionConfig>>,
+        session: EngineSession,
         report: Report,
     ) -> anyhow::Result<(Self, EngineRun)> {
-        let turn = Arc::new(Turn::default());
-        shared.pacer.take(&turn).await?;
-        let backend = Arc::new(SessionBackend::new(shared.store.clone(), session));
+        let EngineSession { number, config, wire } = session;
+        let turn = Arc::new(Turn::new(shared.pacer.clone()));
+        turn.take().await?;
+        let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
+        let client: ClientSlot = Arc::new(OnceLock::new());
+        let sockets =
+            WebSockets { endpoint: shared.endpoint.clone(), connect: shared.connect.clone(), wire: wire.clone() };
         let transports = PacedTransports {
-            inner: TokioWebSocketTransportFactory::new()
-                .with_url(&shared.url)
-                .with_connector(Connector::Rustls(shared.tls.clone().into())),
-            pacer: shared.pacer.clone(),
+            inner: Box::new(sockets),
             turn: turn.clone(),
+            client: client.clone(),
             config,
             report: report.clone(),
         };
@@ -165,10 +209,12 @@ impl Engine {
             .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
             .with_wanted_pre_key_count(PRE_KEYS_WANTED)
             .skip_history_sync()
-            .with_event_handler(Reporter::new(turn, report))
+            .with_event_handler(Reporter::new(turn.clone(), report.clone()))
             .build()
             .await?;
-        Ok((Self { client: bot.client(), backend }, EngineRun { bot }))
+        let _ = client.set(Arc::downgrade(&bot.client()));
+        let engine = Self { client: bot.client(), backend, wire: wire.clone(), turn: turn.clone() };
+        Ok((engine, EngineRun { bot, wire, turn, report }))
     }
 
     /// Whether a device was linked: false before pairing and after its data was wiped.
@@ -191,13 +237,13 @@ impl Engine {
     pub(crate) async fn flush(&self) -> Result<(), EngineError> {
         let manager = self.client.persistence_manager();
         for _ in 0..FLUSHES_MAX {
-            manager.flush().await.map_err(|error| unsaved(&error.to_string()))?;
-            let stored = self.backend.load().await.map_err(|error| unsaved(&error.to_string()))?;
+            manager.flush().await.map_err(|error| unsaved(&error))?;
+            let stored = self.backend.load().await.map_err(|error| unsaved(&error))?;
             if stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()) {
                 return Ok(());
             }
         }
-        Err(unsaved("they are not on disk"))
+        Err(EngineError::Unsaved("they are not on disk".into()))
     }
 
     /// Whether the engine has given up saving its state: then nothing it does is durable.
@@ -205,8 +251,20 @@ impl Engine {
         self.client.persistence_manager().is_saver_halted()
     }
 
+    /// How much was sent so far; `None` when there is no connection that is logged in: nothing can be sent now.
+    pub(crate) fn sent(&self) -> Option<Sent> {
+        (self.client.is_connected() && self.client.is_logged_in()).then(|| Sent(self.wire.written()))
+    }
+
+    /// Whether anything at all was sent since then. If not, a request that ended with [`EngineError::ConnectionLost`]
+    /// meanwhile was never sent, and will not be: the engine sends nothing twice.
+    pub(crate) fn has_sent_since(&self, before: Sent) -> bool {
+        self.wire.written() != before.0
+    }
+
     /// Ends the connection for good and flushes. [`EngineRun::run`] returns soon after.
     pub(crate) async fn disconnect(&self) {
+        self.turn.close();
         self.client.disconnect().await;
     }
 
@@ -252,12 +310,21 @@ impl Engine {
 impl EngineRun {
     /// Connects and reconnects until the connection is over for good.
     pub(crate) async fn run(self) {
-        self.bot.run().await;
+        let Self { bot, wire, turn, report } = self;
+        let client = bot.client();
+        tokio::select! {
+            () = bot.run() => {}
+            // Never ends by itself.
+            () = watch::watch(&client, &wire, &turn, &report) => {}
+        }
     }
 }
 
-fn unsaved(reason: &str) -> EngineError {
-    EngineError::Unanswered(format!("credentials cannot be saved: {reason}"))
+/// In our store's words where it is the cause (the disk is full): the engine's own say nothing of use.
+fn unsaved(error: &(dyn std::error::Error + 'static)) -> EngineError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let ours = causes.find_map(|cause| cause.downcast_ref::<StoreError>()).map(ToString::to_string);
+    EngineError::Unsaved(ours.unwrap_or_else(|| error.to_string()))
 }
 
 impl From<MexError> for EngineError {
@@ -280,7 +347,20 @@ impl From<IqError> for EngineError {
             IqError::Timeout => Self::Unanswered("timed out".into()),
             IqError::ParseError(_) => Self::Unanswered("the answer could not be read".into()),
             IqError::EncodeError(_) => Self::Invalid("the request could not be encoded".into()),
-            _ => Self::Unanswered("the connection was lost".into()),
+            _ => Self::ConnectionLost,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_to_be_full() {
+        let full = StoreError::LowSpace { free_bytes: 1, needed_bytes: 2 };
+        let engines = wacore::store::error::StoreError::Database(Box::new(full.clone()));
+        assert_eq!(engines.to_string(), "database operation error");
+        assert_eq!(unsaved(&engines).to_string(), format!("credentials cannot be saved: {full}"));
     }
 }

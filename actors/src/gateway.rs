@@ -4,6 +4,7 @@
 mod groups;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
@@ -49,6 +50,15 @@ impl Gateway {
     /// [`CommandError::UnknownSession`].
     pub fn session(&self, id: SessionId) -> Answer<Arc<Session>> {
         Ok(self.entry(id)?.session.load_full())
+    }
+
+    /// When WhatsApp was last heard on this session's connection, in monotonic time; `None`: never since the daemon's
+    /// start. What the cache holds is as old as that where the session is not `ready`. Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`].
+    pub fn heard_at(&self, id: SessionId) -> Answer<Option<Instant>> {
+        Ok(self.entry(id)?.wire.heard_at().map(tokio::time::Instant::into_std))
     }
 
     /// Every session, newest first. Never blocks.

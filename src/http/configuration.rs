@@ -28,7 +28,7 @@ struct ConfigFields {
     /// Reconnects tried in a row before the session is `failed`; `null`: no end.
     #[schema(required, minimum = 0, maximum = 20, example = json!(null))]
     max_reconnect_attempts: Option<u32>,
-    /// Milliseconds before the second reconnect in a row; doubled for each further one. The first is at once.
+    /// Milliseconds before the second reconnect in a row; doubled for each further one, up to a minute. The first is at once.
     #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
     reconnect_base_delay: u32,
 }
@@ -44,7 +44,7 @@ pub(crate) struct NewConfig {
     /// Reconnects tried in a row before the session is `failed`; no end by default.
     #[schema(minimum = 0, maximum = 20, example = 10)]
     max_reconnect_attempts: Option<u32>,
-    /// Milliseconds before the second reconnect in a row, 5,000 by default; doubled for each further one.
+    /// Milliseconds before the second reconnect in a row, 5,000 by default; doubled for each further one, up to a minute.
     #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
     reconnect_base_delay: Option<u32>,
 }

@@ -37,6 +37,7 @@ pub(crate) fn start_daemon(
     let mut command = Command::new(env!("CARGO_BIN_EXE_rookery"));
     command.arg("serve").env("ROOKERY_DATA_DIR", data).env("ROOKERY_WHATSAPP_URL", whatsapp_url);
     command.env("ROOKERY_BOOTSTRAP_KEY", key).env("ROOKERY_LISTEN", "127.0.0.1:0").env("ROOKERY_KEY_RATE", key_rate);
+    command.env("ROOKERY_PACE_WRITE", "off").env("ROOKERY_PACE_QUERY", "off");
     let started = Instant::now();
     let (child, address) =
         Child::start(&mut command, |line| line.split("serving listen=").nth(1)?.trim().parse::<SocketAddr>().ok())?;

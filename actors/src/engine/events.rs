@@ -11,7 +11,7 @@ use wacore::types::events::{
 use wacore_binary::Jid;
 
 use super::convert;
-use super::transport::Turn;
+use super::turns::Turn;
 use crate::group_cache::{GroupAction, NameSource, Notice, Person};
 use crate::model::{GroupEventKind, Timestamp};
 

@@ -1,158 +1,50 @@
-//! Pacing of connects: how many start per second and how many are under way at once, over all sessions; and of one
-//! session's reconnects, as its configuration says.
+//! The engine's transports: each is opened in its turn, and what becomes of it is told. All waiting between reconnects
+//! is decided here, the engine's own is set back.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use std::num::NonZeroU32;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wacore::net::{Transport, TransportEvent, TransportFactory};
-use wacore::types::events::Event;
-use whatsapp_rust::transport::TokioWebSocketTransportFactory;
+use whatsapp_rust::Client;
 
+use super::reconnects::Reconnect;
+use super::turns::Turn;
 use super::{EngineFact, Report};
 use crate::model::SessionConfig;
 
-/// A reconnect waits this long for its time and again for its turn, then backs off: the engine gives a connect 20 s.
-const RECONNECT_TURN_TIMEOUT: Duration = Duration::from_secs(8);
+/// A reconnect waits this long for its time and its turn. The engine gives a connect 20 s in all and comes again.
+const WAIT_MAX: Duration = Duration::from_secs(8);
+/// Name, TCP, TLS and WebSocket together: with the wait before it, this ends before the engine's time does.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The engine's own backoff after as many connections that broke soon after the log-in: 1, 1, 2, 3, 5 ... 55 s. The next
+/// one would be longer than [`super::reconnects::RECONNECT_DELAY_MAX`].
+const ENGINE_ATTEMPTS_MAX: u32 = 9;
 
-/// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
-const TURN_MAX: Duration = Duration::from_secs(30);
+/// What is said of a connection that ended without a word.
+const ENDED: &str = "it ended, or nothing was heard any more";
 
-/// The wait between reconnects of one session grows up to here by itself. The engine's own backoff, which goes on beside
-/// it, ends at 15 minutes.
-const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(300);
+/// The client that an engine's transports belong to; set once it is built.
+pub(super) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
 
-/// Hands out turns to connect. One for the daemon.
-pub(super) struct Pacer {
-    rate: DefaultDirectRateLimiter,
-    connecting: Arc<Semaphore>,
+/// The engine's transports.
+pub(super) struct PacedTransports {
+    pub(super) inner: Box<dyn TransportFactory>,
+    pub(super) turn: Arc<Turn>,
+    pub(super) client: ClientSlot,
+    pub(super) config: Arc<ArcSwap<SessionConfig>>,
+    pub(super) report: Report,
 }
 
-/// One session's turn: kept while it connects.
-#[derive(Default)]
-pub(super) struct Turn(Mutex<TurnState>);
+/// There is no reconnect left: the session ends its engine.
+#[derive(Debug, thiserror::Error)]
+#[error("all reconnects are used up")]
+struct UsedUp;
 
-#[derive(Default)]
-struct TurnState {
-    permit: Option<OwnedSemaphorePermit>,
-    /// Taken for a connect that has not begun.
-    fresh: bool,
-    /// Which connect this is.
-    number: u64,
-    reconnects: Reconnects,
-}
-
-/// The reconnects since the session was last connected.
-#[derive(Default)]
-struct Reconnects {
-    tried: u32,
-    last: Option<Instant>,
-    /// A phone was linked: WhatsApp has the client connect anew, perhaps twice, and nothing is lost by that.
-    linking: bool,
-}
-
-/// What is to become of a reconnect.
-#[derive(Debug, PartialEq, Eq)]
-enum Reconnect {
-    Go,
-    Wait(Duration),
-    /// There were so many.
-    UsedUp(u32),
-}
-
-impl Reconnects {
-    /// Decides about a reconnect at `now`.
-    fn next(&self, config: &SessionConfig, now: Instant) -> Reconnect {
-        if self.linking {
-            return Reconnect::Go;
-        }
-        if config.max_reconnect_attempts.is_some_and(|most| self.tried >= most) {
-            return Reconnect::UsedUp(self.tried);
-        }
-        let Some(last) = self.last else { return Reconnect::Go };
-        let base = Duration::from_millis(config.reconnect_base_delay.into());
-        let delay = base.saturating_mul(2_u32.saturating_pow(self.tried.saturating_sub(1)));
-        let wait = (last + delay.min(RECONNECT_DELAY_MAX)).saturating_duration_since(now);
-        if wait.is_zero() { Reconnect::Go } else { Reconnect::Wait(wait) }
-    }
-
-    /// Counts one that goes.
-    fn count(&mut self, now: Instant) {
-        if !self.linking {
-            self.tried += 1;
-            self.last = Some(now);
-        }
-    }
-}
-
-impl Pacer {
-    pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
-        Self { rate: RateLimiter::direct(Quota::per_second(per_second)), connecting: Arc::new(Semaphore::new(at_once)) }
-    }
-
-    /// Waits for a turn.
-    pub(super) async fn take(&self, turn: &Turn) -> anyhow::Result<()> {
-        let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
-        self.rate.until_ready().await;
-        let mut state = turn.lock();
-        (state.permit, state.fresh, state.number) = (Some(permit), true, state.number + 1);
-        Ok(())
-    }
-}
-
-impl Turn {
-    /// The connect is over, well or badly: the next session may go.
-    pub(super) fn end(&self) {
-        let mut state = self.lock();
-        (state.permit, state.fresh) = (None, false);
-    }
-
-    /// Sees whether the connect is over with this event, well or badly. After pairing the engine connects again in a new
-    /// turn.
-    pub(super) fn note(&self, event: &Event) {
-        match event {
-            Event::Connected(_) | Event::PairingQrCode(_) => self.lock().reconnects = Reconnects::default(),
-            Event::PairSuccess(_) => self.lock().reconnects = Reconnects { linking: true, ..Reconnects::default() },
-            Event::PairError(_)
-            | Event::PairingQrCodesExhausted(_)
-            | Event::Disconnected(_)
-            | Event::LoggedOut(_)
-            | Event::StreamReplaced(_)
-            | Event::TemporaryBan(_)
-            | Event::ClientOutdated(_)
-            | Event::ConnectFailure(_) => {}
-            _ => return,
-        }
-        self.end();
-    }
-
-    /// Begins the connect that a turn was taken for; false when there is none. A connect that fails in the handshake
-    /// tells nobody: its turn ends by itself.
-    fn begin(self: &Arc<Self>) -> bool {
-        let mut state = self.lock();
-        let begun = std::mem::take(&mut state.fresh);
-        if begun {
-            let (turn, number) = (self.clone(), state.number);
-            tokio::spawn(async move {
-                tokio::time::sleep(TURN_MAX).await;
-                if turn.lock().number == number {
-                    turn.end();
-                }
-            });
-        }
-        begun
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, TurnState> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+type Opened = (Arc<dyn Transport>, async_channel::Receiver<TransportEvent>);
 
 /// Ends a turn unless it is taken out.
 struct EndOnDrop<'a>(Option<&'a Turn>);
@@ -165,49 +57,106 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-/// The engine's transports, each opened in its turn.
-pub(super) struct PacedTransports {
-    pub(super) inner: TokioWebSocketTransportFactory,
-    pub(super) pacer: Arc<Pacer>,
-    pub(super) turn: Arc<Turn>,
-    pub(super) config: Arc<ArcSwap<SessionConfig>>,
-    pub(super) report: Report,
+impl Turn {
+    /// Tells the session that it is not connected.
+    pub(super) fn tell_lost(&self, report: &Report, reason: String) {
+        self.lock().told_lost = true;
+        report(EngineFact::ConnectionLost(reason));
+    }
 }
 
 impl PacedTransports {
-    /// Waits for what the session's configuration asks for. The engine backs off and comes again after an error.
-    async fn wait_for_reconnect(&self) -> anyhow::Result<()> {
+    /// A connect that the session did not begin: the connection before is gone, whether or not the engine said so.
+    async fn reconnect(&self) -> anyhow::Result<Opened> {
+        self.turn.end();
+        if self.has_to_set_back() {
+            bail!("the engine's backoff is set back first");
+        }
+        self.tell_if_unknown();
+        let until = Instant::now() + WAIT_MAX;
+        self.wait_for_reconnect(until).await?;
+        timeout_at(until, self.turn.take()).await.context("no turn to connect in time")??;
+        self.turn.lock().reconnects.count(Instant::now());
+        self.turn.begin();
+        self.open().await
+    }
+
+    fn tell_if_unknown(&self) {
+        let state = self.turn.lock();
+        // WhatsApp ends the connection once a phone was linked: nothing is lost.
+        let is_known = state.told_lost || state.reconnects.are_expected();
+        drop(state);
+        if !is_known {
+            self.turn.tell_lost(&self.report, ENDED.into());
+        }
+    }
+
+    /// Waits for what the session's configuration asks for, or for the news that another session got in.
+    async fn wait_for_reconnect(&self, until: Instant) -> anyhow::Result<()> {
+        let mut answers = self.turn.answers();
         loop {
-            let decided = self.turn.lock().reconnects.next(&self.config.load(), Instant::now());
+            let (now, answered_at) = (Instant::now(), *answers.borrow_and_update());
+            let decided = self.turn.lock().reconnects.next(&self.config.load(), now, answered_at);
             match decided {
                 Reconnect::Go => return Ok(()),
-                Reconnect::Wait(wait) if wait <= RECONNECT_TURN_TIMEOUT => tokio::time::sleep(wait).await,
-                Reconnect::Wait(_) => bail!("the next reconnect is not due yet"),
+                Reconnect::Wait(_) if now >= until => bail!("the next reconnect is not due yet"),
+                Reconnect::Wait(wait) => tokio::select! {
+                    () = sleep(wait.min(until - now)) => {}
+                    _ = answers.changed() => {}
+                },
                 Reconnect::UsedUp(tried) => {
                     (self.report)(EngineFact::ReconnectsUsedUp(tried));
-                    bail!("all reconnects are used up");
+                    return Err(UsedUp.into());
                 }
             }
         }
+    }
+
+    async fn open(&self) -> anyhow::Result<Opened> {
+        // The engine drops this call after its own time limit.
+        let mut unopened = EndOnDrop(Some(&self.turn));
+        let opened = timeout(OPEN_TIMEOUT, self.inner.create_transport()).await;
+        let opened = opened.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer")));
+        match &opened {
+            Ok(_) => unopened.0 = None,
+            Err(error) => {
+                self.turn.lock().reconnects.fail(Instant::now());
+                self.turn.tell_lost(&self.report, format!("WhatsApp cannot be reached: {error}"));
+            }
+        }
+        opened
+    }
+
+    /// Whether the engine's own backoff would soon be longer than ours: it goes on growing over failed connects, and over
+    /// connections that break soon after the log-in. For the latter it is the only one, and grows as far as ours.
+    fn has_to_set_back(&self) -> bool {
+        let mut state = self.turn.lock();
+        state.engine_attempts += 1;
+        state.engine_attempts > if state.reconnects.have_failed() { 1 } else { ENGINE_ATTEMPTS_MAX }
+    }
+
+    /// Sets the engine's backoff back: a connect that fails after this is followed by the next one at once. There is no
+    /// connection at this point that it could end.
+    async fn set_back(&self) {
+        let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
+        client.reconnect_immediately().await;
+        self.turn.lock().engine_attempts = 0;
     }
 }
 
 #[async_trait]
 impl TransportFactory for PacedTransports {
-    async fn create_transport(&self) -> anyhow::Result<(Arc<dyn Transport>, async_channel::Receiver<TransportEvent>)> {
-        if !self.turn.begin() {
-            self.turn.end();
-            self.wait_for_reconnect().await?;
-            let turn = self.pacer.take(&self.turn);
-            tokio::time::timeout(RECONNECT_TURN_TIMEOUT, turn).await.context("no turn to connect in time")??;
-            self.turn.lock().reconnects.count(Instant::now());
-            self.turn.begin();
-        }
-        // The engine drops this call after its own time limit.
-        let mut unopened = EndOnDrop(Some(&self.turn));
-        let opened = self.inner.create_transport().await;
-        if opened.is_ok() {
-            unopened.0 = None;
+    async fn create_transport(&self) -> anyhow::Result<Opened> {
+        let is_first = self.turn.begin();
+        let connect = async { if is_first { self.open().await } else { self.reconnect().await } };
+        let opened = tokio::select! {
+            biased;
+            () = self.turn.closed() => bail!("the engine ends"),
+            opened = connect => opened,
+        };
+        // After a first connect that failed the engine comes again in a second by itself.
+        if opened.as_ref().is_err_and(|error| !is_first && !error.is::<UsedUp>()) {
+            self.set_back().await;
         }
         opened
     }
@@ -215,47 +164,121 @@ impl TransportFactory for PacedTransports {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Mutex;
+
+    use tokio::task::JoinSet;
+
+    use super::super::turns::Pacer;
     use super::*;
 
-    #[test]
-    fn the_first_reconnect_is_at_once_and_the_waits_double_from_there() {
-        let (mut reconnects, start) = (Reconnects::default(), Instant::now());
-        let config = SessionConfig { reconnect_base_delay: 1_000, ..SessionConfig::default() };
-        let table = [
-            (0, Reconnect::Go),
-            (200, Reconnect::Wait(Duration::from_millis(800))),
-            (1_000, Reconnect::Go),
-            (1_000, Reconnect::Wait(Duration::from_secs(2))),
-            (3_000, Reconnect::Go),
-            (6_999, Reconnect::Wait(Duration::from_millis(1))),
-        ];
-        for (at_ms, expected) in table {
-            let now = start + Duration::from_millis(at_ms);
-            let decided = reconnects.next(&config, now);
-            if decided == Reconnect::Go {
-                reconnects.count(now);
+    /// A server that is away until some time: refused at once, or silent.
+    struct Away {
+        until: Instant,
+        is_silent: bool,
+    }
+
+    struct Line;
+
+    #[async_trait]
+    impl Transport for Line {
+        async fn send(&self, _: bytes::Bytes) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        async fn disconnect(&self) {}
+    }
+
+    #[async_trait]
+    impl TransportFactory for Away {
+        async fn create_transport(&self) -> anyhow::Result<Opened> {
+            if Instant::now() >= self.until {
+                return Ok((Arc::new(Line), async_channel::bounded(1).1));
             }
-            assert_eq!(decided, expected, "{at_ms}");
+            if self.is_silent {
+                std::future::pending::<()>().await;
+            }
+            bail!("the connection was refused")
         }
     }
 
-    #[test]
-    fn no_wait_is_longer_than_the_limit_and_no_reconnect_goes_beyond_the_allowed_ones() {
-        let now = Instant::now();
-        let reconnects = Reconnects { tried: 40, last: Some(now), linking: false };
-        let Reconnect::Wait(wait) = reconnects.next(&SessionConfig::default(), now) else { panic!("has to wait") };
-        assert!(wait <= RECONNECT_DELAY_MAX);
-        let limited = SessionConfig { max_reconnect_attempts: Some(0), ..SessionConfig::default() };
-        assert_eq!(Reconnects::default().next(&limited, now), Reconnect::UsedUp(0));
+    fn transports(pacer: &Arc<Pacer>, away: Away) -> (PacedTransports, Arc<Mutex<Vec<String>>>) {
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let heard = told.clone();
+        let report: Report = Arc::new(move |fact| {
+            let EngineFact::ConnectionLost(reason) = fact else { panic!("{fact:?}") };
+            heard.lock().unwrap().push(reason);
+        });
+        let transports = PacedTransports {
+            inner: Box::new(away),
+            turn: Arc::new(Turn::new(pacer.clone())),
+            client: ClientSlot::default(),
+            config: Arc::new(ArcSwap::from_pointee(SessionConfig::default())),
+            report,
+        };
+        (transports, told)
     }
 
-    #[test]
-    fn what_linking_a_phone_takes_is_not_counted() {
-        let (now, mut reconnects) = (Instant::now(), Reconnects { linking: true, ..Reconnects::default() });
-        let limited = SessionConfig { max_reconnect_attempts: Some(0), ..SessionConfig::default() };
-        for _ in 0..3 {
-            assert_eq!(reconnects.next(&limited, now), Reconnect::Go);
-            reconnects.count(now);
+    /// What the engine does with a session whose connection broke: it comes again until it is connected.
+    async fn reconnected(transports: PacedTransports) -> Instant {
+        while timeout(Duration::from_secs(20), transports.create_transport())
+            .await
+            .expect("the engine would end the call here")
+            .is_err()
+        {
+            // In place of the client's part, which sets the engine's backoff back.
+            transports.turn.lock().engine_attempts = 0;
+            tokio::task::yield_now().await;
         }
+        transports.turn.connected();
+        Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_back_within_a_minute_of_a_server_that_answers_again() {
+        let minutes = Duration::from_secs(180);
+        for is_silent in [false, true] {
+            let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+            let (until, mut sessions) = (Instant::now() + minutes, JoinSet::new());
+            for _ in 0..200 {
+                sessions.spawn(reconnected(transports(&pacer, Away { until, is_silent }).0));
+            }
+            let mut back: Vec<Instant> = sessions.join_all().await;
+            back.sort();
+            let [first, last] = [back[0], back[199]].map(|at| at.duration_since(until));
+            assert!(last <= super::super::reconnects::RECONNECT_DELAY_MAX, "silent {is_silent}: {first:?} {last:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_alone_is_back_within_a_minute_too() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        for away_s in [1, 30, 180, 3_600] {
+            let until = Instant::now() + Duration::from_secs(away_s);
+            let back = reconnected(transports(&pacer, Away { until, is_silent: false }).0).await;
+            let late = back.duration_since(until);
+            assert!(late <= super::super::reconnects::RECONNECT_DELAY_MAX, "{away_s} s: {late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconnect_that_nobody_told_of_is_told_and_so_is_each_new_reason() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let until = Instant::now() + Duration::from_secs(3);
+        let (transports, told) = transports(&pacer, Away { until, is_silent: false });
+        reconnected(transports).await;
+        let told = told.lock().unwrap();
+        assert_eq!(*told, [ENDED, "WhatsApp cannot be reached: the connection was refused"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_ends_waits_for_nothing() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let until = Instant::now() + Duration::from_secs(600);
+        let (transports, _) = transports(&pacer, Away { until, is_silent: true });
+        let (turn, started) = (transports.turn.clone(), Instant::now());
+        let (connect, ()) = tokio::join!(transports.create_transport(), async { turn.close() });
+        assert!(connect.is_err());
+        assert!(started.elapsed() < Duration::from_secs(1));
     }
 }

@@ -92,7 +92,8 @@ pub struct SessionConfig {
     pub auto_reject_calls: bool,
     /// Reconnects tried in a row before the session is `failed`; `None`: no end.
     pub max_reconnect_attempts: Option<u32>,
-    /// Milliseconds before the second reconnect in a row; doubled for each further one. The first is at once.
+    /// Milliseconds before the second reconnect in a row; doubled for each further one, up to a minute. The
+    /// first is at once.
     pub reconnect_base_delay: u32,
 }
 

@@ -49,7 +49,8 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
     match work.engine.join(code).await.inspect_err(|error| work.heed(error)) {
         Ok(Joined { pending_approval: true, .. }) => joined(true),
         // Looked at once more, so that the cache has it.
-        Ok(_) | Err(EngineError::Unanswered(_)) => Look::NotYet,
+        Ok(_) => Look::NotYet,
+        Err(error) if error.is_unanswered() => Look::NotYet,
         // The first request took effect after all, or stands and waits for an admin.
         Err(EngineError::Refused { code: CONFLICT, .. }) => match work.read_back(&group).await {
             Ok(read) => joined(read.record.is_none()),

@@ -21,10 +21,7 @@ pub(super) const NOBODY_KNOWS: &str =
 
 /// The error of a question: nothing was changed whatever happened.
 pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
-    match error {
-        EngineError::Unanswered(_) => CommandError::Unanswered,
-        other => write_error(what, other),
-    }
+    if error.is_unanswered() { CommandError::Unanswered } else { write_error(what, error) }
 }
 
 /// The error of a request that changes something.
@@ -32,7 +29,9 @@ pub(super) fn write_error(what: &'static str, error: EngineError) -> CommandErro
     match error {
         EngineError::Refused { code, backoff_s } => CommandError::Refused { what, code, retry_after_s: backoff_s },
         EngineError::DescriptionConflict => CommandError::DescriptionConflict,
-        EngineError::Unanswered(_) => CommandError::OutcomeUnknown,
+        EngineError::Unanswered(_) | EngineError::ConnectionLost | EngineError::Unsaved(_) => {
+            CommandError::OutcomeUnknown
+        }
         EngineError::Invalid(reason) => CommandError::Invalid(reason),
     }
 }

@@ -92,13 +92,18 @@ impl<T> Look<T> {
 }
 
 impl Work {
-    /// Waits for WhatsApp's answer, for its time.
+    /// Waits for WhatsApp's answer, for its time. A request that certainly never left is [`CommandError::NotConnected`].
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, CommandError> {
+        // The session was ready when the request began; the connection may have gone since then.
+        let Some(before) = self.engine.sent() else { return Err(CommandError::NotConnected) };
         match timeout_at(self.deadline, call).await {
+            Ok(Err(EngineError::ConnectionLost)) if !self.engine.has_sent_since(before) => {
+                Err(CommandError::NotConnected)
+            }
             Ok(answer) => answer.map_err(|error| self.understood(what, error)),
             Err(_) => Err(CommandError::OutcomeUnknown),
         }
@@ -124,13 +129,16 @@ impl Work {
         look: impl Fn() -> L,
     ) -> Outcome<T> {
         match self.ask(what, call).await {
-            Err(CommandError::OutcomeUnknown) => self.settle(look).await,
+            Err(CommandError::OutcomeUnknown) => self.settle(CommandError::Unanswered, look).await,
+            // One part of WhatsApp failed: what the others have done by then, it does not say.
+            Err(failed @ CommandError::Refused { code: 500.., .. }) => self.settle(failed, look).await,
             result => Outcome { result, read_back: false },
         }
     }
 
-    /// A write that is not there is looked for again before that is believed: WhatsApp may be at it.
-    async fn settle<T, L: Future<Output = Look<T>>>(&self, look: impl Fn() -> L) -> Outcome<T> {
+    /// A write that is not there is looked for again before that is believed: WhatsApp may be at it. `missing`: what it
+    /// comes to then.
+    async fn settle<T, L: Future<Output = Look<T>>>(&self, missing: CommandError, look: impl Fn() -> L) -> Outcome<T> {
         let until = Instant::now().min(self.deadline) + SETTLE_TIME;
         let unknown = Outcome { result: Err(CommandError::OutcomeUnknown), read_back: false };
         let mut missed_at = None;
@@ -140,7 +148,7 @@ impl Work {
                 Ok(Look::NotApplied) => {
                     let since = missed_at.get_or_insert_with(Instant::now).elapsed();
                     if since >= MISSING_TIME {
-                        return Outcome { result: Err(CommandError::Unanswered), read_back: true };
+                        return Outcome { result: Err(missing), read_back: true };
                     }
                     MISSING_TIME - since
                 }
@@ -202,10 +210,7 @@ impl Work {
     pub(super) async fn look_up<T, V>(&self, call: impl Future<Output = Result<V, EngineError>>) -> Result<V, Look<T>> {
         call.await.map_err(|error| {
             self.heed(&error);
-            match error {
-                EngineError::Unanswered(_) => Look::NotYet,
-                _ => Look::Unclear,
-            }
+            if error.is_unanswered() { Look::NotYet } else { Look::Unclear }
         })
     }
 

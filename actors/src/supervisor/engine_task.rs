@@ -12,9 +12,9 @@ use tracing::{error, warn};
 
 use super::{Context, SupervisorMsg};
 use crate::directory::Entry;
-use crate::engine::{Engine, EngineFact, Report};
+use crate::engine::{Engine, EngineFact, EngineSession, Report};
 use crate::session::{Generation, SessionMsg};
-use crate::store::{Batch, wipe_session};
+use crate::store::{Batch, Health, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -153,10 +153,12 @@ impl Task {
     /// One engine's life. The error says why it cannot go on.
     async fn live(&mut self) -> Result<(), String> {
         let reporter: Report = Arc::new(self.reporter());
+        let Entry { number, config, wire, .. } = &*self.entry;
+        let session = EngineSession { number: *number, config: config.clone(), wire: wire.clone() };
         let opened = tokio::select! {
             biased;
             () = closing(&mut self.orders) => return Ok(()),
-            opened = Engine::open(&self.context.engines, self.entry.number, self.entry.config.clone(), reporter) => opened,
+            opened = Engine::open(&self.context.engines, session, reporter) => opened,
         };
         let (engine, run) = opened.map_err(|error| format!("the WhatsApp client could not be opened: {error:#}"))?;
         let engine = Arc::new(engine);
@@ -165,7 +167,12 @@ impl Task {
         let ended = tokio::select! {
             biased;
             () = closing(&mut self.orders) => Ok(()),
-            () = saver_gave_up(&engine) => Err("credentials cannot be saved".to_owned()),
+            () = saver_gave_up(&engine) => Err(match self.context.store.health() {
+                Health::LowSpace { free_bytes } => {
+                    format!("credentials cannot be saved: the disk is full ({free_bytes} bytes free); make room")
+                }
+                _ => "credentials cannot be saved".to_owned(),
+            }),
             ended = &mut running => ended.map_err(|_| "the WhatsApp client crashed".to_owned()),
         };
         let closed = async {

@@ -190,6 +190,7 @@ async fn add_fault(State(world): State<World>, Json(body): Json<NewFault>) -> An
         "drop" => FaultKind::Drop { apply: body.apply, now: body.now },
         "silence" => FaultKind::Silence { apply: body.apply },
         "refuse" => FaultKind::Refuse { code: body.code.unwrap_or(REFUSE_CODE), backoff_s: body.backoff },
+        "break_down" => FaultKind::BreakDown { code: body.code.unwrap_or(REFUSE_CODE) },
         "stream_error" => FaultKind::StreamError,
         "logged_out" => FaultKind::LoggedOut,
         "replaced" => FaultKind::Replaced,

@@ -67,6 +67,11 @@ pub enum FaultKind {
         /// And the advice to come back after so many seconds.
         backoff_s: Option<u32>,
     },
+    /// A request takes effect, notifications included, and is answered with an error all the same.
+    BreakDown {
+        /// With this code.
+        code: u16,
+    },
     /// At once: the stream ends with error 503.
     StreamError,
     /// At once: the phone has unlinked its devices; their logins are refused from now on.
@@ -89,7 +94,14 @@ impl FaultKind {
     }
 
     fn hits_requests(self) -> bool {
-        matches!(self, Self::Drop { now: false, .. } | Self::Silence { .. } | Self::Refuse { .. } | Self::Slow { .. })
+        matches!(
+            self,
+            Self::Drop { now: false, .. }
+                | Self::Silence { .. }
+                | Self::Refuse { .. }
+                | Self::BreakDown { .. }
+                | Self::Slow { .. }
+        )
     }
 }
 
@@ -169,6 +181,11 @@ impl State {
     ) {
         match fault {
             FaultKind::Refuse { code, backoff_s } => self.send(me, vec![stanza::refusal(request, code, backoff_s)]),
+            FaultKind::BreakDown { code } => {
+                let outcome = apply(self);
+                self.conclude_silently(me, &outcome);
+                self.send(me, vec![stanza::refusal(request, code, None)]);
+            }
             FaultKind::Slow { delay_ms } => {
                 let outcome = apply(self);
                 self.conclude_silently(me, &outcome);

@@ -1,0 +1,202 @@
+//! Turns to connect: how many connects start per second and how many are under way at once, over all sessions. A turn
+//! is taken before a connect begins and ends when it is over, well or badly.
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use wacore::types::events::Event;
+
+use super::reconnects::Reconnects;
+
+/// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
+const TURN_MAX: Duration = Duration::from_secs(30);
+/// Sessions that wait are told at most this often that another one got in: thousands may wait.
+const NEWS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Hands out turns to connect. One for the daemon.
+pub(super) struct Pacer {
+    connecting: Arc<Semaphore>,
+    period: Duration,
+    /// The earliest start of the next connect. Who starts next holds the lock while waiting for it: first come, first
+    /// served, and one who gives up takes no start with it.
+    next: tokio::sync::Mutex<Instant>,
+    /// When WhatsApp last let a session in.
+    answered_at: watch::Sender<Option<Instant>>,
+}
+
+/// One session's turn: kept while it connects.
+pub(super) struct Turn {
+    pacer: Arc<Pacer>,
+    state: Mutex<TurnState>,
+    /// The engine is to end: nobody waits for a turn any more.
+    closed: watch::Sender<bool>,
+}
+
+#[derive(Default)]
+pub(super) struct TurnState {
+    permit: Option<OwnedSemaphorePermit>,
+    /// Taken for a connect that has not begun.
+    fresh: bool,
+    /// Which connect this is.
+    number: u64,
+    pub(super) reconnects: Reconnects,
+    /// The session knows that it is not connected.
+    pub(super) told_lost: bool,
+    /// Connects of the engine since its own backoff was last set back.
+    pub(super) engine_attempts: u32,
+}
+
+impl Pacer {
+    pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
+        Self {
+            connecting: Arc::new(Semaphore::new(at_once)),
+            period: Duration::from_secs(1) / per_second.get(),
+            next: tokio::sync::Mutex::new(Instant::now()),
+            answered_at: watch::channel(None).0,
+        }
+    }
+
+    async fn permit(&self) -> anyhow::Result<OwnedSemaphorePermit> {
+        let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
+        let mut next = self.next.lock().await;
+        sleep_until(*next).await;
+        *next = Instant::now() + self.period;
+        Ok(permit)
+    }
+
+    fn answered(&self) {
+        let now = Instant::now();
+        self.answered_at.send_if_modified(|at| {
+            let is_news = at.is_none_or(|at| now.duration_since(at) >= NEWS_INTERVAL);
+            if is_news {
+                *at = Some(now);
+            }
+            is_news
+        });
+    }
+}
+
+impl Turn {
+    pub(super) fn new(pacer: Arc<Pacer>) -> Self {
+        Self { pacer, state: Mutex::default(), closed: watch::channel(false).0 }
+    }
+
+    /// No connect begins from now on.
+    pub(super) fn close(&self) {
+        self.closed.send_replace(true);
+    }
+
+    /// Resolves when no connect is to begin any more.
+    pub(super) async fn closed(&self) {
+        let mut closed = self.closed.subscribe();
+        // The sender is ours: it cannot be gone.
+        let _ = closed.wait_for(|closed| *closed).await;
+    }
+
+    /// Waits for a turn. Dropping the call is safe.
+    pub(super) async fn take(&self) -> anyhow::Result<()> {
+        let permit = self.pacer.permit().await?;
+        let mut state = self.lock();
+        (state.permit, state.fresh, state.number) = (Some(permit), true, state.number + 1);
+        Ok(())
+    }
+
+    /// The connect is over, well or badly: the next session may go.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        (state.permit, state.fresh) = (None, false);
+    }
+
+    /// When WhatsApp last let any session in; changes when it does again after a while.
+    pub(super) fn answers(&self) -> watch::Receiver<Option<Instant>> {
+        self.pacer.answered_at.subscribe()
+    }
+
+    /// Sees whether the connect is over with this event, well or badly. After pairing the engine connects again in a new
+    /// turn.
+    pub(super) fn note(&self, event: &Event) {
+        match event {
+            Event::Connected(_) | Event::PairingQrCode(_) => {
+                return self.connected();
+            }
+            Event::PairSuccess(_) => self.lock().reconnects = Reconnects::after_linking(),
+            Event::Disconnected(_) | Event::ConnectFailure(_) => self.lock().told_lost = true,
+            Event::PairError(_)
+            | Event::PairingQrCodesExhausted(_)
+            | Event::LoggedOut(_)
+            | Event::StreamReplaced(_)
+            | Event::TemporaryBan(_)
+            | Event::ClientOutdated(_) => {}
+            _ => return,
+        }
+        self.end();
+    }
+
+    /// The session is let in: others that wait may try, too.
+    pub(super) fn connected(&self) {
+        self.pacer.answered();
+        let mut state = self.lock();
+        (state.reconnects, state.told_lost) = (Reconnects::default(), false);
+        drop(state);
+        self.end();
+    }
+
+    /// Begins the connect that a turn was taken for; false when there is none. A connect that fails in the handshake
+    /// tells nobody: its turn ends by itself.
+    pub(super) fn begin(self: &Arc<Self>) -> bool {
+        let mut state = self.lock();
+        let begun = std::mem::take(&mut state.fresh);
+        if begun {
+            let (turn, number) = (self.clone(), state.number);
+            tokio::spawn(async move {
+                sleep(TURN_MAX).await;
+                if turn.lock().number == number {
+                    turn.end();
+                }
+            });
+        }
+        begun
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, TurnState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn turns_are_given_at_their_pace_and_one_who_gave_up_costs_nothing() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(10).unwrap(), 100));
+        let started = Instant::now();
+        let mut turns = Vec::new();
+        for nth in 0..20 {
+            let turn = Turn::new(pacer.clone());
+            let gives_up = tokio::time::timeout(Duration::from_millis(1), turn.take()).await;
+            if gives_up.is_err() {
+                turn.take().await.unwrap();
+            }
+            assert!(turn.lock().fresh, "{nth}");
+            turns.push(turn);
+        }
+        let took = started.elapsed();
+        assert!((1_900..2_000).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn no_more_connect_at_once_than_allowed_and_one_that_never_ends_is_given_up() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(1_000).unwrap(), 1));
+        let (first, second) = (Arc::new(Turn::new(pacer.clone())), Turn::new(pacer.clone()));
+        let started = Instant::now();
+        first.take().await.unwrap();
+        assert!(first.begin());
+        second.take().await.unwrap();
+        assert_eq!(started.elapsed().as_secs(), TURN_MAX.as_secs());
+    }
+}
