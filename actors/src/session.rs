@@ -27,6 +27,7 @@ mod reads;
 pub(crate) mod record;
 mod request;
 mod saving;
+mod starting;
 mod work;
 
 use std::sync::Arc;
@@ -54,6 +55,7 @@ pub(crate) use participants::ParticipantWrite;
 use reads::Reads;
 use record::{Link, SessionRecord};
 pub(crate) use request::Request;
+use starting::Starts;
 
 /// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
 const PREPARE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
@@ -86,6 +88,8 @@ pub(crate) struct SessionState {
     created: Created,
     /// Who waits for the engine to be gone.
     closing: Vec<Reply<Arc<Session>>>,
+    /// Who waits for that to start it again.
+    starts: Starts,
     /// The latest preparation, and how many failed in a row.
     preparation: Preparation,
     preparations_failed: u32,
@@ -168,6 +172,7 @@ impl SessionState {
             reads: Reads::default(),
             created: Created::default(),
             closing: Vec::new(),
+            starts: Starts::default(),
             preparation: 0,
             preparations_failed: 0,
             saved: None,
@@ -197,6 +202,7 @@ impl SessionState {
             M::PairingCodeMade { generation, number, code } => self.pairing_code_made(generation, number, code),
             M::TurnedAway { generation, unlinked } => self.turned_away(generation, unlinked),
             M::QrRenewalDue { generation } => self.qr_renewal_due(generation),
+            M::ClosingOverdue { round } => self.closing_overdue(round),
             M::LinkingDue { start } => self.linking_due(start),
             M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
             M::ReadGroup { group, known, refresh, reply } => self.read_group(group, known, refresh, reply),
@@ -241,9 +247,10 @@ impl SessionState {
     }
 
     fn start(&mut self, allow_account_change: bool, reply: Reply<Arc<Session>>) {
-        let answer = if self.engine.closing {
-            Err(CommandError::Restarting)
-        } else if self.engine.loaded {
+        if self.engine.closing {
+            return self.start_after_closing(allow_account_change, reply);
+        }
+        let answer = if self.engine.loaded {
             Err(CommandError::AlreadyStarted)
         } else {
             self.pairing.account_change_allowed = allow_account_change;
@@ -257,6 +264,7 @@ impl SessionState {
     }
 
     fn stop(&mut self, reply: Reply<Arc<Session>>) {
+        self.refuse_starts();
         self.closing.push(reply);
         self.apply(Fact::StopRequested);
         self.answer_closing();

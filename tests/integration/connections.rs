@@ -100,6 +100,35 @@ async fn all_sessions_are_back_when_whatsapp_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_start_waits_for_the_connection_before_to_close() {
+    let bench = Bench::start().await;
+    bench.link("alice", ALICE).await;
+    for _ in 0..5 {
+        let stopping = async {
+            let stopped = bench.post("/sessions/alice/stop", json!({})).await;
+            assert_eq!(stopped.status, 200, "{stopped:?}");
+        };
+        let starting = async {
+            // From here on the session is closing, or closed.
+            bench.until_status("alice", "disconnected").await;
+            let started = bench.post("/sessions/alice/start", json!({})).await;
+            assert_eq!(started.status, 200, "{started:?}");
+        };
+        tokio::join!(stopping, starting);
+        bench.until_status("alice", "ready").await;
+    }
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::LoggedOut));
+    let session = bench.until_status("alice", "action_required").await;
+    assert!(session["lastError"].as_str().unwrap().contains("start the session"), "{session}");
+    let started = bench.post("/sessions/alice/start", json!({})).await;
+    assert_eq!(started.status, 200, "{started:?}");
+    let qr = bench.qr("alice").await;
+    bench.world.phone(ALICE).scan_qr(&qr).unwrap();
+    bench.until_status("alice", "ready").await;
+    assert_eq!(bench.world.live_connections_max(ALICE), 1, "K-1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_whatsapp_did_before_it_broke_down_is_found() {
     let bench = Bench::start().await;
     let group = bench.group(&[BOB, CAROL], Addressing::Lid);

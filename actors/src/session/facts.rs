@@ -86,6 +86,7 @@ impl SessionState {
         self.publish();
         self.answer_closing();
         if expected {
+            self.start_those_waiting();
             return Ok(());
         }
         let waits_for_phone = matches!(self.record.status, SessionStatus::Initializing | SessionStatus::QrReady);
@@ -115,7 +116,9 @@ impl SessionState {
         if generation != self.engine.generation || !self.engine.loaded || self.engine.closing {
             return;
         }
-        self.record.last_active = Some(Timestamp::now());
+        if !matches!(fact, EngineFact::ConnectionLost(_) | EngineFact::ReconnectsUsedUp(_)) {
+            self.record.last_active = Some(Timestamp::now());
+        }
         if self.engine.foreign && !fact.ends_log_in() {
             // Nothing of an account that is turned away is taken in.
             if fact == EngineFact::LoggedIn {

@@ -76,6 +76,8 @@ pub(crate) enum SessionMsg {
     PairingCodeMade { generation: Generation, number: u64, code: Result<String, CommandError> },
     /// An account that may not have the session is unlinked again, or there was no time for it.
     TurnedAway { generation: Generation, unlinked: bool },
+    /// Those who wait for the engine's end to start the session have waited long enough.
+    ClosingOverdue { round: u64 },
     /// Time for a new connection with new QRs.
     QrRenewalDue { generation: Generation },
     /// WhatsApp answered a log-out, or its time is over.

@@ -1,0 +1,63 @@
+//! A start that comes while the engine before is still closing: it waits for that, and then starts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Reply, SessionMsg, SessionState};
+use crate::error::CommandError;
+use crate::model::Session;
+
+/// A connection closes within a moment; who says "start it again" to a user is not to be told to try again. Not longer
+/// than a caller waits without a thought.
+const CLOSING_WAIT: Duration = Duration::from_secs(5);
+/// Starts that wait for the same end: the first one starts, and the others only hear that.
+const STARTS_WAITING_MAX: usize = 16;
+
+/// Who waits to start the session.
+#[derive(Default)]
+pub(super) struct Starts {
+    waiting: Vec<(bool, Reply<Arc<Session>>)>,
+    /// Counts the ends that were waited for: the time limit of an earlier one says nothing about this one.
+    round: u64,
+}
+
+impl Starts {
+    /// Takes those who wait, with the end of their wait.
+    fn take(&mut self) -> Vec<(bool, Reply<Arc<Session>>)> {
+        self.round += 1;
+        std::mem::take(&mut self.waiting)
+    }
+}
+
+impl SessionState {
+    pub(super) fn start_after_closing(&mut self, allow_account_change: bool, reply: Reply<Arc<Session>>) {
+        if self.starts.waiting.len() >= STARTS_WAITING_MAX {
+            return drop(reply.send(Err(CommandError::Restarting)));
+        }
+        if self.starts.waiting.is_empty() {
+            let round = self.starts.round;
+            self.myself.send_after(CLOSING_WAIT, move || SessionMsg::ClosingOverdue { round });
+        }
+        self.starts.waiting.push((allow_account_change, reply));
+    }
+
+    /// The engine is gone: the session can start.
+    pub(super) fn start_those_waiting(&mut self) {
+        for (allow_account_change, reply) in self.starts.take() {
+            self.start(allow_account_change, reply);
+        }
+    }
+
+    /// It takes too long, or somebody wants it stopped.
+    pub(super) fn refuse_starts(&mut self) {
+        for (_, reply) in self.starts.take() {
+            let _ = reply.send(Err(CommandError::Restarting));
+        }
+    }
+
+    pub(super) fn closing_overdue(&mut self, round: u64) {
+        if self.starts.round == round {
+            self.refuse_starts();
+        }
+    }
+}
