@@ -11,6 +11,7 @@ mod error;
 pub mod keys;
 mod memory;
 mod parts;
+mod rebuilding;
 mod replacing;
 mod seal;
 mod sealing;
@@ -106,7 +107,8 @@ pub trait Store: Send + Sync + 'static {
 pub struct StoreOptions {
     /// Upper bound of sled's page cache, in bytes.
     pub cache_bytes: u64,
-    /// Free space on the volume below which commits are refused with [`StoreError::LowSpace`], in bytes.
+    /// Free space on the volume below which commits are refused with [`StoreError::LowSpace`], in bytes. Half of it is
+    /// enough for deletions ([`Batch::for_removal`]), a quarter for opening. 0 asks for none.
     pub free_space_min_bytes: u64,
     /// What the values are sealed with; `None`: they are not.
     pub key: Option<StoreKey>,
@@ -122,7 +124,7 @@ impl Default for StoreOptions {
 /// is in use. Dropping the last `Arc` writes what is queued, closes the files and blocks until that is done.
 ///
 /// # Errors
-/// [`StoreError::InUse`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`], [`StoreError::UnfinishedImport`],
+/// [`StoreError::InUse`], [`StoreError::NoRoomToOpen`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`], [`StoreError::UnfinishedImport`],
 /// [`StoreError::Sealed`], [`StoreError::Unsealed`], [`StoreError::WrongKey`] or [`StoreError::Io`]; each says what to do. Never panics over what it finds on the disk.
 pub fn open(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sled::SledStore::open(path, &options)?))

@@ -9,4 +9,5 @@ mod store {
     mod opening;
     mod rows;
     mod sealing;
+    mod stopped;
 }

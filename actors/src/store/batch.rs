@@ -31,6 +31,7 @@ pub struct Change {
 #[derive(Clone, Default)]
 pub struct Batch {
     changes: Vec<Change>,
+    is_for_removal: bool,
 }
 
 impl Batch {
@@ -38,6 +39,13 @@ impl Batch {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// An empty batch for deleting something, with what has to be written for that. It is taken with less free space than
+    /// others: what fills the disk has to be deletable. Not for rows that can be added to without end.
+    #[must_use]
+    pub fn for_removal() -> Self {
+        Self { is_for_removal: true, ..Self::default() }
     }
 
     /// Sets a row.
@@ -50,8 +58,9 @@ impl Batch {
         self.changes.push(Change { session, table, key: key.into(), value: None });
     }
 
-    /// Adds the changes of another batch behind its own.
+    /// Adds the changes of another batch behind its own; for removal is what both are for.
     pub fn append(&mut self, other: Self) {
+        self.is_for_removal &= other.is_for_removal;
         self.changes.extend(other.changes);
     }
 
@@ -65,6 +74,16 @@ impl Batch {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
+    }
+
+    /// Whether it is taken with little free space; one that changes nothing is as well.
+    pub(super) fn is_for_removal(&self) -> bool {
+        self.is_for_removal || self.is_empty()
+    }
+
+    /// The same for removal or not, without changes.
+    pub(super) fn emptied(&self) -> Self {
+        Self { changes: Vec::new(), is_for_removal: self.is_for_removal }
     }
 
     /// The changes, in order.

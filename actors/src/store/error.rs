@@ -65,6 +65,20 @@ pub enum StoreError {
         /// What the system said.
         reason: String,
     },
+    /// The volume is too full to open the store. Nothing was touched.
+    #[error(
+        "could not open the store in `{}`: its volume has {free_bytes} bytes free, and {needed_bytes} are needed: make room \
+         on it, then start again",
+        path.display()
+    )]
+    NoRoomToOpen {
+        /// The store's directory.
+        path: PathBuf,
+        /// Free bytes on its volume.
+        free_bytes: u64,
+        /// What opening it needs.
+        needed_bytes: u64,
+    },
     /// The volume is nearly full. Passes by itself once there is space again.
     #[error("the disk is nearly full: {free_bytes} bytes free, {needed_bytes} needed")]
     LowSpace {

@@ -9,18 +9,17 @@
 //! | `store`, `store.before` | stopped before the old files were removed | they are removed |
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tracing::warn;
 
-use super::{Store, StoreError, StoreOptions, open};
+use super::{Store, StoreError, StoreOptions, open, sled};
 
 /// In a store that is to be kept when it is replaced: the name that it then gets.
 const KEEP_FILE: &str = "keep-as";
-/// sled's file.
-const DATA_FILE: &str = "db";
+const UNFINISHED_KEEP_FILE: &str = "keep-as.new";
 
 /// Whether there is a store in this directory, or one that was stopped while it was replaced.
 #[must_use]
@@ -58,13 +57,16 @@ pub fn replace(path: &Path, keep: Option<&str>) -> Result<(), StoreError> {
             return rename(&next, path);
         }
         if let Some(name) = keep {
-            fs::write(path.join(KEEP_FILE), name)?;
+            write_keep(path, name)?;
         }
         rename(path, &before)?;
         rename(&next, path).inspect_err(|_| {
             let _ = rename(&before, path);
         })
     });
+    if replaced.is_err() {
+        forget_keep(path);
+    }
     replaced.map_err(|error| io_error(path, &error))?;
     dispose_or_warn(&before);
     Ok(())
@@ -87,6 +89,7 @@ pub fn settle(path: &Path) -> Result<(), StoreError> {
 /// Removes what was left beside a store. It has to be open, and not new: what lies beside one that does not open may be the
 /// only one that does, or somebody may be at it. What cannot be removed is in nobody's way.
 pub(super) fn clear(path: &Path) {
+    forget_keep(path);
     dispose_or_warn(&before(path));
     dispose_or_warn(&next(path));
 }
@@ -100,17 +103,36 @@ fn dispose_or_warn(left: &Path) {
 /// Removes a store, unless it says that it is to be kept, and under which name.
 fn dispose_of(left: &Path) -> io::Result<()> {
     match fs::read_to_string(left.join(KEEP_FILE)) {
-        Ok(name) => rename(left, &left.with_file_name(name)),
-        Err(_) => remove(left),
+        Ok(name) if !name.is_empty() => rename(left, &left.with_file_name(name)),
+        // A version before this one could be stopped while it wrote the name.
+        Ok(_) => rename(left, &beside(left, "kept")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => remove(left),
+        Err(error) => Err(error),
     }
+}
+
+/// Says that the store is to be kept; on disk, whole, when this returns: half a name would keep it in everybody's way.
+fn write_keep(store: &Path, name: &str) -> io::Result<()> {
+    let unfinished = store.join(UNFINISHED_KEEP_FILE);
+    let mut file = File::create(&unfinished)?;
+    file.write_all(name.as_bytes())?;
+    file.sync_all()?;
+    rename(&unfinished, &store.join(KEEP_FILE))
+}
+
+/// A store that is in use is not one that was replaced.
+fn forget_keep(store: &Path) {
+    let _ = fs::remove_file(store.join(KEEP_FILE));
+    let _ = fs::remove_file(store.join(UNFINISHED_KEEP_FILE));
 }
 
 /// Whether something was ever written into this store.
 pub(super) fn is_new(path: &Path) -> bool {
-    !path.join(DATA_FILE).exists()
+    !path.join(sled::DATA_FILE).exists()
 }
 
-fn next(path: &Path) -> PathBuf {
+/// Where the store is made that is to take the place of this one.
+pub(super) fn next(path: &Path) -> PathBuf {
     beside(path, "next")
 }
 

@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Store, StoreError, StoreKey, StoreOptions, open, replacing, sled};
+use super::{Store, StoreError, StoreKey, StoreOptions, open, rebuilding, replacing, sled};
 
 /// Opens the sealed store in this directory with `options.key`, and seals it first when it is not. Blocks.
 ///
@@ -14,6 +14,9 @@ use super::{Store, StoreError, StoreKey, StoreOptions, open, replacing, sled};
 pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     replacing::settle(path)?;
     let is_new = replacing::is_new(path);
+    if !is_new {
+        rebuilding::rebuild(path, &options)?;
+    }
     let opened = match open(path, options.clone()) {
         Err(StoreError::Unsealed { .. }) => {
             copy_sealed(path, &options)?;

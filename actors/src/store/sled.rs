@@ -5,10 +5,12 @@
 
 mod committer;
 mod guard;
+mod leftovers;
 mod opening;
 mod queue;
 mod tally;
 
+use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -23,6 +25,14 @@ use super::{
 };
 use committer::Committer;
 use queue::Queue;
+
+pub(super) use opening::DATA_FILE;
+
+/// The name of the snapshot that keeps sled from opening this store, and the store's lock; `None`: there is no such one.
+pub(super) fn unreadable_snapshot(path: &Path, options: &StoreOptions) -> Result<Option<(File, String)>, StoreError> {
+    let (lock, snapshot) = opening::prepare(path, options)?;
+    Ok(lock.zip(snapshot))
+}
 
 /// What the readers and the committer share.
 struct Shared {
@@ -95,7 +105,7 @@ impl SledStore {
         if self.sealer.is_none() {
             return Ok(batch);
         }
-        let mut sealed = Batch::new();
+        let mut sealed = batch.emptied();
         for Change { session, table, key, value } in batch.into_changes() {
             match (value, self.sealer(table)) {
                 (Some(value), Some(sealer)) => {

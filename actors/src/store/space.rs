@@ -13,6 +13,42 @@ const FRESH_FOR: Duration = Duration::from_secs(1);
 /// Our own writing is looked at more often: after each part of the minimum of this size, whatever the time.
 const PARTS_OF_MINIMUM: u64 = 4;
 
+/// What space is needed for. The less of the minimum a use needs, the later it is refused as the disk fills.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    /// All of the minimum: the rest is for what follows.
+    Writing,
+    /// Half of it: deletions have to be possible when the disk is nearly full, and leave enough to open the store again.
+    Removing,
+    /// A quarter of it, so four of sled's segments: each start opens the store twice, and each opening overwrites the end
+    /// of the last segment, begins another one and writes a snapshot.
+    Opening,
+}
+
+impl Use {
+    fn needed_bytes(self, min_bytes: u64) -> u64 {
+        match self {
+            Self::Writing => min_bytes,
+            Self::Removing => min_bytes / 2,
+            Self::Opening => min_bytes / 4,
+        }
+    }
+}
+
+/// Says that a store must not be opened now: sled leaves files behind that are in its way when it meets a full disk.
+pub(super) fn check_opening(path: &Path, min_bytes: u64) -> Result<(), StoreError> {
+    check_copying(path, 0, min_bytes)
+}
+
+/// The same for a store that is copied first.
+pub(super) fn check_copying(path: &Path, copy_bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
+    let (free_bytes, needed_bytes) = (free_bytes(path), copy_bytes + Use::Opening.needed_bytes(min_bytes));
+    if free_bytes < needed_bytes {
+        return Err(StoreError::NoRoomToOpen { path: path.to_owned(), free_bytes, needed_bytes });
+    }
+    Ok(())
+}
+
 /// Watches one directory's volume.
 pub struct SpaceWatch {
     path: PathBuf,
@@ -42,6 +78,10 @@ impl SpaceWatch {
     /// # Errors
     /// [`StoreError::LowSpace`].
     pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
+        self.check_for(Use::Writing, bytes)
+    }
+
+    pub(super) fn check_for(&self, what: Use, bytes: u64) -> Result<(), StoreError> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let fresh = seen.as_ref().is_some_and(|seen| {
             seen.at.elapsed() < FRESH_FOR && seen.written_since_bytes + bytes <= self.min_bytes / PARTS_OF_MINIMUM
@@ -53,8 +93,9 @@ impl SpaceWatch {
         let Some(seen) = seen.as_mut() else {
             return Ok(());
         };
-        if seen.free_bytes < self.min_bytes {
-            return Err(StoreError::LowSpace { free_bytes: seen.free_bytes, needed_bytes: self.min_bytes });
+        let needed_bytes = what.needed_bytes(self.min_bytes);
+        if seen.free_bytes < needed_bytes {
+            return Err(StoreError::LowSpace { free_bytes: seen.free_bytes, needed_bytes });
         }
         seen.written_since_bytes += bytes;
         Ok(())

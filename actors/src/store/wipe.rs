@@ -17,7 +17,7 @@ pub async fn wipe_session(store: &dyn Store, session: SessionNumber) -> Result<(
         let rows = store.scan_prefix(session, table, b"")?;
         let mut tickets = Vec::new();
         for chunk in rows.chunks(BATCH_OPERATIONS_MAX) {
-            let mut batch = Batch::new();
+            let mut batch = Batch::for_removal();
             for (key, _) in chunk {
                 batch.delete(session, table, key.as_slice());
             }

@@ -25,6 +25,8 @@ fn child() {
         "fill" => super::full_disk::fill(directory),
         "watch" => super::full_disk::watch(directory),
         "check" => super::full_disk::check(directory),
+        "reopen" => super::stopped::reopen(directory),
+        "starve" => super::stopped::starve(directory),
         "look" => super::damage::look(directory),
         other => panic!("no child is called {other}"),
     }

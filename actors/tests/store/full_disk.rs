@@ -1,10 +1,11 @@
 //! A full disk, on a small tmpfs in a mount namespace of its own: it goes when the last process in it ends.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::process::Command;
 
-use rookery_actors::store::{Health, Store, StoreError, StoreOptions, open};
+use rookery_actors::store::{Batch, Health, SessionNumber, Store, StoreError, StoreOptions, Table, Ticket, open};
 
 use super::child::{self, Ended, Running, say};
 use super::rows;
@@ -59,15 +60,43 @@ pub(super) fn watch(directory: &Path) {
     let store = open(&directory.join("store"), options).unwrap();
     store.commit(rows::batch(0)).wait_blocking().unwrap();
     let ballast = directory.join("ballast");
-    fs::write(&ballast, vec![0; 32 * 1024 * 1024]).unwrap();
+    fill_volume(&ballast, directory, 12 * 1024);
     wait_for(&*store, |health| matches!(health, Health::LowSpace { free_bytes } if *free_bytes < needed_bytes));
     let refused = store.commit(rows::batch(1)).wait_blocking();
     assert!(matches!(refused, Err(StoreError::LowSpace { .. })), "{refused:?}");
     assert_eq!(rows::check(&*store).unwrap(), Some(0));
+    // What fills the disk can be deleted, until there is just enough left to open the store again.
+    let session = SessionNumber(7);
+    let mut removal = Batch::for_removal();
+    removal.delete(session, Table::Names, "k");
+    let mixed = [store.commit(removal.clone()), store.commit(rows::batch(1)), store.commit(Batch::new())];
+    let [removed, refused, waited] = mixed.map(Ticket::wait_blocking);
+    assert!(
+        removed == Ok(()) && matches!(refused, Err(StoreError::LowSpace { .. })) && waited == Ok(()),
+        "{refused:?}"
+    );
+    fs::remove_file(&ballast).unwrap();
+    fill_volume(&ballast, directory, 5 * 1024);
+    wait_for(&*store, |health| matches!(health, Health::LowSpace { free_bytes } if *free_bytes < needed_bytes / 2));
+    let refused = store.commit(removal).wait_blocking();
+    assert!(matches!(refused, Err(StoreError::LowSpace { .. })), "{refused:?}");
+    assert_eq!(store.commit(Batch::new()).wait_blocking(), Ok(()));
     fs::remove_file(&ballast).unwrap();
     wait_for(&*store, |health| *health == Health::Ok);
     store.commit(rows::batch(1)).wait_blocking().unwrap();
     say("recovered");
+}
+
+/// Takes all space of the volume but so much.
+pub(super) fn fill_volume(ballast: &Path, volume: &Path, free_kib: u64) {
+    let free = || {
+        let volume = rustix::fs::statvfs(volume).unwrap();
+        volume.f_bavail * volume.f_frsize
+    };
+    let mut file = fs::File::create(ballast).unwrap();
+    while let Some(more) = free().checked_sub(free_kib * 1024).filter(|more| *more > 0) {
+        file.write_all(&vec![1; usize::try_from(more.min(1024 * 1024)).unwrap()]).unwrap();
+    }
 }
 
 /// The watch looks at most once a second.
@@ -80,7 +109,7 @@ fn wait_for(store: &dyn Store, reached: impl Fn(&Health) -> bool) {
 }
 
 /// Runs a shell script in a mount namespace of its own, as root there; `None` where that is not permitted.
-fn in_own_namespace(script: &str, directory: &Path) -> Option<Ended> {
+pub(super) fn in_own_namespace(script: &str, directory: &Path) -> Option<Ended> {
     let root: &[&str] = if is_root() { &[] } else { &["--user", "--map-root-user"] };
     let unshare = |script: &str| {
         let mut command = Command::new("unshare");
@@ -102,7 +131,7 @@ fn is_root() -> bool {
 }
 
 /// Runs the child in a role, from a shell whose `$1` is this binary.
-const RUN: &str =
+pub(super) const RUN: &str =
     r#"run() { ROOKERY_STORE_CHILD="$2" "$1" --exact store::child::child --nocapture --test-threads=1; }"#;
 
 fn number(ended: &Ended, name: &str) -> u64 {

@@ -144,6 +144,21 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
 }
 
 #[test]
+fn a_replacing_that_was_stopped_before_its_first_rename_leaves_no_trace() {
+    for (file, name) in [("keep-as", "kept"), ("keep-as", ""), ("keep-as.new", "ke")] {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        put(&*open(&path, with_key(1)).unwrap(), "k", b"old");
+        fs::write(path.join(file), name).unwrap();
+        drop(open_sealed(&path, with_key(1)).unwrap());
+        put(&*open_next(&path, with_key(1)).unwrap(), "k", b"new");
+        replace(&path, None).unwrap();
+        assert_eq!(get(&*open_sealed(&path, with_key(1)).unwrap(), "k").as_deref(), Some(&b"new"[..]));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "the old one is gone");
+    }
+}
+
+#[test]
 fn a_store_that_is_to_be_kept_is_kept_wherever_its_replacing_was_stopped() {
     let stops: [&dyn Fn(&Path); 3] = [
         &|_| {},

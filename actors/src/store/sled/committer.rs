@@ -11,6 +11,7 @@ use ::sled::Transactional;
 use ::sled::transaction::{TransactionError, TransactionalTree};
 
 use super::super::batch::BATCH_OPERATIONS_MAX;
+use super::super::space::Use;
 use super::super::{Change, StoreError, Table, keys};
 use super::opening::Opened;
 use super::queue::Job;
@@ -41,9 +42,28 @@ impl Committer {
 
     fn serve(mut self) {
         while let Some(jobs) = self.shared.queue.take_round() {
+            let jobs = self.admit(jobs);
             let outcome = self.commit_round(&jobs);
             self.shared.queue.answer(jobs, &outcome);
         }
+    }
+
+    /// Refuses what there is no space for, and returns the others: with little space left, only what removes something.
+    fn admit(&self, jobs: Vec<Job>) -> Vec<Job> {
+        let jobs = self.admit_for(Use::Writing, jobs, |job| job.batch.is_for_removal());
+        self.admit_for(Use::Removing, jobs, |job| job.batch.is_empty())
+    }
+
+    /// All jobs if there is space for this use, else those that do not need it.
+    fn admit_for(&self, what: Use, jobs: Vec<Job>, needs_it_not: impl Fn(&Job) -> bool) -> Vec<Job> {
+        let bytes: usize = jobs.iter().filter(|job| !needs_it_not(job)).map(|job| job.batch.bytes()).sum();
+        if bytes == 0 {
+            return jobs;
+        }
+        let Err(low) = self.shared.space.check_for(what, bytes as u64) else { return jobs };
+        let (others, refused) = jobs.into_iter().partition(needs_it_not);
+        self.shared.queue.answer(refused, &Err(low));
+        others
     }
 
     fn commit_round(&mut self, jobs: &[Job]) -> Result<(), StoreError> {
@@ -53,8 +73,6 @@ impl Committer {
         if jobs.iter().all(|job| job.batch.is_empty()) {
             return Ok(());
         }
-        let bytes: usize = jobs.iter().map(|job| job.batch.bytes()).sum();
-        self.shared.space.check(bytes as u64)?;
         let shared = Arc::clone(&self.shared);
         let _no_export = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(jobs).map_err(|reason| {

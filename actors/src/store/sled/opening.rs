@@ -1,18 +1,22 @@
 //! Opens the files of a store and says clearly why that cannot be done.
 
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::seal::Sealer;
+use super::super::space;
 use super::super::{SessionNumber, StoreError, StoreKey, StoreOptions, Table, keys};
-use super::guard;
 use super::tally::{self, Tally, Witness};
+use super::{guard, leftovers};
 
 /// sled's unit of writing and of reuse; fixed when a store is made. Pages over a quarter of it would go to `blobs/`.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// sled's log.
+pub(in super::super) const DATA_FILE: &str = "db";
 
 /// Page cache while the rows are counted: each page is read once, so there is nothing to keep.
 const COUNTING_CACHE_BYTES: u64 = 4 * 1024 * 1024;
@@ -60,12 +64,51 @@ impl Opened {
 pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
+    if let (_, Some(snapshot)) = prepare(path, options)? {
+        return Err(damaged(path, format!("its snapshot `{snapshot}` is not whole")));
+    }
+    // What sled says of a disk that became full meanwhile may sound like damage.
+    open_prepared(path, options).map_err(|error| {
+        match (space::check_opening(path, options.free_space_min_bytes), error) {
+            (Err(no_room), StoreError::Damaged { .. } | StoreError::Io { .. }) => no_room,
+            (_, error) => error,
+        }
+    })
+}
+
+/// Sees to it, under sled's lock, that sled finds a disk with room and no file that was never finished. Returns the lock, and
+/// the name of a snapshot that sled cannot read.
+pub(super) fn prepare(path: &Path, options: &StoreOptions) -> Result<(Option<File>, Option<String>), StoreError> {
+    let lock = lock(path)?;
+    space::check_opening(path, options.free_space_min_bytes)?;
+    let cleared = leftovers::clear(path).and_then(|()| leftovers::unreadable_snapshot(path));
+    Ok((lock, cleared.map_err(|error| io_error(path, &error))?))
+}
+
+/// The lock that sled holds while it is open, if there is a store yet; another one waits for it like sled's own opening.
+fn lock(path: &Path) -> Result<Option<File>, StoreError> {
+    let file = match File::open(path.join(DATA_FILE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| io_error(path, &error))?,
+    };
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::Error(error)) => return Err(io_error(path, &error)),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_RETRY_AFTER),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { path: path.to_owned() }),
+        }
+    }
+}
+
+fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     let witness = Witness::open(path).map_err(|error| io_error(path, &error))?;
     let commits_seen = witness.as_ref().map(Witness::read);
     let known = with_sled(path, COUNTING_CACHE_BYTES, |db| check(path, &tables(path, &db)?, commits_seen))?;
     with_sled(path, options.cache_bytes, |db| {
         let trees = tables(path, &db)?;
-        let file = File::open(path.join("db")).map_err(|error| io_error(path, &error))?;
+        let file = File::open(path.join(DATA_FILE)).map_err(|error| io_error(path, &error))?;
         let key = options.key.as_ref();
         let (tally, sealer) = match known {
             Some(tally) => (tally, sealer(path, &trees, key)?),
@@ -238,7 +281,7 @@ fn make(
 
 /// Makes the witness, and the directory entries of all files survive a power cut.
 fn make_witness(path: &Path, commits: u64) -> io::Result<Witness> {
-    File::open(path.join("conf"))?.sync_all()?;
+    File::open(path.join(leftovers::CONF_FILE))?.sync_all()?;
     let witness = Witness::make(path, commits)?;
     File::open(path)?.sync_all()?;
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
