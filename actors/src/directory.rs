@@ -1,18 +1,26 @@
 //! SessionId -> handle. Written by the supervisor only, read by all; no lock is held across an await.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::engine::Wire;
-use crate::model::{Session, SessionConfig, SessionId, SessionName};
+use crate::error::CommandError;
+use crate::model::{Session, SessionConfig, SessionId, SessionName, SessionStatus};
 use crate::session::{Pacing, SessionMsg};
 use crate::settings::Settings;
 use crate::store::SessionNumber;
+
+/// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
+pub(crate) const WAITING_EVENTS_MAX: usize = 10_000;
+
+/// A caller waits for a session to be read from the store: seconds for the largest one, and clients wait for 30.
+const LOADING_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the daemon holds of one session, whether or not its actor lives.
 pub(crate) struct Entry {
@@ -24,6 +32,8 @@ pub(crate) struct Entry {
     pub(crate) name: SessionName,
     /// Its actor; `None` while it is being restarted.
     pub(crate) actor: ArcSwapOption<ActorRef<SessionMsg>>,
+    /// Whether it is being read from the store, for its actor to be started.
+    pub(crate) loading: watch::Sender<bool>,
     /// What the actor last published: listing asks no mailbox.
     pub(crate) session: ArcSwap<Session>,
     /// What the operator decided about it; written by the actor.
@@ -36,8 +46,9 @@ pub(crate) struct Entry {
     pub(crate) wire: Arc<Wire>,
     /// The number of the latest engine; every engine of the session has its own, whichever actor asked for it.
     pub(crate) generations: AtomicU64,
-    /// Group events on their way to the actor's mailbox (L-1).
-    pub(crate) waiting_events: AtomicUsize,
+    /// One permit per group event and name on its way to the actor. It travels in the message, so that it comes back with
+    /// that, whether the message is handled or goes with its mailbox (L-1).
+    pub(crate) waiting_events: Arc<Semaphore>,
     /// One permit per device: held by the engine task until its run loop has ended (K-1).
     pub(crate) device: Arc<Semaphore>,
     /// One permit: held while group records are written, and while they are wiped.
@@ -51,15 +62,38 @@ impl Entry {
             number,
             name: session.name.clone(),
             actor: ArcSwapOption::empty(),
+            loading: watch::Sender::new(false),
             session: ArcSwap::from_pointee(session),
             config: Arc::new(ArcSwap::from_pointee(config)),
             pacing: Pacing::new(&settings.paces),
             commands: Arc::new(Semaphore::new(settings.requests_per_session_max)),
             wire: Arc::default(),
             generations: AtomicU64::new(0),
-            waiting_events: AtomicUsize::new(0),
+            waiting_events: Arc::new(Semaphore::new(WAITING_EVENTS_MAX)),
             device: Arc::new(Semaphore::new(1)),
             saving: Arc::new(Semaphore::new(1)),
+        }
+    }
+}
+
+impl Entry {
+    /// The session's actor; one that is being brought up is waited for, for a while. `None`: it has crashed, or has not been
+    /// read within that time.
+    pub(crate) async fn actor(&self) -> Option<Arc<ActorRef<SessionMsg>>> {
+        if let Some(actor) = self.actor.load_full() {
+            return Some(actor);
+        }
+        let mut loading = self.loading.subscribe();
+        let _ = tokio::time::timeout(LOADING_WAIT_MAX, loading.wait_for(|loading| !loading)).await;
+        self.actor.load_full()
+    }
+
+    /// Why there is no actor to ask.
+    pub(crate) fn absent(&self) -> CommandError {
+        let session = self.session.load();
+        match &session.last_error {
+            Some(reason) if session.status == SessionStatus::Failed => CommandError::NotLoaded(reason.clone()),
+            _ => CommandError::Restarting,
         }
     }
 }

@@ -99,6 +99,9 @@ pub enum CommandError {
     /// WhatsApp did not confirm the log-out within its time.
     #[error("WhatsApp did not confirm the log-out")]
     LogoutIncomplete,
+    /// What is stored of the session cannot be read, so that there is nobody to ask. The text says what to do.
+    #[error("{0}")]
+    NotLoaded(String),
     /// The store refused or failed.
     #[error("the store refused the change: {0}")]
     Store(#[from] StoreError),

@@ -212,7 +212,7 @@ impl Gateway {
         message: impl FnOnce(Reply<T>) -> SessionMsg,
     ) -> Answer<T> {
         let entry = self.entry(id)?;
-        let actor = entry.actor.load_full().ok_or(CommandError::Restarting)?;
+        let actor = entry.actor().await.ok_or_else(|| entry.absent())?;
         let (reply, answer) = oneshot::channel();
         actor.send_message(message(reply)).map_err(|_| CommandError::Restarting)?;
         answer.await.unwrap_or(Err(lost))

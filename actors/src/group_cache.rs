@@ -237,6 +237,11 @@ impl GroupCache {
         unsaved.into_iter().map(|id| (id.clone(), self.record(&id).map(Cow::into_owned))).collect()
     }
 
+    /// Takes groups back that could not be written: what is known of them by then is written later.
+    pub(crate) fn put_back_unsaved(&mut self, groups: Vec<GroupId>) {
+        self.unsaved.extend(groups);
+    }
+
     fn insert(&mut self, record: GroupRecord) {
         let now = self.count();
         self.changed(&record.id);

@@ -16,6 +16,7 @@ mod edits;
 mod facts;
 mod joining;
 pub(crate) mod lifecycle;
+mod loading;
 mod message;
 mod news;
 mod outcome;
@@ -38,15 +39,15 @@ use tracing::info;
 use crate::directory::Entry;
 use crate::engine::Engine;
 use crate::error::CommandError;
-use crate::group_cache::{GroupCache, GroupRecord};
+use crate::group_cache::GroupCache;
 use crate::model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
-use crate::store::{StoreError, Table, Ticket, scan_parts};
 use crate::supervisor::{Context, SupervisorMsg};
 pub(crate) use communities::Linking;
 use creation::Created;
 pub(crate) use creation::GroupWish;
 pub(crate) use facts::EngineFailure;
 use lifecycle::{Effect, Fact, LastError};
+pub(crate) use loading::Loaded;
 pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
 pub(crate) use news::EVENTS_BEHIND_MAX;
 pub(crate) use pacing::Pacing;
@@ -55,6 +56,7 @@ pub(crate) use participants::ParticipantWrite;
 use reads::Reads;
 use record::{Link, SessionRecord};
 pub(crate) use request::Request;
+use saving::Saving;
 use starting::Starts;
 
 /// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
@@ -69,6 +71,8 @@ pub(crate) struct SessionArguments {
     pub(crate) entry: Arc<Entry>,
     pub(crate) context: Arc<Context>,
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
+    /// What is stored of it.
+    pub(crate) loaded: Loaded,
     /// It crashed too often: show this reason and do nothing.
     pub(crate) given_up: Option<String>,
 }
@@ -93,11 +97,7 @@ pub(crate) struct SessionState {
     /// The latest preparation, and how many failed in a row.
     preparation: Preparation,
     preparations_failed: u32,
-    /// The latest write of the record; it is on disk after all before it.
-    saved: Option<Ticket>,
-    saving_groups: bool,
-    /// A group or name could not be saved since the actor started.
-    saving_failed: bool,
+    saving: Saving,
 }
 
 /// The session's engine as the actor sees it.
@@ -126,7 +126,7 @@ impl Actor for SessionActor {
         myself: ActorRef<SessionMsg>,
         arguments: SessionArguments,
     ) -> Result<SessionState, ActorProcessingErr> {
-        Ok(SessionState::restore(myself, arguments)?)
+        Ok(SessionState::bring_up(myself, arguments))
     }
 
     async fn handle(
@@ -144,24 +144,13 @@ impl Actor for SessionActor {
 }
 
 impl SessionState {
-    /// Loads the session from the store and, when it was started, has it connected again.
-    fn restore(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Result<Self, StoreError> {
-        let SessionArguments { entry, context, supervisor, given_up } = arguments;
-        let mut record = SessionRecord::load(&*context.store, entry.number)?;
-        // Its deletion was given up, or there would be no actor.
-        record.deleting = false;
-        // Records from before accounts were bound.
-        record.account = record.account.or_else(|| (record.link == Link::Linked).then(|| record.me()));
-        let stored = scan_parts(&*context.store, entry.number, Table::Groups, b"")?;
-        // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
-        let count = stored.len();
-        let groups: Vec<GroupRecord> =
-            stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
-        let names = saving::load_names(&*context.store, entry.number)?;
-        let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count;
+    /// Begins with what is stored and, when the session was started, has it connected again. Reads nothing (S-1).
+    fn bring_up(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Self {
+        let SessionArguments { entry, context, supervisor, loaded, given_up } = arguments;
+        let Loaded { record, cache } = loaded;
         entry.config.store(Arc::new(record.config));
         let mut state = Self {
-            cache: GroupCache::restore(record.me(), groups, names, filled),
+            cache,
             myself,
             entry,
             context,
@@ -175,17 +164,19 @@ impl SessionState {
             starts: Starts::default(),
             preparation: 0,
             preparations_failed: 0,
-            saved: None,
-            saving_groups: false,
-            saving_failed: false,
+            saving: Saving::default(),
         };
+        if state.record.wiping {
+            // The daemon was stopped, or the session crashed, before that was done.
+            state.close_engine(true);
+        }
         match given_up {
             Some(reason) => state.apply(Fact::GivenUp(reason)),
             None if state.record.link == Link::Linking => state.apply(Fact::LinkingInterrupted),
             None if state.record.started => state.apply(Fact::StartRequested),
             None => state.publish(),
         }
-        Ok(state)
+        state
     }
 
     fn handle(&mut self, message: SessionMsg) -> Result<(), ActorProcessingErr> {
@@ -220,9 +211,12 @@ impl SessionState {
             M::Configure { change, reply } => self.configure(change, reply),
             M::Request(request) => self.request(request),
             M::GroupChanged { generation, change } => self.group_changed(generation, change),
-            M::GroupsSaved { whole, failed } => self.groups_saved(whole, failed),
+            M::GroupsSaved { whole, saved } => self.groups_saved(whole, saved),
+            M::RecordSaved { number, saved } => self.record_saved(number, saved),
+            M::SaveDue => self.save_due(),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
-            M::EngineReported { generation, fact } => self.engine_reported(generation, fact),
+            M::EngineReported { generation, fact, place } => self.engine_reported(generation, fact, place),
+            M::WipeFailed { generation, error } => self.wipe_failed(generation, error),
             M::EngineEnded { generation, wiped, error } => return self.engine_ended(generation, wiped, error),
             M::PreparationEnded { number, asked, groups } => self.preparation_ended(number, asked, groups),
             M::LinkStored { number, stored } => self.link_stored(number, stored),
@@ -355,6 +349,7 @@ impl SessionState {
             Effect::CloseEngine => self.close_engine(wipe),
             Effect::WipeCredentials => {
                 self.record.forget_account();
+                self.record.wiping = true;
                 self.cache = GroupCache::default();
                 self.created = Created::default();
             }

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! SessionSupervisor
-//!   SessionActor(id)      one per known session, linked; restarted from the store by supervisor/restart.rs
+//!   read task(id)         one per session that is brought up, a few at a time: supervisor/loading.rs
+//!   SessionActor(id)      one per known session, linked; brought up again as supervisor/restart.rs says
 //!   engine task(id)       one per started session: supervisor/engine_task.rs
 //! ```
 //!
@@ -11,29 +12,28 @@
 
 mod deletion;
 mod engine_task;
+mod loading;
 mod restart;
 mod running;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{broadcast, oneshot};
-use tracing::{error, warn};
+use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use crate::directory::{Directory, Entry};
 use crate::engine::EngineShared;
 use crate::error::CommandError;
-use crate::model::{GroupEvent, Session, SessionConfig, SessionEvent, SessionId, SessionName, SessionStatus};
-use crate::session::record::SessionRecord;
-use crate::session::{EngineFailure, Generation, Reply, SessionActor, SessionArguments, SessionMsg};
+use crate::model::{GroupEvent, Session, SessionConfig, SessionEvent, SessionId, SessionName};
+use crate::session::record::{SessionRecord, StoredSession};
+use crate::session::{EngineFailure, Generation, Loaded, Reply, SessionMsg};
 use crate::settings::Settings;
 use crate::store::{Batch, SessionNumber, Store, StoreError, Table};
 pub(crate) use engine_task::EngineGone;
 use engine_task::{EngineHandle, Order};
-use restart::Decision;
+use loading::{LOADING_MAX, Reading};
 pub use running::{Running, StartError, start};
 
 /// Under [`Table::Meta`]: the number of the next session, four bytes, big-endian. Numbers are never given out twice.
@@ -78,6 +78,8 @@ pub(crate) enum SupervisorMsg {
     EngineGone { id: SessionId, gone: EngineGone },
     /// Start a crashed session's actor again; with a reason it only shows that.
     Restart { id: SessionId, given_up: Option<String> },
+    /// A session was read from the store, or not.
+    SessionRead { id: SessionId, reading: Reading },
     /// Close every connection, keep everything for the next start.
     Shutdown { reply: oneshot::Sender<()> },
 }
@@ -92,6 +94,10 @@ struct State {
     reserved: HashSet<String>,
     next_number: u32,
     draining: bool,
+    /// A permit for each session that is being read.
+    loading: Arc<Semaphore>,
+    /// True from the shutdown on: what waits to try something again ends.
+    ending: watch::Sender<bool>,
 }
 
 struct Slot {
@@ -99,11 +105,23 @@ struct Slot {
     engine: Option<EngineHandle>,
     crashes: VecDeque<Instant>,
     deleting: bool,
+    /// How often it was read from the store.
+    readings: u64,
+    /// Its record cannot be read: it has no actor.
+    is_unreadable: bool,
+}
+
+impl Slot {
+    fn new(entry: Arc<Entry>) -> Self {
+        Self { entry, engine: None, crashes: VecDeque::new(), deleting: false, readings: 0, is_unreadable: false }
+    }
 }
 
 struct Arguments {
     context: Arc<Context>,
-    records: Vec<(SessionNumber, SessionRecord)>,
+    sessions: Vec<(SessionNumber, StoredSession)>,
+    /// Sessions whose deletion was begun, and could not be finished yet.
+    deletions: Vec<SessionNumber>,
     next_number: u32,
 }
 
@@ -117,7 +135,7 @@ impl Actor for Supervisor {
         myself: ActorRef<SupervisorMsg>,
         arguments: Arguments,
     ) -> Result<State, ActorProcessingErr> {
-        let Arguments { context, records, next_number } = arguments;
+        let Arguments { context, sessions, deletions, next_number } = arguments;
         let mut state = State {
             context,
             slots: HashMap::new(),
@@ -125,10 +143,16 @@ impl Actor for Supervisor {
             reserved: HashSet::new(),
             next_number,
             draining: false,
+            loading: Arc::new(Semaphore::new(LOADING_MAX)),
+            ending: watch::Sender::new(false),
         };
-        for (number, record) in records {
-            state.adopt(&myself, number, &record).await;
+        for (number, session) in sessions {
+            match session {
+                StoredSession::Readable(record) => state.adopt(&myself, number, &record),
+                StoredSession::Unreadable(record) => state.adopt_unreadable(number, &record),
+            }
         }
+        tokio::spawn(deletion::finish(state.context.store.clone(), deletions, state.ending.subscribe()));
         Ok(state)
     }
 
@@ -151,7 +175,8 @@ impl Actor for Supervisor {
             M::CloseEngine { id, generation, wipe } => state.close_engine(&myself, id, generation, wipe),
             M::KillEngine { id } => state.order(id, Order::Kill),
             M::EngineGone { id, gone } => state.engine_gone(&myself, id, gone),
-            M::Restart { id, given_up } => state.restart(&myself, id, given_up).await,
+            M::Restart { id, given_up } => state.restart(&myself, id, given_up),
+            M::SessionRead { id, reading } => state.read(&myself, id, reading).await,
             M::Shutdown { reply } => state.shut_down(reply),
         }
         Ok(())
@@ -183,68 +208,15 @@ impl Actor for Supervisor {
 }
 
 impl State {
-    /// Makes the entry and the actor of a stored session.
-    async fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        let entry = Arc::new(Entry::new(number, record.to_model(false), record.config, &self.context.settings));
-        self.context.directory.insert(entry.clone());
-        self.slots.insert(record.id, Slot { entry, engine: None, crashes: VecDeque::new(), deleting: false });
-        self.restart(myself, record.id, None).await;
-    }
-
-    async fn restart(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, given_up: Option<String>) {
-        let Some(slot) = self.slots.get(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
-        let entry = slot.entry.clone();
-        let gave_up = given_up.is_some();
-        let arguments = SessionArguments {
-            entry: entry.clone(),
-            context: self.context.clone(),
-            supervisor: myself.clone(),
-            given_up,
-        };
-        match Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await {
-            Ok((actor, _)) => {
-                self.by_actor.insert(actor.get_id(), id);
-                entry.actor.store(Some(Arc::new(actor)));
-            }
-            Err(reason) if gave_up => self.show_as_failed(&entry, &reason.to_string()),
-            Err(reason) => self.crashed(myself, id, &reason.to_string()),
-        }
-    }
-
-    /// The session cannot even be loaded: nobody but us can say so.
-    fn show_as_failed(&self, entry: &Entry, reason: &str) {
-        error!(session.id = %entry.id, error = reason, "could not load the session");
-        let mut session = Session::clone(&entry.session.load());
-        session.status = SessionStatus::Failed;
-        session.last_error = Some(format!("the session cannot be loaded: {reason}"));
-        entry.session.store(Arc::new(session));
-    }
-
     fn died(&mut self, myself: &ActorRef<SupervisorMsg>, actor: ActorId, reason: &str) {
         let Some(id) = self.by_actor.remove(&actor) else { return };
         let Some(slot) = self.slots.get(&id) else { return };
         slot.entry.actor.store(None);
-        // What waited in its mailbox is gone with it.
-        slot.entry.waiting_events.store(0, Ordering::Relaxed);
         if self.draining || slot.deleting {
             return;
         }
         self.order(id, Order::Close);
         self.crashed(myself, id, reason);
-    }
-
-    fn crashed(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reason: &str) {
-        let Some(slot) = self.slots.get_mut(&id) else { return };
-        let (delay, given_up) = match restart::decide(&mut slot.crashes, Instant::now()) {
-            Decision::Restart(delay) => (delay, None),
-            Decision::GiveUp => {
-                let text = format!("crashed too often within a minute, start the session again: {reason}");
-                (Duration::ZERO, Some(text))
-            }
-        };
-        let gave_up = given_up.is_some();
-        warn!(session.id = %id, error = reason, gave_up, restart_in_ms = delay.as_millis(), "session crashed");
-        myself.send_after(delay, move || SupervisorMsg::Restart { id, given_up });
     }
 
     fn create(
@@ -286,8 +258,16 @@ impl State {
         self.reserved.remove(record.name.as_str());
         let answer = match stored {
             Ok(()) => {
-                self.adopt(myself, number, record).await;
-                Ok(Arc::new(record.to_model(false)))
+                let entry = Entry::new(number, record.to_model(false), record.config, &self.context.settings);
+                let entry = self.enter(entry).entry.clone();
+                // There is nothing to read yet.
+                match self.spawn(myself, &entry, Loaded::new(record.clone()), None).await {
+                    Ok(()) => Ok(Arc::new(record.to_model(false))),
+                    Err(reason) => {
+                        self.crashed(myself, entry.id, &reason);
+                        Err(CommandError::Restarting)
+                    }
+                }
             }
             Err(error) => Err(error.into()),
         };
@@ -326,7 +306,8 @@ impl State {
     fn engine_gone(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, mut gone: EngineGone) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if gone.has_to_wipe() {
-            tokio::spawn(gone.wipe(slot.entry.clone(), self.context.clone(), myself.clone()));
+            let (entry, store) = (slot.entry.clone(), self.context.store.clone());
+            tokio::spawn(gone.wipe(entry, store, myself.clone(), self.ending.subscribe()));
             return;
         }
         slot.engine.take_if(|engine| engine.generation == gone.generation);
@@ -340,6 +321,7 @@ impl State {
     /// Stops the actors first: what their engines' end would tell them is no news.
     fn shut_down(&mut self, reply: oneshot::Sender<()>) {
         self.draining = true;
+        self.ending.send_replace(true);
         let mut devices = Vec::with_capacity(self.slots.len());
         for slot in self.slots.values() {
             if let Some(actor) = slot.entry.actor.swap(None) {
@@ -358,3 +340,6 @@ impl State {
         });
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,6 +84,11 @@ impl Names {
         self.unsaved.insert(id);
     }
 
+    /// Takes names back that could not be written.
+    pub(crate) fn put_back_unsaved(&mut self, names: Vec<ParticipantId>) {
+        self.unsaved.extend(names);
+    }
+
     /// Takes the names to be written to the store: `None` where one is to be deleted.
     pub(crate) fn take_unsaved(&mut self) -> Vec<(ParticipantId, Option<Name>)> {
         let unsaved = std::mem::take(&mut self.unsaved);

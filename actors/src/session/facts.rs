@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::lifecycle::Fact;
 use super::record::Link;
-use super::{Generation, Preparation, SessionMsg, SessionState};
+use super::{Generation, Permit, Preparation, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineFact, IncomingCall, LogoutKind};
 use crate::group_cache::{AllGroups, GroupAction, NameSource, Sequence};
 use crate::model::{SessionStatus, Timestamp};
@@ -78,7 +78,9 @@ impl SessionState {
             // It ended before our order reached it: the order is carried out now, and said again.
             return Ok(());
         }
-        self.engine.wiping = false;
+        if std::mem::take(&mut self.engine.wiping) {
+            self.wiped();
+        }
         self.engine.loaded = false;
         self.engine.logging_out = false;
         self.engine.foreign = false;
@@ -109,10 +111,9 @@ impl SessionState {
         }
     }
 
-    pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineFact) {
-        if fact.is_counted() {
-            self.entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
-        }
+    /// The next event may wait in its place.
+    pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineFact, place: Option<Permit>) {
+        drop(place);
         if generation != self.engine.generation || !self.engine.loaded || self.engine.closing {
             return;
         }

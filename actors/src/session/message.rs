@@ -7,6 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::creation::{Creation, Found};
 use super::reads::GroupRead;
 use super::request::Request;
+use super::saving::Unsaved;
 use super::work::GroupChange;
 use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
@@ -60,8 +61,10 @@ pub(crate) enum SessionMsg {
     FindCreated { creation: Arc<Creation>, reply: Reply<Found> },
     /// The engine was built and is about to connect.
     EngineOpened { generation: Generation, engine: Arc<Engine> },
-    /// Something happened to the engine or the account.
-    EngineReported { generation: Generation, fact: EngineFact },
+    /// Something happened to the engine or the account. `place`: one of those that wait, if it counts.
+    EngineReported { generation: Generation, fact: EngineFact, place: Option<OwnedSemaphorePermit> },
+    /// The engine is gone, but its credentials could not be wiped yet: that is tried again.
+    WipeFailed { generation: Generation, error: StoreError },
     /// The engine is gone, its device is free. `error`: why it could not go on.
     EngineEnded { generation: Generation, wiped: bool, error: Option<String> },
     /// Credentials were put on disk and all groups read, or not.
@@ -103,8 +106,12 @@ pub(crate) enum SessionMsg {
     AlreadySoDue { group: GroupId, before: Sequence },
     /// Time to look for own writes that were confirmed before and never seen in a notification.
     EchoesDue { before: Sequence },
-    /// Changed group records are on disk. `whole`: begun when the session was ready; `failed`: not all of them are.
-    GroupsSaved { whole: bool, failed: bool },
+    /// Changed group records and names are on disk, or some of them not. `whole`: begun when the session was ready.
+    GroupsSaved { whole: bool, saved: Result<(), Unsaved> },
+    /// The session's record is on disk, or not.
+    RecordSaved { number: u64, saved: Result<(), StoreError> },
+    /// Time to save again what could not be saved.
+    SaveDue,
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },

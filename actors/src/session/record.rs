@@ -2,7 +2,11 @@
 
 use std::num::NonZeroU64;
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tracing::error;
+use uuid::Uuid;
 
 use crate::group_cache::Person;
 use crate::model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
@@ -30,6 +34,9 @@ pub(crate) struct SessionRecord {
     pub(crate) deleting: bool,
     #[serde(default)]
     pub(crate) config: SessionConfig,
+    /// Its credentials are to be wiped, and were not yet: a restart goes on with that.
+    #[serde(default)]
+    pub(crate) wiping: bool,
     /// All groups of this account were written down once: what differs from them later is news.
     #[serde(default)]
     pub(crate) groups_stored: bool,
@@ -40,6 +47,32 @@ pub(crate) struct SessionRecord {
     #[serde(default)]
     pub(crate) account_epoch: u32,
 }
+
+/// A record as it is found in the store.
+pub(crate) enum StoredSession {
+    /// As this version writes it.
+    Readable(Box<SessionRecord>),
+    /// Written by another version, or changed by somebody. Its other rows may be as they should.
+    Unreadable(UnreadableRecord),
+}
+
+/// A session of which there is little more than its rows.
+pub(crate) struct UnreadableRecord {
+    /// Its own, or one made of its number, so that it is the same after the next start.
+    pub(crate) id: SessionId,
+    /// Its own, when known.
+    name: Option<SessionName>,
+    created_at: Timestamp,
+    /// It says that it is being deleted.
+    pub(crate) deleting: bool,
+}
+
+/// The first half of the id of a session whose own is not known: a UUID of a version that no other id has.
+const UNREADABLE_ID: u64 = 0x7261_6462_6c65_8000;
+/// Names tried for a session whose own is not known.
+const NAMES_TRIED_MAX: u32 = 100;
+const UNREADABLE: &str = "this version of Rookery cannot read what is stored of this session, and left it as it is: start the \
+                          version that wrote it, restore a backup, or delete the session";
 
 /// How far the account is linked.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,8 +91,13 @@ pub(crate) enum Link {
 /// # Errors
 /// When the store cannot be read.
 pub fn linked_sessions(store: &dyn Store) -> Result<Vec<SessionName>, StoreError> {
-    let records = SessionRecord::load_all(store)?.into_iter().map(|(_, record)| record);
-    Ok(records.filter(|record| record.link != Link::None && !record.deleting).map(|record| record.name).collect())
+    let sessions = SessionRecord::load_all(store)?.into_iter();
+    let linked = sessions.filter_map(|(number, session)| match session {
+        StoredSession::Readable(record) => (record.link != Link::None && !record.deleting).then_some(record.name),
+        // It may be.
+        StoredSession::Unreadable(record) => (!record.deleting).then(|| record.name_or(number, |_| false)).flatten(),
+    });
+    Ok(linked.collect())
 }
 
 impl SessionRecord {
@@ -82,6 +120,7 @@ impl SessionRecord {
             restriction: None,
             deleting: false,
             config: SessionConfig::default(),
+            wiping: false,
             groups_stored: false,
             account: None,
             account_epoch: 0,
@@ -121,9 +160,18 @@ impl SessionRecord {
         }
     }
 
-    /// Writes the record.
+    /// Writes the record; with little space as well when it says that something of the session is to go.
     pub(crate) fn save(&self, store: &dyn Store, number: SessionNumber) -> Ticket {
-        let mut batch = Batch::new();
+        let is_removal = self.deleting || self.wiping;
+        self.commit(if is_removal { Batch::for_removal() } else { Batch::new() }, store, number)
+    }
+
+    /// Writes the record, with little space as well: it says that something of the session is gone.
+    pub(crate) fn save_for_removal(&self, store: &dyn Store, number: SessionNumber) -> Ticket {
+        self.commit(Batch::for_removal(), store, number)
+    }
+
+    fn commit(&self, mut batch: Batch, store: &dyn Store, number: SessionNumber) -> Ticket {
         // Plain data without foreign maps: it always has a JSON form.
         let json = serde_json::to_vec(self).unwrap_or_default();
         debug_assert!(!json.is_empty());
@@ -133,28 +181,87 @@ impl SessionRecord {
 
     /// Removes a record.
     pub(crate) fn delete(store: &dyn Store, number: SessionNumber) -> Ticket {
-        let mut batch = Batch::new();
+        let mut batch = Batch::for_removal();
         batch.delete(SessionNumber::DAEMON, Table::Sessions, key(number));
         store.commit(batch)
     }
 
     /// Reads one record.
-    pub(crate) fn load(store: &dyn Store, number: SessionNumber) -> Result<Self, StoreError> {
+    pub(crate) fn load(store: &dyn Store, number: SessionNumber) -> Result<StoredSession, StoreError> {
         let json = store.get(SessionNumber::DAEMON, Table::Sessions, &key(number))?;
-        let unreadable = || StoreError::Failed(format!("the record of session number {} cannot be read", number.0));
-        serde_json::from_slice(&json.ok_or_else(unreadable)?).map_err(|_| unreadable())
+        Ok(StoredSession::read(number, &json.unwrap_or_default()))
     }
 
-    /// Reads every record with its number, in order of the numbers.
-    pub(crate) fn load_all(store: &dyn Store) -> Result<Vec<(SessionNumber, Self)>, StoreError> {
-        let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, b"")?;
-        let read = |(key, json): (Vec<u8>, Vec<u8>)| {
-            let unreadable = || StoreError::Failed("a session's record cannot be read".into());
-            let number = SessionNumber(u32::from_be_bytes(key.try_into().map_err(|_| unreadable())?));
-            Ok((number, serde_json::from_slice(&json).map_err(|_| unreadable())?))
-        };
-        rows.into_iter().map(read).collect()
+    /// Reads every record with its number: those that can be read first, in order of the numbers.
+    ///
+    /// # Errors
+    /// The store cannot be read. A record that cannot be read is one of the answers.
+    pub(crate) fn load_all(store: &dyn Store) -> Result<Vec<(SessionNumber, StoredSession)>, StoreError> {
+        let mut sessions = Vec::new();
+        for (key, json) in store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, b"")? {
+            let Ok(number) = <[u8; 4]>::try_from(key) else {
+                error!("a row among the sessions' records has no number and is left alone");
+                continue;
+            };
+            let number = SessionNumber(u32::from_be_bytes(number));
+            sessions.push((number, StoredSession::read(number, &json)));
+        }
+        sessions.sort_by_key(|(_, session)| matches!(session, StoredSession::Unreadable(_)));
+        Ok(sessions)
     }
+}
+
+impl StoredSession {
+    /// Whether it says that its deletion was begun.
+    pub(crate) fn is_deleting(&self) -> bool {
+        match self {
+            Self::Readable(record) => record.deleting,
+            Self::Unreadable(record) => record.deleting,
+        }
+    }
+
+    fn read(number: SessionNumber, json: &[u8]) -> Self {
+        match serde_json::from_slice(json) {
+            Ok(record) => Self::Readable(Box::new(record)),
+            Err(_) => Self::Unreadable(UnreadableRecord::read(number, json)),
+        }
+    }
+}
+
+impl UnreadableRecord {
+    /// Its own name or one made of its number that nobody has. `None`: all of these are taken.
+    pub(crate) fn name_or(
+        &self,
+        number: SessionNumber,
+        is_taken: impl Fn(&SessionName) -> bool,
+    ) -> Option<SessionName> {
+        let made = (1..=NAMES_TRIED_MAX).map(|nth| match nth {
+            1 => format!("unreadable-{}", number.0),
+            nth => format!("unreadable-{}-{nth}", number.0),
+        });
+        let mut names = self.name.iter().cloned().chain(made.filter_map(|name| name.parse().ok()));
+        names.find(|name| !is_taken(name))
+    }
+
+    /// What can be told of it: its fields are looked at one by one.
+    fn read(number: SessionNumber, json: &[u8]) -> Self {
+        let fields: Value = serde_json::from_slice(json).unwrap_or_default();
+        let (id, name, created_at) = (field(&fields, "id"), field(&fields, "name"), field(&fields, "created_at"));
+        let id = id.unwrap_or_else(|| SessionId(Uuid::from_u64_pair(UNREADABLE_ID, u64::from(number.0))));
+        let deleting = field(&fields, "deleting").unwrap_or_default();
+        Self { id, name, created_at: created_at.unwrap_or_else(Timestamp::now), deleting }
+    }
+
+    /// The session as API callers see it. `name`: its own, or one that no other session has.
+    pub(crate) fn to_model(&self, name: SessionName) -> Session {
+        let record = SessionRecord { id: self.id, created_at: self.created_at, ..SessionRecord::new(name) };
+        let last_error = Some(UNREADABLE.to_owned());
+        Session { status: SessionStatus::Failed, last_error, ..record.to_model(false) }
+    }
+}
+
+fn field<T: DeserializeOwned>(fields: &Value, name: &str) -> Option<T> {
+    serde_json::from_value(fields.get(name)?.clone()).ok()
 }
 
 fn key(number: SessionNumber) -> [u8; 4] {

@@ -1,17 +1,24 @@
 //! Deleting a session: unlink its device, stop its actor, wait for its engine, wipe what is stored, forget it.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use ractor::ActorRef;
-use tokio::sync::oneshot;
-use tracing::info;
+use tokio::sync::{oneshot, watch};
+use tokio::time::sleep;
+use tracing::{debug, info};
 
 use super::engine_task::Order;
 use super::{State, SupervisorMsg};
 use crate::directory::Entry;
 use crate::error::CommandError;
 use crate::model::SessionId;
-use crate::session::record::SessionRecord;
+use crate::session::record::{SessionRecord, StoredSession};
 use crate::session::{Reply, SessionMsg};
-use crate::store::{Store, StoreError, wipe_session};
+use crate::store::{Batch, SessionNumber, Store, StoreError, wipe_session};
+
+/// Between two tries to finish a deletion: it waits for room on the disk.
+const DELETION_RETRY: Duration = Duration::from_secs(30);
 
 impl State {
     pub(super) fn delete(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
@@ -58,9 +65,11 @@ impl State {
             self.slots.remove(&id);
             info!(session.id = %id, "session deleted");
         } else if let Some(slot) = self.slots.get_mut(&id) {
-            // What is left of it can be deleted again.
+            // What is left of it can be deleted again. One that cannot be read has no actor.
             slot.deleting = false;
-            let _ = myself.send_message(SupervisorMsg::Restart { id, given_up: None });
+            if !slot.is_unreadable {
+                let _ = myself.send_message(SupervisorMsg::Restart { id, given_up: None });
+            }
         }
         let _ = reply.send(wiped.map_err(CommandError::from));
     }
@@ -71,11 +80,35 @@ impl State {
 async fn erase(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
     let _device = entry.device.acquire().await;
     let _saving = entry.saving.acquire().await;
-    let mut record = SessionRecord::load(store, entry.number)?;
-    record.deleting = true;
-    record.started = false;
-    // Also waits for what was on its way to disk before.
-    record.save(store, entry.number).await?;
-    wipe_session(store, entry.number).await?;
-    SessionRecord::delete(store, entry.number).await
+    match SessionRecord::load(store, entry.number)? {
+        StoredSession::Readable(mut record) => {
+            record.deleting = true;
+            record.started = false;
+            // Also waits for what was on its way to disk before.
+            record.save(store, entry.number).await?;
+        }
+        // It cannot be marked: stopped in between, it is there as before and can be deleted again.
+        StoredSession::Unreadable(_) => store.commit(Batch::new()).await?,
+    }
+    go_on(store, entry.number).await
+}
+
+/// Wipes what is left of a session that is marked.
+pub(super) async fn go_on(store: &dyn Store, number: SessionNumber) -> Result<(), StoreError> {
+    wipe_session(store, number).await?;
+    SessionRecord::delete(store, number).await
+}
+
+/// Goes on with deletions until they are done, or until `ending` is true.
+pub(super) async fn finish(store: Arc<dyn Store>, sessions: Vec<SessionNumber>, mut ending: watch::Receiver<bool>) {
+    for number in sessions {
+        while let Err(error) = go_on(&*store, number).await {
+            debug!(session.number = number.0, %error, "could not finish the deletion of a session");
+            tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => return,
+                () = sleep(DELETION_RETRY) => {}
+            }
+        }
+        info!(session.number = number.0, "the deletion of a session is finished");
+    }
 }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::{Context, SupervisorMsg};
 use crate::directory::Entry;
 use crate::engine::{Engine, EngineFact, EngineSession, Report};
 use crate::session::{Generation, SessionMsg};
-use crate::store::{Batch, Health, wipe_session};
+use crate::store::{Batch, Health, Store, StoreError, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -22,8 +22,10 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the engine is asked whether it has given up saving its state.
 const SAVER_INTERVAL: Duration = Duration::from_secs(5);
-/// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
-const WAITING_EVENTS_MAX: usize = 10_000;
+
+/// Before credentials that could not be wiped are tried again: the disk needs room. The wait doubles, up to about a minute.
+const WIPE_RETRY: Duration = Duration::from_secs(2);
+const WIPE_DOUBLINGS_MAX: u32 = 5;
 
 /// What an engine's task is told, each stronger than the one before.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,13 +57,32 @@ impl EngineGone {
         !self.wiped && *self.orders.borrow() == Order::CloseAndWipe
     }
 
-    /// Wipes the credentials, and tells the supervisor again.
-    pub(super) async fn wipe(mut self, entry: Arc<Entry>, context: Arc<Context>, supervisor: ActorRef<SupervisorMsg>) {
-        let _saving = entry.saving.acquire().await;
-        // What is on its way is on disk before it is looked for.
-        let settled = context.store.commit(Batch::new()).await;
-        if let Err(error) = settled.and(wipe_session(&*context.store, entry.number).await) {
-            error!(session.id = %entry.id, error = %error, "could not wipe the credentials");
+    /// Wipes the credentials, however often that fails, and tells the supervisor again. Ends when `ending` is true: the
+    /// session's record says what is left to do, and the next start does it.
+    pub(super) async fn wipe(
+        mut self,
+        entry: Arc<Entry>,
+        store: Arc<dyn Store>,
+        supervisor: ActorRef<SupervisorMsg>,
+        mut ending: watch::Receiver<bool>,
+    ) {
+        let mut failures = 0;
+        while let Err(error) = wipe(&entry, &*store).await {
+            if failures == 0 {
+                error!(session.id = %entry.id, error = %error, "could not wipe the credentials, will retry");
+            }
+            if let Some(actor) = entry.actor.load_full() {
+                let _ = actor.send_message(SessionMsg::WipeFailed { generation: self.generation, error });
+            }
+            let wait = WIPE_RETRY * 2_u32.saturating_pow(failures.min(WIPE_DOUBLINGS_MAX));
+            failures += 1;
+            tokio::select! {
+                _ = ending.wait_for(|ending| *ending) => return,
+                () = sleep(wait) => {}
+            }
+        }
+        if failures > 0 {
+            info!(session.id = %entry.id, "the credentials are wiped now");
         }
         self.wiped = true;
         let _ = supervisor.send_message(SupervisorMsg::EngineGone { id: entry.id, gone: self });
@@ -71,6 +92,13 @@ impl EngineGone {
     pub(super) fn free(self) {
         drop(self.permit);
     }
+}
+
+async fn wipe(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
+    let _saving = entry.saving.acquire().await;
+    // What is on its way is on disk before it is looked for.
+    store.commit(Batch::new()).await?;
+    wipe_session(store, entry.number).await
 }
 
 /// The supervisor's hand on one engine's task.
@@ -198,27 +226,7 @@ impl Task {
     fn reporter(&self) -> impl Fn(EngineFact) + Send + Sync + 'static {
         let (entry, generation) = (self.entry.clone(), self.generation);
         let overflowed = AtomicBool::new(false);
-        move |fact| {
-            let Some(actor) = entry.actor.load_full() else { return };
-            let is_counted = fact.is_counted();
-            if is_counted && entry.waiting_events.load(Ordering::Relaxed) >= WAITING_EVENTS_MAX {
-                // A name comes again with the next message, and a call that is not rejected rings.
-                let is_group = matches!(fact, EngineFact::Group(_));
-                if is_group && !overflowed.swap(true, Ordering::Relaxed) {
-                    warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");
-                    let fact = EngineFact::GroupsMissed;
-                    let _ = actor.send_message(SessionMsg::EngineReported { generation, fact });
-                }
-                return;
-            }
-            if is_counted {
-                entry.waiting_events.fetch_add(1, Ordering::Relaxed);
-                overflowed.store(false, Ordering::Relaxed);
-            }
-            if actor.send_message(SessionMsg::EngineReported { generation, fact }).is_err() && is_counted {
-                entry.waiting_events.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
+        move |fact| report(&entry, generation, &overflowed, fact)
     }
 
     fn tell(&self, message: SessionMsg) {
@@ -226,6 +234,27 @@ impl Task {
             let _ = actor.send_message(message);
         }
     }
+}
+
+/// Sends a fact to the session's actor; `overflowed`: the latest group event found no place.
+fn report(entry: &Entry, generation: Generation, overflowed: &AtomicBool, fact: EngineFact) {
+    let Some(actor) = entry.actor.load_full() else { return };
+    let (fact, place) = match fact.is_counted().then(|| entry.waiting_events.clone().try_acquire_owned()) {
+        None => (fact, None),
+        Some(Ok(place)) => {
+            overflowed.store(false, Ordering::Relaxed);
+            (fact, Some(place))
+        }
+        Some(Err(_)) => {
+            // A name comes again with the next message, and a call that is not rejected rings.
+            if !matches!(fact, EngineFact::Group(_)) || overflowed.swap(true, Ordering::Relaxed) {
+                return;
+            }
+            warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");
+            (EngineFact::GroupsMissed, None)
+        }
+    };
+    let _ = actor.send_message(SessionMsg::EngineReported { generation, fact, place });
 }
 
 /// Resolves when the task is to end.
@@ -246,5 +275,65 @@ async fn saver_gave_up(engine: &Engine) {
     let mut interval = tokio::time::interval(SAVER_INTERVAL);
     while !engine.has_given_up_saving() {
         interval.tick().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ractor::{Actor, ActorProcessingErr};
+
+    use super::*;
+    use crate::directory::WAITING_EVENTS_MAX;
+    use crate::group_cache::{NameSource, Person};
+    use crate::model::SessionConfig;
+    use crate::session::record::SessionRecord;
+    use crate::settings::Settings;
+    use crate::store::SessionNumber;
+
+    /// An actor that never handles anything.
+    struct Stuck;
+
+    impl Actor for Stuck {
+        type Msg = SessionMsg;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: ActorRef<SessionMsg>, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+
+        async fn handle(&self, _: ActorRef<SessionMsg>, _: SessionMsg, (): &mut ()) -> Result<(), ActorProcessingErr> {
+            std::future::pending().await
+        }
+    }
+
+    fn named() -> EngineFact {
+        let person = Person { phone: std::num::NonZeroU64::new(15_550_100_001), lid: None };
+        EngineFact::Named(person, "Alice".into(), NameSource::Push)
+    }
+
+    /// D-1: a count that was reset while a sender was on its way wrapped, and all later events were dropped.
+    #[tokio::test]
+    async fn events_that_go_with_an_actor_give_their_places_back() {
+        let record = SessionRecord::new("alice".parse().unwrap());
+        let entry =
+            Entry::new(SessionNumber(1), record.to_model(false), SessionConfig::default(), &Settings::default());
+        let overflowed = AtomicBool::new(false);
+        for _ in 0..2 {
+            let (actor, ended) = Actor::spawn(None, Stuck, ()).await.unwrap();
+            entry.actor.store(Some(Arc::new(actor.clone())));
+            for _ in 0..WAITING_EVENTS_MAX + 1 {
+                report(&entry, 1, &overflowed, named());
+            }
+            assert_eq!(entry.waiting_events.available_permits(), 0);
+            actor.kill();
+            ended.await.unwrap();
+            // A sender that still has the dead actor.
+            report(&entry, 1, &overflowed, named());
+            // They come back when the mailbox goes, which is after the actor at the latest.
+            let all = u32::try_from(WAITING_EVENTS_MAX).unwrap();
+            let back = tokio::time::timeout(Duration::from_secs(30), entry.waiting_events.acquire_many(all)).await;
+            assert!(back.is_ok_and(|back| back.is_ok()), "{:?}", entry.waiting_events);
+        }
     }
 }

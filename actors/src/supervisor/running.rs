@@ -7,14 +7,14 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::warn;
 
-use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg};
+use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg, deletion};
 use crate::directory::Directory;
 use crate::engine::EngineShared;
 use crate::gateway::Gateway;
 use crate::session::EVENTS_BEHIND_MAX;
 use crate::session::record::SessionRecord;
 use crate::settings::Settings;
-use crate::store::{Health, SessionNumber, Store, StoreError, Table, wipe_session};
+use crate::store::{Health, SessionNumber, Store, StoreError, Table};
 
 /// How often the store is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -52,18 +52,19 @@ pub enum StartError {
 pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running, StartError> {
     let engines =
         EngineShared::new(&settings, store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
-    let mut records = Vec::new();
+    let (mut sessions, mut deletions) = (Vec::new(), Vec::new());
     let mut next_number = 1;
     if let Some(next) = store.get(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER)? {
         next_number = next.try_into().map_or(1, u32::from_be_bytes);
     }
-    for (number, record) in SessionRecord::load_all(&*store)? {
-        next_number = next_number.max(number.0 + 1);
-        if record.deleting {
-            wipe_session(&*store, number).await?;
-            SessionRecord::delete(&*store, number).await?;
-        } else {
-            records.push((number, record));
+    for (number, session) in SessionRecord::load_all(&*store)? {
+        next_number = next_number.max(number.0.saturating_add(1));
+        if !session.is_deleting() {
+            sessions.push((number, session));
+        } else if let Err(error) = deletion::go_on(&*store, number).await {
+            // The others run all the same.
+            warn!(session.number = number.0, %error, "could not finish the deletion of a session, will retry");
+            deletions.push(number);
         }
     }
     let directory = Arc::new(Directory::default());
@@ -77,7 +78,7 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
         events: events.clone(),
         session_events: session_events.clone(),
     });
-    let arguments = Arguments { context, records, next_number };
+    let arguments = Arguments { context, sessions, deletions, next_number };
     let (supervisor, finished) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
     let (end, ended) = watch::channel(false);

@@ -20,6 +20,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::NotStarted
         | E::NotConnected
         | E::Restarting
+        | E::NotLoaded(_)
         | E::Busy
         | E::RateLimited { .. }
         | E::Paced { .. }
@@ -48,6 +49,7 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
         E::NotStarted => one(S::BAD_REQUEST, "session_not_started", "Session is not started"),
         E::AlreadyStarted => one(S::BAD_REQUEST, "session_already_started", "Session is already started"),
         E::NotConnected => one(S::CONFLICT, "session_not_connected", "Session is not connected"),
+        E::NotLoaded(why) => one(S::CONFLICT, "session_not_loaded", why),
         E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
         E::NoQr(why) => one(S::BAD_REQUEST, "qr_not_available", why),
         E::NoPairingCode(why) => one(S::BAD_REQUEST, "pairing_code_not_available", why),

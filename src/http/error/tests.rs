@@ -39,6 +39,7 @@ fn every_command_error_has_its_status_word_and_text() {
         (CommandError::NotStarted, 400, "session_not_started", "Session is not started"),
         (CommandError::AlreadyStarted, 400, "session_already_started", "Session is already started"),
         (CommandError::NotConnected, 409, "session_not_connected", "Session is not connected"),
+        (CommandError::NotLoaded("delete it".into()), 409, "session_not_loaded", "delete it"),
         (CommandError::Restarting, 503, "session_restarting", "Session is being restarted"),
         (CommandError::Busy, 429, "session_busy", "Too many requests in flight for this session"),
         (CommandError::GroupNotFound(group), 404, "group_not_found", "Group 120363021234567890@g.us not found"),

@@ -1,0 +1,139 @@
+//! Bringing up the actor of a session: what is stored is read by a task of the session's own, so that a large session makes
+//! no other one wait (S-1, S-3); then the actor is started with it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ractor::{Actor, ActorRef};
+use tokio::task::spawn_blocking;
+use tracing::{error, warn};
+
+use super::restart::{self, Decision};
+use super::{Slot, State, SupervisorMsg};
+use crate::directory::Entry;
+use crate::model::{Session, SessionConfig, SessionId, SessionStatus};
+use crate::session::record::{SessionRecord, UnreadableRecord};
+use crate::session::{Loaded, SessionActor, SessionArguments};
+use crate::store::SessionNumber;
+
+/// Sessions that are read from the store at a time: large ones leave places to small ones, and what is read is in memory
+/// only once more than it stays.
+pub(super) const LOADING_MAX: usize = 8;
+
+/// A session that was read, or why it could not be.
+pub(crate) struct Reading {
+    /// Which of a slot's readings: an older one is of no use.
+    number: u64,
+    loaded: Result<Box<Loaded>, String>,
+    given_up: Option<String>,
+}
+
+impl State {
+    /// Makes the entry of a stored session, and has its actor brought up.
+    pub(super) fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
+        self.enter(Entry::new(number, record.to_model(false), record.config, &self.context.settings));
+        self.restart(myself, record.id, None);
+    }
+
+    /// Makes the entry of a session whose record cannot be read: it can be seen and deleted.
+    pub(super) fn adopt_unreadable(&mut self, number: SessionNumber, record: &UnreadableRecord) {
+        let directory = &self.context.directory;
+        let name = record.name_or(number, |name| directory.by_name(name.as_str()).is_some());
+        let Some(name) = name.filter(|_| directory.get(record.id).is_none()) else {
+            error!(session.id = %record.id, "a session's record cannot be read, and another session has its id or name");
+            return;
+        };
+        error!(session.id = %record.id, "a session's record cannot be read");
+        let entry = Entry::new(number, record.to_model(name), SessionConfig::default(), &self.context.settings);
+        self.enter(entry).is_unreadable = true;
+    }
+
+    /// From now on the session can be seen.
+    pub(super) fn enter(&mut self, entry: Entry) -> &mut Slot {
+        let entry = Arc::new(entry);
+        self.context.directory.insert(entry.clone());
+        self.slots.entry(entry.id).insert_entry(Slot::new(entry)).into_mut()
+    }
+
+    /// Has a session read from the store; [`Self::read`] goes on. With a reason, its actor only shows that.
+    pub(super) fn restart(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, given_up: Option<String>) {
+        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
+        slot.readings += 1;
+        slot.entry.loading.send_replace(true);
+        let (number, session, myself) = (slot.readings, slot.entry.number, myself.clone());
+        let (store, places) = (self.context.store.clone(), self.loading.clone());
+        tokio::spawn(async move {
+            let _place = places.acquire().await;
+            let read = spawn_blocking(move || Loaded::read(&*store, session)).await;
+            let loaded = match read {
+                Ok(loaded) => loaded.map(Box::new).map_err(|error| error.to_string()),
+                Err(_) => Err("reading it was cut short by a defect in the daemon, see its log".to_owned()),
+            };
+            let reading = Reading { number, loaded, given_up };
+            let _ = myself.send_message(SupervisorMsg::SessionRead { id, reading });
+        });
+    }
+
+    /// Starts the actor of a session that was read.
+    pub(super) async fn read(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reading: Reading) {
+        let Reading { number, loaded, given_up } = reading;
+        let slot = self.slots.get(&id).filter(|slot| !slot.deleting && !self.draining && slot.readings == number);
+        let Some(entry) = slot.map(|slot| slot.entry.clone()) else { return };
+        let gave_up = given_up.is_some();
+        let outcome = match loaded {
+            Ok(loaded) => self.spawn(myself, &entry, *loaded, given_up).await,
+            Err(reason) => Err(reason),
+        };
+        entry.loading.send_replace(false);
+        match outcome {
+            Ok(()) => {}
+            Err(reason) if gave_up => show_as_failed(&entry, &reason),
+            Err(reason) => self.crashed(myself, id, &reason),
+        }
+    }
+
+    /// Starts an actor. It begins at once, as it reads nothing.
+    pub(super) async fn spawn(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        entry: &Arc<Entry>,
+        loaded: Loaded,
+        given_up: Option<String>,
+    ) -> Result<(), String> {
+        let arguments = SessionArguments {
+            entry: entry.clone(),
+            context: self.context.clone(),
+            supervisor: myself.clone(),
+            loaded,
+            given_up,
+        };
+        let spawned = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await;
+        let (actor, _) = spawned.map_err(|error| error.to_string())?;
+        self.by_actor.insert(actor.get_id(), entry.id);
+        entry.actor.store(Some(Arc::new(actor)));
+        Ok(())
+    }
+
+    pub(super) fn crashed(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reason: &str) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let (delay, given_up) = match restart::decide(&mut slot.crashes, Instant::now()) {
+            Decision::Restart(delay) => (delay, None),
+            Decision::GiveUp => {
+                let text = format!("crashed too often within a minute, start the session again: {reason}");
+                (Duration::ZERO, Some(text))
+            }
+        };
+        let gave_up = given_up.is_some();
+        warn!(session.id = %id, error = reason, gave_up, restart_in_ms = delay.as_millis(), "session crashed");
+        myself.send_after(delay, move || SupervisorMsg::Restart { id, given_up });
+    }
+}
+
+/// The session cannot even be read: nobody but us can say so.
+fn show_as_failed(entry: &Entry, reason: &str) {
+    error!(session.id = %entry.id, error = reason, "could not load the session");
+    let mut session = Session::clone(&entry.session.load());
+    session.status = SessionStatus::Failed;
+    session.last_error = Some(format!("the session cannot be loaded: {reason}"));
+    entry.session.store(Arc::new(session));
+}
