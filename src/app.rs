@@ -27,7 +27,7 @@ use crate::calls::Calls;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
 use crate::files::write_secret;
-use crate::http::{self, HttpLimits, HttpOptions};
+use crate::http::{self, BodyRooms, HttpLimits, HttpOptions};
 use crate::idempotency::Idempotency;
 use crate::outgoing::Fetcher;
 use crate::picture::Pictures;
@@ -58,6 +58,7 @@ pub(crate) struct App {
     pub(crate) failed_logins: FailedLogins,
     /// A permit for each request that may be in flight.
     pub(crate) in_flight: Arc<Semaphore>,
+    pub(crate) body_rooms: BodyRooms,
     draining: AtomicBool,
 }
 
@@ -72,9 +73,21 @@ impl App {
     ) -> Self {
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
-        let draining = AtomicBool::new(false);
+        let (body_rooms, draining) = (BodyRooms::new(&http.limits), AtomicBool::new(false));
         let (http, calls) = (Arc::new(http), Calls::default());
-        Self { gateway, keys, idempotency, audit, calls, pictures, http, failed_logins, in_flight, draining }
+        Self {
+            gateway,
+            keys,
+            idempotency,
+            audit,
+            calls,
+            pictures,
+            http,
+            failed_logins,
+            in_flight,
+            body_rooms,
+            draining,
+        }
     }
 
     /// Whether the daemon is shutting down.

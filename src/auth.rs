@@ -161,14 +161,20 @@ impl Keys {
     /// # Errors
     /// Why it is not accepted.
     pub(crate) fn check(&self, secret: &str, address: Option<IpAddr>) -> Result<Arc<Key>, Refusal> {
-        let (now, hash) = (Timestamp::now(), self.pepper.hash(secret));
+        let key = self.check_again(secret, address)?;
+        key.note_use(Timestamp::now());
+        Ok(key)
+    }
+
+    /// As [`Self::check`], for a request whose use of the key is noted already: the key as it is now. Never blocks.
+    ///
+    /// # Errors
+    /// Why it is not accepted any more.
+    pub(crate) fn check_again(&self, secret: &str, address: Option<IpAddr>) -> Result<Arc<Key>, Refusal> {
+        let hash = self.pepper.hash(secret);
         let by_hash = self.by_hash.load();
-        let key = by_hash.get(&hash).filter(|key| key.is_usable(hash, now)).ok_or(Refusal::Invalid)?;
-        if !key.allows_address(address) {
-            return Err(Refusal::Address);
-        }
-        key.note_use(now);
-        Ok(Arc::clone(key))
+        let key = by_hash.get(&hash).filter(|key| key.is_usable(hash, Timestamp::now())).ok_or(Refusal::Invalid)?;
+        if key.allows_address(address) { Ok(Arc::clone(key)) } else { Err(Refusal::Address) }
     }
 
     /// The key that has or had this secret, whether or not it may be used.

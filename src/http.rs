@@ -5,6 +5,7 @@ pub(crate) mod access;
 mod answer;
 mod audit;
 mod audited;
+mod body;
 mod communities;
 mod configuration;
 mod cors;
@@ -46,6 +47,7 @@ use axum::extract::Request;
 use crate::app::App;
 use crate::auth::Role;
 use access::{Gate, Reach, Rule};
+pub(crate) use body::Rooms as BodyRooms;
 pub use cors::CorsOrigins;
 use error::ApiError;
 use limits::BodyKind;
@@ -54,19 +56,19 @@ pub use options::HttpOptions;
 use route::{Route, routes};
 pub(crate) use server::serve;
 
-const OPEN: Rule = Rule { role: None, reach: Reach::Scope, write: None };
+const OPEN: Rule = Rule { role: None, reach: Reach::Scope, body: BodyKind::Json, once_per_key: false };
 const VIEWER: Rule = Rule { role: Some(Role::Viewer), ..OPEN };
 /// Before joining a group.
 const JOINER: Rule = Rule { reach: Reach::Membership, ..VIEWER };
 /// A session as a whole.
-const SESSION: Rule = Rule { role: Some(Role::Operator), reach: Reach::Session, write: None };
+const SESSION: Rule = Rule { role: Some(Role::Operator), reach: Reach::Session, ..OPEN };
 /// A change at WhatsApp: carried out once for each idempotency key.
-const GROUP_WRITE: Rule = Rule { role: Some(Role::Operator), reach: Reach::Scope, write: Some(BodyKind::Json) };
+const GROUP_WRITE: Rule = Rule { role: Some(Role::Operator), once_per_key: true, ..OPEN };
 /// The same with a picture in its body.
-const PICTURE_WRITE: Rule = Rule { write: Some(BodyKind::Picture), ..GROUP_WRITE };
+const PICTURE_WRITE: Rule = Rule { body: BodyKind::Picture, ..GROUP_WRITE };
 /// The same where groups are made, joined and left.
 const MEMBERSHIP: Rule = Rule { reach: Reach::Membership, ..GROUP_WRITE };
-const WIDE_OPERATOR: Rule = Rule { role: Some(Role::Operator), reach: Reach::Everything, write: None };
+const WIDE_OPERATOR: Rule = Rule { role: Some(Role::Operator), reach: Reach::Everything, ..OPEN };
 const WIDE_ADMIN: Rule = Rule { role: Some(Role::Admin), ..WIDE_OPERATOR };
 
 /// Every route: method, path, who may call it, and the handler. The handler's module is its section in the document.

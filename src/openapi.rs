@@ -219,7 +219,7 @@ fn operation(route: &Route, operation: &Value) -> Value {
         Reach::Everything => "Not for keys that are limited to some sessions or groups.",
     };
     let mut parameters = path_parameters(route.path);
-    if route.rule.write.is_some() {
+    if route.rule.once_per_key {
         parameters.push(idempotency_key());
     }
     parameters.extend(operation["parameters"].as_array().into_iter().flatten().cloned());
@@ -280,15 +280,17 @@ fn idempotency_key() -> Value {
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
     let needs_key = route.rule.role.is_some();
+    // The body of every call that changes something is read, also where it means nothing.
+    let takes_body = has_body || (!route.method.is_safe() && route.rule.role.is_some_and(|role| role > Role::Viewer));
     let of_group = route.path.contains("/groups") || route.path.contains("/communities");
     match status {
         400 => has_body || !parameters.is_empty(),
         401 | 403 => needs_key,
         404 => route.path.contains('{'),
         409 => of_group,
-        422 => route.rule.write.is_some(),
+        422 => route.rule.once_per_key,
         429 => needs_key,
-        408 | 413 | 415 => has_body,
+        408 | 413 | 415 => takes_body,
         _ => true,
     }
 }

@@ -22,6 +22,8 @@ const URL_BYTES: RangeInclusive<u64> = 1_024..=65_534;
 const TIME_S: RangeInclusive<u64> = 1..=300;
 /// A body has to arrive well within the 29 s of a request.
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
+/// A second is a fast network; after a minute nobody waits any more.
+const CLIENT_WAIT_S: RangeInclusive<u64> = 1..=60;
 
 /// What the operator decides about HTTP, as flags with a variable of the same name.
 #[derive(Clone, Default, clap::Args)]
@@ -70,6 +72,10 @@ pub struct HttpArguments {
     /// Seconds for a request's body to arrive, 1-20 [ROOKERY_BODY_TIMEOUT_S, default 10]
     #[arg(long, value_name = "SECONDS")]
     body_timeout_s: Option<OsString>,
+    /// Seconds that a client may keep a body or an answer waiting, beside one for every 2 KiB, 1-60
+    /// [ROOKERY_CLIENT_WAIT_S, default 5]
+    #[arg(long, value_name = "SECONDS")]
+    client_wait_s: Option<OsString>,
 }
 
 impl HttpArguments {
@@ -148,6 +154,7 @@ impl HttpArguments {
             url_bytes_max: count("url-bytes-max", self.url_bytes_max, default.url_bytes_max, URL_BYTES)?,
             header_time_max: seconds("header-timeout-s", self.header_timeout_s, default.header_time_max, TIME_S)?,
             body_time_max: seconds("body-timeout-s", self.body_timeout_s, default.body_time_max, BODY_TIME_S)?,
+            client_wait_max: seconds("client-wait-s", self.client_wait_s, default.client_wait_max, CLIENT_WAIT_S)?,
         })
     }
 }

@@ -1,6 +1,9 @@
 //! The check before every route but health: key, then its share, then role, then scope, before the body is looked at.
-//! Decides with `auth.rs` and only says no through `error.rs`. Waits for nothing, so it is a plain service without a
-//! boxed future of its own; only a call that changes something gets one, and a task (`audited.rs`).
+//! Decides with `auth.rs` and only says no through `error.rs`. Reads wait for nothing here, so this is a plain service
+//! without a boxed future of its own. A call that changes something gets one, and a task: its body is read here, its
+//! caller is checked once more after every wait (`admission.rs`), and what it came to is noted (`audited.rs`).
+
+mod admission;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -16,13 +19,16 @@ use rookery_actors::model::{GroupId, SessionId};
 use tower::{Layer, Service};
 use tracing::warn;
 
-use super::audited;
 use super::envelope::Arrival;
 use super::error::{AccessError, ApiError};
 use super::extract::path_parameters;
 use super::limits::{BodyKind, KEY_CHARS_MAX};
+use super::{audited, body};
 use crate::app::App;
+use crate::audit::Entry;
 use crate::auth::{Key, Refusal, Role};
+pub(crate) use admission::AdmissionOf;
+use admission::{Admission, Named, Rechecked, authorize, check_again};
 
 /// Our own header for the key.
 pub(super) const KEY_HEADER: &str = "x-api-key";
@@ -85,9 +91,10 @@ pub(crate) struct Rule {
     pub(crate) role: Option<Role>,
     /// How far the route reaches, and so which scopes of keys it is for.
     pub(crate) reach: Reach,
-    /// The route changes something at WhatsApp: it is carried out once for each idempotency key, and the body of a call
-    /// with one is read at the gate.
-    pub(crate) write: Option<BodyKind>,
+    /// What its body may hold.
+    pub(crate) body: BodyKind,
+    /// The route changes something at WhatsApp: it is carried out once for each idempotency key.
+    pub(crate) once_per_key: bool,
 }
 
 /// How far a route reaches.
@@ -148,26 +155,21 @@ impl Gate {
         if let Some(route) = parts.extensions.get::<MatchedPath>() {
             arrival.note_route(route);
         }
-        let Some(role) = self.rule.role else { return Ok(()) };
+        if self.rule.role.is_none() {
+            return Ok(());
+        }
         let key = self.key(&parts.headers, &arrival)?;
         arrival.note_key(&key);
         self.admit(&key, &arrival)?;
-        if key.role() < role {
-            return Err(AccessError::RoleTooLow(role).into());
+        let named = named(parts)?;
+        let caller = authorize(&self.app, self.rule, key, &named)?;
+        if self.is_audited(&parts.method) {
+            let secret = presented_key(&parts.headers).unwrap_or_default();
+            let (client, session) = (arrival.client, caller.session);
+            let admission = Admission::new(&self.app, self.rule, secret, client, named, session);
+            parts.extensions.insert(Arc::new(admission));
         }
-        if let Some(refusal) = self.rule.reach.refuses(&key) {
-            return Err(refusal.into());
-        }
-        let parameters = path_parameters(parts)?;
-        let named = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
-        let session =
-            named(SESSION_PARAMETER).map(|id_or_name| find_session(&self.app, &key, id_or_name)).transpose()?;
-        // An id that is none is for the route to name.
-        let mut groups = GROUP_PARAMETERS.into_iter().filter_map(|name| named(name)?.parse::<GroupId>().ok());
-        if key.is_limited_to_groups() && !groups.all(|group| key.allows_group(&group)) {
-            return Err(AccessError::GroupNotAllowed.into());
-        }
-        parts.extensions.insert(Caller { key, session });
+        parts.extensions.insert(caller);
         Ok(())
     }
 
@@ -245,10 +247,37 @@ where
         let route = std::mem::replace(&mut self.route, route);
         let entry = audited::entry_of(app, action, &mut parts);
         let request = Request::from_parts(parts, body);
-        let work = app.calls.carry_through(audited::carry_out(Arc::clone(app), entry, route, request, rule.write));
+        let work = app.calls.carry_through(change(Arc::clone(app), *rule, entry, route, request));
         let cut_short = |_| ApiError::Internal("a call was cut short".into()).into_response();
         Either::Right(Either::Right(Box::pin(async move { Ok(work.await.unwrap_or_else(cut_short)) })))
     }
+}
+
+/// Carries out a call that changes something, if its caller may still do so once its body is there. Not to be dropped half
+/// way.
+async fn change<S>(app: Arc<App>, rule: Rule, entry: Entry, route: S, request: Request) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    let taken = body::take_in(&app, request, rule.body).await.and_then(|mut request| {
+        check_again(&mut request)?;
+        Ok(request)
+    });
+    match taken {
+        Ok(request) => audited::carry_out(app, entry, Rechecked(route), request, rule.once_per_key).await,
+        Err(error) => {
+            audited::note_refusal(&app, entry, &error);
+            error.into_response()
+        }
+    }
+}
+
+/// What the path names.
+fn named(parts: &mut Parts) -> Result<Named, ApiError> {
+    let parameters = path_parameters(parts)?;
+    let named = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let groups = GROUP_PARAMETERS.into_iter().filter_map(|name| named(name)?.parse().ok()).collect();
+    Ok(Named { session: named(SESSION_PARAMETER).map(str::to_owned), groups })
 }
 
 /// The session, if the key may touch it. To a key with a scope an unknown session is one outside of it.

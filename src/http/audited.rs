@@ -21,7 +21,6 @@ use super::error::{ApiError, NothingDone, Refused};
 use super::extract::path_parameters;
 use super::fields::shorten;
 use super::idempotent::{self, REPLAYED_HEADER};
-use super::limits::BodyKind;
 use crate::app::App;
 use crate::audit::{Entry, Outcome};
 
@@ -77,14 +76,13 @@ pub(super) fn note_refusal(app: &App, mut entry: Entry, error: &ApiError) {
     app.audit.note_refusal(entry);
 }
 
-/// Carries a call out and notes what it came to before it is answered. `kind`: what its body holds, where it heeds
-/// idempotency keys. Not to be dropped half way.
+/// Carries a call out and notes what it came to before it is answered. Not to be dropped half way.
 pub(super) async fn carry_out<S>(
     app: Arc<App>,
     entry: Entry,
     route: S,
     request: Request,
-    kind: Option<BodyKind>,
+    once_per_key: bool,
 ) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
@@ -94,12 +92,10 @@ where
     if let Err(error) = app.audit.check_writable() {
         return ApiError::from(error).into_response();
     }
-    let response = match kind.filter(|_| idempotent::has_key(request.headers())) {
-        Some(kind) => {
-            let (calls, limits) = (Arc::clone(&app.idempotency), app.http.limits.clone());
-            idempotent::call_once(calls, route, request, limits, kind).await.into_response()
-        }
-        None => call(route, request).await,
+    let response = if once_per_key && idempotent::has_key(request.headers()) {
+        idempotent::call_once(Arc::clone(&app.idempotency), route, request).await.into_response()
+    } else {
+        call(route, request).await
     };
     let (parts, body) = response.into_parts();
     let body = match body.collect().await {

@@ -23,6 +23,7 @@ use tower::Service as _;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
 
+use super::body::Room;
 use super::error::{ApiError, Cause};
 use super::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
 use super::options::HttpOptions;
@@ -49,6 +50,8 @@ pub(crate) struct Arrival {
     key: OnceLock<Arc<Key>>,
     /// Its share of what may be in flight, until it is answered and nothing works for it any more.
     permits: OnceLock<[OwnedSemaphorePermit; 2]>,
+    /// What its body takes of the memory for bodies, as long.
+    room: OnceLock<Room>,
 }
 
 impl Arrival {
@@ -66,6 +69,10 @@ impl Arrival {
 
     pub(crate) fn hold(&self, permits: [OwnedSemaphorePermit; 2]) {
         let _ = self.permits.set(permits);
+    }
+
+    pub(crate) fn hold_room(&self, room: Room) {
+        let _ = self.room.set(room);
     }
 
     pub(crate) fn note_rate(&self, rate: RateState) {
@@ -101,6 +108,7 @@ where
         rate: OnceLock::new(),
         key: OnceLock::new(),
         permits: OnceLock::new(),
+        room: OnceLock::new(),
     });
     let origin = options.cors_origins.origin_to_answer(request.headers());
     let method = request.method().clone();

@@ -58,8 +58,10 @@ pub(crate) enum ApiError {
     },
     /// The body is compressed.
     BodyCompressed,
-    /// The body did not arrive in time.
+    /// The body did not arrive in time, or not at the pace that is expected.
     BodyTooSlow,
+    /// The connection ended within the body.
+    BodyEndedEarly,
     /// A part of the path or the query cannot be read; says which.
     Query(String),
     /// These are not people; as written by the caller.
@@ -273,6 +275,7 @@ impl ApiError {
                 "Compressed bodies are not supported: send it without Content-Encoding",
             ),
             Self::BodyTooSlow => one(S::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time"),
+            Self::BodyEndedEarly => one(S::BAD_REQUEST, "invalid_json", "the body ended early"),
             Self::Query(why) => one(S::BAD_REQUEST, "invalid_parameter", why),
             Self::Participants(offenders) => offenders_answer(offenders, "participant id", "invalid_participant_id"),
             Self::Groups(offenders) => offenders_answer(offenders, "group id", "invalid_group_id"),
@@ -356,6 +359,7 @@ impl ApiError {
             | Self::BodyTooLarge { .. }
             | Self::BodyCompressed
             | Self::BodyTooSlow
+            | Self::BodyEndedEarly
             | Self::Query(_)
             | Self::Participants(_)
             | Self::Groups(_)

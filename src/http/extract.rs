@@ -1,15 +1,9 @@
-//! What handlers take out of a request, each refused in the one error shape. The body is the only part that waits.
+//! What handlers take out of a request, each refused in the one error shape. Nothing in here waits.
 
-use std::sync::Arc;
-
-use axum::body::{Body, HttpBody};
-use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
-use axum::http::header::CONTENT_ENCODING;
+use axum::extract::{FromRequestParts, Query, RawPathParams};
+use axum::http::Uri;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Uri};
-use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http_body_util::BodyExt;
 use rookery_actors::model::{GroupId, IdError, SessionId};
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
@@ -19,10 +13,10 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use uuid::Uuid;
 
 use super::access::Caller;
+use super::body::object_of;
 use super::error::ApiError;
 use super::fields::shorten;
-use super::limits::{BODY_DISCARD_BYTES_MAX, BodyKind, HttpLimits, PAGE_ENTRIES_MAX};
-use crate::app::App;
+use super::limits::PAGE_ENTRIES_MAX;
 
 /// The session named in the path; it exists, and the caller may touch it.
 pub(crate) struct SessionPath(pub(crate) SessionId);
@@ -207,89 +201,15 @@ pub(crate) fn value_of<'a>(query: &'a [(String, String)], name: &str) -> Option<
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// The body as a JSON object; no body is an empty one.
+/// The body as a JSON object; no body is an empty one. The gate has read it (`body.rs`).
 #[derive(Debug)]
 pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
 
-impl FromRequest<Arc<App>> for JsonObject {
+impl<S: Sync> FromRequestParts<S> for JsonObject {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        object_of(request, &app.http.limits, BodyKind::Json).await.map(Self)
-    }
-}
-
-/// The same with a picture in it.
-#[derive(Debug)]
-pub(crate) struct PictureObject(pub(crate) Map<String, Value>);
-
-impl FromRequest<Arc<App>> for PictureObject {
-    type Rejection = ApiError;
-
-    async fn from_request(request: Request, app: &Arc<App>) -> Result<Self, ApiError> {
-        object_of(request, &app.http.limits, BodyKind::Picture).await.map(Self)
-    }
-}
-
-async fn object_of(request: Request, limits: &HttpLimits, kind: BodyKind) -> Result<Map<String, Value>, ApiError> {
-    let (parts, body) = request.into_parts();
-    parse(&whole_body(&parts.headers, body, limits, kind).await?)
-}
-
-/// All bytes of a body, within its limits of size and time.
-///
-/// # Errors
-/// [`ApiError::BodyCompressed`], [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`], or [`ApiError::BodyNotJson`]
-/// when it ended early.
-pub(crate) async fn whole_body(
-    headers: &HeaderMap,
-    body: Body,
-    limits: &HttpLimits,
-    kind: BodyKind,
-) -> Result<Bytes, ApiError> {
-    refuse_compressed(headers)?;
-    let body = tokio::time::timeout(limits.body_time_max, read(body, kind.bytes_max(limits))).await;
-    body.map_err(|_| ApiError::BodyTooSlow)?
-}
-
-fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
-    let is_plain = |value: &[u8]| value.eq_ignore_ascii_case(b"identity");
-    let plain = headers.get_all(CONTENT_ENCODING).iter().all(|value| is_plain(value.as_bytes()));
-    if plain { Ok(()) } else { Err(ApiError::BodyCompressed) }
-}
-
-/// Reads a body to its end. One that is too large is dropped as it comes, up to a limit, so that the client has sent
-/// all of it and reads the answer rather than a reset connection.
-async fn read(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
-    let mut collected = BytesMut::new();
-    let mut seen = 0;
-    while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| ApiError::BodyNotJson("the body ended early".into()))?;
-        let Ok(data) = frame.into_data() else { continue };
-        seen += data.len();
-        if seen > BODY_DISCARD_BYTES_MAX.max(bytes_max) {
-            break;
-        }
-        if seen > bytes_max {
-            collected = BytesMut::new();
-        } else if seen == data.len() && body.is_end_stream() {
-            return Ok(data);
-        } else {
-            collected.extend_from_slice(&data);
-        }
-    }
-    if seen > bytes_max { Err(ApiError::BodyTooLarge { bytes_max }) } else { Ok(collected.freeze()) }
-}
-
-/// serde_json itself refuses what is nested deeper than 128.
-pub(super) fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        return Ok(Map::new());
-    }
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(ApiError::BodyNotJson("the body must be a JSON object".into())),
-        Err(error) => Err(ApiError::BodyNotJson(format!("the body is not valid JSON: {error}"))),
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        object_of(parts).map(Self)
     }
 }
 
@@ -326,47 +246,6 @@ mod tests {
         let cases: [(usize, usize, &[i32]); 4] = [(2, 0, &[1, 2]), (2, 4, &[5]), (2, 5, &[]), (2, usize::MAX, &[])];
         for (limit, offset, expected) in cases {
             assert_eq!(Page { limit, offset }.of(&list), expected);
-        }
-    }
-
-    #[test]
-    fn a_body_is_an_object_or_nothing() {
-        assert!(parse(b"").unwrap().is_empty() && parse(b" \n").unwrap().is_empty());
-        assert_eq!(parse(br#"{"name":"x"}"#).unwrap()["name"], "x");
-        let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
-        for body in ["[]", "null", "{", "{\"a\":}", &deep] {
-            assert!(matches!(parse(body.as_bytes()), Err(ApiError::BodyNotJson(_))), "{body:.20}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_body_over_the_limit_is_refused_whether_or_not_it_announces_itself() {
-        for (size, fits) in [(1_000, true), (1_001, false), (BODY_DISCARD_BYTES_MAX + 1, false)] {
-            assert_eq!(read(Body::from(vec![b' '; size]), 1_000).await.is_ok(), fits, "{size}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_route_may_have_another_limit_and_a_picture_fits_into_its_own() {
-        let picture = crate::picture::INPUT_BYTES_MAX.div_ceil(3) * 4;
-        let body = format!(r#"{{"mimetype":"image/jpeg","base64":"{}"}}"#, "A".repeat(picture));
-        let request = || Request::new(Body::from(body.clone()));
-        let limits = HttpLimits::default();
-        let large = object_of(request(), &limits, BodyKind::Picture).await;
-        assert_eq!(large.map(|map| map.len()).ok(), Some(2));
-        let usual = object_of(request(), &limits, BodyKind::Json).await;
-        assert!(matches!(usual, Err(ApiError::BodyTooLarge { bytes_max: 1_048_576 })));
-        let less = HttpLimits { media_body_bytes_max: 1_000, ..limits };
-        let less = object_of(request(), &less, BodyKind::Picture).await;
-        assert!(matches!(less, Err(ApiError::BodyTooLarge { bytes_max: 1_000 })));
-    }
-
-    #[tokio::test]
-    async fn a_compressed_body_is_refused_before_it_is_read() {
-        for (encoding, refused) in [("gzip", true), ("identity", false), ("Identity", false), ("identity, br", true)] {
-            let request = Request::builder().header(CONTENT_ENCODING, encoding).body(Body::empty()).unwrap();
-            let result = object_of(request, &HttpLimits::default(), BodyKind::Json).await;
-            assert_eq!(matches!(result, Err(ApiError::BodyCompressed)), refused, "{encoding}");
         }
     }
 }

@@ -8,7 +8,8 @@ use rookery_actors::model::{GroupId, ParticipantId, SessionId, SessionName, Time
 
 use super::fields::Fields;
 use super::{
-    access, audit, communities, configuration, extract, filter, groups, joining, keys, participants, picture, settings,
+    access, audit, body, communities, configuration, extract, filter, groups, joining, keys, participants, picture,
+    settings,
 };
 use crate::auth::{AddressRange, client_address};
 
@@ -51,7 +52,7 @@ pub fn queries(bytes: &[u8]) {
 
 /// Bodies of all kinds.
 pub fn bodies(bytes: &[u8]) {
-    let Ok(map) = extract::parse(bytes) else { return };
+    let Ok(map) = body::parse(bytes) else { return };
     let fields = |known: &[&str]| Fields::of(map.clone(), known);
     let none = |_: &str| None;
     let _ = keys::key_change(fields(&keys::FIELDS), none, Timestamp(0));

@@ -18,9 +18,10 @@ use tracing::warn;
 
 use super::access::{Caller, SESSION_PARAMETER};
 use super::audited;
+use super::body::taken;
 use super::error::{ApiError, NothingDone};
-use super::extract::{path_parameters, whole_body};
-use super::limits::{BodyKind, HttpLimits, IDEMPOTENCY_KEY_CHARS};
+use super::extract::path_parameters;
+use super::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::idempotency::{Answer, Fingerprint, Idempotency, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -37,24 +38,19 @@ pub(super) fn has_key(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// Why it is not carried out. What the route itself answers, failures included, is `Ok`.
-pub(super) async fn call_once<S>(
-    calls: Arc<Idempotency>,
-    route: S,
-    request: Request,
-    limits: HttpLimits,
-    kind: BodyKind,
-) -> Result<Response, ApiError>
+pub(super) async fn call_once<S>(calls: Arc<Idempotency>, route: S, request: Request) -> Result<Response, ApiError>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
     let (mut parts, body) = request.into_parts();
+    let taken = taken(&parts)?;
     let key = key_of(&parts.headers)?.to_owned();
     let caller: Option<&Caller> = parts.extensions.get();
     let slot = caller.and_then(|caller| Some(Slot::new(caller.session?, caller.key.id(), &key)));
     let slot = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
-    let body = whole_body(&parts.headers, body, &limits, kind).await?;
-    let fingerprint = fingerprint(&mut parts, &body)?;
-    carry_out(calls, slot, fingerprint, route, Request::from_parts(parts, Body::from(body))).await
+    let fingerprint = fingerprint(&mut parts, &taken)?;
+    drop(taken);
+    carry_out(calls, slot, fingerprint, route, Request::from_parts(parts, body)).await
 }
 
 /// The key as the caller wrote it.

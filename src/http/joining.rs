@@ -10,7 +10,7 @@ use rookery_actors::model::{GroupId, JoinInfo, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::access::Caller;
+use super::access::{AdmissionOf, Caller};
 use super::answer::JsonResult;
 use super::error::{AccessError, ApiError};
 use super::extract::{JsonObject, SessionPath, query, value_of};
@@ -69,11 +69,14 @@ pub(crate) async fn join(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     caller: Caller,
+    AdmissionOf(admission): AdmissionOf,
     JsonObject(body): JsonObject,
 ) -> JsonResult<JoinAnswer> {
     let code = code_of_body(Fields::of(body, &["inviteCode"]))?;
     if caller.key.is_limited_to_groups() {
         refuse_foreign_group(&app, session, &caller, code.clone()).await?;
+        // WhatsApp was asked.
+        admission.check_again()?;
     }
     let joined = app.gateway.join_group(session, code).await.map_err(refused)?;
     // Who only asked to be let in has no part in it yet.

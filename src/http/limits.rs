@@ -33,6 +33,9 @@ pub struct HttpLimits {
     pub header_time_max: Duration,
     /// Time for a body to arrive: a megabyte over a slow phone network.
     pub body_time_max: Duration,
+    /// For how long a client may keep a body or an answer waiting, beside the time that its bytes earn it: a phone network
+    /// that is gone for a moment.
+    pub client_wait_max: Duration,
 }
 
 impl Default for HttpLimits {
@@ -50,6 +53,7 @@ impl Default for HttpLimits {
             url_bytes_max: 8 * 1024,
             header_time_max: Duration::from_secs(30),
             body_time_max: Duration::from_secs(10),
+            client_wait_max: Duration::from_secs(5),
         }
     }
 }
@@ -76,8 +80,28 @@ impl BodyKind {
 /// A request body with a picture: 5 MiB in base64 are 6.7, and there is little else in it.
 const PICTURE_BODY_BYTES_MAX: usize = 7 * 1024 * 1024;
 
-/// A body that is too large is read and dropped up to here, so that its sender gets to read the answer.
-pub(crate) const BODY_DISCARD_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of all bodies at once whose requests run: eight times what a key may have. While pictures are parsed and decoded
+/// they take some three times that.
+pub(crate) const BODIES_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// Bytes of these that come with one key: two of the largest pictures, so that a client may send the next one while
+/// the first is worked on.
+pub(crate) const BODIES_BYTES_PER_KEY_MAX: usize = 16 * 1024 * 1024;
+
+/// Bodies up to here always have room: a thousand of them are what `requests_max` allows, and 16 MiB.
+pub(crate) const BODY_UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
+
+/// Bodies up to here are parsed where they were read, in some 100 us; larger ones where nobody waits for it.
+pub(crate) const BODY_INLINE_BYTES_MAX: usize = 32 * 1024;
+
+/// Values in a body, each some 100 bytes of memory: 1,024 groups of a key, or 256 people, and room for what is to come.
+pub(crate) const JSON_VALUES_MAX: usize = 4_096;
+
+/// Objects and lists inside of each other: ours are three.
+pub(crate) const JSON_DEPTH_MAX: usize = 16;
+
+/// Bytes a second of a body or an answer at least, over all of it: a tenth of what a phone has at the edge of its network.
+pub(crate) const CLIENT_PACE_BYTES_MIN: usize = 2 * 1024;
 
 /// Time for a request in all. Clients give up at 30 s; WhatsApp's answer and its read-back take 26 s at most.
 pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(29);

@@ -8,9 +8,10 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use super::access::AdmissionOf;
 use super::answer::{Acknowledged, JsonResult, acknowledged};
 use super::error::ApiError;
-use super::extract::{GroupPath, PictureObject, SessionPath};
+use super::extract::{GroupPath, JsonObject, SessionPath};
 use super::fields::Fields;
 use crate::app::App;
 use crate::picture::PictureSource;
@@ -68,13 +69,16 @@ pub(crate) async fn set(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    PictureObject(body): PictureObject,
+    AdmissionOf(admission): AdmissionOf,
+    JsonObject(body): JsonObject,
 ) -> JsonResult<Acknowledged> {
     let begun = Instant::now();
     let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
     // For a group that cannot be had now nothing is fetched and nothing decoded.
     app.gateway.group(session, group.clone(), Vec::new(), false).await?;
     let jpeg = app.pictures.prepare(source).await?;
+    // Fetching and decoding takes seconds.
+    admission.check_again()?;
     app.gateway.set_picture(session, group, jpeg, begun).await?;
     Ok(acknowledged("Group picture updated"))
 }

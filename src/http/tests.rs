@@ -3,6 +3,7 @@
 mod access;
 mod idempotent;
 mod limits;
+mod trickling;
 
 use std::net::{IpAddr, Ipv4Addr};
 

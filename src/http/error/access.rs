@@ -25,6 +25,10 @@ pub(crate) enum AccessError {
     Throttled(Throttle),
     /// As many requests as allowed are in flight.
     Overloaded,
+    /// The bodies of the key's requests take as much memory as they may.
+    BodyShareUsedUp,
+    /// The bodies of all requests take as much memory as they may.
+    BodiesUsedUp,
     /// The caller's address has as many connections open as it may.
     TooManyConnections,
     /// The key's role is below this one.
@@ -66,6 +70,14 @@ impl AccessError {
             Self::Overloaded => {
                 (S::SERVICE_UNAVAILABLE, "overloaded", "Too many requests in flight: nothing was changed")
             }
+            Self::BodyShareUsedUp => (
+                S::TOO_MANY_REQUESTS,
+                "too_many_body_bytes",
+                "Too many large bodies are in flight with this API key: send the next when one is answered",
+            ),
+            Self::BodiesUsedUp => {
+                (S::SERVICE_UNAVAILABLE, "overloaded", "Too many large bodies are in flight: nothing was changed")
+            }
             Self::TooManyConnections => {
                 (S::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections are open from this address")
             }
@@ -100,9 +112,11 @@ impl AccessError {
             Self::TooManyFailedLogins { retry_after_s } | Self::Throttled(Throttle::Rate { retry_after_s }) => {
                 Some(retry_after_s)
             }
-            Self::Throttled(Throttle::InFlight) | Self::Overloaded | Self::TooManyConnections => {
-                Some(IN_FLIGHT_RETRY_S)
-            }
+            Self::Throttled(Throttle::InFlight)
+            | Self::Overloaded
+            | Self::BodyShareUsedUp
+            | Self::BodiesUsedUp
+            | Self::TooManyConnections => Some(IN_FLIGHT_RETRY_S),
             _ => None,
         }
     }
