@@ -22,6 +22,8 @@ const URL_BYTES: RangeInclusive<u64> = 1_024..=65_534;
 const TIME_S: RangeInclusive<u64> = 1..=300;
 /// A body has to arrive well within the 29 s of a request.
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
+/// Beside it systemd waits for what else the daemon does when it stops.
+const DRAIN_TIME_S: RangeInclusive<u64> = 1..=30;
 /// A second is a fast network; after a minute nobody waits any more.
 const CLIENT_WAIT_S: RangeInclusive<u64> = 1..=60;
 
@@ -76,6 +78,9 @@ pub struct HttpArguments {
     /// [ROOKERY_CLIENT_WAIT_S, default 5]
     #[arg(long, value_name = "SECONDS")]
     client_wait_s: Option<OsString>,
+    /// Seconds for requests in flight when the daemon stops, 1-30 [ROOKERY_DRAIN_TIMEOUT_S, default 10]
+    #[arg(long, value_name = "SECONDS")]
+    drain_timeout_s: Option<OsString>,
 }
 
 impl HttpArguments {
@@ -155,6 +160,7 @@ impl HttpArguments {
             header_time_max: seconds("header-timeout-s", self.header_timeout_s, default.header_time_max, TIME_S)?,
             body_time_max: seconds("body-timeout-s", self.body_timeout_s, default.body_time_max, BODY_TIME_S)?,
             client_wait_max: seconds("client-wait-s", self.client_wait_s, default.client_wait_max, CLIENT_WAIT_S)?,
+            drain_time_max: seconds("drain-timeout-s", self.drain_timeout_s, default.drain_time_max, DRAIN_TIME_S)?,
         })
     }
 }

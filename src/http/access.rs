@@ -160,6 +160,9 @@ impl Gate {
         }
         let key = self.key(&parts.headers, &arrival)?;
         arrival.note_key(&key);
+        if let Some(place) = arrival.place() {
+            place.note_known();
+        }
         self.admit(&key, &arrival)?;
         let named = named(parts)?;
         let caller = authorize(&self.app, self.rule, key, &named)?;

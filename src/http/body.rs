@@ -45,7 +45,10 @@ pub(super) async fn take_in(app: &App, request: Request, kind: BodyKind) -> Resu
     let arrival = arrival.ok_or_else(|| ApiError::Internal("a request came past the envelope".into()))?;
     let key = arrival.key().ok_or_else(|| ApiError::Internal("a body is read for nobody".into()))?;
     let mut room = app.body_rooms.room(key.id());
-    let bytes = read_whole(&parts.headers, body, &app.http.limits, kind, &mut room).await?;
+    arrival.place().inspect(|place| place.receives());
+    let bytes = read_whole(&parts.headers, body, &app.http.limits, kind, &mut room).await;
+    arrival.place().inspect(|place| place.received());
+    let bytes = bytes?;
     arrival.hold_room(room);
     let object = if bytes.len() <= BODY_INLINE_BYTES_MAX {
         parse(&bytes)

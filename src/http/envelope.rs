@@ -19,6 +19,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hyper::body::Body;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, error, warn};
 use uuid::Uuid;
@@ -27,6 +28,7 @@ use super::body::Room;
 use super::error::{ApiError, Cause};
 use super::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
 use super::options::HttpOptions;
+use super::server::Place;
 use crate::auth::{Key, RateState, client_address};
 
 /// In every answer, and in a request when the client has an id of its own.
@@ -34,10 +36,26 @@ const REQUEST_ID: &str = "x-request-id";
 /// What proxies add the address to that they were asked from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
+/// Who is at the other end of a connection, and how it is with the connection.
+pub(crate) struct Peer {
+    pub(crate) address: IpAddr,
+    /// `None` in tests, where there is no connection.
+    pub(crate) place: Option<Arc<Place>>,
+    /// The daemon stops, and its requests have had their time.
+    pub(crate) over: CancellationToken,
+}
+
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        Self { address, place: None, over: CancellationToken::new() }
+    }
+}
+
 /// What is known of a request before its route is, and is noted of it on the way. Lies in the request's extensions.
 pub(crate) struct Arrival {
     /// The address at the other end of the connection.
     peer: IpAddr,
+    place: Option<Arc<Place>>,
     /// Where the request comes from; `None` when a trusted proxy names something that is no address.
     pub(crate) client: Option<IpAddr>,
     /// The request's id, as the answer has it.
@@ -57,6 +75,11 @@ pub(crate) struct Arrival {
 impl Arrival {
     pub(crate) fn note_route(&self, route: &MatchedPath) {
         let _ = self.route.set(route.clone());
+    }
+
+    /// The connection's place; `None` without a connection.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
     }
 
     pub(crate) fn note_key(&self, key: &Arc<Key>) {
@@ -89,7 +112,7 @@ impl Arrival {
 pub(crate) async fn answer<B>(
     options: &HttpOptions,
     mut router: Router,
-    peer: IpAddr,
+    peer: impl Into<Peer>,
     mut request: Request<B>,
 ) -> Response
 where
@@ -97,11 +120,13 @@ where
     B::Error: Into<axum::BoxError>,
 {
     let started = Instant::now();
+    let Peer { address: peer, place, over } = peer.into();
     let forwarded = request.headers().get_all(FORWARDED_FOR).iter().map(HeaderValue::as_bytes);
     let client = client_address(peer, forwarded, &options.trusted_proxies);
     let id = request_id(request.headers());
     let arrival = Arc::new(Arrival {
         peer,
+        place,
         client,
         request_id: id.clone(),
         route: OnceLock::new(),
@@ -122,11 +147,16 @@ where
         ApiError::UrlTooLong { bytes_max: options.limits.url_bytes_max }.into_response()
     } else {
         let answer = AssertUnwindSafe(async { router.call(request).await }).catch_unwind();
-        match tokio::time::timeout(REQUEST_TIME_MAX, answer).await {
-            Ok(Ok(Ok(response))) => response,
-            Ok(Ok(Err(never))) => match never {},
-            Ok(Err(panic)) => panicked(panic.as_ref()).into_response(),
-            Err(_) => ApiError::TooSlow { may_have_changed: !is_read(&method) }.into_response(),
+        let may_have_changed = !is_read(&method);
+        tokio::select! {
+            biased;
+            answer = tokio::time::timeout(REQUEST_TIME_MAX, answer) => match answer {
+                Ok(Ok(Ok(response))) => response,
+                Ok(Ok(Err(never))) => match never {},
+                Ok(Err(panic)) => panicked(panic.as_ref()).into_response(),
+                Err(_) => ApiError::TooSlow { may_have_changed }.into_response(),
+            },
+            () = over.cancelled() => ApiError::Stopped { may_have_changed }.into_response(),
         }
     };
 

@@ -47,6 +47,8 @@ pub(crate) enum ApiError {
         /// Bytes that are allowed.
         bytes_max: usize,
     },
+    /// The head is one that others could read as another request; says why.
+    Head(&'static str),
     /// The body breaks these rules, one message each.
     Body(Vec<String>),
     /// The body is not a JSON object; says why.
@@ -99,6 +101,11 @@ pub(crate) enum ApiError {
     /// The request took too long; `may_have_changed` when it was not a mere question.
     TooSlow {
         /// Whether something may have been changed.
+        may_have_changed: bool,
+    },
+    /// The daemon stops before the request is over.
+    Stopped {
+        /// Whether something may have been changed, or still will be.
         may_have_changed: bool,
     },
     /// Not ready for traffic.
@@ -262,6 +269,7 @@ impl ApiError {
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
             }
+            Self::Head(why) => one(S::BAD_REQUEST, "invalid_request_head", *why),
             Self::Body(messages) => {
                 Answer { status: S::BAD_REQUEST, code: "validation_failed", message: Message::Many(messages.clone()) }
             }
@@ -302,6 +310,15 @@ impl ApiError {
             Self::TooSlow { may_have_changed: false } => {
                 one(S::SERVICE_UNAVAILABLE, "timed_out", "The request took too long: nothing was changed")
             }
+            Self::Stopped { may_have_changed: true } => one(
+                S::SERVICE_UNAVAILABLE,
+                "outcome_unknown",
+                "The daemon is shutting down before WhatsApp answered: the change may have been applied, or may still be. \
+                 With an Idempotency-Key the same request tells what became of it",
+            ),
+            Self::Stopped { may_have_changed: false } => {
+                one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down: nothing was changed")
+            }
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
             Self::Internal(_) => internal(),
         }
@@ -329,7 +346,7 @@ impl ApiError {
             }
             Self::Idempotency(IdempotencyError::InUse) => Some(KEY_IN_USE_RETRY_S),
             Self::Idempotency(IdempotencyError::TooMany) => Some(KEYS_EXHAUSTED_RETRY_S),
-            Self::TooSlow { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
+            Self::TooSlow { .. } | Self::Stopped { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
             _ => None,
         }
     }

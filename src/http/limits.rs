@@ -7,8 +7,8 @@ use rookery_actors::Pace;
 /// Limits that the operator may set (`config/http.rs` has their ranges); none of them is off unless it is said so.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
-    /// Connections open at once; further ones wait in the system's queue. Half of the usual 1,024 file descriptors, the
-    /// other half is for sessions.
+    /// Connections open at once, half of them such that never sent a valid key. When there are more, the ones that have
+    /// been idle longest are closed. Half of the usual 1,024 file descriptors, the other half is for sessions.
     pub connections_max: usize,
     /// Of these, connections from one address; further ones are answered 429 and closed. Trusted proxies have no such limit.
     pub connections_per_address_max: usize,
@@ -36,6 +36,8 @@ pub struct HttpLimits {
     /// For how long a client may keep a body or an answer waiting, beside the time that its bytes earn it: a phone network
     /// that is gone for a moment.
     pub client_wait_max: Duration,
+    /// Time for requests in flight when the daemon stops; those that are not over then are answered 503.
+    pub drain_time_max: Duration,
 }
 
 impl Default for HttpLimits {
@@ -54,6 +56,7 @@ impl Default for HttpLimits {
             header_time_max: Duration::from_secs(30),
             body_time_max: Duration::from_secs(10),
             client_wait_max: Duration::from_secs(5),
+            drain_time_max: Duration::from_secs(10),
         }
     }
 }
@@ -109,17 +112,29 @@ pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(29);
 /// What is buffered of a connection: as large as the largest head with room for the start of a body.
 pub(crate) const CONNECTION_BUFFER_BYTES_MAX: usize = 64 * 1024;
 
-/// Requests in flight may finish for this long when the daemon stops; what was sent to WhatsApp is carried through.
-pub(crate) const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// Pause after an accept failed, as it does when file descriptors run out: others need it to close theirs.
 pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Connections of addresses that have their share already which are told so at once; further ones are closed unanswered.
+/// Connections for which there is no place and that are told so at once, or how the daemon is; beyond these the one that
+/// was idle longest is closed unanswered.
 pub(crate) const PARTINGS_MAX: usize = 32;
 
-/// Time for the head of the request that such a connection is answered.
+/// Time for the head of the request that such a connection is answered, and for the last answers when the daemon stops.
 pub(crate) const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// A connection that keeps its body or its answer waiting for this long may be closed when there are too many: shorter
+/// pauses are the network's.
+pub(crate) const CUT_OFF_TIME_MIN: Duration = Duration::from_secs(2);
+
+/// Bytes of answers that the system keeps for a connection beyond what is on its way: with more of them a client that does
+/// not read would go unnoticed.
+pub(crate) const UNSENT_BYTES_MAX: u32 = 128 * 1024;
+
+/// For how long what is still sent is read and dropped once the last answer is out, so that the client gets to read it.
+pub(crate) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Bytes of these: a picture that is refused.
+pub(crate) const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// A presented key; longer ones are unknown without being hashed.
 pub(crate) const KEY_CHARS_MAX: usize = 512;

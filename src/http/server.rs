@@ -1,121 +1,147 @@
-//! Accepts connections and serves HTTP/1.1 on them, within limits, until it is told to stop. Knows no routes.
+//! Accepts connections and serves HTTP/1.1 on them, within limits, until it is told to stop. Knows no routes, but for the
+//! one that everybody may ask: whether the daemon is well.
+//!
+//! A connection's way: a place among all (`server/places.rs`) or a short farewell; its bytes (`server/wire.rs`); each head
+//! (`server/head.rs`); the answer (`envelope.rs`).
 
-use std::collections::HashMap;
+mod head;
+mod places;
+#[cfg(test)]
+mod tests;
+mod wire;
+
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use axum::Router;
+use axum::http::{HeaderValue, Request, header};
+use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::envelope;
+use super::envelope::{self, Peer};
 use super::error::{AccessError, ApiError};
 use super::limits::{
-    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, DRAIN_TIME_MAX, PARTING_TIME_MAX, PARTINGS_MAX, UNREAD_TIME_MAX,
+    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, PARTING_TIME_MAX, PARTINGS_MAX, UNREAD_TIME_MAX, UNSENT_BYTES_MAX,
 };
 use super::options::HttpOptions;
-use crate::auth::subscriber;
+pub(crate) use places::Place;
+use places::{Capacity, Entered, Places};
+use wire::Wire;
 
-/// Serves the router until `stop` resolves, then lets requests in flight finish, for a limited time. So many connections
-/// are open at once as the limits say; further ones wait in the system's queue, but for those of an address that has its
-/// share already.
+/// What is served also when there is no place left: load balancers and supervisors ask it.
+const HEALTH_PATH: &str = "/api/health";
+
+/// Serves the router until `stop` resolves, then lets requests in flight finish, for a limited time; those that are not
+/// over then are answered 503.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     options: Arc<HttpOptions>,
     stop: impl Future<Output = ()>,
 ) {
-    let permits = Arc::new(Semaphore::new(options.limits.connections_max.min(Semaphore::MAX_PERMITS)));
-    let addresses = Arc::new(Addresses::default());
-    let partings = Arc::new(Semaphore::new(PARTINGS_MAX));
-    let graceful = GracefulShutdown::new();
+    let limits = &options.limits;
+    let places = Places::new(Capacity::of(limits.connections_max, limits.connections_per_address_max));
+    let partings = Places::new(Capacity::unshared(PARTINGS_MAX));
+    let server = Server {
+        router,
+        options: Arc::clone(&options),
+        draining: CancellationToken::new(),
+        over: CancellationToken::new(),
+    };
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             biased;
             () = &mut stop => break,
-            accepted = accept(&listener, &permits) => accepted,
+            accepted = accept(&listener) => accepted,
         };
-        match addresses.take(accepted.peer.ip().to_canonical(), &options) {
-            Some(share) => {
-                let served = connection(accepted, share, router.clone(), Arc::clone(&options), graceful.watcher());
-                connections.spawn(served);
-            }
-            None => {
-                if let Ok(place) = Arc::clone(&partings).try_acquire_owned() {
-                    connections.spawn(turn_away(accepted, place, Arc::clone(&options), graceful.watcher()));
+        let address = peer.ip().to_canonical();
+        // Behind a trusted proxy are many clients: it has no share of its own.
+        let is_proxy = options.trusted_proxies.iter().any(|range| range.contains(address));
+        match places.enter(address, is_proxy) {
+            Ok(place) => drop(connections.spawn(connection(server.clone(), stream, place))),
+            Err(refusal) => {
+                // One that asks nothing gives way to the next.
+                if let Ok(place) = partings.enter(address, true) {
+                    connections.spawn(turn_away(server.clone(), stream, place, refusal));
                 }
             }
         }
         while connections.try_join_next().is_some() {}
     }
     drop(listener);
-    drain(graceful, connections, DRAIN_TIME_MAX).await;
+    server.drain(connections).await;
 }
 
-/// A connection that was accepted, and its share of how many there may be.
-struct Accepted {
-    stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+/// What every connection is served with.
+#[derive(Clone)]
+struct Server {
+    router: Router,
+    options: Arc<HttpOptions>,
+    /// No further requests are taken.
+    draining: CancellationToken,
+    /// The time for what was in flight is over.
+    over: CancellationToken,
 }
 
-/// How many connections each address has open; a /64 of IPv6 is one.
-#[derive(Default)]
-struct Addresses(Mutex<HashMap<IpAddr, usize>>);
-
-/// A connection's place in its address's share; gives it back when dropped.
-struct Share {
-    addresses: Arc<Addresses>,
-    peer: IpAddr,
-}
-
-impl Addresses {
-    /// `None` when the address has its share already. Behind a trusted proxy are many clients: it has no share of its own.
-    fn take(self: &Arc<Self>, peer: IpAddr, options: &HttpOptions) -> Option<Share> {
-        let is_proxy = options.trusted_proxies.iter().any(|range| range.contains(peer));
-        let peer = subscriber(peer);
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(peer).or_default();
-        if *count >= options.limits.connections_per_address_max && !is_proxy {
-            return None;
+impl Server {
+    async fn drain(&self, mut connections: JoinSet<()>) {
+        let time_max = self.options.limits.drain_time_max;
+        if !connections.is_empty() {
+            info!(connections = connections.len(), "letting requests in flight finish");
         }
-        *count += 1;
-        Some(Share { addresses: Arc::clone(self), peer })
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        let mut open = self.addresses.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.peer);
-            }
+        self.draining.cancel();
+        let all_over = async |connections: &mut JoinSet<()>| while connections.join_next().await.is_some() {};
+        if tokio::time::timeout(time_max, all_over(&mut connections)).await.is_err() {
+            warn!(drain_time_s = time_max.as_secs(), "some requests did not finish in time, answering them 503");
+            self.over.cancel();
+            let _ = tokio::time::timeout(PARTING_TIME_MAX, all_over(&mut connections)).await;
         }
+        connections.shutdown().await;
     }
-}
 
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Accepted {
-    loop {
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-            return std::future::pending().await;
+    async fn answer(&self, place: &Arc<Place>, request: Request<Incoming>) -> Response {
+        let peer = Peer { address: place.address(), place: Some(Arc::clone(place)), over: self.over.clone() };
+        place.begin();
+        let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        let (mut response, is_last) = match head::check(&request, place) {
+            Ok(()) => (envelope::answer(&self.options, self.router.clone(), peer, request).await, is_chunked),
+            Err(error) => (refuse(&self.options, peer, request, error).await, true),
         };
+        place.done();
+        // What follows a chunked body is not looked at by `head.rs`.
+        if is_last {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+async fn refuse(options: &HttpOptions, peer: Peer, request: Request<Incoming>, error: ApiError) -> Response {
+    let error = std::sync::Mutex::new(Some(error));
+    let refusal = Arc::new(error);
+    let router = Router::new().fallback(async move || {
+        let error = refusal.lock().ok().and_then(|mut error| error.take());
+        error.unwrap_or_else(|| ApiError::Internal("a request was refused twice".into()))
+    });
+    envelope::answer(options, router, peer, request).await
+}
+
+async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
         match listener.accept().await {
-            Ok((stream, peer)) => return Accepted { stream, peer, permit },
+            Ok(accepted) => return accepted,
             Err(error) => {
                 warn!(%error, "could not accept a connection, will try again");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -124,70 +150,79 @@ async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> Accepted {
     }
 }
 
-async fn connection(accepted: Accepted, share: Share, router: Router, options: Arc<HttpOptions>, watcher: Watcher) {
-    let Accepted { stream, peer, permit } = accepted;
+async fn connection(server: Server, stream: TcpStream, place: Entered) {
+    let mut http = http1::Builder::new();
+    http.header_read_timeout(server.options.limits.header_time_max);
+    serve_on(&server, stream, place.place(), &http).await;
+}
+
+/// Answers the one request of a connection that has no place: with the reason, or, where places have run out, how the
+/// daemon is. Closes it then. These connections have a few places of their own.
+async fn turn_away(mut server: Server, stream: TcpStream, place: Entered, refusal: AccessError) {
+    let all = server.router;
+    server.router = Router::new().fallback(async move |request: axum::extract::Request| {
+        let is_probe = refusal == AccessError::NoConnectionLeft && request.uri().path().starts_with(HEALTH_PATH);
+        if !is_probe {
+            return axum::response::IntoResponse::into_response(ApiError::from(refusal));
+        }
+        match tower::ServiceExt::oneshot(all, request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    });
+    let mut http = http1::Builder::new();
+    http.keep_alive(false).header_read_timeout(PARTING_TIME_MAX);
+    let _ = tokio::time::timeout(2 * PARTING_TIME_MAX, serve_on(&server, stream, place.place(), &http)).await;
+}
+
+async fn serve_on(server: &Server, stream: TcpStream, place: &Arc<Place>, http: &http1::Builder) {
+    prepare(&stream);
+    let limits = &server.options.limits;
+    let service =
+        service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(server.answer(place, request).await));
+    let mut http = http.clone();
+    let connection = http
+        .timer(TokioTimer::new())
+        .max_header_size(limits.header_bytes_max)
+        .max_buf_size(CONNECTION_BUFFER_BYTES_MAX.max(limits.header_bytes_max))
+        .serve_connection(TokioIo::new(Wire::new(stream, Arc::clone(place), limits.client_wait_max)), service);
+    let mut connection = pin!(connection);
+    let mut is_ending = false;
+    loop {
+        let wanted = async {
+            tokio::select! {
+                () = place.given_away() => {}
+                () = server.draining.cancelled() => {}
+            }
+        };
+        tokio::select! {
+            ended = connection.as_mut() => {
+                if let Err(error) = ended {
+                    debug!(%error, "connection ended");
+                }
+                return;
+            }
+            () = wanted, if !is_ending => {
+                is_ending = true;
+                // Nobody is waiting for an answer.
+                if place.is_idle() {
+                    return;
+                }
+                connection.as_mut().graceful_shutdown();
+            }
+        }
+    }
+}
+
+fn prepare(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "could not set TCP_NODELAY");
     }
-    if let Err(error) = SockRef::from(&stream).set_tcp_user_timeout(Some(UNREAD_TIME_MAX)) {
+    let socket = SockRef::from(stream);
+    if let Err(error) = socket.set_tcp_user_timeout(Some(UNREAD_TIME_MAX)) {
         debug!(%error, "could not set TCP_USER_TIMEOUT");
     }
-    serve_on(
-        stream,
-        peer,
-        router,
-        &options,
-        http1::Builder::new().header_read_timeout(options.limits.header_time_max),
-        watcher,
-    )
-    .await;
-    drop((share, permit));
-}
-
-/// Answers the one request that an address without a free place sends with the reason, and closes its connection. This
-/// counts among a few places of its own, not among those of the clients.
-async fn turn_away(accepted: Accepted, place: OwnedSemaphorePermit, options: Arc<HttpOptions>, watcher: Watcher) {
-    let Accepted { stream, peer, permit } = accepted;
-    drop(permit);
-    let router = Router::new().fallback(async || ApiError::from(AccessError::TooManyConnections));
-    let mut http = http1::Builder::new();
-    http.keep_alive(false).header_read_timeout(PARTING_TIME_MAX);
-    let _ =
-        tokio::time::timeout(2 * PARTING_TIME_MAX, serve_on(stream, peer, router, &options, &mut http, watcher)).await;
-    drop(place);
-}
-
-async fn serve_on(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    options: &Arc<HttpOptions>,
-    http: &mut http1::Builder,
-    watcher: Watcher,
-) {
-    let peer = peer.ip().to_canonical();
-    let service = service_fn(|request: hyper::Request<Incoming>| {
-        let (router, options) = (router.clone(), Arc::clone(options));
-        async move { Ok::<_, Infallible>(envelope::answer(&options, router, peer, request).await) }
-    });
-    let header_bytes_max = options.limits.header_bytes_max;
-    let connection = http
-        .timer(TokioTimer::new())
-        .max_header_size(header_bytes_max)
-        .max_buf_size(CONNECTION_BUFFER_BYTES_MAX.max(header_bytes_max))
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        debug!(%error, "connection ended");
+    if let Err(error) = socket.set_tcp_notsent_lowat(UNSENT_BYTES_MAX) {
+        debug!(%error, "could not set TCP_NOTSENT_LOWAT");
     }
-}
-
-async fn drain(graceful: GracefulShutdown, mut connections: JoinSet<()>, time_max: Duration) {
-    let open = graceful.count();
-    if open > 0 {
-        info!(connections = open, "letting requests in flight finish");
-    }
-    if tokio::time::timeout(time_max, graceful.shutdown()).await.is_err() {
-        warn!(drain_time_s = time_max.as_secs(), "some requests did not finish in time, closing their connections");
-    }
-    connections.shutdown().await;
 }

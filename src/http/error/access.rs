@@ -31,6 +31,8 @@ pub(crate) enum AccessError {
     BodiesUsedUp,
     /// The caller's address has as many connections open as it may.
     TooManyConnections,
+    /// As many connections as allowed are open, and the daemon works for each of them.
+    NoConnectionLeft,
     /// The key's role is below this one.
     RoleTooLow(Role),
     /// The key is limited to other sessions.
@@ -81,6 +83,9 @@ impl AccessError {
             Self::TooManyConnections => {
                 (S::TOO_MANY_REQUESTS, "too_many_connections", "Too many connections are open from this address")
             }
+            Self::NoConnectionLeft => {
+                (S::SERVICE_UNAVAILABLE, "overloaded", "Too many connections are open: nothing was changed")
+            }
             Self::RoleTooLow(role) => {
                 let message = format!("Insufficient permissions. Required: {}", role.as_str());
                 return one(S::FORBIDDEN, "insufficient_permissions", message);
@@ -116,7 +121,8 @@ impl AccessError {
             | Self::Overloaded
             | Self::BodyShareUsedUp
             | Self::BodiesUsedUp
-            | Self::TooManyConnections => Some(IN_FLIGHT_RETRY_S),
+            | Self::TooManyConnections
+            | Self::NoConnectionLeft => Some(IN_FLIGHT_RETRY_S),
             _ => None,
         }
     }

@@ -131,3 +131,63 @@ async fn one_address_has_its_share_of_connections_and_gets_it_back() {
     }
     is_served(&daemon).await;
 }
+
+/// Bodies that cost much more than their bytes.
+fn bombs() -> [(&'static str, Vec<u8>); 4] {
+    let size = 7 * 1024 * 1024 - 64;
+    let list =
+        |value: &str| format!("{{\"x\":[{}0]}}", format!("{value},").repeat(size / (value.len() + 1))).into_bytes();
+    let names = (0..size / 14).map(|n| format!("\"k{n:08}\":0,")).collect::<String>();
+    [
+        ("the smallest objects", list("{\"\":0}")),
+        ("the smallest values", list("0")),
+        ("names", format!("{{{names}\"k\":0}}").into_bytes()),
+        ("depth", [b"{\"x\":".to_vec(), vec![b'['; size]].concat()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_seven_megabytes_costs_no_more_than_a_few_times_that() {
+    const HELD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+    let setup = Setup::start().await;
+    let daemon = setup.daemon().await;
+    daemon.create_started("alice").await;
+    let before = daemon.resident_bytes();
+    for (what, body) in bombs() {
+        let path = "/api/sessions/alice/groups/120363021234567890@g.us/picture";
+        let head = format!(
+            "PUT {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
+        let answer = until_closed(open(&daemon, &[head.as_bytes(), &body].concat()).await).await;
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("invalid_json"), "{what}: {answer}");
+        let peak = daemon.peak_bytes();
+        assert!(peak < before + HELD_BYTES_MAX, "{what}: {before} grew to {peak} at its peak");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unfinished_bodies_hold_the_share_of_their_key_and_no_more() {
+    /// Of the key's 16 MiB, and what the allocator keeps beside it.
+    const HELD_BYTES_MAX: u64 = 64 * 1024 * 1024;
+    let setup = Setup::start().await;
+    let daemon = setup.daemon_with(&[("ROOKERY_BODY_TIMEOUT_S", "20"), ("ROOKERY_CLIENT_WAIT_S", "60")]).await;
+    daemon.create_started("alice").await;
+    let before = daemon.resident_bytes();
+    let path = "/api/sessions/alice/groups/120363021234567890@g.us/picture";
+    let size = 7 * 1024 * 1024;
+    let head = format!("PUT {path} HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}\r\ncontent-length: {size}\r\n\r\n");
+    let begun = [head.as_bytes(), &vec![b' '; size - 1]].concat();
+    let mut unfinished = Vec::new();
+    for _ in 0..40 {
+        unfinished.push(open(&daemon, &begun).await);
+    }
+    let mut refused = 0;
+    for stream in unfinished.drain(2..) {
+        let answer = until_closed(stream).await;
+        refused += usize::from(answer.starts_with("HTTP/1.1 429") && answer.contains("too_many_body_bytes"));
+    }
+    assert!(refused >= 36, "{refused}");
+    assert!(daemon.resident_bytes() < before + HELD_BYTES_MAX, "{before} grew to {}", daemon.resident_bytes());
+    is_served(&daemon).await;
+}

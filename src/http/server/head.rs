@@ -1,0 +1,182 @@
+//! What a request's head must not be, so that no proxy before us reads it as another one than we do: bare line feeds, two
+//! lengths, another transfer coding than chunked, no or two hosts. hyper reads heads, and is more patient than this.
+
+use axum::http::{Request, Version, header};
+
+use super::places::Place;
+use crate::http::error::ApiError;
+
+/// Characters of a header line that are looked at: the name and the value of the two that matter.
+const LINE_START_BYTES: usize = 64;
+
+/// # Errors
+/// [`ApiError::Head`]; nothing that follows on the connection is to be believed then.
+pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiError> {
+    let values = |name| request.headers().get_all(name).iter();
+    let hosts = values(header::HOST).count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        return Err(ApiError::Head("a request must have one Host header"));
+    }
+    let codings = values(header::TRANSFER_ENCODING).collect::<Vec<_>>();
+    if !matches!(codings.as_slice(), [] | [_])
+        || codings.iter().any(|one| !one.as_bytes().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(ApiError::Head("Transfer-Encoding must be chunked, once"));
+    }
+    if place.is_malformed() {
+        return Err(ApiError::Head(
+            "lines of a request's head must end with CR LF, and Content-Length must not be there beside Transfer-Encoding",
+        ));
+    }
+    Ok(())
+}
+
+/// Follows the bytes of a connection from head to head.
+pub(super) struct Scanner {
+    at: At,
+    head: Head,
+    /// The start of the line at hand.
+    line: Vec<u8>,
+    last: u8,
+}
+
+enum At {
+    Head,
+    Body {
+        left: u64,
+    },
+    /// Behind the head of a chunked body, after which the connection ends.
+    Unknown,
+}
+
+#[derive(Default)]
+struct Head {
+    has_begun: bool,
+    length: Option<u64>,
+    has_coding: bool,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Self { at: At::Head, head: Head::default(), line: Vec::with_capacity(LINE_START_BYTES), last: 0 }
+    }
+}
+
+impl Scanner {
+    /// Takes note of what was received; whether all of it is well formed.
+    pub(super) fn scan(&mut self, mut bytes: &[u8]) -> bool {
+        let mut is_well_formed = true;
+        while !bytes.is_empty() {
+            bytes = match &mut self.at {
+                At::Unknown => return is_well_formed,
+                At::Body { left } => {
+                    let skipped = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                    *left -= skipped as u64;
+                    if *left == 0 {
+                        self.at = At::Head;
+                    }
+                    &bytes[skipped..]
+                }
+                At::Head => match bytes.iter().position(|byte| *byte == b'\n') {
+                    None => {
+                        self.take(bytes);
+                        return is_well_formed;
+                    }
+                    Some(end) => {
+                        self.take(&bytes[..end]);
+                        is_well_formed &= self.end_line();
+                        &bytes[end + 1..]
+                    }
+                },
+            };
+        }
+        is_well_formed
+    }
+
+    /// Whether the client is in the middle of something, as far as we have heard.
+    pub(super) fn expects_more(&self) -> bool {
+        !matches!(self.at, At::Head) || self.head.has_begun || !self.line.is_empty()
+    }
+
+    fn take(&mut self, part: &[u8]) {
+        let room = LINE_START_BYTES - self.line.len();
+        self.line.extend_from_slice(&part[..part.len().min(room)]);
+        self.last = part.last().copied().unwrap_or(self.last);
+    }
+
+    fn end_line(&mut self) -> bool {
+        let is_ended_well = std::mem::take(&mut self.last) == b'\r';
+        let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
+        let is_empty = line.is_empty();
+        if let Some(value) = value_of(line, b"content-length") {
+            self.head.length = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
+        }
+        self.head.has_coding |= value_of(line, b"transfer-encoding").is_some();
+        self.line.clear();
+        if !is_empty || !self.head.has_begun {
+            // Empty lines before a request are passed over.
+            self.head.has_begun |= !is_empty;
+            return is_ended_well;
+        }
+        let head = std::mem::take(&mut self.head);
+        self.at = match head {
+            Head { has_coding: true, .. } => At::Unknown,
+            Head { length: Some(left @ 1..), .. } => At::Body { left },
+            Head { .. } => At::Head,
+        };
+        is_ended_well && !(head.has_coding && head.length.is_some())
+    }
+}
+
+fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let (start, value) = line.split_at_checked(name.len())?;
+    value.strip_prefix(b":").filter(|_| start.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether it is well formed, and whether more is expected; the same however the bytes are cut.
+    fn scan(text: &str) -> (bool, bool) {
+        let in_pieces_of = |size: usize| {
+            let mut scanner = Scanner::default();
+            let is_well_formed = text.as_bytes().chunks(size).fold(true, |all, piece| scanner.scan(piece) && all);
+            (is_well_formed, scanner.expects_more())
+        };
+        let whole = in_pieces_of(text.len().max(1));
+        for size in 1..text.len() {
+            assert_eq!(in_pieces_of(size), whole, "{text:?} in pieces of {size}");
+        }
+        whole
+    }
+
+    #[test]
+    fn bare_line_feeds_and_two_lengths_are_found_in_every_head_and_in_no_body() {
+        let body = "POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  4 \r\n\r\na\n\nb";
+        let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(500));
+        let cases = [
+            ("", true, false),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\r\n", true, false),
+            ("\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", true, false),
+            (&long, true, false),
+            ("GET / HTTP/1.1\r\nHost: x\r\n", true, true),
+            ("GET", true, true),
+            ("GET / HTTP/1.1\nHost: x\r\n\r\n", false, false),
+            ("GET / HTTP/1.1\r\nHost: x\n\r\n", false, false),
+            ("GET / HTTP/1.1\r\nHost: x\r\n\n", false, false),
+            ("\nGET / HTTP/1.1\r\nHost: x\r\n\r\n", false, false),
+            (&long.replace("a\r\n", "a\n"), false, false),
+            (body, true, false),
+            (&body[..body.len() - 1], true, true),
+            (&format!("{body}GET / HTTP/1.1\r\nHost: x\r\n\r\n"), true, false),
+            (&format!("{body}GET / HTTP/1.1\nHost: x\n\n"), false, false),
+            ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n", true, true),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", false, true),
+            ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", false, true),
+        ];
+        for (text, is_well_formed, expects_more) in cases {
+            assert_eq!(scan(text), (is_well_formed, expects_more), "{text:?}");
+        }
+    }
+}

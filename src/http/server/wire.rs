@@ -1,0 +1,150 @@
+//! The bytes of a connection. Looks at what comes in (`head.rs`), cuts off who takes an answer too slowly, and closes so
+//! that the last answer arrives. Knows no requests.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::head::Scanner;
+use super::places::Place;
+use crate::http::body::earned_by;
+use crate::http::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
+
+/// What is read at once of what nobody wants any more.
+const DISCARDED_AT_ONCE_BYTES: usize = 8 * 1024;
+
+/// A connection's stream.
+pub(super) struct Wire<S> {
+    stream: S,
+    place: Arc<Place>,
+    scanner: Scanner,
+    pace: Pace,
+    closing: Option<Closing>,
+}
+
+/// For how long a client may still keep its answers waiting. Each byte that it takes earns it time, up to what it had at
+/// first.
+struct Pace {
+    credit: Duration,
+    credit_max: Duration,
+    waiting: Option<Waiting>,
+}
+
+struct Waiting {
+    since: Instant,
+    ends: Pin<Box<Sleep>>,
+}
+
+/// The last answer is sent, and the client may still be sending: a socket that is closed with unread bytes in it is reset,
+/// and the client loses the answer. So what comes is read for a while.
+struct Closing {
+    ends: Pin<Box<Sleep>>,
+    discarded: usize,
+}
+
+impl<S> Wire<S> {
+    pub(super) fn new(stream: S, place: Arc<Place>, client_wait_max: Duration) -> Self {
+        let pace = Pace { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
+        Self { stream, place, scanner: Scanner::default(), pace, closing: None }
+    }
+
+    /// What a write came to, within the client's time.
+    fn paced(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        match written {
+            Poll::Ready(Ok(bytes)) => {
+                self.pace.earn(bytes);
+                self.place.note_written();
+                Poll::Ready(Ok(bytes))
+            }
+            Poll::Pending => {
+                self.place.note_unread();
+                self.pace.poll_over(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+            }
+            failed => failed,
+        }
+    }
+}
+
+impl Pace {
+    fn earn(&mut self, bytes: usize) {
+        if let Some(waiting) = self.waiting.take() {
+            self.credit = self.credit.saturating_sub(waiting.since.elapsed());
+        }
+        self.credit = self.credit.saturating_add(earned_by(bytes)).min(self.credit_max);
+    }
+
+    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let credit = self.credit;
+        let waiting = self.waiting.get_or_insert_with(|| {
+            let since = Instant::now();
+            Waiting { since, ends: Box::pin(sleep_until(since + credit)) }
+        });
+        waiting.ends.as_mut().poll(context)
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
+        if !this.scanner.scan(&buffer.filled()[before..]) {
+            this.place.note_malformed();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.paced(written, context)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
+        this.paced(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closing.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
+        }
+        let ends = || Box::pin(sleep_until(Instant::now() + LINGER_TIME_MAX));
+        let closing = this.closing.get_or_insert_with(|| Closing { ends: ends(), discarded: 0 });
+        let mut scratch = [0; DISCARDED_AT_ONCE_BYTES];
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch);
+            match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => closing.discarded += buffer.filled().len(),
+                // It has closed as well, or is gone.
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending if !this.scanner.expects_more() => return Poll::Ready(Ok(())),
+                Poll::Pending => return closing.ends.as_mut().poll(context).map(Ok),
+            }
+            if closing.discarded > LINGER_BYTES_MAX || closing.ends.is_elapsed() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
