@@ -1,14 +1,14 @@
 //! The daemon: what a request may reach, and the order in which everything starts and stops.
 //!
-//! Start: data directory, address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, sessions (bounded), calls whose
-//! clients are gone (bounded), the audit log, store.
+//! Start: data directory, address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients were told to
+//! come back (bounded), sessions (bounded), what is left of the calls (bounded), the audit log, store.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::model::Timestamp;
@@ -23,7 +23,7 @@ use crate::audit::Audit;
 use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
 use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
-use crate::calls::Calls;
+use crate::calls::{CALL_TIME_MAX, Calls, LAST_TIME_MAX};
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
 use crate::files::write_secret;
@@ -224,14 +224,16 @@ impl Daemon {
         }
     }
 
-    /// Stops accepting, lets requests in flight finish (10 s at most), closes the sessions' connections, and writes
-    /// everything down. The data directory is free when this returns.
+    /// Stops accepting, lets requests in flight finish (10 s unless set otherwise), waits for what WhatsApp answers to those that
+    /// did not (until 26 s are over), closes the sessions' connections, and writes everything down. The data directory is
+    /// free when this returns.
     pub async fn shutdown(self) {
         drop(self.close().await);
     }
 
     /// The same, but the right to use the data directory stays.
     async fn close(self) -> data_dir::Lock {
+        let begun = Instant::now();
         self.app.draining.store(true, Ordering::Relaxed);
         drop((self.stop, self.control));
         for task in [self.server, self.usage_writer, self.sweeper] {
@@ -239,8 +241,10 @@ impl Daemon {
                 error!(%error, "a task ended badly");
             }
         }
+        // Their idempotency keys then tell what became of them.
+        self.app.calls.until_idle(CALL_TIME_MAX.saturating_sub(begun.elapsed())).await;
         self.running.shutdown().await;
-        self.app.calls.until_idle().await;
+        self.app.calls.until_idle(LAST_TIME_MAX).await;
         // Closing the store blocks until what is queued is on disk.
         if spawn_blocking(move || drop(self.app)).await.is_err() {
             error!("could not close the store");
@@ -409,4 +413,25 @@ async fn sweep(idempotency: Arc<Idempotency>, mut stopped: watch::Receiver<()>) 
 /// Resolves when the sender is dropped.
 async fn until_dropped(mut stopped: watch::Receiver<()>) {
     let _ = stopped.changed().await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::STOP_TIME_MAX;
+
+    /// Sessions close for at most so long (`actors/src/supervisor/running.rs`: their connections, then the supervisor).
+    const SESSIONS_TIME_MAX: Duration = Duration::from_secs(30);
+    /// The store's last commit.
+    const STORE_TIME_MAX: Duration = Duration::from_secs(5);
+
+    #[test]
+    fn systemd_waits_for_everything_that_a_stop_may_take() {
+        let unit = include_str!("../deploy/rookery.service");
+        let value = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
+        let given = Duration::from_secs(value.parse().unwrap());
+        let calls = CALL_TIME_MAX.max(STOP_TIME_MAX);
+        let taken = calls + SESSIONS_TIME_MAX + LAST_TIME_MAX + AUDITOR_TIME_MAX + STORE_TIME_MAX;
+        assert!(given >= taken, "{given:?} are less than {taken:?}");
+    }
 }

@@ -6,9 +6,10 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// Calls whose clients are gone may finish for this long when the daemon stops: their sessions are down by then, so that
-/// only their answers are left to write.
-const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// A change takes no longer: WhatsApp's answer is waited for 20 s, and then looked for 5 s more.
+pub(crate) const CALL_TIME_MAX: Duration = Duration::from_secs(26);
+/// Calls that are left when the sessions are down may finish for this long: only their answers are left to write.
+pub(crate) const LAST_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// All calls that run.
 #[derive(Default)]
@@ -25,11 +26,11 @@ impl Calls {
         self.tasks.spawn(work)
     }
 
-    /// Waits for what [`Self::carry_through`] runs, 5 s at most. Called once, when no more calls come.
-    pub(crate) async fn until_idle(&self) {
+    /// Waits for what [`Self::carry_through`] runs, for a limited time. Called when no more calls come.
+    pub(crate) async fn until_idle(&self, time_max: Duration) {
         self.tasks.close();
-        if tokio::time::timeout(DRAIN_TIME_MAX, self.tasks.wait()).await.is_err() {
-            warn!("some calls did not finish in time");
+        if tokio::time::timeout(time_max, self.tasks.wait()).await.is_err() {
+            warn!(calls = self.tasks.len(), "some calls did not finish in time");
         }
     }
 }

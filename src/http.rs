@@ -51,7 +51,10 @@ pub(crate) use body::Rooms as BodyRooms;
 pub use cors::CorsOrigins;
 use error::ApiError;
 use limits::BodyKind;
+pub(crate) use limits::DRAIN_TIME_S;
 pub use limits::HttpLimits;
+#[cfg(test)]
+pub(crate) use limits::STOP_TIME_MAX;
 pub use options::HttpOptions;
 use route::{Route, routes};
 pub(crate) use server::serve;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::reader::{ConfigError, Reader};
 use crate::auth::AddressRange;
-use crate::http::{HttpLimits, HttpOptions};
+use crate::http::{DRAIN_TIME_S, HttpLimits, HttpOptions};
 
 /// Each open connection costs a file descriptor and up to 64 KiB.
 const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
@@ -22,8 +22,6 @@ const URL_BYTES: RangeInclusive<u64> = 1_024..=65_534;
 const TIME_S: RangeInclusive<u64> = 1..=300;
 /// A body has to arrive well within the 29 s of a request.
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
-/// Beside it systemd waits for what else the daemon does when it stops.
-const DRAIN_TIME_S: RangeInclusive<u64> = 1..=30;
 /// A second is a fast network; after a minute nobody waits any more.
 const CLIENT_WAIT_S: RangeInclusive<u64> = 1..=60;
 

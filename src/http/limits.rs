@@ -122,6 +122,13 @@ pub(crate) const PARTINGS_MAX: usize = 32;
 /// Time for the head of the request that such a connection is answered, and for the last answers when the daemon stops.
 pub(crate) const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Seconds that an operator may give requests in flight when the daemon stops: systemd waits for what else it does then.
+pub(crate) const DRAIN_TIME_S: std::ops::RangeInclusive<u64> = 1..=30;
+
+/// For how long HTTP may go on when the daemon stops.
+#[cfg(test)]
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(*DRAIN_TIME_S.end() + PARTING_TIME_MAX.as_secs());
+
 /// A connection that keeps its body or its answer waiting for this long may be closed when there are too many: shorter
 /// pauses are the network's.
 pub(crate) const CUT_OFF_TIME_MIN: Duration = Duration::from_secs(2);

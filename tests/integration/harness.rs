@@ -107,6 +107,17 @@ impl Bench {
         Self::send(self.request(method, path).header("Idempotency-Key", key).json(body)).await
     }
 
+    /// The same, for a task of its own.
+    pub(crate) fn prepared(
+        &self,
+        method: Method,
+        path: &str,
+        key: &str,
+        body: &Value,
+    ) -> impl Future<Output = Answer> + Send + 'static {
+        Self::send(self.request(method, path).header("Idempotency-Key", key).json(body))
+    }
+
     /// A call with another key.
     pub(crate) async fn call_with(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.request_with(key, method, path);

@@ -30,5 +30,6 @@ mod sessions;
 mod settings;
 mod settled;
 mod shares;
+mod stopping;
 mod survival;
 mod tenants;
