@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rookery_actors::model::Timestamp;
 use rookery_actors::store::{Batch, Store};
 use rookery_actors::{Gateway, Running};
 use tokio::net::TcpListener;
@@ -24,6 +23,7 @@ use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
 use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
 use crate::calls::{CALL_TIME_MAX, Calls, LAST_TIME_MAX};
+use crate::clock::Clock;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
 use crate::files::write_secret;
@@ -138,17 +138,19 @@ impl Daemon {
         let listener = listener.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr().context("could not read the address listened on")?;
 
-        let place = config.place();
+        let (place, clock) = (config.place(), Clock::new());
         let (store, store_key) = store_key::open(&place).await.context("could not open the store")?;
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
-        let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config.http.limits)).await;
+        let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config.http.limits), clock.clone()).await;
         let keys = keys.with_context(|| format!("could not read the API keys; {PEPPER_RULE}"))?;
         let (admin_key, admin_key_file) = first_key(&keys, &config).await?;
-        let opening = Arc::clone(&store);
-        let idempotency = spawn_blocking(move || Idempotency::open(opening)).await.context("starting was cut short")?;
+        let (opening, counted_by) = (Arc::clone(&store), clock.clone());
+        let idempotency =
+            spawn_blocking(move || Idempotency::open(opening, counted_by)).await.context("starting was cut short")?;
         let idempotency = idempotency.context("could not read the idempotency keys")?;
-        let (audit, auditor) = Audit::open(Arc::clone(&store), config.audit).context("could not read the audit log")?;
+        let (audit, auditor) =
+            Audit::open(Arc::clone(&store), config.audit, clock.clone()).context("could not read the audit log")?;
         let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
         if is_restored {
             audit.note(control::entry("restore", true)).await;
@@ -165,7 +167,10 @@ impl Daemon {
         drop(store);
         let (stop, stopped) = watch::channel(());
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
-        let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), stopped.clone()));
+        let sweeping = sweep(Arc::clone(&app.idempotency), stopped.clone());
+        let sweeper = tokio::spawn(async move {
+            tokio::select! { () = sweeping => {}, () = clock.run() => {} }
+        });
         let router = http::router(&app);
         let server = tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), until_dropped(stopped)));
         info!(listen = %address, "serving");
@@ -402,7 +407,7 @@ async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {
 
 async fn sweep(idempotency: Arc<Idempotency>, mut stopped: watch::Receiver<()>) {
     while tokio::time::timeout(SWEEP_INTERVAL, stopped.changed()).await.is_err() {
-        match idempotency.sweep(Timestamp::now()).await {
+        match idempotency.sweep().await {
             Ok(0) => {}
             Ok(removed) => debug!(removed, "removed idempotency keys that have expired"),
             Err(error) => warn!(%error, "could not remove idempotency keys that have expired, will retry"),

@@ -1,61 +1,38 @@
 //! The audit log: every call that changed something or was refused, in the store, each record chained by hash to the one
-//! before it. Only appended to; the oldest go after a time. Knows no HTTP beyond a status.
+//! before it. What goes is decided in `retention.rs`, and is itself a record. Knows no HTTP beyond a status.
 //!
-//! One task writes, so that there is one order: it takes what waits, gives each its number and hash, and commits that as one
-//! batch. Whoever changed something waits for it; refusals do not wait, and those that repeat themselves within a minute
-//! become one record with a count, so that a flood of them is a few records and not a full disk.
+//! One task writes (`writer.rs`), so that there is one order. Whoever changed something waits for it; refusals and replays do not
+//! wait, and those that repeat themselves within a minute become one record with a count, so that a flood of them is a few
+//! records and not a full disk.
 
 mod chain;
+mod gaps;
 mod record;
 mod repeats;
+mod retention;
 #[cfg(test)]
 mod tests;
+mod writer;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, Health, SessionNumber, Store, StoreError, Table};
+use rookery_actors::store::{Health, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::{Instant, MissedTickBehavior};
-use tracing::{error, info};
 
-pub(crate) use chain::{AuditFilter, Verdict};
-pub(crate) use record::{AuditRecord, ChainHash, Entry, Outcome};
-use record::{EXTENT_KEY, Extent};
-use repeats::Repeats;
+use crate::clock::Clock;
+use chain::Log;
+pub(crate) use chain::{AuditFilter, Found, Verdict};
+use gaps::Gaps;
+use record::Extent;
+pub(crate) use record::{AuditRecord, Entry, Outcome};
+pub use retention::Retention;
+use writer::Writer;
 
 /// Entries that wait for the task: as many writes as may be in flight, and refusals beside them.
 const WAITING_MAX: usize = 4_096;
-/// Records of one commit: one operation each, and one for the extent.
-const COMMIT_RECORDS_MAX: usize = BATCH_OPERATIONS_MAX / 2;
-/// How often repeated refusals are written down.
-const REPEATS_INTERVAL: Duration = Duration::from_secs(10);
-/// Old records removed in one commit.
-const REMOVED_IN_BATCH_MAX: u64 = BATCH_OPERATIONS_MAX as u64 / 2;
-/// Such commits at once: changes wait for them.
-const REMOVALS_IN_TICK_MAX: usize = 16;
-/// Records kept while they cannot be written: all calls in flight by then, and refusals.
-const UNWRITTEN_MAX: usize = 8_192;
-
-/// How long records are kept.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Retention {
-    /// Days.
-    pub days: u32,
-    /// Records at most.
-    pub records_max: u64,
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        // A record is half a kilobyte: 50 MB of the disk, and a third of a second to search.
-        Self { days: 90, records_max: 100_000 }
-    }
-}
 
 /// Why the log cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +43,9 @@ pub(crate) enum AuditError {
     /// A record cannot be read.
     #[error("a record of the audit log cannot be read: {0}")]
     Record(#[from] serde_json::Error),
+    /// A row about removed records cannot be read.
+    #[error("it cannot be read which records of the audit log were removed")]
+    Gap,
     /// The disk is nearly full.
     #[error("the disk is nearly full")]
     LowSpace,
@@ -92,6 +72,9 @@ pub(crate) struct Audit {
 /// What the task and the callers both know.
 struct Shared {
     extent: ArcSwap<Extent>,
+    gaps: Arc<RwLock<Gaps>>,
+    /// Who plans a removal is to stop.
+    is_ending: Arc<AtomicBool>,
     /// The last commit failed, and what it held is still to be written.
     is_failing: AtomicBool,
     /// Refusals that found no room.
@@ -102,33 +85,33 @@ struct Shared {
 enum Note {
     /// A call that changed something; the caller waits until it is on disk.
     Write { entry: Box<Entry>, reply: oneshot::Sender<()> },
-    /// A refusal.
-    Refusal(Box<Entry>),
+    /// A call that changed nothing.
+    Unchanged(Box<Entry>),
     /// Look at the whole chain, while nothing is added to it.
     Verify { permit: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Verdict, AuditError>> },
 }
 
 impl Audit {
-    /// Reads where the log ends, and starts the task; it ends when the door is dropped. Blocks for one row.
+    /// Reads where the log ends and what is missing from it, and starts the task; it ends when the door is dropped. Blocks for a
+    /// row and a scan.
     ///
     /// # Errors
-    /// [`AuditError::Store`], [`AuditError::Record`].
-    pub(crate) fn open(store: Arc<dyn Store>, retention: Retention) -> Result<(Self, JoinHandle<()>), AuditError> {
+    /// [`AuditError::Store`], [`AuditError::Record`], [`AuditError::Gap`].
+    pub(crate) fn open(
+        store: Arc<dyn Store>,
+        retention: Retention,
+        clock: Clock,
+    ) -> Result<(Self, JoinHandle<()>), AuditError> {
         let extent = chain::extent(&*store)?;
         let shared = Arc::new(Shared {
             extent: ArcSwap::from_pointee(extent),
+            gaps: Arc::new(RwLock::new(chain::gaps(&*store, &extent)?)),
+            is_ending: Arc::default(),
             is_failing: AtomicBool::new(false),
             dropped: AtomicU64::new(0),
         });
         let (sender, notes) = mpsc::channel(WAITING_MAX);
-        let writer = Writer {
-            store: store.clone(),
-            shared: shared.clone(),
-            extent,
-            retention,
-            repeats: Repeats::default(),
-            unwritten: Vec::new(),
-        };
+        let writer = Writer::new(Arc::clone(&store), Arc::clone(&shared), retention, clock);
         let task = tokio::spawn(writer.run(notes));
         Ok((Self { store, sender, shared, reading: Arc::new(Semaphore::new(1)) }, task))
     }
@@ -156,9 +139,9 @@ impl Audit {
         }
     }
 
-    /// Notes a refusal. Never waits.
-    pub(crate) fn note_refusal(&self, entry: Entry) {
-        if self.sender.try_send(Note::Refusal(Box::new(entry))).is_err() {
+    /// Notes a call that changed nothing: a refusal, a failure or a replay. Never waits.
+    pub(crate) fn note_unchanged(&self, entry: Entry) {
+        if self.sender.try_send(Note::Unchanged(Box::new(entry))).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -173,8 +156,8 @@ impl Audit {
         offset: usize,
         limit: usize,
     ) -> Result<(Vec<AuditRecord>, usize), AuditError> {
-        let extent = **self.shared.extent.load();
-        self.read(move |store| chain::page(store, extent, &filter, offset, limit)).await
+        let log = self.shared.log();
+        self.read(move |store| chain::page(store, &log, &filter, offset, limit)).await
     }
 
     /// Whether each record follows on the one before. Nothing is added meanwhile: changes wait for it.
@@ -211,177 +194,17 @@ pub(crate) fn verify(store: &dyn Store) -> Result<Verdict, AuditError> {
     chain::verify(store)
 }
 
-/// The hash of a record of a store that nobody writes, `None` when it is not there. Blocks.
+/// What there is of a record in a store that nobody writes. Blocks.
 ///
 /// # Errors
-/// [`AuditError::Store`].
-pub(crate) fn hash_of(store: &dyn Store, id: u64) -> Result<Option<ChainHash>, AuditError> {
-    chain::hash_of(store, id)
+/// [`AuditError::Store`], [`AuditError::Record`], [`AuditError::Gap`].
+pub(crate) fn find(store: &dyn Store, id: u64) -> Result<Found, AuditError> {
+    chain::find(store, id)
 }
 
-/// The one who writes.
-struct Writer {
-    store: Arc<dyn Store>,
-    shared: Arc<Shared>,
-    extent: Extent,
-    retention: Retention,
-    repeats: Repeats,
-    /// What could not be written yet, in order.
-    unwritten: Vec<Entry>,
-}
-
-impl Writer {
-    async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
-        let mut ticks = tokio::time::interval(REPEATS_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut waiting = Vec::new();
-        loop {
-            tokio::select! {
-                count = notes.recv_many(&mut waiting, COMMIT_RECORDS_MAX) => {
-                    if count == 0 {
-                        break;
-                    }
-                    self.take(&mut waiting).await;
-                }
-                _ = ticks.tick() => {
-                    let due = self.repeats.due(Instant::now());
-                    self.write_repeats(due).await;
-                    self.remove_old().await;
-                }
-            }
-        }
-        let rest = self.repeats.drain();
-        self.write_repeats(rest).await;
-    }
-
-    async fn take(&mut self, waiting: &mut Vec<Note>) {
-        let (mut entries, mut replies, mut questions) = (Vec::new(), Vec::new(), Vec::new());
-        for note in waiting.drain(..) {
-            match note {
-                Note::Write { entry, reply } => {
-                    entries.push(*entry);
-                    replies.push(reply);
-                }
-                Note::Refusal(entry) => entries.extend(self.repeats.take(*entry, Instant::now())),
-                Note::Verify { permit, reply } => questions.push((permit, reply)),
-            }
-        }
-        self.write(entries).await;
-        for reply in replies {
-            let _ = reply.send(());
-        }
-        for (_permit, reply) in questions {
-            let store = Arc::clone(&self.store);
-            let verdict = spawn_blocking(move || chain::verify(&*store)).await;
-            let _ = reply.send(verdict.unwrap_or(Err(AuditError::CutShort)));
-        }
-    }
-
-    /// Also of refusals that found no room to wait in.
-    async fn write_repeats(&mut self, entries: Vec<Entry>) {
-        let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
-        let lost = (dropped > 0).then(|| repeats::lost(dropped));
-        self.write(entries.into_iter().chain(lost).collect()).await;
-    }
-
-    /// Writes what could not be written before, and then these. What still cannot be is kept, so that the chain goes on from
-    /// what is on disk and nothing is left out.
-    async fn write(&mut self, entries: Vec<Entry>) {
-        self.unwritten.extend(entries);
-        let surplus = self.unwritten.len().saturating_sub(UNWRITTEN_MAX);
-        if surplus > 0 {
-            self.unwritten.truncate(UNWRITTEN_MAX);
-            error!(count = surplus, "the audit log could not be written for too long, records are lost");
-        }
-        let mut at_once = COMMIT_RECORDS_MAX;
-        while !self.unwritten.is_empty() {
-            let count = self.unwritten.len().min(at_once);
-            match self.commit(count).await {
-                Ok(()) => drop(self.unwritten.drain(..count)),
-                // One of them does not fit: the others do.
-                Err(AuditError::Store(StoreError::ValueTooLarge { .. })) if count > 1 => at_once = 1,
-                Err(error @ (AuditError::Store(StoreError::ValueTooLarge { .. }) | AuditError::Record(_))) => {
-                    self.unwritten.remove(0);
-                    error!(%error, "a record does not fit into the audit log and is lost");
-                }
-                Err(error) => {
-                    if !self.shared.is_failing.swap(true, Ordering::Relaxed) {
-                        error!(%error, "could not write to the audit log, changes are refused until it works again");
-                    }
-                    return;
-                }
-            }
-        }
-        if self.shared.is_failing.swap(false, Ordering::Relaxed) {
-            info!("the audit log can be written again");
-        }
-    }
-
-    /// Appends the first of what is unwritten.
-    async fn commit(&mut self, count: usize) -> Result<(), AuditError> {
-        let (batch, extent) = self.batch(self.unwritten[..count].to_vec())?;
-        self.store.commit(batch).await?;
-        self.extent = extent;
-        self.shared.extent.store(Arc::new(extent));
-        Ok(())
-    }
-
-    fn batch(&self, entries: Vec<Entry>) -> Result<(Batch, Extent), serde_json::Error> {
-        let (mut batch, mut extent, created_at) = (Batch::new(), self.extent, Timestamp::now());
-        for entry in entries {
-            let id = extent.next;
-            let json = serde_json::to_vec(&AuditRecord { id, created_at, entry })?;
-            extent.last = extent.last.after(&json);
-            extent.next += 1;
-            batch.put(SessionNumber::DAEMON, Table::Audit, record::key(id), record::value(extent.last, &json));
-        }
-        batch.put(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY, serde_json::to_vec(&extent)?);
-        Ok((batch, extent))
-    }
-
-    /// Removes what is too old, and what is too much.
-    async fn remove_old(&mut self) {
-        let mut removed = 0;
-        for _ in 0..REMOVALS_IN_TICK_MAX {
-            match self.remove_some().await {
-                Some(count) => removed += count,
-                None => break,
-            }
-        }
-        if removed > 0 {
-            info!(removed, "removed the oldest records of the audit log");
-        }
-    }
-
-    /// Removes a batch of the oldest ones; `None` when there is nothing more to remove, or it could not be.
-    async fn remove_some(&mut self) -> Option<u64> {
-        let extent = self.extent;
-        let surplus = (extent.next - extent.first).saturating_sub(self.retention.records_max);
-        let oldest_at = Timestamp(Timestamp::now().0 - i64::from(self.retention.days) * 86_400_000);
-        let last = extent.next.min(extent.first + REMOVED_IN_BATCH_MAX);
-        let (mut batch, mut kept) = (Batch::new(), extent);
-        for id in extent.first..last {
-            let value = self.store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id)).ok()?;
-            let Some((hash, json)) = value.as_deref().and_then(record::split_value) else {
-                // What comes behind it could not be proved any more.
-                error!(record = id, "a record of the audit log is missing or cut short, it and all behind it are kept");
-                break;
-            };
-            let is_old =
-                || serde_json::from_slice::<AuditRecord>(json).is_ok_and(|record| record.created_at < oldest_at);
-            if id - extent.first >= surplus && !is_old() {
-                break;
-            }
-            batch.delete(SessionNumber::DAEMON, Table::Audit, record::key(id));
-            (kept.first, kept.before_first) = (id + 1, hash);
-        }
-        if batch.is_empty() {
-            return None;
-        }
-        batch.put(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY, serde_json::to_vec(&kept).ok()?);
-        self.store.commit(batch).await.ok()?;
-        self.extent = kept;
-        self.shared.extent.store(Arc::new(kept));
-        Some(kept.first - extent.first)
+impl Shared {
+    /// The log as it is now.
+    fn log(&self) -> Log {
+        Log { next: self.extent.load().next, gaps: Arc::clone(&self.gaps), is_ending: Arc::clone(&self.is_ending) }
     }
 }

@@ -24,6 +24,7 @@ use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, Store, StoreError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 pub use addresses::AddressRange;
 pub(crate) use client::client_address;
 pub(crate) use keys::{Key, KeyChange, KeyTerms, Throttle, Usage};
@@ -55,6 +56,7 @@ pub(crate) struct Keys {
     store: Arc<dyn Store>,
     pepper: Pepper,
     limits: KeyLimits,
+    clock: Clock,
     /// By each secret that works or worked: a key that is being rotated is here twice.
     by_hash: ArcSwap<ByHash>,
     /// Held while the store and then the map are changed, so that both change in the same order.
@@ -116,12 +118,17 @@ impl Keys {
     ///
     /// # Errors
     /// [`KeysError::OtherPepper`], [`KeysError::Store`], [`KeysError::Record`], [`KeysError::OldRecord`].
-    pub(crate) async fn open(store: Arc<dyn Store>, pepper: Pepper, limits: KeyLimits) -> Result<Self, KeysError> {
+    pub(crate) async fn open(
+        store: Arc<dyn Store>,
+        pepper: Pepper,
+        limits: KeyLimits,
+        clock: Clock,
+    ) -> Result<Self, KeysError> {
         let mut by_hash = ByHash::new();
         for (record, usage) in stored::read(&*store, &pepper).await? {
             insert(&mut by_hash, Arc::new(Key::new(record, usage, &limits)));
         }
-        Ok(Self { store, pepper, limits, by_hash: ArcSwap::from_pointee(by_hash), writing: Mutex::default() })
+        Ok(Self { store, pepper, limits, clock, by_hash: ArcSwap::from_pointee(by_hash), writing: Mutex::default() })
     }
 
     /// Whether the store holds keys that can only be checked with the pepper they were made with.
@@ -151,7 +158,7 @@ impl Keys {
     /// Whether somebody can manage keys, now and later.
     #[must_use]
     pub(crate) fn has_lasting_admin(&self) -> bool {
-        let now = Timestamp::now();
+        let now = self.now();
         self.by_hash.load().values().any(|key| key.record().is_lasting_admin(now))
     }
 
@@ -162,7 +169,7 @@ impl Keys {
     /// Why it is not accepted.
     pub(crate) fn check(&self, secret: &str, address: Option<IpAddr>) -> Result<Arc<Key>, Refusal> {
         let key = self.check_again(secret, address)?;
-        key.note_use(Timestamp::now());
+        key.note_use(self.now());
         Ok(key)
     }
 
@@ -171,10 +178,15 @@ impl Keys {
     /// # Errors
     /// Why it is not accepted any more.
     pub(crate) fn check_again(&self, secret: &str, address: Option<IpAddr>) -> Result<Arc<Key>, Refusal> {
-        let hash = self.pepper.hash(secret);
+        let (now, hash) = (self.now(), self.pepper.hash(secret));
         let by_hash = self.by_hash.load();
-        let key = by_hash.get(&hash).filter(|key| key.is_usable(hash, Timestamp::now())).ok_or(Refusal::Invalid)?;
+        let key = by_hash.get(&hash).filter(|key| key.is_usable(hash, now)).ok_or(Refusal::Invalid)?;
         if key.allows_address(address) { Ok(Arc::clone(key)) } else { Err(Refusal::Address) }
+    }
+
+    /// The time by which keys expire. One that has expired does not come back while the system's clock is behind.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.latest()
     }
 
     /// The key that has or had this secret, whether or not it may be used.
@@ -240,7 +252,7 @@ impl Keys {
     async fn ensure(&self, name: &str, secret: &Secret, is_bootstrap: bool) -> Result<(), KeysError> {
         let existing = self.by_hash.load().get(&self.pepper.hash(secret.reveal())).cloned();
         let is_as_wanted =
-            |key: &Key| key.record().is_lasting_admin(Timestamp::now()) && key.record().is_bootstrap == is_bootstrap;
+            |key: &Key| key.record().is_lasting_admin(self.now()) && key.record().is_bootstrap == is_bootstrap;
         if existing.as_ref().is_some_and(|key| is_as_wanted(key)) {
             return Ok(());
         }
@@ -277,7 +289,7 @@ impl Keys {
         let secret = Secret::generate()?;
         let (keyed_hash, prefix) = (self.pepper.hash(secret.reveal()), secret.shown_prefix());
         let grace_ms = i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-        let ends_at = Timestamp(Timestamp::now().0.saturating_add(grace_ms));
+        let ends_at = Timestamp(self.clock.now().0.saturating_add(grace_ms));
         let rotated = self.change(id, |record| {
             if !record.is_active {
                 return Err(KeysError::Revoked);
@@ -411,7 +423,7 @@ impl Keys {
         if key.record().is_bootstrap {
             return Err(KeysError::Bootstrap);
         }
-        let now = Timestamp::now();
+        let now = self.now();
         let by_hash = self.by_hash.load();
         let mut others = by_hash.values().filter(|other| other.id() != key.id());
         let is_kept = after.is_some_and(|record| record.is_lasting_admin(now))

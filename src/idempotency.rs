@@ -17,6 +17,7 @@ mod record;
 #[cfg(test)]
 mod tests;
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,14 +26,17 @@ use rookery_actors::store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, get_parts, parts_in, put_parts,
 };
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
+use crate::clock::Clock;
 pub(crate) use record::{Answer, Fingerprint, Slot};
 use record::{Hour, Record};
 
-/// Keys of one session in 24 hours: a write every 17 s all day, which WhatsApp would not let pass.
-const KEPT_PER_SESSION_MAX: usize = 5_000;
-/// Keys of all sessions in 24 hours: at about 1 KiB each they are 100 MiB of the disk.
-const KEPT_MAX: usize = 100_000;
+/// Keys of one session in 24 hours. An API key may use as many as it leaves free, so that there always are some for others: 5,000
+/// are left to a single one, a write every 17 s all day, which WhatsApp would not let pass.
+const KEPT_PER_SESSION_MAX: usize = 10_000;
+/// Keys of all sessions in 24 hours, shared in the same way: at about 1 KiB each they are 200 MiB of the disk.
+const KEPT_MAX: usize = 200_000;
 /// Bytes of one record. 256 results, each with a message, are 50 KiB; the limit of one batch is far above.
 pub(crate) const RECORD_BYTES_MAX: usize = 128 * 1024;
 /// Keys removed in one batch: each may take all the parts of a record and a row of the index.
@@ -42,6 +46,7 @@ const REMOVED_IN_BATCH_MAX: usize = BATCH_OPERATIONS_MAX / (parts_in(RECORD_BYTE
 pub(crate) struct Idempotency {
     store: Arc<dyn Store>,
     limits: Limits,
+    clock: Clock,
     book: Mutex<Book>,
 }
 
@@ -52,11 +57,13 @@ struct Limits {
     all: usize,
 }
 
-/// What is known without reading the store.
+/// What is known without reading the store. Keys of records from before there were shares count as one API key's, the nil one's.
 #[derive(Default)]
 struct Book {
     running: HashMap<Slot, Option<Fingerprint>>,
-    kept: HashMap<SessionId, usize>,
+    by_session: HashMap<SessionId, usize>,
+    by_user: HashMap<Uuid, usize>,
+    by_user_and_session: HashMap<(Uuid, SessionId), usize>,
     kept_in_all: usize,
     /// The hours in which records were made that are still kept.
     hours: BTreeSet<Hour>,
@@ -73,6 +80,8 @@ pub(crate) enum Start {
 /// The right to carry a call out. Dropping it without [`Call::keep`] or [`Call::release`] leaves the key interrupted.
 pub(crate) struct Call {
     claim: Claim,
+    /// The API key.
+    user: Uuid,
     fingerprint: Fingerprint,
     created_at: Timestamp,
 }
@@ -95,7 +104,7 @@ pub(crate) enum IdempotencyError {
     /// The first call was begun, and what became of it is not known.
     #[error("the first call with this key was cut off")]
     Interrupted,
-    /// As many keys as allowed were used in the last 24 hours.
+    /// The API key used as many as it may in the last 24 hours.
     #[error("too many keys in 24 hours")]
     TooMany,
     /// An answer is too large to be kept.
@@ -117,21 +126,23 @@ impl Idempotency {
     ///
     /// # Errors
     /// Why the store could not be read.
-    pub(crate) fn open(store: Arc<dyn Store>) -> Result<Arc<Self>, StoreError> {
-        Self::with(store, Limits { per_session: KEPT_PER_SESSION_MAX, all: KEPT_MAX })
+    pub(crate) fn open(store: Arc<dyn Store>, clock: Clock) -> Result<Arc<Self>, StoreError> {
+        Self::with(store, Limits { per_session: KEPT_PER_SESSION_MAX, all: KEPT_MAX }, clock)
     }
 
-    fn with(store: Arc<dyn Store>, limits: Limits) -> Result<Arc<Self>, StoreError> {
+    fn with(store: Arc<dyn Store>, limits: Limits, clock: Clock) -> Result<Arc<Self>, StoreError> {
         let mut book = Book::default();
-        for (key, _) in store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &record::hours_prefix())? {
+        for (key, user) in
+            store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &record::hours_prefix())?
+        {
             if let Some((hour, slot)) = record::split_hour_key(&key) {
-                book.note_kept(slot.session(), hour);
+                book.note_kept(record::user_of(&user), slot.session(), hour);
             }
         }
-        Ok(Arc::new(Self { store, limits, book: Mutex::new(book) }))
+        Ok(Arc::new(Self { store, limits, clock, book: Mutex::new(book) }))
     }
 
-    /// Begins a call. A mark of it is on disk when this gives [`Start::First`]. Not to be dropped half way, which may
+    /// Begins a call of this API key (`user`). A mark of it is on disk when this gives [`Start::First`]. Not to be dropped half way, which may
     /// leave a mark of a call that nobody carries out (`calls.rs` is for that).
     ///
     /// # Errors
@@ -139,17 +150,28 @@ impl Idempotency {
     pub(crate) async fn start(
         self: &Arc<Self>,
         slot: Slot,
+        user: Uuid,
+        fingerprint: Fingerprint,
+    ) -> Result<Start, IdempotencyError> {
+        // Not the system's clock: one that is ahead for a while would let a call be carried out twice.
+        self.start_at(slot, user, fingerprint, self.clock.now()).await
+    }
+
+    async fn start_at(
+        self: &Arc<Self>,
+        slot: Slot,
+        user: Uuid,
         fingerprint: Fingerprint,
         now: Timestamp,
     ) -> Result<Start, IdempotencyError> {
         let owner = Arc::clone(self);
-        let looked = spawn_blocking(move || owner.look(slot, fingerprint, now)).await;
+        let looked = spawn_blocking(move || owner.look(slot, user, fingerprint, now)).await;
         let (call, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
             Look::Again(answer) => return Ok(Start::Again(answer)),
             Look::First { call, mark } => (call, mark),
         };
         if let Err(error) = self.store.commit(mark).await {
-            self.book().note_removed(slot.session());
+            self.book().note_removed(user, slot.session());
             return Err(error.into());
         }
         Ok(Start::First(call))
@@ -159,7 +181,11 @@ impl Idempotency {
     ///
     /// # Errors
     /// [`IdempotencyError::Store`]; the next call goes on.
-    pub(crate) async fn sweep(self: &Arc<Self>, now: Timestamp) -> Result<usize, IdempotencyError> {
+    pub(crate) async fn sweep(self: &Arc<Self>) -> Result<usize, IdempotencyError> {
+        self.sweep_at(self.clock.now()).await
+    }
+
+    async fn sweep_at(self: &Arc<Self>, now: Timestamp) -> Result<usize, IdempotencyError> {
         let mut removed = 0;
         let expired: Vec<Hour> = self.book().hours.iter().copied().filter(|hour| hour.is_expired(now)).collect();
         for hour in expired {
@@ -180,7 +206,13 @@ impl Idempotency {
     }
 
     /// What is known of the slot; claims it for a first call. Reads the store, so it blocks.
-    fn look(self: &Arc<Self>, slot: Slot, fingerprint: Fingerprint, now: Timestamp) -> Result<Look, IdempotencyError> {
+    fn look(
+        self: &Arc<Self>,
+        slot: Slot,
+        user: Uuid,
+        fingerprint: Fingerprint,
+        now: Timestamp,
+    ) -> Result<Look, IdempotencyError> {
         if let Some(running) = self.book().running.get(&slot) {
             return Err(in_use(*running, fingerprint));
         }
@@ -199,20 +231,20 @@ impl Idempotency {
             None => {}
         }
 
-        let call = Call { claim, fingerprint, created_at: now };
+        let call = Call { claim, user, fingerprint, created_at: now };
         let mut mark = Batch::new();
         if let Some(old) = &old {
             mark.delete(SessionNumber::DAEMON, Table::IdempotentAnswers, slot.hour_key(Hour::of(old.created_at)));
         }
         self.put(&mut mark, slot, &call.record(None))?;
         let mut book = self.book();
-        if old.is_some() {
+        if let Some(old) = &old {
             // It is replaced, not joined.
-            book.note_removed(slot.session());
-        } else if book.kept_in_all >= self.limits.all || book.kept_by(slot.session()) >= self.limits.per_session {
+            book.note_removed(old.user, slot.session());
+        } else if !book.has_room(user, slot.session(), &self.limits) {
             return Err(IdempotencyError::TooMany);
         }
-        book.note_kept(slot.session(), Hour::of(now));
+        book.note_kept(user, slot.session(), Hour::of(now));
         drop(book);
         Ok(Look::First { call, mark })
     }
@@ -231,7 +263,7 @@ impl Idempotency {
         }
         let (number, table) = (SessionNumber::DAEMON, Table::IdempotentAnswers);
         put_parts(&*self.store, batch, number, table, &slot.record_key(), &bytes)?;
-        batch.put(number, table, slot.hour_key(Hour::of(record.created_at)), Vec::new());
+        batch.put(number, table, slot.hour_key(Hour::of(record.created_at)), record.user.as_bytes().as_slice());
         Ok(())
     }
 
@@ -275,7 +307,7 @@ impl Idempotency {
                     let due = record.filter(|record| expired_at.is_none_or(|now| record.is_expired(now)));
                     if let Some(record) = due {
                         owner.delete(&mut batch, claim.slot, record.created_at)?;
-                        gone.push(claim);
+                        gone.push((claim, record.user));
                     }
                 }
                 Ok::<_, IdempotencyError>((batch, gone))
@@ -283,7 +315,7 @@ impl Idempotency {
             let (batch, gone) = read.await.map_err(|_| IdempotencyError::CutShort)??;
             self.store.commit(batch).await?;
             let mut book = self.book();
-            gone.iter().for_each(|claim| book.note_removed(claim.slot.session()));
+            gone.iter().for_each(|(claim, user)| book.note_removed(*user, claim.slot.session()));
             removed += gone.len();
             // A claim that goes takes the book itself.
             drop(book);
@@ -332,13 +364,14 @@ impl Call {
     /// # Errors
     /// Why it is not free: it counts as interrupted.
     pub(crate) async fn release(self) -> Result<(), IdempotencyError> {
+        let user = self.user;
         let deleted = self.end(|owner, call| {
             let mut batch = Batch::new();
             owner.delete(&mut batch, call.claim.slot, call.created_at)?;
             Ok(batch)
         });
         let claim = deleted.await?;
-        claim.owner.book().note_removed(claim.slot.session());
+        claim.owner.book().note_removed(user, claim.slot.session());
         Ok(())
     }
 
@@ -354,7 +387,7 @@ impl Call {
     }
 
     fn record(&self, answer: Option<Answer>) -> Record {
-        Record { fingerprint: self.fingerprint, created_at: self.created_at, answer }
+        Record { user: self.user, fingerprint: self.fingerprint, created_at: self.created_at, answer }
     }
 }
 
@@ -365,23 +398,36 @@ impl Drop for Claim {
 }
 
 impl Book {
-    fn kept_by(&self, session: SessionId) -> usize {
-        self.kept.get(&session).copied().unwrap_or_default()
+    /// Whether the API key may use one more: as many as are left free of the session's and of all.
+    fn has_room(&self, user: Uuid, session: SessionId, limits: &Limits) -> bool {
+        let of_session = self.by_session.get(&session).copied().unwrap_or_default();
+        let own = self.by_user.get(&user).copied().unwrap_or_default();
+        let own_of_session = self.by_user_and_session.get(&(user, session)).copied().unwrap_or_default();
+        own_of_session < limits.per_session.saturating_sub(of_session)
+            && own < limits.all.saturating_sub(self.kept_in_all)
     }
 
-    fn note_kept(&mut self, session: SessionId, hour: Hour) {
-        *self.kept.entry(session).or_default() += 1;
+    fn note_kept(&mut self, user: Uuid, session: SessionId, hour: Hour) {
+        *self.by_session.entry(session).or_default() += 1;
+        *self.by_user.entry(user).or_default() += 1;
+        *self.by_user_and_session.entry((user, session)).or_default() += 1;
         self.kept_in_all += 1;
         self.hours.insert(hour);
     }
 
-    fn note_removed(&mut self, session: SessionId) {
+    fn note_removed(&mut self, user: Uuid, session: SessionId) {
         self.kept_in_all = self.kept_in_all.saturating_sub(1);
-        if let Some(count) = self.kept.get_mut(&session) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.kept.remove(&session);
-            }
+        count_down(&mut self.by_session, session);
+        count_down(&mut self.by_user, user);
+        count_down(&mut self.by_user_and_session, (user, session));
+    }
+}
+
+fn count_down<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: K) {
+    if let Entry::Occupied(mut count) = counts.entry(key) {
+        *count.get_mut() = count.get().saturating_sub(1);
+        if *count.get() == 0 {
+            count.remove();
         }
     }
 }

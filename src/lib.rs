@@ -6,6 +6,7 @@ mod audit;
 mod auth;
 pub mod backup;
 mod calls;
+mod clock;
 pub mod config;
 mod data_dir;
 #[cfg(fuzzing)]

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use rookery_actors::store::{self, Store};
 use tokio::task::spawn_blocking;
 
-use crate::audit::{self, AuditError, Verdict};
+use crate::audit::{self, AuditError, Found, Verdict};
 use crate::auth::Keys;
 use crate::backup::PEPPER_FILE;
 use crate::config::{ConfigError, Place, PlaceArguments};
@@ -57,28 +57,32 @@ pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<
     let (_offline, store) =
         store_of(&place).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
     let verdict = spawn_blocking(move || {
-        let known =
-            noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::hash_of(&*store, id)?))).transpose()?;
+        let known = noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::find(&*store, id)?))).transpose()?;
         Ok::<_, AuditError>((audit::verify(&*store)?, known))
     });
     let (verdict, known) = verdict.await.context("reading was cut short")?.context("could not read the audit log")?;
-    let extent = match verdict {
-        Verdict::Whole(extent) => extent,
+    let whole = match verdict {
+        Verdict::Whole(whole) => whole,
         Verdict::Broken { id, why } => bail!("the audit log was changed: record {id} {why}"),
     };
     if let Some((id, hash, found)) = known {
-        match found.or_else(|| extent.hash_of_gone(id)) {
-            Some(found) if found.to_string() == hash => {}
-            None if id < extent.first => {
-                bail!("record {id} has gone with its age and proves nothing: note a newer one")
+        match found {
+            Found::Hash(found) if found.to_string() == hash => {}
+            Found::Removed => bail!("record {id} was removed from the audit log and proves nothing: note a newer one"),
+            Found::Hash(_) | Found::Nowhere => {
+                bail!("the audit log was changed: record {id} is not the one that was noted")
             }
-            _ => bail!("the audit log was changed: record {id} is not the one that was noted"),
         }
     }
-    let records = extent.next - extent.first;
-    match extent.head() {
+    match whole.extent.head() {
         None => println!("the audit log is empty"),
-        Some((id, hash)) => println!("the audit log is whole: {records} records, the last one is {id}:{hash}"),
+        Some((id, hash)) => {
+            println!("the audit log is whole: {} records, the last one is {id}:{hash}", whole.records());
+        }
+    }
+    if let (1.., last) = (whole.removed, whole.last_removal) {
+        let last = last.map_or_else(String::new, |id| format!("; record {id} is the newest that says so"));
+        println!("{} older records were removed by age or share{last}", whole.removed);
     }
     Ok(())
 }

@@ -1,13 +1,19 @@
 //! Reading the log: pages of it, newest first, and the proof that nothing in it was changed. Blocks; never writes.
 
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
 use rookery_actors::model::{GroupId, SessionId, Timestamp};
 use rookery_actors::store::{SessionNumber, Store, Table};
 use uuid::Uuid;
 
 use super::AuditError;
+use super::gaps::{Gap, Gaps};
 use super::record::{
     AuditRecord, CHUNK, ChainHash, EXTENT_KEY, Extent, Outcome, chunk_prefix, key, number_of, split_value,
 };
+use super::retention::Known;
 
 /// Which records are wanted; without any of it all are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,8 +32,8 @@ pub(crate) struct AuditFilter {
 /// What a look at the whole chain came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Each record follows on the one before.
-    Whole(Extent),
+    /// Each record follows on the one before, and each that is missing was removed by the daemon.
+    Whole(Whole),
     /// This one does not; says why.
     Broken {
         /// The record's number.
@@ -35,6 +41,34 @@ pub(crate) enum Verdict {
         /// What is wrong, as a clause about the record.
         why: &'static str,
     },
+}
+
+/// A log that is as it was written.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Whole {
+    pub(crate) extent: Extent,
+    /// Records that were removed.
+    pub(crate) removed: u64,
+    /// The newest record about such a removal, which accounts for all of them.
+    pub(crate) last_removal: Option<u64>,
+}
+
+/// What there is of a record.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// Its hash.
+    Hash(ChainHash),
+    /// It was removed, and its hash with it.
+    Removed,
+    /// There never was one.
+    Nowhere,
+}
+
+impl Whole {
+    /// How many records there are.
+    pub(crate) fn records(&self) -> u64 {
+        self.extent.next.saturating_sub(self.removed)
+    }
 }
 
 impl AuditFilter {
@@ -54,34 +88,95 @@ impl AuditFilter {
     }
 }
 
+/// Which records there are: those before `next` that are in no gap. A clone is about the same gaps.
+#[derive(Clone)]
+pub(super) struct Log {
+    pub(super) next: u64,
+    pub(super) gaps: Arc<RwLock<Gaps>>,
+    /// Nobody waits for what is read of it any more.
+    pub(super) is_ending: Arc<AtomicBool>,
+}
+
+impl Log {
+    pub(super) fn gaps(&self) -> RwLockReadGuard<'_, Gaps> {
+        self.gaps.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many there are.
+    pub(super) fn records(&self) -> u64 {
+        self.next.saturating_sub(self.gaps().records())
+    }
+
+    fn has(&self, id: u64) -> bool {
+        id < self.next && self.gaps().around(id).is_none()
+    }
+}
+
 /// The extent that the store has, empty on a first start.
 pub(super) fn extent(store: &dyn Store) -> Result<Extent, AuditError> {
     let value = store.get(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY)?;
     Ok(value.map(|value| serde_json::from_slice(&value)).transpose()?.unwrap_or_default())
 }
 
+/// The gaps that the store has.
+pub(super) fn gaps(store: &dyn Store, extent: &Extent) -> Result<Gaps, AuditError> {
+    let mut gaps = Gaps::read(store)?;
+    // A log from before there were gaps was cut at its beginning only.
+    if extent.first > 0 && gaps.first() != Some(0) {
+        gaps.insert(0, Gap { last: extent.first - 1, hash: extent.before_first });
+    }
+    Ok(gaps)
+}
+
+/// Shows every record that can be read, oldest first, until it is told to stop.
+pub(super) fn for_each(
+    store: &dyn Store,
+    log: &Log,
+    mut show: impl FnMut(u64, Known) -> ControlFlow<()>,
+) -> Result<(), AuditError> {
+    let mut id = log.gaps().next_kept(0);
+    while id < log.next {
+        if log.is_ending.load(Ordering::Relaxed) {
+            return Err(AuditError::CutShort);
+        }
+        let chunk = id / CHUNK;
+        for (key, value) in store.scan_prefix(SessionNumber::DAEMON, Table::Audit, &chunk_prefix(chunk))? {
+            let Some(number) = number_of(&key).filter(|number| log.has(*number)) else { continue };
+            let Some(Ok(known)) = split_value(&value).map(|(_, json)| serde_json::from_slice(json)) else { continue };
+            if show(number, known).is_break() {
+                return Ok(());
+            }
+        }
+        id = log.gaps().next_kept((chunk + 1) * CHUNK);
+    }
+    Ok(())
+}
+
 /// A page of the records that match, newest first, and how many match in all. Reads the whole log when there is a filter.
 pub(super) fn page(
     store: &dyn Store,
-    extent: Extent,
+    log: &Log,
     filter: &AuditFilter,
     offset: usize,
     limit: usize,
 ) -> Result<(Vec<AuditRecord>, usize), AuditError> {
     let (mut page, mut total) = (Vec::new(), 0);
-    let mut chunk = extent.next.div_ceil(CHUNK);
-    while chunk > extent.first / CHUNK {
+    let mut chunk = log.next.div_ceil(CHUNK);
+    while chunk > 0 {
         chunk -= 1;
-        let numbers = (chunk * CHUNK).max(extent.first)..((chunk + 1) * CHUNK).min(extent.next);
-        let count = usize::try_from(numbers.end.saturating_sub(numbers.start)).unwrap_or(usize::MAX);
-        // Without a filter it is known how many there are without reading them.
-        if filter.is_all() && (total + count <= offset || page.len() >= limit) {
-            total += count;
+        let around = log.gaps().around(chunk * CHUNK + (CHUNK - 1));
+        if let Some((first, _)) = around.filter(|(first, _)| *first <= chunk * CHUNK) {
+            chunk = first.div_ceil(CHUNK);
             continue;
         }
         let mut rows = store.scan_prefix(SessionNumber::DAEMON, Table::Audit, &chunk_prefix(chunk))?;
-        rows.retain(|(key, _)| number_of(key).is_some_and(|number| numbers.contains(&number)));
+        rows.retain(|(key, _)| number_of(key).is_some_and(|number| log.has(number)));
         for (_, value) in rows.into_iter().rev() {
+            // Without a filter those before the page need not be read.
+            if filter.is_all() && total < offset {
+                total += 1;
+                continue;
+            }
             let Some((_, json)) = split_value(&value) else { continue };
             let record: AuditRecord = serde_json::from_slice(json)?;
             if filter.matches(&record) {
@@ -91,19 +186,29 @@ pub(super) fn page(
                 total += 1;
             }
         }
+        // Nor those behind it: it is known how many there are.
+        if filter.is_all() && page.len() >= limit {
+            break;
+        }
+    }
+    if filter.is_all() {
+        total = usize::try_from(log.records()).unwrap_or(usize::MAX);
     }
     Ok((page, total))
 }
 
-/// Follows the chain from its first record to its last.
+/// Follows the chain from its first record to its last, and over its gaps.
 pub(super) fn verify(store: &dyn Store) -> Result<Verdict, AuditError> {
     let extent = extent(store)?;
-    let (mut expected, mut hash) = (extent.first, extent.before_first);
-    for chunk in extent.first / CHUNK..extent.next.div_ceil(CHUNK) {
+    let mut gaps = gaps(store, &extent)?;
+    let (mut hash, mut newest) = (ChainHash::default(), None);
+    let mut expected = over_gap(&gaps, 0, &mut hash);
+    let mut chunk = expected / CHUNK;
+    while chunk < extent.next.div_ceil(CHUNK) {
         for (key, value) in store.scan_prefix(SessionNumber::DAEMON, Table::Audit, &chunk_prefix(chunk))? {
             let number = number_of(&key).unwrap_or(u64::MAX);
-            if number < extent.first {
-                return Ok(Verdict::Broken { id: number, why: "is older than the log begins" });
+            if number < extent.next && gaps.around(number).is_some() {
+                return Ok(Verdict::Broken { id: number, why: "is there although it was removed" });
             }
             if number > expected || number >= extent.next {
                 let missing = number > expected && expected < extent.next;
@@ -111,37 +216,66 @@ pub(super) fn verify(store: &dyn Store) -> Result<Verdict, AuditError> {
                 let why = if missing { "is missing" } else { "lies behind the end of the log" };
                 return Ok(Verdict::Broken { id, why });
             }
-            match check(hash, number, &value) {
-                Ok(next) => hash = next,
+            let (own, record) = match check(hash, number, &value) {
+                Ok(checked) => checked,
                 Err(why) => return Ok(Verdict::Broken { id: number, why }),
-            }
-            expected += 1;
+            };
+            hash = own;
+            newest = record.entry.removal.map(|removal| (number, removal)).or(newest);
+            expected = over_gap(&gaps, number + 1, &mut hash);
         }
-    }
-    if expected != extent.next {
-        return Ok(Verdict::Broken { id: expected, why: "is missing" });
+        // Whole chunks may be missing by right; a record that is missing otherwise is found in the next one.
+        let next = (chunk + 1) * CHUNK;
+        if expected < next.min(extent.next) {
+            return Ok(Verdict::Broken { id: expected, why: "is missing" });
+        }
+        chunk = gaps.next_kept(next) / CHUNK;
     }
     if hash != extent.last {
         let id = extent.next.saturating_sub(1);
         return Ok(Verdict::Broken { id, why: "is not the one that the log says it ends with" });
     }
-    Ok(Verdict::Whole(extent))
+    let removed = gaps.records();
+    match (&newest, gaps.first()) {
+        (Some((_, removal)), _) if removal.missing == gaps.hash() => {}
+        (None, None) => {}
+        // A log from before there were gaps.
+        (None, Some(0)) if removed == extent.first => {}
+        (_, first) => {
+            let id = first.or(newest.map(|(id, _)| id)).unwrap_or_default();
+            return Ok(Verdict::Broken { id, why: "or another one was removed, and no record says so" });
+        }
+    }
+    Ok(Verdict::Whole(Whole { extent, removed, last_removal: newest.map(|(id, _)| id) }))
 }
 
-/// The hash of a record, `None` when it is not there.
-pub(super) fn hash_of(store: &dyn Store, id: u64) -> Result<Option<ChainHash>, AuditError> {
-    let value = store.get(SessionNumber::DAEMON, Table::Audit, &key(id))?;
-    Ok(value.and_then(|value| Some(split_value(&value)?.0)))
+/// The next record that is to be there; its chain goes on from the hash of the last one of the gap.
+fn over_gap(gaps: &Gaps, id: u64, hash: &mut ChainHash) -> u64 {
+    let Some((_, gap)) = gaps.around(id) else { return id };
+    *hash = gap.hash;
+    gap.last + 1
 }
 
-/// The record's own hash, if it follows on `before` and says what it was written with.
-fn check(before: ChainHash, number: u64, value: &[u8]) -> Result<ChainHash, &'static str> {
+/// What is known of a record that was noted.
+pub(super) fn find(store: &dyn Store, id: u64) -> Result<Found, AuditError> {
+    if let Some(value) = store.get(SessionNumber::DAEMON, Table::Audit, &key(id))? {
+        return Ok(split_value(&value).map_or(Found::Nowhere, |(hash, _)| Found::Hash(hash)));
+    }
+    Ok(match gaps(store, &extent(store)?)?.around(id) {
+        Some((_, gap)) if gap.last == id => Found::Hash(gap.hash),
+        Some(_) => Found::Removed,
+        None => Found::Nowhere,
+    })
+}
+
+/// The record and its own hash, if it follows on `before` and says what it was written with.
+fn check(before: ChainHash, number: u64, value: &[u8]) -> Result<(ChainHash, AuditRecord), &'static str> {
     let (hash, json) = split_value(value).ok_or("is cut short")?;
     if before.after(json) != hash {
         return Err("was changed, or the one before it was");
     }
     match serde_json::from_slice::<AuditRecord>(json) {
-        Ok(record) if record.id == number => Ok(hash),
+        Ok(record) if record.id == number => Ok((hash, record)),
         Ok(_) => Err("stands in another one's place"),
         Err(_) => Err("cannot be read"),
     }

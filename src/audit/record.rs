@@ -5,6 +5,7 @@
 //! | key | value |
 //! |---|---|
 //! | `e`, sequence number (8 bytes, big-endian) | hash (32 bytes), then the record as JSON |
+//! | `g`, sequence number of the first of a run of removed records (8 bytes, big-endian) | that of the last, and its hash |
 //! | `h` | the [`Extent`] as JSON |
 
 use std::collections::BTreeMap;
@@ -17,8 +18,12 @@ use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
+use super::gaps::Gap;
+
 /// Begins the keys of records.
 const RECORD_MARK: u8 = b'e';
+/// Begins the keys of gaps.
+pub(super) const GAPS_PREFIX: &[u8] = b"g";
 /// The key of the extent.
 pub(super) const EXTENT_KEY: &[u8] = b"h";
 /// Records whose keys share all but the last byte: they are read in one scan.
@@ -30,19 +35,56 @@ const HASH_BYTES: usize = 32;
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct ChainHash(pub(super) [u8; HASH_BYTES]);
 
-/// Which records there are: from `first` on, before `next`. Without any, both are the same.
+/// Where the log ends. Which records are missing before that is in its gaps.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Extent {
-    pub(crate) first: u64,
     pub(crate) next: u64,
-    /// The hash of the record before the first, which has gone.
-    pub(super) before_first: ChainHash,
     /// The hash of the last record.
     pub(crate) last: ChainHash,
+    /// Of a log from before there were gaps: its first record, and the hash of the one before that.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) first: u64,
+    #[serde(default)]
+    pub(super) before_first: ChainHash,
+}
+
+/// Why records were removed.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Because {
+    /// They were older than the log is kept.
+    #[default]
+    Age,
+    /// There were too many records, and those whose they were had the most.
+    Share,
+    /// A version of this daemon removed them that made no record of it.
+    Before,
+}
+
+/// Which records were removed. The newest of these accounts for everything that is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Removal {
+    pub(crate) because: Because,
+    /// The first record that was removed.
+    #[schema(example = 0)]
+    pub(crate) first_id: u64,
+    /// The last one; others between them may still be there.
+    #[schema(example = 119)]
+    pub(crate) last_id: u64,
+    /// How many there were of each API key; `none` of callers without one, `daemon` of the daemon itself.
+    #[schema(example = json!({ "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11": 120 }))]
+    pub(crate) by_api_key: BTreeMap<String, u64>,
+    /// How many are missing in all.
+    #[schema(example = 120)]
+    pub(crate) removed_in_all: u64,
+    /// A SHA-256 over which ones are missing.
+    #[schema(value_type = String, example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    pub(crate) missing: ChainHash,
 }
 
 /// What a call came to.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
     /// It was carried out, at least in part.
@@ -95,6 +137,10 @@ pub(crate) struct Entry {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schema(required = false, example = 0)]
     pub(crate) results_left_out: u64,
+    /// The answer was not as expected, so that some of what it said is missing here; the log has an error with the request id.
+    #[serde(default, skip_serializing_if = "is_false")]
+    #[schema(required = false)]
+    pub(crate) detail_missing: bool,
     /// The answer of an earlier call with the same idempotency key was given again.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(required = false)]
@@ -105,10 +151,14 @@ pub(crate) struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = String, example = "192.0.2.1")]
     pub(crate) ip_address: Option<IpAddr>,
-    /// How many like this one there were, when they are one record: refusals that repeat themselves.
+    /// How many like this one there were, when they are one record: refusals and replays that repeat themselves.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schema(required = false, example = 12)]
     pub(crate) count: u64,
+    /// Only of `audit_remove`: which records were removed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) removal: Option<Box<Removal>>,
 }
 
 /// A record of the audit log.
@@ -157,20 +207,17 @@ impl Entry {
             target_id: None,
             results: BTreeMap::new(),
             results_left_out: 0,
+            detail_missing: false,
             replayed: false,
             request_id: String::new(),
             ip_address: None,
             count: 1,
+            removal: None,
         }
     }
 }
 
 impl Extent {
-    /// The hash of a record that has gone, if it was the last one to go.
-    pub(crate) fn hash_of_gone(&self, id: u64) -> Option<ChainHash> {
-        (id.checked_add(1) == Some(self.first)).then_some(self.before_first)
-    }
-
     /// The last record and its hash: who notes them elsewhere can prove later that nothing up to there was cut off.
     /// `None` when there never was a record.
     pub(crate) fn head(&self) -> Option<(u64, ChainHash)> {
@@ -223,6 +270,23 @@ pub(super) fn number_of(key: &[u8]) -> Option<u64> {
 /// A row's value.
 pub(super) fn value(hash: ChainHash, json: &[u8]) -> Vec<u8> {
     [&hash.0[..], json].concat()
+}
+
+/// The key of a gap.
+pub(super) fn gap_key(first: u64) -> Vec<u8> {
+    [GAPS_PREFIX, &first.to_be_bytes()].concat()
+}
+
+pub(super) fn gap_value(gap: Gap) -> Vec<u8> {
+    [&gap.last.to_be_bytes()[..], &gap.hash.0].concat()
+}
+
+/// A gap and its first record; `None` when the row is none.
+pub(super) fn gap_of_row(key: &[u8], value: &[u8]) -> Option<(u64, Gap)> {
+    let first = u64::from_be_bytes(key.strip_prefix(GAPS_PREFIX)?.try_into().ok()?);
+    let (last, hash) = value.split_first_chunk()?;
+    let gap = Gap { last: u64::from_be_bytes(*last), hash: ChainHash(hash.try_into().ok()?) };
+    (first <= gap.last).then_some((first, gap))
 }
 
 /// Splits a row's value; `None` when it is too short to be one.

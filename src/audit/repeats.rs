@@ -1,5 +1,5 @@
-//! Refusals that repeat themselves: the first is a record at once, the others of the next minute are one with a count.
-//! Never does IO.
+//! Refusals and replays that repeat themselves: the first is a record at once, the others of the next minute are one with a
+//! count. Nobody can use up the kinds that others need. Never does IO.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,47 +11,66 @@ use uuid::Uuid;
 
 use super::record::{Entry, Outcome};
 
-/// Refusals within this time of the first are counted rather than written.
+/// Those within this time of the first are counted rather than written.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Kinds of refusals that are told apart at once; beyond it those of one action and code are one kind, wherever they come
-/// from.
-const KINDS_MAX: usize = 1_000;
+/// Kinds of one key that are told apart at once, and of all callers without a key together: more than a mistaken client has.
+/// Beyond it those of one key are one kind.
+const KINDS_PER_KEY_MAX: usize = 64;
+/// Kinds in all: 64 keys that have as many as they may. Beyond it a key without a kind is counted as those without a key are.
+const KINDS_MAX: usize = 4_096;
+/// The action of those that are more kinds than are told apart.
+const OTHER_ACTION: &str = "audit_other";
 /// The action of refusals that were too many to be looked at.
 const LOST_ACTION: &str = "audit_overflow";
 
-/// What makes two refusals the same. Not the session or group: whoever makes those up would fill the log.
+/// What makes two the same. Not the session or group, nor the address of a caller without a key: whoever makes those up would
+/// fill the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     action: Arc<str>,
+    outcome: Outcome,
     code: Option<String>,
-    api_key_id: Option<Uuid>,
     ip_address: Option<IpAddr>,
+    is_replay: bool,
 }
 
-/// Refusals of one kind since the first of them was written.
+/// Kinds of one key, `None`: of all callers without one.
+type OfKey = HashMap<Kind, Repeated>;
+
+/// Those of one kind since the first of them was written.
 struct Repeated {
     since: Instant,
     /// The last one, with how many there were; `None` until there is a second one.
     last: Option<Entry>,
 }
 
-/// All kinds of refusals of the last minute.
+/// All kinds of the last minute, by key.
 #[derive(Default)]
-pub(super) struct Repeats(HashMap<Kind, Repeated>);
+pub(super) struct Repeats {
+    by_key: HashMap<Option<Uuid>, OfKey>,
+    /// Of all keys.
+    kinds: usize,
+}
 
 impl Repeats {
-    /// Gives the refusal back when it is to be written now; else it is counted.
+    /// Gives the entry back when it is to be written now; else it is counted.
     pub(super) fn take(&mut self, entry: Entry, now: Instant) -> Option<Entry> {
         let mut entry = entry;
-        let mut kind = Kind::of(&entry);
-        if !self.0.contains_key(&kind) && self.0.len() >= KINDS_MAX {
-            (entry.api_key_id, entry.api_key_name, entry.ip_address) = (None, None, None);
-            (entry.session_id, entry.group_id) = (None, None);
+        let (mut key, mut kind) = (entry.api_key_id, Kind::of(&entry));
+        let of_key = self.by_key.get(&key);
+        let (is_known, kinds) = of_key.map_or((false, 0), |kinds| (kinds.contains_key(&kind), kinds.len()));
+        if !is_known && (kinds >= KINDS_PER_KEY_MAX || self.kinds >= KINDS_MAX) {
+            if kinds == 0 {
+                (entry.api_key_id, entry.api_key_name, key) = (None, None, None);
+            }
+            entry.make_other();
             kind = Kind::of(&entry);
         }
-        match self.0.get_mut(&kind) {
+        let kinds = self.by_key.entry(key).or_default();
+        match kinds.get_mut(&kind) {
             None => {
-                self.0.insert(kind, Repeated { since: now, last: None });
+                kinds.insert(kind, Repeated { since: now, last: None });
+                self.kinds += 1;
                 Some(entry)
             }
             Some(repeated) => {
@@ -65,19 +84,24 @@ impl Repeats {
     /// What is to be written of kinds whose minute is over; they begin anew.
     pub(super) fn due(&mut self, now: Instant) -> Vec<Entry> {
         let mut due = Vec::new();
-        self.0.retain(|_, repeated| {
-            if now.duration_since(repeated.since) < WINDOW {
-                return true;
-            }
-            due.extend(repeated.last.take());
-            false
+        self.by_key.retain(|_, kinds| {
+            kinds.retain(|_, repeated| {
+                if now.duration_since(repeated.since) < WINDOW {
+                    return true;
+                }
+                due.extend(repeated.last.take());
+                false
+            });
+            !kinds.is_empty()
         });
+        self.kinds = self.by_key.values().map(HashMap::len).sum();
         due
     }
 
     /// All that was counted.
     pub(super) fn drain(&mut self) -> Vec<Entry> {
-        self.0.drain().filter_map(|(_, repeated)| repeated.last).collect()
+        self.kinds = 0;
+        self.by_key.drain().flat_map(|(_, kinds)| kinds.into_values()).filter_map(|repeated| repeated.last).collect()
     }
 }
 
@@ -85,10 +109,22 @@ impl Kind {
     fn of(entry: &Entry) -> Self {
         Self {
             action: Arc::clone(&entry.action),
+            outcome: entry.outcome,
             code: entry.code.clone(),
-            api_key_id: entry.api_key_id,
-            ip_address: entry.ip_address,
+            ip_address: entry.ip_address.filter(|_| entry.api_key_id.is_some()),
+            is_replay: entry.replayed,
         }
+    }
+}
+
+impl Entry {
+    /// Leaves out what tells it from others of the same key.
+    fn make_other(&mut self) {
+        self.action = OTHER_ACTION.into();
+        (self.outcome, self.code, self.status_code) = (Outcome::Refused, None, 0);
+        (self.session_id, self.group_id, self.target_id) = (None, None, None);
+        (self.ip_address, self.replayed) = (None, false);
+        self.results.clear();
     }
 }
 

@@ -1,9 +1,17 @@
 //! The log over a store in memory: its order, its proof, its pages, and what goes.
 
-use rookery_actors::model::SessionId;
-use rookery_actors::store::{Row, Ticket, open_memory};
+mod removal;
 
+use std::time::Duration;
+
+use rookery_actors::model::{SessionId, Timestamp};
+use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, Row, SessionNumber, Table, Ticket, open_memory};
+use uuid::Uuid;
+
+use super::chain::Whole;
+use super::record::{ChainHash, EXTENT_KEY};
 use super::*;
+use crate::clock::tests::SetClock;
 
 fn entry(action: &str) -> Entry {
     Entry { status_code: 200, request_id: "r".into(), ..Entry::of(action.into(), Outcome::Done) }
@@ -21,7 +29,11 @@ struct Bench {
 
 impl Bench {
     fn over(store: Arc<dyn Store>, retention: Retention) -> Self {
-        let (audit, task) = Audit::open(store.clone(), retention).unwrap();
+        Self::by(store, retention, Clock::new())
+    }
+
+    fn by(store: Arc<dyn Store>, retention: Retention, clock: Clock) -> Self {
+        let (audit, task) = Audit::open(store.clone(), retention, clock).unwrap();
         Self { store, audit, task }
     }
 
@@ -42,6 +54,14 @@ impl Bench {
         drop(self.audit);
         self.task.await.unwrap();
         self.store
+    }
+
+    /// What a look at the whole log says, which is as it should be.
+    async fn whole(&self) -> Whole {
+        match self.audit.verify().await.unwrap() {
+            Verdict::Whole(whole) => whole,
+            broken @ Verdict::Broken { .. } => panic!("{broken:?}"),
+        }
     }
 
     async fn ids(&self, filter: AuditFilter, offset: usize, limit: usize) -> (Vec<u64>, usize) {
@@ -70,13 +90,14 @@ async fn records_follow_on_each_other_also_over_a_restart() {
     for _ in 0..300 {
         bench.audit.note(entry("more")).await;
     }
-    let Verdict::Whole(extent) = bench.audit.verify().await.unwrap() else { panic!("is whole") };
-    assert_eq!((extent.first, extent.next, extent.head().unwrap().0), (0, 303, 302));
+    let whole = bench.whole().await;
+    assert_eq!((whole.records(), whole.removed, whole.extent.head().unwrap().0), (303, 0, 302));
     assert_eq!(bench.ids(AuditFilter::default(), 0, 3).await, (vec![302, 301, 300], 303));
     let store = bench.close().await;
-    assert_eq!(verify(&*store).unwrap(), Verdict::Whole(extent));
-    assert_eq!(hash_of(&*store, 302).unwrap(), Some(extent.last));
-    assert_eq!(verify(&*open_memory()).unwrap(), Verdict::Whole(Extent::default()));
+    assert_eq!(verify(&*store).unwrap(), Verdict::Whole(whole));
+    assert_eq!(find(&*store, 302).unwrap(), Found::Hash(whole.extent.last));
+    assert_eq!(find(&*store, 303).unwrap(), Found::Nowhere);
+    assert_eq!(verify(&*open_memory()).unwrap(), Verdict::Whole(Whole::default()));
 }
 
 #[tokio::test]
@@ -90,8 +111,8 @@ async fn writes_at_the_same_time_each_have_a_place() {
     for note in notes.collect::<Vec<_>>() {
         note.await.unwrap();
     }
-    let Verdict::Whole(extent) = audit.verify().await.unwrap() else { panic!("is whole") };
-    assert_eq!(extent.next, 500);
+    let Verdict::Whole(whole) = audit.verify().await.unwrap() else { panic!("is whole") };
+    assert_eq!(whole.extent.next, 500);
 }
 
 #[tokio::test]
@@ -128,10 +149,11 @@ async fn whoever_changes_a_record_is_found_out_and_the_record_named() {
     let mut extent = chain::extent(&*store).unwrap();
     let noted = extent.head().unwrap();
     put(&*store, &record::key(599), None).await;
-    (extent.next, extent.last) = (599, hash_of(&*store, 598).unwrap().unwrap());
+    let Found::Hash(before) = find(&*store, 598).unwrap() else { panic!("it is there") };
+    (extent.next, extent.last) = (599, before);
     put(&*store, EXTENT_KEY, Some(serde_json::to_vec(&extent).unwrap())).await;
     assert!(matches!(verify(&*store).unwrap(), Verdict::Whole(_)));
-    assert_ne!(hash_of(&*store, noted.0).unwrap(), Some(noted.1));
+    assert_ne!(find(&*store, noted.0).unwrap(), Found::Hash(noted.1));
 }
 
 #[tokio::test]
@@ -148,7 +170,7 @@ async fn pages_are_cut_from_what_matches_newest_first() {
 
 #[tokio::test]
 async fn a_filter_asks_for_everything_at_once() {
-    let (session, key) = (SessionId::random(), uuid::Uuid::new_v4());
+    let (session, key) = (SessionId::random(), Uuid::new_v4());
     let bench = Bench::new();
     let of = |session_id, api_key_id, group: Option<&str>| Entry {
         session_id,
@@ -177,39 +199,59 @@ async fn a_filter_asks_for_everything_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_flood_of_refusals_is_a_few_records_that_count_it() {
+async fn a_flood_of_refusals_is_a_few_records_that_count_it_wherever_it_comes_from() {
     let bench = Bench::new();
-    for _ in 0..1_000 {
-        bench.audit.note_refusal(refusal("groups_list", "192.0.2.1"));
+    for number in 0..1_000_u32 {
+        bench.audit.note_unchanged(refusal("groups_list", &std::net::Ipv4Addr::from(number).to_string()));
     }
-    bench.audit.note_refusal(refusal("groups_list", "192.0.2.2"));
+    bench.audit.note_unchanged(refusal("groups_get", "192.0.2.2"));
     bench.audit.note(entry("a write")).await;
     assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await.1, 3, "the first of each, and the write");
     tokio::time::sleep(Duration::from_secs(75)).await;
     let (page, total) = bench.audit.page(AuditFilter::default(), 0, 9).await.unwrap();
     assert_eq!((total, page[0].entry.count, &*page[0].entry.action), (4, 999, "groups_list"));
-    bench.audit.note_refusal(refusal("groups_list", "192.0.2.1"));
-    bench.audit.note_refusal(refusal("groups_list", "192.0.2.1"));
+    bench.audit.note_unchanged(refusal("groups_list", "192.0.2.1"));
+    bench.audit.note_unchanged(refusal("groups_list", "192.0.2.1"));
     let bench = Bench::over(bench.close().await, Retention::default());
     assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await.1, 6, "what was counted is written at the end");
 }
 
 #[tokio::test(start_paused = true)]
-async fn refusals_of_more_kinds_than_can_be_told_apart_are_still_counted() {
-    let bench = Bench::new();
+async fn nobody_can_use_up_the_kinds_of_refusals_that_others_are_told_apart_by() {
+    let (bench, flooding, quiet) = (Bench::new(), Uuid::new_v4(), Uuid::new_v4());
+    let of = |key, action: &str, from: u32| Entry {
+        api_key_id: Some(key),
+        ..refusal(action, &std::net::Ipv4Addr::from(from).to_string())
+    };
     for number in 0..5_000_u32 {
-        bench.audit.note_refusal(refusal("groups_list", &std::net::Ipv4Addr::from(number).to_string()));
+        bench.audit.note_unchanged(of(flooding, "groups_list", number));
+        bench.audit.note_unchanged(refusal(&format!("action_{number}"), "192.0.2.1"));
         // What waits for the task is another limit.
         if number % 100 == 0 {
             bench.audit.note(entry("a write")).await;
         }
     }
-    let store = bench.close().await;
-    let bench = Bench::over(store, Retention::default());
-    let refused = AuditFilter { outcome: Some(Outcome::Refused), ..AuditFilter::default() };
-    let (page, total) = bench.audit.page(refused, 0, usize::MAX).await.unwrap();
-    assert_eq!(page.iter().map(|record| record.entry.count).sum::<u64>(), 5_000);
-    assert!(total <= 1_002, "{total}");
+    for number in 0..10 {
+        bench.audit.note_unchanged(of(quiet, "groups_get", number));
+    }
+    let bench = Bench::over(bench.close().await, Retention::default());
+    let refused = |api_key| AuditFilter { outcome: Some(Outcome::Refused), api_key, ..AuditFilter::default() };
+    let (page, total) = bench.audit.page(refused(None), 0, usize::MAX).await.unwrap();
+    assert_eq!(page.iter().map(|record| record.entry.count).sum::<u64>(), 10_010);
+    assert!(total <= 2 * 66 + 10, "{total}");
+    assert_eq!(bench.audit.page(refused(Some(quiet)), 0, 99).await.unwrap().1, 10, "each told apart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn replays_are_a_record_at_once_and_one_with_a_count() {
+    let (bench, key) = (Bench::new(), Uuid::new_v4());
+    let call = |replayed| Entry { api_key_id: Some(key), replayed, ..entry("participants_add") };
+    bench.audit.note(call(false)).await;
+    (0..500).for_each(|_| bench.audit.note_unchanged(call(true)));
+    let bench = Bench::over(bench.close().await, Retention::default());
+    let (page, _) = bench.audit.page(AuditFilter::default(), 0, 9).await.unwrap();
+    let told: Vec<_> = page.iter().map(|record| (record.entry.replayed, record.entry.count)).collect();
+    assert_eq!(told, [(true, 499), (true, 1), (false, 1)]);
 }
 
 /// A store whose commits can be made to fail.
@@ -266,7 +308,7 @@ async fn what_cannot_be_written_is_written_later_and_nothing_is_changed_until_th
     tokio::time::sleep(Duration::from_secs(11)).await;
     bench.audit.check_writable().unwrap();
     assert_eq!(bench.ids(AuditFilter::default(), 0, 1).await, (vec![100], 101));
-    assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
+    bench.whole().await;
 }
 
 #[tokio::test]
@@ -277,29 +319,5 @@ async fn a_record_that_does_not_fit_takes_no_other_with_it() {
     futures_util::future::join_all(notes).await;
     bench.audit.check_writable().unwrap();
     assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![2, 1, 0], 3));
-    assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_oldest_records_go_and_the_chain_holds() {
-    let retention = Retention { days: 90, records_max: 150 };
-    let bench = Bench::over(open_memory(), retention);
-    for _ in 0..500 {
-        bench.audit.note(entry("x")).await;
-    }
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    assert_eq!(bench.ids(AuditFilter::default(), 149, 9).await, (vec![350], 150));
-    let Verdict::Whole(extent) = bench.audit.verify().await.unwrap() else { panic!("is whole") };
-    assert_eq!((extent.first, extent.next), (350, 500));
-    let store = bench.close().await;
-    let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Audit, &[]).unwrap();
-    assert_eq!(rows.len(), 151, "and the extent");
-
-    // A time that is over for all of them.
-    let bench = Bench::over(store, Retention { days: 0, records_max: 150 });
-    tokio::time::sleep(Duration::from_secs(11)).await;
-    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![], 0));
-    bench.audit.note(entry("the next one")).await;
-    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![500], 1));
     assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::clock::tests::SetClock;
 use crate::hex::hex;
 
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
@@ -26,11 +27,11 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
-        Self { keys: Keys::open(store.clone(), pepper.clone(), NO_LIMITS).await.unwrap(), store, pepper }
+        Self { keys: Keys::open(store.clone(), pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap(), store, pepper }
     }
 
     async fn reopened(&self) -> Keys {
-        Keys::open(self.store.clone(), self.pepper.clone(), NO_LIMITS).await.unwrap()
+        Keys::open(self.store.clone(), self.pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap()
     }
 
     async fn both(self) -> [Keys; 2] {
@@ -258,7 +259,7 @@ async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
 async fn a_key_has_a_rate_and_a_share_of_what_is_in_flight() {
     let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
     let limits = KeyLimits { rate: Some(Pace::new(1, HOUR, 3)), in_flight_max: 1 };
-    let keys = Keys::open(store, pepper, limits).await.unwrap();
+    let keys = Keys::open(store, pepper, limits, Clock::new()).await.unwrap();
     let (key, _) = keys.create(terms(Role::Viewer)).await.unwrap();
     let (state, permit) = key.admit();
     assert_eq!(state.map(|state| (state.limit, state.remaining)), Some((3, 2)));
@@ -276,7 +277,7 @@ async fn another_pepper_is_noticed() {
     let Bench { keys, store, .. } = Bench::new().await;
     keys.create(terms(Role::Admin)).await.unwrap();
     assert!(Keys::need_their_pepper(&*store).unwrap() && !Keys::need_their_pepper(&*open_memory()).unwrap());
-    let other = Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS).await;
+    let other = Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS, Clock::new()).await;
     assert!(matches!(other, Err(KeysError::OtherPepper)));
 }
 
@@ -288,7 +289,7 @@ async fn without_its_keys_a_store_takes_any_pepper() {
     }
     keys.write_usage().await.unwrap();
     assert_eq!(Keys::remove_all(&*store).await.unwrap(), 200);
-    assert!(Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS).await.unwrap().list().is_empty());
+    assert!(Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS, Clock::new()).await.unwrap().list().is_empty());
 }
 
 #[tokio::test]
@@ -306,11 +307,34 @@ async fn keys_of_the_first_version_still_work_and_are_kept_as_new_ones() {
         store.commit(batch).await.unwrap();
     }
     for _ in 0..2 {
-        let keys = Keys::open(store.clone(), pepper.clone(), NO_LIMITS).await.unwrap();
+        let keys = Keys::open(store.clone(), pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap();
         assert!(secrets.iter().all(|secret| refusal(&keys, secret).is_none()));
         assert_eq!((keys.list().len(), keys.list()[0].usage().count), (70, 6));
         assert_eq!(keys.list()[0].record().terms.allowed_groups, None);
     }
     let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[]).unwrap();
     assert!(rows.iter().all(|(key, value)| key.len() != 16 && !String::from_utf8_lossy(value).contains("\"hash\"")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_wrong_for_a_while_gives_no_expired_key_back_and_takes_no_lasting_one() {
+    let (set, clock) = SetClock::new();
+    let keys = Keys::open(open_memory(), Pepper::generate().unwrap(), NO_LIMITS, clock.clone()).await.unwrap();
+    let until = |hours: i64| Some(Timestamp(clock.now().0 + hours * 3_600_000));
+    let key = |expires_at| KeyTerms { expires_at, ..terms(Role::Viewer) };
+    let (_, lasting) = keys.create(terms(Role::Admin)).await.unwrap();
+    let (_, expiring) = keys.create(key(until(1))).await.unwrap();
+    let (rotated, old) = keys.create(key(None)).await.unwrap();
+    keys.rotate(rotated.id(), HOUR).await.unwrap();
+    tokio::time::sleep(HOUR * 2).await;
+    set.ahead(-100);
+    for secret in [&expiring, &old] {
+        assert_eq!(refusal(&keys, secret), Some(Refusal::Invalid));
+    }
+    set.ahead(100);
+    assert_eq!(refusal(&keys, &lasting), None);
+    keys.rotate(rotated.id(), HOUR).await.unwrap();
+    set.ahead(0);
+    let grace_ends_at = keys.get(rotated.id()).unwrap().record().previous_ends_at(keys.now()).unwrap();
+    assert!(grace_ends_at <= until(1).unwrap(), "not 100 days more");
 }

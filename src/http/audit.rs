@@ -99,11 +99,19 @@ impl<S: Sync> FromRequestParts<S> for Wanted {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AuditVerdict {
-    /// Whether each record follows on the one before and says what it was written with.
+    /// Whether each record follows on the one before and says what it was written with, and each that is missing was removed by
+    /// the daemon.
     valid: bool,
     /// How many records there are; 0 when it is not valid.
     #[schema(example = 4711)]
     records: u64,
+    /// How many more there were: they were removed by age or share.
+    #[schema(example = 0)]
+    removed: u64,
+    /// The newest record about such a removal (`audit_remove`); it accounts for all that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 4001)]
+    last_removal_id: Option<u64>,
     /// The last record. Noted elsewhere, it proves later that nothing up to it was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 4710)]
@@ -123,12 +131,12 @@ pub(crate) struct AuditVerdict {
 
 /// Was the log changed?
 ///
-/// Follows the chain of hashes from the first record to the last; changes wait meanwhile.
+/// Follows the chain of hashes from the first record to the last, over those that were removed; changes wait meanwhile.
 #[utoipa::path(
     get,
     path = "/api/audit/verify",
     responses((status = 200, description = "What was found", body = AuditVerdict, example = json!({
-        "valid": true, "records": 4711, "lastId": 4710,
+        "valid": true, "records": 4711, "removed": 0, "lastId": 4710,
         "lastHash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
     }))),
 )]
@@ -136,17 +144,21 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> JsonResult<AuditVerdi
     let nothing = AuditVerdict {
         valid: false,
         records: 0,
+        removed: 0,
+        last_removal_id: None,
         last_id: None,
         last_hash: None,
         broken_id: None,
         broken_because: None,
     };
     Ok(Json(match app.audit.verify().await? {
-        Verdict::Whole(extent) => AuditVerdict {
+        Verdict::Whole(whole) => AuditVerdict {
             valid: true,
-            records: extent.next - extent.first,
-            last_id: extent.head().map(|(id, _)| id),
-            last_hash: extent.head().map(|(_, hash)| hash.to_string()),
+            records: whole.records(),
+            removed: whole.removed,
+            last_removal_id: whole.last_removal,
+            last_id: whole.extent.head().map(|(id, _)| id),
+            last_hash: whole.extent.head().map(|(_, hash)| hash.to_string()),
             ..nothing
         },
         Verdict::Broken { id, why } => AuditVerdict { broken_id: Some(id), broken_because: Some(why), ..nothing },
@@ -155,8 +167,8 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> JsonResult<AuditVerdi
 
 /// Who changed what?
 ///
-/// Every call that changed something, and every refusal, newest first. Refusals that repeat themselves within a minute are
-/// one record with a `count`. A search looks through the whole log, one at a time.
+/// Every call that changed something, and every refusal, newest first. Refusals and replays that repeat themselves within a
+/// minute are one record with a `count`. What was removed by age or share is a record too (`audit_remove`). A search looks through the whole log, one at a time.
 #[utoipa::path(
     get,
     path = "/api/audit",

@@ -12,8 +12,9 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use serde::Deserialize;
+use serde_json::Value;
 use tower::Service;
+use tracing::error;
 
 use super::access::{GROUP_PARAMETERS, SESSION_PARAMETER};
 use super::envelope::{Arrival, panicked};
@@ -31,8 +32,7 @@ const RESULTS_MAX: usize = 400;
 const KEY_PARAMETER: &str = "key";
 
 /// What is read of an answer; all of it may be absent.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Answered {
     /// Of a failure.
     code: Option<String>,
@@ -40,13 +40,10 @@ struct Answered {
     id: Option<String>,
     /// Of a group that was joined.
     group_id: Option<String>,
-    results: Vec<Answer>,
-}
-
-#[derive(Deserialize)]
-struct Answer {
-    id: String,
-    code: String,
+    /// Who or which group, and what became of it.
+    results: Vec<(String, String)>,
+    /// Something of it has another shape than ours.
+    is_partial: bool,
 }
 
 /// What is known of a call before it is carried out.
@@ -73,7 +70,7 @@ pub(super) fn note_refusal(app: &App, mut entry: Entry, error: &ApiError) {
     let (status, code) = error.status_and_code();
     entry.outcome = if matches!(error, ApiError::Access(_)) { Outcome::Refused } else { Outcome::Failed };
     (entry.status_code, entry.code) = (status, Some(code.to_owned()));
-    app.audit.note_refusal(entry);
+    app.audit.note_unchanged(entry);
 }
 
 /// Carries a call out and notes what it came to before it is answered. Not to be dropped half way.
@@ -104,10 +101,11 @@ where
     };
     let response = Response::from_parts(parts, Body::from(body.clone()));
     let entry = completed(entry, &response, &body);
-    // What did nothing is like a refusal: nobody waits for it, and many of a kind are one record.
-    match response.extensions().get::<NothingDone>() {
-        Some(NothingDone) => app.audit.note_refusal(entry),
-        None => app.audit.note(entry).await,
+    // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record.
+    if response.extensions().get::<NothingDone>().is_some() || entry.replayed {
+        app.audit.note_unchanged(entry);
+    } else {
+        app.audit.note(entry).await;
     }
     response
 }
@@ -125,7 +123,7 @@ where
 }
 
 fn completed(mut entry: Entry, response: &Response, body: &[u8]) -> Entry {
-    let answered: Answered = serde_json::from_slice(body).unwrap_or_default();
+    let answered = Answered::of(body);
     let status = response.status();
     entry.outcome = match response.extensions().get::<Refused>() {
         Some(Refused) => Outcome::Refused,
@@ -133,13 +131,86 @@ fn completed(mut entry: Entry, response: &Response, body: &[u8]) -> Entry {
         None => Outcome::Failed,
     };
     entry.status_code = status.as_u16();
+    entry.detail_missing = answered.is_partial;
+    if answered.is_partial {
+        error!(request.id = entry.request_id, action = %entry.action, "an answer has no shape that the audit log knows");
+    }
     entry.code = answered.code.filter(|_| !status.is_success());
     let made = answered.group_id.or(answered.id).filter(|_| status == StatusCode::CREATED || entry.group_id.is_none());
     entry.target_id = entry.target_id.or(made.filter(|_| status.is_success()));
+    entry.replayed = response.headers().contains_key(REPLAYED_HEADER);
+    if entry.replayed {
+        // They are in the record of the first call: repeating it must not fill the log.
+        return entry;
+    }
     entry.results_left_out = answered.results.len().saturating_sub(RESULTS_MAX) as u64;
-    for Answer { id, code } in answered.results.into_iter().take(RESULTS_MAX) {
+    for (id, code) in answered.results.into_iter().take(RESULTS_MAX) {
         entry.results.entry(code).or_default().push(id);
     }
-    entry.replayed = response.headers().contains_key(REPLAYED_HEADER);
     entry
+}
+
+impl Answered {
+    /// Reads each part for itself: one that is not as it should be takes no other with it.
+    fn of(body: &[u8]) -> Self {
+        let mut answered = Self::default();
+        if body.is_empty() {
+            return answered;
+        }
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(body) else {
+            return Self { is_partial: true, ..answered };
+        };
+        let mut is_partial = false;
+        let mut text = |name| match fields.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                is_partial = true;
+                None
+            }
+        };
+        (answered.code, answered.id, answered.group_id) = (text("code"), text("id"), text("groupId"));
+        let results = match fields.remove("results") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(results)) => results,
+            Some(_) => {
+                is_partial = true;
+                Vec::new()
+            }
+        };
+        for result in results {
+            match (result.get("id").and_then(Value::as_str), result.get("code").and_then(Value::as_str)) {
+                (Some(id), Some(code)) => answered.results.push((id.to_owned(), code.to_owned())),
+                _ => is_partial = true,
+            }
+        }
+        answered.is_partial = is_partial;
+        answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_answer_that_is_of_another_shape_takes_no_other_with_it_and_is_told() {
+        let results = || vec![("1@c.us".to_owned(), "added".to_owned())];
+        let made = || Answered { id: Some("7".into()), results: results(), ..Answered::default() };
+        let good = json!({ "id": "1@c.us", "success": true, "code": "added" });
+        for (body, expected) in [
+            (json!({ "id": "7", "results": [good], "more": {} }), made()),
+            (json!({ "id": "7", "code": 5, "results": [good] }), Answered { is_partial: true, ..made() }),
+            (json!({ "id": "7", "results": [good, { "id": 5 }, 3] }), Answered { is_partial: true, ..made() }),
+            (json!({ "id": "7", "results": {} }), Answered { results: vec![], is_partial: true, ..made() }),
+            (json!({ "id": null, "results": null }), Answered::default()),
+            (json!([1]), Answered { is_partial: true, ..Answered::default() }),
+        ] {
+            assert_eq!(Answered::of(body.to_string().as_bytes()), expected, "{body}");
+        }
+        assert_eq!(Answered::of(b""), Answered::default());
+        assert!(Answered::of(b"half {").is_partial);
+    }
 }

@@ -8,11 +8,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
-use rookery_actors::model::Timestamp;
 use tower::Service;
 use tracing::warn;
 
@@ -27,6 +26,9 @@ use crate::idempotency::{Answer, Fingerprint, Idempotency, Slot, Start};
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// In answers that were given before.
 pub(super) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Seconds after which a failure that is given again can be looked into, when its record does not say: as after a time-out.
+const REPLAY_RETRY_S: u32 = 5;
 
 /// Whether the caller asks for this.
 pub(super) fn has_key(headers: &HeaderMap) -> bool {
@@ -46,11 +48,12 @@ where
     let taken = taken(&parts)?;
     let key = key_of(&parts.headers)?.to_owned();
     let caller: Option<&Caller> = parts.extensions.get();
-    let slot = caller.and_then(|caller| Some(Slot::new(caller.session?, caller.key.id(), &key)));
-    let slot = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
+    let slot = caller.and_then(|caller| Some((Slot::new(caller.session?, caller.key.id(), &key), caller.key.id())));
+    let (slot, user) = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
     let fingerprint = fingerprint(&mut parts, &taken)?;
     drop(taken);
-    carry_out(calls, slot, fingerprint, route, Request::from_parts(parts, body)).await
+    let start = calls.start(slot, user, fingerprint).await?;
+    carry_out(start, route, Request::from_parts(parts, body)).await
 }
 
 /// The key as the caller wrote it.
@@ -73,17 +76,11 @@ fn fingerprint(parts: &mut Parts, body: &Bytes) -> Result<Fingerprint, ApiError>
     Ok(Fingerprint::of(&pieces))
 }
 
-async fn carry_out<S>(
-    calls: Arc<Idempotency>,
-    slot: Slot,
-    fingerprint: Fingerprint,
-    route: S,
-    request: Request,
-) -> Result<Response, ApiError>
+async fn carry_out<S>(start: Start, route: S, request: Request) -> Result<Response, ApiError>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    let call = match calls.start(slot, fingerprint, Timestamp::now()).await? {
+    let call = match start {
         Start::First(call) => call,
         Start::Again(answer) => return replay(answer),
     };
@@ -104,10 +101,9 @@ where
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// All but the length, which follows from the body, and the time to wait, which is over. What belongs to one exchange is
-/// added later, by the envelope.
+/// All but the length, which follows from the body. What belongs to one exchange is added later, by the envelope.
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
-    let others = headers.iter().filter(|(name, _)| ![header::CONTENT_LENGTH, header::RETRY_AFTER].contains(name));
+    let others = headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
     others.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
 }
 
@@ -117,7 +113,13 @@ fn replay(answer: Answer) -> Result<Response, ApiError> {
         response = response.header(name, value);
     }
     let response = response.body(Body::from(answer.body));
-    response.map_err(|error| ApiError::Internal(format!("a kept answer cannot be sent: {error}")))
+    let mut response =
+        response.map_err(|error| ApiError::Internal(format!("a kept answer cannot be sent: {error}")))?;
+    if response.status() == StatusCode::SERVICE_UNAVAILABLE {
+        // Clients wait as long as it says before they look or ask anew. Older records are without.
+        response.headers_mut().entry(header::RETRY_AFTER).or_insert(REPLAY_RETRY_S.into());
+    }
+    Ok(response)
 }
 
 #[cfg(test)]
@@ -125,6 +127,23 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn a_replayed_503_says_when_to_come_back_also_when_its_record_does_not() {
+        let replayed = |status, headers: &[(&str, &str)]| {
+            let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            let response = replay(Answer { status, headers, body: Bytes::new() }).unwrap();
+            response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(replayed(503, &[("retry-after", "7")]).as_deref(), Some("7"));
+        assert_eq!(replayed(503, &[]).as_deref(), Some("5"));
+        assert_eq!(replayed(201, &[]), None);
+        let kept = kept_headers(&HeaderMap::from_iter([
+            (header::RETRY_AFTER, HeaderValue::from_static("7")),
+            (header::CONTENT_LENGTH, HeaderValue::from_static("2")),
+        ]));
+        assert_eq!(kept, [("retry-after".to_owned(), "7".to_owned())]);
+    }
 
     #[test]
     fn a_key_is_one_value_of_printable_ascii() {

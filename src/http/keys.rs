@@ -166,7 +166,7 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     JsonObject(body): JsonObject,
 ) -> Result<Created<KeyAnswer>, ApiError> {
-    let terms = new_key(Fields::of(body, &FIELDS), finder(&app), Timestamp::now())?;
+    let terms = new_key(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
     let (key, secret) = app.keys.create(terms).await?;
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
@@ -208,7 +208,7 @@ pub(crate) async fn update(
     KeyPath(id): KeyPath,
     JsonObject(body): JsonObject,
 ) -> JsonResult<KeyAnswer> {
-    let change = key_change(Fields::of(body, &FIELDS), finder(&app), Timestamp::now())?;
+    let change = key_change(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
     Ok(Json(answer(&*app.keys.update(id, change).await?)))
 }
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::audit::{Audit, Retention};
 use crate::auth::{KeyLimits, KeyTerms, Keys, Pepper};
+use crate::clock::Clock;
 use crate::idempotency::Idempotency;
 use crate::outgoing::{FetchAllow, Fetcher};
 use crate::picture::Pictures;
@@ -37,10 +38,10 @@ impl Fixture {
     async fn with(options: HttpOptions) -> Self {
         let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
         let limits = KeyLimits { rate: options.limits.key_rate, in_flight_max: options.limits.requests_per_key_max };
-        let keys = Keys::open(Arc::clone(&store), pepper, limits).await.unwrap();
+        let keys = Keys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
-        let idempotency = Idempotency::open(Arc::clone(&store)).unwrap();
-        let (audit, _) = Audit::open(Arc::clone(&store), Retention::default()).unwrap();
+        let idempotency = Idempotency::open(Arc::clone(&store), Clock::new()).unwrap();
+        let (audit, _) = Audit::open(Arc::clone(&store), Retention::default(), Clock::new()).unwrap();
         let running = rookery_actors::start(settings, store).await.unwrap();
         let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
         Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, audit, pictures, options)), running }

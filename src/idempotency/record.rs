@@ -5,7 +5,7 @@
 //! | key | value |
 //! |---|---|
 //! | `r`, session (16 bytes), digest (32) | the record, in parts: its head as one line of JSON, then the body |
-//! | `h`, hour (4, big-endian), session, digest | nothing: finds what has expired without reading any record |
+//! | `h`, hour (4, big-endian), session, digest | the API key (16 bytes): finds what has expired, and whose it is, without reading any record |
 
 use bytes::Bytes;
 use rookery_actors::model::{SessionId, Timestamp};
@@ -52,6 +52,8 @@ pub(crate) struct Answer {
 /// What is known of a slot. Without an answer: its call was begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
+    /// The API key that it counts for; nil when that was not noted yet.
+    pub(super) user: Uuid,
     pub(super) fingerprint: Fingerprint,
     pub(super) created_at: Timestamp,
     pub(super) answer: Option<Answer>,
@@ -63,6 +65,8 @@ pub(super) struct Hour(u32);
 
 #[derive(Serialize, Deserialize)]
 struct Head {
+    #[serde(default)]
+    user: Uuid,
     fingerprint: Fingerprint,
     created_at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -126,6 +130,11 @@ pub(super) fn split_hour_key(key: &[u8]) -> Option<(Hour, Slot)> {
     Some((Hour(u32::from_be_bytes(*hour)), Slot::of_bytes(slot)?))
 }
 
+/// The API key in a row of the index; nil when that was not noted yet.
+pub(super) fn user_of(value: &[u8]) -> Uuid {
+    Uuid::from_slice(value).unwrap_or_default()
+}
+
 impl Fingerprint {
     /// Of these pieces, in this order.
     pub(crate) fn of(pieces: &[&[u8]]) -> Self {
@@ -152,6 +161,7 @@ impl Record {
     pub(super) fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         let answer = self.answer.as_ref();
         let head = Head {
+            user: self.user,
             fingerprint: self.fingerprint,
             created_at: self.created_at,
             answer: answer.map(|answer| AnswerHead { status: answer.status, headers: answer.headers.clone() }),
@@ -164,13 +174,13 @@ impl Record {
 
     pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-        let Head { fingerprint, created_at, answer } = serde_json::from_slice(&bytes[..end])?;
+        let Head { user, fingerprint, created_at, answer } = serde_json::from_slice(&bytes[..end])?;
         let body = bytes.get(end + 1..).unwrap_or_default();
         let answer = answer.map(|AnswerHead { status, headers }| {
             let body = Bytes::copy_from_slice(body);
             Answer { status, headers, body }
         });
-        Ok(Self { fingerprint, created_at, answer })
+        Ok(Self { user, fingerprint, created_at, answer })
     }
 }
 
@@ -198,7 +208,8 @@ mod tests {
             body: Bytes::from_static(b"{\"a\":\n\xff}\n"),
         };
         for answer in [None, Some(answer)] {
-            let record = Record { fingerprint: Fingerprint::of(&[b"x"]), created_at: MADE_AT, answer };
+            let record =
+                Record { user: Uuid::new_v4(), fingerprint: Fingerprint::of(&[b"x"]), created_at: MADE_AT, answer };
             assert_eq!(Record::of_bytes(&record.to_bytes().unwrap()).unwrap(), record);
         }
     }
@@ -233,7 +244,8 @@ mod tests {
 
     #[test]
     fn an_hour_has_expired_when_the_last_of_its_records_has() {
-        let record = |created_at| Record { fingerprint: Fingerprint::of(&[]), created_at, answer: None };
+        let record =
+            |created_at| Record { user: Uuid::nil(), fingerprint: Fingerprint::of(&[]), created_at, answer: None };
         let begin = MADE_AT.0 - MADE_AT.0 % HOUR_MS;
         let (first, last) = (Timestamp(begin), Timestamp(begin + HOUR_MS - 1));
         let cases = [

@@ -21,18 +21,18 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
-        Self::with(Limits { per_session: 3, all: 4 })
+        Self::with(Limits { per_session: 6, all: 8 })
     }
 
     fn with(limits: Limits) -> Self {
         let store = open_memory();
-        let keys = Idempotency::with(Arc::clone(&store), limits).unwrap();
+        let keys = Idempotency::with(Arc::clone(&store), limits, Clock::new()).unwrap();
         Self { store, keys, session: SessionId::random(), api_key: Uuid::new_v4() }
     }
 
     /// As after a restart.
     fn reopened(self) -> Self {
-        let keys = Idempotency::with(Arc::clone(&self.store), self.keys.limits).unwrap();
+        let keys = Idempotency::with(Arc::clone(&self.store), self.keys.limits, Clock::new()).unwrap();
         Self { keys, ..self }
     }
 
@@ -41,7 +41,7 @@ impl Bench {
     }
 
     async fn start(&self, key: &str, body: &str, now: Timestamp) -> Result<Start, IdempotencyError> {
-        self.keys.start(self.slot(key), Fingerprint::of(&[body.as_bytes()]), now).await
+        self.keys.start_at(self.slot(key), self.api_key, Fingerprint::of(&[body.as_bytes()]), now).await
     }
 
     async fn first(&self, key: &str, now: Timestamp) -> Call {
@@ -140,9 +140,9 @@ async fn a_sweep_removes_what_has_expired_and_nothing_else() {
     let running = bench.first("running", NOW).await;
     bench.first("new", MUCH_LATER).await.keep(answer("done")).await.unwrap();
     let bench = bench.reopened();
-    assert_eq!(bench.keys.sweep(LATER).await.unwrap(), 0, "not before its whole hour has expired");
-    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 2);
-    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 0);
+    assert_eq!(bench.keys.sweep_at(LATER).await.unwrap(), 0, "not before its whole hour has expired");
+    assert_eq!(bench.keys.sweep_at(MUCH_LATER).await.unwrap(), 2);
+    assert_eq!(bench.keys.sweep_at(MUCH_LATER).await.unwrap(), 0);
     assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (2, 1));
     assert_eq!(bench.keys.book().hours.len(), 1);
     assert_eq!(bench.word("new", "body", MUCH_LATER).await, "again");
@@ -153,7 +153,7 @@ async fn a_sweep_removes_what_has_expired_and_nothing_else() {
 async fn a_sweep_leaves_a_call_alone_that_runs() {
     let bench = Bench::new();
     let running = bench.first("k", NOW).await;
-    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 0);
+    assert_eq!(bench.keys.sweep_at(MUCH_LATER).await.unwrap(), 0);
     running.keep(answer("done")).await.unwrap();
     assert_eq!(bench.word("k", "body", NOW).await, "again");
 }
@@ -165,7 +165,7 @@ async fn many_records_are_removed_in_batches_that_the_store_takes() {
         let body = Bytes::from(vec![b'x'; RECORD_BYTES_MAX - 1024]);
         bench.first(&n.to_string(), NOW).await.keep(answer(body)).await.unwrap();
     }
-    assert_eq!(bench.keys.sweep(MUCH_LATER).await.unwrap(), 30);
+    assert_eq!(bench.keys.sweep_at(MUCH_LATER).await.unwrap(), 30);
     assert_eq!(bench.rows(), 0);
 }
 
@@ -174,7 +174,9 @@ async fn a_session_that_is_gone_is_forgotten_and_no_other() {
     let bench = Bench::new();
     bench.first("k", NOW).await.keep(answer("done")).await.unwrap();
     let other = Slot::new(SessionId::random(), bench.api_key, "k");
-    let Ok(Start::First(call)) = bench.keys.start(other, Fingerprint::of(&[]), NOW).await else { panic!() };
+    let Ok(Start::First(call)) = bench.keys.start_at(other, bench.api_key, Fingerprint::of(&[]), NOW).await else {
+        panic!()
+    };
     call.keep(answer("done")).await.unwrap();
     bench.keys.forget(bench.session).await.unwrap();
     assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (2, 1));
@@ -182,7 +184,7 @@ async fn a_session_that_is_gone_is_forgotten_and_no_other() {
 }
 
 #[tokio::test]
-async fn a_session_has_so_many_keys_a_day_also_after_a_restart() {
+async fn an_api_key_may_use_as_many_as_it_leaves_free_also_after_a_restart() {
     let bench = Bench::new();
     for key in ["a", "b", "c"] {
         bench.first(key, NOW).await.keep(answer("done")).await.unwrap();
@@ -190,11 +192,22 @@ async fn a_session_has_so_many_keys_a_day_also_after_a_restart() {
     let bench = bench.reopened();
     assert_eq!(bench.word("d", "body", NOW).await, "too many");
     assert_eq!(bench.word("a", "body", NOW).await, "again", "those that are known still are");
-    let other =
-        Bench { session: SessionId::random(), store: Arc::clone(&bench.store), keys: Arc::clone(&bench.keys), ..bench };
-    assert_eq!(other.word("a", "body", NOW).await, "first");
-    assert_eq!(other.word("b", "body", NOW).await, "too many", "four in all");
-    bench.keys.sweep(MUCH_LATER).await.unwrap();
+    let of = |session, api_key| {
+        let (store, keys) = (Arc::clone(&bench.store), Arc::clone(&bench.keys));
+        Bench { store, keys, session, api_key }
+    };
+    let elsewhere = of(SessionId::random(), bench.api_key);
+    assert_eq!(elsewhere.word("a", "body", NOW).await, "first");
+    assert_eq!(elsewhere.word("b", "body", NOW).await, "too many", "four of eight in all");
+    let stranger = of(bench.session, Uuid::new_v4());
+    for (key, expected) in [("a", "first"), ("b", "first"), ("c", "too many")] {
+        assert_eq!(
+            stranger.word(key, "body", NOW).await,
+            expected,
+            "of the three that were left in the session: {key}"
+        );
+    }
+    bench.keys.sweep_at(MUCH_LATER).await.unwrap();
     assert_eq!(bench.word("d", "body", MUCH_LATER).await, "first");
 }
 

@@ -123,7 +123,7 @@ pub(super) fn audit_answer(error: &AuditError) -> Answer {
         AuditError::Busy => {
             one(StatusCode::TOO_MANY_REQUESTS, "audit_busy", "Somebody else reads the audit log: try again")
         }
-        AuditError::Record(_) | AuditError::CutShort => internal(),
+        AuditError::Record(_) | AuditError::Gap | AuditError::CutShort => internal(),
     }
 }
 

@@ -1,0 +1,191 @@
+//! Which records of the log go: what is too old, and when there are too many the oldest of those whose share is largest, so
+//! that nobody can push the records of others out. Reads the store and blocks; never writes.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use rookery_actors::model::Timestamp;
+use rookery_actors::store::Store;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use uuid::Uuid;
+
+use super::AuditError;
+use super::chain::{Log, for_each};
+use super::record::{Because, Outcome};
+
+/// How long records are kept.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Days.
+    pub days: u32,
+    /// Records, after which the oldest of the largest shares go.
+    pub records_max: u64,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        // A record is half a kilobyte: 50 MB of the disk, and a third of a second to search.
+        Self { days: 90, records_max: 100_000 }
+    }
+}
+
+/// Records of one plan: its ids are 128 KiB, and what is left over is in the next one.
+const PLANNED_MAX: usize = 16_384;
+/// Of the records that are there, the part that may go with its age in a day of running, whatever the clock shows: a flood that
+/// is 90 days old has gone after ten days more.
+const AGED_PART_PER_DAY: u64 = 10;
+/// How many times the records of an average day may go in a day of running: more would be none of the growth.
+const AGED_DAYS_PER_DAY: u64 = 2;
+/// Records that may go each hour however few there are.
+const AGED_PER_HOUR_MIN: u64 = 10;
+const HOURS_PER_DAY: u64 = 24;
+
+/// Whose a record is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Share {
+    /// The daemon's own, and the commands'.
+    Daemon,
+    /// Callers without a key that is known: all of them share one, whatever their addresses are.
+    Nobody,
+    /// A key's.
+    Key(Uuid),
+}
+
+/// What goes next, oldest first.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Plan {
+    pub(super) because: Because,
+    pub(super) ids: Vec<u64>,
+}
+
+/// What decides about a record.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Known {
+    pub(super) created_at: Timestamp,
+    outcome: Outcome,
+    api_key_id: Option<Uuid>,
+    ip_address: Option<IgnoredAny>,
+}
+
+impl Known {
+    pub(super) fn share(&self) -> Share {
+        match self.api_key_id {
+            Some(key) => Share::Key(key),
+            None if self.ip_address.is_some() || self.outcome == Outcome::Refused => Share::Nobody,
+            None => Share::Daemon,
+        }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Daemon => f.write_str("daemon"),
+            Self::Nobody => f.write_str("none"),
+            Self::Key(id) => id.fmt(f),
+        }
+    }
+}
+
+impl Retention {
+    /// What is too old at `now`: the oldest, as many as may go in an hour.
+    pub(super) fn aged(self, store: &dyn Store, log: &Log, now: Timestamp) -> Result<Plan, AuditError> {
+        let oldest_at = Timestamp(now.0.saturating_sub(i64::from(self.days) * 86_400_000));
+        let most = self.aged_per_hour(log.records()).min(PLANNED_MAX);
+        let (mut ids, mut old) = (Vec::new(), 0);
+        for_each(store, log, |id, known| {
+            // What was written while the clock was ahead is as old as what comes behind it.
+            let is_old = known.created_at < oldest_at;
+            if ids.len() == most || !(is_old || known.created_at > now) {
+                return ControlFlow::Break(());
+            }
+            ids.push(id);
+            if is_old {
+                old = ids.len();
+            }
+            ControlFlow::Continue(())
+        })?;
+        ids.truncate(old);
+        Ok(Plan { because: Because::Age, ids })
+    }
+
+    /// What is too much, and a sixteenth more so that this is seldom done: looking through the log takes its time.
+    pub(super) fn surplus(self, store: &dyn Store, log: &Log) -> Result<Plan, AuditError> {
+        let mut shares: HashMap<Share, u64> = HashMap::new();
+        for_each(store, log, |_, known| {
+            *shares.entry(known.share()).or_default() += 1;
+            ControlFlow::Continue(())
+        })?;
+        let target = self.records_max - self.records_max / 16;
+        let surplus = shares.values().sum::<u64>().saturating_sub(target);
+        let most = usize::try_from(surplus).unwrap_or(usize::MAX).min(PLANNED_MAX);
+        let level = level(shares.values().copied().collect(), target);
+        shares.retain(|_, count| *count > level);
+        let mut ids = Vec::new();
+        for_each(store, log, |id, known| {
+            if ids.len() == most || shares.is_empty() {
+                return ControlFlow::Break(());
+            }
+            if let Some(count) = shares.get_mut(&known.share()) {
+                ids.push(id);
+                *count -= 1;
+                if *count == level {
+                    shares.remove(&known.share());
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+        Ok(Plan { because: Because::Share, ids })
+    }
+
+    /// How many of so many records may go with their age in an hour of running: a clock that is far ahead must not empty the log.
+    fn aged_per_hour(self, records: u64) -> usize {
+        let part = records / (AGED_PART_PER_DAY * HOURS_PER_DAY);
+        let growth = records * AGED_DAYS_PER_DAY / (u64::from(self.days.max(1)) * HOURS_PER_DAY);
+        usize::try_from(part.max(growth).max(AGED_PER_HOUR_MIN)).unwrap_or(usize::MAX)
+    }
+}
+
+/// The most that each may have so that all have `target` together; who has less keeps it.
+fn level(mut counts: Vec<u64>, target: u64) -> u64 {
+    counts.sort_unstable();
+    let (mut rest, mut others) = (target, counts.len() as u64);
+    for count in counts {
+        if count.saturating_mul(others) > rest {
+            return rest / others;
+        }
+        rest -= count;
+        others -= 1;
+    }
+    u64::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_shares_are_cut_to_one_level_and_the_others_left_alone() {
+        for (counts, target, expected) in [
+            (vec![], 10, u64::MAX),
+            (vec![3, 4], 10, u64::MAX),
+            (vec![100], 10, 10),
+            (vec![3, 100], 10, 7),
+            (vec![100, 3, 100], 11, 4),
+            (vec![5, 5, 5], 10, 3),
+            (vec![1; 20], 10, 0),
+        ] {
+            assert_eq!(level(counts.clone(), target), expected, "{counts:?}");
+        }
+    }
+
+    #[test]
+    fn an_hour_takes_a_small_part_however_old_all_is() {
+        for (days, records, expected) in [(90, 100_000, 416), (90, 500, 10), (1, 24_000, 2_000), (7, 1_680, 20)] {
+            let retention = Retention { days, records_max: 100_000 };
+            assert_eq!(retention.aged_per_hour(records), expected, "{days} days, {records} records");
+        }
+    }
+}

@@ -1,0 +1,333 @@
+//! The one who writes the log: takes what waits, gives each its number and hash, and commits that as one batch; removes what
+//! `retention.rs` names, and makes a record of it in the same batch.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError, RwLockWriteGuard};
+use std::time::Duration;
+
+use rookery_actors::model::Timestamp;
+use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{error, info, warn};
+
+use super::gaps::{GAP_OPERATIONS_MAX, Gap, Gaps};
+use super::record::{self, AuditRecord, Because, ChainHash, EXTENT_KEY, Entry, Extent, Outcome, Removal};
+use super::repeats::{self, Repeats};
+use super::retention::{Known, Plan, Retention};
+use super::{AuditError, Note, Shared, chain};
+use crate::clock::Clock;
+
+/// Records of one commit: one operation each, and one for the extent.
+const COMMIT_RECORDS_MAX: usize = BATCH_OPERATIONS_MAX / 2;
+/// How often repeated refusals are written down, and whether there are too many records is looked at.
+const REPEATS_INTERVAL: Duration = Duration::from_secs(10);
+/// How often what is too old is removed, the first time after so long: a record of it stays, so not for each that goes.
+const AGED_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Operations of a removal's batch that are not about the removed ones: its record and the extent.
+const REMOVAL_OPERATIONS: usize = 2;
+/// Records kept while they cannot be written: all calls in flight by then, and refusals.
+const UNWRITTEN_MAX: usize = 8_192;
+/// The action of records about records that were removed.
+const REMOVE_ACTION: &str = "audit_remove";
+
+/// The one who writes.
+pub(super) struct Writer {
+    store: Arc<dyn Store>,
+    shared: Arc<Shared>,
+    extent: Extent,
+    retention: Retention,
+    clock: Clock,
+    repeats: Repeats,
+    /// What could not be written yet, in order.
+    unwritten: Vec<Entry>,
+    /// What is to be removed, the next one last.
+    plan: Plan,
+    planning: Option<JoinHandle<Result<Plan, AuditError>>>,
+    aged_at: Instant,
+}
+
+impl Writer {
+    pub(super) fn new(store: Arc<dyn Store>, shared: Arc<Shared>, retention: Retention, clock: Clock) -> Self {
+        let extent = **shared.extent.load();
+        Self {
+            store,
+            shared,
+            extent,
+            retention,
+            clock,
+            repeats: Repeats::default(),
+            unwritten: Vec::new(),
+            plan: Plan::default(),
+            planning: None,
+            aged_at: Instant::now(),
+        }
+    }
+
+    pub(super) async fn run(mut self, mut notes: mpsc::Receiver<Note>) {
+        let mut ticks = tokio::time::interval(REPEATS_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut waiting = Vec::new();
+        loop {
+            let can_remove = !self.plan.ids.is_empty() && self.unwritten.is_empty();
+            tokio::select! {
+                count = notes.recv_many(&mut waiting, COMMIT_RECORDS_MAX) => {
+                    if count == 0 {
+                        break;
+                    }
+                    self.take(&mut waiting).await;
+                }
+                _ = ticks.tick() => {
+                    let due = self.repeats.due(Instant::now());
+                    self.write_repeats(due).await;
+                    self.account_for_beginning().await;
+                    self.plan_removal();
+                }
+                plan = async { self.planning.as_mut()?.await.ok() }, if self.planning.is_some() => {
+                    self.planning = None;
+                    self.take_plan(plan);
+                }
+                // One batch, and then again what waits: changes are not held up by a long removal.
+                () = std::future::ready(()), if can_remove => self.remove_some().await,
+            }
+        }
+        let rest = self.repeats.drain();
+        self.write_repeats(rest).await;
+        // It has the store, which is to be closed.
+        self.shared.is_ending.store(true, Ordering::Relaxed);
+        if let Some(planning) = self.planning.take() {
+            let _ = planning.await;
+        }
+    }
+
+    async fn take(&mut self, waiting: &mut Vec<Note>) {
+        let (mut entries, mut replies, mut questions) = (Vec::new(), Vec::new(), Vec::new());
+        for note in waiting.drain(..) {
+            match note {
+                Note::Write { entry, reply } => {
+                    entries.push(*entry);
+                    replies.push(reply);
+                }
+                Note::Unchanged(entry) => entries.extend(self.repeats.take(*entry, Instant::now())),
+                Note::Verify { permit, reply } => questions.push((permit, reply)),
+            }
+        }
+        self.write(entries).await;
+        for reply in replies {
+            let _ = reply.send(());
+        }
+        for (_permit, reply) in questions {
+            let store = Arc::clone(&self.store);
+            let verdict = spawn_blocking(move || chain::verify(&*store)).await;
+            let _ = reply.send(verdict.unwrap_or(Err(AuditError::CutShort)));
+        }
+    }
+
+    /// Also of refusals that found no room to wait in.
+    async fn write_repeats(&mut self, entries: Vec<Entry>) {
+        let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
+        let lost = (dropped > 0).then(|| repeats::lost(dropped));
+        self.write(entries.into_iter().chain(lost).collect()).await;
+    }
+
+    /// Writes what could not be written before, and then these. What still cannot be is kept, so that the chain goes on from
+    /// what is on disk and nothing is left out.
+    async fn write(&mut self, entries: Vec<Entry>) {
+        self.unwritten.extend(entries);
+        let surplus = self.unwritten.len().saturating_sub(UNWRITTEN_MAX);
+        if surplus > 0 {
+            self.unwritten.truncate(UNWRITTEN_MAX);
+            error!(count = surplus, "the audit log could not be written for too long, records are lost");
+        }
+        let mut at_once = COMMIT_RECORDS_MAX;
+        while !self.unwritten.is_empty() {
+            let count = self.unwritten.len().min(at_once);
+            match self.commit(count).await {
+                Ok(()) => drop(self.unwritten.drain(..count)),
+                // One of them does not fit: the others do.
+                Err(AuditError::Store(StoreError::ValueTooLarge { .. })) if count > 1 => at_once = 1,
+                Err(error @ (AuditError::Store(StoreError::ValueTooLarge { .. }) | AuditError::Record(_))) => {
+                    self.unwritten.remove(0);
+                    error!(%error, "a record does not fit into the audit log and is lost");
+                }
+                Err(error) => {
+                    if !self.shared.is_failing.swap(true, Ordering::Relaxed) {
+                        error!(%error, "could not write to the audit log, changes are refused until it works again");
+                    }
+                    return;
+                }
+            }
+        }
+        if self.shared.is_failing.swap(false, Ordering::Relaxed) {
+            info!("the audit log can be written again");
+        }
+    }
+
+    /// Appends the first of what is unwritten.
+    async fn commit(&mut self, count: usize) -> Result<(), AuditError> {
+        let (batch, extent) = self.batch(self.unwritten[..count].to_vec())?;
+        self.put(batch, extent).await
+    }
+
+    fn batch(&self, entries: Vec<Entry>) -> Result<(Batch, Extent), serde_json::Error> {
+        let (mut batch, mut extent, created_at) = (Batch::new(), self.extent, self.clock.system());
+        for entry in entries {
+            append(&mut batch, &mut extent, created_at, entry)?;
+        }
+        batch.put(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY, serde_json::to_vec(&extent)?);
+        Ok((batch, extent))
+    }
+
+    async fn put(&mut self, batch: Batch, extent: Extent) -> Result<(), AuditError> {
+        self.store.commit(batch).await?;
+        self.extent = extent;
+        self.shared.extent.store(Arc::new(extent));
+        Ok(())
+    }
+
+    /// Finds out what is to go, beside what is being written: it means looking through the log.
+    fn plan_removal(&mut self) {
+        if self.planning.is_some() || !self.plan.ids.is_empty() || !self.unwritten.is_empty() {
+            return;
+        }
+        let (store, log, retention) = (Arc::clone(&self.store), self.shared.log(), self.retention);
+        if log.records() > retention.records_max {
+            self.planning = Some(spawn_blocking(move || retention.surplus(&*store, &log)));
+        } else if self.aged_at.elapsed() >= AGED_INTERVAL {
+            self.aged_at = Instant::now();
+            // Due by the clock and by what the daemon counts: one that is wrong for a while empties nothing.
+            let now = self.clock.earliest();
+            self.planning = Some(spawn_blocking(move || retention.aged(&*store, &log, now)));
+        }
+    }
+
+    /// `None`: the one who planned died.
+    fn take_plan(&mut self, plan: Option<Result<Plan, AuditError>>) {
+        match plan.unwrap_or(Err(AuditError::CutShort)) {
+            Ok(plan) if plan.ids.is_empty() => {}
+            Ok(mut plan) => {
+                info!(records = plan.ids.len(), because = ?plan.because, "removing records of the audit log");
+                plan.ids.reverse();
+                self.plan = plan;
+            }
+            Err(error) => warn!(%error, "could not find out which records of the audit log are to go, will retry"),
+        }
+    }
+
+    /// Removes a batch of what is planned, and makes a record of it.
+    async fn remove_some(&mut self) {
+        let removed = match self.removal() {
+            Ok(Some((batch, extent))) => self.put(batch, extent).await,
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = removed {
+            warn!(%error, "could not remove records of the audit log, will retry");
+            self.plan = Plan::default();
+            match chain::gaps(&*self.store, &self.extent) {
+                Ok(gaps) => *self.gaps() = gaps,
+                Err(error) => error!(%error, "could not read again which records of the audit log are missing"),
+            }
+        }
+    }
+
+    /// The batch for that; `None`: none of them can be removed.
+    fn removal(&mut self) -> Result<Option<(Batch, Extent)>, AuditError> {
+        let (mut batch, mut runs, mut by_api_key) = (Batch::new(), Vec::<(u64, Gap)>::new(), BTreeMap::new());
+        let mut operations = REMOVAL_OPERATIONS;
+        while let Some(&id) = self.plan.ids.last() {
+            let run = runs.last_mut().filter(|(_, gap)| gap.last + 1 == id);
+            operations += if run.is_some() { 1 } else { 1 + GAP_OPERATIONS_MAX };
+            if operations > BATCH_OPERATIONS_MAX {
+                break;
+            }
+            self.plan.ids.pop();
+            let value = self.store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id))?;
+            let Some((hash, json)) = value.as_deref().and_then(record::split_value) else {
+                // What comes behind it could not be proved any more.
+                error!(record = id, "a record of the audit log is missing or cut short, it is not removed");
+                continue;
+            };
+            let share = serde_json::from_slice::<Known>(json)?.share();
+            *by_api_key.entry(share.to_string()).or_default() += 1;
+            batch.delete(SessionNumber::DAEMON, Table::Audit, record::key(id));
+            match run {
+                Some((_, gap)) => *gap = Gap { last: id, hash },
+                None => runs.push((id, Gap { last: id, hash })),
+            }
+        }
+        let (Some((first_id, _)), Some((_, Gap { last: last_id, .. }))) = (runs.first(), runs.last()) else {
+            return Ok(None);
+        };
+        let (first_id, last_id, because) = (*first_id, *last_id, self.plan.because);
+        let (removed_in_all, missing) = {
+            let mut gaps = self.gaps();
+            runs.into_iter().for_each(|(first, gap)| gaps.add(&mut batch, first, gap));
+            (gaps.records(), gaps.hash())
+        };
+        let removal = Removal { because, first_id, last_id, by_api_key, removed_in_all, missing };
+        let extent = note_removal(&mut batch, self.extent, self.clock.system(), removal)?;
+        Ok(Some((batch, extent)))
+    }
+
+    /// A log from before there were gaps has no record of what was removed at its beginning.
+    async fn account_for_beginning(&mut self) {
+        let Some(last_id) = self.extent.first.checked_sub(1).filter(|_| self.unwritten.is_empty()) else { return };
+        let mut batch = Batch::new();
+        let (removed_in_all, missing) = {
+            let mut gaps = self.gaps();
+            let gap = gaps.around(0).map_or(Gap { last: last_id, hash: self.extent.before_first }, |(_, gap)| gap);
+            batch.put(SessionNumber::DAEMON, Table::Audit, record::gap_key(0), record::gap_value(gap));
+            (gaps.records(), gaps.hash())
+        };
+        let by_api_key = BTreeMap::new();
+        let removal = Removal { because: Because::Before, first_id: 0, last_id, by_api_key, removed_in_all, missing };
+        let accounted = Extent { first: 0, before_first: ChainHash::default(), ..self.extent };
+        let committed = match note_removal(&mut batch, accounted, self.clock.system(), removal) {
+            Ok(extent) => self.put(batch, extent).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = committed {
+            warn!(%error, "could not note what was removed from the audit log before, will retry");
+        }
+    }
+
+    fn gaps(&self) -> RwLockWriteGuard<'_, Gaps> {
+        self.shared.gaps.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Adds a record, and where the log ends behind it.
+fn append(
+    batch: &mut Batch,
+    extent: &mut Extent,
+    created_at: Timestamp,
+    entry: Entry,
+) -> Result<(), serde_json::Error> {
+    let id = extent.next;
+    let json = serde_json::to_vec(&AuditRecord { id, created_at, entry })?;
+    extent.last = extent.last.after(&json);
+    extent.next += 1;
+    batch.put(SessionNumber::DAEMON, Table::Audit, record::key(id), record::value(extent.last, &json));
+    Ok(())
+}
+
+/// Adds the record about a removal; the extent behind it.
+fn note_removal(
+    batch: &mut Batch,
+    extent: Extent,
+    created_at: Timestamp,
+    removal: Removal,
+) -> Result<Extent, serde_json::Error> {
+    let mut extent = extent;
+    let count = match removal.by_api_key.values().sum() {
+        0 => removal.removed_in_all,
+        count => count,
+    };
+    let entry = Entry { count, removal: Some(Box::new(removal)), ..Entry::of(REMOVE_ACTION.into(), Outcome::Done) };
+    append(batch, &mut extent, created_at, entry)?;
+    batch.put(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY, serde_json::to_vec(&extent)?);
+    Ok(extent)
+}

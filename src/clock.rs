@@ -1,0 +1,186 @@
+//! The time that decisions are made by: it follows the system's clock, but not its jumps. A clock that is set wrong for a
+//! while must not remove records, bring expired API keys back, or free idempotency keys.
+//!
+//! The daemon counts on from the time at its start. As long as the system's clock agrees within five minutes, it is followed.
+//! After a jump the daemon counts on, and follows the clock once it has stayed there for an hour. Never sets anything.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rookery_actors::model::Timestamp;
+use tokio::time::{Instant, MissedTickBehavior};
+
+/// How far the system's clock may go from ours without being taken for a jump: more than time servers correct at once, and
+/// less than any decision depends on.
+const JUMP_MS: i64 = 5 * 60_000;
+/// A jump is followed when the clock has stayed there for this long: wrong clocks are set right sooner, and a virtual machine
+/// that slept is right again soon.
+const FOLLOWED_AFTER: Duration = Duration::from_secs(3_600);
+/// How often the system's clock is looked at: far less than a jump.
+const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// 1 January 2025. A clock that shows less was not set yet, as at the boot of a board without a battery: it is followed at once.
+const PLAUSIBLE_FROM: Timestamp = Timestamp(1_735_689_600_000);
+
+/// The daemon's clock; a clone is the same one.
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<Inner>);
+
+struct Inner {
+    system: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    begun: Instant,
+    /// Our time when `begun` was; read without a lock by every request.
+    begun_at_ms: AtomicI64,
+    jump: Mutex<Option<Jump>>,
+}
+
+/// The system's clock shows another time than we count.
+#[derive(Copy, Clone)]
+struct Jump {
+    since: Instant,
+    /// The time that it would have shown when we began.
+    begun_at_ms: i64,
+}
+
+impl Clock {
+    /// Begins with the system's time.
+    pub(crate) fn new() -> Self {
+        Self::following(Timestamp::now)
+    }
+
+    /// Begins with what `system` shows.
+    pub(crate) fn following(system: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        let begun_at_ms = AtomicI64::new(system().0);
+        let jump = Mutex::default();
+        Self(Arc::new(Inner { system: Box::new(system), begun: Instant::now(), begun_at_ms, jump }))
+    }
+
+    /// The time without the jumps of the system's clock: for times from which something is counted.
+    pub(crate) fn now(&self) -> Timestamp {
+        Timestamp(self.0.begun_at_ms.load(Ordering::Relaxed).saturating_add(self.0.elapsed_ms()))
+    }
+
+    /// What the system's clock shows: for times that are told to people, and never decided by.
+    pub(crate) fn system(&self) -> Timestamp {
+        (self.0.system)()
+    }
+
+    /// The earlier of our time and the system's: what is removed or forgotten has to be due by both.
+    pub(crate) fn earliest(&self) -> Timestamp {
+        self.now().min(self.system())
+    }
+
+    /// The later of our time and the system's: a right has to last by both.
+    pub(crate) fn latest(&self) -> Timestamp {
+        self.now().max(self.system())
+    }
+
+    /// Looks at the system's clock now and then; never returns.
+    pub(crate) async fn run(&self) {
+        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.look();
+        }
+    }
+
+    fn look(&self) {
+        let mut jump = self.0.jump.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, ours) = (Instant::now(), self.0.begun_at_ms.load(Ordering::Relaxed));
+        let theirs = self.system().0.saturating_sub(self.0.elapsed_ms());
+        let is_near = |ms: i64| ms.abs_diff(theirs) <= JUMP_MS.unsigned_abs();
+        let is_followed = match *jump {
+            _ if is_near(ours) || self.now() < PLAUSIBLE_FROM => true,
+            Some(Jump { since, begun_at_ms }) if is_near(begun_at_ms) => now.duration_since(since) >= FOLLOWED_AFTER,
+            _ => {
+                tracing::warn!(
+                    jump_s = (theirs.saturating_sub(ours)) / 1_000,
+                    "the system's clock jumped: the daemon counts on, and follows the clock when it stays there for an hour"
+                );
+                *jump = Some(Jump { since: now, begun_at_ms: theirs });
+                false
+            }
+        };
+        if is_followed {
+            *jump = None;
+            self.0.begun_at_ms.store(theirs, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Inner {
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    const DAY_MS: i64 = 86_400_000;
+
+    /// A system's clock that can be set, in tokio's paused time.
+    #[derive(Clone)]
+    pub(crate) struct SetClock(Arc<AtomicI64>);
+
+    impl SetClock {
+        pub(crate) fn new() -> (Self, Clock) {
+            let (ahead_ms, begun) = (Arc::new(AtomicI64::new(0)), Instant::now());
+            let set = Self(Arc::clone(&ahead_ms));
+            let started = Timestamp::now().0;
+            let system = move || {
+                let elapsed = i64::try_from(begun.elapsed().as_millis()).unwrap();
+                Timestamp(started + elapsed + ahead_ms.load(Ordering::Relaxed))
+            };
+            (set, Clock::following(system))
+        }
+
+        /// Sets it ahead of, or behind, the true time.
+        pub(crate) fn ahead(&self, days: i64) {
+            self.0.store(days * DAY_MS, Ordering::Relaxed);
+        }
+    }
+
+    fn days_between(clock: &Clock, begun: Timestamp) -> [i64; 3] {
+        let days = |time: Timestamp| (time.0 - begun.0).div_euclid(DAY_MS);
+        [clock.earliest(), clock.now(), clock.latest()].map(days)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_jump_of_the_system_clock_counts_after_an_hour_at_the_same_place() {
+        let (set, clock) = SetClock::new();
+        let begun = clock.now();
+        let running = clock.clone();
+        let task = tokio::spawn(async move { running.run().await });
+        let sleep = |minutes: u64| tokio::time::sleep(Duration::from_secs(minutes * 60));
+        sleep(1).await;
+        set.ahead(100);
+        sleep(30).await;
+        assert_eq!(days_between(&clock, begun), [0, 0, 100]);
+        set.ahead(0);
+        sleep(1).await;
+        set.ahead(-100);
+        sleep(45).await;
+        assert_eq!(days_between(&clock, begun), [-100, 0, 0]);
+        set.ahead(100);
+        sleep(45).await;
+        assert_eq!(days_between(&clock, begun), [0, 0, 100], "the hour begins anew with each jump");
+        sleep(20).await;
+        assert_eq!(days_between(&clock, begun), [100, 100, 100]);
+        task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn small_corrections_and_a_clock_that_was_not_set_are_followed_at_once() {
+        let shown = Arc::new(AtomicI64::new(1_000));
+        let system = Arc::clone(&shown);
+        let clock = Clock::following(move || Timestamp(system.load(Ordering::Relaxed)));
+        for ms in [PLAUSIBLE_FROM.0 + DAY_MS, PLAUSIBLE_FROM.0 + DAY_MS + JUMP_MS, PLAUSIBLE_FROM.0 + DAY_MS] {
+            shown.store(ms, Ordering::Relaxed);
+            clock.look();
+            assert_eq!(clock.now(), Timestamp(ms));
+        }
+    }
+}
