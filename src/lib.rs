@@ -21,6 +21,7 @@ pub mod offline;
 mod openapi;
 mod outgoing;
 mod picture;
+mod shares;
 mod signals;
 #[cfg(feature = "simulator")]
 pub mod simulator_command;

@@ -23,7 +23,7 @@ const FETCH_TIME_MAX: Duration = Duration::from_secs(8);
 /// Redirects of one fetch: more are a loop or a maze.
 const REDIRECTS_MAX: usize = 3;
 /// Fetches at once, more are refused for the moment: each may hold several megabytes.
-const FETCHES_MAX: usize = 8;
+pub(crate) const FETCHES_MAX: usize = 8;
 /// Characters of a URL: what browsers take at least.
 const URL_CHARS_MAX: usize = 2048;
 

@@ -18,10 +18,13 @@ use image::imageops::{self, FilterType};
 use image::{
     DynamicImage, GenericImageView as _, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage, SubImage,
 };
+use rookery_actors::model::SessionId;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use uuid::Uuid;
 
-use crate::outgoing::{FetchError, Fetcher};
+use crate::outgoing::{FETCHES_MAX, FetchError, Fetcher};
+use crate::shares::{Share, Shares};
 
 /// Bytes of a picture as it is given: a photo of a phone, or a large screenshot.
 pub(crate) const INPUT_BYTES_MAX: usize = 5 * 1024 * 1024;
@@ -31,9 +34,11 @@ const INPUT_PIXELS_MAX: u64 = 25_000_000;
 const INPUT_SIDE_MAX: u32 = 20_000;
 /// What a decoder may allocate: all pixels at eight bytes, as in a PNG of 16 bits a channel.
 const DECODER_BYTES_MAX: u64 = INPUT_PIXELS_MAX * 8;
-/// Pictures decoded at once, the others wait their turn: each may take the memory above, and a core.
+/// Pictures decoded at once, the others wait their turn: each may take the memory above, and a core. One key or session has one
+/// of these at a time: pictures that are slow to decode leave the other one free.
 const DECODED_AT_ONCE_MAX: usize = 2;
-/// Pictures at once in all: each holds its body or what it fetches. The last one waits for some eight seconds.
+/// Pictures at once in all: each holds its body or what it fetches. The last one waits for some eight seconds. Shared by keys and
+/// by sessions: one alone has half at most.
 const PICTURES_MAX: usize = 16;
 /// For one picture in all, so that WhatsApp has time left to take it.
 const TIME_MAX: Duration = Duration::from_secs(12);
@@ -85,7 +90,7 @@ pub(crate) enum PictureError {
     /// It could not be fetched.
     #[error("url {0}")]
     Fetch(#[from] FetchError),
-    /// There are too many others, or they take too long.
+    /// The key or the session has its share, there are too many others, or they take too long.
     #[error("too many pictures are being prepared: nothing was changed")]
     Busy,
     /// What was given is too large.
@@ -129,36 +134,78 @@ impl PictureError {
     }
 }
 
+/// For whom a picture is prepared.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PictureUser {
+    /// The API key.
+    pub(crate) key: Uuid,
+    /// The session.
+    pub(crate) session: SessionId,
+}
+
 /// Prepares pictures, a few at once.
 pub(crate) struct Pictures {
     fetcher: Fetcher,
-    admitted: Semaphore,
+    admitted: ByUser,
+    fetched: ByUser,
     decoded: Arc<Semaphore>,
+}
+
+/// What is shared by keys and by sessions.
+struct ByUser {
+    keys: Arc<Shares<Uuid>>,
+    sessions: Arc<Shares<SessionId>>,
+}
+
+/// A share of a key and one of a session.
+struct Admitted {
+    key: Share<Uuid>,
+    session: Share<SessionId>,
+}
+
+impl ByUser {
+    fn new(most: usize) -> Self {
+        Self { keys: Shares::new(most), sessions: Shares::new(most) }
+    }
+
+    fn take(&self, user: PictureUser) -> Result<Admitted, PictureError> {
+        let taken = self.keys.take(user.key).zip(self.sessions.take(user.session));
+        taken.map(|(key, session)| Admitted { key, session }).ok_or(PictureError::Busy)
+    }
 }
 
 impl Pictures {
     pub(crate) fn new(fetcher: Fetcher) -> Self {
-        let (admitted, decoded) = (Semaphore::new(PICTURES_MAX), Arc::new(Semaphore::new(DECODED_AT_ONCE_MAX)));
-        Self { fetcher, admitted, decoded }
+        let (admitted, fetched) = (ByUser::new(PICTURES_MAX), ByUser::new(FETCHES_MAX));
+        Self { fetcher, admitted, fetched, decoded: Arc::new(Semaphore::new(DECODED_AT_ONCE_MAX)) }
     }
 
     /// The JPEG to send. Dropping it stops a fetch; a picture that is being decoded already is prepared to its end.
     ///
     /// # Errors
     /// What is wrong with the picture, by the field of the request; [`PictureError::Busy`].
-    pub(crate) async fn prepare(&self, source: PictureSource) -> Result<Vec<u8>, PictureError> {
-        let Ok(_admitted) = self.admitted.try_acquire() else { return Err(PictureError::Busy) };
-        tokio::time::timeout(TIME_MAX, self.prepare_admitted(source)).await.unwrap_or(Err(PictureError::Busy))
+    pub(crate) async fn prepare(&self, source: PictureSource, user: PictureUser) -> Result<Vec<u8>, PictureError> {
+        let admitted = self.admitted.take(user)?;
+        let prepared = self.prepare_admitted(source, user, admitted);
+        tokio::time::timeout(TIME_MAX, prepared).await.unwrap_or(Err(PictureError::Busy))
     }
 
-    async fn prepare_admitted(&self, source: PictureSource) -> Result<Vec<u8>, PictureError> {
+    async fn prepare_admitted(
+        &self,
+        source: PictureSource,
+        user: PictureUser,
+        admitted: Admitted,
+    ) -> Result<Vec<u8>, PictureError> {
         let (field, given) = match source {
             PictureSource::Base64 { data, mimetype } => ("base64", Given::Base64 { data, said: format_of(&mimetype)? }),
-            PictureSource::Url(url) => ("url", Given::Bytes(self.fetch(&url).await?)),
+            PictureSource::Url(url) => ("url", Given::Bytes(self.fetch(&url, user).await?)),
         };
-        let permit = Arc::clone(&self.decoded).acquire_owned().await;
+        let of_key = admitted.key.turn().acquire_owned().await;
+        let of_session = admitted.session.turn().acquire_owned().await;
+        let of_all = Arc::clone(&self.decoded).acquire_owned().await;
         let prepared = spawn_blocking(move || {
-            let _permit = permit;
+            // Also when nobody waits for it any more.
+            let _permits = (of_key, of_session, of_all, admitted);
             let (bytes, format) = given.read(field)?;
             square_jpeg(&bytes, format, field)
         });
@@ -166,7 +213,8 @@ impl Pictures {
         prepared.await.unwrap_or(Err(PictureError::Unreadable { field }))
     }
 
-    async fn fetch(&self, url: &str) -> Result<Bytes, PictureError> {
+    async fn fetch(&self, url: &str, user: PictureUser) -> Result<Bytes, PictureError> {
+        let _share = self.fetched.take(user)?;
         match self.fetcher.fetch(url, INPUT_BYTES_MAX).await {
             Err(FetchError::TooLarge { .. }) => Err(PictureError::TooLarge { field: "url" }),
             fetched => Ok(fetched?),

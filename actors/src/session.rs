@@ -50,7 +50,7 @@ use lifecycle::{Effect, Fact, LastError};
 pub(crate) use loading::Loaded;
 pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
 pub(crate) use news::EVENTS_BEHIND_MAX;
-pub(crate) use pacing::Pacing;
+pub(crate) use pacing::{Cost, Pacing};
 use pairing::Pairing;
 pub(crate) use participants::ParticipantWrite;
 use reads::Reads;

@@ -8,13 +8,13 @@ use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::access::AdmissionOf;
+use super::access::{AdmissionOf, Caller};
 use super::answer::{Acknowledged, JsonResult, acknowledged};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, SessionPath};
 use super::fields::Fields;
 use crate::app::App;
-use crate::picture::PictureSource;
+use crate::picture::{PictureSource, PictureUser};
 
 /// The fields that [`picture_source`] reads.
 const PICTURE_FIELDS: [&str; 3] = ["base64", "mimetype", "url"];
@@ -69,6 +69,7 @@ pub(crate) async fn set(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
+    caller: Caller,
     AdmissionOf(admission): AdmissionOf,
     JsonObject(body): JsonObject,
 ) -> JsonResult<Acknowledged> {
@@ -76,7 +77,9 @@ pub(crate) async fn set(
     let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
     // For a group that cannot be had now nothing is fetched and nothing decoded.
     app.gateway.group(session, group.clone(), Vec::new(), false).await?;
-    let jpeg = app.pictures.prepare(source).await?;
+    // Counted before the work: whoever is over the limit has nothing fetched or decoded.
+    app.gateway.count_picture(session)?;
+    let jpeg = app.pictures.prepare(source, PictureUser { key: caller.key.id(), session }).await?;
     // Fetching and decoding takes seconds.
     admission.check_again()?;
     app.gateway.set_picture(session, group, jpeg, begun).await?;

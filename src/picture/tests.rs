@@ -21,12 +21,16 @@ fn written(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
+fn user() -> PictureUser {
+    PictureUser { key: Uuid::new_v4(), session: SessionId::random() }
+}
+
 fn pictures() -> Pictures {
     Pictures::new(Fetcher::new("127.0.0.1".parse().unwrap()).unwrap())
 }
 
 async fn prepare(bytes: &[u8], mimetype: &str) -> Result<Vec<u8>, PictureError> {
-    pictures().prepare(PictureSource::Base64 { data: PADDED.encode(bytes), mimetype: mimetype.into() }).await
+    pictures().prepare(PictureSource::Base64 { data: PADDED.encode(bytes), mimetype: mimetype.into() }, user()).await
 }
 
 async fn prepared(bytes: &[u8], mimetype: &str) -> RgbImage {
@@ -194,22 +198,66 @@ async fn serve(body: Vec<u8>) -> String {
 async fn a_picture_is_fetched_and_known_by_its_bytes() {
     let field = "url";
     let url = serve(written(&halves(300, 300), ImageFormat::WebP)).await;
-    let jpeg = pictures().prepare(PictureSource::Url(url)).await.unwrap();
+    let jpeg = pictures().prepare(PictureSource::Url(url), user()).await.unwrap();
     assert_eq!(image::load_from_memory(&jpeg).unwrap().to_rgb8().dimensions(), (300, 300));
-    let page = pictures().prepare(PictureSource::Url(serve(b"<html>".to_vec()).await)).await;
+    let page = pictures().prepare(PictureSource::Url(serve(b"<html>".to_vec()).await), user()).await;
     assert_eq!(page, Err(PictureError::Unreadable { field }));
-    let large = pictures().prepare(PictureSource::Url(serve(vec![0; INPUT_BYTES_MAX + 1]).await)).await;
+    let large = pictures().prepare(PictureSource::Url(serve(vec![0; INPUT_BYTES_MAX + 1]).await), user()).await;
     assert_eq!(large, Err(PictureError::TooLarge { field }));
-    let own = pictures().prepare(PictureSource::Url("http://169.254.169.254/".into())).await.unwrap_err();
+    let own = pictures().prepare(PictureSource::Url("http://169.254.169.254/".into()), user()).await.unwrap_err();
     assert!(own.to_string().starts_with("url leads to `169.254.169.254`, which is not a public address"), "{own}");
 }
 
 #[tokio::test]
-async fn more_pictures_than_there_is_memory_for_are_refused_for_the_moment() {
+async fn one_key_or_session_that_has_many_pictures_leaves_room_for_others() {
     let pictures = pictures();
-    let all = pictures.admitted.acquire_many(u32::try_from(PICTURES_MAX).unwrap()).await.unwrap();
-    let source = PictureSource::Base64 { data: String::new(), mimetype: "image/png".into() };
-    assert_eq!(pictures.prepare(source.clone()).await, Err(PictureError::Busy));
-    drop(all);
-    assert_eq!(pictures.prepare(source).await, Err(PictureError::Unreadable { field: "base64" }));
+    let source = || PictureSource::Base64 { data: String::new(), mimetype: "image/png".into() };
+    let (flooding, stranger) = (user(), user());
+    let mut held: Vec<_> = std::iter::from_fn(|| pictures.admitted.take(flooding).ok()).collect();
+    assert_eq!(held.len(), PICTURES_MAX / 2);
+    for user in [flooding, PictureUser { key: flooding.key, ..stranger }, PictureUser { key: stranger.key, ..flooding }]
+    {
+        assert_eq!(pictures.prepare(source(), user).await, Err(PictureError::Busy));
+    }
+    let unreadable = Err(PictureError::Unreadable { field: "base64" });
+    assert_eq!(pictures.prepare(source(), stranger).await, unreadable, "it was looked at");
+    held.clear();
+    assert_eq!(pictures.prepare(source(), flooding).await, unreadable);
+}
+
+#[tokio::test]
+async fn slow_urls_of_one_key_leave_fetches_to_others() {
+    let (pictures, flooding) = (Arc::new(pictures()), user());
+    // Accepts and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/picture", silent.local_addr().unwrap());
+    let fetches: Vec<_> = (0..FETCHES_MAX)
+        .map(|_| {
+            let (pictures, url) = (Arc::clone(&pictures), url.clone());
+            tokio::spawn(async move { pictures.prepare(PictureSource::Url(url), flooding).await })
+        })
+        .collect();
+    for _ in 0..FETCHES_MAX / 2 {
+        let _ = silent.accept().await.unwrap();
+    }
+    let quick = serve(written(&halves(300, 300), ImageFormat::Png)).await;
+    assert!(pictures.prepare(PictureSource::Url(quick), user()).await.is_ok());
+    fetches.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
+#[tokio::test]
+async fn pictures_that_are_slow_to_decode_leave_a_decoder_to_others() {
+    let (pictures, flooding) = (Arc::new(pictures()), user());
+    let png = PADDED.encode(written(&halves(300, 300), ImageFormat::Png));
+    let source = PictureSource::Base64 { data: png, mimetype: "image/png".into() };
+    // One of its pictures is being decoded, for as long as this test likes.
+    let first = pictures.admitted.take(flooding).unwrap();
+    let (_turn, _decoder) = (first.key.turn().acquire_owned().await, pictures.decoded.clone().acquire_owned().await);
+    let waiting = tokio::spawn({
+        let (pictures, source) = (Arc::clone(&pictures), source.clone());
+        async move { pictures.prepare(source, flooding).await }
+    });
+    assert!(pictures.prepare(source, user()).await.is_ok());
+    assert!(!waiting.is_finished(), "it has its turn after the first one");
+    waiting.abort();
 }

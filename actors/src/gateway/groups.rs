@@ -11,7 +11,7 @@ use crate::model::{
     Community, CreatedGroup, Group, GroupId, GroupSummary, JoinInfo, Joined, LinkResult, MembershipDecision,
     MembershipRequest, NewCommunity, ParticipantChange, ParticipantId, ParticipantResult, SessionId, Setting, Tagged,
 };
-use crate::session::{GroupWish, Linking, ParticipantWrite, Reply, Request, SessionMsg};
+use crate::session::{Cost, GroupWish, Linking, ParticipantWrite, Reply, Request, SessionMsg};
 
 impl Gateway {
     /// All groups of the session, ordered by id; from the cache unless `refresh`.
@@ -95,7 +95,16 @@ impl Gateway {
         self.request(id, |permit, reply| Request::SetSettings { group, settings, permit, reply }).await
     }
 
-    /// Sets a group's picture, a square JPEG. `begun`: when its caller began to wait; WhatsApp has the less time the longer
+    /// Counts a picture that is to be made and set against the session's limit for changes, before the work of making it.
+    /// Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], [`CommandError::Paced`], [`CommandError::RateLimited`].
+    pub fn count_picture(&self, id: SessionId) -> Answer<()> {
+        self.entry(id)?.pacing.take(Cost::Write)
+    }
+
+    /// Sets a group's picture, a square JPEG that was counted by [`Self::count_picture`]. `begun`: when its caller began to wait; WhatsApp has the less time the longer
     /// the picture took to make.
     ///
     /// # Errors

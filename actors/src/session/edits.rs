@@ -95,7 +95,8 @@ impl SessionState {
         permit: Permit,
         reply: Reply<()>,
     ) {
-        let Some((mut work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
+        let cost = if jpeg.is_some() { Cost::Counted } else { Cost::Write };
+        let Some((mut work, reply)) = self.begin(cost, Some(&group), permit, reply) else { return };
         work.count_from(begun);
         tokio::spawn(async move {
             let what = if jpeg.is_some() { "Changing the picture" } else { "Removing the picture" };

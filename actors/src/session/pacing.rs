@@ -29,6 +29,8 @@ pub(crate) enum Cost {
     Add(u32),
     /// Something else is changed.
     Write,
+    /// A change that was counted before its caller began to work for it.
+    Counted,
     /// Only WhatsApp can answer.
     Query,
 }
@@ -82,6 +84,7 @@ impl Pacing {
             Cost::Add(people) => self.count(self.add.as_ref(), people),
             Cost::Write => self.count(self.write.as_ref(), 1),
             Cost::Query => self.count(self.query.as_ref(), 1),
+            Cost::Counted => Ok(()),
         }
     }
 

@@ -1,0 +1,88 @@
+//! Something of which there is only so much at once, for several users: whoever has some of it may take one more as long as more
+//! is free than that, so that some is left for others whoever asks first. One alone gets half. Never waits.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+/// All of it.
+pub(crate) struct Shares<K> {
+    most: usize,
+    /// Whoever has some; never more than there is of it.
+    taken: Mutex<HashMap<K, Taken>>,
+}
+
+/// What one user has.
+struct Taken {
+    count: usize,
+    turn: Arc<Semaphore>,
+}
+
+/// One of it; given back when it is dropped.
+pub(crate) struct Share<K: Copy + Eq + Hash> {
+    of: Arc<Shares<K>>,
+    user: K,
+    turn: Arc<Semaphore>,
+}
+
+impl<K: Copy + Eq + Hash> Shares<K> {
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self { most, taken: Mutex::default() })
+    }
+
+    /// Takes one; `None`: the user has its share, or there is none left.
+    pub(crate) fn take(self: &Arc<Self>, user: K) -> Option<Share<K>> {
+        let mut taken = self.taken();
+        let free = self.most.saturating_sub(taken.values().map(|taken| taken.count).sum());
+        let own = taken.get(&user).map_or(0, |taken| taken.count);
+        if own >= free {
+            return None;
+        }
+        let own = taken.entry(user).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
+        own.count += 1;
+        Some(Share { of: Arc::clone(self), user, turn: Arc::clone(&own.turn) })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, HashMap<K, Taken>> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Copy + Eq + Hash> Share<K> {
+    /// One permit for all shares that the user has at this time: for what it may do once at a time.
+    pub(crate) fn turn(&self) -> Arc<Semaphore> {
+        Arc::clone(&self.turn)
+    }
+}
+
+impl<K: Copy + Eq + Hash> Drop for Share<K> {
+    fn drop(&mut self) {
+        let mut taken = self.of.taken();
+        if let Some(own) = taken.get_mut(&self.user) {
+            own.count -= 1;
+            if own.count == 0 {
+                taken.remove(&self.user);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_all_that_it_can_get_leaves_some_for_the_next() {
+        let shares = Shares::new(16);
+        let take_all = |user: u8| std::iter::from_fn(|| shares.take(user)).collect::<Vec<_>>();
+        let first = take_all(1);
+        let others: Vec<_> = (2..=5).map(take_all).collect();
+        assert_eq!((first.len(), others.iter().map(Vec::len).collect::<Vec<_>>()), (8, vec![4, 2, 1, 1]));
+        drop(first);
+        assert_eq!((take_all(2).len(), take_all(6).len()), (2, 3), "what is given back is for everybody");
+        drop(others);
+        assert!(shares.taken().is_empty());
+    }
+}
