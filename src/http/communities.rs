@@ -6,18 +6,21 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity};
+use rookery_actors::model::{
+    Community, CommunityGroup, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
-use super::error::ApiError;
+use super::error::{AccessError, ApiError};
 use super::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
 use super::fields::{Fields, groups};
 use super::groups::{NewGroup, new_group};
 use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
 use crate::app::App;
+use crate::auth::Refusal;
 
 /// A community to be made.
 #[derive(ToSchema)]
@@ -206,7 +209,8 @@ pub(crate) async fn link(
 
 /// Unlink groups
 ///
-/// They go on without the community. Some refused: 200, and `results` says which. All refused: 403.
+/// They go on without the community. Some refused: 200, and `results` says which. All refused: 403. A key that is limited to
+/// groups has to be allowed every group of the community.
 #[utoipa::path(
     delete,
     path = "/api/sessions/{session}/communities/{community}/links",
@@ -224,13 +228,14 @@ pub(crate) async fn unlink(
     let remove_orphans = fields.optional_flag("removeOrphans").unwrap_or(false);
     let groups = groups(fields)?;
     caller.may_touch(&groups)?;
+    may_touch_community(&app, &caller, session, &community).await?;
     let results = app.gateway.unlink_groups(session, community, groups, remove_orphans).await?;
     outcome("Groups unlinked", "Unlinking groups", results)
 }
 
 /// End a community
 ///
-/// Its groups go on without it.
+/// Its groups go on without it. A key that is limited to groups has to be allowed every one of them.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/communities/{community}/deactivate",
@@ -240,9 +245,63 @@ pub(crate) async fn deactivate(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
+    caller: Caller,
 ) -> JsonResult<Acknowledged> {
+    may_touch_community(&app, &caller, session, &community).await?;
     app.gateway.deactivate_community(session, community).await?;
     Ok(acknowledged("Community deactivated"))
+}
+
+/// Whether the key may touch all that leaving this group, or removing people from it, changes. Whoever leaves a community, or its
+/// announcement group, leaves every group that is linked to it. Gives those: none for a group that stands for itself, or for a key
+/// without such a limit. Asks WhatsApp, as only it knows the groups that this account is not in.
+///
+/// # Errors
+/// [`AccessError::CommunityNotAllowed`]; why the community cannot be read.
+pub(super) async fn may_touch_linked(
+    app: &App,
+    caller: &Caller,
+    session: SessionId,
+    group: &GroupId,
+) -> Result<Vec<GroupId>, ApiError> {
+    if !caller.key.is_limited_to_groups() {
+        return Ok(Vec::new());
+    }
+    let known = app.gateway.groups(session, false).await?;
+    let Some(known) = known.iter().find(|known| known.id == *group) else { return Ok(Vec::new()) };
+    let community = match &known.linked_parent_jid {
+        _ if known.is_community => group,
+        Some(community) => community,
+        None => return Ok(Vec::new()),
+    };
+    let community = app.gateway.community(session, community.clone()).await?;
+    let is_announcement = |other: &CommunityGroup| other.id == *group && other.is_announcement_group;
+    if !known.is_community && !community.groups.iter().any(is_announcement) {
+        return Ok(Vec::new());
+    }
+    all_allowed(app, caller, community)
+}
+
+/// The same for what is done to a community as a whole.
+async fn may_touch_community(
+    app: &App,
+    caller: &Caller,
+    session: SessionId,
+    community: &GroupId,
+) -> Result<(), ApiError> {
+    if !caller.key.is_limited_to_groups() {
+        return Ok(());
+    }
+    let community = app.gateway.community(session, community.clone()).await?;
+    all_allowed(app, caller, community).map(drop)
+}
+
+/// By the key as it is now: it may have changed while WhatsApp was asked.
+fn all_allowed(app: &App, caller: &Caller, community: Community) -> Result<Vec<GroupId>, ApiError> {
+    let key = app.keys.get(caller.key.id()).map_err(|_| AccessError::KeyRefused(Refusal::Invalid))?;
+    let groups: Vec<_> = community.groups.into_iter().map(|group| group.id).chain([community.id]).collect();
+    let is_allowed = groups.iter().all(|group| key.allows_group(group));
+    if is_allowed { Ok(groups) } else { Err(AccessError::CommunityNotAllowed.into()) }
 }
 
 /// Some failed: the answer says which. All failed: the request did.

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, known_tags, tagged, tagged_as, with_total};
+use super::communities::may_touch_linked;
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
 use super::fields::{Fields, Person, participants};
@@ -220,6 +221,8 @@ pub(crate) async fn set_description(
 }
 
 /// Leave a group
+///
+/// Whoever leaves a community leaves all its groups: a key that is limited to groups has to be allowed every one of them.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/groups/{group}/leave",
@@ -231,8 +234,12 @@ pub(crate) async fn leave(
     GroupPath(group): GroupPath,
     caller: Caller,
 ) -> JsonResult<Acknowledged> {
+    let linked = may_touch_linked(&app, &caller, session, &group).await?;
     app.gateway.leave_group(session, group.clone()).await?;
     caller.give_up(&app, &group).await;
+    for group in linked.iter().filter(|linked| **linked != group) {
+        caller.give_up(&app, group).await;
+    }
     Ok(acknowledged("Left the group"))
 }
 

@@ -9,7 +9,9 @@ use axum::response::Response;
 use rookery_actors::model::{Participant, ParticipantChange, ParticipantResult};
 use utoipa::ToSchema;
 
+use super::access::Caller;
 use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with, tagged, with_total};
+use super::communities::may_touch_linked;
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, query, value_of};
 use super::fields::{Fields, Person, participants};
@@ -118,6 +120,8 @@ pub(crate) async fn add(
 }
 
 /// Remove people
+///
+/// Out of a community means out of all its groups: a key that is limited to groups has to be allowed every one of them.
 #[utoipa::path(
     delete,
     path = "/api/sessions/{session}/groups/{group}/participants",
@@ -128,8 +132,10 @@ pub(crate) async fn remove(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
+    caller: Caller,
     body: JsonObject,
 ) -> JsonResult<BatchAcknowledged> {
+    may_touch_linked(&app, &caller, session.0, &group.0).await?;
     change(&app, session, group, body, ParticipantChange::Remove).await
 }
 

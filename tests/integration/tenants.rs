@@ -163,6 +163,41 @@ async fn groups_of_others_are_neither_linked_nor_seen_in_a_community() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_reaches_every_group_of_a_community_needs_a_key_for_all_of_them() {
+    let (bench, [mine, other, _], community) = ready().await;
+    let links = format!("{COMMUNITIES}/{community}/links");
+    assert_eq!(bench.post(&links, json!({ "groups": [mine, other] })).await.status, 200);
+    let groups = bench.get(&format!("{COMMUNITIES}/{community}")).await.body["groups"].clone();
+    let all: Vec<_> = groups.as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
+    let announcement = groups.as_array().unwrap().iter().find(|group| group["isAnnouncementGroup"] == true).unwrap();
+    let announcement = announcement["id"].as_str().unwrap();
+    let people = json!({ "participants": [BOB] });
+
+    let some = Tenant::new(&bench, &[&community, &mine, announcement], true).await;
+    let (of_community, of_announcement) = (format!("{GROUPS}/{community}"), format!("{GROUPS}/{announcement}"));
+    for (method, path, body) in [
+        (Method::POST, format!("{of_community}/leave"), json!({})),
+        (Method::POST, format!("{of_announcement}/leave"), json!({})),
+        (Method::DELETE, format!("{of_community}/participants"), people.clone()),
+        (Method::DELETE, format!("{of_announcement}/participants"), people.clone()),
+        (Method::DELETE, links.clone(), json!({ "groups": [mine] })),
+        (Method::POST, format!("{COMMUNITIES}/{community}/deactivate"), json!({})),
+    ] {
+        let refused = some.call(method, &path, body).await;
+        assert_eq!(refused.failure(), (401, "group_not_allowed"), "{path}");
+    }
+    assert_eq!(bench.world.group(&mine).unwrap().parent.as_ref(), Some(&community), "nothing was done");
+    // What concerns one group only is as before.
+    let removed = some.call(Method::DELETE, &format!("{GROUPS}/{mine}/participants"), people).await;
+    assert_eq!(removed.status, 200, "{removed:?}");
+
+    let every: Vec<_> = all.iter().copied().chain([community.as_str()]).collect();
+    let whole = Tenant::new(&bench, &every, true).await;
+    assert_eq!(whole.call(Method::DELETE, &links, json!({ "groups": [mine] })).await.status, 200);
+    assert_eq!(whole.post(&format!("{COMMUNITIES}/{community}/deactivate"), json!({})).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_invite_code_leads_into_new_groups_and_not_into_those_of_others() {
     let (bench, [mine, other, _], _) = ready().await;
     let outside = bench.world.add_group(GroupSpec { participants: vec![CAROL.into()], ..GroupSpec::new("Club", BOB) });

@@ -145,7 +145,7 @@ async fn a_record_that_cannot_be_read_is_one_failed_session_that_can_be_deleted(
     for id in [alice, carol] {
         let session = gateway.session(id).unwrap();
         assert!(session.status == SessionStatus::Failed && says(&session, "delete the session"), "{session:?}");
-        let refused = gateway.start_session(id).await;
+        let refused = gateway.start_session(id, false).await;
         assert!(matches!(refused, Err(CommandError::NotLoaded(_))), "{refused:?}");
     }
     running.shutdown().await;

@@ -39,6 +39,8 @@ pub(crate) enum AccessError {
     SessionNotAllowed,
     /// The key is limited to other groups.
     GroupNotAllowed,
+    /// The key is limited to some groups, and the request would change others of the community too.
+    CommunityNotAllowed,
     /// The route is not for keys that are limited to some sessions.
     ScopedKey,
     /// The route is not for keys that are limited to some groups.
@@ -94,6 +96,12 @@ impl AccessError {
                 (S::UNAUTHORIZED, "session_not_allowed", "API key is not authorized for this session")
             }
             Self::GroupNotAllowed => (S::UNAUTHORIZED, "group_not_allowed", "API key is not authorized for this group"),
+            Self::CommunityNotAllowed => (
+                S::UNAUTHORIZED,
+                "group_not_allowed",
+                "API key is not authorized for every group of this community, and all of them would change: an admin may add them \
+                 to allowedGroups",
+            ),
             Self::ScopedKey => (S::FORBIDDEN, "scoped_key", "Session-scoped API keys are not permitted on this route"),
             Self::GroupScopedKey => {
                 (S::FORBIDDEN, "group_scoped_key", "Group-scoped API keys are not permitted on this route")
