@@ -73,7 +73,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
     let http = arguments.http.resolve(|name| std::env::var_os(name))?;
     let data = DataDirectory::prepare(arguments.data_dir)?;
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-    let options = SimulatorOptions { listen, admin: None, seed: SEED };
+    let options = SimulatorOptions { listen, seed: SEED, ..Default::default() };
     let simulator = Simulator::start(options).await.context("could not start the simulator")?;
     let world = simulator.world();
     populate(&world);

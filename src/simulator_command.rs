@@ -2,6 +2,7 @@
 //! `simulator`.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use rookery_simulator::{Simulator, SimulatorOptions};
@@ -23,20 +24,24 @@ pub struct SimulatorArguments {
     /// From which everything is chosen that is made up; random when left out
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
+    /// The file that keeps the world over restarts: read if it is there, written on SIGINT and SIGTERM
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
 }
 
 /// Runs until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When an address cannot be listened on.
+/// When an address cannot be listened on, or the state file cannot be read or written.
 pub async fn run(arguments: SimulatorArguments) -> Result<()> {
     let mut signals = Signals::listen().context("could not listen for signals")?;
     let mut options = SimulatorOptions { listen: arguments.listen, admin: Some(arguments.admin), ..Default::default() };
     options.seed = arguments.seed.unwrap_or(options.seed);
+    options.state = arguments.state;
     let simulator = Simulator::start(options).await.context("could not start the simulator")?;
     announce(&simulator);
     signals.next().await;
-    Ok(())
+    simulator.stop().await.context("could not keep the world")
 }
 
 #[expect(clippy::print_stdout, reason = "what this command is asked for")]

@@ -7,7 +7,7 @@ mod groups;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -37,6 +37,8 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/groups/{gid}/{change}", post(groups::change_group))
         .route("/admin/communities", post(groups::add_community))
         .route("/admin/faults", post(add_fault))
+        .route("/admin/faults/{phone}", delete(clear_faults))
+        .route("/admin/history", get(history).post(record_history))
         .route("/admin/world", get(|State(world): State<World>| async move { Json(world.snapshot()) }))
         .with_state(world)
 }
@@ -168,6 +170,33 @@ struct NewCall {
 
 async fn call(State(world): State<World>, Json(body): Json<NewCall>) -> Answer {
     Ok(Json(json!({ "id": world.call(&digits(&body.from)?, &digits(&body.to)?) })))
+}
+
+#[derive(Deserialize)]
+struct Recording {
+    on: bool,
+}
+
+async fn record_history(State(world): State<World>, Json(body): Json<Recording>) -> Answer {
+    world.record_history(body.on);
+    Ok(Json(json!({ "on": body.on })))
+}
+
+#[derive(Deserialize)]
+struct After {
+    #[serde(default)]
+    after: u64,
+}
+
+async fn history(State(world): State<World>, Query(query): Query<After>) -> Answer {
+    Ok(Json(json!(world.history_after(query.after))))
+}
+
+/// What was to go wrong for an account, and did not yet, will not.
+async fn clear_faults(State(world): State<World>, Path(phone): Path<String>) -> Answer {
+    let phone = digits(&phone)?;
+    world.clear_faults(&phone);
+    Ok(Json(json!({ "phone": phone })))
 }
 
 #[derive(Deserialize)]

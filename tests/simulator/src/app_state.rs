@@ -31,22 +31,24 @@ const VALUE_MAC_BYTES: usize = 32;
 
 /// An account's collections and the key they are encrypted with. The server of course does not know the key; the
 /// phone, which lives in the same struct, does.
-#[derive(Default)]
+#[derive(Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct AppState {
     key: Option<Key>,
     collections: BTreeMap<String, Collection>,
 }
 
-#[derive(Default)]
+#[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Collection {
     /// The first is version 1.
     patches: Vec<Vec<u8>>,
     /// Over all that is set, as each patch has to prove that its writer knows it.
     hash: HashState,
     /// Of what is set: the MAC of its value by the MAC of its index.
+    #[serde(with = "crate::world::state_file::pairs")]
     value_macs: HashMap<Vec<u8>, Vec<u8>>,
 }
 
+#[derive(serde::Serialize, serde::Deserialize)]
 struct Key {
     id: [u8; 6],
     data: [u8; 32],

@@ -110,6 +110,9 @@ async fn wait_for_stale_connection(world: &World, me: &DeviceRef) {
 
 fn login(world: &World, connection: u64, outbox: &Outbox, me: &DeviceRef, client: &Client) -> Option<Peer> {
     let mut state = world.lock();
+    if state.closed {
+        return None;
+    }
     state.count(&me.phone, "login");
     state.count(&me.phone, &format!("handshake:{}", client.pattern));
     let send = |outbound| {

@@ -14,6 +14,14 @@ pub enum SimulatorError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file with the world cannot be read or written, or is not one.
+    #[error("state file `{path}`")]
+    StateFile {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system, or the JSON parser, said.
+        source: std::io::Error,
+    },
     /// No group has this id.
     #[error("no such group: `{0}`")]
     UnknownGroup(String),

@@ -33,6 +33,7 @@ pub use messages::{ReceivedInvitation, ReceivedMessage};
 pub use server::{Simulator, SimulatorOptions};
 pub use world::group::settings::Setting;
 pub use world::group::telling::{Telling, ToldAt, ToldChild};
+pub use world::history::GroupChange;
 pub use world::phone::Phone;
 pub use world::suspending::Suspension;
 pub use world::view::{GroupView, JoinMethod, JoinRequestView, MemberView, Role};

@@ -20,7 +20,7 @@ use crate::world::{State, World};
 const RECEIVED_MAX: usize = 10_000;
 
 /// A message that somebody's phone has got and read.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct ReceivedMessage {
     /// Phone number of the sender.
@@ -34,7 +34,7 @@ pub struct ReceivedMessage {
 }
 
 /// An invitation to a group, as it comes in a message.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct ReceivedInvitation {
     /// The group's id with `@g.us`.

@@ -14,7 +14,7 @@ use crate::world::account::DeviceRef;
 const KEY_TYPE: u8 = 5;
 
 /// A device's public keys, as it uploaded them. Numbers are big-endian bytes.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct KeyBundle {
     pub(crate) registration: Vec<u8>,
     pub(crate) identity: Vec<u8>,

@@ -12,7 +12,7 @@ use crate::{app_state, calls, groups, mex, pictures, prekeys, usync};
 /// Handles one stanza of a linked device, unless the connection has been given up in the meantime.
 pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: &Node) {
     let mut state = world.lock();
-    if !state.device_mut(me).is_some_and(|device| device.is_served_by(connection)) {
+    if state.closed || !state.device_mut(me).is_some_and(|device| device.is_served_by(connection)) {
         return;
     }
     match stanza.tag.as_ref() {

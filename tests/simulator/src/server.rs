@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -20,6 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use crate::noise::ServerIdentity;
 use crate::pictures::MEDIA_PATH;
+use crate::world::state_file;
 use crate::{SimulatorError, World, admin, connection};
 
 /// Per connection: with the default of 128 KiB a thousand clients would cost the process 128 MB.
@@ -32,13 +34,15 @@ pub struct SimulatorOptions {
     pub listen: SocketAddr,
     /// Where the admin API listens; `None`: nowhere.
     pub admin: Option<SocketAddr>,
-    /// From which everything is chosen that is made up.
+    /// From which everything is chosen that is made up. Without meaning where `state` is there already.
     pub seed: u64,
+    /// The file from which the world is read, if it is there, and into which [`Simulator::stop`] writes it.
+    pub state: Option<PathBuf>,
 }
 
 impl Default for SimulatorOptions {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), admin: None, seed: rand::random() }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 0)), admin: None, seed: rand::random(), state: None }
     }
 }
 
@@ -49,6 +53,7 @@ pub struct Simulator {
     admin: Option<SocketAddr>,
     seed: u64,
     servers: Vec<JoinHandle<()>>,
+    state: Option<PathBuf>,
     _shutdown: watch::Sender<()>,
 }
 
@@ -62,7 +67,9 @@ struct Front {
 impl Simulator {
     /// Starts listening.
     pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
-        let world = World::new(options.seed);
+        let older = options.state.as_deref().map(state_file::read).transpose()?.flatten();
+        let world = older.unwrap_or_else(|| World::new(options.seed));
+        let seed = world.lock().seed;
         let (shutdown, on_shutdown) = watch::channel(());
         let identity = Arc::new(ServerIdentity::generate()?);
         let front = Front { world: world.clone(), identity, shutdown: on_shutdown };
@@ -80,8 +87,25 @@ impl Simulator {
             servers.push(server);
             admin = Some(address);
         }
-        tracing::info!(%listen, seed = options.seed, "simulator listens");
-        Ok(Self { world, listen, admin, seed: options.seed, servers, _shutdown: shutdown })
+        tracing::info!(%listen, seed, "simulator listens");
+        Ok(Self { world, listen, admin, seed, servers, state: options.state, _shutdown: shutdown })
+    }
+
+    /// Stops, and writes the world into its state file if it has one. What clients have asked for by then is in it or
+    /// stays without an answer.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub async fn stop(mut self) -> Result<(), SimulatorError> {
+        for server in std::mem::take(&mut self.servers) {
+            server.abort();
+            // An error says that it was aborted. Its port is free now.
+            let _ = server.await;
+        }
+        match &self.state {
+            Some(path) => self.world.close_into(path),
+            None => Ok(()),
+        }
     }
 
     /// The URL for clients, `ws://127.0.0.1:PORT/ws/chat`.

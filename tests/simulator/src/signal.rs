@@ -3,6 +3,8 @@
 //! The stores are plain maps and answer at once: their futures never wait, which is why [`ready`] may poll them
 //! under the world's lock.
 
+mod saved;
+
 use std::collections::HashMap;
 use std::future::Future;
 
@@ -43,6 +45,8 @@ pub(crate) fn sign(keys: &KeyPair, message: &[u8]) -> Result<Vec<u8>, SimulatorE
 }
 
 /// A phone's identity and its Signal sessions.
+#[derive(serde::Deserialize)]
+#[serde(try_from = "saved::SavedSignal")]
 pub(crate) struct PhoneSignal {
     identity: KeyPair,
     registration_id: u32,
@@ -57,20 +61,24 @@ impl PhoneSignal {
         let (identity, signed) = (new_keys(), new_keys());
         // Signal signs the 33-byte form, with the type byte in front.
         let signature = sign(&identity, &signed.public_key.serialize())?;
+        Ok(Self::of(identity, rand::random_range(1..0x3fff), signed, signature, Sessions::default()))
+    }
+
+    fn of(identity: KeyPair, registration_id: u32, signed: KeyPair, signature: Vec<u8>, sessions: Sessions) -> Self {
         let record = SignedPreKeyRecord::new(
             SIGNED_PREKEY_ID.into(),
             Timestamp::from_epoch_millis(now() * 1000),
             &signed,
             &signature,
         );
-        Ok(Self {
+        Self {
             identity,
-            registration_id: rand::random_range(1..0x3fff),
+            registration_id,
             signed_prekey: record,
             signed_prekey_keys: signed,
             signed_prekey_signature: signature,
-            sessions: Sessions::default(),
-        })
+            sessions,
+        }
     }
 
     pub(crate) fn identity(&self) -> &KeyPair {

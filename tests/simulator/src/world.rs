@@ -6,11 +6,13 @@ pub(crate) mod account;
 mod changes;
 mod communities;
 pub(crate) mod group;
+pub(crate) mod history;
 mod joining;
 mod numbers;
 pub(crate) mod phone;
 mod snapshot;
 mod spec;
+pub(crate) mod state_file;
 pub(crate) mod suspending;
 pub(crate) mod view;
 
@@ -27,6 +29,7 @@ use crate::pairing::PendingLink;
 use crate::signal::PhoneSignal;
 use account::{Account, Device, DeviceRef, Waiting};
 use group::Group;
+use history::History;
 use phone::Phone;
 
 pub use spec::{AccountSpec, Addable, Addressing, CommunitySpec, Echo, GroupSpec};
@@ -68,25 +71,17 @@ pub(crate) struct State {
     pub(crate) answers: Answers,
     pub(crate) batch_participants_max: usize,
     ids_issued: u64,
+    history: History,
+    /// It has been written to a file: nothing changes any more.
+    pub(crate) closed: bool,
 }
 
 impl World {
     pub(crate) fn new(seed: u64) -> Self {
-        let state = State {
-            seed,
-            rng: StdRng::seed_from_u64(seed),
-            echo: Echo::default(),
-            accounts: BTreeMap::new(),
-            phones_by_lid: HashMap::new(),
-            groups: BTreeMap::new(),
-            links: BTreeMap::new(),
-            created_addressing: Addressing::default(),
-            media_url: String::new(),
-            join_answers_bare: false,
-            answers: Answers::default(),
-            batch_participants_max: BATCH_PARTICIPANTS_MAX,
-            ids_issued: 0,
-        };
+        Self::of(State::new(seed))
+    }
+
+    fn of(state: State) -> Self {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -182,6 +177,26 @@ impl World {
 }
 
 impl State {
+    fn new(seed: u64) -> Self {
+        Self {
+            seed,
+            rng: StdRng::seed_from_u64(seed),
+            echo: Echo::default(),
+            accounts: BTreeMap::new(),
+            phones_by_lid: HashMap::new(),
+            groups: BTreeMap::new(),
+            links: BTreeMap::new(),
+            created_addressing: Addressing::default(),
+            media_url: String::new(),
+            join_answers_bare: false,
+            answers: Answers::default(),
+            batch_participants_max: BATCH_PARTICIPANTS_MAX,
+            ids_issued: 0,
+            history: History::default(),
+            closed: false,
+        }
+    }
+
     /// A number that no other connection, stanza or group of this world has.
     pub(crate) fn next_id(&mut self) -> u64 {
         self.ids_issued += 1;

@@ -7,7 +7,7 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{Jid, Node};
 
 use super::Outcome;
-use crate::stanza::now;
+use crate::stanza::{jid_attr, now};
 use crate::world::account::DeviceRef;
 use crate::world::group::Group;
 use crate::world::{Addressing, Echo, State};
@@ -122,6 +122,9 @@ impl State {
 
     /// Hands notices to all devices they are for, except `acting`; each device gets all of them in one write.
     pub(crate) fn publish(&mut self, notices: &[Notice], acting: Option<&DeviceRef>) {
+        let author = notices.first().and_then(|notice| jid_attr(&notice.stanza, "participant"));
+        let actor = author.and_then(|author| self.phone_of(&author));
+        self.record(actor.as_deref());
         let mut per_device: BTreeMap<(String, u16), Vec<Node>> = BTreeMap::new();
         for notice in notices {
             for device in notice.recipients.iter().flat_map(|phone| self.devices_of(phone)) {

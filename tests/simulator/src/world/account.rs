@@ -18,6 +18,7 @@ pub(crate) struct DeviceRef {
     pub(crate) device: u16,
 }
 
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Account {
     pub(crate) phone: String,
     pub(crate) name: String,
@@ -29,6 +30,7 @@ pub(crate) struct Account {
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
     pub(crate) connections_max: usize,
+    #[serde(skip)]
     pub(crate) faults: Vec<Fault>,
     pub(crate) app_state: AppState,
     /// What its phone has got, the newest last.
@@ -37,11 +39,14 @@ pub(crate) struct Account {
 }
 
 /// A stanza that the device has not acknowledged yet.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Waiting {
     pub(crate) id: String,
+    #[serde(with = "super::state_file::stanza")]
     pub(crate) stanza: Node,
 }
 
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Device {
     pub(crate) noise_key: [u8; 32],
     pub(crate) key_index: u32,
@@ -52,8 +57,11 @@ pub(crate) struct Device {
     /// The phone has not shared its app-state key yet.
     pub(crate) key_share_due: bool,
     /// The newest connection has asked for what waits, and gets everything at once from now on.
+    #[serde(skip)]
     pub(crate) active: bool,
+    #[serde(skip)]
     newest: Option<(u64, Outbox)>,
+    #[serde(skip)]
     connections: BTreeSet<u64>,
 }
 

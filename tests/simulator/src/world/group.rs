@@ -26,6 +26,7 @@ const INVITE_CODE_LETTERS: usize = 22;
 /// The code of an invitation message is shorter, so that one can be told from the other.
 const INVITATION_CODE_LETTERS: usize = 16;
 
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Description {
     pub(crate) id: String,
     pub(crate) body: String,
@@ -34,7 +35,7 @@ pub(crate) struct Description {
 }
 
 /// What a community has and other groups have not.
-#[derive(Default)]
+#[derive(Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Community {
     /// Who wants to join has to be let in by an admin.
     pub(crate) closed: bool,
@@ -43,12 +44,14 @@ pub(crate) struct Community {
 }
 
 /// A JPEG file and its id.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Picture {
     pub(crate) id: String,
     pub(crate) jpeg: Vec<u8>,
 }
 
 /// Somebody waits to be let in.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct JoinRequest {
     /// Phone number of the one who asked: that person, or a member who wanted to add it.
     pub(crate) requestor: String,
@@ -57,6 +60,7 @@ pub(crate) struct JoinRequest {
 }
 
 /// A code with which one person may join, as an invitation message carries it.
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Invitation {
     pub(crate) code: String,
     /// Seconds since 1970.
@@ -66,6 +70,7 @@ pub(crate) struct Invitation {
 }
 
 /// Participants are kept by phone number; in which form they are shown is a matter of [`Addressing`].
+#[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct Group {
     pub(crate) id: String,
     pub(crate) subject: String,

@@ -114,7 +114,7 @@ impl CommunitySpec {
 }
 
 /// When the acting device gets the notification about its own change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub enum Echo {
     /// Before the answer to its request.
     Before,

@@ -1,7 +1,7 @@
 //! What tests see of a group. Snapshots: they do not change afterwards.
 
 /// A participant's role.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// An ordinary member.
@@ -13,7 +13,7 @@ pub enum Role {
 }
 
 /// One participant.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MemberView {
     /// Phone number, digits only.
     pub phone: String,
@@ -24,7 +24,7 @@ pub struct MemberView {
 }
 
 /// How somebody came to ask to be let in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JoinMethod {
     /// By following the invite link.
@@ -47,7 +47,7 @@ impl JoinMethod {
 }
 
 /// Somebody who waits to be let in.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JoinRequestView {
     /// Phone number of the one who wants in.
     pub phone: String,
@@ -58,7 +58,7 @@ pub struct JoinRequestView {
 }
 
 /// A group as it is now.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[non_exhaustive]
 pub struct GroupView {
     /// Its id with `@g.us`.

@@ -10,5 +10,6 @@ mod messages;
 mod oddities;
 mod pictures;
 mod requests;
+mod restarts;
 mod settings;
 mod support;

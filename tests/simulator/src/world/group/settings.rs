@@ -37,7 +37,7 @@ pub enum Setting {
 }
 
 /// All settings of one group.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Settings {
     pub(crate) announce: bool,
     pub(crate) locked: bool,
