@@ -19,6 +19,11 @@ use whatsapp::{POLL_INTERVAL, Phones, Whatsapp};
 const KEY: &str = "bench-key-0123456789-abcdefghijklmnop";
 const KEY_RATE: &str = "1000000/s:1000000";
 const TIME_MAX: Duration = Duration::from_secs(20);
+/// What is measured, each as the place of its times.
+const BARE: usize = 0;
+const QUESTION: usize = 1;
+const COMMIT: usize = 2;
+const WRITE: usize = 3;
 /// Rounds that are measured: each does everything once, so that all see the same machine.
 const ROUNDS: usize = 500;
 /// Before the measuring starts.
@@ -34,24 +39,24 @@ async fn measure() -> Result<()> {
     let (_daemon, address, _) = start_daemon(&whatsapp.url, data.path(), KEY, KEY_RATE)?;
     let group = link(&whatsapp, address).await?;
     let mut connection = Connection::open(address).await?;
-    let [mut bare, mut question, mut commit, mut write] = [(); 4].map(|()| Vec::with_capacity(ROUNDS));
+    let mut times = [(); 4].map(|()| Vec::with_capacity(2 * ROUNDS));
     let path = format!("/api/sessions/bench/groups/{group}");
     for round in 0..WARM_UP_ROUNDS + ROUNDS {
         let subject = json!({ "subject": format!("Round {round}") });
         let delay = json!({ "reconnectBaseDelay": 5_000 + round });
         let steps = [
-            (&mut bare, request("/api/health", KEY, "")),
-            (&mut question, request(&format!("{path}/invite-code"), KEY, "")),
-            (&mut commit, with_body("PATCH", "/api/sessions/bench/config", &delay)),
-            (&mut write, with_body("PUT", &format!("{path}/subject"), &subject)),
-            (&mut write, with_body("PUT", &format!("{path}/subject"), &json!({ "subject": "Round" }))),
+            (BARE, request("/api/health", KEY, "")),
+            (QUESTION, request(&format!("{path}/invite-code"), KEY, "")),
+            (COMMIT, with_body("PATCH", "/api/sessions/bench/config", &delay)),
+            (WRITE, with_body("PUT", &format!("{path}/subject"), &subject)),
+            (WRITE, with_body("PUT", &format!("{path}/subject"), &json!({ "subject": "Round" }))),
         ];
-        for (times, request) in steps {
+        for (kind, request) in steps {
             let begun = Instant::now();
             let answer = connection.ask(&request).await?;
-            ensure!(answer.status == 200, "status {}", answer.status);
+            ensure!(answer.status == 200 && answer.body_bytes > 0, "status {}", answer.status);
             if round >= WARM_UP_ROUNDS {
-                times.push(u32::try_from(begun.elapsed().as_micros())?);
+                times[kind].push(u32::try_from(begun.elapsed().as_micros())?);
             }
         }
     }
@@ -59,7 +64,7 @@ async fn measure() -> Result<()> {
         times.sort_unstable();
         [0.5, 0.99].map(|share| quantile_ms(&times, share))
     };
-    let [bare, question, commit, write] = [bare, question, commit, write].map(sorted);
+    let [bare, question, commit, write] = times.map(sorted);
     let figure = |name: &str, [p50, p99]: [f64; 2]| Figure::new(name, [format!("{p50:.2}"), format!("{p99:.2}")]);
     // A question waits for WhatsApp's answer, a change of the configuration for its commits; both are requests themselves.
     let own = write[0] - (question[0] - bare[0]) - (commit[0] - bare[0]);

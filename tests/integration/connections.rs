@@ -31,6 +31,9 @@ async fn a_session_that_hears_nothing_is_not_ready_and_sends_nothing() {
     bench.link("alice", ALICE).await;
     let path = format!("/sessions/alice/groups/{group}");
 
+    let id = bench.daemon().gateway().find("alice").unwrap();
+    let heard_at = || bench.daemon().gateway().heard_at(id).unwrap().unwrap();
+
     line.fall_silent();
     // The first one is sent, and nobody can say what became of it.
     let lost = bench.put(&format!("{path}/subject"), json!({ "subject": "Lost" })).await;
@@ -51,12 +54,14 @@ async fn a_session_that_hears_nothing_is_not_ready_and_sends_nothing() {
         assert!(begun.elapsed() < AT_ONCE, "{path} took {:?}", begun.elapsed());
     }
     assert_eq!(bench.get(&path).await.failure(), (409, "session_not_connected"));
+    let heard_before = heard_at();
     // Nobody could tell us of this one.
     bench.world.leave(&group, CAROL).unwrap();
 
     line.come_back();
     let session = bench.until_status("alice", "ready").await;
     assert_eq!(session["lastError"], Value::Null);
+    assert!(heard_at() > heard_before);
     assert_eq!(bench.get(&path).await.members(), [format!("{ALICE}*"), BOB.to_owned()]);
     assert_eq!(bench.get(&path).await.body["name"], "Team", "what was sent into the silence is lost");
     for (at, (method, path, body)) in writes.iter().enumerate() {

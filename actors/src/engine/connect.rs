@@ -147,8 +147,10 @@ mod tests {
         assert_eq!(in_turns(many).len(), ADDRESSES_MAX);
     }
 
-    /// What each address does, and after how many milliseconds.
-    async fn first_answer(addresses: &[(&str, u64, bool)]) -> (io::Result<SocketAddr>, u128) {
+    /// An address, after how many milliseconds it answers, and whether it lets in.
+    type Plan<'a> = &'a [(&'a str, u64, bool)];
+
+    async fn first_answer(addresses: Plan<'_>) -> (io::Result<SocketAddr>, u128) {
         let plan: HashMap<SocketAddr, (u64, bool)> =
             addresses.iter().map(|(address, ms, opens)| (address.parse().unwrap(), (*ms, *opens))).collect();
         let order = addresses.iter().map(|(address, ..)| address.parse().unwrap()).collect();
@@ -166,7 +168,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_family_that_leads_nowhere_costs_a_quarter_of_a_second() {
         let never = 3_600_000;
-        let table: [(&[(&str, u64, bool)], Option<&str>, u128); 5] = [
+        let table: [(Plan<'_>, Option<&str>, u128); 5] = [
             (&[("[::1]:1", 20, true), ("127.0.0.1:1", 20, true)], Some("[::1]:1"), 20),
             (&[("[::1]:1", never, true), ("127.0.0.1:1", 20, true)], Some("127.0.0.1:1"), 270),
             (&[("[::1]:1", 5, false), ("127.0.0.1:1", 20, true)], Some("127.0.0.1:1"), 25),
