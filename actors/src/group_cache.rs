@@ -29,7 +29,7 @@ pub(crate) use notice::{GroupAction, Notice, Versions};
 pub(crate) use own::{OwnChange, is_so};
 pub(crate) use pending_writes::WriteId;
 pub(crate) use reading::AllGroups;
-pub(crate) use record::{CommunityRole, Completeness, GroupRecord, Member, Person, Role};
+pub(crate) use record::{CommunityRole, Completeness, GroupRecord, Member, Person, Role, unread_settings};
 
 use crate::model::{Group, GroupId, GroupSummary, Tagged};
 use cached::CachedGroup;
@@ -57,6 +57,8 @@ pub(crate) struct GroupCache {
     gone: BTreeMap<GroupId, Sequence>,
     /// Groups that are not cached but were heard of, and when.
     unknown: BTreeMap<GroupId, Sequence>,
+    /// Settings of which the stored record of a group said nothing, until it is read: their first values are no news.
+    unread: BTreeMap<GroupId, Vec<&'static str>>,
     /// Groups whose stored record is older than the cached one (or is to be deleted).
     unsaved: BTreeSet<GroupId>,
     sequence: Sequence,
@@ -71,6 +73,11 @@ impl GroupCache {
     pub(crate) fn restore(me: Person, records: Vec<GroupRecord>, names: Names, filled: bool) -> Self {
         let groups = records.into_iter().map(|record| (record.id.clone(), CachedGroup::new(record, 0))).collect();
         Self { me, groups, names, filled, ..Self::default() }
+    }
+
+    /// The stored record of this group says nothing of these settings.
+    pub(crate) fn note_unread_settings(&mut self, id: GroupId, settings: Vec<&'static str>) {
+        self.unread.insert(id, settings);
     }
 
     /// Sets whose account this is (known after linking).
@@ -133,10 +140,12 @@ impl GroupCache {
             return work(self);
         }
         let before = self.record(id).map(Cow::into_owned);
+        let unread = self.unread.get(id).cloned().unwrap_or_default();
         let authors = self.groups.get(id).map(|group| self.authors(group)).unwrap_or_default();
         let done = work(self);
         let after = self.record(id);
         let mut news = news::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
+        news.retain_mut(|news| news.is_left_without(&unread));
         for news in news.iter_mut().filter(|news| news.actor.is_none()) {
             if let Some((_, author, at)) = authors.iter().rev().find(|(change, ..)| change.explains(news)) {
                 (news.actor, news.at) = (Some(*author), *at);

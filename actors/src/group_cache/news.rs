@@ -20,6 +20,19 @@ pub(crate) struct News {
     pub(crate) changes: Option<Map<String, Value>>,
 }
 
+impl News {
+    /// Leaves out fields that are no news, and says whether there is any left.
+    pub(super) fn is_left_without(&mut self, fields: &[&str]) -> bool {
+        match &mut self.changes {
+            Some(changes) if !fields.is_empty() => {
+                changes.retain(|name, _| !fields.contains(&name.as_str()));
+                !changes.is_empty()
+            }
+            _ => true,
+        }
+    }
+}
+
 /// What is known of a change beside its content.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Cause {

@@ -120,6 +120,7 @@ impl GroupCache {
             }
             return;
         };
+        self.unread.remove(&id);
         let (before, own_before) = (group.record.clone(), group.own.len());
         let touched_since = group.touched > asked;
         // A doubt from before this read was asked for is settled by it.

@@ -1,8 +1,12 @@
 //! What is known of one group, and its merge with a newer or older reading of it. Never does IO.
 
+mod stored;
+
 use std::num::NonZeroU64;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+pub(crate) use stored::unread_settings;
 
 use super::names::Names;
 use crate::model::{Group, GroupId, GroupSettings, GroupSummary, Participant, ParticipantId, Setting};
@@ -68,34 +72,50 @@ pub(crate) struct Member {
     pub(crate) role: Role,
 }
 
-/// A group as the server describes it. Also the stored record.
+/// A group as the server describes it. Also the stored record: a field has a default there, so that versions with more and with
+/// fewer of them read it (`record/stored.rs`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct GroupRecord {
     pub(crate) id: GroupId,
+    #[serde(default)]
     pub(crate) subject: String,
     /// Unix seconds of the last change of the subject.
+    #[serde(default)]
     pub(crate) subject_at: u64,
+    #[serde(default)]
     pub(crate) description: Option<String>,
     /// The server's token for the description: the next change has to name it.
+    #[serde(default)]
     pub(crate) description_id: Option<String>,
     /// Unix seconds of the last change of the description.
+    #[serde(default)]
     pub(crate) description_at: u64,
+    #[serde(default)]
     pub(crate) owner: Option<Person>,
+    #[serde(default)]
     pub(crate) created_at: Option<u64>,
+    #[serde(default, with = "stored::settings")]
     pub(crate) settings: GroupSettings,
     /// Unix seconds of each setting's last known change, by [`Setting::index`].
+    #[serde(default, with = "stored::settings_at")]
     pub(crate) settings_at: [u32; Setting::COUNT],
+    #[serde(default)]
     pub(crate) linked_parent: Option<GroupId>,
+    #[serde(default)]
     pub(crate) is_community: bool,
     /// Which part of its community it is, when it is a special one.
+    #[serde(default, deserialize_with = "known_role")]
     pub(crate) community_role: CommunityRole,
     /// Members are addressed by LID, not by phone number.
+    #[serde(default)]
     pub(crate) lid_addressing: bool,
     /// Version of the member list (`p_v_id`).
+    #[serde(default)]
     pub(crate) participants_version: Option<u64>,
     /// Version of the admin list (`a_v_id`).
+    #[serde(default)]
     pub(crate) admins_version: Option<u64>,
-    #[serde(with = "stored_members")]
+    #[serde(default, with = "stored_members")]
     pub(crate) members: Vec<Member>,
     /// How much of it is known.
     #[serde(default, skip_serializing_if = "Completeness::is_whole")]
@@ -135,6 +155,12 @@ pub(crate) enum CommunityRole {
     Announcements,
     /// The general chat.
     GeneralChat,
+}
+
+/// One that only another version knows is nothing special, until the group is read.
+fn known_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommunityRole, D::Error> {
+    let stored = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(stored).unwrap_or_default())
 }
 
 /// Members as `[phone, LID, role]`, 0 where an id is not known: a third of what their field names would take on disk.

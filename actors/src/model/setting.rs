@@ -89,22 +89,25 @@ impl Setting {
     /// How many settings there are.
     pub const COUNT: usize = 11;
 
+    /// The names of all of them, each in its place.
+    pub const NAMES: [&'static str; Self::COUNT] = [
+        "announce",
+        "locked",
+        "ephemeralSeconds",
+        "memberAddMode",
+        "membershipApproval",
+        "memberLinkMode",
+        "memberShareHistoryMode",
+        "limitSharing",
+        "noFrequentlyForwarded",
+        "allowAdminReports",
+        "groupHistory",
+    ];
+
     /// The name of its field in JSON.
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Announce(_) => "announce",
-            Self::Locked(_) => "locked",
-            Self::EphemeralSeconds(_) => "ephemeralSeconds",
-            Self::MemberAddMode(_) => "memberAddMode",
-            Self::MembershipApproval(_) => "membershipApproval",
-            Self::MemberLinkMode(_) => "memberLinkMode",
-            Self::MemberShareHistoryMode(_) => "memberShareHistoryMode",
-            Self::LimitSharing(_) => "limitSharing",
-            Self::NoFrequentlyForwarded(_) => "noFrequentlyForwarded",
-            Self::AllowAdminReports(_) => "allowAdminReports",
-            Self::GroupHistory(_) => "groupHistory",
-        }
+        Self::NAMES[self.index()]
     }
 
     /// Its value as it stands in JSON; `null` where the field is left out.
@@ -194,7 +197,7 @@ mod tests {
     fn each_setting_has_its_field_its_name_and_its_place() {
         let mut settings = GroupSettings::default();
         for (place, setting) in ALL.into_iter().enumerate() {
-            assert_eq!(setting.index(), place);
+            assert_eq!((setting.index(), Setting::NAMES[place]), (place, setting.name()));
             assert!(!settings.has(setting), "{}", setting.name());
             settings.apply(setting);
             assert!(settings.has(setting));

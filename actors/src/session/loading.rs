@@ -1,8 +1,8 @@
 //! Reading a session from the store. Blocks, with thousands of groups for seconds, so no actor does it (S-1).
 
 use super::record::{Link, SessionRecord, StoredSession};
-use crate::group_cache::{GroupCache, GroupRecord, Names};
-use crate::store::{SessionNumber, Store, StoreError, Table, scan_parts};
+use crate::group_cache::{GroupCache, GroupRecord, Names, unread_settings};
+use crate::store::{SessionNumber, Store, StoreError, Table, scan_parts_each};
 
 /// What the store has of a session: its actor starts with it.
 pub(crate) struct Loaded {
@@ -29,13 +29,24 @@ impl Loaded {
         record.deleting = false;
         // Records from before accounts were bound.
         record.account = record.account.or_else(|| (record.link == Link::Linked).then(|| record.me()));
-        let stored = scan_parts(store, number, Table::Groups, b"")?;
-        // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
+        let stored = scan_parts_each(store, number, Table::Groups, b"")?;
         let count = stored.len();
-        let groups: Vec<GroupRecord> =
-            stored.into_iter().filter_map(|(_, json)| serde_json::from_slice(&json).ok()).collect();
+        let (mut groups, mut unread) = (Vec::<GroupRecord>::with_capacity(count), Vec::new());
+        for (_, json) in stored {
+            // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
+            let read = json.ok().and_then(|json| Some((serde_json::from_slice::<GroupRecord>(&json).ok()?, json)));
+            let Some((group, json)) = read else { continue };
+            let settings = unread_settings(&json);
+            if !settings.is_empty() {
+                unread.push((group.id.clone(), settings));
+            }
+            groups.push(group);
+        }
         let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count;
-        let cache = GroupCache::restore(record.me(), groups, load_names(store, number)?, filled);
+        let mut cache = GroupCache::restore(record.me(), groups, load_names(store, number)?, filled);
+        for (group, settings) in unread {
+            cache.note_unread_settings(group, settings);
+        }
         Ok(Self { record, cache })
     }
 }
@@ -48,4 +59,61 @@ fn load_names(store: &dyn Store, number: SessionNumber) -> Result<Names, StoreEr
         Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
     };
     Ok(Names::restore(rows.into_iter().filter_map(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::store::{Batch, open_memory, put_parts};
+
+    const ALICE: SessionNumber = SessionNumber(1);
+
+    fn group() -> GroupRecord {
+        serde_json::from_value(json!({ "id": "120363000000000001@g.us", "members": [[15_550_100_001_u64, 0, "s"]] }))
+            .unwrap()
+    }
+
+    /// A session that is linked and has this group.
+    fn store_with(group: &Value) -> std::sync::Arc<dyn Store> {
+        let store = open_memory();
+        let mut record = SessionRecord::new("alice".parse().unwrap());
+        (record.link, record.groups_stored) = (Link::Linked, true);
+        drop(record.save(&*store, ALICE));
+        let mut batch = Batch::new();
+        put_parts(&*store, &mut batch, ALICE, Table::Groups, b"120363000000000001", group.to_string().as_bytes())
+            .unwrap();
+        drop(store.commit(batch));
+        store
+    }
+
+    #[test]
+    fn a_setting_that_was_never_stored_is_no_news_and_what_changed_besides_is() {
+        let mut stored = serde_json::to_value(group()).unwrap();
+        stored["settings"].as_object_mut().unwrap().remove("announce").unwrap();
+        let mut cache = Loaded::read(&*store_with(&stored), ALICE).unwrap().cache;
+        let mut read = group();
+        (read.settings.announce, read.settings.locked) = (true, true);
+        cache.apply_read_all(cache.sequence(), vec![read.clone()]);
+        let news = cache.take_news();
+        assert_eq!(news.len(), 1, "{news:?}");
+        assert_eq!(news[0].changes.clone().map(Value::Object), Some(json!({ "locked": true })));
+        // From then on it is a setting like any other.
+        read.settings.announce = false;
+        cache.apply_read_all(cache.sequence(), vec![read]);
+        assert_eq!(cache.take_news()[0].changes.clone().map(Value::Object), Some(json!({ "announce": false })));
+    }
+
+    #[test]
+    fn one_group_whose_record_is_torn_costs_only_that_group() {
+        let store = store_with(&serde_json::to_value(group()).unwrap());
+        let mut batch = Batch::new();
+        batch.put(ALICE, Table::Groups, [b"120363000000000002", &[0xFF, 0][..]].concat(), "torn");
+        drop(store.commit(batch));
+        let mut cache = Loaded::read(&*store, ALICE).unwrap().cache;
+        assert_eq!(cache.summaries().len(), 1);
+        cache.apply_read_all(cache.sequence(), Vec::new());
+        assert!(cache.take_news().is_empty(), "what is known is not all that there was");
+    }
 }

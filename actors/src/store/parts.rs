@@ -100,6 +100,19 @@ pub fn scan_parts(
     Ok(assemble(table, store.scan_prefix(session, table, prefix)?)?.into_iter().collect())
 }
 
+/// The same, with what is wrong with a record in its place: one torn record need not cost the others.
+///
+/// # Errors
+/// As [`Store::scan_prefix`].
+pub fn scan_parts_each(
+    store: &dyn Store,
+    session: SessionNumber,
+    table: Table,
+    prefix: &[u8],
+) -> Result<Vec<(Vec<u8>, Result<Vec<u8>, StoreError>)>, StoreError> {
+    Ok(assemble_each(table, store.scan_prefix(session, table, prefix)?).collect())
+}
+
 /// The numbers of a record's parts in the store, left-over ones included.
 fn part_numbers(store: &dyn Store, session: SessionNumber, table: Table, key: &[u8]) -> Result<Vec<u8>, StoreError> {
     let rows = store.scan_prefix(session, table, &keys::parts(key))?;
@@ -108,6 +121,10 @@ fn part_numbers(store: &dyn Store, session: SessionNumber, table: Table, key: &[
 }
 
 fn assemble(table: Table, rows: Vec<Row>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, StoreError> {
+    assemble_each(table, rows).map(|(key, record)| Ok((key, record?))).collect()
+}
+
+fn assemble_each(table: Table, rows: Vec<Row>) -> impl Iterator<Item = (Vec<u8>, Result<Vec<u8>, StoreError>)> {
     let mut found: BTreeMap<Vec<u8>, BTreeMap<u8, Vec<u8>>> = BTreeMap::new();
     for (row, value) in rows {
         if let Some((key, number)) = keys::split_part(&row) {
@@ -116,7 +133,7 @@ fn assemble(table: Table, rows: Vec<Row>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, 
     }
     // Parts without a part 0 were left over from a record that is gone.
     found.retain(|_, parts| parts.contains_key(&0));
-    found.into_iter().map(|(key, parts)| Ok((key, join(table, parts)?))).collect()
+    found.into_iter().map(move |(key, parts)| (key, join(table, parts)))
 }
 
 /// Puts the parts together and checks them against the header.
