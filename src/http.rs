@@ -16,11 +16,13 @@ mod export;
 mod extract;
 mod fields;
 mod filter;
+mod folded;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod groups;
 mod health;
 mod idempotent;
+mod invisible;
 mod invites;
 mod joining;
 mod keys;

@@ -47,10 +47,14 @@ pub(crate) enum FetchError {
     /// It holds a user name or a password.
     #[error("must not hold a user name or password")]
     Credentials,
-    /// The host has no address.
-    #[error("names the host `{0}`, which could not be found: check its name")]
-    UnknownHost(String),
-    /// The host has an address that is not public.
+    /// The host has no address, or one that is not public: which of these is not told, as it would tell what names there
+    /// are in our own network.
+    #[error(
+        "names the host `{0}`, which is not found in the public internet: check its name, or have the operator allow it with \
+             --fetch-allow"
+    )]
+    NotFound(String),
+    /// The URL itself holds an address that is not public.
     #[error("leads to `{0}`, which is not a public address: the operator may allow it with --fetch-allow")]
     NotPublic(String),
     /// It is redirected too often.
@@ -152,20 +156,22 @@ impl Fetcher {
         let (host, port) = target(url)?;
         let is_allowed = self.allowed.allows(&host, port);
         let bare = host.trim_matches(['[', ']']);
-        let addresses: Vec<SocketAddr> = match bare.parse::<IpAddr>() {
-            Ok(address) => vec![SocketAddr::new(address, port)],
-            Err(_) if !is_allowed && address::is_internal_name(bare) => return Err(FetchError::NotPublic(host)),
-            Err(_) => {
-                let found = tokio::net::lookup_host((bare, port)).await;
-                found.map_err(|_| FetchError::UnknownHost(host.clone()))?.collect()
-            }
-        };
-        if addresses.is_empty() {
-            return Err(FetchError::UnknownHost(host));
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            let is_usable = is_allowed || address::is_public(address);
+            return if is_usable {
+                Ok((host, vec![SocketAddr::new(address, port)]))
+            } else {
+                Err(FetchError::NotPublic(host))
+            };
         }
+        // Every name is looked up, so that how long it takes tells nothing of those that are refused anyway.
+        let found = tokio::net::lookup_host((bare, port)).await;
+        let addresses: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
         // One that is not public spoils them all: whoever answers for the name could send us to either.
-        if !is_allowed && !addresses.iter().all(|address| address::is_public(address.ip())) {
-            return Err(FetchError::NotPublic(host));
+        let is_usable = is_allowed
+            || (!address::is_internal_name(bare) && addresses.iter().all(|address| address::is_public(address.ip())));
+        if addresses.is_empty() || !is_usable {
+            return Err(FetchError::NotFound(host));
         }
         Ok((host, addresses))
     }

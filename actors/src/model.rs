@@ -15,7 +15,7 @@ pub use group::{
     CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
 };
-pub use id::{GroupId, IdError, ParticipantId, SessionId, SessionName};
+pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
 

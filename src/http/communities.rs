@@ -29,7 +29,7 @@ use crate::auth::Refusal;
 struct CommunityRequest {
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Neighbourhood")]
     name: String,
-    #[schema(max_length = 1024, example = "All streets around the park")]
+    #[schema(max_length = 2048, example = "All streets around the park")]
     description: Option<String>,
     /// People who want to join have to be approved; not unless told so.
     #[schema(nullable = false)]
@@ -350,12 +350,12 @@ mod tests {
             ..plain
         };
         assert_eq!(check(&all), Ok(expected));
-        let broken = json!({"x": 1, "description": "ü".repeat(1025), "generalChat": "no"});
+        let broken = json!({"x": 1, "description": "ü".repeat(2049), "generalChat": "no"});
         let expected = [
             "property x should not exist",
             "name should not be empty",
             "name must be a string",
-            "description must be shorter than or equal to 1024 characters",
+            "description must be shorter than or equal to 2048 characters",
             "generalChat must be a boolean value",
         ];
         assert_eq!(check(&broken).unwrap_err(), expected);

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_actors::model::{IdError, LinkResult, ParticipantResult};
+use rookery_actors::model::{GROUP_ID_FORM, IdError, LinkResult, PERSON_ID_FORM, ParticipantResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -285,8 +285,10 @@ impl ApiError {
             Self::BodyTooSlow => one(S::REQUEST_TIMEOUT, "body_too_slow", "The body did not arrive in time"),
             Self::BodyEndedEarly => one(S::BAD_REQUEST, "invalid_json", "the body ended early"),
             Self::Query(why) => one(S::BAD_REQUEST, "invalid_parameter", why),
-            Self::Participants(offenders) => offenders_answer(offenders, "participant id", "invalid_participant_id"),
-            Self::Groups(offenders) => offenders_answer(offenders, "group id", "invalid_group_id"),
+            Self::Participants(offenders) => {
+                offenders_answer(offenders, "participant id", PERSON_ID_FORM, "invalid_participant_id")
+            }
+            Self::Groups(offenders) => offenders_answer(offenders, "group id", GROUP_ID_FORM, "invalid_group_id"),
             Self::InviteCode => one(
                 S::BAD_REQUEST,
                 "invite_code_invalid",
@@ -391,10 +393,10 @@ impl ApiError {
     }
 }
 
-/// `kind` is what each of them is not.
-fn offenders_answer(offenders: &[String], kind: &str, code: &'static str) -> Answer {
+/// `kind` is what each of them is not, `form` how one is written.
+fn offenders_answer(offenders: &[String], kind: &str, form: &str, code: &'static str) -> Answer {
     let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
-    one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}", offenders.join(", ")))
+    one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}: {form}", offenders.join(", ")))
 }
 
 fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> Answer {

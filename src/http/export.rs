@@ -16,15 +16,18 @@ use super::error::ApiError;
 use super::extract::{GroupPath, SessionPath};
 use super::filter::GroupFilter;
 use super::groups::cached_group;
+use super::invisible::is_invisible;
 use super::limits::TABLE_PIECE_BYTES;
 use crate::app::App;
 
 const GROUP_COLUMNS: [&str; 6] = ["id", "name", "participantsCount", "isAdmin", "isCommunity", "linkedParentJID"];
 const PARTICIPANT_COLUMNS: [&str; 5] = ["id", "number", "name", "isAdmin", "isSuperAdmin"];
 /// What spreadsheets take for the start of a formula.
-const FORMULA_STARTS: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
-/// What they may take for the end of a cell, when they are set to another separator than the comma.
-const OTHER_SEPARATORS: [char; 2] = [';', '\t'];
+const FORMULA_STARTS: [char; 12] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
+/// What moves on to another cell where it stands at the start of one.
+const CELL_STARTS: [char; 2] = ['\t', '\r'];
+/// What they may take for the end of a cell, when they are set to another separator than the comma or read line by line.
+const OTHER_SEPARATORS: [char; 9] = [';', '\t', '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// The groups as a table
 ///
@@ -132,9 +135,13 @@ fn write_row(piece: &mut Vec<u8>, cells: &[&str]) {
     piece.extend_from_slice(b"\r\n");
 }
 
-/// With an apostrophe in front of everything that a spreadsheet could take for a formula.
+/// With an apostrophe in front of everything that a spreadsheet could take for a formula, also behind what is not seen: it
+/// may leave that out.
 fn guarded(cell: &str) -> Cow<'_, str> {
-    let starts = |part: &str| part.trim_start_matches(['"', ' ']).starts_with(FORMULA_STARTS);
+    let is_passed_over = |character: char| character == '"' || is_invisible(character);
+    let starts = |part: &str| {
+        part.starts_with(CELL_STARTS) || part.trim_start_matches(is_passed_over).starts_with(FORMULA_STARTS)
+    };
     let mut parts = cell.split_inclusive(OTHER_SEPARATORS);
     if !starts(cell) && !parts.clone().any(starts) {
         return Cow::Borrowed(cell);
@@ -177,6 +184,56 @@ mod tests {
             let mut piece = Vec::new();
             write_row(&mut piece, cells);
             assert_eq!(String::from_utf8(piece).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_formula_is_guarded_behind_everything_that_is_not_seen() {
+        let unseen = [
+            "\n",
+            "\r\n",
+            "\r",
+            "\t",
+            " ",
+            "\u{b}",
+            "\u{c}",
+            "\u{85}",
+            "\u{a0}",
+            "\u{2007}",
+            "\u{202f}",
+            "\u{3000}",
+            "\u{feff}",
+            "\u{200b}",
+            "\u{200c}",
+            "\u{200d}",
+            "\u{2060}",
+            "\u{ad}",
+            "\u{180e}",
+            "\u{200e}",
+            "\u{202e}",
+            "\u{2028}",
+            "\u{2029}",
+            "\u{0}",
+            "\u{1b}",
+            "\u{7f}",
+            "\u{fe0f}",
+            "\u{3164}",
+            "\u{e0020}",
+        ];
+        for unseen in unseen {
+            for start in FORMULA_STARTS {
+                let formula = format!("{unseen}{start}1");
+                let (first, mixed) = (guarded(&formula).into_owned(), format!("\u{feff}{formula}"));
+                assert!(first.starts_with('\''), "{formula:?}: {first:?}");
+                assert!(guarded(&mixed).starts_with('\''), "{mixed:?}");
+                for separator in OTHER_SEPARATORS {
+                    let later = format!("a{separator}{formula}");
+                    let guarded = guarded(&later).into_owned();
+                    assert!(guarded.contains('\''), "{later:?}: {guarded:?}");
+                }
+            }
+            let harmless = format!("a{unseen}b");
+            assert!(!guarded(&harmless).starts_with('\''), "{harmless:?}");
         }
     }
 

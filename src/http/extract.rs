@@ -65,7 +65,12 @@ impl<S: Sync> FromRequestParts<S> for KeyPath {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let text = path_parameter(parts, "key")?;
-        text.parse().map(Self).map_err(|_| ApiError::Query(format!("{} is not an API key id", shorten(&text))))
+        text.parse().map(Self).map_err(|_| {
+            ApiError::Query(format!(
+                "{} is not an API key id: it is the UUID that GET /api/auth/api-keys has as id",
+                shorten(&text)
+            ))
+        })
     }
 }
 

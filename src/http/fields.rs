@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::invisible::is_control;
 use super::limits::{ECHO_CHARS_MAX, LINKED_GROUPS, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
 
 /// A person as callers may write one: a phone number in international form without `+`, or a LID.
@@ -46,6 +47,15 @@ impl Fields {
             }
             other => self.no_text(name, other.as_ref()),
         }
+    }
+
+    /// As [`Self::text`], without characters that control how it is shown: lists and logs show it to others.
+    pub(crate) fn plain_text(&mut self, name: &str, chars: RangeInclusive<usize>) -> String {
+        let text = self.text(name, chars);
+        if text.chars().any(is_control) {
+            self.broken(name, "must not contain control characters or line breaks");
+        }
+        text
     }
 
     /// A text that may be empty, up to this many characters.
@@ -158,6 +168,11 @@ impl Fields {
     /// Whether the body has the field, and it was not read yet.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.map.contains_key(name)
+    }
+
+    /// Whether the field is an array without entries.
+    pub(crate) fn is_empty_list(&self, name: &str) -> bool {
+        self.map.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)
     }
 
     /// An array of texts with this many entries.

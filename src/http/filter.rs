@@ -14,13 +14,14 @@ use super::access::Caller;
 use super::error::ApiError;
 use super::extract::{query, query_parameter, value_of};
 use super::fields::shorten;
+use super::folded::folded;
 use crate::auth::Key;
 
 /// What a group has to be; without any of it every group is wanted.
 #[derive(Debug, Default)]
 pub(crate) struct GroupFilter {
     admin: Option<bool>,
-    /// In lower case.
+    /// Folded.
     search: Option<String>,
     /// `Some(None)`: in no community.
     community: Option<Option<GroupId>>,
@@ -33,9 +34,10 @@ impl GroupFilter {
         self.key.as_ref().is_none_or(|key| key.allows_group(&group.id))
             && self.admin.is_none_or(|admin| group.is_admin == admin)
             && self.community.as_ref().is_none_or(|community| group.linked_parent_jid == *community)
-            && self.search.as_ref().is_none_or(|text| {
-                group.name.to_lowercase().contains(text) || group.id.to_string().contains(text.as_str())
-            })
+            && self
+                .search
+                .as_ref()
+                .is_none_or(|text| folded(&group.name).contains(text) || group.id.to_string().contains(text.as_str()))
     }
 
     /// The groups that are wanted, in their order.
@@ -55,7 +57,7 @@ impl GroupFilter {
             Some("none") => Some(None),
             Some(id) => Some(Some(id.parse().map_err(|_| IdError::Group(shorten(id)))?)),
         };
-        Ok(Self { admin, search: value_of(query, "search").map(str::to_lowercase), community, key: None })
+        Ok(Self { admin, search: value_of(query, "search").map(folded), community, key: None })
     }
 }
 
@@ -66,7 +68,11 @@ impl IntoParams for GroupFilter {
         let community = text().pattern(Some(r"^(none|[0-9]+(-[0-9]+)?@g\.us)$"));
         vec![
             query_parameter("admin", words, "Only groups that this account is an admin of, or only the others"),
-            query_parameter("search", text(), "Only groups with this in their name or id, in upper or lower case"),
+            query_parameter(
+                "search",
+                text(),
+                "Only groups with this in their name or id; case and accents make no difference",
+            ),
             query_parameter("community", community, "Only groups of the community with this id, or `none`: of none"),
         ]
     }
@@ -107,10 +113,12 @@ mod tests {
             incomplete: false,
         };
         let groups = [group("11@g.us", "Über uns", true, None), group("12@g.us", "Team ÜBER", false, Some(&community))];
-        let cases: [(Pairs<'_>, &[&str]); 11] = [
+        let cases: [(Pairs<'_>, &[&str]); 13] = [
             (&[], &["11@g.us", "12@g.us"]),
             (&[("search", "")], &["11@g.us", "12@g.us"]),
             (&[("search", "ÜBER")], &["11@g.us", "12@g.us"]),
+            (&[("search", "uber")], &["11@g.us", "12@g.us"]),
+            (&[("search", "U\u{308}ber")], &["11@g.us", "12@g.us"]),
             (&[("search", "uns")], &["11@g.us"]),
             (&[("search", "12@G.us")], &["12@g.us"]),
             (&[("admin", "true")], &["11@g.us"]),

@@ -134,6 +134,9 @@ pub(crate) fn new_group(body: Map<String, Value>) -> Result<(String, Vec<Partici
     let mut fields = Fields::of(body, &["name", "participants", "inviteFallback"]);
     let name = fields.text("name", SUBJECT_CHARS);
     let invite_fallback = fields.optional_flag("inviteFallback").unwrap_or(false);
+    if fields.is_empty_list("participants") {
+        fields.broken("participants", "must name somebody: WhatsApp makes a group with at least one other person");
+    }
     Ok((name, participants(fields)?, invite_fallback))
 }
 
@@ -196,7 +199,7 @@ pub(crate) async fn set_subject(
 #[expect(dead_code, reason = "only its schema is used")]
 struct NewDescription {
     /// An empty one clears it.
-    #[schema(max_length = 1024, example = "Where the project is talked about")]
+    #[schema(max_length = 2048, example = "Where the project is talked about")]
     description: String,
 }
 
@@ -263,6 +266,13 @@ mod tests {
             (
                 json!({"name": "Trip", "participants": people, "inviteFallback": null}),
                 Err(vec!["inviteFallback must be a boolean value".to_owned()]),
+            ),
+            (
+                json!({"name": "Trip", "participants": []}),
+                Err(vec![
+                    "participants must name somebody: WhatsApp makes a group with at least one other person".to_owned(),
+                    "participants should not be empty".to_owned(),
+                ]),
             ),
             (
                 json!({"name": "", "inviteFallback": 1}),

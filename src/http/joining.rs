@@ -17,6 +17,7 @@ use super::extract::{JsonObject, SessionPath, query, value_of};
 use super::fields::Fields;
 use super::limits::INVITE_CODE_CHARS_MAX;
 use crate::app::App;
+use crate::auth::Role;
 
 /// WhatsApp's number for a code that it never gave out.
 const UNKNOWN_CODE: u16 = 406;
@@ -106,11 +107,23 @@ pub(crate) async fn join(
 pub(crate) async fn info(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
+    caller: Caller,
     parts: Parts,
 ) -> JsonResult<JoinInfo> {
     let query = query(&parts)?;
     let code = value_of(&query, "code").and_then(code_of).ok_or_else(|| ApiError::Query(format!("code {}", rule())))?;
-    Ok(Json(app.gateway.join_info(session, code).await.map_err(refused)?))
+    let info = app.gateway.join_info(session, code).await.map_err(refused)?;
+    if !caller.key.allows_group(&info.id) {
+        // A key that is limited to groups reads about another one only to join it, which viewers do not.
+        if caller.key.role() < Role::Operator || is_in(&app, session, &info.id).await? {
+            return Err(AccessError::GroupNotAllowed.into());
+        }
+    }
+    Ok(Json(info))
+}
+
+async fn is_in(app: &App, session: SessionId, group: &GroupId) -> Result<bool, ApiError> {
+    Ok(app.gateway.groups(session, false).await?.iter().any(|known| known.id == *group))
 }
 
 /// A group that the account is in already belongs to somebody else, unless it is the key's: knowing its invite code is not
@@ -121,8 +134,7 @@ async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, co
         return Err(AccessError::SeveralSessions.into());
     }
     let group = app.gateway.join_info(session, code).await.map_err(refused)?.id;
-    let all = app.gateway.groups(session, false).await?;
-    let is_foreign = !caller.key.allows_group(&group) && all.iter().any(|known| known.id == group);
+    let is_foreign = !caller.key.allows_group(&group) && is_in(app, session, &group).await?;
     if is_foreign { Err(AccessError::GroupNotAllowed.into()) } else { Ok(()) }
 }
 

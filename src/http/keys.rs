@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_actors::model::{GroupId, SessionId, Timestamp};
+use rookery_actors::model::{GROUP_ID_FORM, GroupId, SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -298,7 +298,7 @@ fn new_key(
     find_session: impl Fn(&str) -> Option<SessionId>,
     now: Timestamp,
 ) -> Result<KeyTerms, ApiError> {
-    let name = fields.text("name", KEY_NAME_CHARS);
+    let name = fields.plain_text("name", KEY_NAME_CHARS);
     Ok(KeyTerms::named(name).with(key_change(fields, find_session, now)?))
 }
 
@@ -310,7 +310,7 @@ pub(super) fn key_change(
     now: Timestamp,
 ) -> Result<KeyChange, ApiError> {
     let change = KeyChange {
-        name: fields.has("name").then(|| fields.text("name", KEY_NAME_CHARS)),
+        name: fields.has("name").then(|| fields.plain_text("name", KEY_NAME_CHARS)),
         role: role(&mut fields),
         allowed_ips: fields.has("allowedIps").then(|| addresses(&mut fields)),
         allowed_sessions: fields.has("allowedSessions").then(|| sessions(&mut fields, find_session)),
@@ -360,7 +360,7 @@ fn allowed_groups(fields: &mut Fields) -> Option<BTreeSet<GroupId>> {
     for text in fields.texts("allowedGroups", 0..=KEY_GROUPS_MAX) {
         match text.parse() {
             Ok(group) => drop(groups.insert(group)),
-            Err(_) => fields.message(format!("{} in allowedGroups is not a group id", shorten(&text))),
+            Err(_) => fields.message(format!("{} in allowedGroups is not a group id: {GROUP_ID_FORM}", shorten(&text))),
         }
     }
     Some(groups)
@@ -441,6 +441,10 @@ mod tests {
     fn every_broken_rule_of_a_new_key_is_named() {
         let cases = [
             (json!({}), "name should not be empty"),
+            (json!({"name": "a\u{0}b"}), "name must not contain control characters or line breaks"),
+            (json!({"name": "a\nb"}), "name must not contain control characters or line breaks"),
+            (json!({"name": "a\u{7f}b"}), "name must not contain control characters or line breaks"),
+            (json!({"name": "a\u{202e}b"}), "name must not contain control characters or line breaks"),
             (json!({"name": "a", "role": "root"}), "role must be one of the following values: admin, operator, viewer"),
             (json!({"name": "a", "role": 1}), "role must be a string"),
             (
@@ -448,7 +452,10 @@ mod tests {
                 "each value in allowedIps must be an IP address or a CIDR range",
             ),
             (json!({"name": "a", "allowedSessions": ["bob"]}), "session bob in allowedSessions does not exist"),
-            (json!({"name": "a", "allowedGroups": ["x"]}), "x in allowedGroups is not a group id"),
+            (
+                json!({"name": "a", "allowedGroups": ["x"]}),
+                "x in allowedGroups is not a group id: it is written like 120363021234567890@g.us",
+            ),
             (json!({"name": "a", "allowedGroups": "1@g.us"}), "allowedGroups must be an array"),
             (json!({"name": "a", "allowGroupCreation": "yes"}), "allowGroupCreation must be a boolean value"),
             (json!({"name": "a", "expiresAt": "soon"}), "expiresAt must be a valid ISO 8601 date string"),

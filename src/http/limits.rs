@@ -164,8 +164,8 @@ pub(crate) const ECHO_CHARS_MAX: usize = 64;
 /// Characters of a group's name and subject: WhatsApp's own limit.
 pub(crate) const SUBJECT_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
-/// Characters of a group's description: OpenWA's limit.
-pub(crate) const DESCRIPTION_CHARS_MAX: usize = 1024;
+/// Characters of a group's description: WhatsApp's own limit.
+pub(crate) const DESCRIPTION_CHARS_MAX: usize = 2_048;
 
 /// People in one request: as many as WhatsApp takes at once.
 pub(crate) const PARTICIPANTS: std::ops::RangeInclusive<usize> = 1..=256;

@@ -196,6 +196,8 @@ mod tests {
             (json!({"name": "my-bot", "config": {"autoRejectCalls": true}}), Ok("my-bot".to_owned())),
             (json!({"name": "my-bot", "config": []}), Err(vec!["config must be an object"])),
             (json!({"name": "my bot"}), Err(vec!["name must contain only letters, digits and hyphens"])),
+            (json!({"name": "my\u{0}bot"}), Err(vec!["name must contain only letters, digits and hyphens"])),
+            (json!({"name": "my-bot\n"}), Err(vec!["name must contain only letters, digits and hyphens"])),
             (json!({"name": "ab"}), Err(vec!["name must be longer than or equal to 3 characters"])),
             (json!({"name": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11"}), Err(vec!["name must not be a UUID"])),
             (

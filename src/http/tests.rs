@@ -100,7 +100,14 @@ async fn every_failure_has_the_one_shape() {
         ("GET /api/sessions?limit=a", &admin, "", 400, "invalid_parameter", json!("limit must be a number, not a")),
         ("GET /api/sessions/%FF", &admin, "", 400, "invalid_parameter", json!("the path is not UTF-8")),
         ("POST /api/sessions", &admin, "[]", 400, "invalid_json", json!("the body must be a JSON object")),
-        (unknown_group, &admin, "", 400, "invalid_group_id", json!("family is not a group id")),
+        (
+            unknown_group,
+            &admin,
+            "",
+            400,
+            "invalid_group_id",
+            json!("family is not a group id: it is written like 120363021234567890@g.us"),
+        ),
         ("GET /api/sessions/alice/groups", &admin, "", 400, "session_not_started", json!("Session is not started")),
     ];
     for (line, key, body, status, code, message) in cases {

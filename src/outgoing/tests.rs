@@ -55,7 +55,6 @@ async fn what_leads_to_this_machine_or_its_network_is_refused() {
     let urls = "\
         http://127.0.0.1:PORT/ http://127.1:PORT/ http://0x7f000001:PORT/ http://2130706433:PORT/ \
         http://017700000001:PORT/ http://[::1]:PORT/ http://[::ffff:127.0.0.1]:PORT/ http://0.0.0.0:PORT/ \
-        http://localhost:PORT/ http://LocalHost.:PORT/ http://metadata.google.internal/ \
         http://169.254.169.254/ https://10.0.0.1/ http://\u{ff11}27.0.0.1:PORT/";
     for url in urls.split_whitespace() {
         let url = url.replace("PORT", &port.to_string());
@@ -76,10 +75,27 @@ async fn what_is_no_plain_web_address_is_refused() {
         (&long, FetchError::NotHttp),
         ("http://alice@example.com/", FetchError::Credentials),
         ("http://:secret@example.com/", FetchError::Credentials),
-        ("http://does-not-exist.invalid/", FetchError::UnknownHost("does-not-exist.invalid".into())),
     ];
     for (url, expected) in cases {
         assert_eq!(fetcher("a").fetch(url, BYTES_MAX).await, Err(expected), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn names_of_our_own_network_are_refused_with_the_words_for_unknown_ones() {
+    let port = serve("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello").await;
+    let fetcher = fetcher("other.example.com");
+    for (host, written) in [
+        ("does-not-exist.invalid", "does-not-exist.invalid"),
+        ("localhost", "localhost"),
+        ("LocalHost.", "localhost."),
+        ("app.localhost", "app.localhost"),
+        ("metadata.google.internal", "metadata.google.internal"),
+        ("db.internal", "db.internal"),
+        ("printer.local", "printer.local"),
+    ] {
+        let refused = fetcher.fetch(&format!("http://{host}:{port}/"), BYTES_MAX).await;
+        assert_eq!(refused, Err(FetchError::NotFound(written.into())), "{host}");
     }
 }
 

@@ -94,7 +94,10 @@ async fn subject_and_description_change_and_the_next_read_shows_it() {
     assert_eq!(answer.body, json!({ "success": true, "message": "Group subject updated" }));
     assert_eq!(bench.get(&path).await.body["name"], "Über-Team", "G-2");
     assert_eq!(bench.get("/sessions/alice/groups").await.body[0]["name"], "Über-Team");
-    for description in ["first", "second", "", "third"] {
+    let longest = "é".repeat(2_048);
+    let too_long = bench.put(&format!("{path}/description"), json!({ "description": format!("{longest}x") })).await;
+    assert_eq!(too_long.failure(), (400, "validation_failed"));
+    for description in ["first", "second", "", &longest] {
         let answer = bench.put(&format!("{path}/description"), json!({ "description": description })).await;
         assert_eq!(answer.body, json!({ "success": true, "message": "Group description updated" }));
         let expected = if description.is_empty() { json!(null) } else { json!(description) };
@@ -180,7 +183,11 @@ async fn who_may_not_is_refused_with_whatsapps_code() {
 async fn bad_input_is_named() {
     let (bench, _, path) = ready_with_group(&[BOB], Addressing::Lid).await;
     let table = [
-        (bench.get("/sessions/alice/groups/nonsense").await, 400, json!("nonsense is not a group id")),
+        (
+            bench.get("/sessions/alice/groups/nonsense").await,
+            400,
+            json!("nonsense is not a group id: it is written like 120363021234567890@g.us"),
+        ),
         (bench.get("/sessions/alice/groups/1@g.us").await, 404, json!("Group 1@g.us not found")),
         (bench.get("/sessions/nobody/groups").await, 404, json!("Session with id 'nobody' not found")),
     ];

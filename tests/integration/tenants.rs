@@ -206,8 +206,16 @@ async fn an_invite_code_leads_into_new_groups_and_not_into_those_of_others() {
     let (shut, tenant) = (Tenant::new(&bench, &[&mine], false).await, Tenant::new(&bench, &[&mine], true).await);
     let body = json!({ "inviteCode": code(&outside) });
     assert_eq!(shut.post(&join, body.clone()).await.failure(), (403, "group_creation_not_allowed"));
-    let info = format!("{GROUPS}/join-info?code={}", code(&outside));
-    assert_eq!((shut.get(&info).await.status, tenant.get(&info).await.status), (403, 200));
+    let info = |group: &str| format!("{GROUPS}/join-info?code={}", code(group));
+    let viewer = json!({
+        "name": "viewer", "role": "viewer", "allowedSessions": ["alice"], "allowedGroups": [mine], "allowGroupCreation": true,
+    });
+    let viewer = bench.post("/auth/api-keys", viewer).await.body["apiKey"].as_str().unwrap().to_owned();
+    for (group, of_tenant, of_viewer) in [(&mine, 200, 200), (&other, 401, 401), (&outside, 200, 401)] {
+        let seen = bench.call_with(&viewer, Method::GET, &info(group), None).await;
+        let seen = (shut.get(&info(group)).await.status, tenant.get(&info(group)).await.status, seen.status);
+        assert_eq!(seen, (403, of_tenant, of_viewer), "{group}");
+    }
 
     let foreign = tenant.post(&join, json!({ "inviteCode": code(&other) })).await;
     assert_eq!(foreign.failure(), (401, "group_not_allowed"), "the session is in it, the key is not");

@@ -493,7 +493,7 @@ def unknown_groups_are_not_found():
 @check
 def bad_ids_and_bodies_are_a_400_that_says_what_is_wrong():
     error = refused(OpenWAApiError, 400, client.groups.get, session_id, "a/b")
-    same(error.body["message"], "a/b is not a group id")
+    same(error.body["message"], "a/b is not a group id: it is written like 120363021234567890@g.us")
     people = [jid(ANN), "ann", "b@g.us"]
     error = refused(OpenWAApiError, 400, client.groups.add_participants, session_id, team, people)
     assert "ann" in str(error.body["message"]) and "b@g.us" in str(error.body["message"]), error.body

@@ -21,17 +21,23 @@ const GROUP_CHARS_MAX: usize = 40;
 /// Characters of a session name.
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=50;
 
+/// How a group's id is written, for callers.
+pub const GROUP_ID_FORM: &str = "it is written like 120363021234567890@g.us";
+/// How a person is written, for callers.
+pub const PERSON_ID_FORM: &str = "give a phone number in international format, such as 15550100003 or 15550100003@c.us, or an id such \
+                                  as 810103492323469@lid";
+
 /// Why a text is not an id; the message is shown to API callers.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdError {
     /// Not `<digits>[-<digits>]@g.us`.
-    #[error("{0} is not a group id")]
+    #[error("{0} is not a group id: {GROUP_ID_FORM}")]
     Group(String),
     /// Not a phone number or LID in one of the accepted forms.
-    #[error("{0} is not a participant id")]
+    #[error("{0} is not a participant id: {PERSON_ID_FORM}")]
     Participant(String),
     /// Not a UUID.
-    #[error("{0} is not a session id")]
+    #[error("{0} is not a session id: it is a UUID")]
     Session(String),
     /// Wrong length or characters.
     #[error("name must be 3 to 50 characters of A-Z, a-z, 0-9 and -")]

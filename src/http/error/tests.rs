@@ -43,7 +43,12 @@ fn every_command_error_has_its_status_word_and_text() {
         (CommandError::Restarting, 503, "session_restarting", "Session is being restarted"),
         (CommandError::Busy, 429, "session_busy", "Too many requests in flight for this session"),
         (CommandError::GroupNotFound(group), 404, "group_not_found", "Group 120363021234567890@g.us not found"),
-        (IdError::Group("x".into()).into(), 400, "invalid_group_id", "x is not a group id"),
+        (
+            IdError::Group("x".into()).into(),
+            400,
+            "invalid_group_id",
+            "x is not a group id: it is written like 120363021234567890@g.us",
+        ),
         (refused(403), 403, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 403)"),
         (refused(401), 403, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 401)"),
         (refused(410), 404, "whatsapp_refused", "Changing the subject was refused by WhatsApp (code 410)"),
@@ -82,9 +87,12 @@ fn what_may_be_tried_again_says_when() {
 #[test]
 fn several_offenders_and_codes_are_named_in_one_message() {
     let error = ApiError::Participants(vec!["alice".into(), "bob".into()]);
-    assert_eq!(error.answer().message, Message::One("alice, bob are not participant ids".into()));
+    assert_eq!(error.answer().message, Message::One(format!("alice, bob are not participant ids: {PERSON_ID_FORM}")));
     let error = ApiError::Groups(vec!["family".into()]);
-    assert_eq!(error.answer().message, Message::One("family is not a group id".into()));
+    assert_eq!(
+        error.answer().message,
+        Message::One("family is not a group id: it is written like 120363021234567890@g.us".into())
+    );
     let codes_of = |statuses: &[u16]| codes(statuses.iter().copied().map(Some));
     assert_eq!(codes_of(&[403, 403]), " (code 403)");
     assert_eq!(codes_of(&[409, 403]), " (codes 403, 409)");
