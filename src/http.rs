@@ -37,6 +37,7 @@ pub(crate) mod route;
 mod server;
 mod sessions;
 mod settings;
+mod staleness;
 mod stats;
 #[cfg(test)]
 mod tests;

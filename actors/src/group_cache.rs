@@ -124,6 +124,11 @@ impl GroupCache {
         self.summaries.get_or_insert_with(build).clone()
     }
 
+    /// Whether all groups were read once: what is here are all that there were.
+    pub(crate) fn is_filled(&self) -> bool {
+        self.filled
+    }
+
     /// The number a read has to bring back with its answer.
     pub(crate) fn sequence(&self) -> Sequence {
         self.sequence

@@ -12,7 +12,7 @@ mod setting;
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
 pub use event::{GroupEvent, GroupEventKind, SessionEvent, SessionEventKind};
 pub use group::{
-    CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
+    Aged, CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
 };
 pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};

@@ -197,6 +197,8 @@ impl SessionState {
             M::LinkingDue { start } => self.linking_due(start),
             M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
             M::ReadGroup { group, known, refresh, reply } => self.read_group(group, known, refresh, reply),
+            M::ListKnownGroups { reply } => drop(reply.send(self.known_groups())),
+            M::ReadKnownGroup { group, known, reply } => drop(reply.send(self.known_group(&group, &known))),
             M::ReadBack { group, reply } => self.read_back(group, reply),
             M::ReadAll { reply } => self.read_all_for_task(reply),
             M::KnownCommunity { community, reply } => drop(reply.send(self.known_community(&community))),

@@ -12,7 +12,7 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DE
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key, If-None-Match, X-API-Key, X-Request-ID");
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Content-Disposition, ETag, Idempotency-Replayed, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, \
+    "Age, Content-Disposition, ETag, Idempotency-Replayed, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, \
      X-Request-ID, X-Total-Count",
 );
 

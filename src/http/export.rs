@@ -11,13 +11,14 @@ use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
+use rookery_actors::model::{Group, GroupSummary};
 
 use super::error::ApiError;
-use super::extract::{GroupPath, SessionPath};
+use super::extract::{GroupPath, SessionPath, Stale};
 use super::filter::GroupFilter;
-use super::groups::cached_group;
 use super::invisible::is_invisible;
 use super::limits::TABLE_PIECE_BYTES;
+use super::staleness::{self, answered};
 use crate::app::App;
 
 const GROUP_COLUMNS: [&str; 6] = ["id", "name", "participantsCount", "isAdmin", "isCommunity", "linkedParentJID"];
@@ -35,7 +36,7 @@ const OTHER_SEPARATORS: [char; 9] = [';', '\t', '\n', '\r', '\u{b}', '\u{c}', '\
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups.csv",
-    params(GroupFilter),
+    params(GroupFilter, Stale),
     responses((status = 200, description = "A line per group, ordered by id", content(
         (String = "text/csv", example = json!("id,name,participantsCount,isAdmin,isCommunity,linkedParentJID\r\n120363021234567890@g.us,Project Team,12,true,false,\r\n")),
     ), headers(("Content-Disposition" = String, description = "The name of the file")))),
@@ -44,8 +45,12 @@ pub(crate) async fn groups(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     filter: GroupFilter,
+    stale: Stale,
 ) -> Result<Response, ApiError> {
-    let groups = app.gateway.groups(session, false).await?;
+    answered(staleness::groups(&app, session, stale).await?, |groups| Ok(groups_table(groups, filter)))
+}
+
+fn groups_table(groups: Arc<Vec<GroupSummary>>, filter: GroupFilter) -> Response {
     let mut next = 0;
     let row = move |piece: &mut Vec<u8>| {
         let Some(group) = groups.get(next) else { return false };
@@ -57,7 +62,7 @@ pub(crate) async fn groups(
         }
         true
     };
-    Ok(table("groups.csv", &GROUP_COLUMNS, row))
+    table("groups.csv", &GROUP_COLUMNS, row)
 }
 
 /// The participants of a group as a table
@@ -66,6 +71,7 @@ pub(crate) async fn groups(
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups/{group}/participants.csv",
+    params(Stale),
     responses((status = 200, description = "A line per participant", content(
         (String = "text/csv", example = json!("id,number,name,isAdmin,isSuperAdmin\r\n15550100001@c.us,15550100001,Alice,true,true\r\n")),
     ), headers(("Content-Disposition" = String, description = "The name of the file")))),
@@ -74,9 +80,13 @@ pub(crate) async fn participants(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
+    stale: Stale,
 ) -> Result<Response, ApiError> {
     let name = format!("participants-{}.csv", group.user());
-    let group = cached_group(&app, session, group).await?;
+    answered(staleness::group(&app, session, group, stale).await?, |group| Ok(participants_table(&name, group)))
+}
+
+fn participants_table(name: &str, group: Arc<Group>) -> Response {
     let mut next = 0;
     let row = move |piece: &mut Vec<u8>| {
         let Some(person) = group.participants.get(next) else { return false };
@@ -86,7 +96,7 @@ pub(crate) async fn participants(
         write_row(piece, &[&id, &number, name, word(person.is_admin), word(person.is_super_admin)]);
         true
     };
-    Ok(table(&name, &PARTICIPANT_COLUMNS, row))
+    table(name, &PARTICIPANT_COLUMNS, row)
 }
 
 fn word(is_so: bool) -> &'static str {

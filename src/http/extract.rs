@@ -188,6 +188,35 @@ impl<S: Sync> FromRequestParts<S> for Refresh {
     }
 }
 
+/// `?stale=true`: the cache will do while the session is not ready.
+pub(crate) struct Stale(pub(crate) bool);
+
+impl IntoParams for Stale {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true", "false", "1", "0"]));
+        let description = "While the session is started and not ready: answer what was known last, with `Age` and `Warning`, \
+                           instead of 409";
+        vec![query_parameter("stale", words, description)]
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Stale {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let query = query(parts)?;
+        let is_refresh = matches!(value_of(&query, "refresh"), Some("true" | "1"));
+        match value_of(&query, "stale") {
+            None | Some("false" | "0") => Ok(Self(false)),
+            Some("true" | "1") if is_refresh => {
+                Err(ApiError::Query("stale and refresh exclude each other: leave one of them out".into()))
+            }
+            Some("true" | "1") => Ok(Self(true)),
+            Some(_) => Err(ApiError::Query("stale must be true or false".into())),
+        }
+    }
+}
+
 /// All pairs of the query string, decoded.
 pub(crate) fn query(parts: &Parts) -> Result<Vec<(String, String)>, ApiError> {
     pairs_of(&parts.uri)

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::Response;
-use rookery_actors::model::{CreatedGroup, Group, GroupId, GroupSummary, ParticipantId, SessionId};
+use axum::response::{IntoResponse as _, Response};
+use rookery_actors::model::{CreatedGroup, Group, GroupSummary, ParticipantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -15,20 +15,12 @@ use super::access::Caller;
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, known_tags, tagged, tagged_as, with_total};
 use super::communities::may_touch_linked;
 use super::error::ApiError;
-use super::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
+use super::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
 use super::fields::{Fields, Person, participants};
 use super::filter::GroupFilter;
 use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
+use super::staleness::{self, answered, fresh};
 use crate::app::App;
-
-/// A group as the cache has it.
-///
-/// # Errors
-/// As of reading a group.
-pub(super) async fn cached_group(app: &App, session: SessionId, group: GroupId) -> Result<Arc<Group>, ApiError> {
-    let group = app.gateway.group(session, group, Vec::new(), false).await?;
-    group.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))
-}
 
 /// List the groups
 ///
@@ -36,11 +28,13 @@ pub(super) async fn cached_group(app: &App, session: SessionId, group: GroupId) 
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups",
-    params(GroupFilter, Page, Refresh, KnownTag),
+    params(GroupFilter, Page, Refresh, Stale, KnownTag),
     responses(
         (status = 200, description = "The groups", body = Vec<GroupSummary>, headers(
             ("X-Total-Count" = u32, description = "How many such groups there are in all"),
             ("ETag" = String, description = "For `If-None-Match`"),
+            ("Age" = u32, description = "With `stale=true`: seconds since the session last heard from WhatsApp"),
+            ("Warning" = String, description = "With it: `110 - \"Response is Stale\"`"),
         )),
         (status = 304, description = "Unchanged since the answer with this `ETag`"),
     ),
@@ -51,11 +45,17 @@ pub(crate) async fn list(
     filter: GroupFilter,
     page: Page,
     Refresh(refresh): Refresh,
+    stale: Stale,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let groups = app.gateway.groups(session, refresh).await?;
-    let groups = filter.of(&groups);
-    Ok(with_total(groups.len(), tagged(&headers, page.of(&groups))?))
+    let groups = match refresh {
+        true => fresh(app.gateway.groups(session, true).await?),
+        false => staleness::groups(&app, session, stale).await?,
+    };
+    answered(groups, |groups| {
+        let groups = filter.of(&groups);
+        Ok(with_total(groups.len(), tagged(&headers, page.of(&groups))?))
+    })
 }
 
 /// How many groups there are.
@@ -78,19 +78,21 @@ pub(crate) struct GroupCount {
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups/count",
-    params(GroupFilter),
+    params(GroupFilter, Stale),
     responses((status = 200, description = "How many groups there are", body = GroupCount)),
 )]
 pub(crate) async fn count(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     filter: GroupFilter,
-) -> JsonResult<GroupCount> {
-    let groups = app.gateway.groups(session, false).await?;
-    let groups = filter.of(&groups);
-    let admin = groups.iter().filter(|group| group.is_admin).count();
-    let communities = groups.iter().filter(|group| group.is_community).count();
-    Ok(Json(GroupCount { total: groups.len(), admin, communities }))
+    stale: Stale,
+) -> Result<Response, ApiError> {
+    answered(staleness::groups(&app, session, stale).await?, |groups| {
+        let groups = filter.of(&groups);
+        let admin = groups.iter().filter(|group| group.is_admin).count();
+        let communities = groups.iter().filter(|group| group.is_community).count();
+        Ok(Json(GroupCount { total: groups.len(), admin, communities }).into_response())
+    })
 }
 
 /// A group to be made.
@@ -144,10 +146,12 @@ pub(crate) fn new_group(body: Map<String, Value>) -> Result<(String, Vec<Partici
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups/{group}",
-    params(Refresh, KnownTag),
+    params(Refresh, Stale, KnownTag),
     responses(
         (status = 200, description = "The group", body = Group, headers(
             ("ETag" = String, description = "For `If-None-Match`"),
+            ("Age" = u32, description = "With `stale=true`: seconds since the session last heard from WhatsApp"),
+            ("Warning" = String, description = "With it: `110 - \"Response is Stale\"`"),
         )),
         (status = 304, description = "Unchanged since the answer with this `ETag`"),
     ),
@@ -157,11 +161,18 @@ pub(crate) async fn get(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
     Refresh(refresh): Refresh,
+    stale: Stale,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let group = app.gateway.group(session, group, known_tags(&headers), refresh).await?;
-    let body = group.value.as_deref().map(Group::to_json).transpose();
-    Ok(tagged_as(&headers, group.tag, body.map_err(|error| ApiError::Internal(error.to_string()))?))
+    let known = known_tags(&headers);
+    let group = match refresh {
+        true => fresh(app.gateway.group(session, group, known, true).await?),
+        false => staleness::tagged_group(&app, session, group, known, stale).await?,
+    };
+    answered(group, |group| {
+        let body = group.value.as_deref().map(Group::to_json).transpose();
+        Ok(tagged_as(&headers, group.tag, body.map_err(|error| ApiError::Internal(error.to_string()))?))
+    })
 }
 
 /// A group's new subject.

@@ -13,9 +13,9 @@ use super::access::Caller;
 use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with, tagged, with_total};
 use super::communities::may_touch_linked;
 use super::error::ApiError;
-use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, query, value_of};
+use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, Stale, query, value_of};
 use super::fields::{Fields, Person, participants};
-use super::groups::cached_group;
+use super::staleness::{self, answered};
 use crate::app::App;
 
 /// The people whom a change concerns.
@@ -77,7 +77,7 @@ impl ListedRole {
     path = "/api/sessions/{session}/groups/{group}/participants",
     params(
         ("role" = inline(Option<ListedRole>), Query, nullable = false, description = "Only members who are no admins; only admins, super admins included; only super admins"),
-        Page, KnownTag,
+        Page, Stale, KnownTag,
     ),
     responses(
         (status = 200, description = "The participants", body = Vec<Participant>, headers(
@@ -92,13 +92,16 @@ pub(crate) async fn list(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
     page: Page,
+    stale: Stale,
     headers: HeaderMap,
     parts: Parts,
 ) -> Result<Response, ApiError> {
     let role = ListedRole::read(value_of(&query(&parts)?, "role"))?;
-    let group = cached_group(&app, session, group).await?;
-    let people: Vec<_> = group.participants.iter().filter(|person| role.is_none_or(|role| role.fits(person))).collect();
-    Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))
+    answered(staleness::group(&app, session, group, stale).await?, |group| {
+        let is_listed = |person: &&Participant| role.is_none_or(|role| role.fits(person));
+        let people: Vec<_> = group.participants.iter().filter(is_listed).collect();
+        Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))
+    })
 }
 
 /// Add people

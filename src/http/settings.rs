@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use rookery_actors::model::{GroupSettings, Setting, Who};
 use utoipa::ToSchema;
 
 use super::answer::{Acknowledged, JsonResult, acknowledged};
 use super::error::ApiError;
-use super::extract::{GroupPath, JsonObject, SessionPath};
+use super::extract::{GroupPath, JsonObject, SessionPath, Stale};
 use super::fields::Fields;
-use super::groups::cached_group;
 use super::limits::EPHEMERAL_S;
+use super::staleness::{self, answered};
 use crate::app::App;
 
 const FIELDS: [&str; Setting::COUNT] = [
@@ -75,15 +76,17 @@ struct NewSettings {
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/groups/{group}/settings",
+    params(Stale),
     responses((status = 200, description = "What is set; left out is what WhatsApp does not say", body = GroupSettings)),
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-) -> JsonResult<GroupSettings> {
-    let group = cached_group(&app, session, group).await?;
-    Ok(Json(group.settings.clone()))
+    stale: Stale,
+) -> Result<Response, ApiError> {
+    let group = staleness::group(&app, session, group, stale).await?;
+    answered(group, |group| Ok(Json(&group.settings).into_response()))
 }
 
 /// Change settings

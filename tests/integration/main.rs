@@ -30,6 +30,7 @@ mod sessions;
 mod settings;
 mod settled;
 mod shares;
+mod staleness;
 mod stopping;
 mod survival;
 mod tenants;

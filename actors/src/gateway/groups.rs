@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Answer, Gateway};
 use crate::error::CommandError;
 use crate::model::{
-    Community, CreatedGroup, Group, GroupId, GroupSummary, JoinInfo, Joined, LinkResult, MembershipDecision,
+    Aged, Community, CreatedGroup, Group, GroupId, GroupSummary, JoinInfo, Joined, LinkResult, MembershipDecision,
     MembershipRequest, NewCommunity, ParticipantChange, ParticipantId, ParticipantResult, SessionId, Setting, Tagged,
 };
 use crate::session::{Cost, GroupWish, Linking, ParticipantWrite, Reply, Request, SessionMsg};
@@ -31,6 +31,23 @@ impl Gateway {
     pub async fn group(&self, id: SessionId, group: GroupId, known: Vec<u64>, refresh: bool) -> Answer<Tagged<Group>> {
         let refresh = if refresh { Some(self.permit(id)?) } else { None };
         self.ask(id, |reply| SessionMsg::ReadGroup { group, known, refresh, reply }).await
+    }
+
+    /// All groups of the session as the cache has them, ordered by id, also while the session is started and not ready.
+    ///
+    /// # Errors
+    /// [`CommandError::NotStarted`]; [`CommandError::NotConnected`] before all groups were read once.
+    pub async fn known_groups(&self, id: SessionId) -> Answer<Aged<Arc<Vec<GroupSummary>>>> {
+        self.ask(id, |reply| SessionMsg::ListKnownGroups { reply }).await
+    }
+
+    /// One group as the cache has it, as [`Self::known_groups`]. Without its value when it has one of the tags that the
+    /// caller knows.
+    ///
+    /// # Errors
+    /// As [`Self::known_groups`], and [`CommandError::GroupNotFound`].
+    pub async fn known_group(&self, id: SessionId, group: GroupId, known: Vec<u64>) -> Answer<Aged<Tagged<Group>>> {
+        self.ask(id, |reply| SessionMsg::ReadKnownGroup { group, known, reply }).await
     }
 
     /// Creates a group, in a community when one is named. Answers as soon as WhatsApp made it, whoever was refused.

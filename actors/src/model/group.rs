@@ -1,6 +1,7 @@
 //! Groups and what WhatsApp said about their participants. Never does IO.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Serialize, Serializer};
@@ -244,6 +245,15 @@ pub struct Joined {
     pub group: GroupId,
     /// An admin has to approve it first: the account is not in the group yet.
     pub pending_approval: bool,
+}
+
+/// Something that may be older than it should be.
+#[derive(Clone, Debug)]
+pub struct Aged<T> {
+    /// What was read.
+    pub value: T,
+    /// For how long the session has not heard from WhatsApp; `None`: it is ready, and so the value is as new as can be.
+    pub stale_for: Option<Duration>,
 }
 
 /// Something with the tag that tells whether it changed; `None` when the caller has just that already.

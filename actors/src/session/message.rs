@@ -13,8 +13,8 @@ use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
 use crate::group_cache::{AllGroups, GroupRecord, Sequence};
 use crate::model::{
-    Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session, SessionConfig,
-    Tagged,
+    Aged, Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session,
+    SessionConfig, Tagged,
 };
 use crate::store::StoreError;
 
@@ -47,6 +47,10 @@ pub(crate) enum SessionMsg {
     ListGroups { refresh: Option<Permit>, reply: Reply<Arc<Vec<GroupSummary>>> },
     /// One group, unless it has one of the known tags; with a permit, asked of WhatsApp.
     ReadGroup { group: GroupId, known: Vec<u64>, refresh: Option<Permit>, reply: Reply<Tagged<Group>> },
+    /// All groups as they were last known, also while the session is not ready.
+    ListKnownGroups { reply: Reply<Aged<Arc<Vec<GroupSummary>>>> },
+    /// One group as it was last known, unless it has one of the known tags.
+    ReadKnownGroup { group: GroupId, known: Vec<u64>, reply: Reply<Aged<Tagged<Group>>> },
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// A request that goes to WhatsApp.

@@ -15,7 +15,7 @@ use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
 use crate::group_cache::{AllGroups, GroupRecord, Sequence};
-use crate::model::{Group, GroupId, GroupSummary, SessionStatus, Tagged};
+use crate::model::{Aged, Group, GroupId, GroupSummary, SessionStatus, Tagged, Timestamp};
 
 /// A group in doubt is read after this: the notifications that would settle it arrive together.
 const READ_DELAY: Duration = Duration::from_millis(150);
@@ -140,6 +140,29 @@ impl SessionState {
             }
         } else {
             let _ = reply.send(self.cached(&group, &known));
+        }
+    }
+
+    pub(super) fn known_groups(&mut self) -> Result<Aged<Arc<Vec<GroupSummary>>>, CommandError> {
+        let stale_for = self.stale_for()?;
+        Ok(Aged { value: self.cache.summaries(), stale_for })
+    }
+
+    pub(super) fn known_group(&mut self, group: &GroupId, known: &[u64]) -> Result<Aged<Tagged<Group>>, CommandError> {
+        let stale_for = self.stale_for()?;
+        Ok(Aged { value: self.cached(group, known)?, stale_for })
+    }
+
+    /// How long WhatsApp has not been heard, when the cache may be behind: `None` while the session is ready.
+    fn stale_for(&self) -> Result<Option<Duration>, CommandError> {
+        match self.ready_engine() {
+            Ok(_) => Ok(None),
+            Err(CommandError::NotConnected) if self.cache.is_filled() => {
+                let heard_at = self.record.last_active.or(self.record.connected_at).unwrap_or(Timestamp(0));
+                let age_ms = Timestamp::now().0.saturating_sub(heard_at.0);
+                Ok(Some(Duration::from_millis(u64::try_from(age_ms).unwrap_or_default())))
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -1,0 +1,83 @@
+//! Reads of groups while their session is not ready: 409, or with `?stale=true` what was known last, and how old it is.
+
+use std::sync::Arc;
+
+use axum::http::{HeaderName, HeaderValue, header};
+use axum::response::Response;
+use rookery_actors::model::{Aged, Group, GroupId, GroupSummary, SessionId, Tagged};
+
+use super::error::ApiError;
+use super::extract::Stale;
+use crate::app::App;
+
+/// As RFC 7234 has it: WhatsApp could not be asked whether it is still so.
+const WARNING: &str = "110 - \"Response is Stale\"";
+
+/// All groups from the cache.
+///
+/// # Errors
+/// As of reading groups.
+pub(super) async fn groups(
+    app: &App,
+    session: SessionId,
+    Stale(stale): Stale,
+) -> Result<Aged<Arc<Vec<GroupSummary>>>, ApiError> {
+    if stale {
+        return Ok(app.gateway.known_groups(session).await?);
+    }
+    Ok(fresh(app.gateway.groups(session, false).await?))
+}
+
+/// A group from the cache, without its value when it has one of these tags.
+///
+/// # Errors
+/// As of reading a group.
+pub(super) async fn tagged_group(
+    app: &App,
+    session: SessionId,
+    group: GroupId,
+    known: Vec<u64>,
+    Stale(stale): Stale,
+) -> Result<Aged<Tagged<Group>>, ApiError> {
+    if stale {
+        return Ok(app.gateway.known_group(session, group, known).await?);
+    }
+    Ok(fresh(app.gateway.group(session, group, known, false).await?))
+}
+
+/// A group from the cache.
+///
+/// # Errors
+/// As of reading a group.
+pub(super) async fn group(
+    app: &App,
+    session: SessionId,
+    group: GroupId,
+    stale: Stale,
+) -> Result<Aged<Arc<Group>>, ApiError> {
+    let Aged { value, stale_for } = tagged_group(app, session, group, Vec::new(), stale).await?;
+    let value = value.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
+    Ok(Aged { value, stale_for })
+}
+
+/// What was just asked of WhatsApp, or is the cache of a session that is ready.
+pub(super) fn fresh<T>(value: T) -> Aged<T> {
+    Aged { value, stale_for: None }
+}
+
+/// What `respond` answers; it says so when it is stale.
+///
+/// # Errors
+/// What `respond` says.
+pub(super) fn answered<T>(
+    read: Aged<T>,
+    respond: impl FnOnce(T) -> Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
+    let mut response = respond(read.value)?;
+    if let Some(stale_for) = read.stale_for {
+        let headers = response.headers_mut();
+        headers.insert(header::AGE, stale_for.as_secs().into());
+        headers.insert(HeaderName::from_static("warning"), HeaderValue::from_static(WARNING));
+    }
+    Ok(response)
+}
