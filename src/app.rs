@@ -11,14 +11,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use rookery_actors::model::{SessionEvent, SessionEventKind};
 use rookery_actors::store::{Batch, Store};
 use rookery_actors::{Gateway, Running};
 use tokio::net::TcpListener;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
-use crate::audit::Audit;
+use crate::audit::{Audit, Entry, Outcome};
 use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
 use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
@@ -166,6 +169,7 @@ impl Daemon {
         );
         drop(store);
         let (stop, stopped) = watch::channel(());
+        tokio::spawn(audit_sessions(Arc::clone(&app), app.gateway.session_events(), stopped.clone()));
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeping = sweep(Arc::clone(&app.idempotency), stopped.clone());
         let sweeper = tokio::spawn(async move {
@@ -278,6 +282,27 @@ pub async fn serve(config: Config) -> Result<()> {
     announce(&daemon);
     signals::tell_ready();
     keep_running(daemon, &config, &mut signals).await
+}
+
+/// Notes in the audit log what happens to sessions and is nobody's request.
+async fn audit_sessions(app: Arc<App>, mut events: Receiver<SessionEvent>, mut stopped: watch::Receiver<()>) {
+    loop {
+        let event = tokio::select! {
+            event = events.recv() => event,
+            _ = stopped.changed() => return,
+        };
+        match event {
+            Ok(SessionEvent { session, kind }) => {
+                let (action, outcome) = match kind {
+                    SessionEventKind::OtherAccountRefused => ("sessions.other_account", Outcome::Refused),
+                    SessionEventKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
+                };
+                app.audit.note(Entry { session_id: Some(session), ..Entry::of(action.into(), outcome) }).await;
+            }
+            Err(RecvError::Lagged(missed)) => warn!(missed, "could not note all that happened to sessions"),
+            Err(RecvError::Closed) => return,
+        }
+    }
 }
 
 /// Runs a daemon until a signal comes or it fails, through every restore of a backup; it is shut down when this returns.

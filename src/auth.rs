@@ -66,8 +66,12 @@ pub(crate) struct Keys {
 /// Why a presented key is not accepted.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Unknown, revoked or expired.
+    /// Unknown, or a secret before a rotation whose time is over.
     Invalid,
+    /// The key was revoked.
+    Revoked,
+    /// The key has come to its end.
+    Expired,
     /// Not allowed from the caller's address.
     Address,
 }
@@ -180,7 +184,8 @@ impl Keys {
     pub(crate) fn check_again(&self, secret: &str, address: Option<IpAddr>) -> Result<Arc<Key>, Refusal> {
         let (now, hash) = (self.now(), self.pepper.hash(secret));
         let by_hash = self.by_hash.load();
-        let key = by_hash.get(&hash).filter(|key| key.is_usable(hash, now)).ok_or(Refusal::Invalid)?;
+        let key = by_hash.get(&hash).ok_or(Refusal::Invalid)?;
+        key.usable(hash, now)?;
         if key.allows_address(address) { Ok(Arc::clone(key)) } else { Err(Refusal::Address) }
     }
 

@@ -80,6 +80,9 @@ pub enum CommandError {
         /// Why.
         error: Box<Self>,
     },
+    /// The invite link was revoked: its code leads nowhere any more.
+    #[error("the invite link was revoked")]
+    InviteRevoked,
     /// The group is no community.
     #[error("`{0}` is not a community")]
     NotCommunity(GroupId),

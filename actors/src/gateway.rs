@@ -142,7 +142,7 @@ impl Gateway {
     /// Drops the connection without ceremony; credentials stay.
     ///
     /// # Errors
-    /// As every session command.
+    /// [`CommandError::NotStarted`], or as every session command.
     pub async fn kill_session(&self, id: SessionId) -> Answer<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::ForceKill { reply }).await
     }

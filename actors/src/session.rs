@@ -267,9 +267,10 @@ impl SessionState {
     }
 
     fn force_kill(&mut self, reply: Reply<Arc<Session>>) {
-        if self.engine.loaded {
-            let _ = self.supervisor.send_message(SupervisorMsg::KillEngine { id: self.entry.id });
+        if !self.engine.loaded {
+            return drop(reply.send(Err(CommandError::NotStarted)));
         }
+        let _ = self.supervisor.send_message(SupervisorMsg::KillEngine { id: self.entry.id });
         self.stop(reply);
     }
 

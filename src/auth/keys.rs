@@ -1,6 +1,6 @@
 //! One API key: what it is allowed, its record in the store, and its use. Knows no secret.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::pepper::KeyHash;
 use super::rate::{KeyRate, RateState};
-use super::{AddressRange, KeyLimits, Role};
+use super::{AddressRange, KeyLimits, Refusal, Role};
 
 /// What a key is allowed, as its owner decides it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +31,10 @@ pub(crate) struct KeyTerms {
     /// Whether a key that is limited to groups may make, join and leave some.
     #[serde(default)]
     pub(crate) allow_group_creation: bool,
+    /// The account epochs of sessions (0 where one is left out) when it was last said to which groups it is limited: in a
+    /// session that changed hands since then those groups are another account's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) account_epochs: BTreeMap<SessionId, u32>,
     /// When it ends by itself.
     pub(crate) expires_at: Option<Timestamp>,
 }
@@ -44,6 +48,8 @@ pub(crate) struct KeyChange {
     pub(crate) allowed_sessions: Option<Vec<SessionId>>,
     pub(crate) allowed_groups: Option<Option<BTreeSet<GroupId>>>,
     pub(crate) allow_group_creation: Option<bool>,
+    /// With a new scope: [`KeyTerms::account_epochs`].
+    pub(crate) account_epochs: Option<BTreeMap<SessionId, u32>>,
     pub(crate) expires_at: Option<Option<Timestamp>>,
 }
 
@@ -126,6 +132,7 @@ impl KeyTerms {
             allowed_sessions: Vec::new(),
             allowed_groups: None,
             allow_group_creation: false,
+            account_epochs: BTreeMap::new(),
             expires_at: None,
         }
     }
@@ -138,6 +145,7 @@ impl KeyTerms {
             allowed_sessions: change.allowed_sessions.unwrap_or(self.allowed_sessions),
             allowed_groups: change.allowed_groups.unwrap_or(self.allowed_groups),
             allow_group_creation: change.allow_group_creation.unwrap_or(self.allow_group_creation),
+            account_epochs: change.account_epochs.unwrap_or(self.account_epochs),
             expires_at: change.expires_at.unwrap_or(self.expires_at),
         }
     }
@@ -210,9 +218,18 @@ impl Key {
     }
 
     /// Whether it is presented by a secret that may be used at this time.
-    pub(super) fn is_usable(&self, hash: KeyHash, now: Timestamp) -> bool {
-        let is_current = self.record.keyed_hash == hash || self.record.previous_ends_at(now).is_some();
-        is_current && self.record.is_usable(now)
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn usable(&self, hash: KeyHash, now: Timestamp) -> Result<(), Refusal> {
+        if self.record.keyed_hash != hash && self.record.previous_ends_at(now).is_none() {
+            return Err(Refusal::Invalid);
+        }
+        match (self.record.is_active, self.record.is_usable(now)) {
+            (false, _) => Err(Refusal::Revoked),
+            (true, false) => Err(Refusal::Expired),
+            (true, true) => Ok(()),
+        }
     }
 
     /// Whether it may be used from this address; `None`: nobody knows which.
@@ -231,6 +248,12 @@ impl Key {
     /// Whether it may see and touch this group.
     pub(crate) fn allows_group(&self, group: &GroupId) -> bool {
         self.record.terms.allowed_groups.as_ref().is_none_or(|groups| groups.contains(group))
+    }
+
+    /// Whether its scope is void in a session that has this account epoch: its groups are those of an account before.
+    pub(crate) fn is_of_account_before(&self, session: SessionId, account_epoch: u32) -> bool {
+        let granted = self.record.terms.account_epochs.get(&session).copied().unwrap_or_default();
+        self.is_limited_to_groups() && granted != account_epoch
     }
 
     /// Whether it is limited to some sessions.

@@ -15,7 +15,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, Either};
-use rookery_actors::model::{GroupId, SessionId};
+use rookery_actors::model::{GroupId, Session, SessionId};
 use tower::{Layer, Service};
 use tracing::warn;
 
@@ -43,6 +43,8 @@ pub(super) const GROUP_PARAMETERS: [&str; 2] = ["group", "community"];
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) session: Option<SessionId>,
+    /// The session's account epoch; 0 without a session.
+    pub(crate) account_epoch: u32,
 }
 
 impl Caller {
@@ -284,9 +286,15 @@ fn named(parts: &mut Parts) -> Result<Named, ApiError> {
 }
 
 /// The session, if the key may touch it. To a key with a scope an unknown session is one outside of it.
-fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<SessionId, ApiError> {
+fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<Arc<Session>, ApiError> {
     match app.gateway.find(id_or_name) {
-        Ok(session) if key.allows_session(session) => Ok(session),
+        Ok(session) if key.allows_session(session) => {
+            let session = app.gateway.session(session)?;
+            if key.is_of_account_before(session.id, session.account_epoch) {
+                return Err(AccessError::AccountChanged.into());
+            }
+            Ok(session)
+        }
         Err(error) if !key.is_limited_to_sessions() => Err(error.into()),
         _ => Err(AccessError::SessionNotAllowed.into()),
     }

@@ -70,8 +70,10 @@ pub(crate) enum ApiError {
     Participants(Vec<String>),
     /// These are not groups; as written by the caller.
     Groups(Vec<String>),
-    /// No group has this invite code: WhatsApp's 406.
+    /// No group has this invite code, which was to be followed: WhatsApp's 406.
     InviteCode,
+    /// No group has this invite code, which was asked about.
+    InviteCodeUnknown,
     /// A picture cannot be used.
     Picture(PictureError),
     /// WhatsApp refused every participant of a batch.
@@ -289,6 +291,11 @@ impl ApiError {
                 offenders_answer(offenders, "participant id", PERSON_ID_FORM, "invalid_participant_id")
             }
             Self::Groups(offenders) => offenders_answer(offenders, "group id", GROUP_ID_FORM, "invalid_group_id"),
+            Self::InviteCodeUnknown => one(
+                S::NOT_FOUND,
+                "invite_code_unknown",
+                "No group has this invite code: check that the whole link was copied, or ask for a new one",
+            ),
             Self::InviteCode => one(
                 S::BAD_REQUEST,
                 "invite_code_invalid",
@@ -383,6 +390,7 @@ impl ApiError {
             | Self::Participants(_)
             | Self::Groups(_)
             | Self::InviteCode
+            | Self::InviteCodeUnknown
             | Self::Picture(_) => true,
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),

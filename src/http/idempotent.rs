@@ -48,7 +48,10 @@ where
     let taken = taken(&parts)?;
     let key = key_of(&parts.headers)?.to_owned();
     let caller: Option<&Caller> = parts.extensions.get();
-    let slot = caller.and_then(|caller| Some((Slot::new(caller.session?, caller.key.id(), &key), caller.key.id())));
+    let slot = caller.and_then(|caller| {
+        let (session, user) = (caller.session?, caller.key.id());
+        Some((Slot::new(session, caller.account_epoch, user, &key), user))
+    });
     let (slot, user) = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
     let fingerprint = fingerprint(&mut parts, &taken)?;
     drop(taken);

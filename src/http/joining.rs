@@ -21,6 +21,10 @@ use crate::auth::Role;
 
 /// WhatsApp's number for a code that it never gave out.
 const UNKNOWN_CODE: u16 = 406;
+/// The length of the code in a private invitation, which is a message of its own; those of links have 22 characters.
+const PRIVATE_CODE_CHARS: usize = 16;
+const PRIVATE_CODE: &str = "must be the code of an invite link: this is the 16-character code of a private invitation, which only \
+                            works from the message that brought it; accept it in WhatsApp on the phone, or ask for the link";
 /// The host of invite links.
 const INVITE_HOST: &str = "chat.whatsapp.com";
 
@@ -54,6 +58,10 @@ pub(crate) struct JoinAnswer {
     group_id: GroupId,
     /// `pending_approval`: an admin of the group has to approve it first.
     status: JoinStatus,
+    /// The account was in the group before; left out otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    already_member: Option<bool>,
 }
 
 /// Join a group
@@ -62,8 +70,8 @@ pub(crate) struct JoinAnswer {
     path = "/api/sessions/{session}/groups/join",
     request_body = Invitation,
     responses(
-        (status = 200, description = "Joined, or asked to be let in", body = JoinAnswer),
-        (status = 404, description = "The invite code is void, or the session does not exist"),
+        (status = 200, description = "Joined, or asked to be let in; also when the account is in the group already", body = JoinAnswer),
+        (status = 404, description = "The invite link was revoked (`invite_revoked`), or the session does not exist"),
     ),
 )]
 pub(crate) async fn join(
@@ -85,7 +93,8 @@ pub(crate) async fn join(
         caller.adopt(&app, vec![joined.group.clone()]).await;
     }
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };
-    Ok(Json(JoinAnswer { success: true, group_id: joined.group, status }))
+    let already_member = joined.already_member.then_some(true);
+    Ok(Json(JoinAnswer { success: true, group_id: joined.group, status, already_member }))
 }
 
 /// What does an invite code tell?
@@ -101,7 +110,8 @@ pub(crate) async fn join(
     )),
     responses(
         (status = 200, description = "The group that it leads to", body = JoinInfo),
-        (status = 404, description = "The invite code is void, or the session does not exist"),
+        (status = 404, description = "No group has this invite code (`invite_code_unknown`), its link was revoked \
+            (`invite_revoked`), or the session does not exist"),
     ),
 )]
 pub(crate) async fn info(
@@ -112,7 +122,7 @@ pub(crate) async fn info(
 ) -> JsonResult<JoinInfo> {
     let query = query(&parts)?;
     let code = value_of(&query, "code").and_then(code_of).ok_or_else(|| ApiError::Query(format!("code {}", rule())))?;
-    let info = app.gateway.join_info(session, code).await.map_err(refused)?;
+    let info = app.gateway.join_info(session, code).await.map_err(unknown)?;
     if !caller.key.allows_group(&info.id) {
         // A key that is limited to groups reads about another one only to join it, which viewers do not.
         if caller.key.role() < Role::Operator || is_in(&app, session, &info.id).await? {
@@ -141,8 +151,10 @@ async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, co
 pub(super) fn code_of_body(mut fields: Fields) -> Result<String, ApiError> {
     let text = fields.text("inviteCode", 1..=usize::MAX);
     let code = code_of(&text);
-    if code.is_none() && !text.trim().is_empty() {
-        fields.broken("inviteCode", &rule());
+    match &code {
+        None if !text.trim().is_empty() => fields.broken("inviteCode", &rule()),
+        Some(code) if code.len() == PRIVATE_CODE_CHARS => fields.broken("inviteCode", PRIVATE_CODE),
+        _ => {}
     }
     fields.finish()?;
     code.ok_or_else(|| ApiError::Internal("an invite code passed its checks but is none".into()))
@@ -176,6 +188,14 @@ pub(super) fn code_of(text: &str) -> Option<String> {
 fn without<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
+}
+
+/// For a question about a code, one that no group has is simply not found.
+fn unknown(error: CommandError) -> ApiError {
+    match error {
+        CommandError::Refused { code: UNKNOWN_CODE | 400 | 404, .. } => ApiError::InviteCodeUnknown,
+        error => error.into(),
+    }
 }
 
 fn refused(error: CommandError) -> ApiError {
@@ -233,7 +253,7 @@ mod tests {
             Err(ApiError::Body(messages)) => messages,
             other => panic!("{other:?}"),
         };
-        let rule = format!("inviteCode {}", rule());
+        let (rule, private) = (format!("inviteCode {}", rule()), format!("inviteCode {PRIVATE_CODE}"));
         let cases = [
             (json!({}), vec!["inviteCode should not be empty", "inviteCode must be a string"]),
             (json!({"inviteCode": null}), vec!["inviteCode should not be empty", "inviteCode must be a string"]),
@@ -241,6 +261,7 @@ mod tests {
             (json!({"inviteCode": "  "}), vec!["inviteCode should not be empty"]),
             (json!({"inviteCode": "a b", "code": 1}), vec!["property code should not exist", rule.as_str()]),
             (json!({"inviteCode": "ü".repeat(129)}), vec![rule.as_str()]),
+            (json!({"inviteCode": "AbCdEfGhIjKlMnOp"}), vec![private.as_str()]),
         ];
         for (body, expected) in cases {
             assert_eq!(check(body.clone()), expected, "{body}");

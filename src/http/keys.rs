@@ -1,7 +1,7 @@
 //! API keys over HTTP: make, list, read, change, rotate, revoke, remove, and ask whether one is valid. A secret is shown
 //! once, in the answer that made it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -166,7 +166,8 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     JsonObject(body): JsonObject,
 ) -> Result<Created<KeyAnswer>, ApiError> {
-    let terms = new_key(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
+    let mut terms = new_key(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
+    terms.account_epochs = account_epochs(&app);
     let (key, secret) = app.keys.create(terms).await?;
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
@@ -208,7 +209,9 @@ pub(crate) async fn update(
     KeyPath(id): KeyPath,
     JsonObject(body): JsonObject,
 ) -> JsonResult<KeyAnswer> {
-    let change = key_change(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
+    let mut change = key_change(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
+    let is_new_scope = change.allowed_groups.is_some() || change.allowed_sessions.is_some();
+    change.account_epochs = is_new_scope.then(|| account_epochs(&app));
     Ok(Json(answer(&*app.keys.update(id, change).await?)))
 }
 
@@ -289,6 +292,13 @@ fn answer(key: &Key) -> KeyAnswer {
     }
 }
 
+/// Of the sessions that changed hands: a key's groups are those of the accounts that there are now.
+fn account_epochs(app: &App) -> BTreeMap<SessionId, u32> {
+    let sessions = app.gateway.sessions();
+    let changed = sessions.iter().filter(|session| session.account_epoch > 0);
+    changed.map(|session| (session.id, session.account_epoch)).collect()
+}
+
 fn finder(app: &App) -> impl Fn(&str) -> Option<SessionId> {
     |session| app.gateway.find(session).ok()
 }
@@ -316,6 +326,8 @@ pub(super) fn key_change(
         allowed_sessions: fields.has("allowedSessions").then(|| sessions(&mut fields, find_session)),
         allowed_groups: fields.has("allowedGroups").then(|| allowed_groups(&mut fields)),
         allow_group_creation: fields.nullable_flag("allowGroupCreation").map(Option::unwrap_or_default),
+        // Known where the sessions are.
+        account_epochs: None,
         expires_at: fields.has("expiresAt").then(|| end(&mut fields, now)),
     };
     fields.finish()?;

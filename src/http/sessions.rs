@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::access::Caller;
 use super::answer::{Created, Gone, JsonResult, with_total};
 use super::configuration::{CONFIG_FIELDS, NewConfig, config_change};
-use super::error::ApiError;
+use super::error::{AccessError, ApiError};
 use super::extract::{JsonObject, Page, SessionPath, query, value_of};
 use super::fields::Fields;
 use crate::app::App;
@@ -124,16 +124,39 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): Session
     Ok(Gone)
 }
 
+/// How a session is to be started.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct StartWish {
+    /// The phone that is linked now may have another account than the session's. False when left out.
+    allow_account_change: Option<bool>,
+}
+
 /// Start a session
 ///
-/// It stays started, also over a restart of the daemon.
+/// It stays started, also over a restart of the daemon. A session belongs to the account that linked it first: a phone with
+/// another account is unlinked again at once, unless `allowAccountChange` is true, which takes a key that is limited to
+/// nothing. Then groups, idempotency keys and group scopes of API keys that belong to the account before end.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/start",
+    request_body(content = Option<StartWish>, description = "May be left out"),
     responses((status = 200, description = "Started; connecting goes on", body = Session)),
 )]
-pub(crate) async fn start(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
-    Ok(Json(app.gateway.start_session(id, false).await?))
+pub(crate) async fn start(
+    State(app): State<Arc<App>>,
+    SessionPath(id): SessionPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> JsonResult<Arc<Session>> {
+    let mut fields = Fields::of(body, &["allowAccountChange"]);
+    let allow_account_change = fields.nullable_flag("allowAccountChange").flatten().unwrap_or_default();
+    fields.finish()?;
+    if allow_account_change && caller.key.is_limited_to_sessions() {
+        return Err(AccessError::ScopedKey.into());
+    }
+    Ok(Json(app.gateway.start_session(id, allow_account_change).await?))
 }
 
 /// Stop a session

@@ -81,8 +81,13 @@ struct AnswerHead {
 
 impl Slot {
     /// The slot of this idempotency key, as this API key uses it in this session.
-    pub(crate) fn new(session: SessionId, api_key: Uuid, key: &str) -> Self {
-        Self { session, digest: digest(&[api_key.as_bytes(), key.as_bytes()]) }
+    pub(crate) fn new(session: SessionId, account_epoch: u32, api_key: Uuid, key: &str) -> Self {
+        let epoch = account_epoch.to_be_bytes();
+        // As it was before accounts had epochs.
+        let of_first_account = [api_key.as_bytes(), key.as_bytes()];
+        let of_later_account = [api_key.as_bytes(), key.as_bytes(), &epoch[..]];
+        let pieces = if account_epoch == 0 { &of_first_account[..] } else { &of_later_account };
+        Self { session, digest: digest(pieces) }
     }
 
     pub(super) fn session(self) -> SessionId {
@@ -218,18 +223,21 @@ mod tests {
     fn a_slot_differs_by_session_api_key_and_key() {
         let (session, other) = (SessionId::random(), SessionId::random());
         let (api_key, stranger) = (Uuid::new_v4(), Uuid::new_v4());
-        let slot = Slot::new(session, api_key, "k");
-        for another in
-            [Slot::new(other, api_key, "k"), Slot::new(session, stranger, "k"), Slot::new(session, api_key, "K")]
-        {
+        let slot = Slot::new(session, 0, api_key, "k");
+        for another in [
+            Slot::new(other, 0, api_key, "k"),
+            Slot::new(session, 1, api_key, "k"),
+            Slot::new(session, 0, stranger, "k"),
+            Slot::new(session, 0, api_key, "K"),
+        ] {
             assert_ne!(slot, another);
         }
-        assert_eq!(slot, Slot::new(session, api_key, "k"));
+        assert_eq!(slot, Slot::new(session, 0, api_key, "k"));
     }
 
     #[test]
     fn keys_of_rows_give_back_their_slot() {
-        let slot = Slot::new(SessionId::random(), Uuid::new_v4(), "k");
+        let slot = Slot::new(SessionId::random(), 0, Uuid::new_v4(), "k");
         let (key, hour) = (slot.record_key(), Hour::of(MADE_AT));
         assert_eq!(Slot::of_record_key(&key), Some(slot));
         assert_eq!(Slot::of_record_key(&[&key[..], &[0xff, 3]].concat()), Some(slot));

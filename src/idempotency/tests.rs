@@ -37,7 +37,7 @@ impl Bench {
     }
 
     fn slot(&self, key: &str) -> Slot {
-        Slot::new(self.session, self.api_key, key)
+        Slot::new(self.session, 0, self.api_key, key)
     }
 
     async fn start(&self, key: &str, body: &str, now: Timestamp) -> Result<Start, IdempotencyError> {
@@ -173,7 +173,7 @@ async fn many_records_are_removed_in_batches_that_the_store_takes() {
 async fn a_session_that_is_gone_is_forgotten_and_no_other() {
     let bench = Bench::new();
     bench.first("k", NOW).await.keep(answer("done")).await.unwrap();
-    let other = Slot::new(SessionId::random(), bench.api_key, "k");
+    let other = Slot::new(SessionId::random(), 0, bench.api_key, "k");
     let Ok(Start::First(call)) = bench.keys.start_at(other, bench.api_key, Fingerprint::of(&[]), NOW).await else {
         panic!()
     };

@@ -187,7 +187,8 @@ impl Engine {
         let joined = self.client.groups().join_with_invite_code(code).await?;
         let pending_approval = matches!(joined, JoinGroupResult::PendingApproval(_));
         let unread = || EngineError::Unanswered("the answer names no group".into());
-        Ok(Joined { group: convert::group_id(joined.group_jid()).ok_or_else(unread)?, pending_approval })
+        let group = convert::group_id(joined.group_jid()).ok_or_else(unread)?;
+        Ok(Joined { group, pending_approval, already_member: false })
     }
 
     /// What an invite code tells before one follows it.

@@ -245,6 +245,8 @@ pub struct Joined {
     pub group: GroupId,
     /// An admin has to approve it first: the account is not in the group yet.
     pub pending_approval: bool,
+    /// The account was in the group before.
+    pub already_member: bool,
 }
 
 /// Something that may be older than it should be.

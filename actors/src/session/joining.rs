@@ -4,17 +4,22 @@ use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::EngineError;
+use crate::error::CommandError;
 use crate::model::{JoinInfo, Joined};
 
-/// WhatsApp's number for a request that stands already.
+/// WhatsApp's number for somebody who is in the group, or whose request to be let in stands already.
 const CONFLICT: u16 = 409;
+/// WhatsApp's other number for somebody who is in the group.
+const ALREADY_MEMBER: u16 = 304;
+/// WhatsApp's number for the code of a link that was revoked.
+const GONE: u16 = 410;
 
 impl SessionState {
     pub(super) fn read_join_info(&mut self, code: String, permit: Permit, reply: Reply<JoinInfo>) {
         let Some((work, reply)) = self.begin(Cost::Query, None, permit, reply) else { return };
         tokio::spawn(async move {
             let answer = work.question("Reading the invite code", work.engine.join_info(code)).await;
-            work.finish(None, reply, answer);
+            work.finish(None, reply, answer.map_err(understood));
         });
     }
 
@@ -24,13 +29,41 @@ impl SessionState {
             let look = || look(&work, &code);
             let Outcome { result, read_back } =
                 work.carry_out("Joining the group", work.engine.join(&code), look).await;
+            let result = match result {
+                Err(CommandError::Refused { code: ALREADY_MEMBER | CONFLICT, .. }) => {
+                    joined_before(&work, &code, result).await
+                }
+                result => result.map_err(understood),
+            };
             let mut doubtful = None;
-            if let (Ok(Joined { group, pending_approval: false }), false) = (&result, read_back) {
+            if let (Ok(Joined { group, pending_approval: false, .. }), false) = (&result, read_back) {
                 // The next read is to show it (G-2).
                 doubtful = (!work.is_shown(group).await).then(|| GroupChange::Doubtful { group: group.clone() });
             }
             work.finish(doubtful, reply, result);
         });
+    }
+}
+
+/// A code of a link that was revoked is told by name.
+fn understood(error: CommandError) -> CommandError {
+    match error {
+        CommandError::Refused { code: GONE, .. } => CommandError::InviteRevoked,
+        error => error,
+    }
+}
+
+/// WhatsApp says that the account is in the group, or has asked to be let in: which of them, and what group it is. When that
+/// cannot be read, its refusal stands.
+async fn joined_before(work: &Work, code: &str, refused: Result<Joined, CommandError>) -> Result<Joined, CommandError> {
+    let info = work.question("Reading the invite code", work.engine.join_info(code.to_owned())).await;
+    let Ok(JoinInfo { id: group, .. }) = info else { return refused };
+    match work.read_back(&group).await {
+        Ok(read) => {
+            let already_member = read.record.is_some();
+            Ok(Joined { group, pending_approval: !already_member, already_member })
+        }
+        Err(_) => refused,
     }
 }
 
@@ -40,7 +73,8 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
         Ok(info) => info.id,
         Err(look) => return look,
     };
-    let joined = |pending_approval| Look::Applied(Joined { group: group.clone(), pending_approval });
+    let joined =
+        |pending_approval| Look::Applied(Joined { group: group.clone(), pending_approval, already_member: false });
     match work.read_back(&group).await {
         Ok(read) if read.record.is_some() => return joined(false),
         Ok(_) => {}

@@ -66,9 +66,14 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::group_cache::AllGroups;
     use crate::store::{Batch, open_memory, put_parts};
 
     const ALICE: SessionNumber = SessionNumber(1);
+
+    fn all(groups: Vec<GroupRecord>) -> AllGroups {
+        AllGroups { groups, unreadable: 0 }
+    }
 
     fn group() -> GroupRecord {
         serde_json::from_value(json!({ "id": "120363000000000001@g.us", "members": [[15_550_100_001_u64, 0, "s"]] }))
@@ -95,13 +100,13 @@ mod tests {
         let mut cache = Loaded::read(&*store_with(&stored), ALICE).unwrap().cache;
         let mut read = group();
         (read.settings.announce, read.settings.locked) = (true, true);
-        cache.apply_read_all(cache.sequence(), vec![read.clone()]);
+        cache.apply_read_all(cache.sequence(), all(vec![read.clone()]));
         let news = cache.take_news();
         assert_eq!(news.len(), 1, "{news:?}");
         assert_eq!(news[0].changes.clone().map(Value::Object), Some(json!({ "locked": true })));
         // From then on it is a setting like any other.
         read.settings.announce = false;
-        cache.apply_read_all(cache.sequence(), vec![read]);
+        cache.apply_read_all(cache.sequence(), all(vec![read]));
         assert_eq!(cache.take_news()[0].changes.clone().map(Value::Object), Some(json!({ "announce": false })));
     }
 
@@ -113,7 +118,7 @@ mod tests {
         drop(store.commit(batch));
         let mut cache = Loaded::read(&*store, ALICE).unwrap().cache;
         assert_eq!(cache.summaries().len(), 1);
-        cache.apply_read_all(cache.sequence(), Vec::new());
+        cache.apply_read_all(cache.sequence(), all(Vec::new()));
         assert!(cache.take_news().is_empty(), "what is known is not all that there was");
     }
 }

@@ -158,9 +158,11 @@ impl SessionState {
         match self.ready_engine() {
             Ok(_) => Ok(None),
             Err(CommandError::NotConnected) if self.cache.is_filled() => {
-                let heard_at = self.record.last_active.or(self.record.connected_at).unwrap_or(Timestamp(0));
-                let age_ms = Timestamp::now().0.saturating_sub(heard_at.0);
-                Ok(Some(Duration::from_millis(u64::try_from(age_ms).unwrap_or_default())))
+                // Not since the daemon was started: the wall clock has to do.
+                let noted_at = self.record.last_active.or(self.record.connected_at).unwrap_or(Timestamp(0));
+                let noted_ago = || u64::try_from(Timestamp::now().0.saturating_sub(noted_at.0)).unwrap_or_default();
+                let heard_ago = self.entry.wire.heard_at().map(|at| at.elapsed());
+                Ok(Some(heard_ago.unwrap_or_else(|| Duration::from_millis(noted_ago()))))
             }
             Err(error) => Err(error),
         }

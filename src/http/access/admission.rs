@@ -55,7 +55,9 @@ pub(super) fn authorize(app: &App, rule: Rule, key: Arc<Key>, named: &Named) -> 
     if !named.groups.iter().all(|group| key.allows_group(group)) {
         return Err(AccessError::GroupNotAllowed.into());
     }
-    Ok(Caller { key, session })
+    let (id, account_epoch) =
+        (session.as_ref().map(|session| session.id), session.map(|session| session.account_epoch));
+    Ok(Caller { key, session: id, account_epoch: account_epoch.unwrap_or_default() })
 }
 
 impl Admission {

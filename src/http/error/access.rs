@@ -39,6 +39,8 @@ pub(crate) enum AccessError {
     SessionNotAllowed,
     /// The key is limited to other groups.
     GroupNotAllowed,
+    /// The session changed hands since the key was limited to groups: they are another account's.
+    AccountChanged,
     /// The key is limited to some groups, and the request would change others of the community too.
     CommunityNotAllowed,
     /// The route is not for keys that are limited to some sessions.
@@ -57,6 +59,8 @@ impl AccessError {
         let (status, code, message) = match self {
             Self::KeyMissing => (S::UNAUTHORIZED, "api_key_missing", "API key is required"),
             Self::KeyRefused(Refusal::Invalid) => (S::UNAUTHORIZED, "api_key_invalid", "Invalid API key"),
+            Self::KeyRefused(Refusal::Revoked) => (S::UNAUTHORIZED, "api_key_revoked", "API key is revoked"),
+            Self::KeyRefused(Refusal::Expired) => (S::UNAUTHORIZED, "api_key_expired", "API key has expired"),
             Self::KeyRefused(Refusal::Address) => {
                 (S::UNAUTHORIZED, "address_not_allowed", "API key is not allowed from this address")
             }
@@ -96,6 +100,12 @@ impl AccessError {
                 (S::UNAUTHORIZED, "session_not_allowed", "API key is not authorized for this session")
             }
             Self::GroupNotAllowed => (S::UNAUTHORIZED, "group_not_allowed", "API key is not authorized for this group"),
+            Self::AccountChanged => (
+                S::UNAUTHORIZED,
+                "account_changed",
+                "The session has another account than when the groups of this API key were chosen: an admin has to set its \
+                 allowedGroups again",
+            ),
             Self::CommunityNotAllowed => (
                 S::UNAUTHORIZED,
                 "group_not_allowed",

@@ -26,6 +26,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::Paced { .. }
         | E::GroupNotFound(_)
         | E::NotCommunity(_)
+        | E::InviteRevoked
         | E::Invalid(_)
         | E::Id(_)
         | E::DescriptionConflict
@@ -75,6 +76,11 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             };
             one(status, code, format!("{failed} was not set: {why}"))
         }
+        E::InviteRevoked => one(
+            S::NOT_FOUND,
+            "invite_revoked",
+            "The invite link was revoked: ask an admin of the group for the new one",
+        ),
         E::NotCommunity(group) => one(S::BAD_REQUEST, "not_a_community", format!("Group {group} is not a community")),
         E::DescriptionConflict => {
             one(S::CONFLICT, "description_conflict", "The description was changed by somebody else at the same time")
