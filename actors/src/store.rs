@@ -5,8 +5,10 @@
 
 mod archive;
 mod batch;
+mod compacting;
 #[cfg(test)]
 mod conformance;
+mod copying;
 mod error;
 pub mod keys;
 mod memory;

@@ -3,6 +3,7 @@
 
 mod store {
     mod child;
+    mod compacting;
     mod damage;
     mod full_disk;
     mod kill;

@@ -1,13 +1,14 @@
 //! Opening a sealed store: one that was made before stores were sealed is sealed first, into new files, so that the old
 //! ones can go as a whole. Stopped in the middle it begins anew, or goes on where nothing can be lost (`replacing.rs`).
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Store, StoreError, StoreKey, StoreOptions, open, rebuilding, replacing, sled};
+use super::sled::SledStore;
+use super::{Store, StoreError, StoreKey, StoreOptions, compacting, copying, open, rebuilding, replacing};
 
-/// Opens the sealed store in this directory with `options.key`, and seals it first when it is not. Blocks.
+/// Opens the sealed store in this directory with `options.key`, and seals it first when it is not. One that is mostly dead is
+/// compacted, and one whose snapshot is not whole is read from its log, if no row is missing then. Blocks.
 ///
 /// # Errors
 /// As [`open`]; [`StoreError::WrongKey`] changes nothing.
@@ -17,18 +18,20 @@ pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>,
     if !is_new {
         rebuilding::rebuild(path, &options)?;
     }
-    let opened = match open(path, options.clone()) {
+    let opened = match SledStore::open(path, &options) {
         Err(StoreError::Unsealed { .. }) => {
-            copy_sealed(path, &options)?;
+            let plain = open(path, StoreOptions { key: None, ..options.clone() })?;
+            copying::copy_beside(path, plain, &options)?;
             replacing::replace(path, None)?;
-            open(path, options)?
+            SledStore::open(path, &options)?
         }
         opened => opened?,
     };
-    if !is_new {
-        replacing::clear(path);
+    if is_new {
+        return Ok(Arc::new(opened));
     }
-    Ok(opened)
+    replacing::clear(path);
+    Ok(Arc::new(compacting::compact(path, &options, opened)?))
 }
 
 /// Seals the store's own key with another key; the one before opens nothing any more. Blocks.
@@ -36,24 +39,5 @@ pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>,
 /// # Errors
 /// As [`open`]; nothing was changed then.
 pub fn rekey(path: &Path, options: StoreOptions, new: &StoreKey) -> Result<(), StoreError> {
-    sled::SledStore::open(path, &options)?.rekey(new)
-}
-
-fn copy_sealed(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
-    let plain = open(path, StoreOptions { key: None, ..options.clone() })?;
-    let sealed = replacing::open_next(path, options.clone())?;
-    let stream_error = |error: io::Error| StoreError::Stream(error.to_string());
-    let (mut reader, mut writer) = io::pipe().map_err(stream_error)?;
-    let (exported, imported) = std::thread::scope(|scope| {
-        let export = scope.spawn(move || plain.export(&mut writer));
-        let imported = sealed.import(&mut reader);
-        // Whoever still writes gets an error rather than waiting for ever.
-        drop(reader);
-        (export.join().unwrap_or_else(|_| Err(StoreError::Stream("the export was cut short".to_owned()))), imported)
-    });
-    match (exported, imported) {
-        // One who cannot write on is told by the other why.
-        (Err(StoreError::Stream(_)) | Ok(()), imported) => imported,
-        (exported, _) => exported,
-    }
+    SledStore::open(path, &options)?.rekey(new)
 }

@@ -65,6 +65,8 @@ pub(super) struct SledStore {
     trees: Vec<::sled::Tree>,
     /// Between the callers' values and those on disk.
     sealer: Option<Sealer>,
+    /// Bytes of all rows when it was opened.
+    live_bytes: u64,
     committer: Option<JoinHandle<()>>,
 }
 
@@ -79,13 +81,18 @@ impl SledStore {
             rows: RwLock::new(()),
             writing: Mutex::new(()),
         });
-        let (trees, sealer) = (opened.trees.clone(), opened.sealer.take());
+        let (trees, sealer, live_bytes) = (opened.trees.clone(), opened.sealer.take(), opened.live_bytes);
         let committer = Committer::new(opened, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || committer.run())
             .map_err(|error| StoreError::Io { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { shared, trees, sealer, committer: Some(thread) })
+        Ok(Self { shared, trees, sealer, live_bytes, committer: Some(thread) })
+    }
+
+    /// Bytes of all rows, as they are on disk, when it was opened.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 
     /// Seals the store's own key with another key of the operator's.

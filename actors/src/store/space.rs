@@ -42,11 +42,18 @@ pub(super) fn check_opening(path: &Path, min_bytes: u64) -> Result<(), StoreErro
 
 /// The same for a store that is copied first.
 pub(super) fn check_copying(path: &Path, copy_bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
-    let (free_bytes, needed_bytes) = (free_bytes(path), copy_bytes + Use::Opening.needed_bytes(min_bytes));
+    let (free_bytes, needed_bytes) =
+        (free_bytes(path), copy_bytes.saturating_add(Use::Opening.needed_bytes(min_bytes)));
     if free_bytes < needed_bytes {
         return Err(StoreError::NoRoomToOpen { path: path.to_owned(), free_bytes, needed_bytes });
     }
     Ok(())
+}
+
+/// Whether so much can be written into a store on this volume.
+pub(super) fn check_writing(path: &Path, bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
+    let (free_bytes, needed_bytes) = (free_bytes(path), bytes.saturating_add(Use::Writing.needed_bytes(min_bytes)));
+    if free_bytes < needed_bytes { Err(StoreError::LowSpace { free_bytes, needed_bytes }) } else { Ok(()) }
 }
 
 /// Watches one directory's volume.

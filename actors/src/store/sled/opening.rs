@@ -37,6 +37,8 @@ pub(super) struct Opened {
     pub(super) sealer: Option<Sealer>,
     /// What the rows add up to.
     pub(super) tally: Tally,
+    /// Bytes of all rows when it was opened.
+    pub(super) live_bytes: u64,
     /// The number of transactions, beside sled.
     pub(super) witness: Witness,
     /// A handle of our own on sled's file, to sync what sled only hands to the system.
@@ -110,8 +112,9 @@ fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreErr
         let trees = tables(path, &db)?;
         let file = File::open(path.join(DATA_FILE)).map_err(|error| io_error(path, &error))?;
         let key = options.key.as_ref();
+        let live_bytes = known.map_or(0, |(_, bytes)| bytes);
         let (tally, sealer) = match known {
-            Some(tally) => (tally, sealer(path, &trees, key)?),
+            Some((tally, _)) => (tally, sealer(path, &trees, key)?),
             None => {
                 let sealer = key.map(|_| Sealer::generate()).transpose()?;
                 let seal = sealer.as_ref().zip(key).map(|(sealer, key)| sealer.wrap(key)).transpose()?;
@@ -121,7 +124,7 @@ fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreErr
         // Without one, the store is new, or somebody was stopped while making it.
         let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
         let witness = witness.map_err(|error| io_error(path, &error))?;
-        Ok(Opened { path: path.to_owned(), db, trees, sealer, tally, witness, file })
+        Ok(Opened { path: path.to_owned(), db, trees, sealer, tally, live_bytes, witness, file })
     })
 }
 
@@ -141,8 +144,8 @@ fn tables(path: &Path, db: &::sled::Db) -> Result<Vec<::sled::Tree>, StoreError>
 }
 
 /// Says whether the rows are whole and of this layout, and what they add up to; `None` when the store is new.
-fn check(path: &Path, trees: &[::sled::Tree], commits_seen: Option<u64>) -> Result<Option<Tally>, StoreError> {
-    let tally = match (read_mark(path, trees, keys::LAYOUT)?, commits_seen) {
+fn check(path: &Path, trees: &[::sled::Tree], commits_seen: Option<u64>) -> Result<Option<(Tally, u64)>, StoreError> {
+    let counted = match (read_mark(path, trees, keys::LAYOUT)?, commits_seen) {
         (Some(layout), commits_seen) => {
             check_layout(path, &layout)?;
             check_rows(path, trees, commits_seen.unwrap_or_default())?
@@ -153,7 +156,7 @@ fn check(path: &Path, trees: &[::sled::Tree], commits_seen: Option<u64>) -> Resu
     if read_mark(path, trees, keys::IMPORTING)?.is_some() {
         return Err(StoreError::UnfinishedImport { path: path.to_owned() });
     }
-    Ok(Some(tally))
+    Ok(Some(counted))
 }
 
 fn make_directory(path: &Path) -> io::Result<()> {
@@ -220,7 +223,7 @@ fn check_layout(path: &Path, layout: &[u8]) -> Result<(), StoreError> {
 }
 
 /// Counts the rows: what sled opens without complaint need not be what was written.
-fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<Tally, StoreError> {
+fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<(Tally, u64), StoreError> {
     let stored = guard::run(|| Tally::stored(trees)).map_err(|reason| damaged(path, reason))?;
     let Some(stored) = stored else { return Err(damaged(path, "its count of rows is gone".to_owned())) };
     let lost = commits_seen.saturating_sub(stored.commits);
@@ -228,10 +231,10 @@ fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<
         return Err(damaged(path, format!("its last {lost} transactions are gone")));
     }
     let counted = guard::run(|| Tally::count(trees, stored.commits)).map_err(|reason| damaged(path, reason))?;
-    if counted != stored {
+    if counted.0 != stored {
         return Err(damaged(path, "rows are missing or are not the last ones written".to_owned()));
     }
-    Ok(stored)
+    Ok(counted)
 }
 
 /// What opens the values of a store that is there, if the key is the one that it was sealed with.
@@ -255,7 +258,7 @@ fn make(
     file: &File,
     seal: Option<Vec<u8>>,
 ) -> Result<Tally, StoreError> {
-    let mut tally = guard::run(|| Tally::count(trees, 0)).map_err(|reason| damaged(path, reason))?;
+    let (mut tally, _) = guard::run(|| Tally::count(trees, 0)).map_err(|reason| damaged(path, reason))?;
     if tally != Tally::default() {
         return Err(damaged(path, "its layout version is gone".to_owned()));
     }

@@ -64,19 +64,20 @@ impl Tally {
         Ok(bytes.and_then(|bytes| Self::decode(&bytes)))
     }
 
-    /// Counts all rows, as if after `commits` transactions. Reads the whole store.
-    pub(super) fn count(trees: &[::sled::Tree], commits: u64) -> Result<Self, ::sled::Error> {
+    /// Counts all rows, as if after `commits` transactions, and the bytes of their keys and values. Reads the whole store.
+    pub(super) fn count(trees: &[::sled::Tree], commits: u64) -> Result<(Self, u64), ::sled::Error> {
         let own = row();
-        let mut tally = Self { commits, ..Self::default() };
+        let (mut tally, mut bytes) = (Self { commits, ..Self::default() }, 0);
         for (table, tree) in Table::ALL.iter().zip(trees) {
             walk(tree, |row, value| {
+                bytes += (row.len() + value.len()) as u64;
                 if *table != Table::Meta || *row != *own {
                     tally.change(*table, row, None, Some(value));
                 }
                 ControlFlow::Continue(())
             })?;
         }
-        Ok(tally)
+        Ok((tally, bytes))
     }
 }
 

@@ -1,0 +1,37 @@
+//! Copies all rows of a store into the one that is made beside it.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{Store, StoreError, StoreOptions, replacing};
+
+/// Does so; both are closed when it returns. On an error nothing is left beside the store.
+///
+/// # Errors
+/// A store cannot be read or written; there is no room.
+pub(super) fn copy_beside(path: &Path, from: Arc<dyn Store>, options: &StoreOptions) -> Result<(), StoreError> {
+    let copied = replacing::open_next(path, options.clone()).and_then(|next| copy(&*from, &*next));
+    drop(from);
+    if copied.is_err() {
+        replacing::discard_next(path)?;
+    }
+    copied
+}
+
+fn copy(from: &dyn Store, to: &dyn Store) -> Result<(), StoreError> {
+    let stream_error = |error: io::Error| StoreError::Stream(error.to_string());
+    let (mut reader, mut writer) = io::pipe().map_err(stream_error)?;
+    let (exported, imported) = std::thread::scope(|scope| {
+        let export = scope.spawn(move || from.export(&mut writer));
+        let imported = to.import(&mut reader);
+        // Whoever still writes gets an error rather than waiting for ever.
+        drop(reader);
+        (export.join().unwrap_or_else(|_| Err(StoreError::Stream("the export was cut short".to_owned()))), imported)
+    });
+    match (exported, imported) {
+        // One who cannot write on is told by the other why.
+        (Err(StoreError::Stream(_)) | Ok(()), imported) => imported,
+        (exported, _) => exported,
+    }
+}
