@@ -443,6 +443,7 @@ mod tests {
             allowed_sessions: Some(vec![]),
             allowed_groups: Some(None),
             allow_group_creation: Some(false),
+            account_epochs: None,
             expires_at: Some(None),
         };
         assert_eq!(change(all).unwrap(), expected);

@@ -1,6 +1,6 @@
 //! Getting into groups by invite code, and what a code tells before that.
 
-use rookery_simulator::{Fault, FaultKind, GroupSpec, Setting};
+use rookery_simulator::{Answers, Fault, FaultKind, GroupSpec, Setting};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, until_equal, world_members};
@@ -106,4 +106,31 @@ async fn words_of_routes_are_not_taken_for_groups() {
         assert_eq!(answer.status, status, "{answer:?}");
     }
     assert_eq!(bench.get("/sessions/alice/groups").await.body, Value::Array(vec![]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_who_joins_again_is_told_so_whatever_whatsapp_answers() {
+    let (bench, group, code) = ready_with_group_of_bob().await;
+    assert_eq!(bench.post(JOIN, json!({ "inviteCode": code })).await.status, 200);
+    for join_of_member in [409, 304] {
+        bench.world.set_answers(Answers { join_of_member, ..Answers::default() });
+        let joined = bench.post(JOIN, json!({ "inviteCode": code })).await;
+        let expected = json!({ "success": true, "groupId": group, "status": "joined", "alreadyMember": true });
+        assert_eq!((joined.status, &joined.body), (200, &expected), "{join_of_member}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn revoked_unknown_and_private_codes_have_their_own_words() {
+    let (bench, group, code) = ready_with_group_of_bob().await;
+    bench.world.revoke_invite(&group, BOB).unwrap();
+    let info = async |code: &str| bench.get(&format!("/sessions/alice/groups/join-info?code={code}")).await;
+    assert_eq!(bench.post(JOIN, json!({ "inviteCode": code })).await.failure(), (404, "invite_revoked"));
+    assert_eq!(info(&code).await.failure(), (404, "invite_revoked"));
+    let unknown = "ZZZZZZZZZZZZZZZZZZZZZZ";
+    assert_eq!(bench.post(JOIN, json!({ "inviteCode": unknown })).await.failure(), (400, "invite_code_invalid"));
+    assert_eq!(info(unknown).await.failure(), (404, "invite_code_unknown"));
+    let private = bench.post(JOIN, json!({ "inviteCode": "AbCdEfGhIjKlMnOp" })).await;
+    assert_eq!(private.status, 400);
+    assert!(private.body["message"][0].as_str().unwrap().contains("private invitation"), "{private:?}");
 }

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on says where")]
 
+mod accounts;
 mod audit;
 mod changes;
 mod communities;
@@ -13,6 +14,7 @@ mod faults;
 mod groups;
 mod harness;
 mod idempotency;
+mod identity;
 mod inviting;
 mod joining;
 mod line;
@@ -21,6 +23,7 @@ mod log;
 mod names;
 mod outcomes;
 mod pacing;
+mod partial;
 mod pictures;
 mod process;
 mod property;

@@ -1,0 +1,135 @@
+//! One person under two ids, in requests and in WhatsApp's answers: each has one result, and it is true.
+
+use reqwest::Method;
+use rookery_simulator::{Addable, Addressing, AnswerIds, Answers, Setting};
+use serde_json::{Value, json};
+
+use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
+
+const GROUPS: &str = "/sessions/alice/groups";
+const SHAPES: [AnswerIds; 3] = [AnswerIds::Both, AnswerIds::JidOnly, AnswerIds::LidOnly];
+
+/// The LID of somebody, as they see it themselves.
+fn lid(bench: &Bench, phone: &str) -> String {
+    let snapshot = bench.world.snapshot();
+    let lid = snapshot["accounts"].as_array().and_then(|all| {
+        all.iter().find(|account| account["phone"] == phone).and_then(|account| account["lid"].as_str())
+    });
+    format!("{}@lid", lid.unwrap_or_else(|| panic!("{snapshot}")))
+}
+
+async fn ready() -> Bench {
+    let bench = Bench::start().await;
+    bench.link("alice", ALICE).await;
+    bench
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_added_promoted_demoted_and_removed_by_lid_whatever_the_answers_look_like() {
+    let bench = ready().await;
+    for addressing in [Addressing::Pn, Addressing::Lid] {
+        for ids in SHAPES {
+            let group = bench.group(&[BOB], addressing);
+            let path = format!("{GROUPS}/{group}/participants");
+            crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+            bench.world.set_answers(Answers { ids, ..Answers::default() });
+            let people = json!({ "participants": [lid(&bench, CAROL)] });
+            let steps = [
+                (Method::POST, "", "added"),
+                (Method::POST, "/promote", "promoted"),
+                (Method::POST, "/demote", "demoted"),
+                (Method::DELETE, "", "removed"),
+            ];
+            for (method, route, code) in steps {
+                let answer = bench.call(method, &format!("{path}{route}"), Some(people.clone())).await;
+                assert_eq!((answer.status, answer.codes()), (200, vec![code]), "{addressing:?} {ids:?} {answer:?}");
+                let shown = bench.get(&format!("{GROUPS}/{group}")).await;
+                assert_eq!(shown.members(), world_members(&bench.world, &group), "G-2 after {code}, {ids:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_about_whom_the_answer_says_nothing_is_looked_up() {
+    let bench = ready().await;
+    let group = bench.group(&[BOB], Addressing::Pn);
+    let path = format!("{GROUPS}/{group}/participants");
+    crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+    bench.world.set_answers(Answers { without: vec![CAROL.into()], ..Answers::default() });
+    let added = bench.post(&path, json!({ "participants": [CAROL, DAVE] })).await;
+    assert_eq!((added.status, added.codes()), (200, vec!["added", "added"]), "{added:?}");
+    let removed = bench.delete(&path, json!({ "participants": [CAROL] })).await;
+    assert_eq!((removed.status, removed.codes()), (200, vec!["removed"]), "{removed:?}");
+    assert_eq!(bench.get(&format!("{GROUPS}/{group}")).await.members(), world_members(&bench.world, &group));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_may_only_be_invited_keeps_the_invitation_when_asked_for_by_lid() {
+    let bench = ready().await;
+    let erin = "15550100005";
+    bench.world.add_account(rookery_simulator::AccountSpec {
+        addable: Addable::InviteOnly,
+        ..rookery_simulator::AccountSpec::new(erin)
+    });
+    let group = bench.group(&[BOB], Addressing::Pn);
+    crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+    let path = format!("{GROUPS}/{group}/participants");
+    let people = |fallback: bool| json!({ "participants": [lid(&bench, erin)], "inviteFallback": fallback });
+    let refused = bench.post(&path, people(false)).await;
+    assert_eq!((refused.status, refused.codes()), (403, vec!["invite_required"]), "{refused:?}");
+    let invited = bench.post(&path, people(true)).await;
+    assert_eq!((invited.status, invited.codes()), (200, vec!["invite_sent"]), "{invited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_ids_of_one_person_are_one_result_and_one_member() {
+    let bench = ready().await;
+    for addressing in [Addressing::Pn, Addressing::Lid] {
+        bench.world.set_created_addressing(addressing);
+        for twins in [[BOB.to_owned(), lid(&bench, BOB)], [lid(&bench, BOB), BOB.to_owned()]] {
+            let made = bench.post(GROUPS, json!({ "name": "Twins", "participants": twins })).await;
+            assert_eq!((made.status, made.codes()), (201, vec!["added"]), "{addressing:?} {twins:?} {made:?}");
+            assert_eq!(made.body["participantsCount"], 2, "{made:?}");
+            let group = made.body["id"].as_str().unwrap().to_owned();
+            let shown = bench.get(&format!("{GROUPS}/{group}")).await;
+            assert_eq!(shown.members(), world_members(&bench.world, &group), "G-2");
+            let twins = [CAROL.to_owned(), lid(&bench, CAROL)];
+            let added = bench.post(&format!("{GROUPS}/{group}/participants"), json!({ "participants": twins })).await;
+            assert_eq!((added.status, added.codes()), (200, vec!["added"]), "{added:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_let_in_and_turned_down_by_lid_whatever_the_answers_look_like() {
+    let bench = ready().await;
+    for ids in SHAPES {
+        let group = bench.group(&[BOB], Addressing::Pn);
+        crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+        bench.world.change_setting(&group, ALICE, Setting::Approval(true)).unwrap();
+        for phone in [CAROL, DAVE] {
+            bench.world.request_to_join(&group, phone).unwrap();
+        }
+        bench.world.set_answers(Answers { ids, ..Answers::default() });
+        for (decision, phone, code) in [("approve", CAROL, "approved"), ("reject", DAVE, "rejected")] {
+            let body = json!({ "participants": [lid(&bench, phone)] });
+            let decided = bench.post(&format!("{GROUPS}/{group}/membership-requests/{decision}"), body).await;
+            assert_eq!((decided.status, decided.codes()), (200, vec![code]), "{ids:?} {decided:?}");
+        }
+        assert_eq!(bench.get(&format!("{GROUPS}/{group}")).await.members(), world_members(&bench.world, &group));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unreadable_answer_about_everybody_is_not_called_a_refusal() {
+    let bench = ready().await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+    bench.world.set_answers(Answers { without: vec![CAROL.into(), DAVE.into()], typed: true, ..Answers::default() });
+    let path = format!("{GROUPS}/{group}/participants");
+    let added = bench.post(&path, json!({ "participants": [CAROL, DAVE] })).await;
+    assert_eq!((added.status, added.codes()), (200, vec!["added", "added"]), "{added:?}");
+    let told: Vec<&Value> = added.body["results"].as_array().unwrap().iter().map(|result| &result["success"]).collect();
+    assert_eq!(told, [&json!(true), &json!(true)]);
+}
