@@ -33,7 +33,9 @@ use serde::{Deserialize, Serialize};
 pub use archive::{ArchiveError, ArchiveReader, ArchiveWriter};
 pub use batch::{BATCH_OPERATIONS_MAX, Batch, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 pub use error::{Health, StoreError};
-pub use parts::{RECORD_BYTES_MAX, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each};
+pub use parts::{
+    RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,
+};
 pub use replacing::{discard_next, exists, open_next, replace, settle};
 pub use seal::StoreKey;
 pub use sealing::{open_sealed, rekey};

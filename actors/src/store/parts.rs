@@ -100,6 +100,9 @@ pub fn scan_parts(
     Ok(assemble(table, store.scan_prefix(session, table, prefix)?)?.into_iter().collect())
 }
 
+/// The key of a record, and the record or what is wrong with it.
+pub type ReadRecord = (Vec<u8>, Result<Vec<u8>, StoreError>);
+
 /// The same, with what is wrong with a record in its place: one torn record need not cost the others.
 ///
 /// # Errors
@@ -109,7 +112,7 @@ pub fn scan_parts_each(
     session: SessionNumber,
     table: Table,
     prefix: &[u8],
-) -> Result<Vec<(Vec<u8>, Result<Vec<u8>, StoreError>)>, StoreError> {
+) -> Result<Vec<ReadRecord>, StoreError> {
     Ok(assemble_each(table, store.scan_prefix(session, table, prefix)?).collect())
 }
 
@@ -124,7 +127,7 @@ fn assemble(table: Table, rows: Vec<Row>) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, 
     assemble_each(table, rows).map(|(key, record)| Ok((key, record?))).collect()
 }
 
-fn assemble_each(table: Table, rows: Vec<Row>) -> impl Iterator<Item = (Vec<u8>, Result<Vec<u8>, StoreError>)> {
+fn assemble_each(table: Table, rows: Vec<Row>) -> impl Iterator<Item = ReadRecord> {
     let mut found: BTreeMap<Vec<u8>, BTreeMap<u8, Vec<u8>>> = BTreeMap::new();
     for (row, value) in rows {
         if let Some((key, number)) = keys::split_part(&row) {
