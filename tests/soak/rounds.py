@@ -24,11 +24,17 @@ class Rounds:
         self.checks, self.kills, self.number = 0, 0, 0
         self.log, self.writes, self.violations = [], [], []
         self.audited_to = 0
+        # Of the round before, for stories only.
+        self.writes_before, self.log_before = [], []
+        # When the round did.
+        self.began = 0.0
 
     def run_one(self):
         self.number += 1
-        began = time.time()
-        self.world.forget_before(began)
+        # The round before is kept: what was asked late in it may be the cause of what is seen now.
+        self.world.forget_before(self.began)
+        self.writes_before, self.log_before = self.writes, self.log
+        self.began = time.time()
         stop = threading.Event()
         storm = Storm(self._random("storm"), self.processes, self.admin, self.api, stop)
         locks = Locks()
@@ -50,12 +56,12 @@ class Rounds:
                 raise thread.failure
         self.log, self.kills = storm.log, self.kills + storm.kills
         self.writes = [write for client in clients for write in client.writes]
-        self._calm(storm, began)
+        self._calm(storm)
 
     def _random(self, name):
         return random.Random(f"{self.seed} {self.number} {name}")
 
-    def _calm(self, storm, began):
+    def _calm(self, storm):
         for phone in cast.SESSIONS.values():
             self.admin.must("DELETE", f"/admin/faults/{phone}")
         self._hold_all(quiet.sessions_come_back(self.api))
@@ -68,7 +74,7 @@ class Rounds:
         self._hold_all(quiet.caches_are_the_world(self.api, self.world))
         self._hold_all(quiet.one_connection_each(self.admin))
         self._hold_all(quiet.nothing_acknowledged_is_lost(self.api, self.writes, storm, self._random("replays")))
-        verdict, self.audited_to = quiet.the_audit_log_is_whole(self.api, self.api.take_calls(), began, self.audited_to)
+        verdict, self.audited_to = quiet.the_audit_log_is_whole(self.api, self.api.take_calls(), self.began, self.audited_to)
         self._hold_all(verdict)
 
     def _hold_all(self, held):

@@ -9,11 +9,13 @@ BEFORE_S, AFTER_S = 15, 3
 
 def of(violation, rounds, seed):
     call = violation.call
-    begin = (call.begin if call else time.time()) - BEFORE_S
+    # What was found after the storm may have any part of it as its cause.
+    of_a_write = any(call is write.call for write in rounds.writes)
+    begin = call.begin - BEFORE_S if of_a_write else rounds.began
     end = (call.end if call else time.time()) + AFTER_S
-    events = [(at, text) for at, text in rounds.log if begin <= at <= end]
+    events = [(at, text) for at, text in rounds.log_before + rounds.log if begin <= at <= end]
     gid = violation.gid
-    for write in rounds.writes:
+    for write in rounds.writes_before + rounds.writes:
         other = write.call
         if other.end >= begin and other.begin <= end and (gid is None or write.gid == gid or gid in other.path):
             events.append((other.begin, f"asked  #{other.number}"))
