@@ -21,6 +21,8 @@ class Write:
         # `read` is the GET that followed, when the call was a success.
         self.kind, self.session, self.gid, self.wanted, self.call, self.read = kind, session, gid, wanted, call, read
         self.phone = cast.SESSIONS[session]
+        # From when on it may have been done. The answer of an earlier call is about the time of that call.
+        self.begin = call.begin
 
 
 class Locks:
@@ -85,12 +87,17 @@ class Client(threading.Thread):
         self.count += 1
         key = f"{self.name}-{self.count}" if self.random.random() < 0.8 else None
         path = f"/api/sessions/{session}/groups{rest}"
+        first = None
         for _ in range(2 if key and self.random.randrange(AGAIN) == 0 else 1):
             read, call = None, self.api.call(cast.tenant_of(session), method, path, body, key)
             if call.status == 200 and kind not in ("leave", "join"):
                 # G-2: before anybody else may change the same thing through this session.
                 read = self.api.call(cast.tenant_of(session), "GET", f"/api/sessions/{session}/groups/{gid}")
-            self.writes.append(Write(kind, session, gid, wanted, call, read))
+            write = Write(kind, session, gid, wanted, call, read)
+            if first and call.is_replayed:
+                write.begin = first.begin
+            first = first or call
+            self.writes.append(write)
             if call.status == 200:
                 return
 

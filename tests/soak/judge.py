@@ -64,14 +64,14 @@ class Judge:
     def _is_done(self, write, name, is_true):
         """Whether this account made it true in the time of the call."""
         timeline = self.world.of(write.gid)
-        for _, actor, before, after in timeline.changes(write.call.begin, write.call.end):
+        for _, actor, before, after in timeline.changes(write.begin, write.call.end):
             if actor == write.phone and after and is_true(after) and not (before and is_true(before)):
                 return True
         return False
 
     def _true_at_some_moment(self, write, is_true):
-        spans = self.world.of(write.gid).during(write.call.begin, write.call.end)
-        return next((max(at, write.call.begin) for at, view in spans if view and is_true(view)), None)
+        spans = self.world.of(write.gid).during(write.begin, write.call.end)
+        return next((max(at, write.begin) for at, view in spans if view and is_true(view)), None)
 
     def _one(self, write, name, success, is_true, text, code=None):
         """One thing that was asked for: done, or not."""

@@ -68,6 +68,10 @@ class Call:
         return self.answer.get("code") if isinstance(self.answer, dict) else None
 
     @property
+    def is_replayed(self):
+        return any(name.lower() == "idempotency-replayed" and value == "true" for name, value in self.headers.items())
+
+    @property
     def results(self):
         results = self.answer.get("results") if isinstance(self.answer, dict) else None
         return results if isinstance(results, list) else None

@@ -151,7 +151,7 @@ async fn answers_name_people_differently_or_not_at_all() {
     assert_eq!((answered[0].jid.clone(), answered[0].status.as_deref()), (Jid::pn(CAROL), Some("200")));
 
     world.set_answers(Answers { ids: AnswerIds::LidOnly, ..Answers::default() });
-    groups.remove_participants(&id, &[lid.clone()]).await.expect_err("whatsapp-rust 0.7.0 needs a `jid`");
+    groups.remove_participants(&id, std::slice::from_ref(&lid)).await.expect_err("whatsapp-rust 0.7.0 needs a `jid`");
     assert!(!has(CAROL));
 
     world.set_answers(Answers { without: vec![DAVE.into()], ..Answers::default() });
