@@ -251,9 +251,11 @@ impl Engine {
         self.client.persistence_manager().is_saver_halted()
     }
 
-    /// How much was sent so far; `None` when there is no connection that is logged in: nothing can be sent now.
-    pub(crate) fn sent(&self) -> Option<Sent> {
-        (self.client.is_connected() && self.client.is_logged_in()).then(|| Sent(self.wire.written()))
+    /// How much was sent so far; `None` when there is no connection that is logged in and hears us: nothing is to be sent
+    /// now. Waits while WhatsApp is asked for a sign of life, up to 5 s.
+    pub(crate) async fn sent(&self) -> Option<Sent> {
+        let may_send = self.turn.may_send().await && self.client.is_connected() && self.client.is_logged_in();
+        may_send.then(|| Sent(self.wire.written()))
     }
 
     /// Whether anything at all was sent since then. If not, a request that ended with [`EngineError::ConnectionLost`]

@@ -34,6 +34,8 @@ pub(super) struct Turn {
     state: Mutex<TurnState>,
     /// The engine is to end: nobody waits for a turn any more.
     closed: watch::Sender<bool>,
+    /// WhatsApp was asked for a sign of life and has not given one yet.
+    doubted: watch::Sender<bool>,
 }
 
 #[derive(Default)]
@@ -82,7 +84,7 @@ impl Pacer {
 
 impl Turn {
     pub(super) fn new(pacer: Arc<Pacer>) -> Self {
-        Self { pacer, state: Mutex::default(), closed: watch::channel(false).0 }
+        Self { pacer, state: Mutex::default(), closed: watch::channel(false).0, doubted: watch::channel(false).0 }
     }
 
     /// No connect begins from now on.
@@ -109,6 +111,19 @@ impl Turn {
     pub(super) fn end(&self) {
         let mut state = self.lock();
         (state.permit, state.fresh) = (None, false);
+    }
+
+    /// Whether WhatsApp hears us is being found out, or no longer.
+    pub(super) fn doubt(&self, doubted: bool) {
+        self.doubted.send_replace(doubted);
+    }
+
+    /// Whether a session that is logged in may send. While that is in doubt this waits, for as long as WhatsApp has for its
+    /// sign of life.
+    pub(super) async fn may_send(&self) -> bool {
+        // The sender is ours: it cannot be gone.
+        let _ = self.doubted.subscribe().wait_for(|doubted| !*doubted).await;
+        !self.lock().told_lost
     }
 
     /// When WhatsApp last let any session in; changes when it does again after a while.
@@ -187,6 +202,24 @@ mod tests {
         }
         let took = started.elapsed();
         assert!((1_900..2_000).contains(&took.as_millis()), "{took:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_while_nobody_knows_whether_whatsapp_hears_it() {
+        let turn = Turn::new(Arc::new(Pacer::new(NonZeroU32::MIN, 1)));
+        assert!(turn.may_send().await);
+        turn.doubt(true);
+        let heard = async {
+            sleep(Duration::from_secs(3)).await;
+            turn.doubt(false);
+        };
+        let started = Instant::now();
+        assert!(tokio::join!(turn.may_send(), heard).0);
+        assert_eq!(started.elapsed().as_secs(), 3);
+        turn.lock().told_lost = true;
+        assert!(!turn.may_send().await);
+        turn.connected();
+        assert!(turn.may_send().await);
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,11 +38,18 @@ pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, turn: &Turn, report
         }
         asked_at = Some(now);
         // Before the log-in the engine's own time limits hold, and who is not connected knows it.
-        if !client.is_logged_in() || is_heard(client, wire, now).await {
+        if !client.is_logged_in() {
+            continue;
+        }
+        turn.doubt(true);
+        let is_heard = is_heard(client, wire, now).await;
+        if is_heard {
+            turn.doubt(false);
             continue;
         }
         let silence = wire.heard_at().map_or(SILENCE_MAX, |at| at.elapsed());
         turn.tell_lost(report, format!("nothing was heard from WhatsApp for {} s", silence.as_secs()));
+        turn.doubt(false);
         client.reconnect_immediately().await;
     }
 }

@@ -99,7 +99,9 @@ impl Work {
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, CommandError> {
         // The session was ready when the request began; the connection may have gone since then.
-        let Some(before) = self.engine.sent() else { return Err(CommandError::NotConnected) };
+        let Ok(Some(before)) = timeout_at(self.deadline, self.engine.sent()).await else {
+            return Err(CommandError::NotConnected);
+        };
         match timeout_at(self.deadline, call).await {
             Ok(Err(EngineError::ConnectionLost)) if !self.engine.has_sent_since(before) => {
                 Err(CommandError::NotConnected)
