@@ -30,8 +30,10 @@ pub(crate) use room::{Room, Rooms};
 struct Taken {
     bytes: Bytes,
     /// `None` once a handler has it.
-    object: Arc<Mutex<Option<Result<Map<String, Value>, ApiError>>>>,
+    object: Arc<Mutex<Option<Parsed>>>,
 }
+
+type Parsed = Result<Map<String, Value>, ApiError>;
 
 /// Reads and parses a request's body. What is wrong with its content is for the handler to answer, if it wants a body at
 /// all. The room that it takes is given back when the request is over.

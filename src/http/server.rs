@@ -189,10 +189,11 @@ async fn serve_on(server: &Server, stream: TcpStream, place: &Arc<Place>, http: 
     let mut connection = pin!(connection);
     let mut is_ending = false;
     loop {
-        let wanted = async {
+        let is_to_end_now = async {
             tokio::select! {
-                () = place.given_away() => {}
-                () = server.draining.cancelled() => {}
+                // Only a request that came in the same moment is still answered.
+                () = place.given_away() => !place.is_worked_for(),
+                () = server.draining.cancelled() => place.is_idle(),
             }
         };
         tokio::select! {
@@ -202,12 +203,11 @@ async fn serve_on(server: &Server, stream: TcpStream, place: &Arc<Place>, http: 
                 }
                 return;
             }
-            () = wanted, if !is_ending => {
-                is_ending = true;
-                // Nobody is waiting for an answer.
-                if place.is_idle() {
+            is_to_end_now = is_to_end_now, if !is_ending => {
+                if is_to_end_now {
                     return;
                 }
+                is_ending = true;
                 connection.as_mut().graceful_shutdown();
             }
         }

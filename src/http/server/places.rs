@@ -258,6 +258,11 @@ impl Place {
         matches!(state.doing, Doing::Idle { .. }) && state.unread_since.is_none()
     }
 
+    /// Whether the daemon has something to do for it.
+    pub(super) fn is_worked_for(&self) -> bool {
+        matches!(self.state().doing, Doing::Working)
+    }
+
     /// Resolves when the place is another's.
     pub(super) async fn given_away(&self) {
         self.given_away.notified().await;

@@ -43,11 +43,18 @@ impl Bench {
             arrival.place().unwrap().note_known();
             "known"
         });
+        // As the gate does for a body.
+        let body = post(async |Extension(arrival): Extension<Arc<Arrival>>, body: axum::body::Body| {
+            arrival.place().unwrap().receives();
+            let _ = axum::body::to_bytes(body, 1_000).await;
+            arrival.place().unwrap().received();
+        });
         let large = get(async || vec![b'x'; 64 * 1024 * 1024]);
         let router = Router::new()
             .route("/slow", slow)
             .route("/known", known)
             .route("/large", large)
+            .route("/body", body)
             .route("/api/health", get(async || "well"));
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(serve(listener, router, Arc::new(options), async { drop(stopped.await) }));
@@ -159,6 +166,19 @@ async fn who_does_not_read_an_answer_is_cut_off_and_who_reads_gets_all_of_it() {
         }
     };
     tokio::time::timeout(PATIENCE, closed).await.expect("cut off");
+}
+
+#[tokio::test]
+async fn a_body_that_is_waited_for_gives_way_when_connections_run_short() {
+    let bench = Bench::start(|limits| limits.connections_max = 1).await;
+    let mut waited_for = bench.sent(2, "POST /body HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\nstart").await;
+    let served = async {
+        while !bench.ask(3, "GET /known").await.starts_with("HTTP/1.1 200") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, served).await.expect("the place is another's");
+    assert_eq!(until_closed(&mut waited_for).await, "");
 }
 
 #[tokio::test]
