@@ -25,6 +25,7 @@ use crate::audit::{Audit, Entry, Outcome};
 use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
 use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
+use crate::bootstrap_key;
 use crate::calls::{CALL_TIME_MAX, Calls, LAST_TIME_MAX};
 use crate::clock::Clock;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
@@ -145,9 +146,10 @@ impl Daemon {
         let (store, store_key) = store_key::open(&place).await.context("could not open the store")?;
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
-        let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config.http.limits), clock.clone()).await;
+        let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config), clock.clone()).await;
         let keys = keys.with_context(|| format!("could not read the API keys; {PEPPER_RULE}"))?;
-        let (admin_key, admin_key_file) = first_key(&keys, &config).await?;
+        let bootstrap = bootstrap_key::find(&config)?;
+        let (admin_key, admin_key_file) = first_key(&keys, bootstrap, &config.data_dir).await?;
         let (opening, counted_by) = (Arc::clone(&store), clock.clone());
         let idempotency =
             spawn_blocking(move || Idempotency::open(opening, counted_by)).await.context("starting was cut short")?;
@@ -373,16 +375,20 @@ fn announce(daemon: &Daemon) {
 
 /// Sees to it that somebody can manage keys: the bootstrap key if there is one, else an admin key that is there, else a new
 /// one, as on the first start. A new key is written to its file first: one that is stored but was never shown would lock everybody out.
-async fn first_key(keys: &Keys, config: &Config) -> Result<(Option<Secret>, Option<PathBuf>)> {
-    keys.ensure_bootstrap(config.bootstrap_key.as_ref()).await.context("could not store the bootstrap key")?;
-    if let Some(secret) = &config.bootstrap_key {
-        return Ok((Some(secret.clone()), None));
+async fn first_key(
+    keys: &Keys,
+    bootstrap: Option<Secret>,
+    data_dir: &Path,
+) -> Result<(Option<Secret>, Option<PathBuf>)> {
+    keys.ensure_bootstrap(bootstrap.as_ref()).await.context("could not store the bootstrap key")?;
+    if bootstrap.is_some() {
+        return Ok((bootstrap, None));
     }
     if keys.has_lasting_admin() {
         return Ok((None, None));
     }
     let secret = Secret::generate().context("could not make the first admin key")?;
-    let file = config.data_dir.join(ADMIN_KEY_FILE);
+    let file = data_dir.join(ADMIN_KEY_FILE);
     write_secret(&file, secret.reveal()).with_context(|| format!("could not write `{}`", file.display()))?;
     keys.ensure_admin("first admin key", &secret).await.context("could not store the first admin key")?;
     Ok((Some(secret), Some(file)))
@@ -414,8 +420,9 @@ fn pepper(store: &dyn Store, data_dir: &Path) -> Result<Pepper> {
     Ok(pepper)
 }
 
-fn key_limits(limits: &HttpLimits) -> KeyLimits {
-    KeyLimits { rate: limits.key_rate, in_flight_max: limits.requests_per_key_max }
+fn key_limits(config: &Config) -> KeyLimits {
+    let limits = &config.http.limits;
+    KeyLimits { rate: limits.key_rate, in_flight_max: limits.requests_per_key_max, keys_max: config.api_keys_max }
 }
 
 async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {

@@ -6,6 +6,7 @@ mod client;
 mod keys;
 mod pepper;
 mod rate;
+mod restored;
 mod roles;
 mod secret;
 mod stored;
@@ -35,8 +36,6 @@ pub(crate) use rate::{FailedLogins, RateState, subscriber};
 pub(crate) use roles::Role;
 pub use secret::Secret;
 
-/// Keys of one daemon: each is a record in memory and one entry of an answer that is not paged.
-const KEYS_MAX: usize = 10_000;
 /// Groups that one key may be limited to: more than most accounts are in; its record stays below 64 KiB.
 pub(crate) const KEY_GROUPS_MAX: usize = 1_024;
 
@@ -49,6 +48,8 @@ pub(crate) struct KeyLimits {
     pub(crate) rate: Option<Pace>,
     /// Requests that may be in flight at once.
     pub(crate) in_flight_max: usize,
+    /// Keys of the daemon: each is a record in memory and one entry of an answer that is not paged.
+    pub(crate) keys_max: usize,
 }
 
 /// All keys of the daemon.
@@ -61,6 +62,17 @@ pub(crate) struct Keys {
     by_hash: ArcSwap<ByHash>,
     /// Held while the store and then the map are changed, so that both change in the same order.
     writing: Mutex<()>,
+}
+
+/// Who has a key made.
+#[derive(Copy, Clone, PartialEq, Eq)]
+enum MadeBy {
+    /// An admin, over HTTP.
+    Admin,
+    /// A start without a key that can manage others.
+    FirstStart,
+    /// The operator's configuration.
+    Configuration,
 }
 
 /// Why a presented key is not accepted.
@@ -92,8 +104,8 @@ pub(crate) enum KeysError {
     #[error("the key was revoked")]
     Revoked,
     /// There are as many keys as there may be.
-    #[error("there are {KEYS_MAX} keys already")]
-    TooMany,
+    #[error("there are {0} API keys already, as many as --api-keys-max allows: delete some, or have it raised")]
+    TooMany(usize),
     /// A key is limited to as many groups as it may be.
     #[error("a key can be limited to {KEY_GROUPS_MAX} groups at most")]
     TooManyGroups,
@@ -226,7 +238,7 @@ impl Keys {
     /// [`KeysError::TooMany`], [`KeysError::Store`], [`KeysError::Randomness`].
     pub(crate) async fn create(&self, terms: KeyTerms) -> Result<(Arc<Key>, Secret), KeysError> {
         let secret = Secret::generate()?;
-        let key = self.make(&secret, terms, false).await?;
+        let key = self.make(&secret, terms, MadeBy::Admin).await?;
         Ok((key, secret))
     }
 
@@ -266,7 +278,8 @@ impl Keys {
             self.delete_locked(&key).await?;
         }
         let terms = KeyTerms { role: Role::Admin, ..KeyTerms::named(name) };
-        self.make(secret, terms, is_bootstrap).await.map(drop)
+        let made_by = if is_bootstrap { MadeBy::Configuration } else { MadeBy::FirstStart };
+        self.make(secret, terms, made_by).await.map(drop)
     }
 
     /// Changes what a key is allowed; it counts from now on, also for requests with the same secret.
@@ -349,6 +362,22 @@ impl Keys {
         self.delete_locked(&key).await
     }
 
+    /// What a store that takes the place of this one changes about the keys, as lines for the operator. Blocks.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`], [`KeysError::Record`].
+    pub(crate) fn differences(now: &dyn Store, next: &dyn Store) -> Result<Vec<String>, KeysError> {
+        restored::differences(now, next, Timestamp::now())
+    }
+
+    /// Gives a store that takes the place of this one the same keys, in place of its own. Blocks.
+    ///
+    /// # Errors
+    /// [`KeysError::Store`].
+    pub(crate) fn carry_over(now: &dyn Store, next: &dyn Store) -> Result<(), KeysError> {
+        restored::carry_over(now, next)
+    }
+
     /// Removes every key from a store that no daemon has open; tells how many there were.
     ///
     /// # Errors
@@ -379,10 +408,13 @@ impl Keys {
         Ok(())
     }
 
-    async fn make(&self, secret: &Secret, terms: KeyTerms, is_bootstrap: bool) -> Result<Arc<Key>, KeysError> {
+    /// `made_by`: what the key is for.
+    async fn make(&self, secret: &Secret, terms: KeyTerms, made_by: MadeBy) -> Result<Arc<Key>, KeysError> {
+        let (is_own, is_bootstrap) = (made_by != MadeBy::Admin, made_by == MadeBy::Configuration);
         let _writing = self.writing.lock().await;
-        if self.by_hash.load().len() >= KEYS_MAX {
-            return Err(KeysError::TooMany);
+        // Those of the operator and of the first start come whatever there is: nobody could delete any without them.
+        if !is_own && self.list().len() >= self.limits.keys_max {
+            return Err(KeysError::TooMany(self.limits.keys_max));
         }
         let record = KeyRecord {
             id: Uuid::new_v4(),

@@ -25,6 +25,7 @@ pub use http::HttpArguments;
 pub use paces::PaceArguments;
 pub use reader::ConfigError;
 use reader::Reader;
+pub(crate) use reader::{BOOTSTRAP_KEY_RULE, bootstrap_key};
 
 /// Exit code for a bad flag or variable: `EX_USAGE` of sysexits.
 pub const EXIT_USAGE: u8 = 64;
@@ -37,6 +38,12 @@ const WHATSAPP_TIMEOUT_MS: RangeInclusive<u64> = 100..=WHATSAPP_TIMEOUT_MAX.as_m
 const CONNECTS_PER_SECOND: RangeInclusive<u64> = 1..=1_000;
 /// As many as there can be sessions on one machine.
 const CONNECTING_MAX: RangeInclusive<u64> = 1..=10_000;
+/// A tenant has a few; each change copies the table of all of them.
+const API_KEYS_DEFAULT: usize = 1_000;
+/// All of them are in memory and in one answer.
+const API_KEYS_MAX: RangeInclusive<u64> = 1..=10_000;
+/// One that is stopped takes some kilobytes of memory: more than fit into one process when they run.
+const SESSIONS_MAX: RangeInclusive<u64> = 1..=100_000;
 /// More at once no account of a person has.
 const REQUESTS_PER_SESSION_MAX: RangeInclusive<u64> = 1..=1_000;
 /// Less than a day is no log, ten years are more than any law asks for.
@@ -68,8 +75,15 @@ pub struct Config {
     pub store_key_file: Option<PathBuf>,
     /// Where systemd puts credentials.
     pub credentials_dir: Option<PathBuf>,
-    /// An admin key that is valid from the first start on; `None`: one is made on first start.
+    /// An admin key that is valid from the first start on; `None`: that of the file or credential, or else one is made on first
+    /// start.
     pub bootstrap_key: Option<Secret>,
+    /// A file that holds it.
+    pub bootstrap_key_file: Option<PathBuf>,
+    /// API keys that there may be.
+    pub api_keys_max: usize,
+    /// Sessions that there may be.
+    pub sessions_max: usize,
     /// The WebSocket to connect sessions to.
     pub whatsapp_url: String,
     /// Milliseconds for which WhatsApp's answer is waited for.
@@ -103,6 +117,9 @@ impl Default for Config {
             store_key_file: None,
             credentials_dir: None,
             bootstrap_key: None,
+            bootstrap_key_file: None,
+            api_keys_max: API_KEYS_DEFAULT,
+            sessions_max: settings.sessions_max,
             whatsapp_url: settings.whatsapp_url,
             whatsapp_timeout_ms: u64::try_from(settings.whatsapp_timeout.as_millis()).unwrap_or(u64::MAX),
             connects_per_second: settings.connects_per_second,
@@ -158,10 +175,19 @@ pub struct ServeArguments {
     listen: Option<OsString>,
     #[command(flatten)]
     place: PlaceArguments,
-    /// Admin key that is always valid, 32 characters or more; visible in the process list, so prefer the variable
-    /// [ROOKERY_BOOTSTRAP_KEY]
-    #[arg(long, value_name = "KEY")]
+    /// Refused: everybody on the machine can read it in the list of processes
+    #[arg(long, value_name = "KEY", hide = true)]
     bootstrap_key: Option<OsString>,
+    /// File with an admin key that is always valid, 32 characters or more [ROOKERY_BOOTSTRAP_KEY_FILE, default a credential of
+    /// systemd named rookery-bootstrap-key, if there is one; or the key itself in ROOKERY_BOOTSTRAP_KEY]
+    #[arg(long, value_name = "FILE")]
+    bootstrap_key_file: Option<OsString>,
+    /// API keys that there may be, 1-10000 [ROOKERY_API_KEYS_MAX, default 1000]
+    #[arg(long, value_name = "NUMBER")]
+    api_keys_max: Option<OsString>,
+    /// Sessions that there may be, 1-100000 [ROOKERY_SESSIONS_MAX, default 10000]
+    #[arg(long, value_name = "NUMBER")]
+    sessions_max: Option<OsString>,
     /// WebSocket to connect sessions to [ROOKERY_WHATSAPP_URL, default WhatsApp's own]
     #[arg(long, value_name = "URL")]
     whatsapp_url: Option<OsString>,
@@ -210,7 +236,10 @@ impl Config {
         let address = "an address and port, such as 127.0.0.1:2785 or [::]:2785";
         let filter = "a log filter, such as info or rookery=debug";
         let hosts = "comma-separated hosts, each with or without a port, such as media.example.com,10.0.0.7:8080";
-        let secret = read.secret("bootstrap-key", flags.bootstrap_key)?;
+        if flags.bootstrap_key.is_some() {
+            return Err(ConfigError::bootstrap_flag());
+        }
+        let secret = read.secret("bootstrap-key")?;
         let place = flags.place.read(&read)?;
         Ok(Self {
             listen: read.parsed("listen", flags.listen, default.listen, address, |text| text.parse().ok())?,
@@ -218,6 +247,15 @@ impl Config {
             store_key_file: place.store_key_file,
             credentials_dir: place.credentials_dir,
             bootstrap_key: secret,
+            bootstrap_key_file: read.parsed(
+                "bootstrap-key-file",
+                flags.bootstrap_key_file,
+                None,
+                "a path",
+                |text| Some(Some(text.into())),
+            )?,
+            api_keys_max: read.number("api-keys-max", flags.api_keys_max, default.api_keys_max, API_KEYS_MAX)?,
+            sessions_max: read.number("sessions-max", flags.sessions_max, default.sessions_max, SESSIONS_MAX)?,
             whatsapp_url: read.whatsapp_url("whatsapp-url", flags.whatsapp_url, default.whatsapp_url)?,
             whatsapp_timeout_ms: read.number(
                 "whatsapp-timeout-ms",
@@ -252,15 +290,7 @@ impl Config {
             http: flags.http.read(&read)?,
             fetch_allow: read
                 .parsed("fetch-allow", flags.fetch_allow, default.fetch_allow, hosts, |text| text.parse().ok())?,
-            audit: Retention {
-                days: read.number("audit-days", flags.audit_days, default.audit.days, AUDIT_DAYS)?,
-                records_max: read.number(
-                    "audit-records-max",
-                    flags.audit_records_max,
-                    default.audit.records_max,
-                    AUDIT_RECORDS_MAX,
-                )?,
-            },
+            audit: retention(&read, flags.audit_days, flags.audit_records_max)?,
             paces: flags.paces.read(&read)?,
             log: read.parsed("log", flags.log, default.log, filter, |text| {
                 EnvFilter::builder().parse(text).is_ok().then(|| text.into())
@@ -285,10 +315,23 @@ impl Config {
             connecting_max: self.connecting_max,
             requests_per_session_max: self.requests_per_session_max,
             linking_window: Duration::from_secs(self.linking_window_s),
+            sessions_max: self.sessions_max,
             paces: self.paces,
             ..Settings::default()
         }
     }
+}
+
+fn retention<F: Fn(&str) -> Option<OsString>>(
+    read: &Reader<F>,
+    days: Option<OsString>,
+    records_max: Option<OsString>,
+) -> Result<Retention, ConfigError> {
+    let default = Retention::default();
+    Ok(Retention {
+        days: read.number("audit-days", days, default.days, AUDIT_DAYS)?,
+        records_max: read.number("audit-records-max", records_max, default.records_max, AUDIT_RECORDS_MAX)?,
+    })
 }
 
 /// What a WhatsApp URL must be in this build.

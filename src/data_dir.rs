@@ -1,6 +1,6 @@
 //! The data directory: made for its owner alone, used by one process at a time, and left to its owner by root.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
@@ -11,22 +11,48 @@ use anyhow::{Context as _, Result, bail};
 use rustix::fs::OFlags;
 use tracing::warn;
 
+use crate::files::keep_private;
+
 /// A daemon that was killed, or a command, is done within this.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What we name files and directories in there; with something behind it as well.
 const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
 
-/// Makes the directory when it is missing, for its owner alone.
+/// Makes the directory when it is missing, for its owner alone. Rights that others have to it, or to the files in it that hold
+/// secrets, are taken away, with a warning.
 ///
 /// # Errors
-/// It cannot be made or looked at.
+/// It cannot be made or looked at, or others have rights to it that cannot be taken away.
 pub(crate) fn prepare(path: &Path) -> Result<()> {
     let named = || format!("could not use the data directory `{}`", path.display());
     DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
-    let mode = fs::metadata(path).with_context(named)?.permissions().mode();
+    let mode = fs::metadata(path).with_context(named)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        warn!(data_dir = %path.display(), "others can read the data directory, chmod 700 is advised");
+        let private = fs::set_permissions(path, Permissions::from_mode(mode & !0o077));
+        private.with_context(|| {
+            format!("others may use the data directory `{}` (mode {mode:o}): `chmod 700` it", path.display())
+        })?;
+        warn!(data_dir = %path.display(), mode = format_args!("{mode:o}"), "others could use the data directory: their rights were taken away");
+    }
+    keep_secrets_private(path)
+}
+
+/// The files in there: whoever had the directory open may still have a way to them.
+fn keep_secrets_private(path: &Path) -> Result<()> {
+    let named = |path: &Path| format!("could not use `{}`", path.display());
+    for entry in fs::read_dir(path).with_context(|| named(path))? {
+        let entry = entry.with_context(|| named(path))?;
+        let is_secret =
+            entry.file_name().to_str().is_some_and(|name| OWN_NAMES.iter().any(|own| name.starts_with(own)));
+        // A link is not followed.
+        if is_secret && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            let path = entry.path();
+            let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
+            let file =
+                OpenOptions::new().read(true).custom_flags(no_follow).open(&path).with_context(|| named(&path))?;
+            keep_private(&file, &path).with_context(|| named(&path))?;
+        }
     }
     Ok(())
 }
@@ -91,7 +117,7 @@ impl Drop for Offline {
 }
 
 fn hand_over(path: &Path) -> io::Result<()> {
-    if fs::metadata("/proc/self")?.uid() != 0 {
+    if !rustix::process::geteuid().is_root() {
         return Ok(());
     }
     let directory = File::open(path)?;
@@ -128,6 +154,23 @@ mod tests {
     use std::os::unix::fs::{lchown, symlink};
 
     use super::*;
+
+    #[test]
+    fn a_directory_that_others_may_use_is_mended_with_the_secrets_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("data");
+        prepare(&path).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        for name in ["admin.key", "store.key", "readme"] {
+            fs::write(path.join(name), "").unwrap();
+            fs::set_permissions(path.join(name), Permissions::from_mode(0o644)).unwrap();
+        }
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        prepare(&path).unwrap();
+        let modes = ["admin.key", "store.key", "readme"].map(|name| mode(&path.join(name)));
+        assert_eq!((mode(&path), modes), (0o700, [0o640, 0o640, 0o644]));
+    }
 
     #[test]
     fn a_directory_is_used_by_one_at_a_time() {

@@ -1,11 +1,16 @@
 //! Files that hold secrets.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use tracing::warn;
+
 use crate::hex::unhex;
+
+/// What nobody but its owner may do with a secret; its group may read it.
+const RIGHTS_OF_OTHERS: u32 = 0o037;
 
 /// Why a secret cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -16,6 +21,14 @@ pub(crate) enum SecretFileError {
     /// It holds something else.
     #[error("it must hold 64 hex digits")]
     Content,
+    /// Others have rights to it, and they cannot be taken away.
+    #[error(
+        "others may read or change it (mode {mode:o}), so it is no secret: `chmod 600` it, or give it to the daemon's user"
+    )]
+    Rights {
+        /// Its rights.
+        mode: u32,
+    },
 }
 
 /// The 32 bytes in a file of 64 hex digits, `None` when there is no such file.
@@ -23,11 +36,40 @@ pub(crate) enum SecretFileError {
 /// # Errors
 /// It cannot be read, or holds something else.
 pub(crate) fn read_secret(path: &Path) -> Result<Option<[u8; 32]>, SecretFileError> {
-    match fs::read_to_string(path) {
-        Ok(text) => unhex(text.trim()).map(Some).ok_or(SecretFileError::Content),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
+    let text = read_private(path)?;
+    text.map(|text| unhex(text.trim()).ok_or(SecretFileError::Content)).transpose()
+}
+
+/// What is in a file that holds a secret, `None` when there is no such file. Rights of others are taken away, with a warning. Its
+/// group may read it, as an operator may have given it to the daemon in that way.
+///
+/// # Errors
+/// It cannot be read, or others have rights to it that cannot be taken away.
+pub(crate) fn read_private(path: &Path) -> Result<Option<String>, SecretFileError> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    keep_private(&file, path)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(Some(text))
+}
+
+/// Takes the rights of others to a file away, and that of its group to change it.
+///
+/// # Errors
+/// They cannot be taken away.
+pub(crate) fn keep_private(file: &File, path: &Path) -> Result<(), SecretFileError> {
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    if mode & RIGHTS_OF_OTHERS == 0 {
+        return Ok(());
     }
+    let private = Permissions::from_mode(mode & !RIGHTS_OF_OTHERS);
+    file.set_permissions(private).map_err(|_| SecretFileError::Rights { mode })?;
+    warn!(file = %path.display(), mode = format_args!("{mode:o}"), "others could read or change a secret: their rights were taken away");
+    Ok(())
 }
 
 /// Writes one line into a file for its owner alone; it is on disk, whole, when this returns. One that is there is replaced,
@@ -112,9 +154,25 @@ pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
+
+    #[test]
+    fn a_secret_that_others_may_read_is_mended() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        let mode = || fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        for (given, expected) in [(0o600, 0o600), (0o644, 0o640), (0o666, 0o640), (0o440, 0o440), (0o601, 0o600)] {
+            fs::write(&path, "secret").unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(given)).unwrap();
+            assert_eq!(read_private(&path).unwrap().as_deref(), Some("secret"));
+            assert_eq!(mode(), expected, "{given:o}");
+            remove_file(&path).unwrap();
+        }
+        // On a file system that cannot be written nobody can take them away.
+        let read_only = Path::new("/proc/self/status");
+        assert!(matches!(read_private(read_only), Err(SecretFileError::Rights { mode: 0o444 })));
+        assert_eq!(read_private(&path).unwrap(), None);
+    }
 
     #[test]
     fn a_file_has_its_name_only_when_it_is_whole() {

@@ -5,6 +5,7 @@ pub mod app;
 mod audit;
 mod auth;
 pub mod backup;
+mod bootstrap_key;
 mod calls;
 mod clock;
 pub mod config;
@@ -21,6 +22,7 @@ pub mod offline;
 mod openapi;
 mod outgoing;
 mod picture;
+pub mod secrecy;
 mod shares;
 mod signals;
 #[cfg(feature = "simulator")]

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use rookery::backup::commands::{self, BackupArguments, RestoreArguments};
 use rookery::config::{Config, ConfigError, EXIT_USAGE, PlaceArguments, ServeArguments};
 use rookery::offline::{self, RekeyArguments, VerifyArguments};
-use rookery::{app, telemetry};
+use rookery::{app, secrecy, telemetry};
 #[cfg(feature = "simulator")]
 use rookery::{demo, simulator_command};
 
@@ -85,6 +85,7 @@ fn main() -> ExitCode {
 }
 
 fn execute(command: Command) -> anyhow::Result<()> {
+    secrecy::forbid_dumps()?;
     match command {
         Command::Serve(arguments) => {
             let config = Config::resolve(*arguments, variable)?;

@@ -9,6 +9,7 @@ use rookery_actors::store::{self, Store, StoreError, StoreKey, StoreOptions};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
+use crate::backup::PEPPER_FILE;
 use crate::config::Place;
 use crate::data_dir::Offline;
 use crate::files;
@@ -28,8 +29,10 @@ const CREDENTIAL: &str = "rookery-store-key";
 pub(crate) async fn open(place: &Place) -> Result<(Arc<dyn Store>, StoreKey)> {
     let place = place.clone();
     let opened = spawn_blocking(move || {
-        let (key, file) = key(&place)?;
         let path = place.data_dir.join(STORE_DIRECTORY);
+        store::settle(&path)?;
+        refuse_lost_store(&place, &path)?;
+        let (key, file) = key(&place)?;
         let opened = store::open_sealed(&path, with_key(&key)).map_err(|error| named(error, &file))?;
         Ok((opened, key))
     });
@@ -62,6 +65,23 @@ pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
         store::rekey(&path, options, &new).map_err(|error| named(error, &file))
     });
     rekeyed.await.context("re-keying was cut short")?
+}
+
+/// The pepper is made when the first store is there: a data directory with a pepper and without a store has lost it. An empty store
+/// in its place would look like a first start.
+fn refuse_lost_store(place: &Place, path: &Path) -> Result<()> {
+    let is_there = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
+    let pepper = place.data_dir.join(PEPPER_FILE);
+    if is_there || !pepper.exists() {
+        return Ok(());
+    }
+    bail!(
+        "the store `{}` is gone, but `{PEPPER_FILE}` beside it says that there was one: put the directory back, or restore a backup \
+         with `rookery restore FILE`. To begin anew, without the sessions and API keys that there were, move `{}` and `{KEY_FILE}` \
+         away",
+        path.display(),
+        pepper.display()
+    );
 }
 
 /// How a store with this key is opened.
@@ -134,4 +154,41 @@ fn make(file: &Path) -> Result<StoreKey> {
     }
     files::write_secret(file, &hex(key.reveal())).with_context(|| format!("could not write `{}`", file.display()))?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(directory: &Path) -> Place {
+        Place { data_dir: directory.to_owned(), ..Place::default() }
+    }
+
+    #[tokio::test]
+    async fn a_store_that_is_gone_is_not_replaced_by_an_empty_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let (pepper, store) = (directory.path().join(PEPPER_FILE), directory.path().join(STORE_DIRECTORY));
+        // Killed in the first start, between the key and the store.
+        make(&directory.path().join(KEY_FILE)).unwrap();
+        drop(open(&place).await.unwrap());
+        files::write_secret(&pepper, &hex(&[7; 32])).unwrap();
+        drop(open(&place).await.unwrap());
+        for is_empty in [false, true] {
+            fs::remove_dir_all(&store).unwrap();
+            if is_empty {
+                fs::create_dir(&store).unwrap();
+            }
+            let refused = open(&place).await.map(drop).unwrap_err().to_string();
+            for remedy in ["put the directory back", "rookery restore FILE", "To begin anew"] {
+                assert!(refused.contains(remedy), "{refused}");
+            }
+            assert_eq!(store.exists(), is_empty, "nothing was made");
+            if !is_empty {
+                fs::create_dir(&store).unwrap();
+            }
+        }
+        fs::remove_file(&pepper).unwrap();
+        drop(open(&place).await.unwrap());
+    }
 }

@@ -12,6 +12,9 @@ pub enum CommandError {
     /// The name of a new session is in use.
     #[error("session name `{0}` is in use")]
     NameTaken(String),
+    /// There are as many sessions as there may be.
+    #[error("there are {0} sessions already, as many as --sessions-max allows: delete some, or have it raised")]
+    TooManySessions(usize),
     /// The session is not started: nothing was asked.
     #[error("session is not started")]
     NotStarted,

@@ -78,7 +78,7 @@ impl Gateway {
     /// Makes a session; it is on disk when this returns.
     ///
     /// # Errors
-    /// [`CommandError::NameTaken`], [`CommandError::Store`], [`CommandError::Draining`].
+    /// [`CommandError::NameTaken`], [`CommandError::TooManySessions`], [`CommandError::Store`], [`CommandError::Draining`].
     pub async fn create_session(&self, name: SessionName, config: SessionConfig) -> Answer<Arc<Session>> {
         self.ask_supervisor(|reply| SupervisorMsg::Create { name, config, reply }).await
     }

@@ -86,6 +86,8 @@ pub struct Settings {
     pub paces: Paces,
     /// Requests of one session that may be at WhatsApp at once: 64 x the 20 s wait for it still drain within half a minute.
     pub requests_per_session_max: usize,
+    /// Sessions that there may be: each costs memory and a record also while it is stopped.
+    pub sessions_max: usize,
     /// How the daemon names itself in the phone's list of linked devices.
     pub device_name: String,
 }
@@ -106,6 +108,7 @@ impl Default for Settings {
             linking_window: Duration::from_secs(600),
             paces: Paces::default(),
             requests_per_session_max: 64,
+            sessions_max: 10_000,
             device_name: "Rookery".into(),
         }
     }

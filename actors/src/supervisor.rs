@@ -227,8 +227,13 @@ impl State {
         reply: Reply<Arc<Session>>,
     ) {
         let taken = self.context.directory.by_name(name.as_str()).is_some() || self.reserved.contains(name.as_str());
-        if self.draining || taken {
-            let error = if taken { CommandError::NameTaken(name.as_str().into()) } else { CommandError::Draining };
+        let most = self.context.settings.sessions_max;
+        let refusal = match self.slots.len() + self.reserved.len() {
+            _ if taken => Some(CommandError::NameTaken(name.as_str().into())),
+            _ if self.draining => Some(CommandError::Draining),
+            count => (count >= most).then_some(CommandError::TooManySessions(most)),
+        };
+        if let Some(error) = refusal {
             let _ = reply.send(Err(error));
             return;
         }

@@ -47,18 +47,27 @@ pub(super) async fn read(store: &dyn Store, pepper: &Pepper) -> Result<Vec<(KeyR
             usage.insert(id, serde_json::from_slice::<Usage>(&value)?);
         }
     }
-    let mut all = Vec::new();
-    for (_, value) in scan_parts(store, SessionNumber::DAEMON, Table::Keys, &[RECORD_MARK])? {
-        let record: KeyRecord = serde_json::from_slice(&value)?;
+    let with_usage = |record: KeyRecord| {
         let usage = usage.get(&record.id).copied().unwrap_or_default();
-        all.push((record, usage));
-    }
-    Ok(all)
+        (record, usage)
+    };
+    Ok(records(store)?.into_iter().map(with_usage).collect())
 }
 
 /// Whether the store holds keys that need the pepper they were made with.
 pub(super) fn needs_its_pepper(store: &dyn Store) -> Result<bool, KeysError> {
     Ok(store.get(SessionNumber::DAEMON, Table::Keys, PEPPER_KEY)?.is_some())
+}
+
+/// What there is of the pepper's fingerprint.
+pub(super) fn pepper_row(store: &dyn Store) -> Result<Option<Vec<u8>>, KeysError> {
+    Ok(store.get(SessionNumber::DAEMON, Table::Keys, PEPPER_KEY)?)
+}
+
+/// The records of all keys, without their use.
+pub(super) fn records(store: &dyn Store) -> Result<Vec<KeyRecord>, KeysError> {
+    let records = scan_parts(store, SessionNumber::DAEMON, Table::Keys, &[RECORD_MARK])?;
+    records.into_iter().map(|(_, value)| Ok(serde_json::from_slice(&value)?)).collect()
 }
 
 /// The pepper that came with a backup and is not in its file yet.

@@ -10,7 +10,7 @@ use crate::clock::tests::SetClock;
 use crate::hex::hex;
 
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-const NO_LIMITS: KeyLimits = KeyLimits { rate: None, in_flight_max: 2 };
+const NO_LIMITS: KeyLimits = KeyLimits { rate: None, in_flight_max: 2, keys_max: 1_000 };
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn terms(role: Role) -> KeyTerms {
@@ -245,7 +245,7 @@ async fn use_is_counted_and_written_only_when_told() {
 async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
     let bench = Bench::new().await;
     let secret = Secret::from("0123456789abcdef0123456789abcdef");
-    bench.keys.make(&secret, terms(Role::Viewer), false).await.unwrap();
+    bench.keys.make(&secret, terms(Role::Viewer), MadeBy::Admin).await.unwrap();
     for _ in 0..2 {
         bench.keys.ensure_admin("bootstrap", &secret).await.unwrap();
     }
@@ -258,7 +258,7 @@ async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
 #[tokio::test]
 async fn a_key_has_a_rate_and_a_share_of_what_is_in_flight() {
     let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
-    let limits = KeyLimits { rate: Some(Pace::new(1, HOUR, 3)), in_flight_max: 1 };
+    let limits = KeyLimits { rate: Some(Pace::new(1, HOUR, 3)), in_flight_max: 1, keys_max: 1_000 };
     let keys = Keys::open(store, pepper, limits, Clock::new()).await.unwrap();
     let (key, _) = keys.create(terms(Role::Viewer)).await.unwrap();
     let (state, permit) = key.admit();
@@ -337,4 +337,52 @@ async fn a_clock_that_is_wrong_for_a_while_gives_no_expired_key_back_and_takes_n
     set.ahead(0);
     let grace_ends_at = keys.get(rotated.id()).unwrap().record().previous_ends_at(keys.now()).unwrap();
     assert!(grace_ends_at <= until(1).unwrap(), "not 100 days more");
+}
+
+#[tokio::test]
+async fn a_daemon_has_so_many_keys_and_its_own_beside_them() {
+    let limits = KeyLimits { keys_max: 2, ..NO_LIMITS };
+    let keys = Keys::open(open_memory(), Pepper::generate().unwrap(), limits, Clock::new()).await.unwrap();
+    keys.create(terms(Role::Admin)).await.unwrap();
+    let (second, _) = keys.create(terms(Role::Viewer)).await.unwrap();
+    // One that is being rotated has two secrets, and is one key.
+    keys.rotate(second.id(), HOUR).await.unwrap();
+    let refused = keys.create(terms(Role::Viewer)).await.map(drop).unwrap_err();
+    assert!(matches!(refused, KeysError::TooMany(2)) && refused.to_string().contains("--api-keys-max"), "{refused}");
+    keys.ensure_bootstrap(Some(&"the-operator-still-gets-in-with-this".into())).await.unwrap();
+    assert_eq!(keys.list().len(), 3);
+    keys.remove(second.id()).await.unwrap();
+    assert!(keys.create(terms(Role::Viewer)).await.is_err(), "the operator's own counts as well");
+}
+
+#[tokio::test]
+async fn a_restore_says_which_keys_come_back_and_can_keep_the_live_ones() {
+    let (then, pepper) = (open_memory(), Pepper::generate().unwrap());
+    let open = |store: Arc<dyn Store>| Keys::open(store, pepper.clone(), NO_LIMITS, Clock::new());
+    let keys = open(then.clone()).await.unwrap();
+    let named = |name: &str| KeyTerms { role: Role::Admin, ..KeyTerms::named(name) };
+    let mut made = Vec::new();
+    for name in ["same", "revoked", "deleted", "rotated", "changed"] {
+        made.push(keys.create(named(name)).await.unwrap());
+    }
+    let now = open_memory();
+    let mut export = Vec::new();
+    then.export(&mut export).unwrap();
+    now.import(&mut export.as_slice()).unwrap();
+    let live = open(now.clone()).await.unwrap();
+    live.revoke(made[1].0.id()).await.unwrap();
+    live.remove(made[2].0.id()).await.unwrap();
+    live.rotate(made[3].0.id(), HOUR).await.unwrap();
+    let lower = KeyChange { role: Some(Role::Viewer), ..KeyChange::default() };
+    live.update(made[4].0.id(), lower).await.unwrap();
+    live.create(named("later")).await.unwrap();
+
+    let lines = Keys::differences(&*now, &*then).unwrap();
+    let told: Vec<_> = lines.iter().map(|line| line.split('"').nth(1).unwrap()).collect();
+    assert_eq!(told, ["changed", "deleted", "later", "revoked", "rotated"], "{lines:?}");
+    Keys::carry_over(&*now, &*then).unwrap();
+    assert_eq!(Keys::differences(&*now, &*then).unwrap(), [""; 0]);
+    let kept = open(then).await.unwrap();
+    assert_eq!(refusal(&kept, &made[1].1), Some(Refusal::Invalid), "it stays revoked");
+    assert_eq!(kept.list().len(), 5);
 }

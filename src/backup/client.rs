@@ -14,8 +14,8 @@ use hyper_util::rt::TokioIo;
 use rookery_actors::store::StoreKey;
 use tokio::net::UnixStream;
 
-use super::control::{BACKUP_KEY_HEADER, FORCE_QUERY, socket_of};
-use super::restore::Restored;
+use super::control::{BACKUP_KEY_HEADER, FORCE_QUERY, KEEP_KEYS_QUERY, socket_of};
+use super::restore::{Restored, Wish};
 use super::transfer::body_of;
 use crate::hex::hex;
 
@@ -60,8 +60,9 @@ impl Client {
     ///
     /// # Errors
     /// The daemon says why nothing was changed, or what went wrong.
-    pub(super) async fn restore(mut self, backup: File, key: Option<&StoreKey>, force: bool) -> Result<Restored> {
-        let query = if force { FORCE_QUERY } else { "" };
+    pub(super) async fn restore(mut self, backup: File, key: Option<&StoreKey>, wish: Wish) -> Result<Restored> {
+        let force = if wish.force { FORCE_QUERY } else { "" };
+        let query = format!("{force}&{}", if wish.keep_keys { KEEP_KEYS_QUERY } else { "" });
         let mut request = Request::post(format!("/restore?{query}"));
         if let Some(key) = key {
             request = request.header(BACKUP_KEY_HEADER, hex(key.reveal()));

@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 
 use super::check;
 use super::client::Client;
-use super::restore::{self, NOTHING_CHANGED, Restored, list};
+use super::restore::{self, NOTHING_CHANGED, Restored, Wish, list};
 use crate::config::{ConfigError, Place, PlaceArguments};
 use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
@@ -54,8 +54,11 @@ pub struct How {
     /// Restore also when sessions of the backup may be alive elsewhere, or sessions that are here would be lost
     #[arg(long)]
     force: bool,
+    /// Keep the API keys that there are now: else those of the backup come back, also such as were revoked since
+    #[arg(long)]
+    keep_keys: bool,
     /// Only read the backup and say what is in it
-    #[arg(long, conflicts_with = "force")]
+    #[arg(long, conflicts_with_all = ["force", "keep_keys"])]
     check: bool,
 }
 
@@ -139,29 +142,34 @@ pub async fn restore(place: Place, how: How) -> Result<()> {
         println!("the backup is whole: made at {made_at}, {}", linked(&sessions));
         return Ok(());
     }
+    let wish = Wish { force: how.force, keep_keys: how.keep_keys };
     let restored = match Client::connect(&place.data_dir).await? {
-        Some(daemon) => daemon.restore(file, backup_key.as_ref(), how.force).await,
+        Some(daemon) => daemon.restore(file, backup_key.as_ref(), wish).await,
         None => {
-            let work = move || restore_offline(&place, file, backup_key, how.force);
+            let work = move || restore_offline(&place, file, backup_key, wish);
             spawn_blocking(work).await.context("restoring was cut short")?
         }
     };
-    let Restored { made_at, sessions, before } =
+    let Restored { made_at, sessions, before, keys } =
         restored.with_context(|| format!("could not restore `{}`", how.file.display()))?;
     println!("restored what there was at {made_at}, {}", linked(&sessions));
     if let Some(before) = before {
         println!("what was here before is in {}", before.display());
     }
+    if !keys.is_empty() {
+        println!("API keys that are other than before (--keep-keys would have kept them as they were):");
+        keys.iter().for_each(|line| println!("  {line}"));
+    }
     Ok(())
 }
 
-fn restore_offline(place: &Place, file: File, backup_key: Option<StoreKey>, force: bool) -> Result<Restored> {
+fn restore_offline(place: &Place, file: File, backup_key: Option<StoreKey>, wish: Wish) -> Result<Restored> {
     let key = restore::key_of(place)?;
     data_dir::prepare(&place.data_dir)?;
     let offline = Offline::begin(&place.data_dir).context(UNREACHABLE)?;
     let now = restore::open_readable(place, &key)?;
     let backup_key = backup_key.unwrap_or_else(|| key.clone());
-    let unpacked = restore::unpack(place, &key, file, &backup_key, now.as_deref(), force).context(NOTHING_CHANGED)?;
+    let unpacked = restore::unpack(place, &key, file, &backup_key, now.as_deref(), wish).context(NOTHING_CHANGED)?;
     drop(now);
     // Stopped from here on, it leaves nothing that the daemon cannot use.
     offline.hand_over();

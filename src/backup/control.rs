@@ -4,7 +4,7 @@
 //! | call | body | answer |
 //! |---|---|---|
 //! | `POST /backup` | | the backup |
-//! | `POST /restore`, with `?force=true` when it is meant | the backup | [`Restored`] as JSON |
+//! | `POST /restore`, with a query of [`FORCE_QUERY`] and [`KEEP_KEYS_QUERY`] as it is meant | the backup | [`Restored`] as JSON |
 //!
 //! Anything but 200 is a text for the operator.
 
@@ -29,7 +29,7 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use super::restore::{self, NOTHING_CHANGED, Restored};
+use super::restore::{self, NOTHING_CHANGED, Restored, Wish};
 use super::transfer::{Spool, body_of};
 use super::write;
 use crate::app::App;
@@ -43,6 +43,8 @@ const SOCKET_FILE: &str = "control.sock";
 pub(super) const BACKUP_KEY_HEADER: &str = "x-backup-key";
 /// The query of a restore that may replace sessions that are alive.
 pub(super) const FORCE_QUERY: &str = "force=true";
+/// The query of a restore that leaves the API keys as they are.
+pub(super) const KEEP_KEYS_QUERY: &str = "keep-keys=true";
 /// The status of everything that does not go well.
 const REFUSED: StatusCode = StatusCode::CONFLICT;
 /// For an answer to be taken, before a daemon that does not start ends.
@@ -231,7 +233,9 @@ impl Door {
 
     /// Unpacks the backup in the body, and has it carried out by whoever runs the daemon.
     async fn restore(self, request: Request) -> Result<Restored> {
-        let force = request.uri().query() == Some(FORCE_QUERY);
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let is_asked = |wish: &str| query.split('&').any(|part| part == wish);
+        let wish = Wish { force: is_asked(FORCE_QUERY), keep_keys: is_asked(KEEP_KEYS_QUERY) };
         let backup_key = request.headers().get(BACKUP_KEY_HEADER).cloned();
         let spool = Spool::receive(&self.place.data_dir, request.into_body()).await?;
         let backup_key = match backup_key.as_ref().map(|key| key.to_str().ok().and_then(unhex)) {
@@ -242,7 +246,7 @@ impl Door {
         let (app, store, place, key) = (self.app()?, self.store()?, self.place.clone(), self.key.clone());
         let noted = Arc::clone(&app);
         let unpacked = app.calls.carry_through(async move {
-            let unpack = move || restore::unpack(&place, &key, spool, &backup_key, Some(&*store), force);
+            let unpack = move || restore::unpack(&place, &key, spool, &backup_key, Some(&*store), wish);
             let unpacked = spawn_blocking(unpack).await.context("restoring was cut short")?;
             if unpacked.is_err() {
                 // One that goes well is noted in the log that comes with it.

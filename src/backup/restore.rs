@@ -10,7 +10,7 @@ use rookery_actors::model::Timestamp;
 use rookery_actors::store::{self, Batch, Health, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
 
-use super::{BackupError, Home, read, write};
+use super::{BackupError, Home, pepper_of, read, write};
 use crate::auth::Keys;
 use crate::config::Place;
 use crate::data_dir;
@@ -33,20 +33,37 @@ pub(super) struct Restored {
     pub(super) sessions: Vec<String>,
     /// A backup of what was there before, if there was anything.
     pub(super) before: Option<PathBuf>,
+    /// What that changed about API keys, a line each.
+    #[serde(default)]
+    pub(super) keys: Vec<String>,
+}
+
+/// What the operator means.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wish {
+    /// Also when sessions may be alive elsewhere, or are lost here.
+    pub(super) force: bool,
+    /// The API keys stay as they are.
+    pub(super) keep_keys: bool,
 }
 
 /// Unpacks a backup beside the store; nothing is changed yet. `now` is the store that is to be replaced. Blocks.
 ///
 /// # Errors
-/// In words for the operator: it cannot be read, or (without `force`) its sessions may be alive elsewhere.
+/// In words for the operator: it cannot be read, or (without `force`) its sessions may be alive elsewhere, or (with `keep_keys`)
+/// there are no API keys that could be kept.
 pub(super) fn unpack(
     place: &Place,
     key: &StoreKey,
     from: impl Read,
     backup_key: &StoreKey,
     now: Option<&dyn Store>,
-    force: bool,
+    wish: Wish,
 ) -> Result<Restored> {
+    let Wish { force, keep_keys } = wish;
+    if keep_keys && now.is_none() {
+        bail!("there is no store here that can be read, and so no API keys that could be kept: leave --keep-keys out");
+    }
     let (manifest, mut export) = read(from, backup_key)?;
     let here = Home::of(&place.data_dir);
     let path = place.data_dir.join(STORE_DIRECTORY);
@@ -69,10 +86,19 @@ pub(super) fn unpack(
         if !force && !sessions.is_empty() {
             check_home(&manifest.home, &here, &sessions)?;
         }
+        let (mut pepper, mut keys) = (manifest.pepper, Vec::new());
+        match now {
+            Some(now) if keep_keys => {
+                Keys::carry_over(now, &*next)?;
+                pepper = pepper_of(now, &place.data_dir)?;
+            }
+            Some(now) => keys = Keys::differences(now, &*next)?,
+            None => {}
+        }
         let mut batch = Batch::new();
-        Keys::keep_restored_pepper(&mut batch, manifest.pepper.as_ref())?;
+        Keys::keep_restored_pepper(&mut batch, pepper.as_ref())?;
         next.commit(batch).wait_blocking()?;
-        Ok(Restored { made_at: manifest.made_at, sessions, before: None })
+        Ok(Restored { made_at: manifest.made_at, sessions, before: None, keys })
     })();
     drop(next);
     if unpacked.is_err() {

@@ -62,7 +62,14 @@ impl Bench {
 
     fn unpack(&self, backup: &[u8], force: bool) -> Result<Restored, String> {
         let now = restore::open_readable(&self.place(), &self.key).unwrap();
-        let unpacked = restore::unpack(&self.place(), &self.key, backup, &self.key, now.as_deref(), force);
+        let unpacked = restore::unpack(
+            &self.place(),
+            &self.key,
+            backup,
+            &self.key,
+            now.as_deref(),
+            restore::Wish { force, keep_keys: false },
+        );
         unpacked.map_err(|error| format!("{error:#}"))
     }
 

@@ -15,6 +15,14 @@ use crate::auth::Secret;
 const PACE_COUNT_MAX: u32 = 1_000_000;
 /// A shorter bootstrap key could be guessed by trying.
 const BOOTSTRAP_KEY_CHARS: RangeInclusive<usize> = 32..=256;
+/// What a bootstrap key is, in words.
+pub(crate) const BOOTSTRAP_KEY_RULE: &str = "32 to 256 characters of printable ASCII without spaces";
+
+/// The bootstrap key in a text; `None`: it breaks the rule.
+pub(crate) fn bootstrap_key(text: &str) -> Option<Secret> {
+    let fits = BOOTSTRAP_KEY_CHARS.contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
+    fits.then(|| text.into())
+}
 
 /// A setting that cannot be used: which, where it came from and what is allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +43,15 @@ impl fmt::Display for ConfigError {
 }
 
 impl std::error::Error for ConfigError {}
+
+impl ConfigError {
+    /// A key on the command line is no secret.
+    pub(super) fn bootstrap_flag() -> Self {
+        let allowed = "given where others cannot read it, which the command line is not: in the file that --bootstrap-key-file \
+                       names, in ROOKERY_BOOTSTRAP_KEY, or as a credential of systemd named rookery-bootstrap-key";
+        Self { source: "--bootstrap-key".into(), value: None, allowed: allowed.into() }
+    }
+}
 
 /// Reads flags and variables, each by the flag's name.
 pub(super) struct Reader<F> {
@@ -104,12 +121,12 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         self.parsed(name, flag, default, &allowed, |text| pace(text, burst_min))
     }
 
-    pub(super) fn secret(&self, name: &str, flag: Option<OsString>) -> Result<Option<Secret>, ConfigError> {
-        let (least, most) = (BOOTSTRAP_KEY_CHARS.start(), BOOTSTRAP_KEY_CHARS.end());
-        let allowed = format!("{least} to {most} characters of printable ASCII without spaces");
-        let Some(Given { source, value }) = self.given(name, flag, &allowed)? else { return Ok(None) };
-        let fits = BOOTSTRAP_KEY_CHARS.contains(&value.len()) && value.bytes().all(|byte| byte.is_ascii_graphic());
-        if fits { Ok(Some(value.into())) } else { Err(ConfigError { source, value: None, allowed }) }
+    /// From its variable alone.
+    pub(super) fn secret(&self, name: &str) -> Result<Option<Secret>, ConfigError> {
+        let allowed = BOOTSTRAP_KEY_RULE;
+        let Some(Given { source, value }) = self.given(name, None, allowed)? else { return Ok(None) };
+        let secret = bootstrap_key(&value);
+        secret.map(Some).ok_or_else(|| ConfigError { source, value: None, allowed: allowed.into() })
     }
 
     pub(super) fn whatsapp_url(

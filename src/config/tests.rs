@@ -93,6 +93,19 @@ fn a_bad_bootstrap_key_is_not_repeated() {
 }
 
 #[test]
+fn a_bootstrap_key_on_the_command_line_is_refused_and_not_repeated() {
+    let given = flags(|flags| flags.bootstrap_key = Some("k".repeat(32).into()));
+    let error = Config::resolve(given, |_| None).map(|_| ()).unwrap_err().to_string();
+    for other_way in ["--bootstrap-key-file", "ROOKERY_BOOTSTRAP_KEY", "rookery-bootstrap-key"] {
+        assert!(error.starts_with("--bootstrap-key must be given") && error.contains(other_way), "{error}");
+    }
+    assert!(!error.contains("kkkk"));
+    let config = resolve_variable("ROOKERY_BOOTSTRAP_KEY_FILE", "/etc/rookery/key").unwrap();
+    assert_eq!(config.bootstrap_key_file, Some("/etc/rookery/key".into()));
+    assert_eq!((config.api_keys_max, config.sessions_max), (1_000, 10_000));
+}
+
+#[test]
 fn a_whatsapp_url_is_encrypted_or_on_loopback() {
     let own = !cfg!(feature = "simulator");
     let cases = [

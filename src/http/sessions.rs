@@ -41,7 +41,7 @@ struct NewSession {
     request_body = NewSession,
     responses(
         (status = 201, description = "The new session; it is not started yet", body = Session),
-        (status = 409, description = "A session has this name (`session_name_taken`)"),
+        (status = 409, description = "A session has this name (`session_name_taken`), or there are too many (`too_many_sessions`)"),
     ),
 )]
 pub(crate) async fn create(

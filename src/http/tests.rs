@@ -37,7 +37,11 @@ impl Fixture {
 
     async fn with(options: HttpOptions) -> Self {
         let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
-        let limits = KeyLimits { rate: options.limits.key_rate, in_flight_max: options.limits.requests_per_key_max };
+        let limits = KeyLimits {
+            rate: options.limits.key_rate,
+            in_flight_max: options.limits.requests_per_key_max,
+            keys_max: 1_000,
+        };
         let keys = Keys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
         let idempotency = Idempotency::open(Arc::clone(&store), Clock::new()).unwrap();

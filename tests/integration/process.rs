@@ -7,6 +7,7 @@ mod audited;
 mod backups;
 mod child;
 mod demo;
+mod hardened;
 mod idempotent;
 mod killed;
 mod sealed;

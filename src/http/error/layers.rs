@@ -44,6 +44,7 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
     use StatusCode as S;
     match error {
         E::UnknownSession(id) => one(S::NOT_FOUND, "session_not_found", format!("Session with id '{id}' not found")),
+        E::TooManySessions(_) => one(S::CONFLICT, "too_many_sessions", error.to_string()),
         E::NameTaken(name) => {
             one(S::CONFLICT, "session_name_taken", format!("Session with name '{name}' already exists"))
         }
@@ -148,7 +149,7 @@ pub(super) fn keys_answer(error: &KeysError) -> Answer {
             "This API key comes from the daemon's configuration: change or remove it there",
         ),
         KeysError::Revoked => one(S::CONFLICT, "api_key_revoked", "The API key was revoked: make a new one"),
-        KeysError::TooMany => one(S::CONFLICT, "too_many_keys", error.to_string()),
+        KeysError::TooMany(_) => one(S::CONFLICT, "too_many_keys", error.to_string()),
         KeysError::TooManyGroups => one(S::CONFLICT, "too_many_groups", error.to_string()),
         KeysError::Store(error) => store_answer(error),
         KeysError::TooLarge

@@ -108,6 +108,36 @@ async fn a_running_daemon_is_backed_up_and_taken_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_restore_says_which_keys_come_back_or_keeps_those_of_now() {
+    let (setup, files) = (Setup::start().await, Files::new());
+    let daemon = setup.daemon().await;
+    let key = make_key(&daemon, "tenant").await;
+    let (data, file) = (setup.data_dir(), files.path("a.backup"));
+    backup(&data, &file).await;
+    let (_, keys) = daemon.get("/api/auth/api-keys").await;
+    let tenant = keys.as_array().expect("a list").iter().find(|key| key["name"] == "tenant").expect("it was made");
+    let id = tenant["id"].as_str().expect("an id");
+    assert_eq!(daemon.post(&format!("/api/auth/api-keys/{id}/revoke"), json!({})).await.0, 200);
+    let later = make_key(&daemon, "later").await;
+
+    let (code, output) = restore(&data, &file, &["--keep-keys"]).await;
+    assert!(code == Some(0) && !output.contains("API keys"), "{output}");
+    assert_eq!((status_with(&daemon, &key).await, status_with(&daemon, &later).await), (401, 200));
+    // The same without a daemon.
+    daemon.child.kill();
+    assert_eq!(restore(&data, &file, &["--keep-keys"]).await.0, Some(0));
+    let daemon = setup.daemon().await;
+    assert_eq!((status_with(&daemon, &key).await, status_with(&daemon, &later).await), (401, 200));
+
+    let (code, output) = restore(&data, &file, &[]).await;
+    assert!(code == Some(0) && output.contains("--keep-keys would have kept them"), "{output}");
+    for told in ["\"tenant\"", "works again: it was revoked", "\"later\"", "no longer works"] {
+        assert!(output.contains(told), "{told}: {output}");
+    }
+    assert_eq!((status_with(&daemon, &key).await, status_with(&daemon, &later).await), (200, 401));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn sessions_that_are_alive_elsewhere_are_not_restored_unless_forced() {
     let (setup, files) = (Setup::start().await, Files::new());
     setup.group(SUBJECT, &["15550100002"]);
