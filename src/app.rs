@@ -31,7 +31,7 @@ use crate::clock::Clock;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
 use crate::files::write_secret;
-use crate::http::{self, BodyRooms, HttpLimits, HttpOptions};
+use crate::http::{self, BodyRooms, HttpOptions};
 use crate::idempotency::Idempotency;
 use crate::outgoing::Fetcher;
 use crate::picture::Pictures;

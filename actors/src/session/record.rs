@@ -141,6 +141,16 @@ impl SessionRecord {
         self.groups_stored = false;
     }
 
+    /// The session as API callers see it until its actor has it: one that was started is on its way, whatever its status was
+    /// when the daemon ended.
+    pub(crate) fn while_loading(&self) -> Session {
+        let session = self.to_model(false);
+        match self.started {
+            true => Session { status: SessionStatus::Initializing, last_error: None, ..session },
+            false => session,
+        }
+    }
+
     /// The session as API callers see it.
     pub(crate) fn to_model(&self, engine_loaded: bool) -> Session {
         Session {

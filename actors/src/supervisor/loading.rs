@@ -31,7 +31,7 @@ pub(crate) struct Reading {
 impl State {
     /// Makes the entry of a stored session, and has its actor brought up.
     pub(super) fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        self.enter(Entry::new(number, record.to_model(false), record.config, &self.context.settings));
+        self.enter(Entry::new(number, record.while_loading(), record.config, &self.context.settings));
         self.restart(myself, record.id, None);
     }
 
