@@ -6,6 +6,9 @@ use super::super::gaps::Gap;
 use super::super::record::{Because, Extent, Removal, gap_key, gap_value};
 use super::*;
 
+/// A row, and what somebody puts there; `None` removes it.
+type Tampering = (Vec<u8>, Option<Vec<u8>>);
+
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn by(key: Uuid, action: &str) -> Entry {
@@ -100,7 +103,7 @@ async fn records_that_go_without_a_record_of_it_are_found_out() {
     assert_eq!(find(&*store, 0).unwrap(), Found::Removed);
     let last_gone = whole.removed - 1;
     let (gap, record) = (hash(last_gone), row(&*store, 140));
-    let cases: [(&str, Vec<(Vec<u8>, Option<Vec<u8>>)>); 4] = [
+    let cases: [(&str, Vec<Tampering>); 4] = [
         (
             "a record, and a gap in its place",
             vec![(record::key(140), None), (gap_key(140), Some(gap_value(Gap { last: 140, hash: hash(140) })))],
