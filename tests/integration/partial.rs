@@ -13,7 +13,7 @@ fn stub(at: &[ToldAt]) -> Telling {
 
 /// A participant whose id nobody can read.
 fn nonsense() -> Telling {
-    let attributes = [("jid".to_owned(), "some one@".to_owned())].into();
+    let attributes = [("jid".to_owned(), "no id at all".to_owned())].into();
     let child = ToldChild { tag: "participant".into(), attributes, ..ToldChild::default() };
     Telling { children: vec![child], ..Telling::default() }
 }

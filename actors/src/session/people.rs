@@ -65,20 +65,28 @@ pub(super) fn addressed(
         answer
     };
     let answers: Vec<ParticipantAnswer> = answers.iter().cloned().map(known).collect();
-    let mut people: Vec<Addressed> = Vec::with_capacity(targets.len());
-    for target in targets {
+    let with_answer = |target: &Target| {
         let mut target = *target;
         let of_them = || answers.iter().filter(|answer| answer.person.is(&target.person));
         let answer = of_them().find(|answer| answer.error.is_none()).or_else(|| of_them().next()).cloned();
         if let Some(answer) = &answer {
             target.person.learn(&answer.person);
         }
-        match people.iter_mut().find(|other| other.target.person.is(&target.person)) {
-            Some(twin) => twin.merge(Addressed { target, answer }),
-            None => people.push(Addressed { target, answer }),
+        Addressed { target, answer }
+    };
+    merged(targets.iter().map(with_answer))
+}
+
+/// People, each once.
+fn merged(people: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
+    let mut merged: Vec<Addressed> = Vec::new();
+    for person in people {
+        match merged.iter_mut().find(|other| other.target.person.is(&person.target.person)) {
+            Some(twin) => twin.merge(person),
+            None => merged.push(person),
         }
     }
-    people
+    merged
 }
 
 impl Addressed {
@@ -92,11 +100,11 @@ impl Addressed {
 }
 
 /// Looks at the group for the people about whom WhatsApp's answer says nothing; `error` is what the group, as it was read,
-/// says of one. They stay without an answer when it cannot be read.
+/// says of one. They stay without an answer when it cannot be read. Those who turn out to be one person are one after it.
 pub(super) async fn look_up_unanswered(
     work: &Work,
     group: &GroupId,
-    people: &mut [Addressed],
+    people: &mut Vec<Addressed>,
     error: impl Fn(&Target, &GroupRecord) -> Option<u16>,
 ) {
     if people.iter().all(|person| person.answer.is_some()) {
@@ -110,6 +118,7 @@ pub(super) async fn look_up_unanswered(
         }
         *answer = Some(ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None });
     }
+    *people = merged(std::mem::take(people));
 }
 
 /// One result per person, in the order of the request, and those for whom it is true now.

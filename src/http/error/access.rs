@@ -58,12 +58,7 @@ impl AccessError {
         use StatusCode as S;
         let (status, code, message) = match self {
             Self::KeyMissing => (S::UNAUTHORIZED, "api_key_missing", "API key is required"),
-            Self::KeyRefused(Refusal::Invalid) => (S::UNAUTHORIZED, "api_key_invalid", "Invalid API key"),
-            Self::KeyRefused(Refusal::Revoked) => (S::UNAUTHORIZED, "api_key_revoked", "API key is revoked"),
-            Self::KeyRefused(Refusal::Expired) => (S::UNAUTHORIZED, "api_key_expired", "API key has expired"),
-            Self::KeyRefused(Refusal::Address) => {
-                (S::UNAUTHORIZED, "address_not_allowed", "API key is not allowed from this address")
-            }
+            Self::KeyRefused(refusal) => key_refused(refusal),
             Self::TooManyFailedLogins { .. } => (
                 S::TOO_MANY_REQUESTS,
                 "too_many_failed_logins",
@@ -144,4 +139,14 @@ impl AccessError {
             _ => None,
         }
     }
+}
+
+fn key_refused(refusal: Refusal) -> (StatusCode, &'static str, &'static str) {
+    let (code, message) = match refusal {
+        Refusal::Invalid => ("api_key_invalid", "Invalid API key"),
+        Refusal::Revoked => ("api_key_revoked", "API key is revoked"),
+        Refusal::Expired => ("api_key_expired", "API key has expired"),
+        Refusal::Address => ("address_not_allowed", "API key is not allowed from this address"),
+    };
+    (StatusCode::UNAUTHORIZED, code, message)
 }
