@@ -73,7 +73,7 @@ async fn a_revoked_key_is_refused_for_good_and_stays_in_the_list() {
     assert!(!bench.keys.revoke(key.id()).await.unwrap().record().is_active, "again");
     assert!(matches!(bench.keys.rotate(key.id(), HOUR).await, Err(KeysError::Revoked)));
     for keys in bench.both().await {
-        assert_eq!((refusal(&keys, &secret), keys.list().len()), (Some(Refusal::Invalid), 2));
+        assert_eq!((refusal(&keys, &secret), keys.list().len()), (Some(Refusal::Revoked), 2));
     }
 }
 
@@ -218,7 +218,7 @@ async fn an_expired_key_or_a_foreign_address_is_refused() {
     let Bench { keys, .. } = Bench::new().await;
     let ended = KeyTerms { expires_at: Some(Timestamp(Timestamp::now().0 - 1)), ..terms(Role::Admin) };
     let (_, secret) = keys.create(ended).await.unwrap();
-    assert_eq!(refusal(&keys, &secret), Some(Refusal::Invalid));
+    assert_eq!(refusal(&keys, &secret), Some(Refusal::Expired));
 
     let elsewhere = KeyTerms { allowed_ips: vec!["10.0.0.0/8".parse().unwrap()], ..terms(Role::Admin) };
     let (_, secret) = keys.create(elsewhere).await.unwrap();
@@ -328,8 +328,8 @@ async fn a_clock_that_is_wrong_for_a_while_gives_no_expired_key_back_and_takes_n
     keys.rotate(rotated.id(), HOUR).await.unwrap();
     tokio::time::sleep(HOUR * 2).await;
     set.ahead(-100);
-    for secret in [&expiring, &old] {
-        assert_eq!(refusal(&keys, secret), Some(Refusal::Invalid));
+    for (secret, refused) in [(&expiring, Refusal::Expired), (&old, Refusal::Invalid)] {
+        assert_eq!(refusal(&keys, secret), Some(refused));
     }
     set.ahead(100);
     assert_eq!(refusal(&keys, &lasting), None);
@@ -383,6 +383,6 @@ async fn a_restore_says_which_keys_come_back_and_can_keep_the_live_ones() {
     Keys::carry_over(&*now, &*then).unwrap();
     assert_eq!(Keys::differences(&*now, &*then).unwrap(), [""; 0]);
     let kept = open(then).await.unwrap();
-    assert_eq!(refusal(&kept, &made[1].1), Some(Refusal::Invalid), "it stays revoked");
+    assert_eq!(refusal(&kept, &made[1].1), Some(Refusal::Revoked), "it stays revoked");
     assert_eq!(kept.list().len(), 5);
 }

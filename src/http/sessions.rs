@@ -130,6 +130,7 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): Session
 #[expect(dead_code, reason = "only its schema is used")]
 struct StartWish {
     /// The phone that is linked now may have another account than the session's. False when left out.
+    #[schema(example = false)]
     allow_account_change: Option<bool>,
 }
 
@@ -141,7 +142,7 @@ struct StartWish {
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/start",
-    request_body(content = Option<StartWish>, description = "May be left out"),
+    request_body(content = StartWish, description = "May be left out"),
     responses((status = 200, description = "Started; connecting goes on", body = Session)),
 )]
 pub(crate) async fn start(

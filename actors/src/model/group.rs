@@ -50,7 +50,7 @@ pub struct Group {
     pub is_community: bool,
     /// WhatsApp did not tell all of it, or nothing of it lately: what is here is what is known. Left out when it is whole.
     #[serde(skip_serializing_if = "is_false")]
-    #[schema(required = false)]
+    #[schema(required = false, example = false)]
     pub incomplete: bool,
     /// Everyone in it, this session's account included.
     pub participants: Vec<Participant>,
@@ -138,7 +138,7 @@ pub struct GroupSummary {
     pub is_community: bool,
     /// WhatsApp did not tell all of it, or nothing of it lately: what is here is what is known. Left out when it is whole.
     #[serde(skip_serializing_if = "is_false")]
-    #[schema(required = false)]
+    #[schema(required = false, example = false)]
     pub incomplete: bool,
 }
 

@@ -52,7 +52,7 @@ fn line(route: &str) -> Line {
         ("delete", "/sessions/{session}") => operator(Session, 204),
         ("post", "/sessions/{session}/start" | "/sessions/{session}/stop") => operator(Session, 200),
         ("post", "/sessions/{session}/logout" | "/sessions/{session}/pairing-code") => operator(Session, 400),
-        ("post", "/sessions/{session}/force-kill") => operator(Session, 200),
+        ("post", "/sessions/{session}/force-kill") => operator(Session, 400),
         ("get", "/sessions/{session}/qr") => operator(Session, 400),
         ("patch", "/sessions/{session}/config") => operator(Session, 200),
         ("get", "/sessions/{session}/groups/join-info") => Line { reach: Membership, ..viewer(400) },

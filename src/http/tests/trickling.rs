@@ -172,7 +172,7 @@ async fn a_replay_is_not_for_a_key_that_was_revoked_while_the_body_came() {
     fixture.app.keys.revoke(key.id()).await.unwrap();
     drop(sender);
     let answer = answer.await;
-    assert_eq!((answer.status().as_u16(), &body_of(answer).await["code"]), (401, &json!("api_key_invalid")));
+    assert_eq!((answer.status().as_u16(), &body_of(answer).await["code"]), (401, &json!("api_key_revoked")));
     fixture.running.shutdown().await;
 }
 
