@@ -152,7 +152,7 @@ async fn what_is_no_community_or_no_group_is_named_and_nothing_is_sent() {
     }
     let malformed = bench.delete(&links, json!({ "groups": ["park", group, "1@c.us"] })).await;
     assert_eq!(malformed.failure(), (400, "invalid_group_id"));
-    assert_eq!(malformed.body["message"], "park, 1@c.us are not group ids");
+    assert_eq!(malformed.body["message"], "park, 1@c.us are not group ids: it is written like 120363021234567890@g.us");
     for body in [json!({}), json!({ "name": "x".repeat(101) }), json!({ "name": "Park", "generalChat": 1 })] {
         assert_eq!(bench.post(COMMUNITIES, body).await.failure(), (400, "validation_failed"));
     }
