@@ -27,6 +27,7 @@ pub(crate) use names::{Name, NameSource, Names};
 pub(crate) use news::News;
 pub(crate) use notice::{GroupAction, Notice, Versions};
 pub(crate) use own::{OwnChange, is_so};
+use pending_writes::Unsure;
 pub(crate) use pending_writes::WriteId;
 pub(crate) use reading::AllGroups;
 pub(crate) use record::{CommunityRole, Completeness, GroupRecord, Member, Person, Role, unread_settings};
@@ -173,7 +174,7 @@ impl GroupCache {
         self.next_write += 1;
         let write = WriteId(self.next_write);
         if let Some(group) = self.groups.get_mut(id) {
-            group.own.begin(write, change);
+            group.own.begin(write, change, &group.record);
         }
         write
     }
@@ -226,13 +227,21 @@ impl GroupCache {
         self.with_news(&id, |()| ours, |cache| cache.absorb(record, asked));
     }
 
-    /// The moment is over in which a notification of something older could hide what our writes, confirmed until then, found
-    /// to be so already.
-    pub(crate) fn end_already_so(&mut self, id: &GroupId, before: Sequence) {
-        let ended = |cache: &mut Self| cache.groups.get_mut(id).is_some_and(|group| group.own.end_already_so(before));
-        if self.with_news(id, |_| Cause::default(), ended) {
+    /// The moment is over in which a notification may come after its answer: what is unsure of our writes that were confirmed
+    /// until then is shown by the record alone. True when the group is in doubt by that.
+    pub(crate) fn end_unsure(&mut self, id: &GroupId, before: Sequence) -> bool {
+        let end = |cache: &mut Self| {
+            let Some(group) = cache.groups.get_mut(id) else { return Unsure::Nothing };
+            group.own.end_unsure(before, &group.record)
+        };
+        let ended = self.with_news(id, |_| Cause::default(), end);
+        if ended != Unsure::Nothing {
             self.changed(id);
         }
+        if ended == Unsure::Revealed {
+            self.mark_for_read(id);
+        }
+        ended == Unsure::Revealed
     }
 
     /// Marks groups whose confirmed writes have had no echo since `before`.

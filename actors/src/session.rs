@@ -208,7 +208,7 @@ impl SessionState {
             M::ReadsDue => self.reads_due(),
             M::IncompleteDue => self.incomplete_due(),
             M::FullReadDue => self.full_read_due(),
-            M::AlreadySoDue { group, before } => self.cache.end_already_so(&group, before),
+            M::UnsureDue { group, before } => self.unsure_due(&group, before),
             M::EchoesDue { before } => self.echoes_due(before),
             M::Configure { change, reply } => self.configure(change, reply),
             M::Request(request) => self.request(request),

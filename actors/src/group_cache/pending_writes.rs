@@ -1,9 +1,10 @@
 //! Our own writes of one group, in the order in which they were begun, until a notification about them or a read has brought
 //! them into the record. Never does IO.
 //!
-//! WhatsApp sends no notification for a write that changes nothing (promoting an admin, for one). What callers saw already
-//! when a write was confirmed is kept for a moment only: long enough for notifications of older changes, which may come
-//! after the answer, not to hide the write; too short to hide what others do later.
+//! WhatsApp sends no notification for a write that changes nothing (promoting an admin, for one). So what callers saw already
+//! when a write was confirmed, or about which something was learnt between request and answer, is kept for a moment only: long
+//! enough for its notification, if there is one, and for those of older changes that come late; too short to hide what others
+//! do afterwards.
 
 use std::borrow::Cow;
 
@@ -30,9 +31,21 @@ struct PendingWrite {
     /// People, or the field, that a notification has brought already.
     echoed_people: Vec<Person>,
     echoed_field: bool,
-    /// People, or the field, that were as asked for when it was confirmed.
-    people_already_so: Vec<Person>,
-    field_already_so: bool,
+    /// People, or the field, of which nobody can tell whether a notification is still to come: they were as asked for before it was
+    /// confirmed, or something was learnt about them meanwhile.
+    people_unsure: Vec<Person>,
+    field_unsure: bool,
+}
+
+/// What became of what was unsure.
+#[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Unsure {
+    /// There was none.
+    Nothing,
+    /// The record shows the same.
+    Shown,
+    /// The record shows something else now: a change that came later, or one that nobody told of. A read decides.
+    Revealed,
 }
 
 /// A notification that is in the record now, or that was there before.
@@ -40,7 +53,7 @@ struct PendingWrite {
 pub(super) enum Seen {
     /// It has just changed the record.
     New,
-    /// The record had it before: it can only be the echo of a write that WhatsApp has confirmed.
+    /// The record had it before, by a read: it can only be the echo of a write that WhatsApp has confirmed.
     Before,
 }
 
@@ -66,16 +79,17 @@ impl PendingWrites {
     }
 
     /// Registers a write before it is sent.
-    pub(super) fn begin(&mut self, id: WriteId, change: OwnChange) {
+    pub(super) fn begin(&mut self, id: WriteId, change: OwnChange, record: &GroupRecord) {
         self.0.push(PendingWrite {
             id,
             change,
             confirmed: None,
             echoed_people: Vec::new(),
             echoed_field: false,
-            people_already_so: Vec::new(),
-            field_already_so: false,
+            people_unsure: Vec::new(),
+            field_unsure: false,
         });
+        self.note_unsure(record);
     }
 
     /// Forgets a write that was refused, or whose outcome is not known.
@@ -102,43 +116,55 @@ impl PendingWrites {
     pub(super) fn confirm(&mut self, id: WriteId, mut done: OwnChange, record: &GroupRecord, now: Sequence) {
         let Some(at) = self.0.iter().position(|write| write.id == id) else { return };
         let shown = on_top_of(&self.0[..at], record);
-        let (mut people_already_so, mut field_already_so) = (Vec::new(), false);
-        let write = &self.0[at];
+        let write = &mut self.0[at];
+        write.note_unsure(&shown);
         let is_in = match &mut done {
-            OwnChange::Participants(change, people) => {
+            OwnChange::Participants(_, people) => {
                 people.retain(|person| !any_is(&write.echoed_people, person));
-                let role = |person: &Person| shown.member(person).map(|member| member.role);
-                people_already_so.extend(people.iter().filter(|person| is_so(*change, role(person))));
                 people.is_empty()
             }
-            field => {
-                field_already_so = field.is_field_in(&shown);
-                write.echoed_field
-            }
+            _ => write.echoed_field,
         };
         if is_in {
             return self.take_out(at);
         }
-        let write = &mut self.0[at];
         (write.change, write.confirmed) = (done, Some(now));
-        (write.people_already_so, write.field_already_so) = (people_already_so, field_already_so);
     }
 
-    /// Ends what was as asked for before, of the writes that were confirmed until then. True when there was any.
-    pub(super) fn end_already_so(&mut self, before: Sequence) -> bool {
-        let mut ended = false;
+    /// Notes of the writes in flight what is as asked for now.
+    fn note_unsure(&mut self, record: &GroupRecord) {
+        for write in self.0.iter_mut().filter(|write| write.confirmed.is_none()) {
+            write.note_unsure(record);
+        }
+    }
+
+    /// The moment is over in which a notification may come after its answer: of the writes that were confirmed until then, what
+    /// is unsure is shown by the record alone.
+    pub(super) fn end_unsure(&mut self, before: Sequence, record: &GroupRecord) -> Unsure {
+        let mut ended = Unsure::Nothing;
+        let mut end = |is_in: bool| ended = ended.max(if is_in { Unsure::Shown } else { Unsure::Revealed });
         self.0.retain_mut(|write| {
             if write.confirmed.is_none_or(|at| at > before) {
                 return true;
             }
-            let already_so = std::mem::take(&mut write.people_already_so);
-            ended |= !already_so.is_empty() || write.field_already_so;
+            let unsure = std::mem::take(&mut write.people_unsure);
             match &mut write.change {
-                OwnChange::Participants(_, people) => {
-                    people.retain(|person| !any_is(&already_so, person));
+                OwnChange::Participants(change, people) => {
+                    people.retain(|person| {
+                        let is_unsure = any_is(&unsure, person);
+                        if is_unsure {
+                            end(is_so(*change, record.member(person).map(|member| member.role)));
+                        }
+                        !is_unsure
+                    });
                     !people.is_empty()
                 }
-                _ => !write.field_already_so,
+                field => {
+                    if write.field_unsure {
+                        end(field.is_field_in(record));
+                    }
+                    !write.field_unsure
+                }
             }
         });
         ended
@@ -160,13 +186,12 @@ impl PendingWrites {
                 if let Some(at) = echoed {
                     self.0[at].echoed_people.extend(&people);
                 }
-                if seen == Seen::New || echoed.is_some() {
-                    for person in &people {
-                        let role = record.member(person).map(|member| member.role);
-                        self.end_about(person, change, role, echoed, seen);
-                    }
-                    self.0.retain(|write| write.confirmed.is_none() || !write.change.is_empty());
+                for person in &people {
+                    let role = record.member(person).map(|member| member.role);
+                    self.end_about(person, change, role, echoed, seen);
                 }
+                self.0.retain(|write| write.confirmed.is_none() || !write.change.is_empty());
+                self.note_unsure(record);
             }
             None => {
                 if let Some(at) = echoed {
@@ -191,17 +216,25 @@ impl PendingWrites {
         echoed: Option<usize>,
         seen: Seen,
     ) {
-        for (at, write) in self.0.iter_mut().enumerate().filter(|(_, write)| write.confirmed.is_some()) {
+        for (at, write) in self.0.iter_mut().enumerate() {
             let OwnChange::Participants(own, people) = &mut write.change else { continue };
             if !any_is(people, person) {
                 continue;
             }
+            let is_same_list = changes_admins(*own) == changes_admins(change);
+            if write.confirmed.is_none() {
+                // It may be older than this, or newer: then its own notification comes with the answer.
+                if (is_same_list || change == ParticipantChange::Remove) && !any_is(&write.people_unsure, person) {
+                    write.people_unsure.push(*person);
+                }
+                continue;
+            }
             let is_older = echoed.is_some_and(|echoed| at <= echoed);
-            let ends = if changes_admins(*own) == changes_admins(change) {
+            let ends = if is_same_list {
                 is_older || (seen == Seen::New && is_so(*own, role))
             } else {
                 // Whoever is removed is no admin either.
-                change == ParticipantChange::Remove && (is_older || echoed.is_none())
+                change == ParticipantChange::Remove && (is_older || (seen == Seen::New && echoed.is_none()))
             };
             if ends {
                 people.retain(|other| !other.is(person));
@@ -222,6 +255,13 @@ impl PendingWrites {
         };
         while let Some(at) = self.0.iter().rposition(is_settled) {
             self.take_out(at);
+        }
+        for write in self.0.iter_mut().filter(|write| write.confirmed.is_none()) {
+            // Carried out before the read or after it.
+            match &write.change {
+                OwnChange::Participants(_, people) => write.people_unsure.clone_from(people),
+                field => write.field_unsure |= field.is_field_in(record),
+            }
         }
     }
 
@@ -256,6 +296,19 @@ fn role_after(change: ParticipantChange, role: Option<Role>) -> Option<Role> {
 }
 
 impl PendingWrite {
+    /// Notes what is as asked for in this record. What others change before the answer comes is later than that.
+    fn note_unsure(&mut self, record: &GroupRecord) {
+        match &self.change {
+            OwnChange::Participants(change, people) => {
+                let role = |person: &Person| record.member(person).map(|member| member.role);
+                let so = people.iter().filter(|person| is_so(*change, role(person)));
+                let new: Vec<Person> = so.filter(|person| !any_is(&self.people_unsure, person)).copied().collect();
+                self.people_unsure.extend(new);
+            }
+            field => self.field_unsure |= field.is_field_in(record),
+        }
+    }
+
     /// Whether a notification by ourselves is about this write.
     fn matches(&self, event: &Notice) -> bool {
         match (&self.change, participants_of(&event.action)) {

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::{GroupEventKind, GroupSettings, ParticipantChange, ParticipantId, Setting};
 
 mod pending_writes;
+mod random;
 
 const GROUP: &str = "120363000000000001@g.us";
 const ME: u64 = 15550100001;

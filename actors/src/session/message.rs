@@ -106,8 +106,8 @@ pub(crate) enum SessionMsg {
     IncompleteDue,
     /// Time to read all groups, because WhatsApp said that we missed something.
     FullReadDue,
-    /// Whatever own writes found to be so already, when they were confirmed before, is shown by the record alone from now on.
-    AlreadySoDue { group: GroupId, before: Sequence },
+    /// What is unsure of own writes that were confirmed before is shown by the record alone from now on.
+    UnsureDue { group: GroupId, before: Sequence },
     /// Time to look for own writes that were confirmed before and never seen in a notification.
     EchoesDue { before: Sequence },
     /// Changed group records and names are on disk, or some of them not. `whole`: begun when the session was ready.

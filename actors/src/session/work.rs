@@ -23,7 +23,7 @@ use crate::settings::WHATSAPP_TIMEOUT_MAX;
 
 /// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
-/// A notification of something older may come this long after an answer: a task of its own handles each.
+/// Notifications may come this long after an answer that was sent with or after them: a task of its own handles each.
 const OLDER_NEWS_TIME: Duration = Duration::from_millis(150);
 /// After WhatsApp's own time, what happened is looked for this long. With [`WHATSAPP_TIMEOUT_MAX`] every answer leaves
 /// within 26 s: clients give up at 30.
@@ -338,7 +338,7 @@ impl SessionState {
             GroupChange::Confirmed { group, write, done } => {
                 self.cache.confirm_write(&group, write, done);
                 let before = self.cache.sequence();
-                self.myself.send_after(OLDER_NEWS_TIME, move || SessionMsg::AlreadySoDue { group, before });
+                self.myself.send_after(OLDER_NEWS_TIME, move || SessionMsg::UnsureDue { group, before });
                 self.myself.send_after(ECHO_TIMEOUT, move || SessionMsg::EchoesDue { before });
             }
             GroupChange::Dropped { group, write, unknown } => {
@@ -354,6 +354,12 @@ impl SessionState {
                 self.cache.mark_for_read(&group);
                 self.schedule_reads();
             }
+        }
+    }
+
+    pub(super) fn unsure_due(&mut self, group: &GroupId, before: Sequence) {
+        if self.cache.end_unsure(group, before) {
+            self.schedule_reads();
         }
     }
 

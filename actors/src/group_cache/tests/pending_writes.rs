@@ -51,7 +51,7 @@ fn promoted_twice() -> GroupCache {
 #[test]
 fn a_promotion_of_an_admin_does_not_hide_a_demotion_elsewhere() {
     let mut cache = promoted_twice();
-    cache.end_already_so(&id(), cache.sequence());
+    cache.end_unsure(&id(), cache.sequence());
     cache.apply_event(told(BOB, Demote, 11, 12));
     assert_eq!(is_admin(&mut cache, ALICE), Some(false), "G-1");
     assert!(!cache.needs_reads());
@@ -63,7 +63,7 @@ fn a_demotion_elsewhere_right_after_a_promotion_of_an_admin_is_shown_and_told_a_
     let confirmed = cache.sequence();
     cache.apply_event(told(BOB, Demote, 11, 12));
     news(&mut cache);
-    cache.end_already_so(&id(), confirmed);
+    cache.end_unsure(&id(), confirmed);
     assert_eq!(is_admin(&mut cache, ALICE), Some(false), "G-1");
     assert_eq!(news(&mut cache), [(GroupEventKind::Demote, vec![person(ALICE)])]);
 }
