@@ -500,7 +500,7 @@ def bad_ids_and_bodies_are_a_400_that_says_what_is_wrong():
     for call, argument in [
         (client.groups.set_subject, ""),
         (client.groups.set_subject, "x" * 101),
-        (client.groups.set_description, "x" * 1025),
+        (client.groups.set_description, "x" * 2049),
         (client.groups.add_participants, []),
         (client.groups.add_participants, [str(15550200000 + n) for n in range(257)]),
     ]:
