@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use rookery_actors::model::{GroupId, SessionId, Timestamp};
+use rookery_actors::model::{GroupId, Session, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
@@ -243,6 +243,11 @@ impl Key {
     pub(crate) fn allows_session(&self, session: SessionId) -> bool {
         let sessions = &self.record.terms.allowed_sessions;
         sessions.is_empty() || sessions.contains(&session)
+    }
+
+    /// Whether it may see this session as it is now.
+    pub(crate) fn sees(&self, session: &Session) -> bool {
+        self.allows_session(session.id) && !self.is_of_account_before(session.id, session.account_epoch)
     }
 
     /// Whether it may see and touch this group.

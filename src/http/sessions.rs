@@ -92,9 +92,7 @@ pub(crate) async fn list(
         return Err(ApiError::Query("name must be a single non-empty value".into()));
     }
     let mut sessions = app.gateway.sessions();
-    sessions.retain(|session| {
-        caller.key.allows_session(session.id) && name.is_none_or(|name| name == session.name.as_str())
-    });
+    sessions.retain(|session| caller.key.sees(session) && name.is_none_or(|name| name == session.name.as_str()));
     Ok(with_total(sessions.len(), Json(page.of(&sessions)).into_response()))
 }
 

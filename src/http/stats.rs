@@ -66,7 +66,7 @@ struct MemoryUsage {
 )]
 pub(crate) async fn overview(State(app): State<Arc<App>>, caller: Caller) -> Json<Overview> {
     let mut sessions = app.gateway.sessions();
-    sessions.retain(|session| caller.key.allows_session(session.id));
+    sessions.retain(|session| caller.key.sees(session));
     Json(count(&sessions, resident_mib()))
 }
 

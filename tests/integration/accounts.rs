@@ -90,6 +90,8 @@ async fn an_allowed_change_of_accounts_ends_what_belongs_to_the_one_before() {
     assert_eq!(bench.get(GROUPS).await.ids(), expected);
     let refused = bench.call_with(&tenant_of_alice, Method::GET, GROUPS, None).await;
     assert_eq!(refused.failure(), (401, "account_changed"), "also the group that both accounts are in");
+    let listed = bench.call_with(&tenant_of_alice, Method::GET, "/sessions", None).await;
+    assert_eq!(listed.ids(), [""; 0], "Bob's number and name are not for Alice's tenant");
     let by_bob = bench.call_once("k", Method::POST, GROUPS, &made).await;
     assert_eq!((by_bob.status, by_bob.replayed), (201, false), "{by_bob:?}");
     assert_ne!(by_bob.body["id"], by_alice.body["id"]);

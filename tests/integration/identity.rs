@@ -1,7 +1,7 @@
 //! One person under two ids, in requests and in WhatsApp's answers: each has one result, and it is true.
 
 use reqwest::Method;
-use rookery_simulator::{Addable, Addressing, AnswerIds, Answers, Setting};
+use rookery_simulator::{AccountSpec, Addable, Addressing, AnswerIds, Answers, Setting};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
@@ -68,10 +68,7 @@ async fn somebody_about_whom_the_answer_says_nothing_is_looked_up() {
 async fn whoever_may_only_be_invited_keeps_the_invitation_when_asked_for_by_lid() {
     let bench = ready().await;
     let erin = "15550100005";
-    bench.world.add_account(rookery_simulator::AccountSpec {
-        addable: Addable::InviteOnly,
-        ..rookery_simulator::AccountSpec::new(erin)
-    });
+    bench.world.add_account(AccountSpec { addable: Addable::InviteOnly, ..AccountSpec::new(erin) });
     let group = bench.group(&[BOB], Addressing::Pn);
     crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
     let path = format!("{GROUPS}/{group}/participants");
@@ -118,6 +115,22 @@ async fn people_are_let_in_and_turned_down_by_lid_whatever_the_answers_look_like
             assert_eq!((decided.status, decided.codes()), (200, vec![code]), "{ids:?} {decided:?}");
         }
         assert_eq!(bench.get(&format!("{GROUPS}/{group}")).await.members(), world_members(&bench.world, &group));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_hides_their_number_is_never_told_to_be_refused_when_named_by_it() {
+    let bench = ready().await;
+    let erin = "15550100005";
+    bench.world.add_account(AccountSpec { number_hidden: true, ..AccountSpec::new(erin) });
+    let group = bench.group(&[BOB, erin], Addressing::Lid);
+    crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+    let path = format!("{GROUPS}/{group}/participants");
+    let people = json!({ "participants": [erin] });
+    for (method, route) in [(Method::POST, "/promote"), (Method::POST, "/demote"), (Method::DELETE, "")] {
+        let answer = bench.call(method, &format!("{path}{route}"), Some(people.clone())).await;
+        assert!([200, 503].contains(&answer.status), "{route} {answer:?}");
+        assert_ne!(answer.body["code"], "whatsapp_unanswered", "something was changed: {answer:?}");
     }
 }
 

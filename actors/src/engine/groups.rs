@@ -227,8 +227,9 @@ impl Engine {
         self.learn_phones_of(record.members.iter_mut().map(|member| &mut member.person)).await;
     }
 
-    /// Fills in ids that the answers left out. The engine's parser drops the LID that stands beside a phone number; so for
-    /// people who were asked for by a LID that no answer has, WhatsApp is asked for the LIDs of those that nobody asked for.
+    /// Fills in ids that the answers left out. The engine's parser drops the LID that stands beside a phone number, and some
+    /// answers have the LID alone; so when somebody has no answer, WhatsApp is asked for the LIDs of the phone numbers that have
+    /// none: of those that were asked for, and of those in answers that nobody asked for.
     async fn learn_ids_of(&self, answers: &mut [ParticipantAnswer], asked: &[ParticipantId]) {
         self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
         let is_answered = |id: &ParticipantId| answers.iter().any(|answer| answer.person.is(&(*id).into()));
@@ -238,7 +239,9 @@ impl Engine {
         let is_asked = |person: &Person| person.ids().any(|id| asked.contains(&id));
         let people = answers.iter().map(|answer| answer.person);
         let unasked = people.filter(|person| person.lid.is_none() && !is_asked(person));
-        let phones: Vec<Jid> = unasked.filter_map(|person| person.id()).map(convert::jid).collect();
+        let unanswered = asked.iter().filter(|id| matches!(id, ParticipantId::Phone(_)) && !is_answered(id)).copied();
+        let phones = unasked.filter_map(|person| person.id()).chain(unanswered);
+        let phones: Vec<Jid> = phones.map(convert::jid).collect();
         if phones.is_empty() {
             return;
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::outcome::{self, Asked, is_doubtful};
 use super::pacing::Cost;
-use super::people::{self, Target, addressed, look_up_unanswered, targets};
+use super::people::{self, Target, addressed, can_tell, look_up_unanswered, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::ParticipantAnswer;
@@ -205,7 +205,11 @@ fn seen(
     before: Option<&GroupRecord>,
     now: &GroupRecord,
 ) -> Look<Vec<ParticipantAnswer>> {
-    seen_of(targets, |target| seen_error(change, target, before, now))
+    let can_tell = |target: &Target| now.member(&target.person).is_some() || can_tell(target, now);
+    match seen_of(targets, |target| seen_error(change, target, before, now)) {
+        Look::NotApplied if !targets.iter().all(can_tell) => Look::Unclear,
+        look => look,
+    }
 }
 
 /// The number that WhatsApp would have given for one person.

@@ -115,22 +115,40 @@ pub(super) async fn look_up_unanswered(
     for Addressed { target, answer } in people.iter_mut().filter(|person| person.answer.is_none()) {
         if let Some(member) = now.member(&target.person) {
             target.person.learn(&member.person);
+        } else if !can_tell(target, &now) {
+            continue;
         }
         *answer = Some(ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None });
     }
     *people = merged(std::mem::take(people));
 }
 
+/// Whether a group can be searched for somebody: it is told whole, and every member has an id of a kind that is known of them.
+/// Else the person may be in it under another one.
+pub(super) fn can_tell(target: &Target, group: &GroupRecord) -> bool {
+    let person = &target.person;
+    let is_comparable = |other: &Person| {
+        (person.phone.is_some() && other.phone.is_some()) || (person.lid.is_some() && other.lid.is_some())
+    };
+    group.completeness.is_whole() && group.members.iter().all(|member| is_comparable(&member.person))
+}
+
 /// One result per person, in the order of the request, and those for whom it is true now.
 ///
 /// # Errors
-/// [`CommandError::OutcomeUnknown`] when nothing is known about anybody.
+/// [`CommandError::OutcomeUnknown`] when nothing is known about anybody; [`CommandError::Unanswered`] when WhatsApp said
+/// nothing about anybody, and nothing was done for anybody.
 pub(super) fn results(
     asked: Asked,
     people: &[Addressed],
 ) -> Result<(Vec<ParticipantResult>, Vec<Person>), CommandError> {
     if !people.is_empty() && people.iter().all(|person| person.answer.is_none()) {
         return Err(CommandError::OutcomeUnknown);
+    }
+    // What a look at the group showed is no refusal of WhatsApp's.
+    let is_not_said = |person: &Addressed| person.answer.as_ref().is_some_and(|answer| answer.error == Some(NOT_SAID));
+    if !people.is_empty() && people.iter().all(is_not_said) {
+        return Err(CommandError::Unanswered);
     }
     let done = people.iter().filter(|person| person.answer.as_ref().is_some_and(|answer| answer.error.is_none()));
     let done = done.map(|person| person.target.person).collect();
@@ -225,6 +243,26 @@ mod tests {
             assert_eq!(told, [("15550100002@c.us".to_owned(), ResultCode::Added)], "{of_phone:?} {of_lid:?}");
             assert_eq!(done, [bob()]);
         }
+    }
+
+    #[test]
+    fn a_group_is_searched_only_for_ids_of_a_kind_that_all_of_its_members_have() {
+        let member = |id: &str| format!("[{id}]");
+        let group = |members: &[String]| {
+            let json = format!(r#"{{"id":"120363000000000001@g.us","members":[{}]}}"#, members.join(","));
+            serde_json::from_str::<GroupRecord>(&json).unwrap()
+        };
+        let (both, hidden) = (member(r#"15550100001,7000000000001,"m""#), member(r#"0,7000000000003,"m""#));
+        assert!(can_tell(&target("15550100002"), &group(std::slice::from_ref(&both))));
+        assert!(!can_tell(&target("15550100002"), &group(&[both.clone(), hidden.clone()])));
+        assert!(can_tell(&target(LID), &group(&[both, hidden])));
+    }
+
+    #[test]
+    fn what_whatsapp_says_nothing_about_is_no_refusal() {
+        let alice = target("15550100001");
+        let people = addressed(&[alice], &[answer(alice.person, Some(NOT_SAID), false)], None);
+        assert_eq!(results(Asked::Change(ParticipantChange::Add), &people), Err(CommandError::Unanswered));
     }
 
     #[test]
