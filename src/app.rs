@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
 use crate::audit::{Audit, Entry, Outcome};
-use crate::auth::{FailedLogins, KeyLimits, Keys, Pepper, Secret};
+use crate::auth::{FailedLogins, KeyLimits, Keys, KeysError, Pepper, Secret};
 use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
 use crate::bootstrap_key;
@@ -147,7 +147,10 @@ impl Daemon {
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
         let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config), clock.clone()).await;
-        let keys = keys.with_context(|| format!("could not read the API keys; {PEPPER_RULE}"))?;
+        let keys = keys.map_err(|error| {
+            let rule = if matches!(error, KeysError::OtherPepper) { format!("; {PEPPER_RULE}") } else { String::new() };
+            anyhow::Error::new(error).context(format!("could not read the API keys{rule}"))
+        })?;
         let bootstrap = bootstrap_key::find(&config)?;
         let (admin_key, admin_key_file) = first_key(&keys, bootstrap, &config.data_dir).await?;
         let (opening, counted_by) = (Arc::clone(&store), clock.clone());

@@ -122,6 +122,9 @@ pub(crate) async fn info(
 ) -> JsonResult<JoinInfo> {
     let query = query(&parts)?;
     let code = value_of(&query, "code").and_then(code_of).ok_or_else(|| ApiError::Query(format!("code {}", rule())))?;
+    if code.len() == PRIVATE_CODE_CHARS {
+        return Err(ApiError::Query(format!("code {PRIVATE_CODE}")));
+    }
     let info = app.gateway.join_info(session, code).await.map_err(unknown)?;
     if !caller.key.allows_group(&info.id) {
         // A key that is limited to groups reads about another one only to join it, which viewers do not.

@@ -115,7 +115,7 @@ async fn words_of_routes_are_not_taken_for_groups() {
 async fn a_member_who_joins_again_is_told_so_whatever_whatsapp_answers() {
     let (bench, group, code) = ready_with_group_of_bob().await;
     assert_eq!(bench.post(JOIN, json!({ "inviteCode": code })).await.status, 200);
-    for join_of_member in [409, 304] {
+    for join_of_member in [409, 304, 200] {
         bench.world.set_answers(Answers { join_of_member, ..Answers::default() });
         let joined = bench.post(JOIN, json!({ "inviteCode": code })).await;
         let expected = json!({ "success": true, "groupId": group, "status": "joined", "alreadyMember": true });
@@ -129,4 +129,7 @@ async fn the_code_of_a_private_invitation_is_told_where_it_goes() {
     let private = bench.post(JOIN, json!({ "inviteCode": "AbCdEfGhIjKlMnOp" })).await;
     assert_eq!(private.failure(), (400, "validation_failed"));
     assert!(private.body["message"][0].as_str().unwrap().contains("private invitation"), "{private:?}");
+    let asked = bench.get("/sessions/alice/groups/join-info?code=AbCdEfGhIjKlMnOp").await;
+    assert_eq!(asked.status, 400);
+    assert!(asked.body["message"].as_str().unwrap().contains("private invitation"), "{asked:?}");
 }

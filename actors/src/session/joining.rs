@@ -1,11 +1,13 @@
 //! Following invite codes.
 
+use std::collections::BTreeSet;
+
 use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::EngineError;
 use crate::error::CommandError;
-use crate::model::{JoinInfo, Joined};
+use crate::model::{GroupId, JoinInfo, Joined};
 
 /// WhatsApp's number for somebody who is in the group, or whose request to be let in stands already.
 const CONFLICT: u16 = 409;
@@ -25,6 +27,7 @@ impl SessionState {
 
     pub(super) fn join_group(&mut self, code: String, permit: Permit, reply: Reply<Joined>) {
         let Some((work, reply)) = self.begin(Cost::Write, None, permit, reply) else { return };
+        let known: BTreeSet<GroupId> = self.cache.ids().cloned().collect();
         tokio::spawn(async move {
             let look = || look(&work, &code);
             let Outcome { result, read_back } =
@@ -33,7 +36,9 @@ impl SessionState {
                 Err(CommandError::Refused { code: ALREADY_MEMBER | CONFLICT, .. }) => {
                     joined_before(&work, &code, result).await
                 }
-                result => result.map_err(understood),
+                // Some servers answer a member like anybody else.
+                Ok(joined) => Ok(Joined { already_member: known.contains(&joined.group), ..joined }),
+                Err(error) => Err(understood(error)),
             };
             let mut doubtful = None;
             if let (Ok(Joined { group, pending_approval: false, .. }), false) = (&result, read_back) {
