@@ -204,3 +204,17 @@ async fn bad_input_is_named() {
     }
     assert_eq!(bench.world.requests(ALICE, "w:g2:subject"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_description_may_look_like_an_id() {
+    let bench = Bench::start().await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    let path = format!("/sessions/alice/groups/{group}");
+    for text in ["@", "write to me@home", "15550100001@s.whatsapp.net", "7@lid", "admin"] {
+        let set = bench.put(&format!("{path}/description"), json!({ "description": text })).await;
+        assert_eq!(set.status, 200, "{text} {set:?}");
+        assert_eq!(bench.world.group(&group).unwrap().description.as_deref(), Some(text));
+        assert_eq!(bench.get(&format!("{path}?refresh=true")).await.body["description"], text);
+    }
+}

@@ -3,7 +3,7 @@
 
 use wacore::iq::groups::{
     DemoteParticipantsIq, GroupDescription, GroupSubject, JoinGroupResult, MembershipRequestActionIq,
-    ParticipantChangeResponse, PromoteParticipantsIq,
+    ParticipantChangeResponse, PromoteParticipantsIq, SetGroupDescriptionIq, SetGroupSubjectIq,
 };
 use wacore_binary::{Jid, NodeRef};
 use whatsapp_rust::GroupError;
@@ -64,6 +64,8 @@ pub(crate) enum PreviousDescription {
     Ask,
 }
 
+/// WhatsApp's number for a description that is to replace another than the one there is.
+const DESCRIPTION_CONFLICT: u16 = 409;
 /// WhatsApp's number for an answer that gives none we can read.
 const CODE_UNKNOWN: u16 = 0;
 
@@ -156,7 +158,8 @@ impl Engine {
 
     pub(crate) async fn set_subject(&self, group: &GroupId, subject: &str) -> Result<(), EngineError> {
         let subject = GroupSubject::new(subject).map_err(|error| EngineError::Invalid(error.to_string()))?;
-        Ok(self.client.groups().set_subject(convert::group_jid(group), subject).await?)
+        let request = SetGroupSubjectIq::new(&convert::group_jid(group), subject);
+        Ok(self.client.execute(specs::WithText(request)).await?)
     }
 
     /// Sets the description; `None` deletes it.
@@ -166,14 +169,18 @@ impl Engine {
         text: Option<&str>,
         previous: &PreviousDescription,
     ) -> Result<(), EngineError> {
-        use whatsapp_rust::PreviousDescription as Previous;
         let text = text.map(GroupDescription::new).transpose();
         let text = text.map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let jid = convert::group_jid(group);
         let previous = match previous {
-            PreviousDescription::Known(id) => Previous::from(id.as_deref()),
-            PreviousDescription::Ask => Previous::Resolve,
+            PreviousDescription::Known(id) => id.clone(),
+            PreviousDescription::Ask => self.client.execute(specs::ReadGroup(jid.clone())).await?.description_id,
         };
-        Ok(self.client.groups().set_description(convert::group_jid(group), text, previous).await?)
+        let request = SetGroupDescriptionIq::new(&jid, text, previous.as_deref());
+        self.client.execute(specs::WithText(request)).await.map_err(|error| match error.into() {
+            EngineError::Refused { code: DESCRIPTION_CONFLICT, .. } => EngineError::DescriptionConflict,
+            error => error,
+        })
     }
 
     /// The invite code, or a new one in its place.

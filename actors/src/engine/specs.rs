@@ -93,6 +93,34 @@ impl IqSpec for CreateGroup {
     }
 }
 
+/// A request of the engine's with a text of somebody's, as bytes: the engine writes a string with an `@` in it as an id, which
+/// others cannot read as a text. WhatsApp's own clients send bytes.
+pub(super) struct WithText<S>(pub(super) S);
+
+impl<S: IqSpec> IqSpec for WithText<S> {
+    type Response = S::Response;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        let mut query = self.0.build_iq();
+        if let Some(content) = &mut query.content {
+            texts_to_bytes(content);
+        }
+        query
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        self.0.parse_response(response)
+    }
+}
+
+fn texts_to_bytes(content: &mut NodeContent) {
+    match content {
+        NodeContent::String(text) => *content = NodeContent::Bytes(text.as_bytes().to_vec()),
+        NodeContent::Nodes(nodes) => nodes.iter_mut().filter_map(|node| node.content.as_mut()).for_each(texts_to_bytes),
+        NodeContent::Bytes(_) => {}
+    }
+}
+
 /// A request of the engine's about people; of its answer is read what is said about each, with every id of theirs.
 pub(super) struct AboutParticipants<S>(pub(super) S);
 

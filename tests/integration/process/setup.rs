@@ -18,6 +18,10 @@ pub(crate) const KEY: &str = "process-tests-0123456789-abcdefghij";
 /// Everything in here takes well under a second on a free machine; this one builds and tests at the same time.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(20);
 
+/// The client's idle connections end before the daemon's shortest limit (1 s) ends them: a request that meets that end on its way
+/// is lost.
+const IDLE_MAX: Duration = Duration::from_millis(500);
+
 /// What outlives the daemons of one test.
 pub(super) struct Setup {
     pub(super) simulator: Simulator,
@@ -133,7 +137,8 @@ impl Daemon {
             Some(line.trim().to_owned())
         };
         let base = format!("http://{}", child.until_output("`serving` line", TIME_MAX, address).await);
-        Self { child, base, client: Client::new(), world }
+        let client = Client::builder().pool_idle_timeout(IDLE_MAX).build().unwrap();
+        Self { child, base, client, world }
     }
 
     /// Host and port.
