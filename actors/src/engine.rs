@@ -17,6 +17,7 @@ mod pictures;
 mod reconnects;
 mod settings;
 mod specs;
+mod texts;
 mod transport;
 mod turns;
 mod watch;

@@ -1,6 +1,6 @@
 //! The twelve group routes: what they answer, what becomes true at WhatsApp, and what the next read shows (G-2).
 
-use rookery_simulator::{AccountSpec, Addable, Addressing};
+use rookery_simulator::{AccountSpec, Addable, Addressing, ParticipantChange};
 use serde_json::json;
 
 use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until_equal, world_members};
@@ -205,16 +205,51 @@ async fn bad_input_is_named() {
     assert_eq!(bench.world.requests(ALICE, "w:g2:subject"), 0);
 }
 
+/// To the codec every one of these is an id or a word of the protocol.
+const LIKE_IDS: [&str; 6] = ["@", "Sales @ Lagos", "write to me@home", "15550100001@s.whatsapp.net", "7@lid", "admin"];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_description_may_look_like_an_id() {
-    let bench = Bench::start().await;
-    let group = bench.group(&[BOB], Addressing::Lid);
-    bench.link("alice", ALICE).await;
-    let path = format!("/sessions/alice/groups/{group}");
-    for text in ["@", "write to me@home", "15550100001@s.whatsapp.net", "7@lid", "admin"] {
+    let (bench, group, path) = ready_with_group(&[BOB], Addressing::Lid).await;
+    for text in LIKE_IDS {
         let set = bench.put(&format!("{path}/description"), json!({ "description": text })).await;
         assert_eq!(set.status, 200, "{text} {set:?}");
         assert_eq!(bench.world.group(&group).unwrap().description.as_deref(), Some(text));
         assert_eq!(bench.get(&format!("{path}?refresh=true")).await.body["description"], text);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_may_look_like_an_id() {
+    let (bench, group, path) = ready_with_group(&[BOB], Addressing::Lid).await;
+    bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
+    for text in LIKE_IDS {
+        let set = bench.put(&format!("{path}/subject"), json!({ "subject": text })).await;
+        assert_eq!(set.status, 200, "{text} {set:?}");
+        assert_eq!(bench.world.group(&group).unwrap().subject, text);
+        assert_eq!(bench.get(&format!("{path}?refresh=true")).await.body["name"], text);
+        let elsewhere = format!("{text} elsewhere@home");
+        bench.world.change_subject(&group, BOB, &elsewhere).unwrap();
+        until_equal(json!(elsewhere), async || bench.get(&path).await.body["name"].clone()).await;
+    }
+    assert_eq!(bench.get("/sessions/alice").await.body["status"], "ready");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_group_or_community_may_have_a_name_that_looks_like_an_id() {
+    let bench = Bench::start().await;
+    bench.world.add_account(AccountSpec { name: Some("dave@home".into()), ..AccountSpec::new(DAVE) });
+    bench.link("alice", ALICE).await;
+    for text in LIKE_IDS {
+        let made = bench.post("/sessions/alice/groups", json!({ "name": text, "participants": [DAVE] })).await;
+        assert_eq!((made.status, &made.body["name"]), (201, &json!(text)), "{made:?}");
+        let group = made.body["id"].as_str().unwrap();
+        assert_eq!(bench.world.group(group).unwrap().subject, text);
+        assert_eq!(bench.get(&format!("/sessions/alice/groups/{group}?refresh=true")).await.body["name"], text);
+        let community = json!({ "name": text, "description": text });
+        let made = bench.post("/sessions/alice/communities", community).await;
+        let shown = (made.status, &made.body["name"], &made.body["description"]);
+        assert_eq!(shown, (201, &json!(text), &json!(text)), "{made:?}");
+    }
+    assert_eq!(bench.get("/sessions/alice").await.body["status"], "ready");
 }

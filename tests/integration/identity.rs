@@ -1,7 +1,7 @@
 //! One person under two ids, in requests and in WhatsApp's answers: each has one result, and it is true.
 
 use reqwest::Method;
-use rookery_simulator::{AccountSpec, Addable, Addressing, AnswerIds, Answers, Setting};
+use rookery_simulator::{AccountSpec, Addable, Addressing, AnswerIds, Answers, GroupSpec, Setting};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
@@ -65,18 +65,42 @@ async fn somebody_about_whom_the_answer_says_nothing_is_looked_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_may_only_be_invited_keeps_the_invitation_when_asked_for_by_lid() {
+async fn whoever_may_only_be_invited_keeps_the_invitation_whatever_the_answers_look_like() {
     let bench = ready().await;
     let erin = "15550100005";
     bench.world.add_account(AccountSpec { addable: Addable::InviteOnly, ..AccountSpec::new(erin) });
-    let group = bench.group(&[BOB], Addressing::Pn);
-    crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+    for (addressing, ids) in [Addressing::Pn, Addressing::Lid].into_iter().flat_map(|a| SHAPES.map(|ids| (a, ids))) {
+        let group = bench.group(&[BOB], addressing);
+        crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+        bench.world.set_answers(Answers { ids, ..Answers::default() });
+        let path = format!("{GROUPS}/{group}/participants");
+        let people = |fallback: bool| json!({ "participants": [lid(&bench, erin)], "inviteFallback": fallback });
+        let refused = bench.post(&path, people(false)).await;
+        assert_eq!((refused.status, refused.codes()), (403, vec!["invite_required"]), "{ids:?} {refused:?}");
+        let invited = bench.post(&path, people(true)).await;
+        assert_eq!((invited.status, invited.codes()), (200, vec!["invite_sent"]), "{ids:?} {invited:?}");
+        let mixed = json!({ "participants": [lid(&bench, CAROL), lid(&bench, erin), BOB, lid(&bench, DAVE)] });
+        let added = bench.post(&path, mixed).await;
+        let codes = ["added", "invite_required", "already_member", "added"];
+        assert_eq!((added.status, added.codes()), (200, codes.to_vec()), "{addressing:?} {ids:?} {added:?}");
+        assert_eq!(bench.get(&format!("{GROUPS}/{group}")).await.members(), world_members(&bench.world, &group));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reason_for_which_somebody_was_not_removed_is_told_whatever_the_answers_look_like() {
+    let bench = Bench::start().await;
+    let (participants, admins) = (vec![CAROL.into()], vec![ALICE.into()]);
+    let group = bench.world.add_group(GroupSpec { participants, admins, ..GroupSpec::new("Bob's", BOB) });
     let path = format!("{GROUPS}/{group}/participants");
-    let people = |fallback: bool| json!({ "participants": [lid(&bench, erin)], "inviteFallback": fallback });
-    let refused = bench.post(&path, people(false)).await;
-    assert_eq!((refused.status, refused.codes()), (403, vec!["invite_required"]), "{refused:?}");
-    let invited = bench.post(&path, people(true)).await;
-    assert_eq!((invited.status, invited.codes()), (200, vec!["invite_sent"]), "{invited:?}");
+    bench.link("alice", ALICE).await;
+    for ids in SHAPES {
+        bench.world.set_answers(Answers { ids, ..Answers::default() });
+        bench.post(&path, json!({ "participants": [CAROL] })).await;
+        let removed = bench.delete(&path, json!({ "participants": [CAROL, BOB, DAVE] })).await;
+        let codes = ["removed", "not_allowed", "not_member"];
+        assert_eq!((removed.status, removed.codes()), (200, codes.to_vec()), "{ids:?} {removed:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,12 +1,15 @@
-//! Group requests. Add and remove are the engine's own calls, which also rotate sender keys; reads and create are our
-//! requests (`specs.rs`). None has a time limit: callers set one.
+//! Group requests. Add and remove are the engine's own calls, which also attach privacy tokens and rotate sender keys; the rest
+//! are our requests (`specs.rs`). None has a time limit: callers set one.
 
 use wacore::iq::groups::{
-    DemoteParticipantsIq, GroupDescription, GroupSubject, JoinGroupResult, MembershipRequestActionIq,
-    ParticipantChangeResponse, PromoteParticipantsIq, SetGroupDescriptionIq, SetGroupSubjectIq,
+    AddParticipantsIq, DemoteParticipantsIq, GroupDescription, GroupSubject, JoinGroupResult,
+    MembershipRequestActionIq, ParticipantChangeResponse, PromoteParticipantsIq, RemoveParticipantsIq,
+    SetGroupDescriptionIq, SetGroupSubjectIq,
 };
+use wacore::iq::spec::IqSpec;
 use wacore_binary::{Jid, NodeRef};
 use whatsapp_rust::GroupError;
+use whatsapp_rust::request::IqError;
 
 use super::group_node::participant;
 use super::{Engine, EngineError, convert, specs};
@@ -68,6 +71,10 @@ pub(crate) enum PreviousDescription {
 const DESCRIPTION_CONFLICT: u16 = 409;
 /// WhatsApp's number for an answer that gives none we can read.
 const CODE_UNKNOWN: u16 = 0;
+/// WhatsApp's number for somebody who is to be added and is in the group.
+const ALREADY_MEMBER: u16 = 409;
+/// WhatsApp's number for somebody who is to be removed and is not in the group.
+const NO_MEMBER: u16 = 404;
 
 impl ParticipantAnswer {
     pub(super) fn from_node(node: &NodeRef<'_>) -> Option<Self> {
@@ -92,6 +99,11 @@ impl ParticipantAnswer {
                 .map(|request| Invitation { code: request.code.clone(), expires_at: request.expiration }),
         })
     }
+}
+
+/// Whether WhatsApp answered, and the engine's parser could not make anything of it.
+fn is_unreadable(error: &GroupError) -> bool {
+    matches!(error, GroupError::Iq(IqError::ParseError(_)))
 }
 
 fn parsed(answers: &[ParticipantChangeResponse]) -> Vec<ParticipantAnswer> {
@@ -126,7 +138,7 @@ impl Engine {
         new: NewGroup,
     ) -> Result<(GroupRecord, Vec<ParticipantAnswer>), EngineError> {
         let asked = new.participants.clone();
-        let created = self.client.execute(specs::CreateGroup(new)).await?;
+        let created = self.client.execute(specs::WithText(specs::CreateGroup(new))).await?;
         let (mut record, mut refused) = (created.record, created.refused);
         self.learn_phones(&mut record).await;
         self.learn_ids_of(&mut refused, &asked).await;
@@ -143,8 +155,18 @@ impl Engine {
         let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
         let (groups, group) = (self.client.groups(), convert::group_jid(group));
         let mut answers = match change {
-            ParticipantChange::Add => parsed(&groups.add_participants(group, &jids).await?),
-            ParticipantChange::Remove => parsed(&groups.remove_participants(group, &jids).await?),
+            ParticipantChange::Add => match groups.add_participants(&group, &jids).await {
+                Err(error) if is_unreadable(&error) => {
+                    self.ask_again(AddParticipantsIq::new(&group, &jids), ALREADY_MEMBER).await?
+                }
+                answers => parsed(&answers?),
+            },
+            ParticipantChange::Remove => match groups.remove_participants(&group, &jids).await {
+                Err(error) if is_unreadable(&error) => {
+                    self.ask_again(RemoveParticipantsIq::new(&group, &jids), NO_MEMBER).await?
+                }
+                answers => parsed(&answers?),
+            },
             ParticipantChange::Promote => {
                 self.client.execute(specs::AboutParticipants(PromoteParticipantsIq::new(&group, &jids))).await?
             }
@@ -153,6 +175,17 @@ impl Engine {
             }
         };
         self.learn_ids_of(&mut answers, people).await;
+        Ok(answers)
+    }
+
+    /// Asks once more for what was done already and whose answer the engine's parser refused (it wants a `jid` of everybody), and
+    /// reads the answer ourselves. Doing it twice changes nothing more, but for those for whom it was done WhatsApp now says
+    /// `done`: the group says which of them are new, so these answers are left out.
+    async fn ask_again(&self, request: impl IqSpec, done: u16) -> Result<Vec<ParticipantAnswer>, EngineError> {
+        let answers = self.client.execute(specs::AboutParticipants(request)).await;
+        // Whatever it says of this request, nobody knows what became of the first.
+        let mut answers = answers.map_err(|_| EngineError::Unanswered("the answer could not be read".into()))?;
+        answers.retain(|answer| answer.error != Some(done));
         Ok(answers)
     }
 

@@ -8,11 +8,11 @@ use wacore::iq::groups::{
 };
 use wacore::iq::mex::{MexDoc, MexQuerySpec, MexResponse};
 use wacore::iq::spec::IqSpec;
-use wacore::request::InfoQuery;
+use wacore::request::{InfoQuery, RequestUtils};
 use wacore_binary::{Jid, NodeContent, NodeRef};
 
 use super::groups::{NewGroup, NewGroupPlace};
-use super::{convert, group_node};
+use super::{convert, group_node, texts};
 use crate::group_cache::{AllGroups, GroupRecord};
 use crate::model::{JoinInfo, MembershipRequest, RequestMethod};
 
@@ -93,31 +93,24 @@ impl IqSpec for CreateGroup {
     }
 }
 
-/// A request of the engine's with a text of somebody's, as bytes: the engine writes a string with an `@` in it as an id, which
-/// others cannot read as a text. WhatsApp's own clients send bytes.
+/// A request of the engine's with a text that somebody wrote, such as a subject: written as bytes ([`texts`](super::texts)).
 pub(super) struct WithText<S>(pub(super) S);
 
 impl<S: IqSpec> IqSpec for WithText<S> {
     type Response = S::Response;
 
     fn build_iq(&self) -> InfoQuery<'static> {
-        let mut query = self.0.build_iq();
-        if let Some(content) = &mut query.content {
-            texts_to_bytes(content);
-        }
-        query
+        self.0.build_iq()
+    }
+
+    fn encode_iq_direct(&self, request_id: &str, out: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let requests = RequestUtils::new(String::new());
+        texts::encode(&requests.build_iq_node(self.build_iq(), Some(request_id.to_owned())), out)?;
+        Ok(true)
     }
 
     fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
         self.0.parse_response(response)
-    }
-}
-
-fn texts_to_bytes(content: &mut NodeContent) {
-    match content {
-        NodeContent::String(text) => *content = NodeContent::Bytes(text.as_bytes().to_vec()),
-        NodeContent::Nodes(nodes) => nodes.iter_mut().filter_map(|node| node.content.as_mut()).for_each(texts_to_bytes),
-        NodeContent::Bytes(_) => {}
     }
 }
 

@@ -1,5 +1,7 @@
 //! Frames and stanzas on one WebSocket: length prefix, connection header, Noise ciphers. Knows no stanza's meaning.
 
+mod texts;
+
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_tungstenite::WebSocketStream;
@@ -141,7 +143,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stanzas<S> {
     pub(crate) async fn send(&mut self, nodes: &[Node]) -> Result<(), SimulatorError> {
         let mut frames = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let plain = wacore_binary::marshal::marshal(node).map_err(SimulatorError::protocol)?;
+            let plain = texts::marshal(node).map_err(SimulatorError::protocol)?;
             let sealed = self.write.encrypt_with_counter(self.write_count, &plain).map_err(SimulatorError::crypto)?;
             self.write_count += 1;
             frames.push(sealed);
