@@ -96,6 +96,9 @@ pub(crate) enum EngineError {
     /// No answer, or none that says what happened: the request may have been carried out.
     #[error("no answer: {0}")]
     Unanswered(String),
+    /// An answer of which nothing can be made: the request may have been carried out.
+    #[error("the answer could not be read")]
+    Unreadable,
     /// There is no connection, or it broke before there was an answer. By itself that does not say whether the request
     /// was sent.
     #[error("no answer: the connection was lost")]
@@ -111,7 +114,7 @@ pub(crate) enum EngineError {
 impl EngineError {
     /// Whether nobody said what became of the request: it may have been carried out.
     pub(crate) fn is_unanswered(&self) -> bool {
-        matches!(self, Self::Unanswered(_) | Self::ConnectionLost | Self::Unsaved(_))
+        matches!(self, Self::Unanswered(_) | Self::Unreadable | Self::ConnectionLost | Self::Unsaved(_))
     }
 }
 
@@ -337,7 +340,7 @@ impl From<MexError> for EngineError {
             MexError::ExtensionError { code, .. } => {
                 Self::Refused { code: u16::try_from(code).unwrap_or(u16::MAX), backoff_s: None }
             }
-            _ => Self::Unanswered("the answer could not be read".into()),
+            _ => Self::Unreadable,
         }
     }
 }
@@ -348,7 +351,7 @@ impl From<IqError> for EngineError {
             IqError::ServerError { code, backoff, .. } => Self::Refused { code, backoff_s: backoff },
             // Not the error's own text: it can hold the stanza.
             IqError::Timeout => Self::Unanswered("timed out".into()),
-            IqError::ParseError(_) => Self::Unanswered("the answer could not be read".into()),
+            IqError::ParseError(_) => Self::Unreadable,
             IqError::EncodeError(_) => Self::Invalid("the request could not be encoded".into()),
             _ => Self::ConnectionLost,
         }

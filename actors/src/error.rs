@@ -98,6 +98,9 @@ pub enum CommandError {
     /// WhatsApp did not answer a question in time, or could not be asked; nothing was changed.
     #[error("WhatsApp did not answer: nothing was changed")]
     Unanswered,
+    /// WhatsApp answered a question with something of which nothing can be made; nothing was changed.
+    #[error("WhatsApp's answer could not be read: nothing was changed")]
+    Unreadable,
     /// WhatsApp did not answer the making of a group, and two looks a second apart showed none. One that comes late cannot
     /// be told from one that was made otherwise, so that making it again may make a second one.
     #[error("WhatsApp did not answer: no new group was seen, but it may come late")]
@@ -127,9 +130,11 @@ impl CommandError {
             Self::Refused { retry_after_s: Some(seconds), .. } => Some(*seconds),
             Self::RateLimited { retry_after_s } | Self::Paced { retry_after_s, .. } => Some(*retry_after_s),
             Self::SettingsPartly { error, .. } => error.retry_after_s(),
-            Self::Refused { code: 500.., .. } | Self::OutcomeUnknown | Self::Unanswered | Self::NotMade => {
-                Some(OUTCOME_RETRY_S)
-            }
+            Self::Refused { code: 500.., .. }
+            | Self::OutcomeUnknown
+            | Self::Unanswered
+            | Self::Unreadable
+            | Self::NotMade => Some(OUTCOME_RETRY_S),
             Self::Restarting | Self::Busy | Self::Draining | Self::Store(_) => Some(SHORT_RETRY_S),
             _ => None,
         }

@@ -6,9 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
-use rookery_actors::model::{
-    Community, CommunityGroup, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId,
-};
+use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -165,7 +163,8 @@ pub(crate) async fn get(
 
 /// Make a group in a community
 ///
-/// WhatsApp may refuse single people: `results` says what became of each.
+/// WhatsApp may refuse single people: `results` says what became of each. Its members come into the community's announcement
+/// group: a key that is limited to groups has to be allowed that, too.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/communities/{community}/groups",
@@ -180,6 +179,7 @@ pub(crate) async fn create_group(
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
     let (name, people, invite_fallback) = new_group(body)?;
+    may_add_to_community(&app, &caller, session, &community).await?;
     let created = app.gateway.create_group(session, name, people, Some(community), invite_fallback).await?;
     caller.adopt(&app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
@@ -187,7 +187,8 @@ pub(crate) async fn create_group(
 
 /// Link groups
 ///
-/// Some refused: 200, and `results` says which. All refused: 403.
+/// Some refused: 200, and `results` says which. All refused: 403. The members of the groups come into the announcement group: a
+/// key that is limited to groups has to be allowed that, too.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/communities/{community}/links",
@@ -203,6 +204,7 @@ pub(crate) async fn link(
 ) -> JsonResult<LinksAcknowledged> {
     let groups = groups(Fields::of(body, &["groups"]))?;
     caller.may_touch(&groups)?;
+    may_add_to_community(&app, &caller, session, &community).await?;
     let results = app.gateway.link_groups(session, community, groups).await?;
     outcome("Groups linked", "Linking groups", results)
 }
@@ -264,25 +266,49 @@ pub(super) async fn may_touch_linked(
     session: SessionId,
     group: &GroupId,
 ) -> Result<Vec<GroupId>, ApiError> {
-    if !caller.key.is_limited_to_groups() {
+    let Some(id) = limiting_community(app, caller, session, group).await? else { return Ok(Vec::new()) };
+    let community = app.gateway.community(session, id).await?;
+    if community.id != *group && !announcements(&community).any(|announcements| announcements == group) {
         return Ok(Vec::new());
     }
-    let known = app.gateway.groups(session, false).await?;
-    let Some(known) = known.iter().find(|known| known.id == *group) else { return Ok(Vec::new()) };
-    let community = match &known.linked_parent_jid {
-        _ if known.is_community => group,
-        Some(community) => community,
-        None => return Ok(Vec::new()),
-    };
-    let community = app.gateway.community(session, community.clone()).await?;
-    let is_announcement = |other: &CommunityGroup| other.id == *group && other.is_announcement_group;
-    if !known.is_community && !community.groups.iter().any(is_announcement) {
-        return Ok(Vec::new());
-    }
-    all_allowed(app, caller, community)
+    let groups = every_group(&community);
+    allowed(app, caller, &groups, AccessError::CommunityNotAllowed)?;
+    Ok(groups)
 }
 
-/// The same for what is done to a community as a whole.
+/// Whether the key may touch all that adding people to this group changes: whoever gets into a group of a community gets into the
+/// community and its announcement group.
+///
+/// # Errors
+/// [`AccessError::AnnouncementsNotAllowed`]; why the community cannot be read.
+pub(super) async fn may_add_to(
+    app: &App,
+    caller: &Caller,
+    session: SessionId,
+    group: &GroupId,
+) -> Result<(), ApiError> {
+    match limiting_community(app, caller, session, group).await? {
+        Some(community) => may_add_to_community(app, caller, session, &community).await,
+        None => Ok(()),
+    }
+}
+
+/// The same for a community.
+async fn may_add_to_community(
+    app: &App,
+    caller: &Caller,
+    session: SessionId,
+    community: &GroupId,
+) -> Result<(), ApiError> {
+    if !caller.key.is_limited_to_groups() {
+        return Ok(());
+    }
+    let community = app.gateway.community(session, community.clone()).await?;
+    let reached: Vec<_> = announcements(&community).chain([&community.id]).cloned().collect();
+    allowed(app, caller, &reached, AccessError::AnnouncementsNotAllowed)
+}
+
+/// Whether the key may touch a community as a whole.
 async fn may_touch_community(
     app: &App,
     caller: &Caller,
@@ -293,15 +319,37 @@ async fn may_touch_community(
         return Ok(());
     }
     let community = app.gateway.community(session, community.clone()).await?;
-    all_allowed(app, caller, community).map(drop)
+    allowed(app, caller, &every_group(&community), AccessError::CommunityNotAllowed)
 }
 
-/// By the key as it is now: it may have changed while WhatsApp was asked.
-fn all_allowed(app: &App, caller: &Caller, community: Community) -> Result<Vec<GroupId>, ApiError> {
+/// The community that a group is or belongs to; `None` when there is none, and for a key without a limit to groups.
+async fn limiting_community(
+    app: &App,
+    caller: &Caller,
+    session: SessionId,
+    group: &GroupId,
+) -> Result<Option<GroupId>, ApiError> {
+    if !caller.key.is_limited_to_groups() {
+        return Ok(None);
+    }
+    let groups = app.gateway.groups(session, false).await?;
+    let known = groups.iter().find(|known| known.id == *group);
+    Ok(known.and_then(|known| if known.is_community { Some(group.clone()) } else { known.linked_parent_jid.clone() }))
+}
+
+/// The community itself and every group in it.
+fn every_group(community: &Community) -> Vec<GroupId> {
+    community.groups.iter().map(|group| &group.id).chain([&community.id]).cloned().collect()
+}
+
+fn announcements(community: &Community) -> impl Iterator<Item = &GroupId> {
+    community.groups.iter().filter(|group| group.is_announcement_group).map(|group| &group.id)
+}
+
+/// Whether all of these are allowed by the key as it is now: it may have changed while WhatsApp was asked.
+fn allowed(app: &App, caller: &Caller, groups: &[GroupId], otherwise: AccessError) -> Result<(), ApiError> {
     let key = app.keys.get(caller.key.id()).map_err(|_| AccessError::KeyRefused(Refusal::Invalid))?;
-    let groups: Vec<_> = community.groups.into_iter().map(|group| group.id).chain([community.id]).collect();
-    let is_allowed = groups.iter().all(|group| key.allows_group(group));
-    if is_allowed { Ok(groups) } else { Err(AccessError::CommunityNotAllowed.into()) }
+    if groups.iter().all(|group| key.allows_group(group)) { Ok(()) } else { Err(otherwise.into()) }
 }
 
 /// Some failed: the answer says which. All failed: the request did.

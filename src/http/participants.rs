@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 
 use super::access::Caller;
 use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with, tagged, with_total};
-use super::communities::may_touch_linked;
+use super::communities::{may_add_to, may_touch_linked};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, Stale, query, value_of};
 use super::fields::{Fields, Person, participants};
@@ -106,7 +106,8 @@ pub(crate) async fn list(
 
 /// Add people
 ///
-/// Some refused: 200, and `results` says who. All refused: 403. Who was sent an invitation was not refused.
+/// Some refused: 200, and `results` says who. All refused: 403. Who was sent an invitation was not refused. Into a group of a
+/// community means into its announcement group: a key that is limited to groups has to be allowed both and the community.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/groups/{group}/participants",
@@ -117,8 +118,10 @@ pub(crate) async fn add(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
+    caller: Caller,
     body: JsonObject,
 ) -> JsonResult<BatchAcknowledged> {
+    may_add_to(&app, &caller, session.0, &group.0).await?;
     change(&app, session, group, body, ParticipantChange::Add).await
 }
 

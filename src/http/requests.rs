@@ -7,7 +7,9 @@ use axum::extract::State;
 use rookery_actors::model::{MembershipDecision, MembershipRequest, ParticipantResult};
 use utoipa::ToSchema;
 
+use super::access::Caller;
 use super::answer::{BatchAcknowledged, JsonResult, acknowledged_with};
+use super::communities::may_add_to;
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, SessionPath};
 use super::fields::{Fields, Person, optional_participants};
@@ -41,7 +43,8 @@ pub(crate) async fn list(
 
 /// Let people in
 ///
-/// Some refused: 200, and `results` says who. All refused: 403. Nobody waits: 200 without results.
+/// Some refused: 200, and `results` says who. All refused: 403. Nobody waits: 200 without results. Scopes of keys are as for adding
+/// people.
 #[utoipa::path(
     post,
     path = "/api/sessions/{session}/groups/{group}/membership-requests/approve",
@@ -52,8 +55,10 @@ pub(crate) async fn approve(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
+    caller: Caller,
     body: JsonObject,
 ) -> JsonResult<BatchAcknowledged> {
+    may_add_to(&app, &caller, session.0, &group.0).await?;
     decide(&app, session, group, body, MembershipDecision::Approve).await
 }
 

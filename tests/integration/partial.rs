@@ -1,5 +1,6 @@
 //! Groups that WhatsApp does not tell whole: one of them never takes the rest with it, and what was known stays.
 
+use reqwest::Method;
 use rookery_simulator::{Addressing, Fault, FaultKind, GroupSpec, Telling, ToldAt, ToldChild};
 use serde_json::json;
 
@@ -125,4 +126,49 @@ async fn one_refused_read_does_not_drop_a_group_and_two_do() {
         .world
         .add_fault(ALICE, Fault::new(FaultKind::Refuse { code: 404, backoff_s: None }).at("w:g2:query").times(2));
     assert_eq!(bench.get(&format!("{GROUPS}/{whole}?refresh=true")).await.status, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_group_that_is_told_without_its_id_says_so_everywhere() {
+    let (mut bench, whole, odd) = with_two_groups().await;
+    bench.link("alice", ALICE).await;
+    let path = format!("{GROUPS}/{odd}");
+    bench.world.set_telling(&odd, Telling { without: vec!["id".into()], ..Telling::default() }).unwrap();
+    bench.restart().await;
+    bench.until_status("alice", "ready").await;
+    for read in [&path, &format!("{path}?refresh=true"), &format!("{path}?stale=true")] {
+        let shown = bench.get(read).await;
+        let expected = (200, &json!("Odd"), &json!(true));
+        assert_eq!((shown.status, &shown.body["name"], &shown.body["incomplete"]), expected, "{read} {shown:?}");
+        assert_eq!(shown.members(), world_members(&bench.world, &odd), "{read}");
+    }
+    until_equal(None, async || bench.get(&format!("{GROUPS}/{whole}")).await.body.get("incomplete").cloned()).await;
+    bench.world.set_telling(&odd, Telling::default()).unwrap();
+    let read = bench.get(&format!("{path}?refresh=true")).await;
+    assert_eq!((read.status, read.body.get("incomplete")), (200, None));
+}
+
+/// Nobody can tell from a group that is told without its members who is not in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unanswered_change_is_not_judged_by_a_group_that_is_not_told() {
+    for telling in [stub(&[]), Telling { without: vec!["id".into()], ..Telling::default() }] {
+        let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
+        let odd = bench.world.add_group(GroupSpec { participants: vec![CAROL.into()], ..GroupSpec::new("Odd", ALICE) });
+        bench.link("alice", ALICE).await;
+        bench.world.set_telling(&odd, telling.clone()).unwrap();
+        let path = format!("{GROUPS}/{odd}");
+        for applied in [false, true] {
+            for (route, at, method, body) in [
+                ("/participants/promote", "promote", Method::POST, json!({ "participants": [CAROL] })),
+                ("/participants", "remove", Method::DELETE, json!({ "participants": [CAROL] })),
+                ("/settings", "announcement", Method::PUT, json!({ "announce": true })),
+                ("/subject", "subject", Method::PUT, json!({ "subject": format!("New {applied}") })),
+                ("/description", "description", Method::PUT, json!({ "description": format!("New {applied}") })),
+            ] {
+                bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: applied }).at(at));
+                let answer = bench.call(method, &format!("{path}{route}"), Some(body)).await;
+                assert_eq!(answer.failure(), (503, "outcome_unknown"), "{route} {telling:?} {applied} {answer:?}");
+            }
+        }
+    }
 }

@@ -1,10 +1,12 @@
 //! Keys that are limited to groups: of everything that a session has, their owners see and touch these alone.
 
+use std::collections::HashSet;
+
 use reqwest::Method;
 use rookery_simulator::{Addressing, CommunitySpec, GroupSpec};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, until_equal};
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until_equal};
 
 const GROUPS: &str = "/sessions/alice/groups";
 const COMMUNITIES: &str = "/sessions/alice/communities";
@@ -147,7 +149,8 @@ async fn what_a_key_makes_is_its_own() {
 #[tokio::test(flavor = "multi_thread")]
 async fn groups_of_others_are_neither_linked_nor_seen_in_a_community() {
     let (bench, [mine, other, _], community) = ready().await;
-    let tenant = Tenant::new(&bench, &[&mine, &community], false).await;
+    let announcements = announcements_of(&bench, &community).await;
+    let tenant = Tenant::new(&bench, &[&mine, &community, &announcements], false).await;
     let links = format!("{COMMUNITIES}/{community}/links");
     for method in [Method::POST, Method::DELETE] {
         let both = tenant.call(method, &links, json!({ "groups": [mine, other] })).await;
@@ -159,7 +162,49 @@ async fn groups_of_others_are_neither_linked_nor_seen_in_a_community() {
     let seen = tenant.get(&format!("{COMMUNITIES}/{community}")).await;
     let ids: Vec<_> =
         seen.body["groups"].as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
-    assert_eq!(ids, [&mine]);
+    assert_eq!(ids.iter().collect::<HashSet<_>>(), [mine.as_str(), &announcements].iter().collect());
+}
+
+/// The id of a community's announcement group.
+async fn announcements_of(bench: &Bench, community: &str) -> String {
+    let groups = bench.get(&format!("{COMMUNITIES}/{community}")).await.body["groups"].clone();
+    let announcements = groups.as_array().unwrap().iter().find(|group| group["isAnnouncementGroup"] == true);
+    announcements.unwrap()["id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_adds_people_to_a_community_needs_a_key_for_its_announcement_group() {
+    let (bench, [mine, other, _], community) = ready().await;
+    let (links, participants) = (format!("{COMMUNITIES}/{community}/links"), format!("{GROUPS}/{mine}/participants"));
+    assert_eq!(bench.post(&links, json!({ "groups": [mine] })).await.status, 200);
+    let announcements = announcements_of(&bench, &community).await;
+    let requests = format!("{GROUPS}/{mine}/membership-requests/approve");
+    let calls = [
+        (participants.clone(), json!({ "participants": [CAROL] })),
+        (requests, json!({})),
+        (links, json!({ "groups": [other] })),
+        (format!("{COMMUNITIES}/{community}/groups"), json!({ "name": "Street", "participants": [DAVE] })),
+    ];
+    for scope in [vec![&mine, &other, &community], vec![&mine, &other, &announcements]] {
+        let scope: Vec<&str> = scope.into_iter().map(String::as_str).collect();
+        let some = Tenant::new(&bench, &scope, true).await;
+        for (path, body) in &calls {
+            assert_eq!(some.post(path, body.clone()).await.failure(), (401, "group_not_allowed"), "{path}");
+        }
+    }
+    assert_eq!(bench.world.group(&announcements).unwrap().participants.len(), 2, "nobody came in");
+    let both = Tenant::new(&bench, &[&mine, &other, &community, &announcements], true).await;
+    for (path, body) in &calls {
+        let done = both.post(path, body.clone()).await;
+        assert!([200, 201].contains(&done.status), "{path} {done:?}");
+    }
+    // What stands for itself is as before.
+    assert_eq!(bench.call(Method::DELETE, &participants, Some(json!({ "participants": [CAROL] }))).await.status, 200);
+    let alone = bench.group(&[BOB], Addressing::Lid);
+    until_equal(200, async || bench.get(&format!("{GROUPS}/{alone}")).await.status).await;
+    let of_one = Tenant::new(&bench, &[&alone], false).await;
+    let added = of_one.post(&format!("{GROUPS}/{alone}/participants"), json!({ "participants": [CAROL] })).await;
+    assert_eq!(added.status, 200, "{added:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

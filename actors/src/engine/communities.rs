@@ -76,7 +76,7 @@ impl From<CommunityError> for EngineError {
             CommunityError::Mex(error) => error.into(),
             CommunityError::Group(error) => error.into(),
             CommunityError::InvalidRequest(reason) => Self::Invalid(reason),
-            _ => Self::Unanswered("the answer could not be read".into()),
+            _ => Self::Unreadable,
         }
     }
 }

@@ -184,7 +184,7 @@ impl Engine {
     async fn ask_again(&self, request: impl IqSpec, done: u16) -> Result<Vec<ParticipantAnswer>, EngineError> {
         let answers = self.client.execute(specs::AboutParticipants(request)).await;
         // Whatever it says of this request, nobody knows what became of the first.
-        let mut answers = answers.map_err(|_| EngineError::Unanswered("the answer could not be read".into()))?;
+        let mut answers = answers.map_err(|_| EngineError::Unreadable)?;
         answers.retain(|answer| answer.error != Some(done));
         Ok(answers)
     }
@@ -226,8 +226,7 @@ impl Engine {
     pub(crate) async fn join(&self, code: &str) -> Result<Joined, EngineError> {
         let joined = self.client.groups().join_with_invite_code(code).await?;
         let pending_approval = matches!(joined, JoinGroupResult::PendingApproval(_));
-        let unread = || EngineError::Unanswered("the answer names no group".into());
-        let group = convert::group_id(joined.group_jid()).ok_or_else(unread)?;
+        let group = convert::group_id(joined.group_jid()).ok_or(EngineError::Unreadable)?;
         Ok(Joined { group, pending_approval, already_member: false })
     }
 

@@ -44,10 +44,16 @@ impl GroupCache {
     /// Takes the answer to a read of all groups that was asked at `asked`.
     pub(crate) fn apply_read_all(&mut self, asked: Sequence, all: AllGroups) {
         let named: BTreeSet<GroupId> = all.groups.iter().map(|record| record.id.clone()).collect();
-        let missing: Vec<GroupId> = self.groups.keys().filter(|id| !named.contains(id)).cloned().collect();
-        for id in missing {
-            // It may be one of those that could not be read.
-            if all.unreadable > 0 { self.mark_for_read(&id) } else { self.apply_read(&id, asked, None) }
+        let missing = self.groups.iter().filter(|(id, _)| !named.contains(id));
+        // Each may be one of those that could not be read.
+        let untold = |group: &CachedGroup| (all.unreadable > 0).then(|| group.record.untold());
+        let missing: Vec<_> = missing.map(|(id, group)| (id.clone(), untold(group))).collect();
+        for (id, untold) in missing {
+            let is_there = untold.is_some();
+            self.apply_read(&id, asked, untold);
+            if is_there {
+                self.mark_for_read(&id);
+            }
         }
         for record in all.groups {
             let (id, is_whole) = (record.id.clone(), record.completeness.is_whole());

@@ -218,6 +218,11 @@ impl GroupRecord {
         }
     }
 
+    /// A reading of this group that tells no more than that it is there.
+    pub(crate) fn untold(&self) -> Self {
+        Self { completeness: Completeness::Stub, size: None, ..self.clone() }
+    }
+
     pub(crate) fn remove(&mut self, person: &Person) {
         self.members.retain(|member| !member.person.is(person));
     }

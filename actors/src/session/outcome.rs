@@ -21,7 +21,11 @@ pub(super) const NOBODY_KNOWS: &str =
 
 /// The error of a question: nothing was changed whatever happened.
 pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
-    if error.is_unanswered() { CommandError::Unanswered } else { write_error(what, error) }
+    match error {
+        EngineError::Unreadable => CommandError::Unreadable,
+        error if error.is_unanswered() => CommandError::Unanswered,
+        error => write_error(what, error),
+    }
 }
 
 /// The error of a request that changes something.
@@ -29,9 +33,10 @@ pub(super) fn write_error(what: &'static str, error: EngineError) -> CommandErro
     match error {
         EngineError::Refused { code, backoff_s } => CommandError::Refused { what, code, retry_after_s: backoff_s },
         EngineError::DescriptionConflict => CommandError::DescriptionConflict,
-        EngineError::Unanswered(_) | EngineError::ConnectionLost | EngineError::Unsaved(_) => {
-            CommandError::OutcomeUnknown
-        }
+        EngineError::Unanswered(_)
+        | EngineError::Unreadable
+        | EngineError::ConnectionLost
+        | EngineError::Unsaved(_) => CommandError::OutcomeUnknown,
         EngineError::Invalid(reason) => CommandError::Invalid(reason),
     }
 }

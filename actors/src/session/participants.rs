@@ -181,8 +181,9 @@ async fn decide(
             Ok(open) => open,
             Err(look) => return look,
         };
-        let judge =
-            |now: &GroupRecord| seen_of(&targets, |target| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID));
+        let judge = |now: &GroupRecord| {
+            seen_of(&targets, now, |target| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID))
+        };
         work.look_at(group, |now| now.map_or(Look::Unclear, judge)).await
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
@@ -205,11 +206,7 @@ fn seen(
     before: Option<&GroupRecord>,
     now: &GroupRecord,
 ) -> Look<Vec<ParticipantAnswer>> {
-    let can_tell = |target: &Target| now.member(&target.person).is_some() || can_tell(target, now);
-    match seen_of(targets, |target| seen_error(change, target, before, now)) {
-        Look::NotApplied if !targets.iter().all(can_tell) => Look::Unclear,
-        look => look,
-    }
+    seen_of(targets, now, |target| seen_error(change, target, before, now))
 }
 
 /// The number that WhatsApp would have given for one person.
@@ -228,11 +225,23 @@ fn seen_error(
     }
 }
 
-/// One answer a person, with the number that WhatsApp would have given.
-fn seen_of(targets: &[Target], error: impl Fn(&Target) -> Option<u16>) -> Look<Vec<ParticipantAnswer>> {
+/// One answer a person, with the number that WhatsApp would have given; none about people of whom the group, as it was read, does
+/// not show whether they are in it.
+fn seen_of(
+    targets: &[Target],
+    now: &GroupRecord,
+    error: impl Fn(&Target) -> Option<u16>,
+) -> Look<Vec<ParticipantAnswer>> {
+    let is_shown = |target: &&Target| now.member(&target.person).is_some() || can_tell(target, now);
     let answer = |target: &Target| ParticipantAnswer { person: target.person, error: error(target), invitation: None };
-    let answers: Vec<ParticipantAnswer> = targets.iter().map(answer).collect();
-    if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
+    let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).map(answer).collect();
+    if answers.iter().any(|answer| answer.error.is_none()) {
+        Look::Applied(answers)
+    } else if answers.len() == targets.len() {
+        Look::NotApplied
+    } else {
+        Look::Unclear
+    }
 }
 
 fn cost(change: ParticipantChange, targets: &[Target]) -> Cost {

@@ -344,6 +344,11 @@ impl SessionState {
             return;
         }
         let Some(mut under_way) = self.reads.one.remove(group) else { return };
+        let answer = match (answer, self.cache.record(group)) {
+            // What is known of it stays, and says that it may be outdated.
+            (Err(CommandError::Unreadable), Some(known)) => Ok(Some(Box::new(known.untold()))),
+            (answer, _) => answer,
+        };
         let is_first_absence = matches!(answer, Ok(None)) && !under_way.checks_absence;
         if let Some(engine) = self.engine.engine.clone().filter(|_| is_first_absence && self.cache.has(group)) {
             // One refusal may be an accident; to believe it costs the group until the next log-in.
@@ -368,7 +373,9 @@ impl SessionState {
         }
         if !under_way.next.is_empty() {
             self.read_one(group.clone(), under_way.next);
-        } else if failed.is_some() && (was_ours || self.cache.record(group).is_some()) {
+        } else if failed.is_some_and(|error| error != CommandError::Unreadable)
+            && (was_ours || self.cache.record(group).is_some())
+        {
             // Who waited may have joined a read that was to settle a doubt.
             self.cache.mark_for_read(group);
             self.schedule_reads_in(self.retry_delay());

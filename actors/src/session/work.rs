@@ -10,14 +10,14 @@ use ractor::ActorRef;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::outcome::{is_doubtful, write_error};
+use super::outcome::{is_doubtful, read_error, write_error};
 use super::pacing::Cost;
 use super::reads::GroupRead;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::directory::Entry;
 use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, OwnChange, Sequence, WriteId};
+use crate::group_cache::{Completeness, GroupRecord, OwnChange, Sequence, WriteId};
 use crate::model::GroupId;
 use crate::settings::WHATSAPP_TIMEOUT_MAX;
 
@@ -98,17 +98,23 @@ impl Work {
         what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, CommandError> {
+        self.ask_as(call, |error| self.understood(what, error)).await.unwrap_or(Err(CommandError::OutcomeUnknown))
+    }
+
+    /// `None`: not in time.
+    async fn ask_as<T>(
+        &self,
+        call: impl Future<Output = Result<T, EngineError>>,
+        understood: impl FnOnce(EngineError) -> CommandError,
+    ) -> Option<Result<T, CommandError>> {
         // The session was ready when the request began; the connection may have gone since then.
         let Ok(Some(before)) = timeout_at(self.deadline, self.engine.sent()).await else {
-            return Err(CommandError::NotConnected);
+            return Some(Err(CommandError::NotConnected));
         };
-        match timeout_at(self.deadline, call).await {
-            Ok(Err(EngineError::ConnectionLost)) if !self.engine.has_sent_since(before) => {
-                Err(CommandError::NotConnected)
-            }
-            Ok(answer) => answer.map_err(|error| self.understood(what, error)),
-            Err(_) => Err(CommandError::OutcomeUnknown),
-        }
+        Some(match timeout_at(self.deadline, call).await.ok()? {
+            Err(EngineError::ConnectionLost) if !self.engine.has_sent_since(before) => Err(CommandError::NotConnected),
+            answer => answer.map_err(understood),
+        })
     }
 
     /// As [`Self::ask`], for a question: nothing was changed whatever happened.
@@ -117,10 +123,11 @@ impl Work {
         what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, CommandError> {
-        self.ask(what, call).await.map_err(|error| match error {
-            CommandError::OutcomeUnknown => CommandError::Unanswered,
-            error => error,
-        })
+        let understood = |error: EngineError| match error {
+            error if error.is_unanswered() => read_error(what, error),
+            error => self.understood(what, error),
+        };
+        self.ask_as(call, understood).await.unwrap_or(Err(CommandError::Unanswered))
     }
 
     /// Asks, and when WhatsApp does not say what it did, looks until that is clear or the time for it is over.
@@ -164,13 +171,15 @@ impl Work {
         }
     }
 
-    /// What WhatsApp shows of a write, as `judge` sees it; `None` where the account is not in the group.
+    /// What WhatsApp shows of a write, as `judge` sees it; `None` where the account is not in the group. One that is told without
+    /// anything in it shows nothing.
     pub(super) async fn look_at<T>(
         &self,
         group: &GroupId,
         judge: impl FnOnce(Option<&GroupRecord>) -> Look<T>,
     ) -> Look<T> {
         match self.read_back(group).await {
+            Ok(GroupRead { record: Some(record), .. }) if record.completeness == Completeness::Stub => Look::Unclear,
             Ok(read) => judge(read.record.as_deref()),
             Err(error) => Look::because(&error),
         }

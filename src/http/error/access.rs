@@ -43,6 +43,8 @@ pub(crate) enum AccessError {
     AccountChanged,
     /// The key is limited to some groups, and the request would change others of the community too.
     CommunityNotAllowed,
+    /// People would get into a community and its announcement group, and the key may not touch both.
+    AnnouncementsNotAllowed,
     /// The route is not for keys that are limited to some sessions.
     ScopedKey,
     /// The route is not for keys that are limited to some groups.
@@ -106,6 +108,12 @@ impl AccessError {
                 "group_not_allowed",
                 "API key is not authorized for every group of this community, and all of them would change: an admin may add them \
                  to allowedGroups",
+            ),
+            Self::AnnouncementsNotAllowed => (
+                S::UNAUTHORIZED,
+                "group_not_allowed",
+                "People would also get into the community of this group and its announcement group, and the API key is not \
+                 authorized for both: an admin may add them to allowedGroups",
             ),
             Self::ScopedKey => (S::FORBIDDEN, "scoped_key", "Session-scoped API keys are not permitted on this route"),
             Self::GroupScopedKey => {

@@ -31,6 +31,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::Id(_)
         | E::DescriptionConflict
         | E::Unanswered
+        | E::Unreadable
         | E::Store(StoreError::LowSpace { .. } | StoreError::Busy)
         | E::Draining => true,
         E::Refused { code, .. } => matches!(code, 429 | 500..),
@@ -94,6 +95,11 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
         E::Unanswered => {
             one(S::SERVICE_UNAVAILABLE, "whatsapp_unanswered", "WhatsApp did not answer in time: nothing was changed")
         }
+        E::Unreadable => one(
+            S::SERVICE_UNAVAILABLE,
+            "whatsapp_unanswered",
+            "WhatsApp answered with something that Rookery cannot read: nothing was changed",
+        ),
         E::NotMade => one(
             S::SERVICE_UNAVAILABLE,
             "whatsapp_unanswered",
