@@ -1,9 +1,11 @@
 //! What a request's head must not be, so that no proxy before us reads it as another one than we do: bare line feeds, two
-//! lengths, another transfer coding than chunked, no or two hosts. hyper reads heads, and is more patient than this.
+//! lengths, another transfer coding than chunked, no or two hosts, two keys. hyper reads heads, and is more patient than this.
 
-use axum::http::{Request, Version, header};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, Request, Version, header};
 
 use super::places::Place;
+use crate::http::access::KEY_HEADER;
 use crate::http::error::ApiError;
 
 /// Characters of a header line that are looked at: the name and the value of the two that matter.
@@ -13,9 +15,16 @@ const LINE_START_BYTES: usize = 64;
 /// [`ApiError::Head`]; nothing that follows on the connection is to be believed then.
 pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiError> {
     let values = |name| request.headers().get_all(name).iter();
-    let hosts = values(header::HOST).count();
-    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
-        return Err(ApiError::Head("a request must have one Host header"));
+    let hosts: Vec<_> = values(header::HOST).collect();
+    match hosts.as_slice() {
+        [] if request.version() != Version::HTTP_11 => {}
+        [host] => check_host(host, request.uri().authority())?,
+        _ => return Err(ApiError::Head("a request must have one Host header")),
+    }
+    for name in [header::HeaderName::from_static(KEY_HEADER), header::AUTHORIZATION] {
+        if request.headers().get_all(name).iter().count() > 1 {
+            return Err(ApiError::Head("a request must have one X-API-Key header, or one Authorization header"));
+        }
     }
     let codings = values(header::TRANSFER_ENCODING).collect::<Vec<_>>();
     if !matches!(codings.as_slice(), [] | [_])
@@ -25,10 +34,29 @@ pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiErr
     }
     if place.is_malformed() {
         return Err(ApiError::Head(
-            "lines of a request's head must end with CR LF, and Content-Length must not be there beside Transfer-Encoding",
+            "lines of a request's head must end with CR LF, and Content-Length must be there once, and not beside \
+             Transfer-Encoding",
         ));
     }
     Ok(())
+}
+
+/// A host and a port, or nothing; what the target names, where that is a whole URI.
+fn check_host(host: &HeaderValue, target: Option<&Authority>) -> Result<(), ApiError> {
+    if host.is_empty() && target.is_none() {
+        return Ok(());
+    }
+    let host = host.to_str().ok().filter(|host| !host.contains(['@', ',']));
+    let host: Option<Authority> = host.and_then(|host| host.parse().ok());
+    let Some(host) = host else {
+        return Err(ApiError::Head("Host must be a host name or address, with a port if it has one"));
+    };
+    match target {
+        Some(target) if !target.as_str().eq_ignore_ascii_case(host.as_str()) => {
+            Err(ApiError::Head("Host must be the one that the request's target names"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Follows the bytes of a connection from head to head.
@@ -52,6 +80,7 @@ enum At {
 #[derive(Default)]
 struct Head {
     has_begun: bool,
+    lengths: usize,
     length: Option<u64>,
     has_coding: bool,
 }
@@ -109,6 +138,7 @@ impl Scanner {
         let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
         let is_empty = line.is_empty();
         if let Some(value) = value_of(line, b"content-length") {
+            self.head.lengths += 1;
             self.head.length = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
         }
         self.head.has_coding |= value_of(line, b"transfer-encoding").is_some();
@@ -124,7 +154,7 @@ impl Scanner {
             Head { length: Some(left @ 1..), .. } => At::Body { left },
             Head { .. } => At::Head,
         };
-        is_ended_well && !(head.has_coding && head.length.is_some())
+        is_ended_well && head.lengths <= usize::from(!head.has_coding)
     }
 }
 
@@ -153,6 +183,29 @@ mod tests {
     }
 
     #[test]
+    fn a_host_is_one_name_or_address_and_the_one_of_the_target() {
+        let cases = [
+            ("", None, true),
+            ("localhost:2785", None, true),
+            ("[::1]:2785", None, true),
+            ("203.0.113.7", None, true),
+            ("Rookery.example", Some("rookery.example"), true),
+            ("a b", None, false),
+            ("a,b", None, false),
+            ("a/b", None, false),
+            ("me@home", None, false),
+            ("a:b:c", None, false),
+            ("", Some("a"), false),
+            ("a", Some("b"), false),
+            ("a:80", Some("a:81"), false),
+        ];
+        for (host, target, is_good) in cases {
+            let (value, target) = (HeaderValue::from_str(host).unwrap(), target.map(Authority::from_static));
+            assert_eq!(check_host(&value, target.as_ref()).is_ok(), is_good, "{host} {target:?}");
+        }
+    }
+
+    #[test]
     fn bare_line_feeds_and_two_lengths_are_found_in_every_head_and_in_no_body() {
         let body = "POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH:  4 \r\n\r\na\n\nb";
         let long = format!("GET / HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "a".repeat(500));
@@ -175,6 +228,7 @@ mod tests {
             ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n\n\r\n0\r\n\r\n", true, true),
             ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", false, true),
             ("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n", false, true),
+            ("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n", false, false),
         ];
         for (text, is_well_formed, expects_more) in cases {
             assert_eq!(scan(text), (is_well_formed, expects_more), "{text:?}");
