@@ -116,16 +116,18 @@ impl Audit {
         Ok((Self { store, sender, shared, reading: Arc::new(Semaphore::new(1)) }, task))
     }
 
-    /// Why nothing may be changed now: what is changed has to be written down.
+    /// Why nothing may be changed now: what is changed has to be written down. `removes`: the change takes something away; the store
+    /// has room for those, and for a record of them, when it has none for others.
     ///
     /// # Errors
     /// [`AuditError::LowSpace`], [`AuditError::Unwritable`].
-    pub(crate) fn check_writable(&self) -> Result<(), AuditError> {
+    pub(crate) fn check_writable(&self, removes: bool) -> Result<(), AuditError> {
         match self.store.health() {
             Health::Ok if self.shared.is_failing.load(Ordering::Relaxed) || self.sender.is_closed() => {
                 Err(AuditError::Unwritable)
             }
             Health::Ok => Ok(()),
+            Health::LowSpace { .. } if removes => Ok(()),
             Health::LowSpace { .. } => Err(AuditError::LowSpace),
             Health::Failed(_) => Err(AuditError::Unwritable),
         }

@@ -295,7 +295,11 @@ impl Keys {
     /// # Errors
     /// [`KeysError::NotFound`], [`KeysError::Bootstrap`], [`KeysError::LastAdmin`], [`KeysError::Store`].
     pub(crate) async fn revoke(&self, id: Uuid) -> Result<Arc<Key>, KeysError> {
-        self.change(id, |record| Ok(KeyRecord { is_active: false, previous: None, ..record.clone() })).await
+        // Also where there is too little disk space for other changes.
+        self.change_in(Batch::for_removal(), id, |record| {
+            Ok(KeyRecord { is_active: false, previous: None, ..record.clone() })
+        })
+        .await
     }
 
     /// Gives a key a new secret. The one that it has works for `grace` more; the one before that ends at once.
@@ -440,11 +444,19 @@ impl Keys {
         id: Uuid,
         change: impl FnOnce(&KeyRecord) -> Result<KeyRecord, KeysError>,
     ) -> Result<Arc<Key>, KeysError> {
+        self.change_in(Batch::new(), id, change).await
+    }
+
+    async fn change_in(
+        &self,
+        mut batch: Batch,
+        id: Uuid,
+        change: impl FnOnce(&KeyRecord) -> Result<KeyRecord, KeysError>,
+    ) -> Result<Arc<Key>, KeysError> {
         let _writing = self.writing.lock().await;
         let key = self.get(id)?;
         let record = change(key.record())?;
         self.refuse_loss(&key, Some(&record))?;
-        let mut batch = Batch::new();
         stored::put(&*self.store, &mut batch, &record)?;
         self.store.commit(batch).await?;
         let changed = Arc::new(key.with(record));
@@ -469,7 +481,7 @@ impl Keys {
     }
 
     async fn delete_locked(&self, key: &Key) -> Result<(), KeysError> {
-        let mut batch = Batch::new();
+        let mut batch = Batch::for_removal();
         stored::delete(&*self.store, &mut batch, key.id())?;
         self.store.commit(batch).await?;
         self.change_map(|by_hash| remove(by_hash, key));

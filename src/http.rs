@@ -62,12 +62,14 @@ pub use options::HttpOptions;
 use route::{Route, routes};
 pub(crate) use server::serve;
 
-const OPEN: Rule = Rule { role: None, reach: Reach::Scope, body: BodyKind::Json, once_per_key: false };
+const OPEN: Rule = Rule { role: None, reach: Reach::Scope, body: BodyKind::Json, once_per_key: false, removes: false };
 const VIEWER: Rule = Rule { role: Some(Role::Viewer), ..OPEN };
 /// Before joining a group.
 const JOINER: Rule = Rule { reach: Reach::Membership, ..VIEWER };
 /// A session as a whole.
 const SESSION: Rule = Rule { role: Some(Role::Operator), reach: Reach::Session, ..OPEN };
+/// The end of a session.
+const SESSION_END: Rule = Rule { removes: true, ..SESSION };
 /// A change at WhatsApp: carried out once for each idempotency key.
 const GROUP_WRITE: Rule = Rule { role: Some(Role::Operator), once_per_key: true, ..OPEN };
 /// The same with a picture in its body.
@@ -76,6 +78,8 @@ const PICTURE_WRITE: Rule = Rule { body: BodyKind::Picture, ..GROUP_WRITE };
 const MEMBERSHIP: Rule = Rule { reach: Reach::Membership, ..GROUP_WRITE };
 const WIDE_OPERATOR: Rule = Rule { role: Some(Role::Operator), reach: Reach::Everything, ..OPEN };
 const WIDE_ADMIN: Rule = Rule { role: Some(Role::Admin), ..WIDE_OPERATOR };
+/// The end of a key.
+const KEY_END: Rule = Rule { removes: true, ..WIDE_ADMIN };
 
 /// Every route: method, path, who may call it, and the handler. The handler's module is its section in the document.
 pub(crate) fn routes() -> Vec<Route> {
@@ -90,8 +94,8 @@ pub(crate) fn routes() -> Vec<Route> {
         POST   "/api/auth/api-keys"              WIDE_ADMIN    keys::create,
         GET    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::get,
         PUT    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::update,
-        DELETE "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::delete,
-        POST   "/api/auth/api-keys/{key}/revoke" WIDE_ADMIN    keys::revoke,
+        DELETE "/api/auth/api-keys/{key}"        KEY_END       keys::delete,
+        POST   "/api/auth/api-keys/{key}/revoke" KEY_END       keys::revoke,
         POST   "/api/auth/api-keys/{key}/rotate" WIDE_ADMIN    keys::rotate,
         GET    "/api/audit"                      WIDE_ADMIN    audit::list,
         GET    "/api/audit/verify"               WIDE_ADMIN    audit::verify,
@@ -99,11 +103,11 @@ pub(crate) fn routes() -> Vec<Route> {
         POST   "/api/sessions"                   WIDE_OPERATOR sessions::create,
         GET    "/api/sessions/stats/overview"    VIEWER        stats::overview,
         GET    "/api/sessions/{session}"         VIEWER        sessions::get,
-        DELETE "/api/sessions/{session}"         SESSION       sessions::delete,
+        DELETE "/api/sessions/{session}"         SESSION_END   sessions::delete,
         POST   "/api/sessions/{session}/start"   SESSION       sessions::start,
-        POST   "/api/sessions/{session}/stop"    SESSION       sessions::stop,
-        POST   "/api/sessions/{session}/logout"  SESSION       sessions::logout,
-        POST   "/api/sessions/{session}/force-kill"   SESSION  sessions::force_kill,
+        POST   "/api/sessions/{session}/stop"    SESSION_END   sessions::stop,
+        POST   "/api/sessions/{session}/logout"  SESSION_END   sessions::logout,
+        POST   "/api/sessions/{session}/force-kill"   SESSION_END sessions::force_kill,
         GET    "/api/sessions/{session}/qr"           SESSION  pairing::qr,
         POST   "/api/sessions/{session}/pairing-code" SESSION  pairing::pairing_code,
         GET    "/api/sessions/{session}/config"       VIEWER   configuration::get,

@@ -18,6 +18,8 @@ mod files;
 mod hex;
 mod http;
 mod idempotency;
+#[cfg(test)]
+mod little_space;
 pub mod offline;
 mod openapi;
 mod outgoing;

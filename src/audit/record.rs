@@ -159,6 +159,9 @@ pub(crate) struct Entry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) removal: Option<Box<Removal>>,
+    /// The call took something away: a record of it is written also where there is too little disk space for others.
+    #[serde(skip)]
+    pub(crate) removes: bool,
 }
 
 /// A record of the audit log.
@@ -213,6 +216,7 @@ impl Entry {
             ip_address: None,
             count: 1,
             removal: None,
+            removes: false,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::chain::Whole;
 use super::record::{ChainHash, EXTENT_KEY};
 use super::*;
 use crate::clock::tests::SetClock;
+use crate::little_space::open_with_little_space;
 
 fn entry(action: &str) -> Entry {
     Entry { status_code: 200, request_id: "r".into(), ..Entry::of(action.into(), Outcome::Done) }
@@ -302,11 +303,11 @@ async fn what_cannot_be_written_is_written_later_and_nothing_is_changed_until_th
         bench.audit.note(entry("meanwhile")).await;
     }
     for _ in 0..3 {
-        assert!(matches!(bench.audit.check_writable(), Err(AuditError::Unwritable)), "until it works again");
+        assert!(matches!(bench.audit.check_writable(false), Err(AuditError::Unwritable)), "until it works again");
     }
     failing.fails.store(false, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(11)).await;
-    bench.audit.check_writable().unwrap();
+    bench.audit.check_writable(false).unwrap();
     assert_eq!(bench.ids(AuditFilter::default(), 0, 1).await, (vec![100], 101));
     bench.whole().await;
 }
@@ -317,7 +318,21 @@ async fn a_record_that_does_not_fit_takes_no_other_with_it() {
     let huge = Entry { request_id: "x".repeat(20_000), ..entry("huge") };
     let notes = [entry("one"), huge, entry("two"), entry("three")].map(|entry| bench.audit.note(entry));
     futures_util::future::join_all(notes).await;
-    bench.audit.check_writable().unwrap();
+    bench.audit.check_writable(false).unwrap();
     assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![2, 1, 0], 3));
     assert!(matches!(bench.audit.verify().await.unwrap(), Verdict::Whole(_)));
+}
+
+#[tokio::test]
+async fn with_little_space_left_removals_are_noted_and_other_changes_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let bench = Bench::over(open_with_little_space(directory.path()), Retention::default());
+    bench.audit.note(entry("change")).await;
+    assert!(matches!(bench.audit.check_writable(false), Err(AuditError::LowSpace)));
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![], 0));
+    bench.audit.check_writable(true).unwrap();
+    bench.audit.note(Entry { removes: true, ..entry("removal") }).await;
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![1, 0], 2), "in order, with what waited");
+    assert!(matches!(bench.audit.check_writable(false), Err(AuditError::LowSpace)));
+    bench.whole().await;
 }

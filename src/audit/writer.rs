@@ -141,10 +141,12 @@ impl Writer {
             self.unwritten.truncate(UNWRITTEN_MAX);
             error!(count = surplus, "the audit log could not be written for too long, records are lost");
         }
+        // One of a removal takes those before it along: they are on record first.
+        let removes = self.unwritten.iter().any(|entry| entry.removes);
         let mut at_once = COMMIT_RECORDS_MAX;
         while !self.unwritten.is_empty() {
             let count = self.unwritten.len().min(at_once);
-            match self.commit(count).await {
+            match self.commit(count, removes).await {
                 Ok(()) => drop(self.unwritten.drain(..count)),
                 // One of them does not fit: the others do.
                 Err(AuditError::Store(StoreError::ValueTooLarge { .. })) if count > 1 => at_once = 1,
@@ -166,13 +168,14 @@ impl Writer {
     }
 
     /// Appends the first of what is unwritten.
-    async fn commit(&mut self, count: usize) -> Result<(), AuditError> {
-        let (batch, extent) = self.batch(self.unwritten[..count].to_vec())?;
+    async fn commit(&mut self, count: usize, removes: bool) -> Result<(), AuditError> {
+        let batch = if removes { Batch::for_removal() } else { Batch::new() };
+        let (batch, extent) = self.filled(batch, self.unwritten[..count].to_vec())?;
         self.put(batch, extent).await
     }
 
-    fn batch(&self, entries: Vec<Entry>) -> Result<(Batch, Extent), serde_json::Error> {
-        let (mut batch, mut extent, created_at) = (Batch::new(), self.extent, self.clock.system());
+    fn filled(&self, mut batch: Batch, entries: Vec<Entry>) -> Result<(Batch, Extent), serde_json::Error> {
+        let (mut extent, created_at) = (self.extent, self.clock.system());
         for entry in entries {
             append(&mut batch, &mut extent, created_at, entry)?;
         }

@@ -1,13 +1,14 @@
 //! The registry of keys over a store in memory.
 
 use rookery_actors::model::SessionId;
-use rookery_actors::store::{SessionNumber, Table, open_memory};
+use rookery_actors::store::{SessionNumber, StoreError, StoreOptions, Table, open, open_memory};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::clock::tests::SetClock;
 use crate::hex::hex;
+use crate::little_space::open_with_little_space;
 
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
 const NO_LIMITS: KeyLimits = KeyLimits { rate: None, in_flight_max: 2, keys_max: 1_000 };
@@ -385,4 +386,23 @@ async fn a_restore_says_which_keys_come_back_and_can_keep_the_live_ones() {
     let kept = open(then).await.unwrap();
     assert_eq!(refusal(&kept, &made[1].1), Some(Refusal::Revoked), "it stays revoked");
     assert_eq!(kept.list().len(), 5);
+}
+
+#[tokio::test]
+async fn keys_are_revoked_and_removed_also_where_there_is_no_room_to_make_any() {
+    let (directory, pepper) = (tempfile::tempdir().unwrap(), Pepper::generate().unwrap());
+    let opened = async |store| Keys::open(store, pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap();
+    let keys = opened(open(directory.path(), StoreOptions::default()).unwrap()).await;
+    let (_, _) = keys.create(terms(Role::Admin)).await.unwrap();
+    let (revoked, secret) = keys.create(terms(Role::Viewer)).await.unwrap();
+    let (removed, _) = keys.create(terms(Role::Viewer)).await.unwrap();
+    drop(keys);
+    let keys = opened(open_with_little_space(directory.path())).await;
+    let low = |error| matches!(error, KeysError::Store(StoreError::LowSpace { .. }));
+    assert!(keys.create(terms(Role::Viewer)).await.is_err_and(low));
+    keys.revoke(revoked.id()).await.unwrap();
+    keys.remove(removed.id()).await.unwrap();
+    drop(keys);
+    let keys = opened(open(directory.path(), StoreOptions::default()).unwrap()).await;
+    assert_eq!((refusal(&keys, &secret), keys.list().len()), (Some(Refusal::Revoked), 2));
 }

@@ -97,6 +97,8 @@ pub(crate) struct Rule {
     pub(crate) body: BodyKind,
     /// The route changes something at WhatsApp: it is carried out once for each idempotency key.
     pub(crate) once_per_key: bool,
+    /// The route ends something or takes it away: it is carried out also while the disk has too little room for other changes.
+    pub(crate) removes: bool,
 }
 
 /// How far a route reaches.
@@ -269,7 +271,7 @@ where
         Ok(request)
     });
     match taken {
-        Ok(request) => audited::carry_out(app, entry, Rechecked(route), request, rule.once_per_key).await,
+        Ok(request) => audited::carry_out(app, entry, Rechecked(route), request, rule).await,
         Err(error) => {
             audited::note_refusal(&app, entry, &error);
             error.into_response()

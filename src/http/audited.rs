@@ -16,7 +16,7 @@ use serde_json::Value;
 use tower::Service;
 use tracing::error;
 
-use super::access::{GROUP_PARAMETERS, SESSION_PARAMETER};
+use super::access::{GROUP_PARAMETERS, Rule, SESSION_PARAMETER};
 use super::envelope::{Arrival, panicked};
 use super::error::{ApiError, NothingDone, Refused};
 use super::extract::path_parameters;
@@ -74,22 +74,16 @@ pub(super) fn note_refusal(app: &App, mut entry: Entry, error: &ApiError) {
 }
 
 /// Carries a call out and notes what it came to before it is answered. Not to be dropped half way.
-pub(super) async fn carry_out<S>(
-    app: Arc<App>,
-    entry: Entry,
-    route: S,
-    request: Request,
-    once_per_key: bool,
-) -> Response
+pub(super) async fn carry_out<S>(app: Arc<App>, entry: Entry, route: S, request: Request, rule: Rule) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
     // Holds its share of what may be in flight, whoever still waits.
     let _arrival = request.extensions().get::<Arc<Arrival>>().cloned();
-    if let Err(error) = app.audit.check_writable() {
+    if let Err(error) = app.audit.check_writable(rule.removes) {
         return ApiError::from(error).into_response();
     }
-    let response = if once_per_key && idempotent::has_key(request.headers()) {
+    let response = if rule.once_per_key && idempotent::has_key(request.headers()) {
         idempotent::call_once(Arc::clone(&app.idempotency), route, request).await.into_response()
     } else {
         call(route, request).await
@@ -100,7 +94,7 @@ where
         Err(error) => return ApiError::Internal(error.to_string()).into_response(),
     };
     let response = Response::from_parts(parts, Body::from(body.clone()));
-    let entry = completed(entry, &response, &body);
+    let entry = Entry { removes: rule.removes, ..completed(entry, &response, &body) };
     // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record.
     if response.extensions().get::<NothingDone>().is_some() || entry.replayed {
         app.audit.note_unchanged(entry);

@@ -170,9 +170,9 @@ impl SessionRecord {
         }
     }
 
-    /// Writes the record; with little space as well when it says that something of the session is to go.
+    /// Writes the record; with little space as well when it says that something of the session is to go, or that it is stopped.
     pub(crate) fn save(&self, store: &dyn Store, number: SessionNumber) -> Ticket {
-        let is_removal = self.deleting || self.wiping;
+        let is_removal = self.deleting || self.wiping || !self.started;
         self.commit(if is_removal { Batch::for_removal() } else { Batch::new() }, store, number)
     }
 
