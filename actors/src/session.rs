@@ -201,6 +201,7 @@ impl SessionState {
             M::ReadKnownGroup { group, known, reply } => drop(reply.send(self.known_group(&group, &known))),
             M::ReadBack { group, reply } => self.read_back(group, reply),
             M::ReadAll { reply } => self.read_all_for_task(reply),
+            M::ReadKnownCommunity { community, reply } => drop(reply.send(self.known_community_aged(&community))),
             M::KnownCommunity { community, reply } => drop(reply.send(self.known_community(&community))),
             M::FindCreated { creation, reply } => self.read_created(creation, reply),
             M::AllGroupsRead { generation, asked, groups } => self.all_groups_read(generation, asked, groups),

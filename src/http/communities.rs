@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,10 +13,11 @@ use utoipa::ToSchema;
 use super::access::Caller;
 use super::answer::{Acknowledged, Created, JsonResult, acknowledged, tagged, with_total};
 use super::error::{AccessError, ApiError};
-use super::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath};
+use super::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
 use super::fields::{Fields, groups};
 use super::groups::{NewGroup, new_group};
 use super::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
+use super::staleness::{self, answered, fresh};
 use crate::app::App;
 use crate::auth::Refusal;
 
@@ -80,7 +81,7 @@ pub(crate) struct LinksAcknowledged {
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/communities",
-    params(Page, Refresh, KnownTag),
+    params(Page, Refresh, Stale, KnownTag),
     responses(
         (status = 200, description = "The communities", body = Vec<GroupSummary>, headers(
             ("X-Total-Count" = u32, description = "How many communities there are in all"),
@@ -94,13 +95,19 @@ pub(crate) async fn list(
     SessionPath(session): SessionPath,
     page: Page,
     Refresh(refresh): Refresh,
+    stale: Stale,
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let groups = app.gateway.groups(session, refresh).await?;
-    let is_shown = |group: &&GroupSummary| group.is_community && caller.key.allows_group(&group.id);
-    let communities: Vec<_> = groups.iter().filter(is_shown).collect();
-    Ok(with_total(communities.len(), tagged(&headers, page.of(&communities))?))
+    let groups = match refresh {
+        true => fresh(app.gateway.groups(session, true).await?),
+        false => staleness::groups(&app, session, stale).await?,
+    };
+    answered(groups, |groups| {
+        let is_shown = |group: &&GroupSummary| group.is_community && caller.key.allows_group(&group.id);
+        let communities: Vec<_> = groups.iter().filter(is_shown).collect();
+        Ok(with_total(communities.len(), tagged(&headers, page.of(&communities))?))
+    })
 }
 
 /// Make a community
@@ -144,21 +151,24 @@ pub(super) fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError
 
 /// Read a community
 ///
-/// Asked of WhatsApp: only it knows the groups that this account is not in.
+/// Asked of WhatsApp: only it knows the groups that this account is not in. A stale answer has those alone that it is in.
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/communities/{community}",
+    params(Stale),
     responses((status = 200, description = "The community with all its groups", body = Community)),
 )]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
+    stale: Stale,
     caller: Caller,
-) -> JsonResult<Community> {
-    let mut community = app.gateway.community(session, community).await?;
-    community.groups.retain(|group| caller.key.allows_group(&group.id));
-    Ok(Json(community))
+) -> Result<Response, ApiError> {
+    answered(staleness::community(&app, session, community, stale).await?, |mut community| {
+        community.groups.retain(|group| caller.key.allows_group(&group.id));
+        Ok(Json(community).into_response())
+    })
 }
 
 /// Make a group in a community

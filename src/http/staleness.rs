@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
-use rookery_actors::model::{Aged, Group, GroupId, GroupSummary, SessionId, Tagged};
+use rookery_actors::CommandError;
+use rookery_actors::model::{Aged, Community, Group, GroupId, GroupSummary, SessionId, Tagged};
 
 use super::error::ApiError;
 use super::extract::Stale;
@@ -58,6 +59,22 @@ pub(super) async fn group(
     let Aged { value, stale_for } = tagged_group(app, session, group, Vec::new(), stale).await?;
     let value = value.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
     Ok(Aged { value, stale_for })
+}
+
+/// A community as WhatsApp has it; where it cannot be asked and that will do, with the groups of it that the cache holds.
+///
+/// # Errors
+/// As of reading a community.
+pub(super) async fn community(
+    app: &App,
+    session: SessionId,
+    community: GroupId,
+    Stale(stale): Stale,
+) -> Result<Aged<Community>, ApiError> {
+    match app.gateway.community(session, community.clone()).await {
+        Err(CommandError::NotConnected) if stale => Ok(app.gateway.known_community(session, community).await?),
+        read => Ok(fresh(read?)),
+    }
 }
 
 /// What was just asked of WhatsApp, or is the cache of a session that is ready.

@@ -111,6 +111,7 @@ mod tests {
             name: "alice".parse().unwrap(),
             status,
             phone: None,
+            bound_phone: None,
             push_name: None,
             connected_at: None,
             last_active: None,

@@ -47,6 +47,7 @@ async fn a_phone_with_another_account_is_unlinked_at_once_and_nothing_of_it_is_r
     let session = bench.until_status("alice", "action_required").await;
     assert!(session["lastError"].as_str().unwrap().starts_with("linked to another account"), "{session}");
     assert_eq!((&session["phone"], &session["pushName"]), (&json!(null), &json!(null)));
+    assert_eq!(session["boundPhone"], ALICE, "whose phone it is for");
     assert_eq!(bench.world.requests(BOB, "w:g2:participating"), 0, "none of Bob's groups were asked for");
     until_equal(0, async || bench.world.live_connections(BOB)).await;
     until_equal(1, async || audited(&bench, "sessions.other_account").await).await;
@@ -55,6 +56,8 @@ async fn a_phone_with_another_account_is_unlinked_at_once_and_nothing_of_it_is_r
     scan(&bench, ALICE).await;
     bench.until_status("alice", "ready").await;
     assert_eq!(bench.get(GROUPS).await.ids(), [shared]);
+    let freed = bench.post("/sessions/alice/logout", json!({})).await;
+    assert_eq!((freed.status, &freed.body["boundPhone"]), (200, &json!(null)), "{freed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,16 +1,19 @@
 //! Reads of groups while their session is not ready: refused, unless the cache will do.
 
 use reqwest::Method;
-use rookery_simulator::{Addressing, Fault, FaultKind};
+use rookery_simulator::{Addressing, CommunitySpec, Fault, FaultKind};
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Bench};
 
 const GROUPS: &str = "/sessions/alice/groups";
+const COMMUNITIES: &str = "/sessions/alice/communities";
 
 /// Every read of groups that is answered from the cache.
-fn reads(group: &str) -> [String; 7] {
+fn reads(group: &str, community: &str) -> [String; 9] {
     [
+        COMMUNITIES.into(),
+        format!("{COMMUNITIES}/{community}"),
         GROUPS.into(),
         format!("{GROUPS}/count"),
         format!("{GROUPS}.csv"),
@@ -25,9 +28,10 @@ fn reads(group: &str) -> [String; 7] {
 async fn a_session_that_is_not_ready_is_409_or_with_stale_the_cache_and_its_age() {
     let bench = Bench::start().await;
     let group = bench.group(&[BOB], Addressing::Lid);
+    let community = bench.world.add_community(CommunitySpec::new("Park", ALICE));
     bench.link("alice", ALICE).await;
     let mut ready = Vec::new();
-    for path in reads(&group) {
+    for path in reads(&group, &community) {
         let fresh = bench.get(&path).await;
         let stale = bench.get(&format!("{path}?stale=true")).await;
         assert_eq!((stale.status, &stale.body), (200, &fresh.body), "{path}");
@@ -39,7 +43,7 @@ async fn a_session_that_is_not_ready_is_409_or_with_stale_the_cache_and_its_age(
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("participating").times(100));
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: false, now: true }));
     bench.until_status("alice", "authenticating").await;
-    for (path, ready) in reads(&group).into_iter().zip(ready) {
+    for (path, ready) in reads(&group, &community).into_iter().zip(ready) {
         let no = bench.get(&format!("{path}?stale=false")).await;
         assert_eq!(no.failure(), (409, "session_not_connected"), "{path}");
         assert_eq!(bench.get(&path).await.failure(), (409, "session_not_connected"), "{path}");

@@ -229,6 +229,15 @@ impl Gateway {
         self.question(id, |permit, reply| Request::ReadCommunity { community, permit, reply }).await
     }
 
+    /// A community as the cache has it, with those of its groups that this account is in, also while the session is started and
+    /// not ready.
+    ///
+    /// # Errors
+    /// As [`Self::known_groups`], [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
+    pub async fn known_community(&self, id: SessionId, community: GroupId) -> Answer<Aged<Community>> {
+        self.ask(id, |reply| SessionMsg::ReadKnownCommunity { community, reply }).await
+    }
+
     /// Makes groups part of a community; one result per group, in the order of the request.
     ///
     /// # Errors

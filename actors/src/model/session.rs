@@ -18,6 +18,10 @@ pub struct Session {
     /// The linked account's phone number, digits only; `null` until a phone is linked.
     #[schema(required, example = "15550100001")]
     pub phone: Option<String>,
+    /// The phone number of the account that the session belongs to, also after its phone was unlinked; `null`: any account may be
+    /// linked.
+    #[schema(required, example = "15550100001")]
+    pub bound_phone: Option<String>,
     /// The account's own display name.
     #[schema(required, example = "Rookery Demo")]
     pub push_name: Option<String>,

@@ -11,7 +11,7 @@ use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::engine::LinkAnswer;
 use crate::error::CommandError;
 use crate::group_cache::{CommunityRole, GroupRecord};
-use crate::model::{Community, CommunityGroup, GroupId, LinkResult};
+use crate::model::{Aged, Community, CommunityGroup, GroupId, LinkResult};
 
 /// What is to become of groups and a community.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -64,6 +64,12 @@ impl SessionState {
             is_admin: record.to_summary(&self.record.me()).is_admin,
             groups: self.groups_of(id),
         })
+    }
+
+    /// The same, also while the session is not ready, and how old it is then.
+    pub(super) fn known_community_aged(&self, id: &GroupId) -> Result<Aged<Community>, CommandError> {
+        let stale_for = self.stale_for()?;
+        Ok(Aged { value: self.known_community(id)?, stale_for })
     }
 
     /// The groups of a community that this account is in, ordered by id.

@@ -51,6 +51,8 @@ pub(crate) enum SessionMsg {
     ListKnownGroups { reply: Reply<Aged<Arc<Vec<GroupSummary>>>> },
     /// One group as it was last known, unless it has one of the known tags.
     ReadKnownGroup { group: GroupId, known: Vec<u64>, reply: Reply<Aged<Tagged<Group>>> },
+    /// A community as it was last known, with those of its groups that this account is in.
+    ReadKnownCommunity { community: GroupId, reply: Reply<Aged<Community>> },
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// A request that goes to WhatsApp.

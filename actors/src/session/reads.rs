@@ -154,7 +154,7 @@ impl SessionState {
     }
 
     /// How long WhatsApp has not been heard, when the cache may be behind: `None` while the session is ready.
-    fn stale_for(&self) -> Result<Option<Duration>, CommandError> {
+    pub(super) fn stale_for(&self) -> Result<Option<Duration>, CommandError> {
         match self.ready_engine() {
             Ok(_) => Ok(None),
             Err(CommandError::NotConnected) if self.cache.is_filled() => {

@@ -158,6 +158,7 @@ impl SessionRecord {
             name: self.name.clone(),
             status: self.status,
             phone: self.phone.map(|digits| digits.to_string()),
+            bound_phone: self.account.and_then(|account| account.phone).map(|digits| digits.to_string()),
             push_name: self.push_name.clone(),
             connected_at: self.connected_at,
             last_active: self.last_active,
