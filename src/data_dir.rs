@@ -10,14 +10,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rustix::fs::OFlags;
 use tracing::warn;
+use uuid::Uuid;
 
-use crate::files::keep_private;
+use crate::files::{UNFINISHED_SUFFIX, keep_private};
 
 /// A daemon that was killed, or a command, is done within this.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 /// What we name files and directories in there; with something behind it as well.
 const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
+
+/// Begins the name of a spool, for the moment that it has one; a UUID ends it.
+pub(crate) const SPOOL_PREFIX: &str = "spool-";
 
 /// Makes the directory when it is missing, for its owner alone. Rights that others have to it, or to the files in it that hold
 /// secrets, are taken away, with a warning.
@@ -57,23 +61,49 @@ fn keep_secrets_private(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Removes the files that a daemon or a command which was killed did not finish. Under the directory's lock.
+///
+/// # Errors
+/// They cannot be looked at, or removed.
+fn remove_unfinished(path: &Path) -> Result<()> {
+    let named = |path: &Path| format!("could not remove what is left in `{}`", path.display());
+    for entry in fs::read_dir(path).with_context(|| named(path))? {
+        let entry = entry.with_context(|| named(path))?;
+        let is_left = entry.file_name().to_str().is_some_and(is_unfinished);
+        if is_left && entry.file_type().is_ok_and(|kind| kind.is_file()) {
+            fs::remove_file(entry.path()).with_context(|| named(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// A secret or a backup that has not its name yet, or a spool that should have none.
+fn is_unfinished(name: &str) -> bool {
+    let is_own = OWN_NAMES.iter().any(|own| name.starts_with(own));
+    let spool = name.strip_prefix(SPOOL_PREFIX).is_some_and(|id| id.parse::<Uuid>().is_ok());
+    spool || (is_own && name.ends_with(UNFINISHED_SUFFIX))
+}
+
 /// The right to use a data directory. The store has a lock of its own, but has to be closed to be replaced.
 pub(crate) struct Lock {
     _directory: File,
 }
 
 impl Lock {
-    /// Waits for it, for 2 s. Blocks.
+    /// Waits for it, for 2 s, and removes what its last holder did not finish. Blocks.
     ///
     /// # Errors
-    /// Another daemon or command has it, or there is no such directory.
+    /// Another daemon or command has it, there is no such directory, or what is left in it cannot be removed.
     pub(crate) fn take(path: &Path) -> Result<Self> {
         let named = || format!("could not use the data directory `{}`", path.display());
         let directory = File::open(path).with_context(named)?;
         let began = Instant::now();
         loop {
             match directory.try_lock() {
-                Ok(()) => return Ok(Self { _directory: directory }),
+                Ok(()) => {
+                    remove_unfinished(path)?;
+                    return Ok(Self { _directory: directory });
+                }
                 Err(TryLockError::Error(error)) => return Err(error).with_context(named),
                 Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_WAIT => std::thread::sleep(LOCK_RETRY_AFTER),
                 Err(TryLockError::WouldBlock) => {
@@ -205,5 +235,22 @@ mod tests {
         for name in ["outside", "somebody-elses", "linked-to", "store/link"] {
             assert_eq!(owner_of(name), own, "{name}");
         }
+    }
+
+    #[test]
+    fn what_a_killed_one_did_not_finish_goes_with_the_next_lock_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = format!("{SPOOL_PREFIX}{}", Uuid::new_v4());
+        let left = [spool.as_str(), "admin.key.new", "before-restore-20261129.backup.new"];
+        let kept = ["admin.key", "before-restore-20261129.backup", "spool-of-thread", "notes.new", "store.key"];
+        for name in left.into_iter().chain(kept) {
+            fs::write(directory.path().join(name), "").unwrap();
+        }
+        fs::create_dir(directory.path().join("store.new")).unwrap();
+        drop(Lock::take(directory.path()).unwrap());
+        let is_there = |name: &str| directory.path().join(name).exists();
+        assert_eq!(left.map(is_there), [false; 3]);
+        assert_eq!(kept.map(is_there), [true; 5]);
+        assert!(is_there("store.new"));
     }
 }

@@ -83,6 +83,9 @@ pub(crate) fn write_secret(path: &Path, line: &str) -> io::Result<()> {
     file.finish()
 }
 
+/// Ends the name of a file that is not whole yet.
+pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
+
 /// A file for its owner alone that has its name only when it is whole; until then it has another one, and goes when dropped.
 pub(crate) struct SecretFile {
     file: File,
@@ -97,7 +100,7 @@ impl SecretFile {
     /// When it cannot be made.
     pub(crate) fn begin(path: &Path) -> io::Result<Self> {
         let mut unfinished = path.as_os_str().to_owned();
-        unfinished.push(".new");
+        unfinished.push(UNFINISHED_SUFFIX);
         let unfinished = PathBuf::from(unfinished);
         remove_file(&unfinished)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;

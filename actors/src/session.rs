@@ -46,7 +46,7 @@ pub(crate) use communities::Linking;
 use creation::Created;
 pub(crate) use creation::GroupWish;
 pub(crate) use facts::EngineFailure;
-use lifecycle::{Effect, Fact, LastError};
+use lifecycle::{Effect, Fact, LastError, UNREACHED};
 pub(crate) use loading::Loaded;
 pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
 pub(crate) use news::EVENTS_BEHIND_MAX;
@@ -323,6 +323,9 @@ impl SessionState {
             LastError::Keep => {}
             LastError::Clear => self.record.last_error = None,
             LastError::Set(reason) => self.record.last_error = Some(reason),
+            LastError::Reached => {
+                self.record.last_error = self.record.last_error.take().filter(|error| !error.starts_with(UNREACHED))
+            }
         }
         if step.restriction.is_some() || fact == Fact::StartRequested {
             self.record.restriction = step.restriction;

@@ -13,6 +13,8 @@ use rookery_actors::store::SpaceWatch;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
+use crate::data_dir::SPOOL_PREFIX;
+
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -28,7 +30,7 @@ pub(super) struct Spool {
 impl Spool {
     /// Makes an empty one in this directory.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
-        let path = data_dir.join(format!("spool-{}", Uuid::new_v4()));
+        let path = data_dir.join(format!("{SPOOL_PREFIX}{}", Uuid::new_v4()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
         fs::remove_file(&path)?;
         Ok(Self { file, space: SpaceWatch::beside_store(data_dir) })

@@ -105,6 +105,32 @@ async fn all_sessions_are_back_when_whatsapp_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_cannot_reach_whatsapp_since_its_start_says_so() {
+    let (mut bench, line) = with_line(2_000).await;
+    bench.link("alice", ALICE).await;
+    for cut in [Line::go_away, Line::fall_silent] {
+        cut(&line);
+        bench.restart().await;
+        let begins = "not connected yet, trying again: WhatsApp cannot be reached";
+        let session = until("the reason", async || {
+            let session = bench.get("/sessions/alice").await.body;
+            session["lastError"].as_str().is_some_and(|text| text.starts_with(begins)).then_some(session)
+        })
+        .await;
+        assert_eq!(session["status"], "initializing", "{session}");
+        line.come_back();
+        assert_eq!(bench.until_status("alice", "ready").await["lastError"], Value::Null);
+    }
+    // The same before a phone is linked.
+    line.go_away();
+    bench.start_session("bob").await;
+    let knows = |session: &Value| session["lastError"].as_str().is_some_and(|text| text.contains("cannot be reached"));
+    until("the reason", async || knows(&bench.get("/sessions/bob").await.body).then_some(())).await;
+    line.come_back();
+    assert_eq!(bench.until_status("bob", "qr_ready").await["lastError"], Value::Null);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_start_waits_for_the_connection_before_to_close() {
     let bench = Bench::start().await;
     bench.link("alice", ALICE).await;

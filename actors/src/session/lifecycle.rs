@@ -94,6 +94,8 @@ pub(crate) enum LastError {
     Clear,
     /// This is wrong.
     Set(String),
+    /// WhatsApp is reached: what was said of that goes, and the rest stays.
+    Reached,
 }
 
 /// The outcome of a fact.
@@ -116,7 +118,7 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
     let runs = waits_for_phone || matches!(status, S::Authenticating | S::Ready | S::Disconnected);
     match fact {
         Fact::StartRequested => to(S::Initializing, LastError::Clear, &[Effect::StayStarted, Effect::OpenEngine]),
-        Fact::QrShown if waits_for_phone => to(S::QrReady, LastError::Keep, &[]),
+        Fact::QrShown if waits_for_phone => to(S::QrReady, LastError::Reached, &[]),
         Fact::Paired if runs => to(S::Authenticating, LastError::Clear, &[Effect::ForgetPairing]),
         Fact::PairingFailed(reason) if runs => to(S::Initializing, set(format!("linking failed: {reason}")), &[]),
         Fact::LinkingExpired if waits_for_phone => to(S::Disconnected, set(NO_PHONE), STOP),
@@ -124,6 +126,9 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
         Fact::Prepared if status == S::Authenticating => to(S::Ready, LastError::Clear, &[]),
         Fact::PrepareFailed(reason) if status == S::Authenticating => {
             to(status, set(format!("connected, but not ready: {reason}")), &[Effect::PrepareLater])
+        }
+        Fact::ConnectionLost(reason) if status == S::Initializing => {
+            to(status, set(format!("{UNREACHED}: {reason}")), &[])
         }
         Fact::ConnectionLost(_) if waits_for_phone => to(S::Initializing, LastError::Keep, &[Effect::ForgetPairing]),
         Fact::ConnectionLost(reason) if runs => {
@@ -141,6 +146,8 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
     }
 }
 
+/// Begins what is said of a session that was not connected since its start.
+pub(crate) const UNREACHED: &str = "not connected yet, trying again";
 const NO_PHONE: &str = "no phone linked within the time for it; start the session again";
 const REMOVED: &str = "logged out at the phone; start the session and link the account that it belongs to, or start it with \
                        `allowAccountChange` to link another";
