@@ -129,6 +129,10 @@ impl Run {
         if let Some(fault) = fault {
             self.bench.world.add_fault(phone, Fault::new(fault));
         }
+        if self.rng.random_bool(0.1) {
+            let slow = Fault::new(FaultKind::Slow { delay_ms: 200 }).at("w:g2:query").times(3);
+            self.bench.world.add_fault(phone, slow);
+        }
         self.disconnects = matches!(fault, Some(FaultKind::Drop { .. }));
         let group = self.a_group();
         let what = self.rng.random_range(0..12);
@@ -193,7 +197,10 @@ impl Run {
             (Method::POST, "/demote", |role| role == Some(Role::Member)),
         ];
         let (method, route, is_true) = changes.choose(&mut self.rng).cloned().unwrap();
-        let people = self.some_people();
+        let mut people: Vec<String> = self.some_people().into_iter().map(str::to_owned).collect();
+        if self.rng.random_bool(0.2) {
+            people.extend(self.twin_of(&people[0]));
+        }
         let path = format!("{groups}/{}/participants{route}", group.id);
         let answer = self.call(method, &path, json!({ "participants": people })).await;
         let now = self.now(group);
@@ -205,10 +212,19 @@ impl Run {
         }
     }
 
+    /// Somebody's other id.
+    fn twin_of(&self, phone: &str) -> Option<String> {
+        let snapshot = self.bench.world.snapshot();
+        let account = snapshot["accounts"].as_array()?.iter().find(|account| account["phone"] == phone)?.clone();
+        Some(format!("{}@lid", account["lid"].as_str()?))
+    }
+
     /// Each person of whom success is told is as asked for.
     fn results_are_true(&self, answer: &Answer, group: &GroupView, is_true: impl Fn(Option<Role>) -> bool) {
+        let mut named = BTreeSet::new();
         for result in answer.body["results"].as_array().unwrap() {
             let id = result["id"].as_str().unwrap();
+            assert!(named.insert(id), "one result a person: {answer:?}");
             let number = id.split('@').next().unwrap();
             let member = group.participants.iter().find(|member| member.phone == number || member.lid == number);
             if result["success"] == true {
