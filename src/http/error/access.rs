@@ -96,24 +96,14 @@ impl AccessError {
             Self::SessionNotAllowed => {
                 (S::UNAUTHORIZED, "session_not_allowed", "API key is not authorized for this session")
             }
-            Self::GroupNotAllowed => (S::UNAUTHORIZED, "group_not_allowed", "API key is not authorized for this group"),
+            Self::GroupNotAllowed | Self::CommunityNotAllowed | Self::AnnouncementsNotAllowed => {
+                (S::UNAUTHORIZED, "group_not_allowed", self.groups_needed())
+            }
             Self::AccountChanged => (
                 S::UNAUTHORIZED,
                 "account_changed",
                 "The session has another account than when the groups of this API key were chosen: an admin has to set its \
                  allowedGroups again",
-            ),
-            Self::CommunityNotAllowed => (
-                S::UNAUTHORIZED,
-                "group_not_allowed",
-                "API key is not authorized for every group of this community, and all of them would change: an admin may add them \
-                 to allowedGroups",
-            ),
-            Self::AnnouncementsNotAllowed => (
-                S::UNAUTHORIZED,
-                "group_not_allowed",
-                "People would also get into the community of this group and its announcement group, and the API key is not \
-                 authorized for both: an admin may add them to allowedGroups",
             ),
             Self::ScopedKey => (S::FORBIDDEN, "scoped_key", "Session-scoped API keys are not permitted on this route"),
             Self::GroupScopedKey => {
@@ -131,6 +121,21 @@ impl AccessError {
             ),
         };
         one(status, code, message)
+    }
+
+    /// Which groups the key would have to be allowed.
+    fn groups_needed(self) -> &'static str {
+        match self {
+            Self::CommunityNotAllowed => {
+                "API key is not authorized for every group of this community, and all of them would change: an admin may add them \
+                 to allowedGroups"
+            }
+            Self::AnnouncementsNotAllowed => {
+                "People would also get into the community of this group and its announcement group, and the API key is not \
+                 authorized for both: an admin may add them to allowedGroups"
+            }
+            _ => "API key is not authorized for this group",
+        }
     }
 
     pub(super) fn retry_after_s(self) -> Option<u32> {

@@ -92,19 +92,9 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             "outcome_unknown",
             "WhatsApp did not confirm in time: the change may have been applied",
         ),
-        E::Unanswered => {
-            one(S::SERVICE_UNAVAILABLE, "whatsapp_unanswered", "WhatsApp did not answer in time: nothing was changed")
-        }
-        E::Unreadable => one(
-            S::SERVICE_UNAVAILABLE,
-            "whatsapp_unanswered",
-            "WhatsApp answered with something that Rookery cannot read: nothing was changed",
-        ),
-        E::NotMade => one(
-            S::SERVICE_UNAVAILABLE,
-            "whatsapp_unanswered",
-            "WhatsApp did not answer in time: no new group was seen, but it may come late",
-        ),
+        E::Unanswered => unanswered("WhatsApp did not answer in time: nothing was changed"),
+        E::Unreadable => unanswered("WhatsApp answered with something that Rookery cannot read: nothing was changed"),
+        E::NotMade => unanswered("WhatsApp did not answer in time: no new group was seen, but it may come late"),
         E::LogoutIncomplete => one(
             S::BAD_GATEWAY,
             "SESSION_LOGOUT_INCOMPLETE",
@@ -114,6 +104,10 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
         E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
         E::Internal => internal(),
     }
+}
+
+fn unanswered(words: &'static str) -> Answer {
+    one(StatusCode::SERVICE_UNAVAILABLE, "whatsapp_unanswered", words)
 }
 
 pub(super) fn store_answer(error: &StoreError) -> Answer {
