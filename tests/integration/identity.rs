@@ -123,6 +123,27 @@ async fn two_ids_of_one_person_are_one_result_and_one_member() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn somebody_for_whom_whatsapp_broke_down_is_looked_up() {
+    let bench = ready().await;
+    let group = bench.group(&[BOB], Addressing::Pn);
+    let path = format!("{GROUPS}/{group}/participants");
+    crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+    bench.world.set_answers(Answers { broken: vec![CAROL.into()], ..Answers::default() });
+    let steps = [
+        (Method::POST, "", "added"),
+        (Method::POST, "/promote", "promoted"),
+        (Method::POST, "/demote", "demoted"),
+        (Method::DELETE, "", "removed"),
+    ];
+    for (method, route, code) in steps {
+        let body = json!({ "participants": [CAROL] });
+        let answer = bench.call(method, &format!("{path}{route}"), Some(body)).await;
+        assert_eq!((answer.status, answer.codes()), (200, vec![code]), "{answer:?}");
+        assert_eq!(bench.get(&format!("{GROUPS}/{group}")).await.members(), world_members(&bench.world, &group));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn people_are_let_in_and_turned_down_by_lid_whatever_the_answers_look_like() {
     let bench = ready().await;
     for ids in SHAPES {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::outcome::{self, Asked, is_doubtful};
 use super::pacing::Cost;
-use super::people::{self, Target, addressed, can_tell, look_up_unanswered, targets};
+use super::people::{self, Addressed, Target, addressed, can_tell, look_up_unanswered, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::ParticipantAnswer;
@@ -188,7 +188,7 @@ async fn decide(
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
     let mut people = addressed(&targets, &answers, record);
-    if people.iter().any(|person| person.answer.is_none()) {
+    if people.iter().any(Addressed::is_open) {
         let open = work.question("Reading the membership requests", work.engine.membership_requests(group)).await;
         if let Ok(open) = open {
             let error =

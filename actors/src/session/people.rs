@@ -10,6 +10,9 @@ use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Person};
 use crate::model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
 
+/// From here on WhatsApp's numbers say that it failed itself, not that it refused.
+const BROKE_DOWN: u16 = 500;
+
 /// A person of a request: every id known for them, and the one that goes out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
@@ -90,6 +93,11 @@ fn merged(people: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
 }
 
 impl Addressed {
+    /// Whether nobody knows what became of this person: WhatsApp's answer does not say, or says that WhatsApp broke down.
+    pub(super) fn is_open(&self) -> bool {
+        self.answer.as_ref().is_none_or(|answer| answer.error.is_some_and(|code| code >= BROKE_DOWN))
+    }
+
     fn merge(&mut self, twin: Self) {
         self.target.person.learn(&twin.target.person);
         let is_done = |answer: &Option<ParticipantAnswer>| answer.as_ref().is_some_and(|answer| answer.error.is_none());
@@ -99,26 +107,30 @@ impl Addressed {
     }
 }
 
-/// Looks at the group for the people about whom WhatsApp's answer says nothing; `error` is what the group, as it was read,
-/// says of one. They stay without an answer when it cannot be read. Those who turn out to be one person are one after it.
+/// Looks at the group for the people of whom nobody knows what became; `error` is what the group, as it was read, says of one.
+/// They keep the answer that they have, if any, when it cannot be read, or does not show that it was done. Those who turn out to
+/// be one person are one after it.
 pub(super) async fn look_up_unanswered(
     work: &Work,
     group: &GroupId,
     people: &mut Vec<Addressed>,
     error: impl Fn(&Target, &GroupRecord) -> Option<u16>,
 ) {
-    if people.iter().all(|person| person.answer.is_some()) {
+    if !people.iter().any(Addressed::is_open) {
         return;
     }
     let read = timeout_at(work.end(), work.read_back(group)).await;
     let Ok(Ok(GroupRead { record: Some(now), .. })) = read else { return };
-    for Addressed { target, answer } in people.iter_mut().filter(|person| person.answer.is_none()) {
+    for Addressed { target, answer } in people.iter_mut().filter(|person| person.is_open()) {
         if let Some(member) = now.member(&target.person) {
             target.person.learn(&member.person);
         } else if !can_tell(target, &now) {
             continue;
         }
-        *answer = Some(ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None });
+        let seen = ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None };
+        if seen.error.is_none() || answer.is_none() {
+            *answer = Some(seen);
+        }
     }
     *people = merged(std::mem::take(people));
 }

@@ -17,6 +17,8 @@ pub struct Answers {
     pub typed: bool,
     /// Phone numbers of people for whom such answers have no entry.
     pub without: Vec<String>,
+    /// Phone numbers of people for whom a change that was made is answered with `error="500"`.
+    pub broken: Vec<String>,
     /// The code for a member who joins by the invite link; 200 answers like a join.
     pub join_of_member: u16,
     /// The code for an invite link that was revoked.
@@ -38,7 +40,14 @@ pub enum AnswerIds {
 
 impl Default for Answers {
     fn default() -> Self {
-        Self { ids: AnswerIds::Both, typed: false, without: Vec::new(), join_of_member: 409, revoked_link: 410 }
+        Self {
+            ids: AnswerIds::Both,
+            typed: false,
+            without: Vec::new(),
+            broken: Vec::new(),
+            join_of_member: 409,
+            revoked_link: 410,
+        }
     }
 }
 
@@ -59,6 +68,10 @@ impl State {
         let phone = jid_attr(&node, "jid").and_then(|jid| self.phone_of(&jid));
         if phone.as_ref().is_some_and(|phone| self.answers.without.contains(phone)) {
             return None;
+        }
+        if phone.as_ref().is_some_and(|phone| self.answers.broken.contains(phone)) && !node.attrs.contains_key("error")
+        {
+            node.attrs.insert("error", "500");
         }
         if self.answers.typed && !node.attrs.contains_key("error") {
             node.attrs.insert("type", "200");
