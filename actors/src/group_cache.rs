@@ -28,7 +28,7 @@ pub(crate) use news::News;
 pub(crate) use notice::{GroupAction, Notice, Versions};
 pub(crate) use own::{OwnChange, is_so};
 use pending_writes::Unsure;
-pub(crate) use pending_writes::WriteId;
+pub(crate) use pending_writes::{Heard, WriteId};
 pub(crate) use reading::AllGroups;
 pub(crate) use record::{CommunityRole, Completeness, GroupRecord, Member, Person, Role, unread_settings};
 
@@ -177,6 +177,11 @@ impl GroupCache {
             group.own.begin(write, change, &group.record);
         }
         write
+    }
+
+    /// What notifications have told of a write in flight.
+    pub(crate) fn heard(&self, id: &GroupId, write: WriteId) -> Heard {
+        self.groups.get(id).map(|group| group.own.heard(write)).unwrap_or_default()
     }
 
     /// WhatsApp confirmed a write: `done` is what it really did (fewer people than asked, perhaps none).

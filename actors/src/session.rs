@@ -199,7 +199,7 @@ impl SessionState {
             M::ReadGroup { group, known, refresh, reply } => self.read_group(group, known, refresh, reply),
             M::ListKnownGroups { reply } => drop(reply.send(self.known_groups())),
             M::ReadKnownGroup { group, known, reply } => drop(reply.send(self.known_group(&group, &known))),
-            M::ReadBack { group, reply } => self.read_back(group, reply),
+            M::ReadBack { group, write, reply } => self.read_back(group, write, reply),
             M::ReadAll { reply } => self.read_all_for_task(reply),
             M::ReadKnownCommunity { community, reply } => drop(reply.send(self.known_community_aged(&community))),
             M::KnownCommunity { community, reply } => drop(reply.send(self.known_community(&community))),

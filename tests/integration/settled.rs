@@ -7,7 +7,7 @@ use reqwest::Method;
 use rookery_simulator::{Addressing, Echo, Fault, FaultKind, ParticipantChange};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until_equal, world_members};
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until, until_equal, world_members};
 
 /// What WhatsApp's answer is waited for, and 5 s for looking, and a second for a busy machine.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500 + 5_000 + 1_000);
@@ -305,5 +305,37 @@ async fn communities_that_nobody_confirmed_are_looked_up() {
         let ended = bench.post(&format!("{communities}/{town}/deactivate"), json!({})).await;
         assert_eq!(ended.status == 200, apply, "{ended:?}");
         assert_eq!(bench.world.group(&town).is_none(), apply);
+    }
+}
+
+/// What was done and undone by somebody else is not told from what was never done by how the group looks at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_somebody_undid_meanwhile_is_not_said_to_have_changed_nothing() {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 1_000).await;
+    let group = bench.group(&[BOB, CAROL], Addressing::Lid);
+    bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
+    bench.link("alice", ALICE).await;
+    let path = format!("/sessions/alice/groups/{group}");
+    let undo = |route: &str| match route {
+        "/participants" => bench.world.change_participants(&group, ParticipantChange::Remove, BOB, &[DAVE]),
+        "/participants/promote" => bench.world.change_participants(&group, ParticipantChange::Demote, BOB, &[CAROL]),
+        _ => bench.world.change_announce(&group, BOB, false),
+    };
+    for (route, at, method, body) in [
+        ("/participants", "w:g2:add", Method::POST, json!({ "participants": [DAVE] })),
+        ("/participants/promote", "w:g2:promote", Method::POST, json!({ "participants": [CAROL] })),
+        ("/settings", "w:g2:announcement", Method::PUT, json!({ "announce": true })),
+    ] {
+        bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at(at));
+        let asked = bench.world.requests(ALICE, at);
+        let path = format!("{path}{route}");
+        let call = bench.call(method, &path, Some(body));
+        let undone = async {
+            until("the request", async || (bench.world.requests(ALICE, at) > asked).then_some(())).await;
+            undo(route).unwrap();
+        };
+        let (answer, ()) = tokio::join!(call, undone);
+        assert_eq!(answer.failure(), (503, "outcome_unknown"), "{route} {answer:?}");
+        bench.world.clear_faults(ALICE);
     }
 }

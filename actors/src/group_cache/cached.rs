@@ -53,6 +53,7 @@ impl CachedGroup {
     }
 
     pub(super) fn take(&mut self, event: Notice, now: Sequence, me: &Person) -> Taken {
+        self.own.hear(&event);
         match self.record.apply(&event, me) {
             Applied::Left => Taken::Left,
             applied @ (Applied::Done | Applied::Unordered) => {

@@ -20,7 +20,17 @@ pub(crate) struct WriteId(pub(super) u64);
 
 /// The writes of ours that are in flight, or confirmed and not yet in the record.
 #[derive(Default)]
-pub(super) struct PendingWrites(Vec<PendingWrite>);
+pub(super) struct PendingWrites {
+    writes: Vec<PendingWrite>,
+    /// What was told of each until somebody said what became of it, also after the connection that it was sent on.
+    watched: Vec<Watched>,
+}
+
+struct Watched {
+    id: WriteId,
+    change: OwnChange,
+    heard: Heard,
+}
 
 struct PendingWrite {
     id: WriteId,
@@ -35,6 +45,27 @@ struct PendingWrite {
     /// confirmed, or something was learnt about them meanwhile.
     people_unsure: Vec<Person>,
     field_unsure: bool,
+}
+
+/// What notifications have told, while a write was in flight, of what it is about: it may be done and undone by now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Heard {
+    people: Vec<Person>,
+    field: bool,
+    /// Nobody listened.
+    is_partial: bool,
+}
+
+impl Heard {
+    /// Whether something may have happened to this person.
+    pub(crate) fn may_be_about(&self, person: &Person) -> bool {
+        self.is_partial || any_is(&self.people, person)
+    }
+
+    /// Whether something may have happened to the field.
+    pub(crate) fn may_be_about_field(&self) -> bool {
+        self.is_partial || self.field
+    }
 }
 
 /// What became of what was unsure.
@@ -70,17 +101,18 @@ pub(super) struct ReadTaken {
 
 impl PendingWrites {
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.writes.len()
     }
 
     /// What was asked for, or done and is not in the record yet.
     pub(super) fn changes(&self) -> impl Iterator<Item = &OwnChange> {
-        self.0.iter().map(|write| &write.change)
+        self.writes.iter().map(|write| &write.change)
     }
 
     /// Registers a write before it is sent.
     pub(super) fn begin(&mut self, id: WriteId, change: OwnChange, record: &GroupRecord) {
-        self.0.push(PendingWrite {
+        self.watched.push(Watched { id, change: change.clone(), heard: Heard::default() });
+        self.writes.push(PendingWrite {
             id,
             change,
             confirmed: None,
@@ -92,31 +124,55 @@ impl PendingWrites {
         self.note_unsure(record);
     }
 
+    /// What was told of a write that nobody said yet what became of.
+    pub(super) fn heard(&self, id: WriteId) -> Heard {
+        let watched = self.watched.iter().find(|watched| watched.id == id);
+        watched.map_or(Heard { is_partial: true, ..Heard::default() }, |watched| watched.heard.clone())
+    }
+
+    /// Takes note of a notification, whether or not it can be put in order.
+    pub(super) fn hear(&mut self, event: &Notice) {
+        if self.watched.is_empty() {
+            return;
+        }
+        let (people, field) = (participants_of(&event.action), OwnChange::told_by(&event.action));
+        for Watched { change, heard, .. } in &mut self.watched {
+            match (change, &people) {
+                (OwnChange::Participants(_, mine), Some((_, people))) => {
+                    heard.people.extend(people.iter().filter(|person| any_is(mine, person)));
+                }
+                (own, _) => heard.field |= field.as_ref().is_some_and(|field| own.touches(field)),
+            }
+        }
+    }
+
     /// Forgets a write that was refused, or whose outcome is not known.
     pub(super) fn drop_write(&mut self, id: WriteId) {
-        self.0.retain(|write| write.id != id);
+        self.watched.retain(|watched| watched.id != id);
+        self.writes.retain(|write| write.id != id);
     }
 
     /// Forgets the writes that are in flight.
     pub(super) fn drop_unconfirmed(&mut self) {
-        self.0.retain(|write| write.confirmed.is_some());
+        self.writes.retain(|write| write.confirmed.is_some());
     }
 
     /// Whether a write was confirmed until then and is not in the record yet.
     pub(super) fn waits_since(&self, before: Sequence) -> bool {
-        self.0.iter().any(|write| write.confirmed.is_some_and(|at| at <= before))
+        self.writes.iter().any(|write| write.confirmed.is_some_and(|at| at <= before))
     }
 
     /// The record with the confirmed writes on top.
     pub(super) fn on_top_of<'a>(&self, record: &'a GroupRecord) -> Cow<'a, GroupRecord> {
-        on_top_of(&self.0, record)
+        on_top_of(&self.writes, record)
     }
 
     /// WhatsApp confirmed a write; `done` is what it did. What no notification has brought is shown on top of the record.
     pub(super) fn confirm(&mut self, id: WriteId, mut done: OwnChange, record: &GroupRecord, now: Sequence) {
-        let Some(at) = self.0.iter().position(|write| write.id == id) else { return };
-        let shown = on_top_of(&self.0[..at], record);
-        let write = &mut self.0[at];
+        self.watched.retain(|watched| watched.id != id);
+        let Some(at) = self.writes.iter().position(|write| write.id == id) else { return };
+        let shown = on_top_of(&self.writes[..at], record);
+        let write = &mut self.writes[at];
         write.note_unsure(&shown);
         let is_in = match &mut done {
             OwnChange::Participants(_, people) => {
@@ -133,7 +189,7 @@ impl PendingWrites {
 
     /// Notes of the writes in flight what is as asked for now.
     fn note_unsure(&mut self, record: &GroupRecord) {
-        for write in self.0.iter_mut().filter(|write| write.confirmed.is_none()) {
+        for write in self.writes.iter_mut().filter(|write| write.confirmed.is_none()) {
             write.note_unsure(record);
         }
     }
@@ -143,7 +199,7 @@ impl PendingWrites {
     pub(super) fn end_unsure(&mut self, before: Sequence, record: &GroupRecord) -> Unsure {
         let mut ended = Unsure::Nothing;
         let mut end = |is_in: bool| ended = ended.max(if is_in { Unsure::Shown } else { Unsure::Revealed });
-        self.0.retain_mut(|write| {
+        self.writes.retain_mut(|write| {
             if write.confirmed.is_none_or(|at| at > before) {
                 return true;
             }
@@ -173,30 +229,30 @@ impl PendingWrites {
     /// Whether a confirmed write shows another value of the field that this notification changed.
     pub(super) fn hides(&self, event: &Notice) -> bool {
         let Some(told) = OwnChange::told_by(&event.action) else { return false };
-        self.0.iter().any(|write| write.confirmed.is_some() && write.change.touches(&told))
+        self.writes.iter().any(|write| write.confirmed.is_some() && write.change.touches(&told))
     }
 
     /// Takes a notification that is in the record. True when it is the echo of a write of ours.
     pub(super) fn take_event(&mut self, event: &Notice, me: &Person, record: &GroupRecord, seen: Seen) -> bool {
         let is_ours = event.author.is_some_and(|author| author.is(me));
         let eligible = |write: &PendingWrite| write.matches(event) && (seen == Seen::New || write.confirmed.is_some());
-        let echoed = self.0.iter().position(eligible).filter(|_| is_ours);
+        let echoed = self.writes.iter().position(eligible).filter(|_| is_ours);
         match participants_of(&event.action) {
             Some((change, people)) => {
                 if let Some(at) = echoed {
-                    self.0[at].echoed_people.extend(&people);
+                    self.writes[at].echoed_people.extend(&people);
                 }
                 for person in &people {
                     let role = record.member(person).map(|member| member.role);
                     self.end_about(person, change, role, echoed, seen);
                 }
-                self.0.retain(|write| write.confirmed.is_none() || !write.change.is_empty());
+                self.writes.retain(|write| write.confirmed.is_none() || !write.change.is_empty());
                 self.note_unsure(record);
             }
             None => {
                 if let Some(at) = echoed {
-                    self.0[at].echoed_field = true;
-                    if self.0[at].confirmed.is_some() {
+                    self.writes[at].echoed_field = true;
+                    if self.writes[at].confirmed.is_some() {
                         self.take_out(at);
                     }
                 }
@@ -216,7 +272,7 @@ impl PendingWrites {
         echoed: Option<usize>,
         seen: Seen,
     ) {
-        for (at, write) in self.0.iter_mut().enumerate() {
+        for (at, write) in self.writes.iter_mut().enumerate() {
             let OwnChange::Participants(own, people) = &mut write.change else { continue };
             if !any_is(people, person) {
                 continue;
@@ -253,10 +309,10 @@ impl PendingWrites {
             };
             is_in && write.confirmed.is_some_and(|at| at <= read.asked)
         };
-        while let Some(at) = self.0.iter().rposition(is_settled) {
+        while let Some(at) = self.writes.iter().rposition(is_settled) {
             self.take_out(at);
         }
-        for write in self.0.iter_mut().filter(|write| write.confirmed.is_none()) {
+        for write in self.writes.iter_mut().filter(|write| write.confirmed.is_none()) {
             // Carried out before the read or after it.
             match &write.change {
                 OwnChange::Participants(_, people) => write.people_unsure.clone_from(people),
@@ -268,9 +324,9 @@ impl PendingWrites {
     /// Takes a write out that is in the record. WhatsApp works in order: confirmed ones before it that changed the same field
     /// are in the record too, or undone by it.
     fn take_out(&mut self, at: usize) {
-        let done = self.0.remove(at);
+        let done = self.writes.remove(at);
         let mut place = 0;
-        self.0.retain(|earlier| {
+        self.writes.retain(|earlier| {
             place += 1;
             place > at || earlier.confirmed.is_none() || !earlier.change.touches(&done.change)
         });

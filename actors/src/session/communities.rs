@@ -6,6 +6,7 @@ use tokio::time::timeout_at;
 
 use super::outcome::{self, is_doubtful};
 use super::pacing::Cost;
+use super::reads::GroupRead;
 use super::work::{GroupChange, Look, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::engine::LinkAnswer;
@@ -129,11 +130,11 @@ impl SessionState {
         }
         let Some((work, reply)) = self.begin(Cost::Write, Some(&community), permit, reply) else { return };
         tokio::spawn(async move {
-            let judge = |now: Option<&GroupRecord>| match now {
+            let judge = |read: &GroupRead| match &read.record {
                 Some(record) if record.is_community => Look::NotApplied,
                 _ => Look::Applied(()),
             };
-            let look = || work.look_at(&community, judge);
+            let look = || work.look_at(&community, None, judge);
             let call = work.engine.deactivate_community(&community);
             let answer = work.carry_out("Deactivating the community", call, look).await.result;
             let doubtful = match &answer {

@@ -111,7 +111,7 @@ impl SessionState {
             };
             let mut people = addressed(&targets, &answers, Some(&record));
             let error = |target: &Target, now: &GroupRecord| now.member(&target.person).is_none().then_some(NOT_SAID);
-            look_up_unanswered(&work, &record.id, &mut people, error).await;
+            look_up_unanswered(&work, &record.id, None, &mut people, error).await;
             // The group is made, whatever is known about its people.
             let mut results = people::results_of(Asked::Change(ParticipantChange::Add), &people);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {

@@ -8,7 +8,7 @@ use super::work::{GroupChange, Look, Outcome, field_told};
 use super::{Permit, Reply, SessionState};
 use crate::engine::{EngineError, PreviousDescription};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, OwnChange, WriteId};
+use crate::group_cache::{GroupRecord, Heard, OwnChange, WriteId};
 use crate::model::{GroupId, Setting};
 
 impl SessionState {
@@ -19,7 +19,7 @@ impl SessionState {
         let before = self.cache.record(&group).map(|record| record.subject_at);
         tokio::spawn(async move {
             let judge = |now: &GroupRecord| text_look(now.subject == subject, before == Some(now.subject_at));
-            let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
+            let look = || work.look_into(&group, write, |now, _| judge(now));
             let call = work.engine.set_subject(&group, &subject);
             let outcome = work.carry_out("Changing the subject", call, look).await;
             work.finish_field(group, write, change, outcome, reply);
@@ -42,7 +42,7 @@ impl SessionState {
                 }
             };
             let judge = |now: &GroupRecord| text_look(now.description == text, before == now.description_id);
-            let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
+            let look = || work.look_into(&group, write, |now, _| judge(now));
             let outcome = work.carry_out("Changing the description", set_twice, look).await;
             work.finish_field(group, write, change, outcome, reply);
         });
@@ -71,8 +71,13 @@ impl SessionState {
                     work.tell(GroupChange::Dropped { group: group.clone(), write, unknown: false });
                     continue;
                 }
-                let judge = |now: &GroupRecord| seen(now.settings.has(setting));
-                let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
+                // WhatsApp gives a setting no version by which it could be told from one that was changed and changed back.
+                let judge = |now: &GroupRecord, heard: &Heard| match now.settings.has(setting) {
+                    true => Look::Applied(()),
+                    false if heard.may_be_about_field() => Look::Unclear,
+                    false => Look::NotApplied,
+                };
+                let look = || work.look_into(&group, write, judge);
                 let call = work.engine.set_setting(&group, setting);
                 let outcome = work.carry_out("Changing the settings", call, look).await;
                 told &= work.tell(field_told(group.clone(), write, OwnChange::Setting(setting), &outcome));
@@ -143,7 +148,12 @@ impl SessionState {
     pub(super) fn leave_group(&mut self, group: GroupId, permit: Permit, reply: Reply<()>) {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
         tokio::spawn(async move {
-            let look = || work.look_at(&group, |now| seen(now.is_none()));
+            let look = || {
+                work.look_at(&group, None, |read| match read.record {
+                    None => Look::Applied(()),
+                    Some(_) => Look::NotApplied,
+                })
+            };
             let call = work.engine.leave_group(&group);
             let Outcome { result, .. } = work.carry_out("Leaving the group", call, look).await;
             let change = match &result {
@@ -153,10 +163,6 @@ impl SessionState {
             work.finish(change, reply, result);
         });
     }
-}
-
-fn seen(is_so: bool) -> Look<()> {
-    if is_so { Look::Applied(()) } else { Look::NotApplied }
 }
 
 /// A text that is neither ours nor the one before: somebody else was faster, or WhatsApp changed ours.

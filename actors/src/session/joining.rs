@@ -63,7 +63,7 @@ fn understood(error: CommandError) -> CommandError {
 async fn joined_before(work: &Work, code: &str, refused: Result<Joined, CommandError>) -> Result<Joined, CommandError> {
     let info = work.question("Reading the invite code", work.engine.join_info(code.to_owned())).await;
     let Ok(JoinInfo { id: group, .. }) = info else { return refused };
-    match work.read_back(&group).await {
+    match work.read_back(&group, None).await {
         Ok(read) => {
             let already_member = read.record.is_some();
             Ok(Joined { group, pending_approval: !already_member, already_member })
@@ -80,7 +80,7 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
     };
     let joined =
         |pending_approval| Look::Applied(Joined { group: group.clone(), pending_approval, already_member: false });
-    match work.read_back(&group).await {
+    match work.read_back(&group, None).await {
         Ok(read) if read.record.is_some() => return joined(false),
         Ok(_) => {}
         Err(error) => return Look::because(&error),
@@ -91,7 +91,7 @@ async fn look(work: &Work, code: &str) -> Look<Joined> {
         Ok(_) => Look::NotYet,
         Err(error) if error.is_unanswered() => Look::NotYet,
         // The first request took effect after all, or stands and waits for an admin.
-        Err(EngineError::Refused { code: CONFLICT, .. }) => match work.read_back(&group).await {
+        Err(EngineError::Refused { code: CONFLICT, .. }) => match work.read_back(&group, None).await {
             Ok(read) => joined(read.record.is_none()),
             Err(error) => Look::because(&error),
         },

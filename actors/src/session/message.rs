@@ -11,7 +11,7 @@ use super::saving::Unsaved;
 use super::work::GroupChange;
 use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
-use crate::group_cache::{AllGroups, GroupRecord, Sequence};
+use crate::group_cache::{AllGroups, GroupRecord, Sequence, WriteId};
 use crate::model::{
     Aged, Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session,
     SessionConfig, Tagged,
@@ -58,7 +58,7 @@ pub(crate) enum SessionMsg {
     /// A request that goes to WhatsApp.
     Request(Request),
     /// Read one group of WhatsApp, for a task that looks at what its write did.
-    ReadBack { group: GroupId, reply: Reply<GroupRead> },
+    ReadBack { group: GroupId, write: Option<WriteId>, reply: Reply<GroupRead> },
     /// Read all groups of WhatsApp, for the same.
     ReadAll { reply: Reply<()> },
     /// A community as the cache has it, with those of its groups that this account is in.

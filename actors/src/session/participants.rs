@@ -9,7 +9,7 @@ use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
 use crate::engine::ParticipantAnswer;
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, OwnChange, Person, is_so};
+use crate::group_cache::{GroupRecord, Heard, OwnChange, Person, is_so};
 use crate::model::{
     GroupId, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
 };
@@ -43,14 +43,14 @@ impl SessionState {
         tokio::spawn(async move {
             let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
             let call = work.engine.change_participants(&group, change, &people);
-            let judge = |now: &GroupRecord| seen(change, &targets, before.as_deref(), now);
-            let look = || work.look_at(&group, |now| now.map_or(Look::Unclear, judge));
+            let judge = |now: &GroupRecord, heard: &Heard| seen(change, &targets, before.as_deref(), now, heard);
+            let look = || work.look_into(&group, write, judge);
             let Outcome { result, .. } = work.carry_out(outcome::what(change), call, look).await;
             let result = match result {
                 Ok(answers) => {
                     let mut people = addressed(&targets, &answers, before.as_deref());
                     let error = |target: &Target, now: &GroupRecord| seen_error(change, target, before.as_deref(), now);
-                    look_up_unanswered(&work, &group, &mut people, error).await;
+                    look_up_unanswered(&work, &group, Some(write), &mut people, error).await;
                     people::results(Asked::Change(change), &people).map(|(results, done)| (people, results, done))
                 }
                 Err(error) => Err(error),
@@ -182,9 +182,13 @@ async fn decide(
             Err(look) => return look,
         };
         let judge = |now: &GroupRecord| {
-            seen_of(&targets, now, |target| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID))
+            // Whoever was let in may have been removed since then.
+            let is_open = |_: &Target| {
+                decision == MembershipDecision::Approve && !is_same_list(ParticipantChange::Add, record, now)
+            };
+            seen_of(&targets, now, is_open, |target| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID))
         };
-        work.look_at(group, |now| now.map_or(Look::Unclear, judge)).await
+        work.look_at(group, None, |read| read.record.as_deref().map_or(Look::Unclear, judge)).await
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
     let mut people = addressed(&targets, &answers, record);
@@ -193,7 +197,7 @@ async fn decide(
         if let Ok(open) = open {
             let error =
                 |target: &Target, now: &GroupRecord| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID);
-            look_up_unanswered(work, group, &mut people, error).await;
+            look_up_unanswered(work, group, None, &mut people, error).await;
         }
     }
     Ok(people::results(Asked::Decision(decision), &people)?.0)
@@ -205,8 +209,20 @@ fn seen(
     targets: &[Target],
     before: Option<&GroupRecord>,
     now: &GroupRecord,
+    heard: &Heard,
 ) -> Look<Vec<ParticipantAnswer>> {
-    seen_of(targets, now, |target| seen_error(change, target, before, now))
+    let is_same_list = is_same_list(change, before, now);
+    let is_open = |target: &Target| !is_same_list && heard.may_be_about(&target.person);
+    seen_of(targets, now, is_open, |target| seen_error(change, target, before, now))
+}
+
+/// Whether nothing at all was changed in the list that this change is about, members or admins, by WhatsApp's version of it.
+fn is_same_list(change: ParticipantChange, before: Option<&GroupRecord>, now: &GroupRecord) -> bool {
+    let version = |record: &GroupRecord| match change {
+        ParticipantChange::Add | ParticipantChange::Remove => record.participants_version,
+        ParticipantChange::Promote | ParticipantChange::Demote => record.admins_version,
+    };
+    before.and_then(version).is_some_and(|before| version(now) == Some(before))
 }
 
 /// The number that WhatsApp would have given for one person.
@@ -226,15 +242,21 @@ fn seen_error(
 }
 
 /// One answer a person, with the number that WhatsApp would have given; none about people of whom the group, as it was read, does
-/// not show whether they are in it.
+/// not show whether they are in it, and about those for whom it was not done as far as it shows, where it may have been done and
+/// undone (`is_open`).
 fn seen_of(
     targets: &[Target],
     now: &GroupRecord,
+    is_open: impl Fn(&Target) -> bool,
     error: impl Fn(&Target) -> Option<u16>,
 ) -> Look<Vec<ParticipantAnswer>> {
     let is_shown = |target: &&Target| now.member(&target.person).is_some() || can_tell(target, now);
-    let answer = |target: &Target| ParticipantAnswer { person: target.person, error: error(target), invitation: None };
-    let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).map(answer).collect();
+    let answer = |target: &Target| {
+        let error = error(target);
+        let is_told = error.is_none() || !is_open(target);
+        is_told.then_some(ParticipantAnswer { person: target.person, error, invitation: None })
+    };
+    let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).filter_map(answer).collect();
     if answers.iter().any(|answer| answer.error.is_none()) {
         Look::Applied(answers)
     } else if answers.len() == targets.len() {

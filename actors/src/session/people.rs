@@ -7,7 +7,7 @@ use super::reads::GroupRead;
 use super::work::Work;
 use crate::engine::ParticipantAnswer;
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Person};
+use crate::group_cache::{GroupRecord, Person, WriteId};
 use crate::model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
 
 /// From here on WhatsApp's numbers say that it failed itself, not that it refused.
@@ -113,14 +113,15 @@ impl Addressed {
 pub(super) async fn look_up_unanswered(
     work: &Work,
     group: &GroupId,
+    write: Option<WriteId>,
     people: &mut Vec<Addressed>,
     error: impl Fn(&Target, &GroupRecord) -> Option<u16>,
 ) {
     if !people.iter().any(Addressed::is_open) {
         return;
     }
-    let read = timeout_at(work.end(), work.read_back(group)).await;
-    let Ok(Ok(GroupRead { record: Some(now), .. })) = read else { return };
+    let read = timeout_at(work.end(), work.read_back(group, write)).await;
+    let Ok(Ok(GroupRead { record: Some(now), heard, .. })) = read else { return };
     for Addressed { target, answer } in people.iter_mut().filter(|person| person.is_open()) {
         if let Some(member) = now.member(&target.person) {
             target.person.learn(&member.person);
@@ -128,7 +129,8 @@ pub(super) async fn look_up_unanswered(
             continue;
         }
         let seen = ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None };
-        if seen.error.is_none() || answer.is_none() {
+        // One for whom it is not so now may have been done and undone.
+        if seen.error.is_none() || (answer.is_none() && !heard.may_be_about(&target.person)) {
             *answer = Some(seen);
         }
     }

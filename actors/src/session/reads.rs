@@ -14,7 +14,7 @@ use super::pacing::Cost;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
-use crate::group_cache::{AllGroups, GroupRecord, Sequence};
+use crate::group_cache::{AllGroups, GroupRecord, Heard, Sequence, WriteId};
 use crate::model::{Aged, Group, GroupId, GroupSummary, SessionStatus, Tagged, Timestamp};
 
 /// A group in doubt is read after this: the notifications that would settle it arrive together.
@@ -45,13 +45,15 @@ enum OneWaiting {
     /// A caller, as above, and the tags that they know.
     Caller(Permit, Vec<u64>, Reply<Tagged<Group>>),
     /// A task that looks at what its write did.
-    Task(Reply<GroupRead>),
+    Task(Option<WriteId>, Reply<GroupRead>),
 }
 
 /// A group as WhatsApp showed it to a read that was asked for after the question.
 pub(crate) struct GroupRead {
     /// What was read; `None` when the account is not in it. Without our own writes on top: it is the judge of them.
     pub(crate) record: Option<Box<GroupRecord>>,
+    /// What notifications have told of the write until then; nothing where there is none.
+    pub(crate) heard: Heard,
     /// The cache shows it too. If not, something changed while it was read, and the group is read once more.
     pub(crate) shown: bool,
 }
@@ -99,13 +101,13 @@ impl AllWaiting {
 
 impl OneWaiting {
     fn is_task(&self) -> bool {
-        matches!(self, Self::Task(_))
+        matches!(self, Self::Task(..))
     }
 
     fn fail(self, error: CommandError) {
         match self {
             Self::Caller(_, _, reply) => drop(reply.send(Err(error))),
-            Self::Task(reply) => drop(reply.send(Err(error))),
+            Self::Task(_, reply) => drop(reply.send(Err(error))),
         }
     }
 }
@@ -173,13 +175,13 @@ impl SessionState {
     }
 
     /// For a task that looks at what its write did: a read that was asked for before does not tell.
-    pub(super) fn read_back(&mut self, group: GroupId, reply: Reply<GroupRead>) {
+    pub(super) fn read_back(&mut self, group: GroupId, write: Option<WriteId>, reply: Reply<GroupRead>) {
         if self.ready_engine().is_err() {
             let _ = reply.send(Err(CommandError::NotConnected));
         } else if let Some(under_way) = self.reads.one.get_mut(&group) {
-            under_way.next.push(OneWaiting::Task(reply));
+            under_way.next.push(OneWaiting::Task(write, reply));
         } else {
-            self.read_one(group, [OneWaiting::Task(reply)]);
+            self.read_one(group, [OneWaiting::Task(write, reply)]);
         }
     }
 
@@ -365,9 +367,10 @@ impl SessionState {
             match (&failed, waiting) {
                 (Some(error), waiting) => waiting.fail(error.clone()),
                 (None, OneWaiting::Caller(_permit, known, reply)) => drop(reply.send(self.cached(group, &known))),
-                (None, OneWaiting::Task(reply)) => {
+                (None, OneWaiting::Task(write, reply)) => {
+                    let heard = write.map(|write| self.cache.heard(group, write)).unwrap_or_default();
                     let shown = !self.cache.is_in_doubt(group);
-                    drop(reply.send(Ok(GroupRead { record: read.clone(), shown })));
+                    drop(reply.send(Ok(GroupRead { record: read.clone(), heard, shown })));
                 }
             }
         }

@@ -17,7 +17,7 @@ use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::directory::Entry;
 use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
-use crate::group_cache::{Completeness, GroupRecord, OwnChange, Sequence, WriteId};
+use crate::group_cache::{Completeness, GroupRecord, Heard, OwnChange, Sequence, WriteId};
 use crate::model::GroupId;
 use crate::settings::WHATSAPP_TIMEOUT_MAX;
 
@@ -171,33 +171,44 @@ impl Work {
         }
     }
 
-    /// What WhatsApp shows of a write, as `judge` sees it; `None` where the account is not in the group. One that is told without
-    /// anything in it shows nothing.
+    /// What WhatsApp shows of a write, as `judge` sees it. A group that is told without anything in it shows nothing.
     pub(super) async fn look_at<T>(
         &self,
         group: &GroupId,
-        judge: impl FnOnce(Option<&GroupRecord>) -> Look<T>,
+        write: Option<WriteId>,
+        judge: impl FnOnce(&GroupRead) -> Look<T>,
     ) -> Look<T> {
-        match self.read_back(group).await {
+        match self.read_back(group, write).await {
             Ok(GroupRead { record: Some(record), .. }) if record.completeness == Completeness::Stub => Look::Unclear,
-            Ok(read) => judge(read.record.as_deref()),
+            Ok(read) => judge(&read),
             Err(error) => Look::because(&error),
         }
     }
 
-    /// Has the actor read a group of WhatsApp, also into its cache.
+    /// The same for a write in a group that the account stays in.
+    pub(super) async fn look_into<T>(
+        &self,
+        group: &GroupId,
+        write: WriteId,
+        judge: impl FnOnce(&GroupRecord, &Heard) -> Look<T>,
+    ) -> Look<T> {
+        let judge = |read: &GroupRead| read.record.as_ref().map_or(Look::Unclear, |now| judge(now, &read.heard));
+        self.look_at(group, Some(write), judge).await
+    }
+
+    /// Has the actor read a group of WhatsApp, also into its cache, to see what this write did.
     ///
     /// # Errors
     /// It could not be read now.
-    pub(super) async fn read_back(&self, group: &GroupId) -> Result<GroupRead, CommandError> {
-        self.ask_actor(|reply| SessionMsg::ReadBack { group: group.clone(), reply }).await
+    pub(super) async fn read_back(&self, group: &GroupId, write: Option<WriteId>) -> Result<GroupRead, CommandError> {
+        self.ask_actor(|reply| SessionMsg::ReadBack { group: group.clone(), write, reply }).await
     }
 
     /// Has a group read until the cache shows what was read, for the time that is left; true when it does (G-2).
     pub(super) async fn is_shown(&self, group: &GroupId) -> bool {
         let shown = async {
             loop {
-                match self.read_back(group).await {
+                match self.read_back(group, None).await {
                     Ok(GroupRead { shown: false, .. }) => {}
                     read => return read.is_ok(),
                 }
