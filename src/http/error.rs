@@ -3,6 +3,7 @@
 
 mod access;
 mod layers;
+mod undone;
 
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
@@ -19,6 +20,7 @@ use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
 pub(crate) use access::AccessError;
 use layers::{audit_answer, command_answer, idempotency_answer, is_nothing_done, key_rule, keys_answer};
+use undone::{all_refused, are_partly_unknown, nobody_done, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
@@ -304,30 +306,15 @@ impl ApiError {
             Self::Picture(error) if error.is_busy() => one(S::SERVICE_UNAVAILABLE, "pictures_busy", error.to_string()),
             Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
             Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
-            Self::AllRefused { what, results } => all_refused(what, results.iter().map(|result| result.status)),
+            Self::AllRefused { what, results } => nobody_done(what, results),
             Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
             Self::Idempotency(error) => idempotency_answer(error),
             Self::Keys(error) => keys_answer(error),
             Self::Audit(error) => audit_answer(error),
             Self::Command(error) => command_answer(error),
-            Self::TooSlow { may_have_changed: true } => one(
-                S::SERVICE_UNAVAILABLE,
-                "outcome_unknown",
-                "The request took too long: the change may have been applied",
-            ),
-            Self::TooSlow { may_have_changed: false } => {
-                one(S::SERVICE_UNAVAILABLE, "timed_out", "The request took too long: nothing was changed")
-            }
-            Self::Stopped { may_have_changed: true } => one(
-                S::SERVICE_UNAVAILABLE,
-                "outcome_unknown",
-                "The daemon is shutting down before WhatsApp answered: the change may have been applied, or may still be. \
-                 With an Idempotency-Key the same request tells what became of it",
-            ),
-            Self::Stopped { may_have_changed: false } => {
-                one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down: nothing was changed")
-            }
+            Self::TooSlow { may_have_changed } => too_slow(*may_have_changed),
+            Self::Stopped { may_have_changed } => stopped(*may_have_changed),
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
             Self::Internal(_) => internal(),
         }
@@ -356,6 +343,7 @@ impl ApiError {
             Self::Idempotency(IdempotencyError::InUse) => Some(KEY_IN_USE_RETRY_S),
             Self::Idempotency(IdempotencyError::TooMany) => Some(KEYS_EXHAUSTED_RETRY_S),
             Self::TooSlow { .. } | Self::Stopped { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
+            Self::AllRefused { results, .. } if are_partly_unknown(results) => Some(TIMEOUT_RETRY_S),
             _ => None,
         }
     }
@@ -405,23 +393,6 @@ impl ApiError {
 fn offenders_answer(offenders: &[String], kind: &str, form: &str, code: &'static str) -> Answer {
     let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
     one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}: {form}", offenders.join(", ")))
-}
-
-fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> Answer {
-    one(StatusCode::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(statuses)))
-}
-
-/// ` (code 403)` or ` (codes 403, 409)`: the distinct numbers that WhatsApp gave.
-fn codes(statuses: impl Iterator<Item = Option<u16>>) -> String {
-    let mut codes: Vec<_> = statuses.flatten().collect();
-    codes.sort_unstable();
-    codes.dedup();
-    let list = codes.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-    match codes.len() {
-        0 => String::new(),
-        1 => format!(" (code {list})"),
-        _ => format!(" (codes {list})"),
-    }
 }
 
 fn one(status: StatusCode, code: &'static str, message: impl Into<String>) -> Answer {

@@ -338,4 +338,18 @@ async fn what_somebody_undid_meanwhile_is_not_said_to_have_changed_nothing() {
         assert_eq!(answer.failure(), (503, "outcome_unknown"), "{route} {answer:?}");
         bench.world.clear_faults(ALICE);
     }
+    // Of a batch, one person stays and the other does not.
+    let erin = "15550100005";
+    bench.world.phone(erin);
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("w:g2:add"));
+    let asked = bench.world.requests(ALICE, "w:g2:add");
+    let participants = format!("{path}/participants");
+    let call = bench.post(&participants, json!({ "participants": [DAVE, erin] }));
+    let undone = async {
+        until("the request", async || (bench.world.requests(ALICE, "w:g2:add") > asked).then_some(())).await;
+        undo("/participants").unwrap();
+    };
+    let (answer, ()) = tokio::join!(call, undone);
+    assert_eq!((answer.status, answer.codes()), (200, vec!["outcome_unknown", "added"]), "{answer:?}");
+    assert_eq!(answer.body["results"][0]["success"], false);
 }

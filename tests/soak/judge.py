@@ -75,7 +75,7 @@ class Judge:
 
     def _one(self, write, name, success, is_true, text, code=None):
         """One thing that was asked for: done, or not."""
-        if is_unknown(write.call):
+        if is_unknown(write.call) or code == "outcome_unknown":
             self.unsure.add((write.session, write.gid, name))
         elif success:
             since = self._true_at_some_moment(write, is_true)

@@ -329,4 +329,6 @@ pub enum ResultCode {
     RateLimited,
     /// Anything else; `status` has WhatsApp's number.
     Failed,
+    /// Nobody said what became of this person: it may have been done.
+    OutcomeUnknown,
 }

@@ -15,10 +15,6 @@ pub(super) const ALREADY: u16 = 409;
 pub(super) const NO_MEMBER: u16 = 404;
 /// In place of a number that nobody gave.
 pub(super) const NOT_SAID: u16 = 0;
-/// About somebody whom neither WhatsApp's answer nor the group says anything about.
-pub(super) const NOBODY_KNOWS: &str =
-    "WhatsApp did not say what became of this person, and the group could not be read: look at it later";
-
 /// The error of a question: nothing was changed whatever happened.
 pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
     match error {
@@ -126,6 +122,9 @@ pub(super) fn message(code: ResultCode) -> Option<&'static str> {
         C::NotAllowed => "WhatsApp does not allow this for this person",
         C::RateLimited => "WhatsApp asks to slow down",
         C::Failed => "WhatsApp did not do it",
+        C::OutcomeUnknown => {
+            "WhatsApp did not say what became of this person, and the group does not show it: look at it later"
+        }
     })
 }
 

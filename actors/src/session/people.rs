@@ -108,8 +108,7 @@ impl Addressed {
 }
 
 /// Looks at the group for the people of whom nobody knows what became; `error` is what the group, as it was read, says of one.
-/// They keep the answer that they have, if any, when it cannot be read, or does not show that it was done. Those who turn out to
-/// be one person are one after it.
+/// They are without an answer when it cannot be read or does not show it. Those who turn out to be one person are one after it.
 pub(super) async fn look_up_unanswered(
     work: &Work,
     group: &GroupId,
@@ -121,8 +120,12 @@ pub(super) async fn look_up_unanswered(
         return;
     }
     let read = timeout_at(work.end(), work.read_back(group, write)).await;
-    let Ok(Ok(GroupRead { record: Some(now), heard, .. })) = read else { return };
-    for Addressed { target, answer } in people.iter_mut().filter(|person| person.is_open()) {
+    let open = people.iter_mut().filter(|person| person.is_open());
+    let Ok(Ok(GroupRead { record: Some(now), heard, .. })) = read else {
+        return open.for_each(|person| person.answer = None);
+    };
+    for Addressed { target, answer } in open {
+        let broken = answer.take();
         if let Some(member) = now.member(&target.person) {
             target.person.learn(&member.person);
         } else if !can_tell(target, &now) {
@@ -130,8 +133,10 @@ pub(super) async fn look_up_unanswered(
         }
         let seen = ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None };
         // One for whom it is not so now may have been done and undone.
-        if seen.error.is_none() || (answer.is_none() && !heard.may_be_about(&target.person)) {
+        if seen.error.is_none() {
             *answer = Some(seen);
+        } else if !heard.may_be_about(&target.person) {
+            *answer = broken.or(Some(seen));
         }
     }
     *people = merged(std::mem::take(people));
@@ -177,7 +182,8 @@ pub(super) fn results_of(asked: Asked, people: &[Addressed]) -> Vec<ParticipantR
 fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> ParticipantResult {
     let id = target.person.id().unwrap_or(target.send_as);
     let Some(answer) = answer else {
-        let (code, message) = (ResultCode::Failed, Some(outcome::NOBODY_KNOWS.into()));
+        let (code, message) =
+            (ResultCode::OutcomeUnknown, outcome::message(ResultCode::OutcomeUnknown).map(Into::into));
         return ParticipantResult { id, success: false, status: None, code, message };
     };
     let (status, code) = match answer.error {
@@ -287,7 +293,7 @@ mod tests {
         assert_eq!(results(asked, &people), Err(CommandError::OutcomeUnknown));
         let people = addressed(&[alice, bob], &[answer(bob.person, None, false)], None);
         let (results, done) = results(asked, &people).unwrap();
-        assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::Failed, None, false));
+        assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::OutcomeUnknown, None, false));
         assert_eq!((results[1].code, done), (ResultCode::Rejected, vec![bob.person]));
     }
 }

@@ -3,6 +3,7 @@
 use rookery_actors::model::{GroupId, ParticipantId, ResultCode};
 use rookery_actors::store::StoreError;
 
+use super::undone::codes;
 use super::*;
 
 fn refused(code: u16) -> CommandError {
@@ -97,6 +98,14 @@ fn several_offenders_and_codes_are_named_in_one_message() {
     assert_eq!(codes_of(&[403, 403]), " (code 403)");
     assert_eq!(codes_of(&[409, 403]), " (codes 403, 409)");
     assert_eq!(codes_of(&[]), "");
+}
+
+#[test]
+fn a_batch_of_which_some_are_unknown_is_not_called_refused() {
+    let unknown = ParticipantResult { code: ResultCode::OutcomeUnknown, status: None, ..result(403) };
+    let error = ApiError::AllRefused { what: "Adding participants", results: vec![result(403), unknown] };
+    assert_eq!(error.status_and_code(), (503, "outcome_unknown"));
+    assert!(error.retry_after_s().is_some() && !error.is_nothing_done());
 }
 
 #[test]
