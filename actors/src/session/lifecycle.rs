@@ -154,8 +154,8 @@ const REMOVED: &str = "logged out at the phone; start the session and link the a
 const OTHER_ACCOUNT: &str = "linked to another account: that link was ended; start the session and link the account that \
                              it belongs to, or start it with `allowAccountChange`";
 const STILL_LISTED: &str = "WhatsApp did not confirm the end, remove the device at that phone";
-const UNCONFIRMED: &str = "WhatsApp did not confirm the log-out, and the credentials are kept; start the session and log it out again, or remove the \
-     device at the phone";
+const UNCONFIRMED: &str = "WhatsApp did not confirm the log-out, and the credentials are kept; start the session and log it \
+                           out again, or remove the device at the phone";
 const LOCKED: &str = "WhatsApp locked this account; open WhatsApp on the phone";
 const REPLACED: &str = "another client connected with this device's credentials; make sure that only one daemon uses \
                         them, then start the session again";

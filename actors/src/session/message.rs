@@ -57,7 +57,7 @@ pub(crate) enum SessionMsg {
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// A request that goes to WhatsApp.
     Request(Request),
-    /// Read one group of WhatsApp, for a task that looks at what its write did.
+    /// Read one group of WhatsApp, for a task that looks at what its write did, if it is one that the cache shows.
     ReadBack { group: GroupId, write: Option<WriteId>, reply: Reply<GroupRead> },
     /// Read all groups of WhatsApp, for the same.
     ReadAll { reply: Reply<()> },

@@ -15,6 +15,7 @@ pub(super) const ALREADY: u16 = 409;
 pub(super) const NO_MEMBER: u16 = 404;
 /// In place of a number that nobody gave.
 pub(super) const NOT_SAID: u16 = 0;
+
 /// The error of a question: nothing was changed whatever happened.
 pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
     match error {
