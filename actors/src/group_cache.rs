@@ -58,6 +58,8 @@ pub(crate) struct GroupCache {
     gone: BTreeMap<GroupId, Sequence>,
     /// Groups that are not cached but were heard of, and when.
     unknown: BTreeMap<GroupId, Sequence>,
+    /// Groups that are to be read alone, as a read of all groups does not tell them whole.
+    alone: BTreeSet<GroupId>,
     /// Settings of which the stored record of a group said nothing, until it is read: their first values are no news.
     unread: BTreeMap<GroupId, Vec<&'static str>>,
     /// Groups whose stored record is older than the cached one (or is to be deleted).

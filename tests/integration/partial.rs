@@ -172,3 +172,31 @@ async fn an_unanswered_change_is_not_judged_by_a_group_that_is_not_told() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_odd_groups_are_each_read_once_and_not_all_over_again() {
+    let bench = Bench::start().await;
+    let groups: Vec<String> = (0..20).map(|_| bench.group(&[BOB], Addressing::Lid)).collect();
+    for (nth, group) in groups.iter().enumerate() {
+        let without_id = Telling { without: vec!["id".into()], ..Telling::default() };
+        bench.world.set_telling(group, if nth % 2 == 0 { stub(&[]) } else { without_id }).unwrap();
+    }
+    bench.link("alice", ALICE).await;
+    // Of those without an id nobody knows at first.
+    until_equal(10, async || bench.world.requests(ALICE, "w:g2:query")).await;
+    assert_eq!(bench.world.requests(ALICE, "w:g2:participating"), 1);
+    for group in &groups {
+        bench.world.set_telling(group, Telling::default()).unwrap();
+    }
+    let refreshed = bench.get(&format!("{GROUPS}?refresh=true")).await;
+    assert_eq!(refreshed.ids().len(), 20);
+    for group in &groups {
+        bench.world.set_telling(group, stub(&[ToldAt::Full])).unwrap();
+    }
+    let asked = bench.world.requests(ALICE, "w:g2:query");
+    bench.get(&format!("{GROUPS}?refresh=true")).await;
+    until_equal(asked + 20, async || bench.world.requests(ALICE, "w:g2:query")).await;
+    assert_eq!(bench.world.requests(ALICE, "w:g2:participating"), 3);
+    let list = bench.get(GROUPS).await.body;
+    assert!(list.as_array().unwrap().iter().all(|group| group.get("incomplete").is_none()), "{list}");
+}

@@ -52,7 +52,7 @@ impl GroupCache {
             let is_there = untold.is_some();
             self.apply_read(&id, asked, untold);
             if is_there {
-                self.mark_for_read(&id);
+                self.alone.insert(id);
             }
         }
         for record in all.groups {
@@ -60,7 +60,7 @@ impl GroupCache {
             self.apply_read(&id, asked, Some(record));
             if !is_whole && self.has(&id) {
                 // WhatsApp may tell more of it when it is asked for alone.
-                self.mark_for_read(&id);
+                self.alone.insert(id);
             }
         }
         self.filled = true;
@@ -92,11 +92,20 @@ impl GroupCache {
         !self.unknown.is_empty() || self.groups.values().any(CachedGroup::needs_read)
     }
 
-    /// Has the groups read again of which not all is known; true when there are any.
-    pub(crate) fn mark_incomplete(&mut self) -> bool {
-        let now = self.count();
-        let incomplete = self.groups.values_mut().filter(|group| !group.record.completeness.is_whole());
-        incomplete.map(|group| group.doubted_at = Some(now)).count() > 0
+    /// Takes groups that are to be read alone: a read of all groups does not tell them whole.
+    pub(crate) fn take_alone(&mut self, count_max: usize) -> Vec<GroupId> {
+        (0..count_max).map_while(|_| self.alone.pop_first()).collect()
+    }
+
+    /// Whether [`Self::take_alone`] would return anything.
+    pub(crate) fn has_alone(&self) -> bool {
+        !self.alone.is_empty()
+    }
+
+    /// Has the groups read alone, once more, of which not all is known.
+    pub(crate) fn mark_incomplete(&mut self) {
+        let incomplete = self.groups.iter().filter(|(_, group)| !group.record.completeness.is_whole());
+        self.alone = incomplete.map(|(id, _)| id.clone()).collect();
     }
 
     /// Whether there are groups of which not all is known. Looks at every group.

@@ -23,6 +23,10 @@ const READ_DELAY: Duration = Duration::from_millis(150);
 const ABSENCE_CHECK_DELAY: Duration = Duration::from_millis(250);
 /// After a failed read.
 const READ_RETRY: Duration = Duration::from_secs(5);
+/// Groups that WhatsApp does not tell whole among all are asked for alone, so many at once...
+const ALONE_READS_MAX: usize = 4;
+/// ... and the next ones after this.
+const ALONE_READS_INTERVAL: Duration = Duration::from_secs(1);
 /// A group that WhatsApp does not tell whole is asked for again after this, as long as it is so: it is hurt, not busy.
 const INCOMPLETE_RETRY: Duration = Duration::from_secs(600);
 /// More groups in doubt than this are read with one request for all.
@@ -81,8 +85,8 @@ pub(super) struct Reads {
     scheduled: bool,
     /// A [`SessionMsg::FullReadDue`] is on its way.
     full_scheduled: bool,
-    /// A [`SessionMsg::IncompleteDue`] is on its way.
-    incomplete_scheduled: bool,
+    /// A [`SessionMsg::IncompleteDue`] is on its way; one that comes before this is one too many.
+    incomplete_due_at: Option<Instant>,
     /// WhatsApp said that we missed something, when it could not be read.
     missed: bool,
     /// When all groups were last read.
@@ -293,19 +297,36 @@ impl SessionState {
         self.schedule_incomplete();
     }
 
-    /// Has the groups of which not all is known read again later.
+    /// Has the groups of which not all is known read alone: soon those that were not yet, later the others once more.
     fn schedule_incomplete(&mut self) {
-        if self.cache.has_incomplete() && !std::mem::replace(&mut self.reads.incomplete_scheduled, true) {
-            self.myself.send_after(INCOMPLETE_RETRY, || SessionMsg::IncompleteDue);
+        let wait = match (self.cache.has_alone(), self.cache.has_incomplete()) {
+            (true, _) => ALONE_READS_INTERVAL,
+            (false, true) => INCOMPLETE_RETRY,
+            (false, false) => return,
+        };
+        let due_at = Instant::now() + wait;
+        if self.reads.incomplete_due_at.is_none_or(|at| due_at < at) {
+            self.reads.incomplete_due_at = Some(due_at);
+            self.myself.send_after(wait, || SessionMsg::IncompleteDue);
         }
     }
 
+    /// Without a connection they wait: the next log-in reads all.
     pub(super) fn incomplete_due(&mut self) {
-        self.reads.incomplete_scheduled = false;
-        if self.cache.mark_incomplete() {
-            self.schedule_reads();
-            self.schedule_incomplete();
+        if self.reads.incomplete_due_at.is_none_or(|at| Instant::now() < at) {
+            return;
         }
+        self.reads.incomplete_due_at = None;
+        if self.record.status != SessionStatus::Ready {
+            return;
+        }
+        if !self.cache.has_alone() {
+            self.cache.mark_incomplete();
+        }
+        for group in self.cache.take_alone(ALONE_READS_MAX) {
+            self.read_one(group, []);
+        }
+        self.schedule_incomplete();
     }
 
     fn read_one(&mut self, group: GroupId, who: impl IntoIterator<Item = OneWaiting>) {
@@ -449,6 +470,7 @@ impl SessionState {
 
     /// Ready now: what could not be read before.
     pub(super) fn catch_up(&mut self) {
+        self.schedule_incomplete();
         if std::mem::take(&mut self.reads.missed) {
             self.groups_missed();
         }
