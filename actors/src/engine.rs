@@ -42,7 +42,7 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 pub use certificate::check_whatsapp_url;
 pub(crate) use communities::LinkAnswer;
 pub(crate) use events::{EngineFact, IncomingCall, LogoutKind, Report};
-pub(crate) use groups::{Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
+pub(crate) use groups::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 pub(crate) use wire::Wire;
 
 use crate::group_cache::Person;

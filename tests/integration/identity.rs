@@ -1,10 +1,12 @@
 //! One person under two ids, in requests and in WhatsApp's answers: each has one result, and it is true.
 
 use reqwest::Method;
-use rookery_simulator::{AccountSpec, Addable, Addressing, AnswerIds, Answers, GroupSpec, Setting};
+use rookery_simulator::{
+    AccountSpec, Addable, Addressing, AnswerIds, Answers, Fault, FaultKind, GroupSpec, ParticipantChange, Setting,
+};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, world_members};
 
 const GROUPS: &str = "/sessions/alice/groups";
 const SHAPES: [AnswerIds; 3] = [AnswerIds::Both, AnswerIds::JidOnly, AnswerIds::LidOnly];
@@ -190,4 +192,89 @@ async fn an_unreadable_answer_about_everybody_is_not_called_a_refusal() {
     assert_eq!((added.status, added.codes()), (200, vec!["added", "added"]), "{added:?}");
     let told: Vec<&Value> = added.body["results"].as_array().unwrap().iter().map(|result| &result["success"]).collect();
     assert_eq!(told, [&json!(true), &json!(true)]);
+}
+
+const ERIN: &str = "15550100005";
+
+/// Nothing false is said of somebody for whom it was done: that it was, or that nobody knows.
+fn says_done_or_unknown(answer: &Answer, done: &str) {
+    match answer.status {
+        200 => assert!(answer.codes().iter().all(|code| [done, "outcome_unknown"].contains(code)), "{answer:?}"),
+        _ => assert_eq!(answer.failure(), (503, "outcome_unknown"), "{answer:?}"),
+    }
+    let results = answer.body["results"].as_array().cloned().unwrap_or_default();
+    assert!(results.iter().all(|result| result["success"] == true || result["status"].is_null()), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_turned_down_is_never_said_not_to_be() {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
+    bench.link("alice", ALICE).await;
+    bench.world.add_account(AccountSpec { number_hidden: true, ..AccountSpec::new(ERIN) });
+    for (addressing, phone) in [Addressing::Pn, Addressing::Lid].into_iter().flat_map(|a| [(a, CAROL), (a, ERIN)]) {
+        for names in [vec![lid(&bench, phone)], vec![phone.to_owned()], vec![phone.to_owned(), lid(&bench, phone)]] {
+            for is_silent in [false, true] {
+                let group = bench.group(&[BOB], addressing);
+                crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+                bench.world.change_setting(&group, ALICE, Setting::Approval(true)).unwrap();
+                bench.world.request_to_join(&group, phone).unwrap();
+                let requests = format!("{GROUPS}/{group}/membership-requests");
+                if is_silent {
+                    bench.world.set_answers(Answers::default());
+                    let silence = Fault::new(FaultKind::Silence { apply: true }).at("w:g2:membership_requests_action");
+                    bench.world.add_fault(ALICE, silence);
+                } else {
+                    bench.world.set_answers(Answers { without: vec![phone.into()], ..Answers::default() });
+                }
+                let answer = bench.post(&format!("{requests}/reject"), json!({ "participants": names })).await;
+                assert!(bench.world.group(&group).unwrap().join_requests.is_empty(), "{answer:?}");
+                says_done_or_unknown(&answer, "rejected");
+                let results = answer.body["results"].as_array().map_or(0, Vec::len);
+                assert!(results <= 1, "one person, one result: {answer:?}");
+                if phone == CAROL {
+                    assert_eq!(answer.codes(), ["rejected"], "{addressing:?} {names:?} {is_silent}: {answer:?}");
+                }
+                bench.world.clear_faults(ALICE);
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hides_their_number_is_never_said_to_be_none_of_the_group() {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
+    bench.link("alice", ALICE).await;
+    bench.world.add_account(AccountSpec { number_hidden: true, ..AccountSpec::new(ERIN) });
+    let shapes = [
+        (Answers { ids: AnswerIds::LidOnly, ..Answers::default() }, None),
+        (Answers { without: vec![ERIN.into()], ..Answers::default() }, None),
+        (Answers::default(), Some(FaultKind::Silence { apply: true })),
+        (Answers::default(), Some(FaultKind::BreakDown { code: 500 })),
+    ];
+    for (answers, fault) in shapes {
+        for (at, method, route, done) in [
+            ("w:g2:promote", Method::POST, "/promote", "promoted"),
+            ("w:g2:demote", Method::POST, "/demote", "demoted"),
+            ("w:g2:remove", Method::DELETE, "", "removed"),
+        ] {
+            for people in [vec![ERIN], vec![ERIN, CAROL]] {
+                let group = bench.group(&[BOB, CAROL, ERIN], Addressing::Lid);
+                if done == "demoted" {
+                    bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[CAROL, ERIN]).unwrap();
+                }
+                let path = format!("{GROUPS}/{group}");
+                crate::harness::until_equal(200, async || bench.get(&path).await.status).await;
+                let carol = if done == "demoted" { format!("{CAROL}*") } else { CAROL.to_owned() };
+                crate::harness::until_equal(true, async || bench.get(&path).await.members().contains(&carol)).await;
+                bench.world.set_answers(answers.clone());
+                if let Some(fault) = fault {
+                    bench.world.add_fault(ALICE, Fault::new(fault).at(at));
+                }
+                let body = json!({ "participants": people });
+                let answer = bench.call(method.clone(), &format!("{path}/participants{route}"), Some(body)).await;
+                says_done_or_unknown(&answer, done);
+                bench.world.clear_faults(ALICE);
+            }
+        }
+    }
 }

@@ -27,6 +27,8 @@ pub(crate) struct ParticipantAnswer {
     pub(crate) error: Option<u16>,
     /// With this the person may be invited instead.
     pub(crate) invitation: Option<Invitation>,
+    /// WhatsApp did not answer about this person: it is what the group showed. The number is the one that WhatsApp would have given.
+    pub(crate) is_seen: bool,
 }
 
 /// What WhatsApp gives out for somebody who may only be invited: it lets that person in until it expires.
@@ -35,6 +37,13 @@ pub(crate) struct Invitation {
     pub(crate) code: String,
     /// Unix seconds.
     pub(crate) expires_at: u64,
+}
+
+/// Somebody who asked to be let in, by all ids that are known.
+#[derive(Clone, Debug)]
+pub(crate) struct Applicant {
+    pub(crate) person: Person,
+    pub(crate) request: MembershipRequest,
 }
 
 /// What a new group is to be.
@@ -86,6 +95,7 @@ impl ParticipantAnswer {
                 let code = attrs.optional_string("code")?.into_owned();
                 Some(Invitation { code, expires_at: attrs.optional_u64("expiration")? })
             }),
+            is_seen: false,
         })
     }
 
@@ -97,6 +107,7 @@ impl ParticipantAnswer {
                 .add_request
                 .as_ref()
                 .map(|request| Invitation { code: request.code.clone(), expires_at: request.expiration }),
+            is_seen: false,
         })
     }
 }
@@ -236,8 +247,13 @@ impl Engine {
     }
 
     /// Who asked to be let in.
-    pub(crate) async fn membership_requests(&self, group: &GroupId) -> Result<Vec<MembershipRequest>, EngineError> {
-        Ok(self.client.execute(specs::ReadMembershipRequests(convert::group_jid(group))).await?)
+    pub(crate) async fn membership_requests(&self, group: &GroupId) -> Result<Vec<Applicant>, EngineError> {
+        let mut applicants = self.client.execute(specs::ReadMembershipRequests(convert::group_jid(group))).await?;
+        self.learn_phones_of(applicants.iter_mut().map(|applicant| &mut applicant.person)).await;
+        for Applicant { person, request } in &mut applicants {
+            request.participant_id = person.id().unwrap_or(request.participant_id);
+        }
+        Ok(applicants)
     }
 
     /// Lets people in who asked for it, or turns them down.
@@ -285,12 +301,23 @@ impl Engine {
             return;
         }
         // Without an answer to this they are looked for in the group.
-        let Ok(known) = self.client.contacts().is_on_whatsapp(&phones).await else { return };
-        for user in known {
-            let ids = [Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()];
-            let Some(person) = convert::person_of(ids) else { continue };
+        for person in self.people_with(&phones).await {
             answers.iter_mut().filter(|a| a.person.is(&person)).for_each(|answer| answer.person.learn(&person));
         }
+    }
+
+    /// The people with these phone numbers, each by all ids, as far as WhatsApp tells; none when it does not answer.
+    pub(crate) async fn people_with_phones(&self, phones: impl IntoIterator<Item = ParticipantId>) -> Vec<Person> {
+        let phones: Vec<Jid> = phones.into_iter().map(convert::jid).collect();
+        if phones.is_empty() { Vec::new() } else { self.people_with(&phones).await }
+    }
+
+    async fn people_with(&self, phones: &[Jid]) -> Vec<Person> {
+        let known = self.client.contacts().is_on_whatsapp(phones).await.unwrap_or_default();
+        let person = |user: &whatsapp_rust::IsOnWhatsAppResult| {
+            convert::person_of([Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()])
+        };
+        known.iter().filter_map(person).collect()
     }
 
     /// Fills in phone numbers that the answer left out and the engine knows.

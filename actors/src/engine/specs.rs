@@ -11,7 +11,7 @@ use wacore::iq::spec::IqSpec;
 use wacore::request::{InfoQuery, RequestUtils};
 use wacore_binary::{Jid, NodeContent, NodeRef};
 
-use super::groups::{NewGroup, NewGroupPlace};
+use super::groups::{Applicant, NewGroup, NewGroupPlace};
 use super::{convert, group_node, texts};
 use crate::group_cache::{AllGroups, GroupRecord};
 use crate::model::{JoinInfo, MembershipRequest, RequestMethod};
@@ -171,7 +171,7 @@ impl IqSpec for ReadInvite {
 pub(super) struct ReadMembershipRequests(pub(super) Jid);
 
 impl IqSpec for ReadMembershipRequests {
-    type Response = Vec<MembershipRequest>;
+    type Response = Vec<Applicant>;
 
     /// WhatsApp Web asks for the proposers with this attribute.
     fn build_iq(&self) -> InfoQuery<'static> {
@@ -191,7 +191,7 @@ impl IqSpec for ReadMembershipRequests {
     }
 }
 
-fn membership_request(node: &NodeRef<'_>) -> Option<MembershipRequest> {
+fn membership_request(node: &NodeRef<'_>) -> Option<Applicant> {
     let mut attrs = node.attrs();
     let (jid, phone) = (attrs.optional_jid("jid"), attrs.optional_jid("phone_number"));
     let (added_by, added_by_phone) = (attrs.optional_jid("requestor"), attrs.optional_jid("requestor_pn"));
@@ -203,13 +203,14 @@ fn membership_request(node: &NodeRef<'_>) -> Option<MembershipRequest> {
         Some("non_admin_add") => Some(RequestMethod::NonAdminAdd),
         _ => None,
     };
-    Some(MembershipRequest {
+    let request = MembershipRequest {
         participant_id: person.id()?,
         // Who asked for themselves is named as their own requestor by some servers.
         added_by_id: added_by.filter(|added_by| !added_by.is(&person)).and_then(|added_by| added_by.id()),
         method,
         requested_at: attrs.optional_u64("request_time"),
-    })
+    };
+    Some(Applicant { person, request })
 }
 
 /// A GraphQL request whose refusals keep their number: the engine's own turns them into a text.

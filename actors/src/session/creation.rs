@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::communities::read_all;
 use super::outcome::{Asked, NOT_SAID};
 use super::pacing::Cost;
-use super::people::{self, Target, addressed, look_up_unanswered, targets};
+use super::people::{self, Target, Verdict, addressed, look_up_unanswered, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
@@ -110,8 +110,11 @@ impl SessionState {
                 Err(error) => return work.finish(None, reply, Err(error)),
             };
             let mut people = addressed(&targets, &answers, Some(&record));
-            let error = |target: &Target, now: &GroupRecord| now.member(&target.person).is_none().then_some(NOT_SAID);
-            look_up_unanswered(&work, &record.id, None, &mut people, error).await;
+            let verdict = |target: &Target, now: &GroupRecord| match now.member(&target.person) {
+                Some(_) => Verdict::Done,
+                None => Verdict::Not(NOT_SAID),
+            };
+            look_up_unanswered(&work, &record.id, None, &mut people, verdict).await;
             // The group is made, whatever is known about its people.
             let mut results = people::results_of(Asked::Change(ParticipantChange::Add), &people);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
@@ -242,6 +245,11 @@ async fn make(
         error => error,
     })?;
     let added = record.members.iter().filter(|member| !read_back || member.role != Role::SuperAdmin);
-    answers.extend(added.map(|member| ParticipantAnswer { person: member.person, error: None, invitation: None }));
+    answers.extend(added.map(|member| ParticipantAnswer {
+        person: member.person,
+        error: None,
+        invitation: None,
+        is_seen: true,
+    }));
     Ok((record, answers))
 }

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use super::outcome::{self, Asked, is_doubtful};
+use tokio::time::timeout_at;
+
+use super::outcome::{self, Asked, NOT_SAID, is_doubtful};
 use super::pacing::Cost;
-use super::people::{self, Addressed, Target, addressed, can_tell, look_up_unanswered, targets};
+use super::people::{
+    self, Addressed, Target, Verdict, addressed, are_comparable, can_tell, look_up_unanswered, targets,
+};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
-use crate::engine::ParticipantAnswer;
+use crate::engine::{Applicant, ParticipantAnswer};
 use crate::error::CommandError;
 use crate::group_cache::{GroupRecord, Heard, OwnChange, Person, is_so};
 use crate::model::{
@@ -49,8 +53,8 @@ impl SessionState {
             let result = match result {
                 Ok(answers) => {
                     let mut people = addressed(&targets, &answers, before.as_deref());
-                    let error = |target: &Target, now: &GroupRecord| seen_error(change, target, before.as_deref(), now);
-                    look_up_unanswered(&work, &group, Some(write), &mut people, error).await;
+                    let verdict = |target: &Target, now: &GroupRecord| verdict(change, target, before.as_deref(), now);
+                    look_up_unanswered(&work, &group, Some(write), &mut people, verdict).await;
                     people::results(Asked::Change(change), &people).map(|(results, done)| (people, results, done))
                 }
                 Err(error) => Err(error),
@@ -100,6 +104,7 @@ impl SessionState {
         tokio::spawn(async move {
             let requests = work.engine.membership_requests(&group);
             let answer = work.question("Reading the membership requests", requests).await;
+            let answer = answer.map(|applicants| applicants.into_iter().map(|applicant| applicant.request).collect());
             work.finish(None, reply, answer);
         });
     }
@@ -142,12 +147,9 @@ async fn decide(
     participants: Option<Vec<ParticipantId>>,
 ) -> Result<Vec<ParticipantResult>, CommandError> {
     // Who is turned down is gone from the list: only with the list from before can that be told from never having asked.
-    let open_before = match (decision, &participants) {
+    let mut open_before = match (decision, &participants) {
         (MembershipDecision::Approve, Some(_)) => Vec::new(),
-        _ => {
-            let requests = work.engine.membership_requests(group);
-            work.question("Reading the membership requests", requests).await?
-        }
+        _ => applicants(work, group).await?,
     };
     let asked = match participants {
         Some(participants) => participants,
@@ -155,52 +157,100 @@ async fn decide(
             if decision == MembershipDecision::Approve {
                 work.pay(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX)))?;
             }
-            open_before.iter().map(|request| request.participant_id).collect()
+            open_before.iter().filter_map(Person::id).collect()
         }
     };
-    let targets = targets(record, ParticipantChange::Add, &asked);
+    let mut targets = targets(record, ParticipantChange::Add, &asked);
     if targets.is_empty() {
         return Ok(Vec::new());
+    }
+    if decision == MembershipDecision::Reject {
+        recognise(work, &mut targets, &mut open_before).await;
     }
     let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
     let what = match decision {
         MembershipDecision::Approve => "Approving membership requests",
         MembershipDecision::Reject => "Rejecting membership requests",
     };
-    let is_in = |requests: &[MembershipRequest], target: &Target| {
-        requests.iter().any(|request| target.person.is(&request.participant_id.into()))
-    };
-    let is_done = |target: &Target, open: &[MembershipRequest], now: &GroupRecord| match decision {
-        MembershipDecision::Approve => now.member(&target.person).is_some(),
-        MembershipDecision::Reject => {
-            is_in(&open_before, target) && !is_in(open, target) && now.member(&target.person).is_none()
+    let verdict = |target: &Target, open: &[Person], now: &GroupRecord| {
+        let is_member = now.member(&target.person).is_some();
+        match decision {
+            MembershipDecision::Approve if is_member => Verdict::Done,
+            // Whoever was let in may have been removed since then.
+            MembershipDecision::Approve if is_same_list(ParticipantChange::Add, record, now) => Verdict::Not(NOT_SAID),
+            MembershipDecision::Approve => Verdict::Unknown,
+            MembershipDecision::Reject => match (is_in(&open_before, target), is_in(open, target)) {
+                (Some(true), Some(false)) if !is_member => Verdict::Done,
+                (Some(true), None) | (None, _) => Verdict::Unknown,
+                _ => Verdict::Not(NOT_SAID),
+            },
         }
     };
     let look = || async {
         let open = match work.look_up(work.engine.membership_requests(group)).await {
-            Ok(open) => open,
+            Ok(open) => people_of(open),
             Err(look) => return look,
         };
-        let judge = |now: &GroupRecord| {
-            // Whoever was let in may have been removed since then.
-            let is_open = |_: &Target| {
-                decision == MembershipDecision::Approve && !is_same_list(ParticipantChange::Add, record, now)
-            };
-            seen_of(&targets, now, is_open, |target| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID))
-        };
+        let judge = |now: &GroupRecord| seen_of(&targets, now, |target| verdict(target, &open, now));
         work.look_at(group, None, |read| read.record.as_deref().map_or(Look::Unclear, judge)).await
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
     let mut people = addressed(&targets, &answers, record);
-    if people.iter().any(Addressed::is_open) {
-        let open = work.question("Reading the membership requests", work.engine.membership_requests(group)).await;
-        if let Ok(open) = open {
-            let error =
-                |target: &Target, now: &GroupRecord| (!is_done(target, &open, now)).then_some(outcome::NOT_SAID);
-            look_up_unanswered(work, group, None, &mut people, error).await;
-        }
+    if people.iter().any(Addressed::is_open)
+        && let Ok(open) = applicants(work, group).await
+    {
+        let verdict = |target: &Target, now: &GroupRecord| verdict(target, &open, now);
+        look_up_unanswered(work, group, None, &mut people, verdict).await;
     }
     Ok(people::results(Asked::Decision(decision), &people)?.0)
+}
+
+/// Everybody who asked to be let in.
+async fn applicants(work: &Work, group: &GroupId) -> Result<Vec<Person>, CommandError> {
+    let requests = work.engine.membership_requests(group);
+    Ok(people_of(work.question("Reading the membership requests", requests).await?))
+}
+
+fn people_of(applicants: Vec<Applicant>) -> Vec<Person> {
+    applicants.into_iter().map(|applicant| applicant.person).collect()
+}
+
+/// Sees to it that the people of a request are known by the ids under which they asked to be let in: WhatsApp is asked who has the
+/// phone numbers, where somebody is not among those who asked. Those who turn out to be one person are one after it.
+async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Person]) {
+    if targets.iter().any(|target| !open.iter().any(|person| person.is(&target.person))) {
+        let people = targets.iter().map(|target| &target.person).chain(open.iter());
+        let phones: Vec<_> = people.filter(|person| person.lid.is_none()).filter_map(Person::id).collect();
+        let known = timeout_at(work.end(), work.engine.people_with_phones(phones)).await.unwrap_or_default();
+        let people = targets.iter_mut().map(|target| &mut target.person).chain(open.iter_mut());
+        for person in people {
+            known
+                .iter()
+                .filter(|known| known.is(person))
+                .copied()
+                .collect::<Vec<_>>()
+                .iter()
+                .for_each(|k| person.learn(k));
+        }
+    }
+    let mut recognised: Vec<Target> = Vec::with_capacity(targets.len());
+    for mut target in std::mem::take(targets) {
+        if let Some(person) = open.iter().find(|person| person.is(&target.person)) {
+            target.person.learn(person);
+        }
+        if !recognised.iter().any(|other| other.person.is(&target.person)) {
+            recognised.push(target);
+        }
+    }
+    *targets = recognised;
+}
+
+/// Whether somebody is among these people; `None` when one of them may be the same under an id that is not known.
+fn is_in(people: &[Person], target: &Target) -> Option<bool> {
+    match people.iter().any(|person| person.is(&target.person)) {
+        true => Some(true),
+        false => people.iter().all(|person| are_comparable(person, &target.person)).then_some(false),
+    }
 }
 
 /// What a read after an unanswered change shows. Who was as asked for before is told apart by the group as it was.
@@ -212,8 +262,11 @@ fn seen(
     heard: &Heard,
 ) -> Look<Vec<ParticipantAnswer>> {
     let is_same_list = is_same_list(change, before, now);
-    let is_open = |target: &Target| !is_same_list && heard.may_be_about(&target.person);
-    seen_of(targets, now, is_open, |target| seen_error(change, target, before, now))
+    seen_of(targets, now, |target| match verdict(change, target, before, now) {
+        // It may have been done and undone.
+        Verdict::Not(_) if !is_same_list && heard.may_be_about(&target.person) => Verdict::Unknown,
+        verdict => verdict,
+    })
 }
 
 /// Whether nothing at all was changed in the list that this change is about, members or admins, by WhatsApp's version of it.
@@ -225,37 +278,28 @@ fn is_same_list(change: ParticipantChange, before: Option<&GroupRecord>, now: &G
     before.and_then(version).is_some_and(|before| version(now) == Some(before))
 }
 
-/// The number that WhatsApp would have given for one person.
-fn seen_error(
-    change: ParticipantChange,
-    target: &Target,
-    before: Option<&GroupRecord>,
-    now: &GroupRecord,
-) -> Option<u16> {
+/// What the group says of one person. Who was as asked for before is told apart by the group as it was.
+fn verdict(change: ParticipantChange, target: &Target, before: Option<&GroupRecord>, now: &GroupRecord) -> Verdict {
     let is_true_of = |record: &GroupRecord| is_so(change, record.member(&target.person).map(|member| member.role));
+    let was_shown = || before.is_some_and(|before| before.member(&target.person).is_some() || can_tell(target, before));
     match (change, is_true_of(now)) {
-        (_, false) => Some(outcome::NOT_SAID),
-        (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Some(outcome::ALREADY),
-        (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Some(outcome::NO_MEMBER),
-        _ => None,
+        (_, false) => Verdict::Not(NOT_SAID),
+        (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Verdict::Not(outcome::ALREADY),
+        // They may have been in it under another id.
+        (ParticipantChange::Remove, true) if !was_shown() => Verdict::Unknown,
+        (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Verdict::Not(outcome::NO_MEMBER),
+        _ => Verdict::Done,
     }
 }
 
-/// One answer a person, with the number that WhatsApp would have given; none about people of whom the group, as it was read, does
-/// not show whether they are in it, and about those for whom it was not done as far as it shows, where it may have been done and
-/// undone (`is_open`).
+/// One answer a person; none about people of whom the group, as it was read, does not show what became.
 fn seen_of(
     targets: &[Target],
     now: &GroupRecord,
-    is_open: impl Fn(&Target) -> bool,
-    error: impl Fn(&Target) -> Option<u16>,
+    verdict: impl Fn(&Target) -> Verdict,
 ) -> Look<Vec<ParticipantAnswer>> {
     let is_shown = |target: &&Target| now.member(&target.person).is_some() || can_tell(target, now);
-    let answer = |target: &Target| {
-        let error = error(target);
-        let is_told = error.is_none() || !is_open(target);
-        is_told.then_some(ParticipantAnswer { person: target.person, error, invitation: None })
-    };
+    let answer = |target: &Target| verdict(target).answer(target.person);
     let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).filter_map(answer).collect();
     if answers.iter().any(|answer| answer.error.is_none()) {
         Look::Applied(answers)

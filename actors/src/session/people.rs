@@ -107,14 +107,37 @@ impl Addressed {
     }
 }
 
-/// Looks at the group for the people of whom nobody knows what became; `error` is what the group, as it was read, says of one.
+/// What a look at a group says of a person of a request.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is so now.
+    Done,
+    /// It is not, or was so before: the number that WhatsApp would have given.
+    Not(u16),
+    /// The group does not show it.
+    Unknown,
+}
+
+impl Verdict {
+    /// As an answer of WhatsApp's; `None` when it is unknown.
+    pub(super) fn answer(self, person: Person) -> Option<ParticipantAnswer> {
+        let error = match self {
+            Self::Done => None,
+            Self::Not(code) => Some(code),
+            Self::Unknown => return None,
+        };
+        Some(ParticipantAnswer { person, error, invitation: None, is_seen: true })
+    }
+}
+
+/// Looks at the group for the people of whom nobody knows what became; `verdict` is what the group, as it was read, says of one.
 /// They are without an answer when it cannot be read or does not show it. Those who turn out to be one person are one after it.
 pub(super) async fn look_up_unanswered(
     work: &Work,
     group: &GroupId,
     write: Option<WriteId>,
     people: &mut Vec<Addressed>,
-    error: impl Fn(&Target, &GroupRecord) -> Option<u16>,
+    verdict: impl Fn(&Target, &GroupRecord) -> Verdict,
 ) {
     if !people.iter().any(Addressed::is_open) {
         return;
@@ -131,13 +154,12 @@ pub(super) async fn look_up_unanswered(
         } else if !can_tell(target, &now) {
             continue;
         }
-        let seen = ParticipantAnswer { person: target.person, error: error(target, &now), invitation: None };
-        // One for whom it is not so now may have been done and undone.
-        if seen.error.is_none() {
-            *answer = Some(seen);
-        } else if !heard.may_be_about(&target.person) {
-            *answer = broken.or(Some(seen));
-        }
+        *answer = match verdict(target, &now) {
+            Verdict::Done => Verdict::Done.answer(target.person),
+            // It may have been done and undone.
+            Verdict::Not(_) if heard.may_be_about(&target.person) => None,
+            verdict => verdict.answer(target.person).map(|seen| broken.unwrap_or(seen)),
+        };
     }
     *people = merged(std::mem::take(people));
 }
@@ -145,17 +167,19 @@ pub(super) async fn look_up_unanswered(
 /// Whether a group can be searched for somebody: it is told whole, and every member has an id of a kind that is known of them.
 /// Else the person may be in it under another one.
 pub(super) fn can_tell(target: &Target, group: &GroupRecord) -> bool {
-    let person = &target.person;
-    let is_comparable = |other: &Person| {
-        (person.phone.is_some() && other.phone.is_some()) || (person.lid.is_some() && other.lid.is_some())
-    };
+    let is_comparable = |other: &Person| are_comparable(other, &target.person);
     group.completeness.is_whole() && group.members.iter().all(|member| is_comparable(&member.person))
+}
+
+/// Whether two people are known by an id of the same kind: else nobody can tell whether they are one.
+pub(super) fn are_comparable(one: &Person, other: &Person) -> bool {
+    (one.phone.is_some() && other.phone.is_some()) || (one.lid.is_some() && other.lid.is_some())
 }
 
 /// One result per person, in the order of the request, and those for whom it is true now.
 ///
 /// # Errors
-/// [`CommandError::OutcomeUnknown`] when nothing is known about anybody; [`CommandError::Unanswered`] when WhatsApp said
+/// [`CommandError::OutcomeUnknown`] when nothing is known about anybody; [`CommandError::Unreadable`] when WhatsApp said
 /// nothing about anybody, and nothing was done for anybody.
 pub(super) fn results(
     asked: Asked,
@@ -167,7 +191,7 @@ pub(super) fn results(
     // What a look at the group showed is no refusal of WhatsApp's.
     let is_not_said = |person: &Addressed| person.answer.as_ref().is_some_and(|answer| answer.error == Some(NOT_SAID));
     if !people.is_empty() && people.iter().all(is_not_said) {
-        return Err(CommandError::Unanswered);
+        return Err(CommandError::Unreadable);
     }
     let done = people.iter().filter(|person| person.answer.as_ref().is_some_and(|answer| answer.error.is_none()));
     let done = done.map(|person| person.target.person).collect();
@@ -190,7 +214,7 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
         None => (Some(DONE), outcome::success(asked)),
         Some(error) => {
             let code = outcome::refusal(asked, error, answer.invitation.is_some());
-            (Some(error).filter(|error| *error != NOT_SAID), code)
+            (Some(error).filter(|_| !answer.is_seen), code)
         }
     };
     let message = outcome::message(code).map(Into::into);
@@ -232,7 +256,7 @@ mod tests {
 
     fn answer(person: Person, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
         let invitation = Invitation { code: "code".into(), expires_at: 1 };
-        ParticipantAnswer { person, error, invitation: may_be_invited.then_some(invitation) }
+        ParticipantAnswer { person, error, invitation: may_be_invited.then_some(invitation), is_seen: false }
     }
 
     /// Bob by both of his ids.
@@ -282,7 +306,7 @@ mod tests {
     fn what_whatsapp_says_nothing_about_is_no_refusal() {
         let alice = target("15550100001");
         let people = addressed(&[alice], &[answer(alice.person, Some(NOT_SAID), false)], None);
-        assert_eq!(results(Asked::Change(ParticipantChange::Add), &people), Err(CommandError::Unanswered));
+        assert_eq!(results(Asked::Change(ParticipantChange::Add), &people), Err(CommandError::Unreadable));
     }
 
     #[test]
