@@ -101,9 +101,9 @@ pub enum CommandError {
     /// WhatsApp answered a question with something of which nothing can be made; nothing was changed.
     #[error("WhatsApp's answer could not be read: nothing was changed")]
     Unreadable,
-    /// WhatsApp did not answer the making of a group, and two looks a second apart showed none. One that comes late cannot
+    /// WhatsApp did not answer the making of a group, or broke down, and two looks a second apart showed none. One that comes late cannot
     /// be told from one that was made otherwise, so that making it again may make a second one.
-    #[error("WhatsApp did not answer: no new group was seen, but it may come late")]
+    #[error("WhatsApp did not confirm it: no new group was seen, but it may come late")]
     NotMade,
     /// WhatsApp did not confirm the log-out within its time.
     #[error("WhatsApp did not confirm the log-out")]

@@ -250,7 +250,7 @@ impl SessionState {
         let answer = if self.engine.loaded {
             Err(CommandError::AlreadyStarted)
         } else {
-            self.pairing.account_change_allowed = allow_account_change;
+            self.pairing.account_change_allowed |= allow_account_change;
             self.apply(Fact::StartRequested);
             Ok(self.entry.session.load_full())
         };
@@ -277,8 +277,7 @@ impl SessionState {
 
     fn log_out(&mut self, reply: Reply<Arc<Session>>) {
         let Some(engine) = self.engine.engine.clone().filter(|_| self.engine.loaded) else {
-            let _ = reply.send(Err(CommandError::NotStarted));
-            return;
+            return self.log_out_unlinked(reply);
         };
         self.engine.logging_out = true;
         let myself = self.myself.clone();
@@ -286,6 +285,25 @@ impl SessionState {
             let confirmed = engine.log_out().await;
             let _ = myself.send_message(SessionMsg::LogoutAnswered { confirmed, reply });
         });
+    }
+
+    /// Frees a session whose phone was unlinked already: there is no device to log out.
+    fn log_out_unlinked(&mut self, reply: Reply<Arc<Session>>) {
+        if self.record.link != Link::None || self.record.account.is_none() {
+            return drop(reply.send(Err(CommandError::NotStarted)));
+        }
+        self.free();
+        let session = self.entry.session.load_full();
+        self.answer_when_saved(vec![(reply, session)]);
+    }
+
+    /// A session without a device is nobody's from now on.
+    fn free(&mut self) {
+        self.give_up_account();
+        (self.record.status, self.record.last_error) = (SessionStatus::Disconnected, None);
+        self.record.updated_at = Timestamp::now();
+        self.save_record();
+        self.publish();
     }
 
     /// WhatsApp cuts the connection right after its answer, and may be faster with that: a device that was removed
@@ -296,6 +314,9 @@ impl SessionState {
             self.closing.push(reply);
             if self.engine.loaded && !self.engine.closing {
                 self.apply(Fact::LoggedOut);
+            } else if self.record.account.is_some() {
+                // The phone was faster.
+                self.free();
             }
             self.answer_closing();
         } else {
@@ -332,6 +353,9 @@ impl SessionState {
         }
         if fact == Fact::LoggedOut {
             self.give_up_account();
+        }
+        if matches!(fact, Fact::StopRequested | Fact::LinkingExpired | Fact::LoggedOut) {
+            self.pairing.account_change_allowed = false;
         }
         if fact == Fact::Prepared {
             self.record.connected_at = Some(Timestamp::now());

@@ -140,3 +140,31 @@ async fn the_binding_outlives_a_restart_and_so_does_an_unlinked_device() {
     error.await;
     assert_eq!(bench.world.requests(BOB, "w:g2:participating"), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_was_unlinked_at_the_phone_is_freed_by_a_log_out() {
+    let (mut bench, _, of_bob) = linked_by_alice().await;
+    unlink(&bench).await;
+    let freed = bench.post("/sessions/alice/logout", json!({})).await;
+    let shown = (freed.status, &freed.body["status"], &freed.body["boundPhone"], &freed.body["lastError"]);
+    assert_eq!(shown, (200, &json!("disconnected"), &json!(null), &json!(null)), "{freed:?}");
+    assert_eq!(bench.post("/sessions/alice/logout", json!({})).await.failure(), (400, "session_not_started"));
+    bench.restart().await;
+    start(&bench, json!({})).await;
+    scan(&bench, BOB).await;
+    bench.until_status("alice", "ready").await;
+    assert!(bench.get(GROUPS).await.ids().contains(&of_bob.as_str()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allowed_change_of_accounts_outlives_the_news_that_the_phone_unlinked_the_device() {
+    let (bench, _, of_bob) = linked_by_alice().await;
+    assert_eq!(bench.post("/sessions/alice/stop", json!({})).await.status, 200);
+    bench.world.phone(ALICE).unlink_devices();
+    start(&bench, json!({ "allowAccountChange": true })).await;
+    bench.until_status("alice", "action_required").await;
+    start(&bench, json!({})).await;
+    scan(&bench, BOB).await;
+    bench.until_status("alice", "ready").await;
+    assert!(bench.get(GROUPS).await.ids().contains(&of_bob.as_str()));
+}

@@ -241,7 +241,7 @@ async fn make(
     };
     let Outcome { result, read_back } = work.carry_out(what, work.engine.create_group(new), look).await;
     let (record, mut answers) = result.map_err(|error| match error {
-        CommandError::Unanswered => CommandError::NotMade,
+        CommandError::Unanswered | CommandError::Refused { code: 500.., .. } => CommandError::NotMade,
         error => error,
     })?;
     let added = record.members.iter().filter(|member| !read_back || member.role != Role::SuperAdmin);
@@ -249,7 +249,7 @@ async fn make(
         person: member.person,
         error: None,
         invitation: None,
-        is_seen: true,
+        is_seen: read_back,
     }));
     Ok((record, answers))
 }

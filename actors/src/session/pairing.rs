@@ -56,7 +56,6 @@ impl Pairing {
     /// Linking is over: the next start opens it anew.
     pub(super) fn close(&mut self) {
         self.opened = false;
-        self.account_change_allowed = false;
         self.start += 1;
     }
 

@@ -94,7 +94,7 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
         ),
         E::Unanswered => unanswered("WhatsApp did not answer in time: nothing was changed"),
         E::Unreadable => unanswered("WhatsApp answered with something that Rookery cannot read: nothing was changed"),
-        E::NotMade => unanswered("WhatsApp did not answer in time: no new group was seen, but it may come late"),
+        E::NotMade => unanswered("WhatsApp did not confirm it: no new group was seen, but it may come late"),
         E::LogoutIncomplete => one(
             S::BAD_GATEWAY,
             "SESSION_LOGOUT_INCOMPLETE",
