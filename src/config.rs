@@ -62,6 +62,8 @@ pub struct Place {
     pub store_key_file: Option<PathBuf>,
     /// Where systemd puts credentials.
     pub credentials_dir: Option<PathBuf>,
+    /// Bytes that the store wants free on its volume to change anything; `None`: 64 MiB.
+    pub free_space_min_bytes: Option<u64>,
 }
 
 /// Every setting of the daemon.
@@ -75,6 +77,8 @@ pub struct Config {
     pub store_key_file: Option<PathBuf>,
     /// Where systemd puts credentials.
     pub credentials_dir: Option<PathBuf>,
+    /// Bytes that the store wants free on its volume to change anything; `None`: 64 MiB. No flag sets it.
+    pub free_space_min_bytes: Option<u64>,
     /// An admin key that is valid from the first start on; `None`: that of the file or credential, or else one is made on first
     /// start.
     pub bootstrap_key: Option<Secret>,
@@ -116,6 +120,7 @@ impl Default for Config {
             data_dir: "./data".into(),
             store_key_file: None,
             credentials_dir: None,
+            free_space_min_bytes: None,
             bootstrap_key: None,
             bootstrap_key_file: None,
             api_keys_max: API_KEYS_DEFAULT,
@@ -163,6 +168,7 @@ impl PlaceArguments {
             store_key_file: read
                 .parsed("store-key-file", self.store_key_file, None, "a path", |text| Some(path(text)))?,
             credentials_dir: (read.variable)("CREDENTIALS_DIRECTORY").map(PathBuf::from),
+            free_space_min_bytes: None,
         })
     }
 }
@@ -246,6 +252,7 @@ impl Config {
             data_dir: place.data_dir,
             store_key_file: place.store_key_file,
             credentials_dir: place.credentials_dir,
+            free_space_min_bytes: place.free_space_min_bytes,
             bootstrap_key: secret,
             bootstrap_key_file: read.parsed(
                 "bootstrap-key-file",
@@ -301,8 +308,8 @@ impl Config {
     /// Where the data is.
     #[must_use]
     pub fn place(&self) -> Place {
-        let Self { data_dir, store_key_file, credentials_dir, .. } = self.clone();
-        Place { data_dir, store_key_file, credentials_dir }
+        let Self { data_dir, store_key_file, credentials_dir, free_space_min_bytes, .. } = self.clone();
+        Place { data_dir, store_key_file, credentials_dir, free_space_min_bytes }
     }
 
     /// What of this concerns the sessions.

@@ -33,7 +33,9 @@ pub(crate) async fn open(place: &Place) -> Result<(Arc<dyn Store>, StoreKey)> {
         store::settle(&path)?;
         refuse_lost_store(&place, &path)?;
         let (key, file) = key(&place)?;
-        let opened = store::open_sealed(&path, with_key(&key)).map_err(|error| named(error, &file))?;
+        let mut options = with_key(&key);
+        options.free_space_min_bytes = place.free_space_min_bytes.unwrap_or(options.free_space_min_bytes);
+        let opened = store::open_sealed(&path, options).map_err(|error| named(error, &file))?;
         Ok((opened, key))
     });
     opened.await.context("opening the store was cut short")?

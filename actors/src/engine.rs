@@ -250,6 +250,12 @@ impl Engine {
         Err(EngineError::Unsaved("they are not on disk".into()))
     }
 
+    /// Whether the device on disk is the one that is connected, whatever of its state is missing there.
+    pub(crate) async fn is_on_disk(&self) -> bool {
+        let stored = self.backend.load().await;
+        stored.is_ok_and(|stored| stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()))
+    }
+
     /// Whether the engine has given up saving its state: then nothing it does is durable.
     pub(crate) fn has_given_up_saving(&self) -> bool {
         self.client.persistence_manager().is_saver_halted()

@@ -148,6 +148,7 @@ impl SessionState {
     fn bring_up(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Self {
         let SessionArguments { entry, context, supervisor, loaded, given_up } = arguments;
         let Loaded { record, cache } = loaded;
+        let is_link_stored = record.link == Link::Linked;
         entry.config.store(Arc::new(record.config));
         let mut state = Self {
             cache,
@@ -164,7 +165,7 @@ impl SessionState {
             starts: Starts::default(),
             preparation: 0,
             preparations_failed: 0,
-            saving: Saving::default(),
+            saving: Saving::new(is_link_stored),
         };
         if state.record.wiping {
             // The daemon was stopped, or the session crashed, before that was done.
@@ -380,6 +381,7 @@ impl SessionState {
             Effect::CloseEngine => self.close_engine(wipe),
             Effect::WipeCredentials => {
                 self.record.forget_account();
+                self.saving.is_link_stored = false;
                 self.record.wiping = true;
                 self.cache = GroupCache::default();
                 self.created = Created::default();

@@ -81,6 +81,12 @@ impl Bench {
         Self { world, simulator, daemon, client: reqwest::Client::new(), config, _data: data }
     }
 
+    /// Starts the daemon again on the same data, with other settings.
+    pub(crate) async fn restart_with(&mut self, adjust: impl FnOnce(&mut Config)) {
+        adjust(&mut self.config);
+        self.restart().await;
+    }
+
     /// Stops the daemon and starts it again on the same data.
     pub(crate) async fn restart(&mut self) {
         if let Some(daemon) = self.daemon.take() {

@@ -19,6 +19,7 @@ mod inviting;
 mod joining;
 mod line;
 mod linking;
+mod little_space;
 mod log;
 mod names;
 mod outcomes;

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Permit, Preparation, SessionMsg, SessionState};
-use crate::engine::{Engine, EngineFact, IncomingCall, LogoutKind};
+use crate::engine::{Engine, EngineError, EngineFact, IncomingCall, LogoutKind};
 use crate::group_cache::{AllGroups, GroupAction, NameSource, Sequence};
 use crate::model::{SessionStatus, Timestamp};
 use crate::store::StoreError;
@@ -200,10 +200,14 @@ impl SessionState {
         let Some(engine) = self.engine.engine.clone() else { return };
         self.preparation += 1;
         let (myself, asked, number) = (self.myself.clone(), self.cache.sequence(), self.preparation);
-        let timeout = self.context.settings.whatsapp_timeout;
+        let (timeout, is_link_stored) = (self.context.settings.whatsapp_timeout, self.saving.is_link_stored);
         tokio::spawn(async move {
             let work = async {
-                engine.flush().await?;
+                match engine.flush().await {
+                    // A full disk is no reason to be away: what is there brings the session back.
+                    Err(EngineError::Unsaved(_)) if is_link_stored && engine.is_on_disk().await => {}
+                    flushed => flushed?,
+                }
                 engine.read_all_groups().await
             };
             let groups = match tokio::time::timeout(timeout, work).await {
@@ -257,17 +261,25 @@ impl SessionState {
         if number != self.preparation || self.engine.engine.is_none() || self.engine.closing {
             return;
         }
+        // What could not be saved is tried again, and said.
+        let is_room_missing = matches!(stored, Err(StoreError::LowSpace { .. } | StoreError::Busy));
         match stored {
+            Err(_) if is_room_missing && self.saving.is_link_stored => self.prepared(),
             Ok(()) => {
-                self.preparations_failed = 0;
-                self.apply(Fact::Prepared);
-                self.catch_up();
-                self.schedule_reads();
+                self.saving.is_link_stored = true;
+                self.prepared();
             }
             Err(error) => {
                 warn!(session.id = %self.entry.id, error = %error, "could not save the session's record");
                 self.apply(Fact::PrepareFailed(error.to_string()));
             }
         }
+    }
+
+    fn prepared(&mut self) {
+        self.preparations_failed = 0;
+        self.apply(Fact::Prepared);
+        self.catch_up();
+        self.schedule_reads();
     }
 }

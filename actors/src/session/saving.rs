@@ -24,6 +24,8 @@ const RETRY_DOUBLINGS_MAX: u32 = 5;
 /// How what has to be on disk gets there.
 #[derive(Default)]
 pub(super) struct Saving {
+    /// The record on disk says that the session is linked: it comes back without being written again.
+    pub(super) is_link_stored: bool,
     /// The latest write of the record; it is on disk after all before it.
     record: Option<Shared<Ticket>>,
     /// How often the record was written.
@@ -52,6 +54,10 @@ pub(crate) struct Unsaved {
 }
 
 impl Saving {
+    pub(super) fn new(is_link_stored: bool) -> Self {
+        Self { is_link_stored, ..Self::default() }
+    }
+
     /// What is wrong, in words.
     fn trouble(&self) -> Option<&String> {
         self.wipe_trouble.as_ref().or(self.record_trouble.as_ref()).or(self.groups_trouble.as_ref())
