@@ -326,13 +326,14 @@ impl SessionState {
         }
     }
 
-    fn unlink(&mut self, reply: Reply<()>) {
+    fn unlink(&mut self, reply: Reply<bool>) {
         let engine = self.engine.engine.clone();
         tokio::spawn(async move {
-            if let Some(engine) = engine {
-                engine.log_out().await;
-            }
-            let _ = reply.send(Ok(()));
+            let is_unlinked = match engine {
+                Some(engine) => engine.log_out().await,
+                None => false,
+            };
+            let _ = reply.send(Ok(is_unlinked));
         });
     }
 

@@ -124,3 +124,30 @@ async fn a_log_out_before_a_phone_was_linked_closes_the_session() {
     assert_eq!((out.status, &out.body["status"]), (200, &json!("disconnected")), "{out:?}");
     assert_eq!(out.body["engineLoaded"], false);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_is_not_connected_is_unlinked_too_when_it_is_deleted() {
+    let bench = Bench::start().await;
+    let devices = |bench: &Bench| {
+        let snapshot = bench.world.snapshot();
+        let accounts = snapshot["accounts"].as_array().unwrap();
+        let alice = accounts.iter().find(|account| account["phone"] == ALICE).unwrap();
+        alice["devices"].as_array().unwrap().len()
+    };
+    for route in ["stop", "force-kill", "stop at the same time"] {
+        bench.link("alice", ALICE).await;
+        assert_eq!(devices(&bench), 1);
+        let (path, delete) = ("/sessions/alice", reqwest::Method::DELETE);
+        let deleted = match route.strip_suffix(" at the same time") {
+            None => {
+                assert_eq!(bench.post(&format!("{path}/{route}"), json!({})).await.status, 200, "{route}");
+                bench.call(delete, path, None).await
+            }
+            Some(route) => {
+                let stop = format!("{path}/{route}");
+                tokio::join!(bench.post(&stop, json!({})), bench.call(delete, path, None)).1
+            }
+        };
+        assert_eq!((deleted.status, devices(&bench)), (204, 0), "{route} {deleted:?}");
+    }
+}

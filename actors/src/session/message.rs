@@ -37,8 +37,8 @@ pub(crate) enum SessionMsg {
     ForceKill { reply: Reply<Arc<Session>> },
     /// Unlink the device at WhatsApp and forget its credentials.
     Logout { reply: Reply<Arc<Session>> },
-    /// Unlink the device if it is connected, because the session is about to be deleted.
-    Unlink { reply: Reply<()> },
+    /// Unlink the device if it is connected, because the session is about to be deleted; whether WhatsApp confirmed that.
+    Unlink { reply: Reply<bool> },
     /// The QR that can be scanned now.
     ReadQr { reply: Reply<Qr> },
     /// A code to type into the phone.

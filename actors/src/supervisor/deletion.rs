@@ -6,10 +6,10 @@ use std::time::Duration;
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
 use tokio::time::sleep;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::engine_task::Order;
-use super::{State, SupervisorMsg};
+use super::{State, SupervisorMsg, unlinking};
 use crate::directory::Entry;
 use crate::error::CommandError;
 use crate::model::SessionId;
@@ -29,24 +29,35 @@ impl State {
         slot.deleting = true;
         let (actor, myself) = (slot.entry.actor.load_full(), myself.clone());
         tokio::spawn(async move {
+            let mut is_unlinked = false;
             if let Some(actor) = actor {
                 let (unlinked, answer) = oneshot::channel();
                 if actor.send_message(SessionMsg::Unlink { reply: unlinked }).is_ok() {
                     // The engine bounds the log-out; a dead actor drops the reply.
-                    let _ = answer.await;
+                    is_unlinked = answer.await.is_ok_and(|answer| answer == Ok(true));
                 }
             }
-            let _ = myself.send_message(SupervisorMsg::Unlinked { id, reply });
+            let _ = myself.send_message(SupervisorMsg::Unlinked { id, is_unlinked, reply });
         });
     }
 
-    pub(super) fn unlinked(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
+    pub(super) fn unlinked(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        id: SessionId,
+        is_unlinked: bool,
+        reply: Reply<()>,
+    ) {
         self.order(id, Order::Close);
         let Some(slot) = self.slots.get(&id) else { return };
         let (entry, context, myself) = (slot.entry.clone(), self.context.clone(), myself.clone());
         tokio::spawn(async move {
             if let Some(actor) = entry.actor.swap(None) {
                 let _ = actor.stop_and_wait(None, None).await;
+            }
+            // It was not connected, or somebody stopped it at the same time.
+            if !is_unlinked && !unlinking::unlink(&context, &entry).await {
+                warn!(session.id = %id, "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone");
             }
             let wiped = erase(&entry, &*context.store).await;
             let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped, reply });

@@ -1,0 +1,60 @@
+//! Unlinks the device of a session that is deleted while it has no connection: one is made for that alone.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::timeout;
+
+use super::Context;
+use crate::directory::Entry;
+use crate::engine::{Engine, EngineFact, EngineSession, LogoutKind, Report};
+use crate::session::record::{Link, SessionRecord, StoredSession};
+
+/// The log-in and the log-out together: who deletes a session waits no longer for WhatsApp.
+const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
+/// For the connection to close.
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+
+/// Whether WhatsApp has no device of this session any more. The session's actor is gone; K-1 holds by the device's permit.
+pub(super) async fn unlink(context: &Context, entry: &Entry) -> bool {
+    let Ok(_device) = entry.device.acquire().await else { return false };
+    match SessionRecord::load(&*context.store, entry.number) {
+        Ok(StoredSession::Readable(record)) if record.link == Link::None => return true,
+        Ok(StoredSession::Readable(_)) => {}
+        _ => return false,
+    }
+    let (answered, is_removed) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
+    let report: Report = {
+        let (answered, is_removed) = (answered.clone(), is_removed.clone());
+        Arc::new(move |fact| match fact {
+            EngineFact::LoggedIn => answered.notify_one(),
+            EngineFact::LoggedOut(LogoutKind::Removed) => {
+                is_removed.store(true, Ordering::Relaxed);
+                answered.notify_one();
+            }
+            _ => {}
+        })
+    };
+    let session = EngineSession { number: entry.number, config: entry.config.clone(), wire: entry.wire.clone() };
+    let Ok(Ok((engine, run))) = timeout(UNLINK_TIME_MAX, Engine::open(&context.engines, session, report)).await else {
+        return false;
+    };
+    let mut running = tokio::spawn(run.run());
+    let unlinked = async {
+        answered.notified().await;
+        is_removed.load(Ordering::Relaxed) || engine.log_out().await || is_removed.load(Ordering::Relaxed)
+    };
+    let is_unlinked = timeout(UNLINK_TIME_MAX, unlinked).await.unwrap_or(false);
+    let closed = async {
+        engine.disconnect().await;
+        let _ = (&mut running).await;
+    };
+    if timeout(CLOSE_TIME_MAX, closed).await.is_err() {
+        running.abort();
+        let _ = running.await;
+    }
+    engine.release();
+    is_unlinked
+}
