@@ -12,13 +12,14 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
+use rookery_actors::model::GroupId;
 use serde_json::Value;
 use tower::Service;
 use tracing::error;
 
-use super::access::{GROUP_PARAMETERS, Rule, SESSION_PARAMETER};
+use super::access::{Caller, GROUP_PARAMETERS, Rule, SESSION_PARAMETER};
 use super::envelope::{Arrival, panicked};
-use super::error::{ApiError, NothingDone, Refused};
+use super::error::{AccessError, ApiError, NothingDone, Refused};
 use super::extract::path_parameters;
 use super::fields::shorten;
 use super::idempotent::{self, REPLAYED_HEADER};
@@ -83,6 +84,7 @@ where
     if let Err(error) = app.audit.check_writable(rule.removes) {
         return ApiError::from(error).into_response();
     }
+    let caller = request.extensions().get::<Caller>().cloned();
     let response = if rule.once_per_key && idempotent::has_key(request.headers()) {
         idempotent::call_once(Arc::clone(&app.idempotency), route, request).await.into_response()
     } else {
@@ -94,6 +96,10 @@ where
         Err(error) => return ApiError::Internal(error.to_string()).into_response(),
     };
     let response = Response::from_parts(parts, Body::from(body.clone()));
+    if let Some(error) = caller.and_then(|caller| out_of_scope(&caller, &response, &body)) {
+        note_refusal(&app, entry, &error);
+        return error.into_response();
+    }
     let entry = Entry { removes: rule.removes, ..completed(entry, &response, &body) };
     // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record.
     if response.extensions().get::<NothingDone>().is_some() || entry.replayed {
@@ -102,6 +108,16 @@ where
         app.audit.note(entry).await;
     }
     response
+}
+
+/// Why an answer that is given again is not for this caller: the key may not touch any more what it made then.
+fn out_of_scope(caller: &Caller, response: &Response, body: &[u8]) -> Option<ApiError> {
+    if !caller.key.is_limited_to_groups() || !response.headers().contains_key(REPLAYED_HEADER) {
+        return None;
+    }
+    let Answered { id, group_id, .. } = Answered::of(body);
+    let mut groups = [id, group_id].into_iter().flatten().filter_map(|id| id.parse::<GroupId>().ok());
+    groups.any(|group| !caller.key.allows_group(&group)).then(|| AccessError::GroupNotAllowed.into())
 }
 
 /// A panic is an answer like any other.

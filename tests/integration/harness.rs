@@ -124,6 +124,18 @@ impl Bench {
         Self::send(self.request(method, path).header("Idempotency-Key", key).json(body))
     }
 
+    /// A call with another key, and an idempotency key.
+    pub(crate) async fn call_once_with(
+        &self,
+        key: &str,
+        once: &str,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> Answer {
+        Self::send(self.request_with(key, method, path).header("Idempotency-Key", once).json(body)).await
+    }
+
     /// A call with another key.
     pub(crate) async fn call_with(&self, key: &str, method: Method, path: &str, body: Option<Value>) -> Answer {
         let mut request = self.request_with(key, method, path);

@@ -276,3 +276,23 @@ async fn an_invite_code_leads_into_new_groups_and_not_into_those_of_others() {
     expected.sort();
     assert_eq!(tenant.scope().await, expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_not_given_again_to_a_key_that_may_not_touch_what_it_made_any_more() {
+    let (bench, [mine, ..], _) = ready().await;
+    let tenant = Tenant::new(&bench, &[&mine], true).await;
+    let body = json!({ "name": "Trip", "participants": [BOB] });
+    let make = async || {
+        let answer = bench.call_once_with(&tenant.key, "trip", Method::POST, GROUPS, &body).await;
+        (answer.status, answer.body)
+    };
+    let (status, made) = make().await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(make().await, (201, made.clone()), "again");
+    let narrowed = json!({ "allowedGroups": [mine] });
+    let path = format!("/auth/api-keys/{}", tenant.id);
+    assert_eq!(bench.put(&path, narrowed).await.status, 200);
+    let (status, refused) = make().await;
+    assert_eq!((status, &refused["code"]), (401, &json!("group_not_allowed")), "{refused}");
+    assert_eq!(bench.world.groups().iter().filter(|group| group.subject == "Trip").count(), 1);
+}
