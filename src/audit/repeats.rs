@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rookery_actors::model::SessionId;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Kinds of one key that are told apart at once, and of all callers without a key together: more than a mistaken client has.
 /// Beyond it those of one key are one kind.
 const KINDS_PER_KEY_MAX: usize = 64;
+/// While a key has fewer kinds than this, what failed in one group is told apart from what failed in another.
+const KINDS_WITH_GROUP_MAX: usize = 32;
 /// Kinds in all: 64 keys that have as many as they may. Beyond it a key without a kind is counted as those without a key are.
 const KINDS_MAX: usize = 4_096;
 /// The action of those that are more kinds than are told apart.
@@ -23,8 +26,8 @@ const OTHER_ACTION: &str = "audit_other";
 /// The action of refusals that were too many to be looked at.
 const LOST_ACTION: &str = "audit_overflow";
 
-/// What makes two the same. Not the session or group, nor the address of a caller without a key: whoever makes those up would
-/// fill the log.
+/// What makes two the same. Not the address of a caller without a key, and of what was not let in not the session or group: whoever
+/// makes those up would fill the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     action: Arc<str>,
@@ -32,6 +35,7 @@ struct Kind {
     code: Option<String>,
     ip_address: Option<IpAddr>,
     is_replay: bool,
+    group: Option<(Option<SessionId>, String)>,
 }
 
 /// Kinds of one key, `None`: of all callers without one.
@@ -56,15 +60,21 @@ impl Repeats {
     /// Gives the entry back when it is to be written now; else it is counted.
     pub(super) fn take(&mut self, entry: Entry, now: Instant) -> Option<Entry> {
         let mut entry = entry;
-        let (mut key, mut kind) = (entry.api_key_id, Kind::of(&entry));
+        let mut key = entry.api_key_id;
         let of_key = self.by_key.get(&key);
-        let (is_known, kinds) = of_key.map_or((false, 0), |kinds| (kinds.contains_key(&kind), kinds.len()));
+        let kinds = of_key.map_or(0, HashMap::len);
+        let is_known = |kind: &Kind| of_key.is_some_and(|kinds| kinds.contains_key(kind));
+        let mut kind = Kind::of(&entry, true);
+        if kinds >= KINDS_WITH_GROUP_MAX && !is_known(&kind) {
+            kind = Kind::of(&entry, false);
+        }
+        let is_known = is_known(&kind);
         if !is_known && (kinds >= KINDS_PER_KEY_MAX || self.kinds >= KINDS_MAX) {
             if kinds == 0 {
                 (entry.api_key_id, entry.api_key_name, key) = (None, None, None);
             }
             entry.make_other();
-            kind = Kind::of(&entry);
+            kind = Kind::of(&entry, false);
         }
         let kinds = self.by_key.entry(key).or_default();
         match kinds.get_mut(&kind) {
@@ -106,8 +116,10 @@ impl Repeats {
 }
 
 impl Kind {
-    fn of(entry: &Entry) -> Self {
+    fn of(entry: &Entry, tells_groups_apart: bool) -> Self {
+        let group = entry.group_id.clone().filter(|_| tells_groups_apart && entry.outcome == Outcome::Failed);
         Self {
+            group: group.map(|group| (entry.session_id, group)),
             action: Arc::clone(&entry.action),
             outcome: entry.outcome,
             code: entry.code.clone(),

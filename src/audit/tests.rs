@@ -336,3 +336,27 @@ async fn with_little_space_left_removals_are_noted_and_other_changes_refused() {
     assert!(matches!(bench.audit.check_writable(false), Err(AuditError::LowSpace)));
     bench.whole().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_in_different_groups_is_not_one_record_until_there_are_very_many() {
+    let bench = Bench::new();
+    let failed = |group: usize| Entry {
+        outcome: Outcome::Failed,
+        code: Some("whatsapp_unanswered".into()),
+        api_key_id: Some(Uuid::from_u128(7)),
+        group_id: Some(format!("{group}@g.us")),
+        ..entry("groups_set_subject")
+    };
+    for group in 0..40 {
+        for _ in 0..3 {
+            bench.audit.note_unchanged(failed(group));
+        }
+    }
+    tokio::time::sleep(Duration::from_secs(80)).await;
+    let (records, _) = bench.audit.page(AuditFilter::default(), 0, 1_000).await.unwrap();
+    let groups: std::collections::BTreeSet<_> =
+        records.iter().filter_map(|record| record.entry.group_id.clone()).collect();
+    assert!(groups.len() >= 33, "32 groups, and the others together: {}", groups.len());
+    assert_eq!(records.iter().map(|record| record.entry.count).sum::<u64>(), 120);
+    assert!(records.len() < 70, "{}", records.len());
+}
