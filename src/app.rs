@@ -47,6 +47,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 const STOPPED_AT_ONCE: &str = "stopped at once by a second signal";
 /// The file in the data directory that holds the first admin key.
 const ADMIN_KEY_FILE: &str = "admin.key";
+/// Our time, for the next start.
+const CLOCK_FILE: &str = "clock";
 const PEPPER_RULE: &str = "the file `api-keys.pepper` in the data directory has to be the one that was there when they were \
                            made: put it back from a backup, or run `rookery reset-keys` to remove all API keys";
 
@@ -142,7 +144,7 @@ impl Daemon {
         let listener = listener.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr().context("could not read the address listened on")?;
 
-        let (place, clock) = (config.place(), Clock::new());
+        let (place, clock) = (config.place(), Clock::kept_in(config.data_dir.join(CLOCK_FILE)));
         let (store, store_key) = store_key::open(&place).await.context("could not open the store")?;
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
@@ -179,6 +181,7 @@ impl Daemon {
         let sweeping = sweep(Arc::clone(&app.idempotency), stopped.clone());
         let sweeper = tokio::spawn(async move {
             tokio::select! { () = sweeping => {}, () = clock.run() => {} }
+            clock.keep();
         });
         let router = http::router(&app);
         let server = tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), until_dropped(stopped)));

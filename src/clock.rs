@@ -2,8 +2,10 @@
 //! while must not remove records, bring expired API keys back, or free idempotency keys.
 //!
 //! The daemon counts on from the time at its start. As long as the system's clock agrees within five minutes, it is followed.
-//! After a jump the daemon counts on, and follows the clock once it has stayed there for an hour. Never sets anything.
+//! After a jump the daemon counts on, and follows the clock once it has stayed there for an hour. What it counts is kept in a file:
+//! for an hour after a start the time from before it counts, too. Never sets the system's clock.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,6 +21,8 @@ const JUMP_MS: i64 = 5 * 60_000;
 const FOLLOWED_AFTER: Duration = Duration::from_secs(3_600);
 /// How often the system's clock is looked at: far less than a jump.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// Our time is kept at every so many looks.
+const KEPT_AFTER_LOOKS: u64 = 6;
 /// 1 January 2025. A clock that shows less was not set yet, as at the boot of a board without a battery: it is followed at once.
 const PLAUSIBLE_FROM: Timestamp = Timestamp(1_735_689_600_000);
 
@@ -32,6 +36,9 @@ struct Inner {
     /// Our time when `begun` was; read without a lock by every request.
     begun_at_ms: AtomicI64,
     jump: Mutex<Option<Jump>>,
+    /// Where our time is kept, and what it was when it was last kept before the start: no later than at the start.
+    file: Option<PathBuf>,
+    kept_ms: Option<i64>,
 }
 
 /// The system's clock shows another time than we count.
@@ -44,15 +51,27 @@ struct Jump {
 
 impl Clock {
     /// Begins with the system's time.
+    #[cfg(test)]
     pub(crate) fn new() -> Self {
         Self::following(Timestamp::now)
     }
 
+    /// Begins with the system's time, and keeps ours in a file. Blocks for a moment.
+    pub(crate) fn kept_in(file: PathBuf) -> Self {
+        Self::begin(Timestamp::now, Some(file))
+    }
+
     /// Begins with what `system` shows.
+    #[cfg(test)]
     pub(crate) fn following(system: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
+        Self::begin(system, None)
+    }
+
+    fn begin(system: impl Fn() -> Timestamp + Send + Sync + 'static, file: Option<PathBuf>) -> Self {
         let begun_at_ms = AtomicI64::new(system().0);
-        let jump = Mutex::default();
-        Self(Arc::new(Inner { system: Box::new(system), begun: Instant::now(), begun_at_ms, jump }))
+        let kept_ms = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
+        let (system, begun, jump) = (Box::new(system), Instant::now(), Mutex::default());
+        Self(Arc::new(Inner { system, begun, begun_at_ms, jump, file, kept_ms }))
     }
 
     /// The time without the jumps of the system's clock: for times from which something is counted.
@@ -67,21 +86,42 @@ impl Clock {
 
     /// The earlier of our time and the system's: what is removed or forgotten has to be due by both.
     pub(crate) fn earliest(&self) -> Timestamp {
-        self.now().min(self.system())
+        let times = self.now().min(self.system());
+        self.counted_on().map_or(times, |counted| times.min(counted))
     }
 
     /// The later of our time and the system's: a right has to last by both.
     pub(crate) fn latest(&self) -> Timestamp {
-        self.now().max(self.system())
+        let times = self.now().max(self.system());
+        self.counted_on().map_or(times, |counted| times.max(counted))
+    }
+
+    /// Our time, counted on from before the start: the system's clock may have been set wrong while we did not look.
+    fn counted_on(&self) -> Option<Timestamp> {
+        let kept_ms = self.0.kept_ms.filter(|_| self.0.begun.elapsed() < FOLLOWED_AFTER)?;
+        Some(Timestamp(kept_ms.saturating_add(self.0.elapsed_ms())))
+    }
+
+    /// Keeps our time for the next start. Blocks for a moment.
+    pub(crate) fn keep(&self) {
+        let Some(file) = &self.0.file else { return };
+        let time = self.counted_on().unwrap_or_else(|| self.now());
+        if let Err(error) = std::fs::write(file, time.0.to_string()) {
+            tracing::debug!(%error, "could not keep the time");
+        }
     }
 
     /// Looks at the system's clock now and then; never returns.
     pub(crate) async fn run(&self) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        loop {
+        for look in 1_u64.. {
             ticks.tick().await;
             self.look();
+            if look % KEPT_AFTER_LOOKS == 0 {
+                let clock = self.clone();
+                let _ = tokio::task::spawn_blocking(move || clock.keep()).await;
+            }
         }
     }
 
@@ -170,6 +210,28 @@ pub(crate) mod tests {
         sleep(20).await;
         assert_eq!(days_between(&clock, begun), [100, 100, 100]);
         task.abort();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_wrong_at_a_start_counts_after_an_hour() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("clock");
+        let begin = |days: i64| {
+            let (set, system) = SetClock::new();
+            set.ahead(days);
+            Clock::begin(move || system.system(), Some(file.clone()))
+        };
+        let begun = begin(0).now();
+        begin(0).keep();
+        for wrong in [100, -100] {
+            let clock = begin(wrong);
+            assert_eq!(days_between(&clock, begun), if wrong > 0 { [0, 100, 100] } else { [-100, -100, 0] }, "{wrong}");
+            // The next start learns nothing from a wrong clock.
+            clock.keep();
+        }
+        let clock = begin(100);
+        tokio::time::sleep(Duration::from_secs(3_601)).await;
+        assert_eq!(days_between(&clock, begun), [100, 100, 100]);
     }
 
     #[tokio::test(start_paused = true)]
