@@ -18,7 +18,7 @@ use super::extract::{GroupPath, SessionPath, Stale};
 use super::filter::GroupFilter;
 use super::invisible::is_invisible;
 use super::limits::TABLE_PIECE_BYTES;
-use super::staleness::{self, answered};
+use super::staleness::{self, answered, answered_of, marked};
 use crate::app::App;
 
 const GROUP_COLUMNS: [&str; 6] = ["id", "name", "participantsCount", "isAdmin", "isCommunity", "linkedParentJID"];
@@ -47,7 +47,10 @@ pub(crate) async fn groups(
     filter: GroupFilter,
     stale: Stale,
 ) -> Result<Response, ApiError> {
-    answered(staleness::groups(&app, session, stale).await?, |groups| Ok(groups_table(groups, filter)))
+    answered(staleness::groups(&app, session, stale).await?, |groups| {
+        let is_incomplete = groups.iter().any(|group| group.incomplete);
+        Ok(marked(groups_table(groups, filter), is_incomplete))
+    })
 }
 
 fn groups_table(groups: Arc<Vec<GroupSummary>>, filter: GroupFilter) -> Response {
@@ -83,7 +86,7 @@ pub(crate) async fn participants(
     stale: Stale,
 ) -> Result<Response, ApiError> {
     let name = format!("participants-{}.csv", group.user());
-    answered(staleness::group(&app, session, group, stale).await?, |group| Ok(participants_table(&name, group)))
+    answered_of(staleness::group(&app, session, group, stale).await?, |group| Ok(participants_table(&name, group)))
 }
 
 fn participants_table(name: &str, group: Arc<Group>) -> Response {

@@ -15,7 +15,7 @@ use super::communities::{may_add_to, may_touch_linked};
 use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, Stale, query, value_of};
 use super::fields::{Fields, Person, participants};
-use super::staleness::{self, answered};
+use super::staleness::{self, answered_of};
 use crate::app::App;
 
 /// The people whom a change concerns.
@@ -97,7 +97,7 @@ pub(crate) async fn list(
     parts: Parts,
 ) -> Result<Response, ApiError> {
     let role = ListedRole::read(value_of(&query(&parts)?, "role"))?;
-    answered(staleness::group(&app, session, group, stale).await?, |group| {
+    answered_of(staleness::group(&app, session, group, stale).await?, |group| {
         let is_listed = |person: &&Participant| role.is_none_or(|role| role.fits(person));
         let people: Vec<_> = group.participants.iter().filter(is_listed).collect();
         Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))

@@ -13,7 +13,7 @@ use super::error::ApiError;
 use super::extract::{GroupPath, JsonObject, SessionPath, Stale};
 use super::fields::Fields;
 use super::limits::EPHEMERAL_S;
-use super::staleness::{self, answered};
+use super::staleness::{self, answered_of};
 use crate::app::App;
 
 const FIELDS: [&str; Setting::COUNT] = [
@@ -86,7 +86,7 @@ pub(crate) async fn get(
     stale: Stale,
 ) -> Result<Response, ApiError> {
     let group = staleness::group(&app, session, group, stale).await?;
-    answered(group, |group| Ok(Json(&group.settings).into_response()))
+    answered_of(group, |group| Ok(Json(&group.settings).into_response()))
 }
 
 /// Change settings

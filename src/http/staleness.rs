@@ -11,8 +11,11 @@ use super::error::ApiError;
 use super::extract::Stale;
 use crate::app::App;
 
+const WARNING_HEADER: HeaderName = HeaderName::from_static("warning");
 /// As RFC 7234 has it: WhatsApp could not be asked whether it is still so.
-const WARNING: &str = "110 - \"Response is Stale\"";
+const STALE: &str = "110 - \"Response is Stale\"";
+/// WhatsApp did not tell all of it: what is here is what is known.
+const INCOMPLETE: &str = "199 - \"Incomplete\"";
 
 /// All groups from the cache.
 ///
@@ -82,6 +85,26 @@ pub(super) fn fresh<T>(value: T) -> Aged<T> {
     Aged { value, stale_for: None }
 }
 
+/// What `respond` answers about a group in a form that has no place to say that not all of it is known: a header does.
+///
+/// # Errors
+/// What `respond` says.
+pub(super) fn answered_of(
+    read: Aged<Arc<Group>>,
+    respond: impl FnOnce(Arc<Group>) -> Result<Response, ApiError>,
+) -> Result<Response, ApiError> {
+    let is_incomplete = read.value.incomplete;
+    Ok(marked(answered(read, respond)?, is_incomplete))
+}
+
+/// With a header that says so when not all of it is known.
+pub(super) fn marked(mut response: Response, is_incomplete: bool) -> Response {
+    if is_incomplete {
+        response.headers_mut().append(WARNING_HEADER, HeaderValue::from_static(INCOMPLETE));
+    }
+    response
+}
+
 /// What `respond` answers; it says so when it is stale.
 ///
 /// # Errors
@@ -94,7 +117,7 @@ pub(super) fn answered<T>(
     if let Some(stale_for) = read.stale_for {
         let headers = response.headers_mut();
         headers.insert(header::AGE, stale_for.as_secs().into());
-        headers.insert(HeaderName::from_static("warning"), HeaderValue::from_static(WARNING));
+        headers.insert(WARNING_HEADER, HeaderValue::from_static(STALE));
     }
     Ok(response)
 }

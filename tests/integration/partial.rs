@@ -87,6 +87,11 @@ async fn a_stub_that_stays_one_keeps_what_was_known_and_says_so() {
     bench.world.set_telling(&odd, stub(&[])).unwrap();
     let shown = bench.get(&format!("{GROUPS}/{odd}?refresh=true")).await;
     assert_eq!((&shown.body["incomplete"], shown.members()), (&json!(true), world_members(&bench.world, &odd)));
+    for read in ["/settings", "/participants", "/participants.csv"] {
+        let read = bench.get(&format!("{GROUPS}/{odd}{read}")).await;
+        assert_eq!((read.status, read.header("warning")), (200, "199 - \"Incomplete\""), "{read:?}");
+    }
+    assert_eq!(bench.get(&format!("{GROUPS}.csv")).await.header("warning"), "199 - \"Incomplete\"");
     let subject = bench.put(&format!("{GROUPS}/{odd}/subject"), json!({ "subject": "New" })).await;
     assert_eq!(subject.status, 200, "{subject:?}");
     assert_eq!(bench.get(&format!("{GROUPS}/{odd}")).await.body["name"], "New", "G-2");

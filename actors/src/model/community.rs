@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::group::is_false;
 use super::{GroupId, ParticipantId};
 
 /// A community with its groups, as `GET /communities/{cid}` answers it.
@@ -29,6 +30,10 @@ pub struct Community {
     pub participants_count: u32,
     /// Whether this session's account is an admin of it.
     pub is_admin: bool,
+    /// WhatsApp did not tell all of it, or nothing of it lately: what is here is what is known. Left out when it is whole.
+    #[serde(skip_serializing_if = "is_false")]
+    #[schema(required = false, example = false)]
+    pub incomplete: bool,
     /// Its groups, ordered by id; also those that this session's account is not in.
     pub groups: Vec<CommunityGroup>,
 }

@@ -63,6 +63,7 @@ impl SessionState {
             created_at: record.created_at,
             participants_count: u32::try_from(record.members.len()).unwrap_or(u32::MAX),
             is_admin: record.to_summary(&self.record.me()).is_admin,
+            incomplete: !record.completeness.is_whole(),
             groups: self.groups_of(id),
         })
     }
