@@ -1,6 +1,8 @@
 //! What a request's head must not be, so that no proxy before us reads it as another one than we do: bare line feeds, two
 //! lengths, another transfer coding than chunked, no or two hosts, two keys. hyper reads heads, and is more patient than this.
 
+use std::net::Ipv6Addr;
+
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Request, Version, header};
 
@@ -20,6 +22,9 @@ pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiErr
         [] if request.version() != Version::HTTP_11 => {}
         [host] => check_host(host, request.uri().authority())?,
         _ => return Err(ApiError::Head("a request must have one Host header")),
+    }
+    if request.uri().scheme_str().is_some_and(|scheme| !["http", "https"].contains(&scheme)) {
+        return Err(ApiError::Head("the request's target must be a path, or an http or https URI"));
     }
     for name in [header::HeaderName::from_static(KEY_HEADER), header::AUTHORIZATION] {
         if request.headers().get_all(name).iter().count() > 1 {
@@ -48,7 +53,7 @@ fn check_host(host: &HeaderValue, target: Option<&Authority>) -> Result<(), ApiE
     }
     let host = host.to_str().ok().filter(|host| !host.contains(['@', ',']));
     let host: Option<Authority> = host.and_then(|host| host.parse().ok());
-    let Some(host) = host else {
+    let Some(host) = host.filter(is_host) else {
         return Err(ApiError::Head("Host must be a host name or address, with a port if it has one"));
     };
     match target {
@@ -57,6 +62,18 @@ fn check_host(host: &HeaderValue, target: Option<&Authority>) -> Result<(), ApiE
         }
         _ => Ok(()),
     }
+}
+
+/// Whether the port is one, and what stands in brackets an address.
+fn is_host(host: &Authority) -> bool {
+    let (name, port) = match host.as_str().rsplit_once(':') {
+        Some((name, port)) if !port.contains(']') => (name, Some(port)),
+        _ => (host.as_str(), None),
+    };
+    let in_brackets = name.strip_prefix('[').map(|name| name.strip_suffix(']'));
+    let is_address = in_brackets.is_none_or(|address| address.is_some_and(|a| a.parse::<Ipv6Addr>().is_ok()));
+    let is_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
+    is_address && is_port && !name.is_empty()
 }
 
 /// Follows the bytes of a connection from head to head.
@@ -195,6 +212,11 @@ mod tests {
             ("a/b", None, false),
             ("me@home", None, false),
             ("a:b:c", None, false),
+            ("a:99999", None, false),
+            ("a:-1", None, false),
+            ("[::g]", None, false),
+            ("[::1]", None, true),
+            (":80", None, false),
             ("", Some("a"), false),
             ("a", Some("b"), false),
             ("a:80", Some("a:81"), false),
