@@ -278,3 +278,22 @@ async fn whoever_hides_their_number_is_never_said_to_be_none_of_the_group() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_ids_of_one_person_are_one_result_also_when_the_answer_is_lost() {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
+    bench.link("alice", ALICE).await;
+    for addressing in [Addressing::Pn, Addressing::Lid] {
+        for fault in [FaultKind::Silence { apply: true }, FaultKind::BreakDown { code: 500 }] {
+            let group = bench.group(&[BOB], addressing);
+            let path = format!("{GROUPS}/{group}/participants");
+            crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
+            bench.world.add_fault(ALICE, Fault::new(fault).at("w:g2:add"));
+            let twins = json!({ "participants": [CAROL, lid(&bench, CAROL)] });
+            let added = bench.post(&path, twins).await;
+            assert_eq!((added.status, added.codes()), (200, vec!["added"]), "{addressing:?} {fault:?} {added:?}");
+            assert_eq!(added.body["results"][0]["status"], Value::Null, "WhatsApp gave none");
+            bench.world.clear_faults(ALICE);
+        }
+    }
+}

@@ -319,12 +319,14 @@ async fn what_somebody_undid_meanwhile_is_not_said_to_have_changed_nothing() {
     let undo = |route: &str| match route {
         "/participants" => bench.world.change_participants(&group, ParticipantChange::Remove, BOB, &[DAVE]),
         "/participants/promote" => bench.world.change_participants(&group, ParticipantChange::Demote, BOB, &[CAROL]),
+        "/description" => bench.world.change_description(&group, BOB, None),
         _ => bench.world.change_announce(&group, BOB, false),
     };
     for (route, at, method, body) in [
         ("/participants", "w:g2:add", Method::POST, json!({ "participants": [DAVE] })),
         ("/participants/promote", "w:g2:promote", Method::POST, json!({ "participants": [CAROL] })),
         ("/settings", "w:g2:announcement", Method::PUT, json!({ "announce": true })),
+        ("/description", "w:g2:description", Method::PUT, json!({ "description": "New" })),
     ] {
         bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at(at));
         let asked = bench.world.requests(ALICE, at);

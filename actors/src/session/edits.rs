@@ -41,8 +41,12 @@ impl SessionState {
                     answer => answer,
                 }
             };
-            let judge = |now: &GroupRecord| text_look(now.description == text, before == now.description_id);
-            let look = || work.look_into(&group, write, |now, _| judge(now));
+            let judge = |now: &GroupRecord, heard: &Heard| {
+                // One that is not there has no token by which it could be told from one that is gone again.
+                let is_as_before = before == now.description_id && (before.is_some() || !heard.may_be_about_field());
+                text_look(now.description == text, is_as_before)
+            };
+            let look = || work.look_into(&group, write, judge);
             let outcome = work.carry_out("Changing the description", set_twice, look).await;
             work.finish_field(group, write, change, outcome, reply);
         });

@@ -299,7 +299,13 @@ fn seen_of(
     verdict: impl Fn(&Target) -> Verdict,
 ) -> Look<Vec<ParticipantAnswer>> {
     let is_shown = |target: &&Target| now.member(&target.person).is_some() || can_tell(target, now);
-    let answer = |target: &Target| verdict(target).answer(target.person);
+    let answer = |target: &Target| {
+        let mut person = target.person;
+        if let Some(member) = now.member(&person) {
+            person.learn(&member.person);
+        }
+        verdict(target).answer(person)
+    };
     let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).filter_map(answer).collect();
     if answers.iter().any(|answer| answer.error.is_none()) {
         Look::Applied(answers)

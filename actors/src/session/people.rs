@@ -211,7 +211,7 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
         return ParticipantResult { id, success: false, status: None, code, message };
     };
     let (status, code) = match answer.error {
-        None => (Some(DONE), outcome::success(asked)),
+        None => (Some(DONE).filter(|_| !answer.is_seen), outcome::success(asked)),
         Some(error) => {
             let code = outcome::refusal(asked, error, answer.invitation.is_some());
             (Some(error).filter(|_| !answer.is_seen), code)
