@@ -67,6 +67,12 @@ impl Clock {
         Self::begin(system, None)
     }
 
+    /// Begins with what `system` shows, and keeps our time in a file.
+    #[cfg(test)]
+    pub(crate) fn of(system: impl Fn() -> Timestamp + Send + Sync + 'static, file: PathBuf) -> Self {
+        Self::begin(system, Some(file))
+    }
+
     fn begin(system: impl Fn() -> Timestamp + Send + Sync + 'static, file: Option<PathBuf>) -> Self {
         let begun_at_ms = AtomicI64::new(system().0);
         let kept_ms = file.as_ref().and_then(|file| std::fs::read_to_string(file).ok()?.trim().parse().ok());
@@ -115,7 +121,7 @@ impl Clock {
     pub(crate) async fn run(&self) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for look in 1_u64.. {
+        for look in 0_u64.. {
             ticks.tick().await;
             self.look();
             if look % KEPT_AFTER_LOOKS == 0 {
@@ -219,7 +225,7 @@ pub(crate) mod tests {
         let begin = |days: i64| {
             let (set, system) = SetClock::new();
             set.ahead(days);
-            Clock::begin(move || system.system(), Some(file.clone()))
+            Clock::of(move || system.system(), file.clone())
         };
         let begun = begin(0).now();
         begin(0).keep();

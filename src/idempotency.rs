@@ -57,6 +57,15 @@ struct Limits {
     all: usize,
 }
 
+/// The time, for two purposes.
+#[derive(Copy, Clone)]
+struct Times {
+    /// By which records have expired.
+    ended: Timestamp,
+    /// At which a new one is made.
+    made: Timestamp,
+}
+
 /// What is known without reading the store. Keys of records from before there were shares count as one API key's, the nil one's.
 #[derive(Default)]
 struct Book {
@@ -153,8 +162,10 @@ impl Idempotency {
         user: Uuid,
         fingerprint: Fingerprint,
     ) -> Result<Start, IdempotencyError> {
-        // Not the system's clock: one that is ahead for a while would let a call be carried out twice.
-        self.start_at(slot, user, fingerprint, self.clock.now()).await
+        // A clock that is ahead for a while would let a call be carried out twice, also one that was ahead at a start: what is
+        // kept ends by the earlier time, and what is made is as young as by the later one.
+        let times = Times { ended: self.clock.earliest(), made: self.clock.latest() };
+        self.start_at(slot, user, fingerprint, times).await
     }
 
     async fn start_at(
@@ -162,10 +173,10 @@ impl Idempotency {
         slot: Slot,
         user: Uuid,
         fingerprint: Fingerprint,
-        now: Timestamp,
+        times: Times,
     ) -> Result<Start, IdempotencyError> {
         let owner = Arc::clone(self);
-        let looked = spawn_blocking(move || owner.look(slot, user, fingerprint, now)).await;
+        let looked = spawn_blocking(move || owner.look(slot, user, fingerprint, times)).await;
         let (call, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
             Look::Again(answer) => return Ok(Start::Again(answer)),
             Look::First { call, mark } => (call, mark),
@@ -182,7 +193,7 @@ impl Idempotency {
     /// # Errors
     /// [`IdempotencyError::Store`]; the next call goes on.
     pub(crate) async fn sweep(self: &Arc<Self>) -> Result<usize, IdempotencyError> {
-        self.sweep_at(self.clock.now()).await
+        self.sweep_at(self.clock.earliest()).await
     }
 
     async fn sweep_at(self: &Arc<Self>, now: Timestamp) -> Result<usize, IdempotencyError> {
@@ -211,27 +222,27 @@ impl Idempotency {
         slot: Slot,
         user: Uuid,
         fingerprint: Fingerprint,
-        now: Timestamp,
+        times: Times,
     ) -> Result<Look, IdempotencyError> {
         if let Some(running) = self.book().running.get(&slot) {
             return Err(in_use(*running, fingerprint));
         }
         // Without a claim, so that several may be given the same answer at once.
-        let known = self.read(slot)?.filter(|record| !record.is_expired(now));
+        let known = self.read(slot)?.filter(|record| !record.is_expired(times.ended));
         if let Some(answer) = known.and_then(|record| record.answer.filter(|_| record.fingerprint == fingerprint)) {
             return Ok(Look::Again(answer));
         }
         let claim = self.claim(slot, Some(fingerprint)).map_err(|running| in_use(running, fingerprint))?;
         // Nobody else changes the slot from here on: what is read now is the truth.
         let old = self.read(slot)?;
-        match old.as_ref().filter(|record| !record.is_expired(now)) {
+        match old.as_ref().filter(|record| !record.is_expired(times.ended)) {
             Some(record) if record.fingerprint != fingerprint => return Err(IdempotencyError::Reused),
             Some(Record { answer: Some(answer), .. }) => return Ok(Look::Again(answer.clone())),
             Some(Record { answer: None, .. }) => return Err(IdempotencyError::Interrupted),
             None => {}
         }
 
-        let call = Call { claim, user, fingerprint, created_at: now };
+        let call = Call { claim, user, fingerprint, created_at: times.made };
         let mut mark = Batch::new();
         if let Some(old) = &old {
             mark.delete(SessionNumber::DAEMON, Table::IdempotentAnswers, slot.hour_key(Hour::of(old.created_at)));
@@ -244,7 +255,7 @@ impl Idempotency {
         } else if !book.has_room(user, slot.session(), &self.limits) {
             return Err(IdempotencyError::TooMany);
         }
-        book.note_kept(user, slot.session(), Hour::of(now));
+        book.note_kept(user, slot.session(), Hour::of(times.made));
         drop(book);
         Ok(Look::First { call, mark })
     }

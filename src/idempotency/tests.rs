@@ -12,6 +12,10 @@ const LATER: Timestamp = Timestamp(NOW.0 + KEPT_MS);
 /// When all that was made now has been swept.
 const MUCH_LATER: Timestamp = Timestamp(NOW.0 + KEPT_MS + 3_600_000);
 
+fn at(now: Timestamp) -> Times {
+    Times { ended: now, made: now }
+}
+
 struct Bench {
     store: Arc<dyn Store>,
     keys: Arc<Idempotency>,
@@ -41,7 +45,7 @@ impl Bench {
     }
 
     async fn start(&self, key: &str, body: &str, now: Timestamp) -> Result<Start, IdempotencyError> {
-        self.keys.start_at(self.slot(key), self.api_key, Fingerprint::of(&[body.as_bytes()]), now).await
+        self.keys.start_at(self.slot(key), self.api_key, Fingerprint::of(&[body.as_bytes()]), at(now)).await
     }
 
     async fn first(&self, key: &str, now: Timestamp) -> Call {
@@ -174,7 +178,7 @@ async fn a_session_that_is_gone_is_forgotten_and_no_other() {
     let bench = Bench::new();
     bench.first("k", NOW).await.keep(answer("done")).await.unwrap();
     let other = Slot::new(SessionId::random(), 0, bench.api_key, "k");
-    let Ok(Start::First(call)) = bench.keys.start_at(other, bench.api_key, Fingerprint::of(&[]), NOW).await else {
+    let Ok(Start::First(call)) = bench.keys.start_at(other, bench.api_key, Fingerprint::of(&[]), at(NOW)).await else {
         panic!()
     };
     call.keep(answer("done")).await.unwrap();
@@ -218,4 +222,27 @@ async fn an_answer_too_large_to_keep_leaves_the_key_interrupted() {
     let kept = bench.first("k", NOW).await.keep(answer(body)).await;
     assert!(matches!(kept, Err(IdempotencyError::TooLarge(_))));
     assert_eq!(bench.word("k", "body", NOW).await, "interrupted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_ahead_at_a_start_frees_no_key() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("clock");
+    let clock = |days: i64| {
+        let (set, system) = crate::clock::tests::SetClock::new();
+        set.ahead(days);
+        Clock::of(move || system.system(), file.clone())
+    };
+    clock(0).keep();
+    let (store, api_key) = (open_memory(), Uuid::from_u128(1));
+    let slot = Bench::new().slot("k");
+    let start = async |days: i64| {
+        let keys = Idempotency::open(store.clone(), clock(days)).unwrap();
+        keys.start(slot, api_key, Fingerprint::of(&[b"body"])).await
+    };
+    let Ok(Start::First(call)) = start(0).await else { panic!("nobody was here before") };
+    drop(call);
+    for days in [2, 100, -100] {
+        assert!(!matches!(start(days).await, Ok(Start::First(_))), "{days}");
+    }
 }
