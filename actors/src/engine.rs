@@ -242,8 +242,7 @@ impl Engine {
         let manager = self.client.persistence_manager();
         for _ in 0..FLUSHES_MAX {
             manager.flush().await.map_err(|error| unsaved(&error))?;
-            let stored = self.backend.load().await.map_err(|error| unsaved(&error))?;
-            if stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()) {
+            if self.is_on_disk().await? {
                 return Ok(());
             }
         }
@@ -251,9 +250,9 @@ impl Engine {
     }
 
     /// Whether the device on disk is the one that is connected, whatever of its state is missing there.
-    pub(crate) async fn is_on_disk(&self) -> bool {
-        let stored = self.backend.load().await;
-        stored.is_ok_and(|stored| stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()))
+    pub(crate) async fn is_on_disk(&self) -> Result<bool, EngineError> {
+        let stored = self.backend.load().await.map_err(|error| unsaved(&error))?;
+        Ok(stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()))
     }
 
     /// Whether the engine has given up saving its state: then nothing it does is durable.

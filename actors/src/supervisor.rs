@@ -66,7 +66,7 @@ pub(crate) enum SupervisorMsg {
     /// Delete a session: unlink its device, then wipe what is stored.
     Delete { id: SessionId, reply: Reply<()> },
     /// Its device was unlinked, or there was no time for it.
-    Unlinked { id: SessionId, is_unlinked: bool, reply: Reply<()> },
+    Unlinked { id: SessionId, is_unlinked: bool, deadline: tokio::time::Instant, reply: Reply<()> },
     /// Everything of it is wiped, or not.
     Deleted { id: SessionId, wiped: Result<(), StoreError>, reply: Reply<()> },
     /// Open an engine for a session's actor.
@@ -170,7 +170,9 @@ impl Actor for Supervisor {
                 state.created(&myself, number, &record, stored, reply).await
             }
             M::Delete { id, reply } => state.delete(&myself, id, reply),
-            M::Unlinked { id, is_unlinked, reply } => state.unlinked(&myself, id, is_unlinked, reply),
+            M::Unlinked { id, is_unlinked, deadline, reply } => {
+                state.unlinked(&myself, id, is_unlinked, deadline, reply);
+            }
             M::Deleted { id, wiped, reply } => state.deleted(&myself, id, wiped, reply),
             M::OpenEngine { id, generation } => state.open_engine(&myself, id, generation),
             M::CloseEngine { id, generation, wipe } => state.close_engine(&myself, id, generation, wipe),

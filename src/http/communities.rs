@@ -310,12 +310,8 @@ async fn may_add_to_community(
     session: SessionId,
     community: &GroupId,
 ) -> Result<(), ApiError> {
-    if !caller.key.is_limited_to_groups() {
-        return Ok(());
-    }
-    let community = app.gateway.community(session, community.clone()).await?;
-    let reached: Vec<_> = announcements(&community).chain([&community.id]).cloned().collect();
-    allowed(app, caller, &reached, AccessError::AnnouncementsNotAllowed)
+    let reached = |community: &Community| announcements(community).chain([&community.id]).cloned().collect();
+    may_reach(app, caller, session, community, reached, AccessError::AnnouncementsNotAllowed).await
 }
 
 /// Whether the key may touch a community as a whole.
@@ -325,11 +321,23 @@ async fn may_touch_community(
     session: SessionId,
     community: &GroupId,
 ) -> Result<(), ApiError> {
+    may_reach(app, caller, session, community, every_group, AccessError::CommunityNotAllowed).await
+}
+
+/// Whether the key may touch what is `reached` of a community. A key without a limit to groups may, and WhatsApp is not asked.
+async fn may_reach(
+    app: &App,
+    caller: &Caller,
+    session: SessionId,
+    community: &GroupId,
+    reached: impl FnOnce(&Community) -> Vec<GroupId>,
+    otherwise: AccessError,
+) -> Result<(), ApiError> {
     if !caller.key.is_limited_to_groups() {
         return Ok(());
     }
     let community = app.gateway.community(session, community.clone()).await?;
-    allowed(app, caller, &every_group(&community), AccessError::CommunityNotAllowed)
+    allowed(app, caller, &reached(&community), otherwise)
 }
 
 /// The community that a group is or belongs to; `None` when there is none, and for a key without a limit to groups.

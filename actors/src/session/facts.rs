@@ -205,7 +205,7 @@ impl SessionState {
             let work = async {
                 match engine.flush().await {
                     // A full disk is no reason to be away: what is there brings the session back.
-                    Err(EngineError::Unsaved(_)) if is_link_stored && engine.is_on_disk().await => {}
+                    Err(EngineError::Unsaved(_)) if is_link_stored && engine.is_on_disk().await? => {}
                     flushed => flushed?,
                 }
                 engine.read_all_groups().await

@@ -18,6 +18,10 @@ use crate::model::{
     GroupId, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
 };
 
+/// Phone numbers whose LIDs WhatsApp is asked for at once: as many people as a request may name. Of the others nobody knows whether
+/// they are somebody who was named by LID, and then nothing is claimed.
+const RECOGNISED_MAX: usize = 256;
+
 /// What happens to participants, and what is done about those who may only be invited.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct ParticipantWrite {
@@ -196,10 +200,12 @@ async fn decide(
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
     let mut people = addressed(&targets, &answers, record);
-    if people.iter().any(Addressed::is_open)
-        && let Ok(open) = applicants(work, group).await
-    {
-        let verdict = |target: &Target, now: &GroupRecord| verdict(target, &open, now);
+    if people.iter().any(Addressed::is_open) {
+        let open = applicants(work, group).await;
+        let verdict = |target: &Target, now: &GroupRecord| match &open {
+            Ok(open) => verdict(target, open, now),
+            Err(_) => Verdict::Unknown,
+        };
         look_up_unanswered(work, group, None, &mut people, verdict).await;
     }
     Ok(people::results(Asked::Decision(decision), &people)?.0)
@@ -220,17 +226,16 @@ fn people_of(applicants: Vec<Applicant>) -> Vec<Person> {
 async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Person]) {
     if targets.iter().any(|target| !open.iter().any(|person| person.is(&target.person))) {
         let people = targets.iter().map(|target| &target.person).chain(open.iter());
-        let phones: Vec<_> = people.filter(|person| person.lid.is_none()).filter_map(Person::id).collect();
+        let phones = people.filter(|person| person.lid.is_none()).filter_map(Person::id);
+        let phones: Vec<_> = phones.take(RECOGNISED_MAX).collect();
         let known = timeout_at(work.end(), work.engine.people_with_phones(phones)).await.unwrap_or_default();
         let people = targets.iter_mut().map(|target| &mut target.person).chain(open.iter_mut());
         for person in people {
-            known
-                .iter()
-                .filter(|known| known.is(person))
-                .copied()
-                .collect::<Vec<_>>()
-                .iter()
-                .for_each(|k| person.learn(k));
+            for known in &known {
+                if known.is(person) {
+                    person.learn(known);
+                }
+            }
         }
     }
     let mut recognised: Vec<Target> = Vec::with_capacity(targets.len());

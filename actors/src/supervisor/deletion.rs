@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::engine_task::Order;
+use super::unlinking::UNLINK_TIME_MAX;
 use super::{State, SupervisorMsg, unlinking};
 use crate::directory::Entry;
 use crate::error::CommandError;
@@ -27,6 +28,7 @@ impl State {
             return;
         };
         slot.deleting = true;
+        let deadline = Instant::now() + UNLINK_TIME_MAX;
         let (actor, myself) = (slot.entry.actor.load_full(), myself.clone());
         tokio::spawn(async move {
             let mut is_unlinked = false;
@@ -37,7 +39,7 @@ impl State {
                     is_unlinked = answer.await.is_ok_and(|answer| answer == Ok(true));
                 }
             }
-            let _ = myself.send_message(SupervisorMsg::Unlinked { id, is_unlinked, reply });
+            let _ = myself.send_message(SupervisorMsg::Unlinked { id, is_unlinked, deadline, reply });
         });
     }
 
@@ -46,6 +48,7 @@ impl State {
         myself: &ActorRef<SupervisorMsg>,
         id: SessionId,
         is_unlinked: bool,
+        deadline: Instant,
         reply: Reply<()>,
     ) {
         self.order(id, Order::Close);
@@ -56,7 +59,7 @@ impl State {
                 let _ = actor.stop_and_wait(None, None).await;
             }
             // It was not connected, or somebody stopped it at the same time.
-            if !is_unlinked && !unlinking::unlink(&context, &entry).await {
+            if !is_unlinked && !unlinking::unlink(&context, &entry, deadline).await {
                 warn!(session.id = %id, "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone");
             }
             let wiped = erase(&entry, &*context.store).await;

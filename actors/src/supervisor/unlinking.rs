@@ -5,20 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Context;
 use crate::directory::Entry;
 use crate::engine::{Engine, EngineFact, EngineSession, LogoutKind, Report};
 use crate::session::record::{Link, SessionRecord, StoredSession};
 
-/// The log-in and the log-out together: who deletes a session waits no longer for WhatsApp.
-const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
+/// Who deletes a session waits no longer for WhatsApp, whatever is tried meanwhile.
+pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
 /// For the connection to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Whether WhatsApp has no device of this session any more. The session's actor is gone; K-1 holds by the device's permit.
-pub(super) async fn unlink(context: &Context, entry: &Entry) -> bool {
+pub(super) async fn unlink(context: &Context, entry: &Entry, deadline: Instant) -> bool {
     let Ok(_device) = entry.device.acquire().await else { return false };
     match SessionRecord::load(&*context.store, entry.number) {
         Ok(StoredSession::Readable(record)) if record.link == Link::None => return true,
@@ -38,7 +38,7 @@ pub(super) async fn unlink(context: &Context, entry: &Entry) -> bool {
         })
     };
     let session = EngineSession { number: entry.number, config: entry.config.clone(), wire: entry.wire.clone() };
-    let Ok(Ok((engine, run))) = timeout(UNLINK_TIME_MAX, Engine::open(&context.engines, session, report)).await else {
+    let Ok(Ok((engine, run))) = timeout_at(deadline, Engine::open(&context.engines, session, report)).await else {
         return false;
     };
     let mut running = tokio::spawn(run.run());
@@ -46,7 +46,7 @@ pub(super) async fn unlink(context: &Context, entry: &Entry) -> bool {
         answered.notified().await;
         is_removed.load(Ordering::Relaxed) || engine.log_out().await || is_removed.load(Ordering::Relaxed)
     };
-    let is_unlinked = timeout(UNLINK_TIME_MAX, unlinked).await.unwrap_or(false);
+    let is_unlinked = timeout_at(deadline, unlinked).await.unwrap_or(false);
     let closed = async {
         engine.disconnect().await;
         let _ = (&mut running).await;
