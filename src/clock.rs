@@ -5,6 +5,8 @@
 //! After a jump the daemon counts on, and follows the clock once it has stayed there for an hour. What it counts is kept in a file:
 //! for an hour after a start the time from before it counts, too. Never sets the system's clock.
 
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,10 +21,9 @@ const JUMP_MS: i64 = 5 * 60_000;
 /// A jump is followed when the clock has stayed there for this long: wrong clocks are set right sooner, and a virtual machine
 /// that slept is right again soon.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(3_600);
-/// How often the system's clock is looked at: far less than a jump.
+/// How often the system's clock is looked at, and ours is kept: far less than a jump. What ended meanwhile may seem to go on after
+/// a kill and a clock that is set back.
 const LOOK_INTERVAL: Duration = Duration::from_secs(10);
-/// Our time is kept at every so many looks.
-const KEPT_AFTER_LOOKS: u64 = 6;
 /// 1 January 2025. A clock that shows less was not set yet, as at the boot of a board without a battery: it is followed at once.
 const PLAUSIBLE_FROM: Timestamp = Timestamp(1_735_689_600_000);
 
@@ -112,7 +113,10 @@ impl Clock {
     pub(crate) fn keep(&self) {
         let Some(file) = &self.0.file else { return };
         let time = self.counted_on().unwrap_or_else(|| self.now());
-        if let Err(error) = std::fs::write(file, time.0.to_string()) {
+        // Over what was there: a full disk has room for it, and a kill leaves one of the two.
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(file);
+        let kept = file.and_then(|file| file.write_all_at(format!("{:013}", time.0).as_bytes(), 0));
+        if let Err(error) = kept {
             tracing::debug!(%error, "could not keep the time");
         }
     }
@@ -121,13 +125,11 @@ impl Clock {
     pub(crate) async fn run(&self) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        for look in 0_u64.. {
+        loop {
             ticks.tick().await;
             self.look();
-            if look % KEPT_AFTER_LOOKS == 0 {
-                let clock = self.clone();
-                let _ = tokio::task::spawn_blocking(move || clock.keep()).await;
-            }
+            let clock = self.clone();
+            let _ = tokio::task::spawn_blocking(move || clock.keep()).await;
         }
     }
 

@@ -64,6 +64,8 @@ const PRE_KEYS_WANTED: usize = 256;
 /// Flushes until the store has the linked account: each is a write, and the saver's own is over after one or two.
 const FLUSHES_MAX: usize = 16;
 
+/// How often is looked whether a log-in was taken.
+const LOGIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// WhatsApp's time to confirm a log-out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -282,6 +284,14 @@ impl Engine {
     /// Takes the store away from what is left of the engine. After [`Self::disconnect`] and the end of its run.
     pub(crate) fn release(&self) {
         self.backend.close();
+    }
+
+    /// Waits until WhatsApp has taken the log-in. That is well before [`EngineFact::LoggedIn`] when a phone was linked just now: its
+    /// first state is fetched and saved in between.
+    pub(crate) async fn logged_in(&self) {
+        while !self.client.is_logged_in() {
+            tokio::time::sleep(LOGIN_POLL_INTERVAL).await;
+        }
     }
 
     /// Asks WhatsApp to unlink this device; true when it confirmed in time.

@@ -42,6 +42,7 @@ use crate::error::CommandError;
 use crate::group_cache::GroupCache;
 use crate::model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use crate::supervisor::{Context, SupervisorMsg};
+use account::TurnedAway;
 pub(crate) use communities::Linking;
 use creation::Created;
 pub(crate) use creation::GroupWish;
@@ -112,8 +113,8 @@ struct EngineSlot {
     engine: Option<Arc<Engine>>,
     /// We asked WhatsApp to unlink the device: that it is removed is no news from the phone.
     logging_out: bool,
-    /// Another account than the session's is linked, and on its way out.
-    foreign: bool,
+    /// What was linked may not stay, and is on its way out.
+    turned_away: Option<TurnedAway>,
 }
 
 impl Actor for SessionActor {

@@ -24,6 +24,8 @@ use crate::clock::Clock;
 const COMMIT_RECORDS_MAX: usize = BATCH_OPERATIONS_MAX / 2;
 /// How often repeated refusals are written down, and whether there are too many records is looked at.
 const REPEATS_INTERVAL: Duration = Duration::from_secs(10);
+/// After what could not be written.
+const UNWRITTEN_RETRY: Duration = Duration::from_secs(1);
 /// How often what is too old is removed, the first time after so long: a record of it stays, so not for each that goes.
 const AGED_INTERVAL: Duration = Duration::from_secs(3_600);
 /// Operations of a removal's batch that are not about the removed ones: its record and the extent.
@@ -89,6 +91,8 @@ impl Writer {
                     self.planning = None;
                     self.take_plan(plan);
                 }
+                // Changes are refused until it is written: nobody else may come by to try it.
+                () = tokio::time::sleep(UNWRITTEN_RETRY), if !self.unwritten.is_empty() => self.write(Vec::new()).await,
                 // One batch, and then again what waits: changes are not held up by a long removal.
                 () = std::future::ready(()), if can_remove => self.remove_some().await,
             }

@@ -43,6 +43,8 @@ struct Answered {
     group_id: Option<String>,
     /// Who or which group, and what became of it.
     results: Vec<(String, String)>,
+    /// Of a community.
+    groups: Vec<String>,
     /// Something of it has another shape than ours.
     is_partial: bool,
 }
@@ -81,15 +83,18 @@ where
 {
     // Holds its share of what may be in flight, whoever still waits.
     let _arrival = request.extensions().get::<Arc<Arrival>>().cloned();
-    if let Err(error) = app.audit.check_writable(rule.removes) {
-        return ApiError::from(error).into_response();
-    }
     let caller = request.extensions().get::<Caller>().cloned();
+    let recorded = Recorded { app: Arc::clone(&app), removes: rule.removes, route };
     let response = if rule.once_per_key && idempotent::has_key(request.headers()) {
-        idempotent::call_once(Arc::clone(&app.idempotency), route, request).await.into_response()
+        idempotent::call_once(&app.idempotency, recorded, request).await.into_response()
     } else {
-        call(route, request).await
+        recorded.call(request).await
     };
+    let is_nothing_done = response.extensions().get::<NothingDone>().is_some();
+    if is_nothing_done && app.audit.check_writable(rule.removes).is_err() {
+        // As it cannot be written down, it would only be in the way of those that can.
+        return response;
+    }
     let (parts, body) = response.into_parts();
     let body = match body.collect().await {
         Ok(body) => body.to_bytes(),
@@ -102,7 +107,7 @@ where
     }
     let entry = Entry { removes: rule.removes, ..completed(entry, &response, &body) };
     // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record.
-    if response.extensions().get::<NothingDone>().is_some() || entry.replayed {
+    if is_nothing_done || entry.replayed {
         app.audit.note_unchanged(entry);
     } else {
         app.audit.note(entry).await;
@@ -110,25 +115,38 @@ where
     response
 }
 
-/// Why an answer that is given again is not for this caller: the key may not touch any more what it made then.
+/// Why an answer that is given again is not for this caller: it tells of groups that the key may not touch any more.
 fn out_of_scope(caller: &Caller, response: &Response, body: &[u8]) -> Option<ApiError> {
     if !caller.key.is_limited_to_groups() || !response.headers().contains_key(REPLAYED_HEADER) {
         return None;
     }
-    let Answered { id, group_id, .. } = Answered::of(body);
-    let mut groups = [id, group_id].into_iter().flatten().filter_map(|id| id.parse::<GroupId>().ok());
+    let Answered { id, group_id, results, groups, .. } = Answered::of(body);
+    let ids = [id, group_id].into_iter().flatten().chain(results.into_iter().map(|(id, _)| id)).chain(groups);
+    let mut groups = ids.filter_map(|id| id.parse::<GroupId>().ok());
     groups.any(|group| !caller.key.allows_group(&group)).then(|| AccessError::GroupNotAllowed.into())
 }
 
-/// A panic is an answer like any other.
-pub(super) async fn call<S>(mut route: S, request: Request) -> Response
+/// A route whose calls are put on record: none is carried out while the log cannot be written.
+pub(super) struct Recorded<S> {
+    app: Arc<App>,
+    removes: bool,
+    route: S,
+}
+
+impl<S> Recorded<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    match AssertUnwindSafe(async { route.call(request).await }).catch_unwind().await {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(panic) => panicked(panic.as_ref()).into_response(),
+    /// A panic is an answer like any other.
+    pub(super) async fn call(mut self, request: Request) -> Response {
+        if let Err(error) = self.app.audit.check_writable(self.removes) {
+            return ApiError::from(error).into_response();
+        }
+        match AssertUnwindSafe(async { self.route.call(request).await }).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(panic) => panicked(panic.as_ref()).into_response(),
+        }
     }
 }
 
@@ -193,6 +211,9 @@ impl Answered {
                 (Some(id), Some(code)) => answered.results.push((id.to_owned(), code.to_owned())),
                 _ => is_partial = true,
             }
+        }
+        if let Some(Value::Array(groups)) = fields.remove("groups") {
+            answered.groups = groups.iter().filter_map(|group| Some(group.get("id")?.as_str()?.to_owned())).collect();
         }
         answered.is_partial = is_partial;
         answered

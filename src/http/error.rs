@@ -379,7 +379,15 @@ impl ApiError {
             | Self::Groups(_)
             | Self::InviteCode
             | Self::InviteCodeUnknown
+            | Self::IdempotencyKeyInvalid
             | Self::Picture(_) => true,
+            Self::Idempotency(error) => matches!(
+                error,
+                IdempotencyError::InUse
+                    | IdempotencyError::Reused
+                    | IdempotencyError::TooMany
+                    | IdempotencyError::Store(_)
+            ),
             Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::Audit(AuditError::LowSpace | AuditError::Unwritable) => true,

@@ -110,7 +110,13 @@ mod tests {
         let cases = [
             (false, Health::Ok, StatusCode::OK, "up", "up"),
             (true, Health::Ok, StatusCode::SERVICE_UNAVAILABLE, "draining", "up"),
-            (false, Health::LowSpace { free_bytes: 1 }, StatusCode::SERVICE_UNAVAILABLE, "up", "low_space"),
+            (
+                false,
+                Health::LowSpace { free_bytes: 1, needed_bytes: 2 },
+                StatusCode::SERVICE_UNAVAILABLE,
+                "up",
+                "low_space",
+            ),
             (false, Health::Failed("io".into()), StatusCode::SERVICE_UNAVAILABLE, "up", "down"),
         ];
         for (draining, health, status, daemon, store) in cases {

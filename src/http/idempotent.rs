@@ -16,7 +16,7 @@ use tower::Service;
 use tracing::warn;
 
 use super::access::{Caller, SESSION_PARAMETER};
-use super::audited;
+use super::audited::Recorded;
 use super::body::taken;
 use super::error::{ApiError, NothingDone};
 use super::extract::path_parameters;
@@ -40,7 +40,11 @@ pub(super) fn has_key(headers: &HeaderMap) -> bool {
 ///
 /// # Errors
 /// Why it is not carried out. What the route itself answers, failures included, is `Ok`.
-pub(super) async fn call_once<S>(calls: Arc<Idempotency>, route: S, request: Request) -> Result<Response, ApiError>
+pub(super) async fn call_once<S>(
+    calls: &Arc<Idempotency>,
+    route: Recorded<S>,
+    request: Request,
+) -> Result<Response, ApiError>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
@@ -79,7 +83,7 @@ fn fingerprint(parts: &mut Parts, body: &Bytes) -> Result<Fingerprint, ApiError>
     Ok(Fingerprint::of(&pieces))
 }
 
-async fn carry_out<S>(start: Start, route: S, request: Request) -> Result<Response, ApiError>
+async fn carry_out<S>(start: Start, route: Recorded<S>, request: Request) -> Result<Response, ApiError>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
@@ -87,7 +91,7 @@ where
         Start::First(call) => call,
         Start::Again(answer) => return replay(answer),
     };
-    let response = audited::call(route, request).await;
+    let response = route.call(request).await;
     if response.extensions().get::<NothingDone>().is_some() {
         if let Err(error) = call.release().await {
             warn!(%error, "could not free an idempotency key, it counts as interrupted");

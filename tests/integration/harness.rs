@@ -1,6 +1,7 @@
 //! A daemon and a simulated WhatsApp in this process, and a client that speaks HTTP to it.
 
 use std::fmt::Debug;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -79,6 +80,10 @@ impl Bench {
         adjust(&mut config);
         let daemon = Some(Daemon::start(config.clone()).await.unwrap());
         Self { world, simulator, daemon, client: reqwest::Client::new(), config, _data: data }
+    }
+
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.config.data_dir
     }
 
     /// Starts the daemon again on the same data, with other settings.

@@ -5,7 +5,10 @@ use rookery::config::Config;
 use rookery_simulator::{Addressing, Fault, FaultKind};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, BOB, Bench, CAROL, world_members};
+use crate::harness::{ALICE, BOB, Bench, CAROL, until_equal, world_members};
+
+/// Bytes of a file that fills the disk as far as it has to be filled.
+const FILLING_BYTES: u64 = 256 << 20;
 
 /// The disk has three quarters of what changes need, which is half as much again as removals need.
 fn with_little_space(config: &mut Config) {
@@ -18,6 +21,11 @@ async fn linked_sessions_come_back_and_are_read_and_say_what_is_missing() {
     let mut bench = Bench::start().await;
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.link("alice", ALICE).await;
+    let made = async |bench: &Bench, key: &str| {
+        let body = json!({ "name": "Trip", "participants": [BOB] });
+        bench.call_once(key, Method::POST, "/sessions/alice/groups", &body).await
+    };
+    let trip = made(&bench, "k").await.body;
     bench.restart_with(with_little_space).await;
     let path = format!("/sessions/alice/groups/{group}");
     for fault in [None, Some(FaultKind::Drop { apply: false, now: true })] {
@@ -33,9 +41,12 @@ async fn linked_sessions_come_back_and_are_read_and_say_what_is_missing() {
         }
         let refused = bench.put(&format!("{path}/subject"), json!({ "subject": "New" })).await;
         assert_eq!(refused.failure(), (503, "storage_full"), "{refused:?}");
+        assert_eq!(made(&bench, "new").await.failure(), (503, "storage_full"));
+        let again = made(&bench, "k").await;
+        assert_eq!((again.status, again.replayed, &again.body), (201, true, &trip), "what was done can be told");
     }
     bench.world.change_participants(&group, rookery_simulator::ParticipantChange::Add, ALICE, &[CAROL]).unwrap();
-    crate::harness::until_equal(world_members(&bench.world, &group), async || bench.get(&path).await.members()).await;
+    until_equal(world_members(&bench.world, &group), async || bench.get(&path).await.members()).await;
     bench.restart_with(|config| config.free_space_min_bytes = None).await;
     assert_eq!(bench.until_status("alice", "ready").await["lastError"], Value::Null);
 }
@@ -79,4 +90,56 @@ async fn sessions_and_keys_can_be_ended_and_that_is_on_record() {
     assert_eq!(bench.get("/sessions/carol").await.status, 404);
     bench.post("/sessions/alice/start", json!({})).await;
     bench.until_status("alice", "ready").await;
+}
+
+/// Fills the disk so far that changes have no room, until it is dropped.
+struct Filling(tempfile::NamedTempFile);
+
+impl Filling {
+    /// How little may be free for it to have an effect, and none without it: half of it is for what others write meanwhile.
+    fn prepare(config: &mut Config) {
+        let volume = rustix::fs::statvfs(config.data_dir.parent().unwrap()).unwrap();
+        config.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize - FILLING_BYTES / 2);
+    }
+
+    async fn fill(bench: &Bench) -> Self {
+        let file = tempfile::NamedTempFile::new_in(bench.data_dir()).unwrap();
+        rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, FILLING_BYTES).unwrap();
+        until_equal(503, async || bench.get("/health/ready").await.status).await;
+        Self(file)
+    }
+
+    async fn end(self, bench: &Bench) {
+        self.0.close().unwrap();
+        until_equal(200, async || bench.get("/health/ready").await.status).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_phone_is_linked_while_the_link_could_not_be_saved() {
+    let bench = Bench::with(Filling::prepare).await;
+    bench.start_session("alice").await;
+    let qr = bench.qr("alice").await;
+    let filling = Filling::fill(&bench).await;
+    for path in ["qr", "qr?format=text"] {
+        let refused = bench.get(&format!("/sessions/alice/{path}")).await;
+        assert_eq!(refused.failure(), (503, "storage_full"), "{refused:?}");
+    }
+    let code = bench.post("/sessions/alice/pairing-code", json!({ "phoneNumber": ALICE })).await;
+    assert_eq!(code.failure(), (503, "storage_full"), "{code:?}");
+
+    // Somebody has the QR already.
+    bench.world.phone(ALICE).scan_qr(&qr).unwrap();
+    let session = bench.until_status("alice", "action_required").await;
+    let error = session["lastError"].as_str().unwrap();
+    assert!(error.starts_with("the disk is nearly full, and the link could not be saved: it was ended"), "{session}");
+    assert!(!error.contains("did not confirm"), "{session}");
+    assert_eq!((&session["phone"], &session["boundPhone"]), (&Value::Null, &Value::Null));
+    until_equal(0, async || bench.world.live_connections(ALICE)).await;
+
+    filling.end(&bench).await;
+    bench.post("/sessions/alice/start", json!({})).await;
+    let qr = bench.qr("alice").await;
+    bench.world.phone(ALICE).scan_qr(&qr).unwrap();
+    assert_eq!(bench.until_status("alice", "ready").await["lastError"], Value::Null);
 }

@@ -255,6 +255,32 @@ async fn settings_and_decisions_that_nobody_confirmed_are_looked_up() {
     }
 }
 
+/// Seconds, as WhatsApp counts them.
+fn now_s() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_is_turned_down_unanswered_and_asks_again_is_not_said_to_wait_as_before() {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 3_000).await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    bench.world.change_setting(&group, ALICE, rookery_simulator::Setting::Approval(true)).unwrap();
+    bench.world.request_to_join(&group, CAROL).unwrap();
+    let asked_s = now_s();
+    let silence = Fault::new(FaultKind::Silence { apply: true }).at("membership_requests_action");
+    bench.world.add_fault(ALICE, silence);
+    let requests = || bench.world.group(&group).unwrap().join_requests;
+    let asking_again = async {
+        until("the reject", async || (requests().is_empty() && now_s() > asked_s + 1).then_some(())).await;
+        bench.world.request_to_join(&group, CAROL).unwrap();
+    };
+    let path = format!("/sessions/alice/groups/{group}/membership-requests/reject");
+    let (answer, ()) = tokio::join!(bench.post(&path, json!({ "participants": [CAROL] })), asking_again);
+    assert_eq!(answer.failure(), (503, "outcome_unknown"), "{answer:?}");
+    assert_eq!(requests().len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn joining_that_nobody_confirmed_is_looked_up_and_done_if_it_was_not() {
     for (_, fault) in without_an_answer() {

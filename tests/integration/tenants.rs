@@ -296,3 +296,29 @@ async fn an_answer_is_not_given_again_to_a_key_that_may_not_touch_what_it_made_a
     assert_eq!((status, &refused["code"]), (401, &json!("group_not_allowed")), "{refused}");
     assert_eq!(bench.world.groups().iter().filter(|group| group.subject == "Trip").count(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repeated_answer_tells_a_narrowed_key_of_no_group_that_is_not_its_own() {
+    let (bench, [mine, other, _], community) = ready().await;
+    let announcements = announcements_of(&bench, &community).await;
+    let tenant = Tenant::new(&bench, &[&mine, &other, &community, &announcements], true).await;
+    let calls = [
+        (format!("{COMMUNITIES}/{community}/links"), json!({ "groups": [mine, other] })),
+        (COMMUNITIES.to_owned(), json!({ "name": "Mine", "generalChat": true })),
+    ];
+    let mut made = Vec::new();
+    for (path, body) in &calls {
+        let once = async || bench.call_once_with(&tenant.key, path, Method::POST, path, body).await;
+        let first = once().await;
+        assert!([200, 201].contains(&first.status), "{first:?}");
+        assert_eq!(once().await.body, first.body);
+        made.push(first.body);
+    }
+    // The other group is not the tenant's any more, nor is the community's general chat.
+    let narrowed = json!({ "allowedGroups": [mine, community, announcements, made[1]["id"]] });
+    assert_eq!(bench.put(&format!("/auth/api-keys/{}", tenant.id), narrowed).await.status, 200);
+    for (path, body) in &calls {
+        let refused = bench.call_once_with(&tenant.key, path, Method::POST, path, body).await;
+        assert_eq!(refused.failure(), (401, "group_not_allowed"), "{refused:?}");
+    }
+}

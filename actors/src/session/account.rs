@@ -7,6 +7,8 @@
 //! theirs --logged out by a caller--> nobody's
 //! ```
 //!
+//! A link that cannot be put on disk is turned away in the same manner: a restart would lose it, and leave its device behind.
+//!
 //! Each change of hands has a number of its own, the account epoch: what was granted or kept for one is void for the next.
 
 use std::time::Duration;
@@ -20,6 +22,26 @@ use crate::model::{SessionEvent, SessionEventKind};
 
 /// An account that is turned away has to log in before it can be unlinked: the engine's two connects and WhatsApp's answer.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(30);
+/// After a connection that was lost while WhatsApp was asked.
+const UNLINK_RETRY: Duration = Duration::from_secs(1);
+
+/// Why a link may not stay.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// The session belongs to another account.
+    OtherAccount,
+    /// The disk is too full for the credentials.
+    Unsaved,
+}
+
+impl TurnedAway {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherAccount => "the session belongs to another account",
+            Self::Unsaved => "the disk is nearly full",
+        }
+    }
+}
 
 /// The same LID where both are known; else the same number: numbers are given to other people in time.
 fn is_same(one: &Person, other: &Person) -> bool {
@@ -35,31 +57,36 @@ impl SessionState {
         !self.pairing.account_change_allowed && self.record.account.is_some_and(|known| !is_same(&known, account))
     }
 
-    /// Another account was linked: it is unlinked as soon as it is logged in.
-    pub(super) fn turn_away(&mut self) {
-        if std::mem::replace(&mut self.engine.foreign, true) {
-            return;
-        }
-        warn!(session.id = %self.entry.id, "a phone with another account was linked, unlinking it");
-        let generation = self.engine.generation;
-        self.myself.send_after(TURN_AWAY_TIME, move || SessionMsg::TurnedAway { generation, unlinked: false });
-    }
-
-    /// It is logged in and can be unlinked.
-    pub(super) fn unlink_foreign(&self) {
-        let Some(engine) = self.engine.engine.clone() else { return };
+    /// What was linked is unlinked as soon as it is logged in. Whoever asks first says why.
+    pub(super) fn turn_away(&mut self, why: TurnedAway) {
+        let Some(engine) = self.engine.engine.clone().filter(|_| self.engine.turned_away.is_none()) else { return };
+        warn!(session.id = %self.entry.id, reason = why.as_str(), "a link may not stay, unlinking it");
+        self.engine.turned_away = Some(why);
         let (myself, generation) = (self.myself.clone(), self.engine.generation);
         tokio::spawn(async move {
-            let unlinked = engine.log_out().await;
+            let unlinked = async {
+                loop {
+                    engine.logged_in().await;
+                    if engine.log_out().await {
+                        return;
+                    }
+                    tokio::time::sleep(UNLINK_RETRY).await;
+                }
+            };
+            let unlinked = tokio::time::timeout(TURN_AWAY_TIME, unlinked).await.is_ok();
             let _ = myself.send_message(SessionMsg::TurnedAway { generation, unlinked });
         });
     }
 
     pub(super) fn turned_away(&mut self, generation: Generation, unlinked: bool) {
-        if generation == self.engine.generation && std::mem::take(&mut self.engine.foreign) {
-            self.tell(SessionEventKind::OtherAccountRefused);
-            self.apply(Fact::OtherAccount { unlinked });
+        if generation != self.engine.generation {
+            return;
         }
+        let Some(why) = self.engine.turned_away.take() else { return };
+        if why == TurnedAway::OtherAccount {
+            self.tell(SessionEventKind::OtherAccountRefused);
+        }
+        self.apply(Fact::TurnedAway { why, unlinked });
     }
 
     /// The account that is about to be `ready` has the session from now on.

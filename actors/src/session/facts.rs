@@ -6,19 +6,35 @@ use std::sync::atomic::Ordering;
 use ractor::ActorProcessingErr;
 use tracing::warn;
 
+use super::account::TurnedAway;
 use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Permit, Preparation, SessionMsg, SessionState};
 use crate::engine::{Engine, EngineError, EngineFact, IncomingCall, LogoutKind};
 use crate::group_cache::{AllGroups, GroupAction, NameSource, Sequence};
 use crate::model::{SessionStatus, Timestamp};
-use crate::store::StoreError;
+use crate::store::{Health, StoreError};
 use crate::supervisor::SupervisorMsg;
 
 /// Why a session fails that cannot go on without its engine. Our own words: they are shown and logged.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct EngineFailure(String);
+
+/// Why a session is not ready.
+#[derive(Debug)]
+pub(crate) enum Unprepared {
+    /// It was linked just now, and its credentials have no room on the disk.
+    NoRoom,
+    /// In our own words.
+    For(String),
+}
+
+impl From<EngineError> for Unprepared {
+    fn from(error: EngineError) -> Self {
+        Self::For(error.to_string())
+    }
+}
 
 impl SessionState {
     /// Asks the supervisor for an engine.
@@ -83,7 +99,7 @@ impl SessionState {
         }
         self.engine.loaded = false;
         self.engine.logging_out = false;
-        self.engine.foreign = false;
+        self.engine.turned_away = None;
         let expected = std::mem::take(&mut self.engine.closing);
         self.publish();
         self.answer_closing();
@@ -120,16 +136,14 @@ impl SessionState {
         if !matches!(fact, EngineFact::ConnectionLost(_) | EngineFact::ReconnectsUsedUp(_)) {
             self.record.last_active = Some(Timestamp::now());
         }
-        if self.engine.foreign && !fact.ends_log_in() {
+        if self.engine.turned_away.is_some() && !fact.ends_log_in() {
             // Nothing of an account that is turned away is taken in.
-            if fact == EngineFact::LoggedIn {
-                self.unlink_foreign();
-            }
             return;
         }
         match fact {
             EngineFact::QrShown(text) => self.qr_shown(text),
-            EngineFact::Paired(me) if self.is_foreign(&me) => self.turn_away(),
+            EngineFact::Paired(me) if self.is_foreign(&me) => self.turn_away(TurnedAway::OtherAccount),
+            EngineFact::Paired(_) if self.check_room_for_link().is_err() => self.turn_away(TurnedAway::Unsaved),
             EngineFact::Paired(me) => {
                 self.record.link = Link::Linking;
                 (self.record.phone, self.record.lid) = (me.phone, me.lid);
@@ -141,12 +155,13 @@ impl SessionState {
             EngineFact::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
             EngineFact::PairingCodeExpired => self.pairing.forget_code(),
             EngineFact::LoggedIn if self.engine.engine.as_ref().is_some_and(|engine| self.is_foreign(&engine.me())) => {
-                self.turn_away();
-                self.unlink_foreign();
+                self.turn_away(TurnedAway::OtherAccount);
             }
             EngineFact::LoggedIn => self.apply(Fact::LoggedIn),
             EngineFact::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
-            EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.foreign => self.turned_away(generation, true),
+            EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.turned_away.is_some() => {
+                self.turned_away(generation, true);
+            }
             EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.logging_out => self.apply(Fact::LoggedOut),
             EngineFact::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
             EngineFact::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
@@ -200,20 +215,24 @@ impl SessionState {
         let Some(engine) = self.engine.engine.clone() else { return };
         self.preparation += 1;
         let (myself, asked, number) = (self.myself.clone(), self.cache.sequence(), self.preparation);
+        let store = self.context.store.clone();
         let (timeout, is_link_stored) = (self.context.settings.whatsapp_timeout, self.saving.is_link_stored);
         tokio::spawn(async move {
             let work = async {
                 match engine.flush().await {
                     // A full disk is no reason to be away: what is there brings the session back.
                     Err(EngineError::Unsaved(_)) if is_link_stored && engine.is_on_disk().await? => {}
+                    Err(EngineError::Unsaved(_))
+                        if !is_link_stored && matches!(store.health(), Health::LowSpace { .. }) =>
+                    {
+                        return Err(Unprepared::NoRoom);
+                    }
                     flushed => flushed?,
                 }
-                engine.read_all_groups().await
+                Ok(engine.read_all_groups().await?)
             };
-            let groups = match tokio::time::timeout(timeout, work).await {
-                Ok(groups) => groups.map_err(|error| error.to_string()),
-                Err(_) => Err("WhatsApp did not answer in time".into()),
-            };
+            let groups = tokio::time::timeout(timeout, work).await;
+            let groups = groups.unwrap_or_else(|_| Err(Unprepared::For("WhatsApp did not answer in time".into())));
             let _ = myself.send_message(SessionMsg::PreparationEnded { number, asked, groups });
         });
     }
@@ -228,20 +247,20 @@ impl SessionState {
         &mut self,
         number: Preparation,
         asked: Sequence,
-        groups: Result<AllGroups, String>,
+        groups: Result<AllGroups, Unprepared>,
     ) {
-        if number != self.preparation || self.engine.closing {
+        if number != self.preparation || self.engine.closing || self.engine.turned_away.is_some() {
             return;
         }
         let Some(engine) = self.engine.engine.clone() else { return };
         let groups = match groups {
             Ok(groups) => groups,
-            Err(reason) => return self.apply(Fact::PrepareFailed(reason)),
+            Err(Unprepared::For(reason)) => return self.apply(Fact::PrepareFailed(reason)),
+            Err(Unprepared::NoRoom) => return self.turn_away(TurnedAway::Unsaved),
         };
         let me = engine.me();
         if self.is_foreign(&me) {
-            self.turn_away();
-            return self.unlink_foreign();
+            return self.turn_away(TurnedAway::OtherAccount);
         }
         self.take_over(me);
         (self.record.phone, self.record.lid) = (me.phone, me.lid);
@@ -258,13 +277,15 @@ impl SessionState {
     }
 
     pub(super) fn link_stored(&mut self, number: Preparation, stored: Result<(), StoreError>) {
-        if number != self.preparation || self.engine.engine.is_none() || self.engine.closing {
+        let is_over = self.engine.engine.is_none() || self.engine.closing || self.engine.turned_away.is_some();
+        if number != self.preparation || is_over {
             return;
         }
         // What could not be saved is tried again, and said.
         let is_room_missing = matches!(stored, Err(StoreError::LowSpace { .. } | StoreError::Busy));
         match stored {
             Err(_) if is_room_missing && self.saving.is_link_stored => self.prepared(),
+            Err(StoreError::LowSpace { .. }) => self.turn_away(TurnedAway::Unsaved),
             Ok(()) => {
                 self.saving.is_link_stored = true;
                 self.prepared();

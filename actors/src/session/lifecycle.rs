@@ -10,6 +10,7 @@
 //! any --stop, kill, log-out, no phone in time--> disconnected
 //! ```
 
+use super::account::TurnedAway;
 use crate::model::{Restriction, SessionStatus as Status, Timestamp};
 
 /// Something that happened to a session.
@@ -37,8 +38,9 @@ pub(crate) enum Fact {
     ReconnectsUsedUp(u32),
     /// The device was removed at the phone.
     Removed,
-    /// The phone that was linked has another account than the session's.
-    OtherAccount {
+    /// The phone that was linked may not stay.
+    TurnedAway {
+        why: TurnedAway,
         /// WhatsApp confirmed that it is linked no longer.
         unlinked: bool,
     },
@@ -153,6 +155,8 @@ const REMOVED: &str = "logged out at the phone; start the session and link the a
                        `allowAccountChange` to link another";
 const OTHER_ACCOUNT: &str = "linked to another account: that link was ended; start the session and link the account that \
                              it belongs to, or start it with `allowAccountChange`";
+const NO_ROOM_TO_LINK: &str = "the disk is nearly full, and the link could not be saved: it was ended; make room, then start the \
+                               session and link the phone again";
 const STILL_LISTED: &str = "WhatsApp did not confirm the end, remove the device at that phone";
 const UNCONFIRMED: &str = "WhatsApp did not confirm the log-out, and the credentials are kept; start the session and log it \
                            out again, or remove the device at the phone";
@@ -169,9 +173,13 @@ fn end(fact: &Fact) -> Option<Step> {
     Some(match fact {
         Fact::LoggedOut => to(S::Disconnected, LastError::Clear, STOP_AND_WIPE),
         Fact::Removed => to(S::ActionRequired, set(REMOVED), STOP_AND_WIPE),
-        Fact::OtherAccount { unlinked: true } => to(S::ActionRequired, set(OTHER_ACCOUNT), STOP_AND_WIPE),
-        Fact::OtherAccount { unlinked: false } => {
-            to(S::ActionRequired, set(format!("{OTHER_ACCOUNT}; {STILL_LISTED}")), STOP_AND_WIPE)
+        Fact::TurnedAway { why, unlinked } => {
+            let reason = match why {
+                TurnedAway::OtherAccount => OTHER_ACCOUNT,
+                TurnedAway::Unsaved => NO_ROOM_TO_LINK,
+            };
+            let error = if *unlinked { reason.to_owned() } else { format!("{reason}; {STILL_LISTED}") };
+            to(S::ActionRequired, set(error), STOP_AND_WIPE)
         }
         Fact::LinkingInterrupted => to(S::Disconnected, set(INTERRUPTED), STOP_AND_WIPE),
         Fact::LogoutUnconfirmed => to(S::Disconnected, set(UNCONFIRMED), STOP),
@@ -269,9 +277,14 @@ mod tests {
             for fact in &keep {
                 assert!(!step(status, fact).effects.contains(&Effect::WipeCredentials), "{status:?} {fact:?}");
             }
-            for fact in
-                [Fact::LoggedOut, Fact::Removed, Fact::LinkingInterrupted, Fact::OtherAccount { unlinked: true }]
-            {
+            let turned_away = |why| Fact::TurnedAway { why, unlinked: true };
+            for fact in [
+                Fact::LoggedOut,
+                Fact::Removed,
+                Fact::LinkingInterrupted,
+                turned_away(TurnedAway::OtherAccount),
+                turned_away(TurnedAway::Unsaved),
+            ] {
                 assert!(step(status, &fact).effects.contains(&Effect::WipeCredentials), "{status:?} {fact:?}");
             }
         }
@@ -281,8 +294,9 @@ mod tests {
     fn every_end_has_its_own_reason_and_stops_the_session() {
         let ends = [
             (Fact::Removed, S::ActionRequired),
-            (Fact::OtherAccount { unlinked: true }, S::ActionRequired),
-            (Fact::OtherAccount { unlinked: false }, S::ActionRequired),
+            (Fact::TurnedAway { why: TurnedAway::OtherAccount, unlinked: true }, S::ActionRequired),
+            (Fact::TurnedAway { why: TurnedAway::OtherAccount, unlinked: false }, S::ActionRequired),
+            (Fact::TurnedAway { why: TurnedAway::Unsaved, unlinked: true }, S::ActionRequired),
             (Fact::Replaced, S::ActionRequired),
             (Fact::Banned(101, Timestamp(0)), S::ActionRequired),
             (Fact::Locked, S::ActionRequired),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::creation::{Creation, Found};
+use super::facts::Unprepared;
 use super::reads::GroupRead;
 use super::request::Request;
 use super::saving::Unsaved;
@@ -74,7 +75,7 @@ pub(crate) enum SessionMsg {
     /// The engine is gone, its device is free. `error`: why it could not go on.
     EngineEnded { generation: Generation, wiped: bool, error: Option<String> },
     /// Credentials were put on disk and all groups read, or not.
-    PreparationEnded { number: Preparation, asked: Sequence, groups: Result<AllGroups, String> },
+    PreparationEnded { number: Preparation, asked: Sequence, groups: Result<AllGroups, Unprepared> },
     /// The session's record says that it is linked, on disk.
     LinkStored { number: Preparation, stored: Result<(), StoreError> },
     /// Time to prepare again.

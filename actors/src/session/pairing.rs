@@ -7,6 +7,7 @@ use super::record::Link;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::model::{PairingCode, ParticipantId, Qr, SessionStatus};
+use crate::store::{Health, StoreError};
 use crate::supervisor::SupervisorMsg;
 
 /// WhatsApp accepts a pairing code for about this long (the engine's own figure is 180 s).
@@ -105,7 +106,7 @@ impl SessionState {
     pub(super) fn read_qr(&self, reply: Reply<Qr>) {
         let status = self.record.status;
         let answer = match &self.pairing.qr {
-            Some(text) => Ok(Qr { text: text.clone(), status }),
+            Some(text) => self.check_room_for_link().map(|()| Qr { text: text.clone(), status }),
             None if !self.engine.loaded => Err(CommandError::NotStarted),
             None if matches!(status, SessionStatus::Ready | SessionStatus::Authenticating) => {
                 Err(CommandError::NoQr("a phone is linked".into()))
@@ -115,13 +116,26 @@ impl SessionState {
         let _ = reply.send(answer);
     }
 
+    /// Nobody links a phone while what comes of it cannot be saved.
+    pub(super) fn check_room_for_link(&self) -> Result<(), CommandError> {
+        match self.context.store.health() {
+            Health::LowSpace { free_bytes, needed_bytes } => {
+                Err(StoreError::LowSpace { free_bytes, needed_bytes }.into())
+            }
+            Health::Ok | Health::Failed(_) => Ok(()),
+        }
+    }
+
     pub(super) fn request_pairing_code(&mut self, phone: ParticipantId, permit: Permit, reply: Reply<PairingCode>) {
         let refuse = |reply: Reply<PairingCode>, error| drop(reply.send(Err(error)));
         let ParticipantId::Phone(_) = phone else {
             return refuse(reply, CommandError::NoPairingCode("a phone number is needed".into()));
         };
         let engine = match (&self.engine.engine, self.record.status) {
-            (Some(engine), SessionStatus::QrReady) => engine.clone(),
+            (Some(engine), SessionStatus::QrReady) => match self.check_room_for_link() {
+                Ok(()) => engine.clone(),
+                Err(error) => return refuse(reply, error),
+            },
             _ if !self.engine.loaded => return refuse(reply, CommandError::NotStarted),
             (_, SessionStatus::Ready | SessionStatus::Authenticating) => {
                 return refuse(reply, CommandError::NoPairingCode("a phone is linked".into()));

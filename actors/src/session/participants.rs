@@ -161,7 +161,7 @@ async fn decide(
             if decision == MembershipDecision::Approve {
                 work.pay(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX)))?;
             }
-            open_before.iter().filter_map(Person::id).collect()
+            open_before.iter().filter_map(|applicant| applicant.person.id()).collect()
         }
     };
     let mut targets = targets(record, ParticipantChange::Add, &asked);
@@ -176,7 +176,7 @@ async fn decide(
         MembershipDecision::Approve => "Approving membership requests",
         MembershipDecision::Reject => "Rejecting membership requests",
     };
-    let verdict = |target: &Target, open: &[Person], now: &GroupRecord| {
+    let verdict = |target: &Target, open: &[Applicant], now: &GroupRecord| {
         let is_member = now.member(&target.person).is_some();
         match decision {
             MembershipDecision::Approve if is_member => Verdict::Done,
@@ -186,13 +186,15 @@ async fn decide(
             MembershipDecision::Reject => match (is_in(&open_before, target), is_in(open, target)) {
                 (Some(true), Some(false)) if !is_member => Verdict::Done,
                 (Some(true), None) | (None, _) => Verdict::Unknown,
+                // They were turned down, and asked again.
+                _ if asked_at(open, target) != asked_at(&open_before, target) => Verdict::Unknown,
                 _ => Verdict::Not(NOT_SAID),
             },
         }
     };
     let look = || async {
         let open = match work.look_up(work.engine.membership_requests(group)).await {
-            Ok(open) => people_of(open),
+            Ok(open) => open,
             Err(look) => return look,
         };
         let judge = |now: &GroupRecord| seen_of(&targets, now, |target| verdict(target, &open, now));
@@ -212,25 +214,20 @@ async fn decide(
 }
 
 /// Everybody who asked to be let in.
-async fn applicants(work: &Work, group: &GroupId) -> Result<Vec<Person>, CommandError> {
-    let requests = work.engine.membership_requests(group);
-    Ok(people_of(work.question("Reading the membership requests", requests).await?))
-}
-
-fn people_of(applicants: Vec<Applicant>) -> Vec<Person> {
-    applicants.into_iter().map(|applicant| applicant.person).collect()
+async fn applicants(work: &Work, group: &GroupId) -> Result<Vec<Applicant>, CommandError> {
+    work.question("Reading the membership requests", work.engine.membership_requests(group)).await
 }
 
 /// Sees to it that the people of a request are known by the ids under which they asked to be let in: WhatsApp is asked who has the
 /// phone numbers, where somebody is not among those who asked. Those who turn out to be one person are one after it.
-async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Person]) {
-    if targets.iter().any(|target| !open.iter().any(|person| person.is(&target.person))) {
-        let people = targets.iter().map(|target| &target.person).chain(open.iter());
+async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Applicant]) {
+    if targets.iter().any(|target| applicant(open, target).is_none()) {
+        let people = targets.iter().map(|target| &target.person).chain(open.iter().map(|applicant| &applicant.person));
         let phones = people.filter(|person| person.lid.is_none()).filter_map(Person::id);
         let phones: Vec<_> = phones.take(RECOGNISED_MAX).collect();
         let known = timeout_at(work.end(), work.engine.people_with_phones(phones)).await.unwrap_or_default();
-        let people = targets.iter_mut().map(|target| &mut target.person).chain(open.iter_mut());
-        for person in people {
+        let asked = open.iter_mut().map(|applicant| &mut applicant.person);
+        for person in targets.iter_mut().map(|target| &mut target.person).chain(asked) {
             for known in &known {
                 if known.is(person) {
                     person.learn(known);
@@ -240,8 +237,8 @@ async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Person]) 
     }
     let mut recognised: Vec<Target> = Vec::with_capacity(targets.len());
     for mut target in std::mem::take(targets) {
-        if let Some(person) = open.iter().find(|person| person.is(&target.person)) {
-            target.person.learn(person);
+        if let Some(applicant) = applicant(open, &target) {
+            target.person.learn(&applicant.person);
         }
         if !recognised.iter().any(|other| other.person.is(&target.person)) {
             recognised.push(target);
@@ -250,11 +247,20 @@ async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Person]) 
     *targets = recognised;
 }
 
+fn applicant<'a>(open: &'a [Applicant], target: &Target) -> Option<&'a Applicant> {
+    open.iter().find(|applicant| applicant.person.is(&target.person))
+}
+
+/// When somebody asked to be let in, in Unix seconds.
+fn asked_at(open: &[Applicant], target: &Target) -> Option<u64> {
+    applicant(open, target)?.request.requested_at
+}
+
 /// Whether somebody is among these people; `None` when one of them may be the same under an id that is not known.
-fn is_in(people: &[Person], target: &Target) -> Option<bool> {
-    match people.iter().any(|person| person.is(&target.person)) {
-        true => Some(true),
-        false => people.iter().all(|person| are_comparable(person, &target.person)).then_some(false),
+fn is_in(open: &[Applicant], target: &Target) -> Option<bool> {
+    match applicant(open, target) {
+        Some(_) => Some(true),
+        None => open.iter().all(|other| are_comparable(&other.person, &target.person)).then_some(false),
     }
 }
 

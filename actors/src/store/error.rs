@@ -140,6 +140,8 @@ pub enum Health {
     LowSpace {
         /// Free bytes when last looked at, at most a second ago.
         free_bytes: u64,
+        /// The set minimum.
+        needed_bytes: u64,
     },
     /// A commit failed; all further ones are refused. Says why.
     Failed(String),

@@ -226,7 +226,7 @@ impl Store for SledStore {
             return Health::Failed(reason.clone());
         }
         match self.shared.space.check(0) {
-            Err(StoreError::LowSpace { free_bytes, .. }) => Health::LowSpace { free_bytes },
+            Err(StoreError::LowSpace { free_bytes, needed_bytes }) => Health::LowSpace { free_bytes, needed_bytes },
             _ => Health::Ok,
         }
     }

@@ -196,7 +196,7 @@ impl Task {
             biased;
             () = closing(&mut self.orders) => Ok(()),
             () = saver_gave_up(&engine) => Err(match self.context.store.health() {
-                Health::LowSpace { free_bytes } => {
+                Health::LowSpace { free_bytes, .. } => {
                     format!("credentials cannot be saved: the disk is full ({free_bytes} bytes free); make room")
                 }
                 _ => "credentials cannot be saved".to_owned(),

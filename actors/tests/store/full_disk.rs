@@ -61,7 +61,7 @@ pub(super) fn watch(directory: &Path) {
     store.commit(rows::batch(0)).wait_blocking().unwrap();
     let ballast = directory.join("ballast");
     fill_volume(&ballast, directory, 12 * 1024);
-    wait_for(&*store, |health| matches!(health, Health::LowSpace { free_bytes } if *free_bytes < needed_bytes));
+    wait_for(&*store, |health| matches!(health, Health::LowSpace { free_bytes, .. } if *free_bytes < needed_bytes));
     let refused = store.commit(rows::batch(1)).wait_blocking();
     assert!(matches!(refused, Err(StoreError::LowSpace { .. })), "{refused:?}");
     assert_eq!(rows::check(&*store).unwrap(), Some(0));
@@ -77,7 +77,7 @@ pub(super) fn watch(directory: &Path) {
     );
     fs::remove_file(&ballast).unwrap();
     fill_volume(&ballast, directory, 5 * 1024);
-    wait_for(&*store, |health| matches!(health, Health::LowSpace { free_bytes } if *free_bytes < needed_bytes / 2));
+    wait_for(&*store, |health| matches!(health, Health::LowSpace { free_bytes, .. } if *free_bytes < needed_bytes / 2));
     let refused = store.commit(removal).wait_blocking();
     assert!(matches!(refused, Err(StoreError::LowSpace { .. })), "{refused:?}");
     assert_eq!(store.commit(Batch::new()).wait_blocking(), Ok(()));

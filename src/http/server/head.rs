@@ -1,5 +1,5 @@
 //! What a request's head must not be, so that no proxy before us reads it as another one than we do: bare line feeds, two
-//! lengths, another transfer coding than chunked, no or two hosts, two keys. hyper reads heads, and is more patient than this.
+//! lengths, another transfer coding than chunked, no or two hosts, two keys, two media types. hyper reads heads, and is more patient than this.
 
 use std::net::Ipv6Addr;
 
@@ -26,9 +26,15 @@ pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiErr
     if request.uri().scheme_str().is_some_and(|scheme| !["http", "https"].contains(&scheme)) {
         return Err(ApiError::Head("the request's target must be a path, or an http or https URI"));
     }
-    for name in [header::HeaderName::from_static(KEY_HEADER), header::AUTHORIZATION] {
-        if request.headers().get_all(name).iter().count() > 1 {
-            return Err(ApiError::Head("a request must have one X-API-Key header, or one Authorization header"));
+    const ONE_KEY: &str = "a request must have one X-API-Key header, or one Authorization header";
+    let once = [
+        (header::HeaderName::from_static(KEY_HEADER), ONE_KEY),
+        (header::AUTHORIZATION, ONE_KEY),
+        (header::CONTENT_TYPE, "a request must have one Content-Type header at most"),
+    ];
+    for (name, otherwise) in once {
+        if values(name).count() > 1 {
+            return Err(ApiError::Head(otherwise));
         }
     }
     let codings = values(header::TRANSFER_ENCODING).collect::<Vec<_>>();
@@ -72,7 +78,8 @@ fn is_host(host: &Authority) -> bool {
     };
     let in_brackets = name.strip_prefix('[').map(|name| name.strip_suffix(']'));
     let is_address = in_brackets.is_none_or(|address| address.is_some_and(|a| a.parse::<Ipv6Addr>().is_ok()));
-    let is_port = port.is_none_or(|port| port.is_empty() || port.parse::<u16>().is_ok());
+    let is_digits = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    let is_port = port.is_none_or(|port| port.is_empty() || (is_digits(port) && port.parse::<u16>().is_ok()));
     is_address && is_port && !name.is_empty()
 }
 
@@ -214,6 +221,8 @@ mod tests {
             ("a:b:c", None, false),
             ("a:99999", None, false),
             ("a:-1", None, false),
+            ("a:+80", None, false),
+            ("a:000080", None, false),
             ("[::g]", None, false),
             ("[::1]", None, true),
             (":80", None, false),
