@@ -10,6 +10,7 @@ mod gaps;
 mod record;
 mod repeats;
 mod retention;
+mod share;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -1,7 +1,9 @@
 //! What the operator decides, read once at start from flags and `ROOKERY_*` variables and checked before anything
 //! else happens. A flag wins over its variable; an empty variable counts as not set. Never reads files.
 
+mod cors_origins;
 mod http;
+mod http_options;
 mod paces;
 mod reader;
 #[cfg(test)]
@@ -19,9 +21,13 @@ use tracing_subscriber::EnvFilter;
 
 pub use crate::audit::Retention;
 pub use crate::auth::{AddressRange, Secret};
-pub use crate::http::{CorsOrigins, HttpLimits, HttpOptions};
+pub use crate::data_dir::DataLocation;
 pub use crate::outgoing::FetchAllow;
+pub use cors_origins::CorsOrigins;
 pub use http::HttpArguments;
+#[cfg(test)]
+pub(crate) use http_options::DRAIN_TIME_S;
+pub use http_options::{HttpLimits, HttpOptions};
 pub use paces::PaceArguments;
 pub use reader::ConfigError;
 use reader::Reader;
@@ -52,19 +58,6 @@ const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
 /// A minute is enough for nobody, a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
-
-/// Where a daemon's data is, and the key to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
-    /// Holds the store and `admin.key`; made with mode 0700 when it is missing.
-    pub data_dir: PathBuf,
-    /// Holds the key of the store; `None`: a credential of systemd, or else a file in the data directory.
-    pub store_key_file: Option<PathBuf>,
-    /// Where systemd puts credentials.
-    pub credentials_dir: Option<PathBuf>,
-    /// Bytes that the store wants free on its volume to change anything; `None`: 64 MiB.
-    pub free_space_min_bytes: Option<u64>,
-}
 
 /// Every setting of the daemon.
 #[derive(Clone, Debug)]
@@ -142,7 +135,7 @@ impl Default for Config {
 
 /// Where the data is, as flags with a variable of the same name.
 #[derive(Clone, Default, clap::Args)]
-pub struct PlaceArguments {
+pub struct DataLocationArguments {
     /// Directory of the store and of admin.key [ROOKERY_DATA_DIR, default ./data]
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<OsString>,
@@ -152,18 +145,18 @@ pub struct PlaceArguments {
     store_key_file: Option<OsString>,
 }
 
-impl PlaceArguments {
+impl DataLocationArguments {
     /// Reads and checks them; `variable` answers the value of an environment variable.
     ///
     /// # Errors
     /// The first one that cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Place, ConfigError> {
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<DataLocation, ConfigError> {
         self.read(&Reader { variable })
     }
 
-    fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<Place, ConfigError> {
+    fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<DataLocation, ConfigError> {
         let path = |text: &str| Some(PathBuf::from(text));
-        Ok(Place {
+        Ok(DataLocation {
             data_dir: read.parsed("data-dir", self.data_dir, Config::default().data_dir, "a path", path)?,
             store_key_file: read
                 .parsed("store-key-file", self.store_key_file, None, "a path", |text| Some(path(text)))?,
@@ -180,7 +173,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<OsString>,
     #[command(flatten)]
-    place: PlaceArguments,
+    location: DataLocationArguments,
     /// Refused: everybody on the machine can read it in the list of processes
     #[arg(long, value_name = "KEY", hide = true)]
     bootstrap_key: Option<OsString>,
@@ -246,13 +239,13 @@ impl Config {
             return Err(ConfigError::bootstrap_flag());
         }
         let secret = read.secret("bootstrap-key")?;
-        let place = flags.place.read(&read)?;
+        let location = flags.location.read(&read)?;
         Ok(Self {
             listen: read.parsed("listen", flags.listen, default.listen, address, |text| text.parse().ok())?,
-            data_dir: place.data_dir,
-            store_key_file: place.store_key_file,
-            credentials_dir: place.credentials_dir,
-            free_space_min_bytes: place.free_space_min_bytes,
+            data_dir: location.data_dir,
+            store_key_file: location.store_key_file,
+            credentials_dir: location.credentials_dir,
+            free_space_min_bytes: location.free_space_min_bytes,
             bootstrap_key: secret,
             bootstrap_key_file: read.parsed(
                 "bootstrap-key-file",
@@ -307,9 +300,9 @@ impl Config {
 
     /// Where the data is.
     #[must_use]
-    pub fn place(&self) -> Place {
+    pub fn location(&self) -> DataLocation {
         let Self { data_dir, store_key_file, credentials_dir, free_space_min_bytes, .. } = self.clone();
-        Place { data_dir, store_key_file, credentials_dir, free_space_min_bytes }
+        DataLocation { data_dir, store_key_file, credentials_dir, free_space_min_bytes }
     }
 
     /// What of this concerns the sessions.

@@ -23,6 +23,19 @@ const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-r
 /// Begins the name of a spool, for the moment that it has one; a UUID ends it.
 pub(crate) const SPOOL_PREFIX: &str = "spool-";
 
+/// Where a daemon's data is, and the key to it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DataLocation {
+    /// Holds the store and `admin.key`; made with mode 0700 when it is missing.
+    pub data_dir: PathBuf,
+    /// Holds the key of the store; `None`: a credential of systemd, or else a file in the data directory.
+    pub store_key_file: Option<PathBuf>,
+    /// Where systemd puts credentials.
+    pub credentials_dir: Option<PathBuf>,
+    /// Bytes that the store wants free on its volume to change anything; `None`: 64 MiB.
+    pub free_space_min_bytes: Option<u64>,
+}
+
 /// Makes the directory when it is missing, for its owner alone. Rights that others have to it, or to the files in it that hold
 /// secrets, are taken away, with a warning.
 ///

@@ -14,8 +14,8 @@ use rookery_simulator::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::app::{self, Daemon};
 use crate::config::{Config, HttpArguments, PaceArguments, Secret};
+use crate::daemon::{self, Daemon};
 use crate::signals::Signals;
 
 /// Only what is wrong: what can be done is printed.
@@ -95,13 +95,13 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
     match linked {
         Some(Ok(())) => {
             announce(&daemon);
-            app::keep_running(daemon, &config, &mut signals).await
+            daemon::keep_running(daemon, &config, &mut signals).await
         }
         Some(Err(error)) => {
-            app::shut_down(daemon, &mut signals).await?;
+            daemon::shut_down(daemon, &mut signals).await?;
             Err(error)
         }
-        None => app::shut_down(daemon, &mut signals).await,
+        None => daemon::shut_down(daemon, &mut signals).await,
     }
 }
 

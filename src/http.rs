@@ -1,44 +1,18 @@
-//! The routes, all on this screen, and who may call them. What a route does and how it is documented is in the module
-//! it names; what a failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
+//! The routes, all on this screen, and who may call them. What a route does and how it is documented is in
+//! `handlers/`, in the module that it names; what every request passes before is in `middleware/`; what a failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
 
-pub(crate) mod access;
-mod answer;
-mod audit;
-mod audited;
-mod body;
-mod communities;
-mod configuration;
-mod cors;
-mod docs;
-mod envelope;
 pub(crate) mod error;
-mod export;
-mod extract;
-mod fields;
-mod filter;
-mod folded;
 #[cfg(fuzzing)]
 pub mod fuzzing;
-mod groups;
-mod health;
-mod idempotent;
-mod invisible;
-mod invites;
-mod joining;
-mod keys;
+mod handlers;
 pub(crate) mod limits;
-mod options;
-mod pairing;
-mod participants;
-mod picture;
-mod qr;
-mod requests;
-pub(crate) mod route;
+mod middleware;
+mod openapi;
+mod policy;
+pub(crate) mod request;
+mod response;
+mod route;
 mod server;
-mod sessions;
-mod settings;
-mod staleness;
-mod stats;
 #[cfg(test)]
 mod tests;
 
@@ -49,120 +23,122 @@ use axum::extract::Request;
 
 use crate::app::App;
 use crate::auth::Role;
-use access::{Gate, Reach, Rule};
-pub(crate) use body::Rooms as BodyRooms;
-pub use cors::CorsOrigins;
+use crate::http::policy::AccessPolicy;
+use crate::http::policy::Scope;
 use error::ApiError;
+use handlers::{
+    api_keys, audit, communities, csv, docs, groups, health, invite_code, join, membership_requests, pairing,
+    participants, picture, session_config, sessions, settings, stats,
+};
 use limits::BodyKind;
-pub(crate) use limits::DRAIN_TIME_S;
-pub use limits::HttpLimits;
-#[cfg(test)]
-pub(crate) use limits::STOP_TIME_MAX;
-pub use options::HttpOptions;
+use middleware::authorization::AuthLayer;
+use request::fields::shorten;
 use route::{Route, routes};
 pub(crate) use server::serve;
 
-const OPEN: Rule = Rule { role: None, reach: Reach::Scope, body: BodyKind::Json, once_per_key: false, removes: false };
-const VIEWER: Rule = Rule { role: Some(Role::Viewer), ..OPEN };
+const OPEN: AccessPolicy =
+    AccessPolicy { role: None, scope: Scope::Path, body: BodyKind::Json, once_per_key: false, removes: false };
+const VIEWER: AccessPolicy = AccessPolicy { role: Some(Role::Viewer), ..OPEN };
 /// Before joining a group.
-const JOINER: Rule = Rule { reach: Reach::Membership, ..VIEWER };
+const JOINER: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..VIEWER };
 /// A session as a whole.
-const SESSION: Rule = Rule { role: Some(Role::Operator), reach: Reach::Session, ..OPEN };
+const SESSION: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Session, ..OPEN };
 /// The end of a session.
-const SESSION_END: Rule = Rule { removes: true, ..SESSION };
+const SESSION_END: AccessPolicy = AccessPolicy { removes: true, ..SESSION };
 /// A change at WhatsApp: carried out once for each idempotency key.
-const GROUP_WRITE: Rule = Rule { role: Some(Role::Operator), once_per_key: true, ..OPEN };
+const GROUP_WRITE: AccessPolicy = AccessPolicy { role: Some(Role::Operator), once_per_key: true, ..OPEN };
 /// The same with a picture in its body.
-const PICTURE_WRITE: Rule = Rule { body: BodyKind::Picture, ..GROUP_WRITE };
+const PICTURE_WRITE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..GROUP_WRITE };
 /// The same where groups are made, joined and left.
-const MEMBERSHIP: Rule = Rule { reach: Reach::Membership, ..GROUP_WRITE };
-const WIDE_OPERATOR: Rule = Rule { role: Some(Role::Operator), reach: Reach::Everything, ..OPEN };
-const WIDE_ADMIN: Rule = Rule { role: Some(Role::Admin), ..WIDE_OPERATOR };
+const MEMBERSHIP: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..GROUP_WRITE };
+const WIDE_OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Everything, ..OPEN };
+const WIDE_ADMIN: AccessPolicy = AccessPolicy { role: Some(Role::Admin), ..WIDE_OPERATOR };
 /// The end of a key.
-const KEY_END: Rule = Rule { removes: true, ..WIDE_ADMIN };
+const KEY_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_ADMIN };
 
-/// Every route: method, path, who may call it, and the handler. The handler's module is its section in the document.
+/// Every route: method, path, policy, operation id, handler. The operation id is also the action in the audit log, and what stands
+/// before its first underscore is the tag in the document.
 pub(crate) fn routes() -> Vec<Route> {
     routes! {
-        GET    "/api/health"                     OPEN          health::health,
-        GET    "/api/health/live"                OPEN          health::live,
-        GET    "/api/health/ready"               OPEN          health::ready,
-        GET    "/api/docs"                       OPEN          docs::page,
-        GET    "/api/docs-json"                  OPEN          docs::document,
-        POST   "/api/auth/validate"              VIEWER        keys::validate,
-        GET    "/api/auth/api-keys"              WIDE_ADMIN    keys::list,
-        POST   "/api/auth/api-keys"              WIDE_ADMIN    keys::create,
-        GET    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::get,
-        PUT    "/api/auth/api-keys/{key}"        WIDE_ADMIN    keys::update,
-        DELETE "/api/auth/api-keys/{key}"        KEY_END       keys::delete,
-        POST   "/api/auth/api-keys/{key}/revoke" KEY_END       keys::revoke,
-        POST   "/api/auth/api-keys/{key}/rotate" WIDE_ADMIN    keys::rotate,
-        GET    "/api/audit"                      WIDE_ADMIN    audit::list,
-        GET    "/api/audit/verify"               WIDE_ADMIN    audit::verify,
-        GET    "/api/sessions"                   VIEWER        sessions::list,
-        POST   "/api/sessions"                   WIDE_OPERATOR sessions::create,
-        GET    "/api/sessions/stats/overview"    VIEWER        stats::overview,
-        GET    "/api/sessions/{session}"         VIEWER        sessions::get,
-        DELETE "/api/sessions/{session}"         SESSION_END   sessions::delete,
-        POST   "/api/sessions/{session}/start"   SESSION       sessions::start,
-        POST   "/api/sessions/{session}/stop"    SESSION_END   sessions::stop,
-        POST   "/api/sessions/{session}/logout"  SESSION_END   sessions::logout,
-        POST   "/api/sessions/{session}/force-kill"   SESSION_END sessions::force_kill,
-        GET    "/api/sessions/{session}/qr"           SESSION  pairing::qr,
-        POST   "/api/sessions/{session}/pairing-code" SESSION  pairing::pairing_code,
-        GET    "/api/sessions/{session}/config"       VIEWER   configuration::get,
-        PATCH  "/api/sessions/{session}/config"       SESSION  configuration::change,
-        GET    "/api/sessions/{session}/groups"           VIEWER      groups::list,
-        POST   "/api/sessions/{session}/groups"           MEMBERSHIP  groups::create,
-        GET    "/api/sessions/{session}/groups.csv"       VIEWER      export::groups,
-        GET    "/api/sessions/{session}/groups/count"     VIEWER      groups::count,
-        POST   "/api/sessions/{session}/groups/join"      MEMBERSHIP  joining::join,
-        GET    "/api/sessions/{session}/groups/join-info" JOINER      joining::info,
-        GET    "/api/sessions/{session}/groups/{group}"                      VIEWER   groups::get,
-        PUT    "/api/sessions/{session}/groups/{group}/subject"              GROUP_WRITE groups::set_subject,
-        PUT    "/api/sessions/{session}/groups/{group}/description"          GROUP_WRITE groups::set_description,
-        POST   "/api/sessions/{session}/groups/{group}/leave"                MEMBERSHIP  groups::leave,
-        GET    "/api/sessions/{session}/groups/{group}/settings"             VIEWER   settings::get,
-        PUT    "/api/sessions/{session}/groups/{group}/settings"             GROUP_WRITE settings::set,
-        GET    "/api/sessions/{session}/groups/{group}/picture"              VIEWER   picture::get,
-        PUT    "/api/sessions/{session}/groups/{group}/picture"              PICTURE_WRITE picture::set,
-        DELETE "/api/sessions/{session}/groups/{group}/picture"              GROUP_WRITE picture::remove,
-        GET    "/api/sessions/{session}/groups/{group}/participants.csv"     VIEWER   export::participants,
-        GET    "/api/sessions/{session}/groups/{group}/participants"         VIEWER   participants::list,
-        POST   "/api/sessions/{session}/groups/{group}/participants"         GROUP_WRITE participants::add,
-        DELETE "/api/sessions/{session}/groups/{group}/participants"         GROUP_WRITE participants::remove,
-        POST   "/api/sessions/{session}/groups/{group}/participants/promote" GROUP_WRITE participants::promote,
-        POST   "/api/sessions/{session}/groups/{group}/participants/demote"  GROUP_WRITE participants::demote,
-        GET    "/api/sessions/{session}/groups/{group}/invite-code"          VIEWER   invites::get,
-        POST   "/api/sessions/{session}/groups/{group}/invite-code/revoke"   GROUP_WRITE invites::revoke,
-        GET    "/api/sessions/{session}/groups/{group}/membership-requests"  VIEWER   requests::list,
-        POST   "/api/sessions/{session}/groups/{group}/membership-requests/approve" GROUP_WRITE requests::approve,
-        POST   "/api/sessions/{session}/groups/{group}/membership-requests/reject"  GROUP_WRITE requests::reject,
-        GET    "/api/sessions/{session}/communities"                         VIEWER   communities::list,
-        POST   "/api/sessions/{session}/communities"                         MEMBERSHIP  communities::create,
-        GET    "/api/sessions/{session}/communities/{community}"             VIEWER   communities::get,
-        POST   "/api/sessions/{session}/communities/{community}/groups"      MEMBERSHIP  communities::create_group,
-        POST   "/api/sessions/{session}/communities/{community}/links"       GROUP_WRITE communities::link,
-        DELETE "/api/sessions/{session}/communities/{community}/links"       GROUP_WRITE communities::unlink,
-        POST   "/api/sessions/{session}/communities/{community}/deactivate"  MEMBERSHIP  communities::deactivate,
+        GET    "/api/health" OPEN "health_health" health::health,
+        GET    "/api/health/live" OPEN "health_live" health::live,
+        GET    "/api/health/ready" OPEN "health_ready" health::ready,
+        GET    "/api/docs" OPEN "docs_page" docs::page,
+        GET    "/api/docs-json" OPEN "docs_document" docs::document,
+        POST   "/api/auth/validate" VIEWER "keys_validate" api_keys::validate,
+        GET    "/api/auth/api-keys" WIDE_ADMIN "keys_list" api_keys::list,
+        POST   "/api/auth/api-keys" WIDE_ADMIN "keys_create" api_keys::create,
+        GET    "/api/auth/api-keys/{key}" WIDE_ADMIN "keys_get" api_keys::get,
+        PUT    "/api/auth/api-keys/{key}" WIDE_ADMIN "keys_update" api_keys::update,
+        DELETE "/api/auth/api-keys/{key}" KEY_END "keys_delete" api_keys::delete,
+        POST   "/api/auth/api-keys/{key}/revoke" KEY_END "keys_revoke" api_keys::revoke,
+        POST   "/api/auth/api-keys/{key}/rotate" WIDE_ADMIN "keys_rotate" api_keys::rotate,
+        GET    "/api/audit" WIDE_ADMIN "audit_list" audit::list,
+        GET    "/api/audit/verify" WIDE_ADMIN "audit_verify" audit::verify,
+        GET    "/api/sessions" VIEWER "sessions_list" sessions::list,
+        POST   "/api/sessions" WIDE_OPERATOR "sessions_create" sessions::create,
+        GET    "/api/sessions/stats/overview" VIEWER "stats_overview" stats::overview,
+        GET    "/api/sessions/{session}" VIEWER "sessions_get" sessions::get,
+        DELETE "/api/sessions/{session}" SESSION_END "sessions_delete" sessions::delete,
+        POST   "/api/sessions/{session}/start" SESSION "sessions_start" sessions::start,
+        POST   "/api/sessions/{session}/stop" SESSION_END "sessions_stop" sessions::stop,
+        POST   "/api/sessions/{session}/logout" SESSION_END "sessions_logout" sessions::logout,
+        POST   "/api/sessions/{session}/force-kill" SESSION_END "sessions_force_kill" sessions::force_kill,
+        GET    "/api/sessions/{session}/qr" SESSION "pairing_qr" pairing::qr,
+        POST   "/api/sessions/{session}/pairing-code" SESSION "pairing_pairing_code" pairing::pairing_code,
+        GET    "/api/sessions/{session}/config" VIEWER "configuration_get" session_config::get,
+        PATCH  "/api/sessions/{session}/config" SESSION "configuration_change" session_config::change,
+        GET    "/api/sessions/{session}/groups" VIEWER "groups_list" groups::list,
+        POST   "/api/sessions/{session}/groups" MEMBERSHIP "groups_create" groups::create,
+        GET    "/api/sessions/{session}/groups.csv" VIEWER "export_groups" csv::groups,
+        GET    "/api/sessions/{session}/groups/count" VIEWER "groups_count" groups::count,
+        POST   "/api/sessions/{session}/groups/join" MEMBERSHIP "joining_join" join::join,
+        GET    "/api/sessions/{session}/groups/join-info" JOINER "joining_info" join::info,
+        GET    "/api/sessions/{session}/groups/{group}" VIEWER "groups_get" groups::get,
+        PUT    "/api/sessions/{session}/groups/{group}/subject" GROUP_WRITE "groups_set_subject" groups::set_subject,
+        PUT    "/api/sessions/{session}/groups/{group}/description" GROUP_WRITE "groups_set_description" groups::set_description,
+        POST   "/api/sessions/{session}/groups/{group}/leave" MEMBERSHIP "groups_leave" groups::leave,
+        GET    "/api/sessions/{session}/groups/{group}/settings" VIEWER "settings_get" settings::get,
+        PUT    "/api/sessions/{session}/groups/{group}/settings" GROUP_WRITE "settings_set" settings::set,
+        GET    "/api/sessions/{session}/groups/{group}/picture" VIEWER "picture_get" picture::get,
+        PUT    "/api/sessions/{session}/groups/{group}/picture" PICTURE_WRITE "picture_set" picture::set,
+        DELETE "/api/sessions/{session}/groups/{group}/picture" GROUP_WRITE "picture_remove" picture::remove,
+        GET    "/api/sessions/{session}/groups/{group}/participants.csv" VIEWER "export_participants" csv::participants,
+        GET    "/api/sessions/{session}/groups/{group}/participants" VIEWER "participants_list" participants::list,
+        POST   "/api/sessions/{session}/groups/{group}/participants" GROUP_WRITE "participants_add" participants::add,
+        DELETE "/api/sessions/{session}/groups/{group}/participants" GROUP_WRITE "participants_remove" participants::remove,
+        POST   "/api/sessions/{session}/groups/{group}/participants/promote" GROUP_WRITE "participants_promote" participants::promote,
+        POST   "/api/sessions/{session}/groups/{group}/participants/demote" GROUP_WRITE "participants_demote" participants::demote,
+        GET    "/api/sessions/{session}/groups/{group}/invite-code" VIEWER "invites_get" invite_code::get,
+        POST   "/api/sessions/{session}/groups/{group}/invite-code/revoke" GROUP_WRITE "invites_revoke" invite_code::revoke,
+        GET    "/api/sessions/{session}/groups/{group}/membership-requests" VIEWER "requests_list" membership_requests::list,
+        POST   "/api/sessions/{session}/groups/{group}/membership-requests/approve" GROUP_WRITE "requests_approve" membership_requests::approve,
+        POST   "/api/sessions/{session}/groups/{group}/membership-requests/reject" GROUP_WRITE "requests_reject" membership_requests::reject,
+        GET    "/api/sessions/{session}/communities" VIEWER "communities_list" communities::list,
+        POST   "/api/sessions/{session}/communities" MEMBERSHIP "communities_create" communities::create,
+        GET    "/api/sessions/{session}/communities/{community}" VIEWER "communities_get" communities::get,
+        POST   "/api/sessions/{session}/communities/{community}/groups" MEMBERSHIP "communities_create_group" communities::create_group,
+        POST   "/api/sessions/{session}/communities/{community}/links" GROUP_WRITE "communities_link" communities::link,
+        DELETE "/api/sessions/{session}/communities/{community}/links" GROUP_WRITE "communities_unlink" communities::unlink,
+        POST   "/api/sessions/{session}/communities/{community}/deactivate" MEMBERSHIP "communities_deactivate" communities::deactivate,
     }
 }
 
-/// Every route behind the gate that its callers have to pass. What wraps all of them is `envelope.rs`.
+/// Every route behind the layer that its callers have to pass. What wraps all of them is `middleware/request_context.rs`.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| {
-        let gate = Gate::new(app, route.rule, &route.action());
-        router.route(route.path, route.handler.route_layer(gate))
+        let layer = AuthLayer::new(app, route.policy, route.action);
+        router.route(route.path, route.handler.route_layer(layer))
     };
     let router = routes().into_iter().fold(Router::new(), add);
     router.fallback(unknown_route).method_not_allowed_fallback(other_method).with_state(Arc::clone(app))
 }
 
 async fn unknown_route(request: Request) -> ApiError {
-    ApiError::UnknownRoute(request.method().clone(), fields::shorten(request.uri().path()))
+    ApiError::UnknownRoute(request.method().clone(), shorten(request.uri().path()))
 }
 
 /// The router adds `Allow` by itself.
 async fn other_method(request: Request) -> ApiError {
-    ApiError::MethodNotAllowed(request.method().clone(), fields::shorten(request.uri().path()))
+    ApiError::MethodNotAllowed(request.method().clone(), shorten(request.uri().path()))
 }

@@ -1,7 +1,7 @@
 //! Rookery, a self-hosted daemon that manages WhatsApp groups for many accounts over REST: its HTTP side, its keys
 //! and its configuration. The accounts themselves live in `rookery-actors`; nothing here knows WhatsApp's protocol.
 
-pub mod app;
+mod app;
 mod audit;
 mod auth;
 pub mod backup;
@@ -9,6 +9,7 @@ mod bootstrap_key;
 mod calls;
 mod clock;
 pub mod config;
+pub mod daemon;
 mod data_dir;
 #[cfg(fuzzing)]
 pub use http::fuzzing;
@@ -21,7 +22,6 @@ mod idempotency;
 #[cfg(test)]
 mod little_space;
 pub mod offline;
-mod openapi;
 mod outgoing;
 mod picture;
 pub mod secrecy;

@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use rookery::backup::commands::{self, BackupArguments, RestoreArguments};
-use rookery::config::{Config, ConfigError, EXIT_USAGE, PlaceArguments, ServeArguments};
+use rookery::config::{Config, ConfigError, DataLocationArguments, EXIT_USAGE, ServeArguments};
 use rookery::offline::{self, RekeyArguments, VerifyArguments};
-use rookery::{app, secrecy, telemetry};
+use rookery::{daemon, secrecy, telemetry};
 #[cfg(feature = "simulator")]
 use rookery::{demo, simulator_command};
 
@@ -49,7 +49,7 @@ enum Command {
         command: StoreCommand,
     },
     /// Remove every API key of a daemon that does not run; its next start makes a new admin key
-    ResetKeys(PlaceArguments),
+    ResetKeys(DataLocationArguments),
     /// Run the daemon with a simulated WhatsApp and a linked session, to try things out
     #[cfg(feature = "simulator")]
     Demo(Box<demo::DemoArguments>),
@@ -89,23 +89,23 @@ fn execute(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Serve(arguments) => {
             let config = Config::resolve(*arguments, variable)?;
-            run(&config.log.clone(), app::serve(config))
+            run(&config.log.clone(), daemon::serve(config))
         }
         Command::Backup(arguments) => {
-            let (place, file) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, commands::backup(place, file))
+            let (location, file) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, commands::backup(location, file))
         }
         Command::Restore(arguments) => {
-            let (place, how) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, commands::restore(place, how))
+            let (location, how) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, commands::restore(location, how))
         }
         Command::Audit { command: AuditCommand::Verify(arguments) } => {
-            let (place, noted) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, offline::verify_audit(place, noted))
+            let (location, noted) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, offline::verify_audit(location, noted))
         }
         Command::Store { command: StoreCommand::Rekey(arguments) } => {
-            let (place, new_key_file) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, offline::rekey(place, new_key_file))
+            let (location, new_key_file) = arguments.resolve(variable)?;
+            run(OFFLINE_LOG_FILTER, offline::rekey(location, new_key_file))
         }
         Command::ResetKeys(arguments) => run(OFFLINE_LOG_FILTER, offline::reset_keys(arguments.resolve(variable)?)),
         #[cfg(feature = "simulator")]

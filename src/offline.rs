@@ -12,7 +12,8 @@ use tokio::task::spawn_blocking;
 use crate::audit::{self, AuditError, Found, Verdict};
 use crate::auth::Keys;
 use crate::backup::PEPPER_FILE;
-use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::config::{ConfigError, DataLocationArguments};
+use crate::data_dir::DataLocation;
 use crate::data_dir::Offline;
 use crate::files;
 use crate::store_key::{self, STORE_DIRECTORY};
@@ -21,7 +22,7 @@ use crate::store_key::{self, STORE_DIRECTORY};
 #[derive(Clone, Default, clap::Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
-    place: PlaceArguments,
+    location: DataLocationArguments,
     /// A record that was noted earlier, as ID:HASH: it has to be there as it was, so that nothing before it was cut off
     #[arg(long, value_name = "ID:HASH", value_parser = noted)]
     noted: Option<(u64, String)>,
@@ -43,8 +44,8 @@ impl VerifyArguments {
     pub fn resolve(
         self,
         variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<(Place, Option<(u64, String)>), ConfigError> {
-        Ok((self.place.resolve(variable)?, self.noted))
+    ) -> Result<(DataLocation, Option<(u64, String)>), ConfigError> {
+        Ok((self.location.resolve(variable)?, self.noted))
     }
 }
 
@@ -53,9 +54,9 @@ impl VerifyArguments {
 /// # Errors
 /// There is no store, its daemon runs, or the log was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<()> {
+pub async fn verify_audit(location: DataLocation, noted: Option<(u64, String)>) -> Result<()> {
     let (_offline, store) =
-        store_of(&place).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
+        store_of(&location).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
     let verdict = spawn_blocking(move || {
         let known = noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::find(&*store, id)?))).transpose()?;
         Ok::<_, AuditError>((audit::verify(&*store)?, known))
@@ -88,19 +89,19 @@ pub async fn verify_audit(place: Place, noted: Option<(u64, String)>) -> Result<
 }
 
 /// The store of a data directory, and the right to use it.
-async fn store_of(place: &Place) -> Result<(Offline, Arc<dyn Store>)> {
-    if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
-        bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
+async fn store_of(location: &DataLocation) -> Result<(Offline, Arc<dyn Store>)> {
+    if !store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
+        bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
     }
-    let offline = Offline::begin(&place.data_dir)?;
-    Ok((offline, store_key::open(place).await?.0))
+    let offline = Offline::begin(&location.data_dir)?;
+    Ok((offline, store_key::open(location).await?.0))
 }
 
 /// What is to be done with the key of the store.
 #[derive(Clone, clap::Args)]
 pub struct RekeyArguments {
     #[command(flatten)]
-    place: PlaceArguments,
+    location: DataLocationArguments,
     /// File with the new key, 64 hex digits; made when it is missing
     #[arg(long, value_name = "FILE")]
     new_key_file: PathBuf,
@@ -111,8 +112,8 @@ impl RekeyArguments {
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(Place, PathBuf), ConfigError> {
-        Ok((self.place.resolve(variable)?, self.new_key_file))
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(DataLocation, PathBuf), ConfigError> {
+        Ok((self.location.resolve(variable)?, self.new_key_file))
     }
 }
 
@@ -121,8 +122,8 @@ impl RekeyArguments {
 /// # Errors
 /// There is no store, its daemon runs, or the key until now does not open it; nothing was changed then.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn rekey(place: Place, new_key_file: PathBuf) -> Result<()> {
-    store_key::rekey(&place, &new_key_file).await.context("the store has its key as before")?;
+pub async fn rekey(location: DataLocation, new_key_file: PathBuf) -> Result<()> {
+    store_key::rekey(&location, &new_key_file).await.context("the store has its key as before")?;
     println!(
         "the key in `{0}` opens the store now: start the daemon with --store-key-file {0}",
         new_key_file.display()
@@ -135,10 +136,10 @@ pub async fn rekey(place: Place, new_key_file: PathBuf) -> Result<()> {
 /// # Errors
 /// There is no store, its daemon runs, or it cannot be read or written.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn reset_keys(place: Place) -> Result<()> {
-    let (_offline, store) = store_of(&place).await.context("stop the daemon first")?;
+pub async fn reset_keys(location: DataLocation) -> Result<()> {
+    let (_offline, store) = store_of(&location).await.context("stop the daemon first")?;
     let removed = Keys::remove_all(&*store).await.context("could not remove the API keys")?;
-    let pepper = place.data_dir.join(PEPPER_FILE);
+    let pepper = location.data_dir.join(PEPPER_FILE);
     files::remove_file(&pepper).with_context(|| format!("could not remove `{}`", pepper.display()))?;
     println!("removed {removed} API keys: the next start makes a new admin key and prints it");
     Ok(())

@@ -5,6 +5,7 @@ use std::io;
 
 use sd_notify::NotifyState;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 /// The signals that ask the daemon to stop.
@@ -44,4 +45,9 @@ fn tell(state: &NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(std::slice::from_ref(state)) {
         warn!(%error, "could not notify systemd");
     }
+}
+
+/// Resolves when the sender is dropped.
+pub(crate) async fn until_dropped(mut stopped: watch::Receiver<()>) {
+    let _ = stopped.changed().await;
 }

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 use tracing::info;
 
 use crate::backup::PEPPER_FILE;
-use crate::config::Place;
+use crate::data_dir::DataLocation;
 use crate::data_dir::Offline;
 use crate::files;
 use crate::hex::hex;
@@ -26,15 +26,15 @@ const CREDENTIAL: &str = "rookery-store-key";
 ///
 /// # Errors
 /// In words for the operator: which file is missing, or what does not fit.
-pub(crate) async fn open(place: &Place) -> Result<(Arc<dyn Store>, StoreKey)> {
-    let place = place.clone();
+pub(crate) async fn open(location: &DataLocation) -> Result<(Arc<dyn Store>, StoreKey)> {
+    let location = location.clone();
     let opened = spawn_blocking(move || {
-        let path = place.data_dir.join(STORE_DIRECTORY);
+        let path = location.data_dir.join(STORE_DIRECTORY);
         store::settle(&path)?;
-        refuse_lost_store(&place, &path)?;
-        let (key, file) = key(&place)?;
+        refuse_lost_store(&location, &path)?;
+        let (key, file) = key(&location)?;
         let mut options = with_key(&key);
-        options.free_space_min_bytes = place.free_space_min_bytes.unwrap_or(options.free_space_min_bytes);
+        options.free_space_min_bytes = location.free_space_min_bytes.unwrap_or(options.free_space_min_bytes);
         let opened = store::open_sealed(&path, options).map_err(|error| named(error, &file))?;
         Ok((opened, key))
     });
@@ -45,15 +45,15 @@ pub(crate) async fn open(place: &Place) -> Result<(Arc<dyn Store>, StoreKey)> {
 ///
 /// # Errors
 /// As [`open`]; nothing was changed then.
-pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
-    let (place, new_file) = (place.clone(), new_file.to_owned());
+pub(crate) async fn rekey(location: &DataLocation, new_file: &Path) -> Result<()> {
+    let (location, new_file) = (location.clone(), new_file.to_owned());
     let rekeyed = spawn_blocking(move || {
-        let path = place.data_dir.join(STORE_DIRECTORY);
+        let path = location.data_dir.join(STORE_DIRECTORY);
         if !store::exists(&path) {
-            bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
+            bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
         }
-        let _offline = Offline::begin(&place.data_dir)?;
-        let (key, file) = key(&place)?;
+        let _offline = Offline::begin(&location.data_dir)?;
+        let (key, file) = key(&location)?;
         if file == new_file {
             bail!("the new key has to be in another file than `{}`", file.display());
         }
@@ -71,9 +71,9 @@ pub(crate) async fn rekey(place: &Place, new_file: &Path) -> Result<()> {
 
 /// The pepper is made when the first store is there: a data directory with a pepper and without a store has lost it. An empty store
 /// in its place would look like a first start.
-fn refuse_lost_store(place: &Place, path: &Path) -> Result<()> {
+fn refuse_lost_store(location: &DataLocation, path: &Path) -> Result<()> {
     let is_there = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
-    let pepper = place.data_dir.join(PEPPER_FILE);
+    let pepper = location.data_dir.join(PEPPER_FILE);
     if is_there || !pepper.exists() {
         return Ok(());
     }
@@ -98,13 +98,13 @@ fn named(error: StoreError, file: &Path) -> anyhow::Error {
 }
 
 /// The key, and the file that holds it; one is made where none is needed yet.
-fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
-    if let Some(found) = find(place)? {
+fn key(location: &DataLocation) -> Result<(StoreKey, PathBuf)> {
+    if let Some(found) = find(location)? {
         return Ok(found);
     }
-    let file = place.data_dir.join(KEY_FILE);
+    let file = location.data_dir.join(KEY_FILE);
     // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
-    let path = place.data_dir.join(STORE_DIRECTORY);
+    let path = location.data_dir.join(STORE_DIRECTORY);
     store::settle(&path)?;
     match path.is_dir().then(|| store::open(&path, StoreOptions::default())) {
         Some(Err(StoreError::Sealed { .. })) => bail!(
@@ -124,13 +124,13 @@ fn key(place: &Place) -> Result<(StoreKey, PathBuf)> {
 ///
 /// # Errors
 /// The file that is named has none, or cannot be used.
-pub(crate) fn find(place: &Place) -> Result<Option<(StoreKey, PathBuf)>> {
-    let credential = place.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
-    let given = place.store_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
+pub(crate) fn find(location: &DataLocation) -> Result<Option<(StoreKey, PathBuf)>> {
+    let credential = location.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
+    let given = location.store_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
     if let Some(file) = given {
         return Ok(Some((named_key(&file)?, file)));
     }
-    let file = place.data_dir.join(KEY_FILE);
+    let file = location.data_dir.join(KEY_FILE);
     Ok(read(&file)?.map(|key| (key, file)))
 }
 
@@ -162,26 +162,26 @@ fn make(file: &Path) -> Result<StoreKey> {
 mod tests {
     use super::*;
 
-    fn place(directory: &Path) -> Place {
-        Place { data_dir: directory.to_owned(), ..Place::default() }
+    fn location(directory: &Path) -> DataLocation {
+        DataLocation { data_dir: directory.to_owned(), ..DataLocation::default() }
     }
 
     #[tokio::test]
     async fn a_store_that_is_gone_is_not_replaced_by_an_empty_one() {
         let directory = tempfile::tempdir().unwrap();
-        let place = place(directory.path());
+        let location = location(directory.path());
         let (pepper, store) = (directory.path().join(PEPPER_FILE), directory.path().join(STORE_DIRECTORY));
         // Killed in the first start, between the key and the store.
         make(&directory.path().join(KEY_FILE)).unwrap();
-        drop(open(&place).await.unwrap());
+        drop(open(&location).await.unwrap());
         files::write_secret(&pepper, &hex(&[7; 32])).unwrap();
-        drop(open(&place).await.unwrap());
+        drop(open(&location).await.unwrap());
         for is_empty in [false, true] {
             fs::remove_dir_all(&store).unwrap();
             if is_empty {
                 fs::create_dir(&store).unwrap();
             }
-            let refused = open(&place).await.map(drop).unwrap_err().to_string();
+            let refused = open(&location).await.map(drop).unwrap_err().to_string();
             for remedy in ["put the directory back", "rookery restore FILE", "To begin anew"] {
                 assert!(refused.contains(remedy), "{refused}");
             }
@@ -191,6 +191,6 @@ mod tests {
             }
         }
         fs::remove_file(&pepper).unwrap();
-        drop(open(&place).await.unwrap());
+        drop(open(&location).await.unwrap());
     }
 }

@@ -9,11 +9,11 @@ use rookery_actors::store::{SessionNumber, Store, Table};
 use uuid::Uuid;
 
 use super::AuditError;
-use super::gaps::{Gap, Gaps};
+use super::gaps::Gaps;
 use super::record::{
-    AuditRecord, CHUNK, ChainHash, EXTENT_KEY, Extent, Outcome, chunk_prefix, key, number_of, split_value,
+    AuditRecord, CHUNK, ChainHash, EXTENT_KEY, Extent, Gap, Outcome, chunk_prefix, key, number_of, split_value,
 };
-use super::retention::Known;
+use super::share::Known;
 
 /// Which records are wanted; without any of it all are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -10,20 +10,12 @@ use rookery_actors::store::{Batch, SessionNumber, Store, Table};
 use sha2::{Digest as _, Sha256};
 
 use super::AuditError;
-use super::record::{ChainHash, GAPS_PREFIX, gap_key, gap_of_row, gap_value};
+use super::record::{ChainHash, GAPS_PREFIX, Gap, gap_key, gap_of_row, gap_value};
 
 /// Ids whose runs are hashed together: a removal hashes a few of these anew, not all runs.
 const BLOCK: u64 = 65_536;
 /// What [`Gaps::add`] may put into a batch: the run, and the one behind it that becomes part of it.
 pub(super) const GAP_OPERATIONS_MAX: usize = 2;
-
-/// Removed records, from the one that names the gap to the last one.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Gap {
-    pub(super) last: u64,
-    /// The hash of the last one.
-    pub(super) hash: ChainHash,
-}
 
 /// All gaps; never more than there are records.
 #[derive(Clone, Debug, Default)]

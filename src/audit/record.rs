@@ -18,8 +18,6 @@ use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::gaps::Gap;
-
 /// Begins the keys of records.
 const RECORD_MARK: u8 = b'e';
 /// Begins the keys of gaps.
@@ -46,6 +44,14 @@ pub(crate) struct Extent {
     pub(super) first: u64,
     #[serde(default)]
     pub(super) before_first: ChainHash,
+}
+
+/// Removed records, from the one that names the gap to the last one.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) struct Gap {
+    pub(super) last: u64,
+    /// The hash of the last one.
+    pub(super) hash: ChainHash,
 }
 
 /// Why records were removed.

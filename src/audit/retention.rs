@@ -6,13 +6,11 @@ use std::ops::ControlFlow;
 
 use rookery_actors::model::Timestamp;
 use rookery_actors::store::Store;
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-use uuid::Uuid;
 
 use super::AuditError;
 use super::chain::{Log, for_each};
-use super::record::{Because, Outcome};
+use super::record::Because;
+use super::share::Share;
 
 /// How long records are kept.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -41,52 +39,11 @@ const AGED_DAYS_PER_DAY: u64 = 2;
 const AGED_PER_HOUR_MIN: u64 = 10;
 const HOURS_PER_DAY: u64 = 24;
 
-/// Whose a record is.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Share {
-    /// The daemon's own, and the commands'.
-    Daemon,
-    /// Callers without a key that is known: all of them share one, whatever their addresses are.
-    Nobody,
-    /// A key's.
-    Key(Uuid),
-}
-
 /// What goes next, oldest first.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) because: Because,
     pub(super) ids: Vec<u64>,
-}
-
-/// What decides about a record.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Known {
-    pub(super) created_at: Timestamp,
-    outcome: Outcome,
-    api_key_id: Option<Uuid>,
-    ip_address: Option<IgnoredAny>,
-}
-
-impl Known {
-    pub(super) fn share(&self) -> Share {
-        match self.api_key_id {
-            Some(key) => Share::Key(key),
-            None if self.ip_address.is_some() || self.outcome == Outcome::Refused => Share::Nobody,
-            None => Share::Daemon,
-        }
-    }
-}
-
-impl std::fmt::Display for Share {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Daemon => f.write_str("daemon"),
-            Self::Nobody => f.write_str("none"),
-            Self::Key(id) => id.fmt(f),
-        }
-    }
 }
 
 impl Retention {

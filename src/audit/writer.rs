@@ -13,10 +13,11 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
-use super::gaps::{GAP_OPERATIONS_MAX, Gap, Gaps};
-use super::record::{self, AuditRecord, Because, ChainHash, EXTENT_KEY, Entry, Extent, Outcome, Removal};
+use super::gaps::{GAP_OPERATIONS_MAX, Gaps};
+use super::record::{self, AuditRecord, Because, ChainHash, EXTENT_KEY, Entry, Extent, Gap, Outcome, Removal};
 use super::repeats::{self, Repeats};
-use super::retention::{Known, Plan, Retention};
+use super::retention::{Plan, Retention};
+use super::share::Known;
 use super::{AuditError, Note, Shared, chain};
 use crate::clock::Clock;
 

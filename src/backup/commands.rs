@@ -14,7 +14,8 @@ use tokio::task::spawn_blocking;
 use super::check;
 use super::client::Client;
 use super::restore::{self, NOTHING_CHANGED, Restored, Wish, list};
-use crate::config::{ConfigError, Place, PlaceArguments};
+use crate::config::{ConfigError, DataLocationArguments};
+use crate::data_dir::DataLocation;
 use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
 use crate::hex::hex;
@@ -27,7 +28,7 @@ const UNREACHABLE: &str = "a daemon that runs here could not be asked by way of 
 #[derive(Clone, clap::Args)]
 pub struct BackupArguments {
     #[command(flatten)]
-    place: PlaceArguments,
+    location: DataLocationArguments,
     /// File to write; it must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -37,7 +38,7 @@ pub struct BackupArguments {
 #[derive(Clone, clap::Args)]
 pub struct RestoreArguments {
     #[command(flatten)]
-    place: PlaceArguments,
+    location: DataLocationArguments,
     #[command(flatten)]
     how: How,
 }
@@ -67,8 +68,8 @@ impl BackupArguments {
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(Place, PathBuf), ConfigError> {
-        Ok((self.place.resolve(variable)?, self.file))
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(DataLocation, PathBuf), ConfigError> {
+        Ok((self.location.resolve(variable)?, self.file))
     }
 }
 
@@ -77,8 +78,8 @@ impl RestoreArguments {
     ///
     /// # Errors
     /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(Place, How), ConfigError> {
-        Ok((self.place.resolve(variable)?, self.how))
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(DataLocation, How), ConfigError> {
+        Ok((self.location.resolve(variable)?, self.how))
     }
 }
 
@@ -87,13 +88,13 @@ impl RestoreArguments {
 /// # Errors
 /// In words for the operator; there is no file then.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn backup(place: Place, file: PathBuf) -> Result<()> {
+pub async fn backup(location: DataLocation, file: PathBuf) -> Result<()> {
     if file.try_exists().with_context(|| format!("could not look at `{}`", file.display()))? {
         bail!("`{}` exists already: name a new file", file.display());
     }
-    match Client::connect(&place.data_dir).await? {
+    match Client::connect(&location.data_dir).await? {
         Some(daemon) => receive(daemon, &file).await?,
-        None => save_offline(place, file.clone()).await?,
+        None => save_offline(location, file.clone()).await?,
     }
     let (bytes, sha256) = summary(&file).with_context(|| format!("could not read `{}` again", file.display()))?;
     println!("wrote {} ({bytes} bytes, SHA-256 {sha256})", file.display());
@@ -115,14 +116,14 @@ async fn receive(daemon: Client, file: &Path) -> Result<()> {
     to.finish().with_context(named)
 }
 
-async fn save_offline(place: Place, file: PathBuf) -> Result<()> {
-    if !store::exists(&place.data_dir.join(STORE_DIRECTORY)) {
-        bail!("there is no store in `{}`: name the data directory with --data-dir", place.data_dir.display());
+async fn save_offline(location: DataLocation, file: PathBuf) -> Result<()> {
+    if !store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
+        bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
     }
-    let _offline = Offline::begin(&place.data_dir).context(UNREACHABLE)?;
-    let (store, key) = store_key::open(&place).await?;
+    let _offline = Offline::begin(&location.data_dir).context(UNREACHABLE)?;
+    let (store, key) = store_key::open(&location).await?;
     let name = file.display().to_string();
-    let saved = spawn_blocking(move || restore::save(&*store, &place.data_dir, &key, &file)).await;
+    let saved = spawn_blocking(move || restore::save(&*store, &location.data_dir, &key, &file)).await;
     saved.context("the backup was cut short")?.with_context(|| format!("there is no backup in `{name}`"))
 }
 
@@ -131,22 +132,22 @@ async fn save_offline(place: Place, file: PathBuf) -> Result<()> {
 /// # Errors
 /// In words for the operator; it says so when something was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn restore(place: Place, how: How) -> Result<()> {
+pub async fn restore(location: DataLocation, how: How) -> Result<()> {
     let named = || format!("could not read `{}`", how.file.display());
     let file = File::open(&how.file).with_context(named)?;
     let backup_key = how.backup_key_file.as_deref().map(store_key::named_key).transpose()?;
     if how.check {
-        let key = backup_key.map_or_else(|| restore::key_of(&place), Ok)?;
+        let key = backup_key.map_or_else(|| restore::key_of(&location), Ok)?;
         let checked = spawn_blocking(move || check(file, &key)).await.context("reading was cut short")?;
         let (made_at, sessions) = checked.with_context(|| format!("`{}` cannot be restored", how.file.display()))?;
         println!("the backup is whole: made at {made_at}, {}", linked(&sessions));
         return Ok(());
     }
     let wish = Wish { force: how.force, keep_keys: how.keep_keys };
-    let restored = match Client::connect(&place.data_dir).await? {
+    let restored = match Client::connect(&location.data_dir).await? {
         Some(daemon) => daemon.restore(file, backup_key.as_ref(), wish).await,
         None => {
-            let work = move || restore_offline(&place, file, backup_key, wish);
+            let work = move || restore_offline(&location, file, backup_key, wish);
             spawn_blocking(work).await.context("restoring was cut short")?
         }
     };
@@ -163,17 +164,17 @@ pub async fn restore(place: Place, how: How) -> Result<()> {
     Ok(())
 }
 
-fn restore_offline(place: &Place, file: File, backup_key: Option<StoreKey>, wish: Wish) -> Result<Restored> {
-    let key = restore::key_of(place)?;
-    data_dir::prepare(&place.data_dir)?;
-    let offline = Offline::begin(&place.data_dir).context(UNREACHABLE)?;
-    let now = restore::open_readable(place, &key)?;
+fn restore_offline(location: &DataLocation, file: File, backup_key: Option<StoreKey>, wish: Wish) -> Result<Restored> {
+    let key = restore::key_of(location)?;
+    data_dir::prepare(&location.data_dir)?;
+    let offline = Offline::begin(&location.data_dir).context(UNREACHABLE)?;
+    let now = restore::open_readable(location, &key)?;
     let backup_key = backup_key.unwrap_or_else(|| key.clone());
-    let unpacked = restore::unpack(place, &key, file, &backup_key, now.as_deref(), wish).context(NOTHING_CHANGED)?;
+    let unpacked = restore::unpack(location, &key, file, &backup_key, now.as_deref(), wish).context(NOTHING_CHANGED)?;
     drop(now);
     // Stopped from here on, it leaves nothing that the daemon cannot use.
     offline.hand_over();
-    restore::replace(place, &key, unpacked)
+    restore::replace(location, &key, unpacked)
 }
 
 fn linked(sessions: &[String]) -> String {

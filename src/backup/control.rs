@@ -34,7 +34,7 @@ use super::transfer::{Spool, body_of};
 use super::write;
 use crate::app::App;
 use crate::audit::{Entry, Outcome};
-use crate::config::Place;
+use crate::data_dir::DataLocation;
 use crate::hex::unhex;
 
 /// The socket in the data directory.
@@ -61,7 +61,7 @@ pub(crate) struct Control {
 
 /// A backup lies unpacked beside the store. Whoever runs the daemon stops it, has this carried out, and starts it again.
 pub(crate) struct RestoreOrder {
-    place: Place,
+    location: DataLocation,
     key: StoreKey,
     unpacked: Restored,
     caller: Caller,
@@ -86,7 +86,7 @@ pub(crate) struct CarriedOut {
 struct Door {
     app: Weak<App>,
     store: Weak<dyn Store>,
-    place: Place,
+    location: DataLocation,
     key: StoreKey,
     orders: mpsc::Sender<RestoreOrder>,
     /// One at a time reads the store for a backup, or makes another one beside it.
@@ -99,15 +99,20 @@ impl Control {
     ///
     /// # Errors
     /// When the socket cannot be made.
-    pub(crate) fn open(app: &Arc<App>, store: &Arc<dyn Store>, place: Place, key: StoreKey) -> io::Result<Self> {
-        let listener = listen(&place.data_dir)?;
-        let socket = place.data_dir.join(SOCKET_FILE);
+    pub(crate) fn open(
+        app: &Arc<App>,
+        store: &Arc<dyn Store>,
+        location: DataLocation,
+        key: StoreKey,
+    ) -> io::Result<Self> {
+        let listener = listen(&location.data_dir)?;
+        let socket = location.data_dir.join(SOCKET_FILE);
         let (orders, ordered) = mpsc::channel(1);
         let busy = Arc::new(Semaphore::new(1));
         let (_stop, stopped) = oneshot::channel::<()>();
         let (answers, answering) = watch::channel(());
         let (app, store) = (Arc::downgrade(app), Arc::downgrade(store));
-        let door = Door { app, store, place, key, orders, busy, answering };
+        let door = Door { app, store, location, key, orders, busy, answering };
         let router = Router::new().route("/backup", post(backup)).route("/restore", post(restore)).with_state(door);
         tokio::spawn(async move {
             let until_dropped = async { drop(stopped.await) };
@@ -137,8 +142,8 @@ impl Drop for Control {
 impl RestoreOrder {
     /// Puts what was unpacked into the store's place; the daemon must not run.
     pub(crate) async fn carry_out(self) -> CarriedOut {
-        let Self { place, key, unpacked, caller } = self;
-        let outcome = spawn_blocking(move || restore::replace(&place, &key, unpacked)).await;
+        let Self { location, key, unpacked, caller } = self;
+        let outcome = spawn_blocking(move || restore::replace(&location, &key, unpacked)).await;
         CarriedOut { outcome: outcome.unwrap_or_else(|error| Err(anyhow!("restoring was cut short: {error}"))), caller }
     }
 }
@@ -212,7 +217,7 @@ impl Door {
     /// reads the socket may take their time.
     async fn spool_backup(self) -> Result<File> {
         let (permit, app, store) = (self.permit()?, self.app()?, self.store()?);
-        let Place { data_dir, .. } = self.place;
+        let DataLocation { data_dir, .. } = self.location;
         let (key, noted) = (self.key, Arc::clone(&app));
         let spooled = app.calls.carry_through(async move {
             let _permit = permit;
@@ -237,16 +242,16 @@ impl Door {
         let is_asked = |wish: &str| query.split('&').any(|part| part == wish);
         let wish = Wish { force: is_asked(FORCE_QUERY), keep_keys: is_asked(KEEP_KEYS_QUERY) };
         let backup_key = request.headers().get(BACKUP_KEY_HEADER).cloned();
-        let spool = Spool::receive(&self.place.data_dir, request.into_body()).await?;
+        let spool = Spool::receive(&self.location.data_dir, request.into_body()).await?;
         let backup_key = match backup_key.as_ref().map(|key| key.to_str().ok().and_then(unhex)) {
             Some(key) => StoreKey::from_bytes(key.context("the key must be 64 hex digits")?),
             None => self.key.clone(),
         };
         let permit = self.permit()?;
-        let (app, store, place, key) = (self.app()?, self.store()?, self.place.clone(), self.key.clone());
+        let (app, store, location, key) = (self.app()?, self.store()?, self.location.clone(), self.key.clone());
         let noted = Arc::clone(&app);
         let unpacked = app.calls.carry_through(async move {
-            let unpack = move || restore::unpack(&place, &key, spool, &backup_key, Some(&*store), wish);
+            let unpack = move || restore::unpack(&location, &key, spool, &backup_key, Some(&*store), wish);
             let unpacked = spawn_blocking(unpack).await.context("restoring was cut short")?;
             if unpacked.is_err() {
                 // One that goes well is noted in the log that comes with it.
@@ -257,8 +262,8 @@ impl Door {
         drop(app);
         let (unpacked, _permit) = unpacked.await.context("restoring was cut short")??;
         let (reply, restored) = oneshot::channel();
-        let Self { place, key, orders, answering, .. } = self;
-        let order = RestoreOrder { place, key, unpacked, caller: Caller { reply, answering, _permit } };
+        let Self { location, key, orders, answering, .. } = self;
+        let order = RestoreOrder { location, key, unpacked, caller: Caller { reply, answering, _permit } };
         orders.send(order).await.ok().context("the daemon is stopping")?;
         restored.await.context("the daemon was stopped before it restored anything")?
     }

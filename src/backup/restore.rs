@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Home, pepper_of, read, write};
 use crate::auth::Keys;
-use crate::config::Place;
 use crate::data_dir;
+use crate::data_dir::DataLocation;
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
@@ -53,7 +53,7 @@ pub(super) struct Wish {
 /// In words for the operator: it cannot be read, or (without `force`) its sessions may be alive elsewhere, or (with `keep_keys`)
 /// there are no API keys that could be kept.
 pub(super) fn unpack(
-    place: &Place,
+    location: &DataLocation,
     key: &StoreKey,
     from: impl Read,
     backup_key: &StoreKey,
@@ -65,8 +65,8 @@ pub(super) fn unpack(
         bail!("there is no store here that can be read, and so no API keys that could be kept: leave --keep-keys out");
     }
     let (manifest, mut export) = read(from, backup_key)?;
-    let here = Home::of(&place.data_dir);
-    let path = place.data_dir.join(STORE_DIRECTORY);
+    let here = Home::of(&location.data_dir);
+    let path = location.data_dir.join(STORE_DIRECTORY);
     if !force && let Some(now) = now {
         let linked = names(now)?;
         if !linked.is_empty() {
@@ -90,7 +90,7 @@ pub(super) fn unpack(
         match now {
             Some(now) if keep_keys => {
                 Keys::carry_over(now, &*next)?;
-                pepper = pepper_of(now, &place.data_dir)?;
+                pepper = pepper_of(now, &location.data_dir)?;
             }
             Some(now) => keys = Keys::differences(now, &*next)?,
             None => {}
@@ -139,16 +139,16 @@ fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
 ///
 /// # Errors
 /// In words for the operator; the store is as it was then.
-pub(super) fn replace(place: &Place, key: &StoreKey, restored: Restored) -> Result<Restored> {
-    let path = place.data_dir.join(STORE_DIRECTORY);
+pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restored) -> Result<Restored> {
+    let path = location.data_dir.join(STORE_DIRECTORY);
     if !store::exists(&path) {
         store::replace(&path, None)?;
         return Ok(restored);
     }
     let time = file_time(Timestamp::now());
-    if let Some(now) = open_readable(place, key)? {
-        let file = place.data_dir.join(format!("before-restore-{time}.backup"));
-        let saved = save(&*now, &place.data_dir, key, &file);
+    if let Some(now) = open_readable(location, key)? {
+        let file = location.data_dir.join(format!("before-restore-{time}.backup"));
+        let saved = save(&*now, &location.data_dir, key, &file);
         let is_readable = !matches!(now.health(), Health::Failed(_));
         drop(now);
         if saved.is_ok() || is_readable {
@@ -159,15 +159,15 @@ pub(super) fn replace(place: &Place, key: &StoreKey, restored: Restored) -> Resu
     }
     let name = format!("{STORE_DIRECTORY}.unreadable-{time}");
     store::replace(&path, Some(&name))?;
-    Ok(Restored { before: Some(place.data_dir.join(name)), ..restored })
+    Ok(Restored { before: Some(location.data_dir.join(name)), ..restored })
 }
 
 /// The store of this data directory; `None`: there is none, or none that could ever be read. Blocks.
 ///
 /// # Errors
 /// It could be, but not now or not with this key.
-pub(super) fn open_readable(place: &Place, key: &StoreKey) -> Result<Option<Arc<dyn Store>>> {
-    let path = place.data_dir.join(STORE_DIRECTORY);
+pub(super) fn open_readable(location: &DataLocation, key: &StoreKey) -> Result<Option<Arc<dyn Store>>> {
+    let path = location.data_dir.join(STORE_DIRECTORY);
     if !store::exists(&path) {
         return Ok(None);
     }
@@ -220,12 +220,12 @@ fn file_time(time: Timestamp) -> String {
 ///
 /// # Errors
 /// There is none: a new one would open no backup.
-pub(super) fn key_of(place: &Place) -> Result<StoreKey> {
-    store_key::find(place)?.map(|(key, _)| key).with_context(|| {
+pub(super) fn key_of(location: &DataLocation) -> Result<StoreKey> {
+    store_key::find(location)?.map(|(key, _)| key).with_context(|| {
         format!(
             "there is no key in `{}`, and a backup opens with the key of its store only: put `store.key` back first, or name \
              the key with --store-key-file",
-            place.data_dir.display()
+            location.data_dir.display()
         )
     })
 }

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::home::Home;
 use super::restore::{self, Restored};
 use super::*;
-use crate::config::Place;
 use crate::data_dir;
+use crate::data_dir::DataLocation;
 use crate::store_key::{self, STORE_DIRECTORY};
 
 const KEY: [u8; 32] = [7; 32];
@@ -27,8 +27,8 @@ impl Bench {
         Self { data: tempfile::tempdir().unwrap(), key: StoreKey::from_bytes(KEY) }
     }
 
-    fn place(&self) -> Place {
-        Place { data_dir: self.data.path().to_owned(), ..Place::default() }
+    fn location(&self) -> DataLocation {
+        DataLocation { data_dir: self.data.path().to_owned(), ..DataLocation::default() }
     }
 
     fn path(&self) -> PathBuf {
@@ -61,9 +61,9 @@ impl Bench {
     }
 
     fn unpack(&self, backup: &[u8], force: bool) -> Result<Restored, String> {
-        let now = restore::open_readable(&self.place(), &self.key).unwrap();
+        let now = restore::open_readable(&self.location(), &self.key).unwrap();
         let unpacked = restore::unpack(
-            &self.place(),
+            &self.location(),
             &self.key,
             backup,
             &self.key,
@@ -102,7 +102,7 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     // Made in another directory of this machine, where nobody has it open.
     let unpacked = to.unpack(&backup, false).unwrap();
     assert_eq!(to.entries(), ["store.next"]);
-    let restored = restore::replace(&to.place(), &to.key, unpacked).unwrap();
+    let restored = restore::replace(&to.location(), &to.key, unpacked).unwrap();
     assert_eq!((restored.sessions, restored.before), (vec!["alice".to_owned()], None));
     assert_eq!(to.entries(), ["store"]);
     let store = to.open();
@@ -148,7 +148,7 @@ fn sessions_without_credentials_stand_in_nobodys_way() {
     from.put_session(1, "alice", "None");
     to.put_session(9, "carol", "None");
     let unpacked = to.unpack(&from.backup(&home(Some("another"), Path::new("/nowhere"))), false).unwrap();
-    let restored = restore::replace(&to.place(), &to.key, unpacked).unwrap();
+    let restored = restore::replace(&to.location(), &to.key, unpacked).unwrap();
     let before = restored.before.expect("what was there is kept");
     let (_, mut export) = read(fs::File::open(before).unwrap(), &to.key).unwrap();
     let store = store::open_memory();
@@ -175,7 +175,7 @@ fn a_store_that_was_stopped_while_it_was_replaced_is_settled_before_the_next_res
     // Between the two renames: the next one was whole.
     fs::rename(bench.path(), aside("store.next")).unwrap();
     fs::create_dir(aside("store.before")).unwrap();
-    let refused = restore::open_readable(&bench.place(), &bench.key).unwrap().expect("it is there");
+    let refused = restore::open_readable(&bench.location(), &bench.key).unwrap().expect("it is there");
     assert_eq!(restore::names(&*refused).unwrap(), ["alice"]);
     drop(refused);
     // One that was put aside before it was read.
@@ -191,7 +191,7 @@ fn a_store_that_cannot_be_read_keeps_its_files() {
     to.put_session(9, "carol", "None");
     fs::write(to.path().join("db"), vec![0x5a; 100_000]).unwrap();
     let unpacked = to.unpack(&from.backup(&Home::of(to.data.path())), false).unwrap();
-    let restored = restore::replace(&to.place(), &to.key, unpacked).unwrap();
+    let restored = restore::replace(&to.location(), &to.key, unpacked).unwrap();
     let aside = restored.before.expect("it is kept");
     assert!(aside.join("db").exists() && aside.display().to_string().contains("store.unreadable-"));
     assert_eq!(to.entries().len(), 2);

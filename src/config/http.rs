@@ -4,9 +4,9 @@ use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use super::http_options::{DRAIN_TIME_S, HttpLimits, HttpOptions};
 use super::reader::{ConfigError, Reader};
 use crate::auth::AddressRange;
-use crate::http::{DRAIN_TIME_S, HttpLimits, HttpOptions};
 
 /// Each open connection costs a file descriptor and up to 64 KiB.
 const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;

@@ -1,5 +1,5 @@
 //! Every way a request can fail, and the only place where a failure gets its status code, its word and its text.
-//! Never logs: what an operator has to know travels in [`Cause`] to the envelope, which logs it under the request id.
+//! Never logs: what an operator has to know travels in [`Cause`] to `middleware/request_context.rs`, which logs it under the request id.
 
 mod access;
 mod layers;
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use crate::audit::AuditError;
 use crate::auth::KeysError;
-use crate::http::health::Details;
+use crate::http::response::readiness::Details;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
 pub(crate) use access::AccessError;

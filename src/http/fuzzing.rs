@@ -6,12 +6,13 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use rookery_actors::model::{GroupId, ParticipantId, SessionId, SessionName, Timestamp};
 
-use super::fields::Fields;
-use super::{
-    access, audit, body, communities, configuration, extract, filter, groups, joining, keys, participants, picture,
-    settings,
-};
 use crate::auth::{AddressRange, client_address};
+use crate::http::handlers::{
+    api_keys, audit, communities, groups, join, participants, picture, session_config, settings,
+};
+use crate::http::middleware::authorization;
+use crate::http::request::fields::Fields;
+use crate::http::request::{body, extract, group_filter};
 
 /// Ids of groups, people and sessions: one that is read is written as it is read again.
 pub fn ids(bytes: &[u8]) {

@@ -1,65 +1,11 @@
-//! Every limit of the HTTP side, with its unit and its reason: first what the operator may set, then what is fixed.
+//! The limits of the HTTP side that are fixed, with their units and reasons. Those that the operator may set are in
+//! `config/http_options.rs`.
 
 use std::time::Duration;
 
-use rookery_actors::Pace;
-
-/// Limits that the operator may set (`config/http.rs` has their ranges); none of them is off unless it is said so.
-#[derive(Clone, Debug)]
-pub struct HttpLimits {
-    /// Connections open at once, half of them such that never sent a valid key. When there are more, the ones that have
-    /// been idle longest are closed. Half of the usual 1,024 file descriptors, the other half is for sessions.
-    pub connections_max: usize,
-    /// Of these, connections from one address; further ones are answered 429 and closed. Trusted proxies have no such limit.
-    pub connections_per_address_max: usize,
-    /// Requests in flight at once, over all keys: each may hold its body and an answer.
-    pub requests_max: usize,
-    /// Of these, requests of one key: slow ones of one client must leave room for the others'.
-    pub requests_per_key_max: usize,
-    /// Requests of one key; `None` is no limit.
-    pub key_rate: Option<Pace>,
-    /// Wrong keys from one address; `None` is no limit.
-    pub failed_logins: Option<Pace>,
-    /// Bytes of a request body: 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
-    pub body_bytes_max: usize,
-    /// Bytes of a request body with a file in it.
-    pub media_body_bytes_max: usize,
-    /// Bytes of the request line and all headers; ours are below 1 kB.
-    pub header_bytes_max: usize,
-    /// Bytes of path and query.
-    pub url_bytes_max: usize,
-    /// Time for the head of a request to arrive, and for a connection to stay open without one: longer than HTTP clients
-    /// keep idle connections, so that they close first.
-    pub header_time_max: Duration,
-    /// Time for a body to arrive: a megabyte over a slow phone network.
-    pub body_time_max: Duration,
-    /// For how long a client may keep a body or an answer waiting, beside the time that its bytes earn it: a phone network
-    /// that is gone for a moment.
-    pub client_wait_max: Duration,
-    /// Time for requests in flight when the daemon stops; those that are not over then are answered 503.
-    pub drain_time_max: Duration,
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        Self {
-            connections_max: 512,
-            connections_per_address_max: 256,
-            requests_max: 1_024,
-            requests_per_key_max: 256,
-            key_rate: Some(Pace::new(100, Duration::from_secs(1), 200)),
-            failed_logins: Some(Pace::new(10, Duration::from_secs(60), 10)),
-            body_bytes_max: 1024 * 1024,
-            media_body_bytes_max: 64 * 1024 * 1024,
-            header_bytes_max: 16 * 1024,
-            url_bytes_max: 8 * 1024,
-            header_time_max: Duration::from_secs(30),
-            body_time_max: Duration::from_secs(10),
-            client_wait_max: Duration::from_secs(5),
-            drain_time_max: Duration::from_secs(10),
-        }
-    }
-}
+#[cfg(test)]
+use crate::config::DRAIN_TIME_S;
+use crate::config::HttpLimits;
 
 /// What a route's body may hold.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -121,9 +67,6 @@ pub(crate) const PARTINGS_MAX: usize = 32;
 
 /// Time for the head of the request that such a connection is answered, and for the last answers when the daemon stops.
 pub(crate) const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
-
-/// Seconds that an operator may give requests in flight when the daemon stops: systemd waits for what else it does then.
-pub(crate) const DRAIN_TIME_S: std::ops::RangeInclusive<u64> = 1..=30;
 
 /// For how long HTTP may go on when the daemon stops.
 #[cfg(test)]

@@ -9,30 +9,28 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::path::{HttpMethod, Operation};
 use utoipa::openapi::schema::Schema;
 
-use super::access::Rule;
 use crate::app::App;
+use crate::http::policy::AccessPolicy;
 
 /// Schemas by name, as an operation refers to them.
 pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
 
-/// A route, not yet behind its gate.
+/// A route, not yet behind its authorization layer.
 pub(crate) struct Route {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
-    pub(crate) rule: Rule,
-    /// The module of its handler.
-    pub(crate) section: &'static str,
-    /// The name of its handler.
-    pub(crate) name: &'static str,
+    pub(crate) policy: AccessPolicy,
+    /// What the route does, in one word: its `operationId` in the document, and its action in the audit log.
+    pub(crate) action: &'static str,
     pub(crate) handler: MethodRouter<Arc<App>>,
     /// What its handler's `#[utoipa::path]` says.
     pub(crate) describe: fn() -> Description,
 }
 
 impl Route {
-    /// What the route does, in one word: its `operationId` in the document.
-    pub(crate) fn action(&self) -> String {
-        format!("{}_{}", self.section, self.name)
+    /// The tag under which the document lists the route.
+    pub(crate) fn tag(&self) -> &'static str {
+        self.action.split_once('_').map_or(self.action, |(tag, _)| tag)
     }
 }
 
@@ -51,17 +49,16 @@ pub(crate) fn describe<P: utoipa::Path + utoipa::__dev::SchemaReferences>() -> D
     Description { path: P::path(), methods: P::methods(), operation: P::operation(), schemas }
 }
 
-/// One route a line: `METHOD "path" RULE module::handler,`.
+/// One route a line: `METHOD "path" POLICY "action" module::handler,`.
 macro_rules! routes {
-    ($($method:ident $path:literal $rule:ident $section:ident::$name:ident,)+) => { pastey::paste! {
+    ($($method:ident $path:literal $policy:ident $action:literal $module:ident::$name:ident,)+) => { pastey::paste! {
         vec![$($crate::http::route::Route {
             method: axum::http::Method::$method,
             path: $path,
-            rule: $rule,
-            section: stringify!($section),
-            name: stringify!($name),
-            handler: axum::routing::[<$method:lower>]($section::$name),
-            describe: $crate::http::route::describe::<$section::[<__path_ $name>]>,
+            policy: $policy,
+            action: $action,
+            handler: axum::routing::[<$method:lower>]($module::$name),
+            describe: $crate::http::route::describe::<$module::[<__path_ $name>]>,
         },)+]
     }};
 }

@@ -2,10 +2,10 @@
 //! one that everybody may ask: whether the daemon is well.
 //!
 //! A connection's way: a place among all (`server/places.rs`) or a short farewell; its bytes (`server/wire.rs`); each head
-//! (`server/head.rs`); the answer (`envelope.rs`).
+//! (`server/head.rs`); the answer (`middleware/request_context.rs`).
 
 mod head;
-mod places;
+pub(crate) mod places;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -28,13 +28,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::envelope::{self, Peer};
-use super::error::{AccessError, ApiError};
-use super::limits::{
+use crate::config::HttpOptions;
+use crate::http::error::{AccessError, ApiError};
+use crate::http::limits::{
     ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, PARTING_TIME_MAX, PARTINGS_MAX, UNREAD_TIME_MAX, UNSENT_BYTES_MAX,
 };
-use super::options::HttpOptions;
-pub(crate) use places::Place;
+use crate::http::middleware::request_context::{self, Peer};
+use crate::http::server::places::Place;
 use places::{Capacity, Entered, Places};
 use wire::Wire;
 
@@ -116,7 +116,7 @@ impl Server {
         place.begin();
         let is_chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         let (mut response, is_last) = match head::check(&request, place) {
-            Ok(()) => (envelope::answer(&self.options, self.router.clone(), peer, request).await, is_chunked),
+            Ok(()) => (request_context::answer(&self.options, self.router.clone(), peer, request).await, is_chunked),
             Err(error) => (refuse(&self.options, peer, request, error).await, true),
         };
         place.done();
@@ -135,7 +135,7 @@ async fn refuse(options: &HttpOptions, peer: Peer, request: Request<Incoming>, e
         let error = refusal.lock().ok().and_then(|mut error| error.take());
         error.unwrap_or_else(|| ApiError::Internal("a request was refused twice".into()))
     });
-    envelope::answer(options, router, peer, request).await
+    request_context::answer(options, router, peer, request).await
 }
 
 async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {

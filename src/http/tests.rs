@@ -18,6 +18,8 @@ use super::*;
 use crate::audit::{Audit, Retention};
 use crate::auth::{KeyLimits, KeyTerms, Keys, Pepper};
 use crate::clock::Clock;
+use crate::config::{HttpLimits, HttpOptions};
+use crate::http::middleware::request_context;
 use crate::idempotency::Idempotency;
 use crate::outgoing::{FetchAllow, Fetcher};
 use crate::picture::Pictures;
@@ -80,7 +82,7 @@ impl Fixture {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        envelope::answer(&self.app.http, router(&self.app), HERE, request).await
+        request_context::answer(&self.app.http, router(&self.app), HERE, request).await
     }
 }
 
@@ -256,7 +258,7 @@ async fn a_panic_in_a_handler_is_a_500_in_the_one_shape() {
         panic!("a defect");
     }
     let router: Router = Router::new().route("/", get(panics));
-    let response = envelope::answer(&HttpOptions::default(), router, HERE, Request::new(Body::empty())).await;
+    let response = request_context::answer(&HttpOptions::default(), router, HERE, Request::new(Body::empty())).await;
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert_eq!(body_of(response).await["message"], "Internal server error");
 }

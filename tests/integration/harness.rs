@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use rookery::app::Daemon;
 use rookery::config::Config;
+use rookery::daemon::Daemon;
 use rookery_actors::Paces;
 use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
 use serde_json::{Value, json};

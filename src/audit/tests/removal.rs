@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::gaps::Gap;
+use super::super::record::Gap;
 use super::super::record::{Because, Extent, Removal, gap_key, gap_value};
 use super::*;
 

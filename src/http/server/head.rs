@@ -6,9 +6,9 @@ use std::net::Ipv6Addr;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Request, Version, header};
 
-use super::places::Place;
-use crate::http::access::KEY_HEADER;
 use crate::http::error::ApiError;
+use crate::http::middleware::authorization::KEY_HEADER;
+use crate::http::server::places::Place;
 
 /// Characters of a header line that are looked at: the name and the value of the two that matter.
 const LINE_START_BYTES: usize = 64;

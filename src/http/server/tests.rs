@@ -10,8 +10,8 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::http::HttpLimits;
-use crate::http::envelope::Arrival;
+use crate::config::HttpLimits;
+use crate::http::request::context::RequestContext;
 
 /// How long anything is waited for, on a machine that does other things too.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -38,16 +38,16 @@ impl Bench {
             goes_on.notified().await;
             "done"
         });
-        // As the gate does for a valid key.
-        let known = get(async |Extension(arrival): Extension<Arc<Arrival>>| {
-            arrival.place().unwrap().note_known();
+        // As authorization does for a valid key.
+        let known = get(async |Extension(context): Extension<Arc<RequestContext>>| {
+            context.place().unwrap().note_known();
             "known"
         });
-        // As the gate does for a body.
-        let body = post(async |Extension(arrival): Extension<Arc<Arrival>>, body: axum::body::Body| {
-            arrival.place().unwrap().receives();
+        // As authorization does for a body.
+        let body = post(async |Extension(context): Extension<Arc<RequestContext>>, body: axum::body::Body| {
+            context.place().unwrap().receives();
             let _ = axum::body::to_bytes(body, 1_000).await;
-            arrival.place().unwrap().received();
+            context.place().unwrap().received();
         });
         let large = get(async || vec![b'x'; 64 * 1024 * 1024]);
         let router = Router::new()

@@ -11,9 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::head::Scanner;
-use super::places::Place;
-use crate::http::body::earned_by;
 use crate::http::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
+use crate::http::request::body::earned_by;
+use crate::http::server::places::Place;
 
 /// What is read at once of what nobody wants any more.
 const DISCARDED_AT_ONCE_BYTES: usize = 8 * 1024;

@@ -15,29 +15,29 @@ const OTHER_GROUP: &str = "120363021234567891@g.us";
 #[derive(Copy, Clone)]
 struct Line {
     role: Option<Role>,
-    reach: Reach,
+    scope: Scope,
     served: u16,
 }
 
 const fn open() -> Line {
-    Line { role: None, reach: Reach::Scope, served: 200 }
+    Line { role: None, scope: Scope::Path, served: 200 }
 }
 
 const fn viewer(served: u16) -> Line {
-    Line { role: Some(Role::Viewer), reach: Reach::Scope, served }
+    Line { role: Some(Role::Viewer), scope: Scope::Path, served }
 }
 
-const fn operator(reach: Reach, served: u16) -> Line {
-    Line { role: Some(Role::Operator), reach, served }
+const fn operator(scope: Scope, served: u16) -> Line {
+    Line { role: Some(Role::Operator), scope, served }
 }
 
 const fn admin(served: u16) -> Line {
-    Line { role: Some(Role::Admin), reach: Reach::Everything, served }
+    Line { role: Some(Role::Admin), scope: Scope::Everything, served }
 }
 
 /// 400 is `session_not_started`, or a body that lacks what is needed.
 fn line(route: &str) -> Line {
-    use Reach::{Everything, Membership, Scope, Session};
+    use Scope::{Everything, Membership, Path, Session};
     let (method, path) = route.split_once(' ').unwrap();
     match (method, path.strip_prefix("/api").unwrap()) {
         ("get", "/health" | "/health/live" | "/health/ready" | "/docs" | "/docs-json") => open(),
@@ -55,18 +55,18 @@ fn line(route: &str) -> Line {
         ("post", "/sessions/{session}/force-kill") => operator(Session, 400),
         ("get", "/sessions/{session}/qr") => operator(Session, 400),
         ("patch", "/sessions/{session}/config") => operator(Session, 200),
-        ("get", "/sessions/{session}/groups/join-info") => Line { reach: Membership, ..viewer(400) },
+        ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
         ("get", path) if path.starts_with("/sessions/{session}/") => viewer(400),
         ("post", "/sessions/{session}/groups" | "/sessions/{session}/groups/join") => operator(Membership, 400),
         ("post", "/sessions/{session}/groups/{group}/leave") => operator(Membership, 400),
         ("post", "/sessions/{session}/communities") => operator(Membership, 400),
         ("post", "/sessions/{session}/communities/{community}/groups") => operator(Membership, 400),
         ("post", "/sessions/{session}/communities/{community}/deactivate") => operator(Membership, 400),
-        ("post" | "delete", "/sessions/{session}/communities/{community}/links") => operator(Scope, 400),
-        ("put", path) if path.starts_with("/sessions/{session}/groups/{group}/") => operator(Scope, 400),
-        ("delete", "/sessions/{session}/groups/{group}/picture") => operator(Scope, 400),
-        ("post" | "delete", "/sessions/{session}/groups/{group}/participants") => operator(Scope, 400),
-        ("post", path) if path.starts_with("/sessions/{session}/groups/{group}/") => operator(Scope, 400),
+        ("post" | "delete", "/sessions/{session}/communities/{community}/links") => operator(Path, 400),
+        ("put", path) if path.starts_with("/sessions/{session}/groups/{group}/") => operator(Path, 400),
+        ("delete", "/sessions/{session}/groups/{group}/picture") => operator(Path, 400),
+        ("post" | "delete", "/sessions/{session}/groups/{group}/participants") => operator(Path, 400),
+        ("post", path) if path.starts_with("/sessions/{session}/groups/{group}/") => operator(Path, 400),
         _ => panic!("{route} has no line here: who may call it?"),
     }
 }
@@ -103,10 +103,10 @@ impl Refusals {
             Self::Always => 401,
             Self::Above(own) if own < role => 403,
             Self::Above(_) => line.served,
-            Self::OtherSession if line.reach == Reach::Everything => 403,
+            Self::OtherSession if line.scope == Scope::Everything => 403,
             Self::OtherSession if path.contains("{session}") => 401,
-            Self::OtherGroup { .. } if matches!(line.reach, Reach::Session | Reach::Everything) => 403,
-            Self::OtherGroup { creates: false } if line.reach == Reach::Membership => 403,
+            Self::OtherGroup { .. } if matches!(line.scope, Scope::Session | Scope::Everything) => 403,
+            Self::OtherGroup { creates: false } if line.scope == Scope::Membership => 403,
             Self::OtherGroup { .. } if names_group => 401,
             Self::OtherSession | Self::OtherGroup { .. } => line.served,
         }
@@ -167,7 +167,7 @@ async fn every_route_lets_in_who_may_call_it_and_nobody_else() {
     let fixture = Fixture::with(options).await;
     fixture.session("other").await;
     let callers = fixture.callers(fixture.app.gateway.find("other").unwrap()).await;
-    let document = crate::openapi::document(routes());
+    let document = openapi::document(routes());
     let mut cells = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for (method, operation) in item.as_object().unwrap() {

@@ -1,4 +1,4 @@
-//! Idempotency keys through the gate, in front of a handler that tells how often it was called.
+//! Idempotency keys through the authorization layer, in front of a handler that tells how often it was called.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Bench {
         let counting = Arc::clone(&handler);
         let handle = move |body: String| async move { counting.answer(&body).await };
         let routes: MethodRouter<Arc<App>> = post(handle.clone()).put(handle);
-        let routes = routes.route_layer(Gate::new(&fixture.app, GROUP_WRITE, "groups_test"));
+        let routes = routes.route_layer(AuthLayer::new(&fixture.app, GROUP_WRITE, "groups_test"));
         let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&fixture.app));
         Self { fixture, key, handler, router }
     }
@@ -69,7 +69,7 @@ impl Bench {
         let request = request.body(Body::from(body.to_owned())).unwrap();
         let router = self.router.clone();
         async move {
-            let response = envelope::answer(&HttpOptions::default(), router, HERE, request).await;
+            let response = request_context::answer(&HttpOptions::default(), router, HERE, request).await;
             let (status, headers) = (response.status().as_u16(), response.headers().clone());
             let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
             let body = to_bytes(response.into_body(), 1_000_000).await.unwrap();
@@ -199,7 +199,7 @@ async fn a_call_whose_client_hangs_up_is_carried_through_and_answered_to_the_nex
 async fn an_answer_that_is_too_large_to_keep_is_given_once() {
     let bench = Bench::start().await;
     let routes: MethodRouter<Arc<App>> = post(async || "x".repeat(crate::idempotency::RECORD_BYTES_MAX));
-    let routes = routes.route_layer(Gate::new(&bench.fixture.app, GROUP_WRITE, "groups_test"));
+    let routes = routes.route_layer(AuthLayer::new(&bench.fixture.app, GROUP_WRITE, "groups_test"));
     let router = Router::new().route(GROUPS, routes).with_state(Arc::clone(&bench.fixture.app));
     let bench = Bench { router, ..bench };
     assert_eq!(bench.post("k", BODY).await.status, 200);

@@ -176,7 +176,7 @@ async fn a_replay_is_not_for_a_key_that_was_revoked_while_the_body_came() {
     fixture.running.shutdown().await;
 }
 
-/// Everything in the document that has a body gets it from the gate: a handler that reads it otherwise would be late.
+/// Everything in the document that has a body gets it from the authorization layer: a handler that reads it otherwise would be late.
 #[tokio::test]
 async fn the_gate_reads_the_body_of_every_route_that_has_one() {
     let fixture = Fixture::start().await;

@@ -1,0 +1,49 @@
+//! Whose share of the log a record counts into, read from its JSON. Never does IO.
+
+use rookery_actors::model::Timestamp;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use uuid::Uuid;
+
+use super::record::Outcome;
+
+/// Whose a record is.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Share {
+    /// The daemon's own, and the commands'.
+    Daemon,
+    /// Callers without a key that is known: all of them share one, whatever their addresses are.
+    Nobody,
+    /// A key's.
+    Key(Uuid),
+}
+
+/// What decides about a record.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Known {
+    pub(super) created_at: Timestamp,
+    outcome: Outcome,
+    api_key_id: Option<Uuid>,
+    ip_address: Option<IgnoredAny>,
+}
+
+impl Known {
+    pub(super) fn share(&self) -> Share {
+        match self.api_key_id {
+            Some(key) => Share::Key(key),
+            None if self.ip_address.is_some() || self.outcome == Outcome::Refused => Share::Nobody,
+            None => Share::Daemon,
+        }
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Daemon => f.write_str("daemon"),
+            Self::Nobody => f.write_str("none"),
+            Self::Key(id) => id.fmt(f),
+        }
+    }
+}

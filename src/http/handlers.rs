@@ -1,0 +1,20 @@
+//! What each route does: one file per resource. A handler takes what `request` made of the request, asks the gateway, and hands the
+//! result to `response`.
+
+pub(crate) mod api_keys;
+pub(crate) mod audit;
+pub(crate) mod communities;
+pub(crate) mod csv;
+pub(crate) mod docs;
+pub(crate) mod groups;
+pub(crate) mod health;
+pub(crate) mod invite_code;
+pub(crate) mod join;
+pub(crate) mod membership_requests;
+pub(crate) mod pairing;
+pub(crate) mod participants;
+pub(crate) mod picture;
+pub(crate) mod session_config;
+pub(crate) mod sessions;
+pub(crate) mod settings;
+pub(crate) mod stats;

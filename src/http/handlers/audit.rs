@@ -1,0 +1,181 @@
+//! The audit log over HTTP: who changed what, and who was refused.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{FromRequestParts, State};
+use axum::http::request::Parts;
+use rookery_actors::model::{GroupId, IdError, SessionId, Timestamp};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::KnownFormat;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, Type};
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::audit::{AuditFilter, AuditRecord, Outcome, Verdict};
+use crate::http::error::ApiError;
+use crate::http::request::extract::{Page, query, query_parameter, value_of};
+use crate::http::request::fields::shorten;
+use crate::http::response::json::JsonResult;
+
+/// A page of the log.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AuditAnswer {
+    /// Newest first.
+    data: Vec<AuditRecord>,
+    /// How many such records there are in all.
+    #[schema(example = 1)]
+    total: usize,
+}
+
+/// Which records are wanted, as the query says it.
+pub(crate) struct Wanted(AuditFilter);
+
+impl utoipa::IntoParams for Wanted {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let uuid = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
+        let group = || text().pattern(Some(r"^[0-9]+(-[0-9]+)?@g\.us$"));
+        let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
+        let outcomes = text().enum_values(Some(["done", "failed", "refused"]));
+        vec![
+            query_parameter("action", text(), "Only calls of the route with this `operationId`"),
+            query_parameter("outcome", outcomes, "Only calls that came to this"),
+            query_parameter("sessionId", uuid(), "Only calls about the session with this id"),
+            query_parameter("groupId", group(), "Only calls about this group"),
+            query_parameter("apiKeyId", uuid(), "Only calls with this key"),
+            query_parameter("from", time(), "Only calls from then on, as ISO 8601"),
+            query_parameter("to", time(), "Only calls before then, as ISO 8601"),
+        ]
+    }
+}
+
+impl Wanted {
+    pub(crate) fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
+        let id = |name: &str| {
+            let parse = |text: &str| {
+                text.parse::<Uuid>()
+                    .map_err(|_| ApiError::Query(format!("{name} must be a UUID, not {}", shorten(text))))
+            };
+            value_of(query, name).map(parse).transpose()
+        };
+        let time = |name: &str| {
+            let wrong = |text: &str| {
+                ApiError::Query(format!("{name} must be a time such as 2026-01-31T00:00:00Z, not {}", shorten(text)))
+            };
+            value_of(query, name).map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()
+        };
+        let group = |text: &str| text.parse::<GroupId>().map_err(|_| ApiError::from(IdError::Group(shorten(text))));
+        let outcome = match value_of(query, "outcome") {
+            None => None,
+            Some("done") => Some(Outcome::Done),
+            Some("failed") => Some(Outcome::Failed),
+            Some("refused") => Some(Outcome::Refused),
+            Some(_) => return Err(ApiError::Query("outcome must be done, failed or refused".into())),
+        };
+        Ok(Self(AuditFilter {
+            action: value_of(query, "action").map(str::to_owned),
+            outcome,
+            session: id("sessionId")?.map(SessionId),
+            group: value_of(query, "groupId").map(group).transpose()?,
+            api_key: id("apiKeyId")?,
+            from: time("from")?,
+            to: time("to")?,
+        }))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Wanted {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::read(&query(parts)?)
+    }
+}
+
+/// What a look at the whole log came to.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct AuditVerdict {
+    /// Whether each record follows on the one before and says what it was written with, and each that is missing was removed by
+    /// the daemon.
+    valid: bool,
+    /// How many records there are; 0 when it is not valid.
+    #[schema(example = 4711)]
+    records: u64,
+    /// How many more there were: they were removed by age or share.
+    #[schema(example = 0)]
+    removed: u64,
+    /// The newest record about such a removal (`audit_remove`); it accounts for all that is missing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 4001)]
+    last_removal_id: Option<u64>,
+    /// The last record. Noted elsewhere, it proves later that nothing up to it was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = 4710)]
+    last_id: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
+    last_hash: Option<String>,
+    /// The first record that is not as it should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    broken_id: Option<u64>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "was changed, or the one before it was")]
+    broken_because: Option<&'static str>,
+}
+
+/// Was the log changed?
+///
+/// Follows the chain of hashes from the first record to the last, over those that were removed; changes wait meanwhile.
+#[utoipa::path(
+    get,
+    path = "/api/audit/verify",
+    responses((status = 200, description = "What was found", body = AuditVerdict, example = json!({
+        "valid": true, "records": 4711, "removed": 0, "lastId": 4710,
+        "lastHash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+    }))),
+)]
+pub(crate) async fn verify(State(app): State<Arc<App>>) -> JsonResult<AuditVerdict> {
+    let nothing = AuditVerdict {
+        valid: false,
+        records: 0,
+        removed: 0,
+        last_removal_id: None,
+        last_id: None,
+        last_hash: None,
+        broken_id: None,
+        broken_because: None,
+    };
+    Ok(Json(match app.audit.verify().await? {
+        Verdict::Whole(whole) => AuditVerdict {
+            valid: true,
+            records: whole.records(),
+            removed: whole.removed,
+            last_removal_id: whole.last_removal,
+            last_id: whole.extent.head().map(|(id, _)| id),
+            last_hash: whole.extent.head().map(|(_, hash)| hash.to_string()),
+            ..nothing
+        },
+        Verdict::Broken { id, why } => AuditVerdict { broken_id: Some(id), broken_because: Some(why), ..nothing },
+    }))
+}
+
+/// Who changed what?
+///
+/// Every call that changed something, and every refusal, newest first. Refusals and replays that repeat themselves within a
+/// minute are one record with a `count`. What was removed by age or share is a record too (`audit_remove`). A search looks through the whole log, one at a time.
+#[utoipa::path(
+    get,
+    path = "/api/audit",
+    params(Wanted, Page),
+    responses((status = 200, description = "The records", body = AuditAnswer)),
+)]
+pub(crate) async fn list(State(app): State<Arc<App>>, Wanted(filter): Wanted, page: Page) -> JsonResult<AuditAnswer> {
+    let (data, total) = app.audit.page(filter, page.offset(), page.limit()).await?;
+    Ok(Json(AuditAnswer { data, total }))
+}

@@ -1,0 +1,340 @@
+//! Communities: groups of groups. Who is in one, and what is set in it, is changed as of any group, by its own id.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::ApiError;
+use crate::http::handlers::groups::{NewGroup, new_group};
+use crate::http::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
+use crate::http::middleware::authorization::community_scope::may_add_to_community;
+use crate::http::middleware::authorization::community_scope::may_touch_community;
+use crate::http::request::caller::Caller;
+use crate::http::request::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
+use crate::http::request::fields::{Fields, groups};
+use crate::http::response::etag::tagged;
+use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
+use crate::http::response::staleness::{self, answered, fresh};
+
+/// A community to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct CommunityRequest {
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Neighbourhood")]
+    name: String,
+    #[schema(max_length = 2048, example = "All streets around the park")]
+    description: Option<String>,
+    /// People who want to join have to be approved; not unless told so.
+    #[schema(nullable = false)]
+    membership_approval: Option<bool>,
+    /// Members who are no admins may add groups to it; not unless told so.
+    #[schema(nullable = false)]
+    members_may_add_groups: Option<bool>,
+    /// A general chat is made with it; not unless told so.
+    #[schema(nullable = false)]
+    general_chat: Option<bool>,
+}
+
+/// Groups to be linked.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct GroupsToLink {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 64)]
+    groups: Vec<GroupId>,
+}
+
+/// Groups to be unlinked.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct GroupsToUnlink {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 64)]
+    groups: Vec<GroupId>,
+    /// People who are in no other group of the community leave it too; not unless told so.
+    #[schema(nullable = false)]
+    remove_orphans: Option<bool>,
+}
+
+/// Links were changed for some of the groups.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct LinksAcknowledged {
+    /// Always true.
+    success: bool,
+    #[schema(example = "Groups linked")]
+    message: &'static str,
+    /// One entry per distinct group, in the order of the request.
+    results: Vec<LinkResult>,
+}
+
+/// List the communities
+///
+/// Those among the session's groups, ordered by id.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/communities",
+    params(Page, Refresh, Stale, KnownTag),
+    responses(
+        (status = 200, description = "The communities", body = Vec<GroupSummary>, headers(
+            ("X-Total-Count" = u32, description = "How many communities there are in all"),
+            ("ETag" = String, description = "For `If-None-Match`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    page: Page,
+    Refresh(refresh): Refresh,
+    stale: Stale,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let groups = match refresh {
+        true => fresh(app.gateway.groups(session, true).await?),
+        false => staleness::groups(&app, session, stale).await?,
+    };
+    answered(groups, |groups| {
+        let is_shown = |group: &&GroupSummary| group.is_community && caller.key.allows_group(&group.id);
+        let communities: Vec<_> = groups.iter().filter(is_shown).collect();
+        Ok(with_total(communities.len(), tagged(&headers, page.of(&communities))?))
+    })
+}
+
+/// Make a community
+///
+/// WhatsApp makes its announcement group with it.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities",
+    request_body = CommunityRequest,
+    responses((status = 201, description = "The new community", body = Community)),
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> Result<Created<Community>, ApiError> {
+    let new = new_community(Fields::of(
+        body,
+        &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
+    ))?;
+    let community = app.gateway.create_community(session, new).await?;
+    let groups = community.groups.iter().map(|group| &group.id).chain([&community.id]);
+    caller.add_to_scope(&app, groups.cloned().collect()).await;
+    Ok(Created(community))
+}
+
+pub(crate) fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
+    let new = NewCommunity {
+        name: fields.text("name", SUBJECT_CHARS),
+        description: fields
+            .optional_text_up_to("description", DESCRIPTION_CHARS_MAX)
+            .filter(|description| !description.is_empty()),
+        membership_approval: fields.optional_flag("membershipApproval").unwrap_or(false),
+        members_may_add_groups: fields.optional_flag("membersMayAddGroups").unwrap_or(false),
+        general_chat: fields.optional_flag("generalChat").unwrap_or(false),
+    };
+    fields.finish()?;
+    Ok(new)
+}
+
+/// Read a community
+///
+/// Asked of WhatsApp: only it knows the groups that this account is not in. A stale answer has those alone that it is in.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/communities/{community}",
+    params(Stale),
+    responses((status = 200, description = "The community with all its groups", body = Community)),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    stale: Stale,
+    caller: Caller,
+) -> Result<Response, ApiError> {
+    answered(staleness::community(&app, session, community, stale).await?, |mut community| {
+        community.groups.retain(|group| caller.key.allows_group(&group.id));
+        Ok(Json(community).into_response())
+    })
+}
+
+/// Make a group in a community
+///
+/// WhatsApp may refuse single people: `results` says what became of each. Its members come into the community's announcement
+/// group: a key that is limited to groups has to be allowed that, too.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities/{community}/groups",
+    request_body = NewGroup,
+    responses((status = 201, description = "The new group, whoever was refused", body = CreatedGroup)),
+)]
+pub(crate) async fn create_group(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> Result<Created<CreatedGroup>, ApiError> {
+    let (name, people, invite_fallback) = new_group(body)?;
+    may_add_to_community(&app, &caller, session, &community).await?;
+    let created = app.gateway.create_group(session, name, people, Some(community), invite_fallback).await?;
+    caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
+    Ok(Created(created))
+}
+
+/// Link groups
+///
+/// Some refused: 200, and `results` says which. All refused: 403. The members of the groups come into the announcement group: a
+/// key that is limited to groups has to be allowed that, too.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities/{community}/links",
+    request_body = GroupsToLink,
+    responses((status = 200, description = "Groups linked", body = LinksAcknowledged)),
+)]
+pub(crate) async fn link(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> JsonResult<LinksAcknowledged> {
+    let groups = groups(Fields::of(body, &["groups"]))?;
+    caller.may_touch(&groups)?;
+    may_add_to_community(&app, &caller, session, &community).await?;
+    let results = app.gateway.link_groups(session, community, groups).await?;
+    outcome("Groups linked", "Linking groups", results)
+}
+
+/// Unlink groups
+///
+/// They go on without the community. Some refused: 200, and `results` says which. All refused: 403. A key that is limited to
+/// groups has to be allowed every group of the community.
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}/communities/{community}/links",
+    request_body = GroupsToUnlink,
+    responses((status = 200, description = "Groups unlinked", body = LinksAcknowledged)),
+)]
+pub(crate) async fn unlink(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> JsonResult<LinksAcknowledged> {
+    let mut fields = Fields::of(body, &["groups", "removeOrphans"]);
+    let remove_orphans = fields.optional_flag("removeOrphans").unwrap_or(false);
+    let groups = groups(fields)?;
+    caller.may_touch(&groups)?;
+    may_touch_community(&app, &caller, session, &community).await?;
+    let results = app.gateway.unlink_groups(session, community, groups, remove_orphans).await?;
+    outcome("Groups unlinked", "Unlinking groups", results)
+}
+
+/// End a community
+///
+/// Its groups go on without it. A key that is limited to groups has to be allowed every one of them.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/communities/{community}/deactivate",
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Community deactivated" }))),
+)]
+pub(crate) async fn deactivate(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    CommunityPath(community): CommunityPath,
+    caller: Caller,
+) -> JsonResult<Acknowledged> {
+    may_touch_community(&app, &caller, session, &community).await?;
+    app.gateway.deactivate_community(session, community).await?;
+    Ok(acknowledged("Community deactivated"))
+}
+
+/// Some failed: the answer says which. All failed: the request did.
+fn outcome(done: &'static str, what: &'static str, results: Vec<LinkResult>) -> JsonResult<LinksAcknowledged> {
+    if results.iter().any(|result| result.success) {
+        Ok(Json(LinksAcknowledged { success: true, message: done, results }))
+    } else {
+        Err(ApiError::NoneLinked { what, results })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_actors::model::LinkCode;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(body: &Value) -> Result<NewCommunity, Vec<String>> {
+        let known = ["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"];
+        new_community(Fields::of(body.as_object().cloned().unwrap(), &known)).map_err(|error| match error {
+            ApiError::Body(messages) => messages,
+            other => vec![format!("{other:?}")],
+        })
+    }
+
+    #[test]
+    fn a_new_community_has_a_name_and_nothing_else_unless_told_so() {
+        let plain = NewCommunity {
+            name: "Park".into(),
+            description: None,
+            membership_approval: false,
+            members_may_add_groups: false,
+            general_chat: false,
+        };
+        assert_eq!(check(&json!({"name": "Park", "description": ""})), Ok(plain.clone()));
+        let all = json!({
+            "name": "Park", "description": "Trees", "membershipApproval": true, "membersMayAddGroups": true,
+            "generalChat": true,
+        });
+        let expected = NewCommunity {
+            description: Some("Trees".into()),
+            membership_approval: true,
+            members_may_add_groups: true,
+            general_chat: true,
+            ..plain
+        };
+        assert_eq!(check(&all), Ok(expected));
+        let broken = json!({"x": 1, "description": "ü".repeat(2049), "generalChat": "no"});
+        let expected = [
+            "property x should not exist",
+            "name should not be empty",
+            "name must be a string",
+            "description must be shorter than or equal to 2048 characters",
+            "generalChat must be a boolean value",
+        ];
+        assert_eq!(check(&broken).unwrap_err(), expected);
+    }
+
+    #[test]
+    fn links_fail_only_when_every_group_was_refused() {
+        let result = |success| LinkResult {
+            id: "1@g.us".parse().unwrap(),
+            success,
+            status: Some(403),
+            code: LinkCode::NotAllowed,
+            message: None,
+        };
+        for (results, fails) in [(vec![true], false), (vec![false, true], false), (vec![false, false], true)] {
+            let results = results.into_iter().map(result).collect();
+            assert_eq!(outcome("Groups linked", "Linking groups", results).is_err(), fails);
+        }
+    }
+}

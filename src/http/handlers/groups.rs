@@ -1,0 +1,302 @@
+//! Groups: list, count, make, read, rename, describe, leave. Reads come from the session's cache unless `?refresh=true`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use rookery_actors::model::{CreatedGroup, Group, GroupSummary, ParticipantId};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::ApiError;
+use crate::http::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
+use crate::http::middleware::authorization::community_scope::may_touch_linked;
+use crate::http::request::caller::Caller;
+use crate::http::request::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
+use crate::http::request::fields::{Fields, Person, participants};
+use crate::http::request::group_filter::GroupFilter;
+use crate::http::response::etag::{known_tags, tagged, tagged_as};
+use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
+use crate::http::response::staleness::{self, answered, fresh};
+
+/// List the groups
+///
+/// Ordered by id, so that pages stay stable.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups",
+    params(GroupFilter, Page, Refresh, Stale, KnownTag),
+    responses(
+        (status = 200, description = "The groups", body = Vec<GroupSummary>, headers(
+            ("X-Total-Count" = u32, description = "How many such groups there are in all"),
+            ("ETag" = String, description = "For `If-None-Match`"),
+            ("Age" = u32, description = "With `stale=true`: seconds since the session last heard from WhatsApp"),
+            ("Warning" = String, description = "With it: `110 - \"Response is Stale\"`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    filter: GroupFilter,
+    page: Page,
+    Refresh(refresh): Refresh,
+    stale: Stale,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let groups = match refresh {
+        true => fresh(app.gateway.groups(session, true).await?),
+        false => staleness::groups(&app, session, stale).await?,
+    };
+    answered(groups, |groups| {
+        let groups = filter.of(&groups);
+        Ok(with_total(groups.len(), tagged(&headers, page.of(&groups))?))
+    })
+}
+
+/// How many groups there are.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct GroupCount {
+    /// All of them.
+    #[schema(example = 12)]
+    total: usize,
+    /// Those that this account is an admin of.
+    #[schema(example = 3)]
+    admin: usize,
+    /// Those that are communities.
+    #[schema(example = 1)]
+    communities: usize,
+}
+
+/// Count the groups
+///
+/// With a filter only those are counted that it lets through.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/count",
+    params(GroupFilter, Stale),
+    responses((status = 200, description = "How many groups there are", body = GroupCount)),
+)]
+pub(crate) async fn count(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    filter: GroupFilter,
+    stale: Stale,
+) -> Result<Response, ApiError> {
+    answered(staleness::groups(&app, session, stale).await?, |groups| {
+        let groups = filter.of(&groups);
+        let admin = groups.iter().filter(|group| group.is_admin).count();
+        let communities = groups.iter().filter(|group| group.is_community).count();
+        Ok(Json(GroupCount { total: groups.len(), admin, communities }).into_response())
+    })
+}
+
+/// A group to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct NewGroup {
+    /// The subject.
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Trip")]
+    name: String,
+    #[schema(min_items = 1, max_items = 256)]
+    participants: Vec<Person>,
+    /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
+    #[schema(nullable = false)]
+    invite_fallback: Option<bool>,
+}
+
+/// Make a group
+///
+/// WhatsApp may refuse single people: `results` says what became of each.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups",
+    request_body = NewGroup,
+    responses((status = 201, description = "The new group, whoever was refused", body = CreatedGroup)),
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> Result<Created<CreatedGroup>, ApiError> {
+    let (name, people, invite_fallback) = new_group(body)?;
+    let created = app.gateway.create_group(session, name, people, None, invite_fallback).await?;
+    caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
+    Ok(Created(created))
+}
+
+/// Name, people, and whether who may only be invited is sent an invitation.
+pub(crate) fn new_group(body: Map<String, Value>) -> Result<(String, Vec<ParticipantId>, bool), ApiError> {
+    let mut fields = Fields::of(body, &["name", "participants", "inviteFallback"]);
+    let name = fields.text("name", SUBJECT_CHARS);
+    let invite_fallback = fields.optional_flag("inviteFallback").unwrap_or(false);
+    if fields.is_empty_list("participants") {
+        fields.broken("participants", "must name somebody: WhatsApp makes a group with at least one other person");
+    }
+    Ok((name, participants(fields)?, invite_fallback))
+}
+
+/// Read a group
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}",
+    params(Refresh, Stale, KnownTag),
+    responses(
+        (status = 200, description = "The group", body = Group, headers(
+            ("ETag" = String, description = "For `If-None-Match`"),
+            ("Age" = u32, description = "With `stale=true`: seconds since the session last heard from WhatsApp"),
+            ("Warning" = String, description = "With it: `110 - \"Response is Stale\"`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    Refresh(refresh): Refresh,
+    stale: Stale,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let known = known_tags(&headers);
+    let group = match refresh {
+        true => fresh(app.gateway.group(session, group, known, true).await?),
+        false => staleness::tagged_group(&app, session, group, known, stale).await?,
+    };
+    answered(group, |group| {
+        let body = group.value.as_deref().map(Group::to_json).transpose();
+        Ok(tagged_as(&headers, group.tag, body.map_err(|error| ApiError::Internal(error.to_string()))?))
+    })
+}
+
+/// A group's new subject.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewSubject {
+    #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Launch Team")]
+    subject: String,
+}
+
+/// Change the subject
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/subject",
+    request_body = NewSubject,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group subject updated" }))),
+)]
+pub(crate) async fn set_subject(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    JsonObject(body): JsonObject,
+) -> JsonResult<Acknowledged> {
+    let mut fields = Fields::of(body, &["subject"]);
+    let subject = fields.text("subject", SUBJECT_CHARS);
+    fields.finish()?;
+    app.gateway.set_subject(session, group, subject).await?;
+    Ok(acknowledged("Group subject updated"))
+}
+
+/// A group's new description.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewDescription {
+    /// An empty one clears it.
+    #[schema(max_length = 2048, example = "Where the project is talked about")]
+    description: String,
+}
+
+/// Change the description
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/description",
+    request_body = NewDescription,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group description updated" }))),
+)]
+pub(crate) async fn set_description(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    JsonObject(body): JsonObject,
+) -> JsonResult<Acknowledged> {
+    let mut fields = Fields::of(body, &["description"]);
+    let description = fields.text_or_empty("description", DESCRIPTION_CHARS_MAX);
+    fields.finish()?;
+    app.gateway.set_description(session, group, description).await?;
+    Ok(acknowledged("Group description updated"))
+}
+
+/// Leave a group
+///
+/// Whoever leaves a community leaves all its groups: a key that is limited to groups has to be allowed every one of them.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/leave",
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Left the group" }))),
+)]
+pub(crate) async fn leave(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    caller: Caller,
+) -> JsonResult<Acknowledged> {
+    let linked = may_touch_linked(&app, &caller, session, &group).await?;
+    app.gateway.leave_group(session, group.clone()).await?;
+    caller.remove_from_scope(&app, &group).await;
+    for group in linked.iter().filter(|linked| **linked != group) {
+        caller.remove_from_scope(&app, group).await;
+    }
+    Ok(acknowledged("Left the group"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_new_group_has_a_name_and_people_and_may_invite() {
+        let check = |body: Value| match new_group(body.as_object().cloned().unwrap()) {
+            Ok((name, people, invite_fallback)) => Ok((name, people.len(), invite_fallback)),
+            Err(ApiError::Body(messages)) => Err(messages),
+            Err(other) => panic!("{other:?}"),
+        };
+        let people = ["15550100001", "15550100001@c.us"];
+        let cases = [
+            (json!({"name": "Trip", "participants": people}), Ok(("Trip".to_owned(), 1, false))),
+            (json!({"name": "Trip", "participants": people, "inviteFallback": true}), Ok(("Trip".to_owned(), 1, true))),
+            (
+                json!({"name": "Trip", "participants": people, "inviteFallback": null}),
+                Err(vec!["inviteFallback must be a boolean value".to_owned()]),
+            ),
+            (
+                json!({"name": "Trip", "participants": []}),
+                Err(vec![
+                    "participants must name somebody: WhatsApp makes a group with at least one other person".to_owned(),
+                    "participants should not be empty".to_owned(),
+                ]),
+            ),
+            (
+                json!({"name": "", "inviteFallback": 1}),
+                Err(vec![
+                    "name should not be empty".to_owned(),
+                    "inviteFallback must be a boolean value".to_owned(),
+                    "participants must be an array".to_owned(),
+                ]),
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(check(body.clone()), expected, "{body}");
+        }
+    }
+}

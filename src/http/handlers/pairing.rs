@@ -1,0 +1,183 @@
+//! Linking a phone: the QR to scan, or the code to type. Both are secrets while they are valid and never logged.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rookery_actors::model::{ParticipantId, SessionStatus};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::ApiError;
+use crate::http::request::extract::{JsonObject, SessionPath, query, value_of};
+use crate::http::request::fields::Fields;
+use crate::http::response::json::Created;
+use crate::http::response::qr;
+
+/// How a QR is answered.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "snake_case")]
+enum QrFormat {
+    Json,
+    Text,
+    Png,
+    Svg,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct QrAnswer {
+    /// A PNG as a data URL.
+    #[schema(example = "data:image/png;base64,iVBORw0KGgo=")]
+    qr_code: String,
+    #[schema(example = "qr_ready")]
+    status: SessionStatus,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct PairingCodeAnswer {
+    #[schema(example = "ABCD1234")]
+    pairing_code: String,
+    #[schema(example = "qr_ready")]
+    status: SessionStatus,
+}
+
+/// Read the QR to scan
+///
+/// Without `format` it is JSON, or the picture that `Accept` begins with: `image/png` or `image/svg+xml`.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/qr",
+    params(("format" = inline(Option<QrFormat>), Query, nullable = false, description = "How to answer")),
+    responses((status = 200, description = "The QR that can be scanned now", content(
+        (QrAnswer = "application/json"),
+        (String = "text/plain", example = json!("2@AbCdEf,GhIjKl,MnOpQr")),
+        ("image/png"),
+        ("image/svg+xml"),
+    ))),
+)]
+pub(crate) async fn qr(
+    State(app): State<Arc<App>>,
+    SessionPath(id): SessionPath,
+    parts: Parts,
+) -> Result<Response, ApiError> {
+    let format = qr_format(value_of(&query(&parts)?, "format"), &parts.headers)?;
+    let code = app.gateway.qr(id).await?;
+    let mut response = match format {
+        QrFormat::Text => code.text.into_response(),
+        QrFormat::Png => ([(header::CONTENT_TYPE, "image/png")], qr::png(&code.text)?).into_response(),
+        QrFormat::Svg => ([(header::CONTENT_TYPE, "image/svg+xml")], qr::svg(&code.text)?).into_response(),
+        QrFormat::Json => {
+            let qr_code = format!("data:image/png;base64,{}", STANDARD.encode(qr::png(&code.text)?));
+            Json(QrAnswer { qr_code, status: code.status }).into_response()
+        }
+    };
+    // It changes every few seconds and is a secret: nobody in between may keep it.
+    response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn qr_format(asked: Option<&str>, headers: &HeaderMap) -> Result<QrFormat, ApiError> {
+    let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match asked {
+        Some("json") => Ok(QrFormat::Json),
+        Some("text") => Ok(QrFormat::Text),
+        Some("png") => Ok(QrFormat::Png),
+        Some("svg") => Ok(QrFormat::Svg),
+        Some(_) => Err(ApiError::Query("format must be one of the following values: json, text, png, svg".into())),
+        None if accepted.trim_start().starts_with("image/png") => Ok(QrFormat::Png),
+        None if accepted.trim_start().starts_with("image/svg+xml") => Ok(QrFormat::Svg),
+        None => Ok(QrFormat::Json),
+    }
+}
+
+/// The phone to be linked.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct PairingCodeRequest {
+    /// International, with or without a leading `+`.
+    #[schema(pattern = r"^\+?[1-9][0-9]{4,17}$", example = "15550100001")]
+    phone_number: String,
+}
+
+/// Ask for a code to type into the phone
+///
+/// Asked again for the same number while a code is open: the same code. For another number: the old one is cancelled.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/pairing-code",
+    request_body = PairingCodeRequest,
+    responses(
+        (status = 201, description = "The code", body = PairingCodeAnswer),
+        (status = 429, description = "WhatsApp or the session asks to slow down"),
+    ),
+)]
+pub(crate) async fn pairing_code(
+    State(app): State<Arc<App>>,
+    SessionPath(id): SessionPath,
+    JsonObject(body): JsonObject,
+) -> Result<Created<PairingCodeAnswer>, ApiError> {
+    let phone = phone_number(Fields::of(body, &["phoneNumber"]))?;
+    let code = app.gateway.pairing_code(id, phone).await?;
+    Ok(Created(PairingCodeAnswer { pairing_code: code.code, status: code.status }))
+}
+
+/// International, with or without a leading `+`.
+fn phone_number(mut fields: Fields) -> Result<ParticipantId, ApiError> {
+    let text = fields.text("phoneNumber", 1..=20);
+    let digits = text.strip_prefix('+').unwrap_or(&text);
+    let phone = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    if !text.trim().is_empty() && phone.is_none() {
+        fields.broken("phoneNumber", "must be a phone number in international form, digits only");
+    }
+    fields.finish()?;
+    phone.ok_or_else(|| ApiError::Internal("a phone number passed its checks but is none".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_format_is_what_was_asked_for_or_else_accepted() {
+        let accepting = |accept: &str| HeaderMap::from_iter([(header::ACCEPT, accept.parse().unwrap())]);
+        let cases = [
+            (None, "*/*", Some(QrFormat::Json)),
+            (None, "image/png", Some(QrFormat::Png)),
+            (Some("text"), "image/png", Some(QrFormat::Text)),
+            (Some("json"), "image/png", Some(QrFormat::Json)),
+            (None, "image/svg+xml,*/*", Some(QrFormat::Svg)),
+            (Some("svg"), "*/*", Some(QrFormat::Svg)),
+            (Some("gif"), "*/*", None),
+        ];
+        for (asked, accept, expected) in cases {
+            assert_eq!(qr_format(asked, &accepting(accept)).ok(), expected);
+        }
+    }
+
+    #[test]
+    fn a_phone_number_is_digits_with_or_without_a_plus() {
+        let cases = [
+            ("15550100001", true),
+            ("+15550100001", true),
+            ("15550100001@c.us", false),
+            ("123@lid", false),
+            ("555-0100", false),
+            ("", false),
+        ];
+        for (text, accepted) in cases {
+            let body = json!({ "phoneNumber": text }).as_object().cloned().unwrap();
+            assert_eq!(phone_number(Fields::of(body, &["phoneNumber"])).is_ok(), accepted, "{text}");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Who is in a group and who is its admin: a list, and four routes that differ in one word.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::Response;
+use rookery_actors::model::{Participant, ParticipantChange, ParticipantResult};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::ApiError;
+use crate::http::middleware::authorization::community_scope::may_add_to;
+use crate::http::middleware::authorization::community_scope::may_touch_linked;
+use crate::http::request::caller::Caller;
+use crate::http::request::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, Stale, query, value_of};
+use crate::http::request::fields::{Fields, Person, participants};
+use crate::http::response::etag::tagged;
+use crate::http::response::json::{BatchAcknowledged, JsonResult, acknowledged_with, with_total};
+use crate::http::response::staleness::{self, answered_of};
+
+/// The people whom a change concerns.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct People {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 256)]
+    participants: Vec<Person>,
+}
+
+/// The people who are to be added.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewPeople {
+    /// Named twice is named once.
+    #[schema(min_items = 1, max_items = 256)]
+    participants: Vec<Person>,
+    /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
+    #[schema(nullable = false)]
+    invite_fallback: Option<bool>,
+}
+
+/// Whom a list is about.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(rename_all = "lowercase")]
+pub(crate) enum ListedRole {
+    Member,
+    Admin,
+    SuperAdmin,
+}
+
+impl ListedRole {
+    pub(crate) fn read(text: Option<&str>) -> Result<Option<Self>, ApiError> {
+        match text {
+            None => Ok(None),
+            Some("member") => Ok(Some(Self::Member)),
+            Some("admin") => Ok(Some(Self::Admin)),
+            Some("superadmin") => Ok(Some(Self::SuperAdmin)),
+            Some(_) => Err(ApiError::Query("role must be member, admin or superadmin".into())),
+        }
+    }
+
+    /// A super admin is an admin too, as `isAdmin` says.
+    fn fits(self, person: &Participant) -> bool {
+        match self {
+            Self::Member => !person.is_admin,
+            Self::Admin => person.is_admin,
+            Self::SuperAdmin => person.is_super_admin,
+        }
+    }
+}
+
+/// List the people in a group
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/participants",
+    params(
+        ("role" = inline(Option<ListedRole>), Query, nullable = false, description = "Only members who are no admins; only admins, super admins included; only super admins"),
+        Page, Stale, KnownTag,
+    ),
+    responses(
+        (status = 200, description = "The participants", body = Vec<Participant>, headers(
+            ("X-Total-Count" = u32, description = "How many such participants there are in all"),
+            ("ETag" = String, description = "For `If-None-Match`"),
+        )),
+        (status = 304, description = "Unchanged since the answer with this `ETag`"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    page: Page,
+    stale: Stale,
+    headers: HeaderMap,
+    parts: Parts,
+) -> Result<Response, ApiError> {
+    let role = ListedRole::read(value_of(&query(&parts)?, "role"))?;
+    answered_of(staleness::group(&app, session, group, stale).await?, |group| {
+        let is_listed = |person: &&Participant| role.is_none_or(|role| role.fits(person));
+        let people: Vec<_> = group.participants.iter().filter(is_listed).collect();
+        Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))
+    })
+}
+
+/// Add people
+///
+/// Some refused: 200, and `results` says who. All refused: 403. Who was sent an invitation was not refused. Into a group of a
+/// community means into its announcement group: a key that is limited to groups has to be allowed both and the community.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/participants",
+    request_body = NewPeople,
+    responses((status = 200, description = "Participants added", body = BatchAcknowledged)),
+)]
+pub(crate) async fn add(
+    State(app): State<Arc<App>>,
+    session: SessionPath,
+    group: GroupPath,
+    caller: Caller,
+    body: JsonObject,
+) -> JsonResult<BatchAcknowledged> {
+    may_add_to(&app, &caller, session.0, &group.0).await?;
+    change(&app, session, group, body, ParticipantChange::Add).await
+}
+
+/// Remove people
+///
+/// Out of a community means out of all its groups: a key that is limited to groups has to be allowed every one of them.
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}/groups/{group}/participants",
+    request_body = People,
+    responses((status = 200, description = "Participants removed", body = BatchAcknowledged)),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    session: SessionPath,
+    group: GroupPath,
+    caller: Caller,
+    body: JsonObject,
+) -> JsonResult<BatchAcknowledged> {
+    may_touch_linked(&app, &caller, session.0, &group.0).await?;
+    change(&app, session, group, body, ParticipantChange::Remove).await
+}
+
+/// Make people admins
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/participants/promote",
+    request_body = People,
+    responses((status = 200, description = "Participants promoted to admin", body = BatchAcknowledged)),
+)]
+pub(crate) async fn promote(
+    State(app): State<Arc<App>>,
+    session: SessionPath,
+    group: GroupPath,
+    body: JsonObject,
+) -> JsonResult<BatchAcknowledged> {
+    change(&app, session, group, body, ParticipantChange::Promote).await
+}
+
+/// Make admins plain members
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/groups/{group}/participants/demote",
+    request_body = People,
+    responses((status = 200, description = "Participants demoted from admin", body = BatchAcknowledged)),
+)]
+pub(crate) async fn demote(
+    State(app): State<Arc<App>>,
+    session: SessionPath,
+    group: GroupPath,
+    body: JsonObject,
+) -> JsonResult<BatchAcknowledged> {
+    change(&app, session, group, body, ParticipantChange::Demote).await
+}
+
+async fn change(
+    app: &App,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    JsonObject(body): JsonObject,
+    change: ParticipantChange,
+) -> JsonResult<BatchAcknowledged> {
+    let known: &[&str] = match change {
+        ParticipantChange::Add => &["participants", "inviteFallback"],
+        _ => &["participants"],
+    };
+    let mut fields = Fields::of(body, known);
+    // Of the other changes it is an unknown field, which is named already.
+    let invite_fallback = match change {
+        ParticipantChange::Add => fields.optional_flag("inviteFallback").unwrap_or(false),
+        _ => false,
+    };
+    let people = participants(fields)?;
+    let results = app.gateway.change_participants(session, group, change, people, invite_fallback).await?;
+    outcome(change, results)
+}
+
+/// Some failed: the answer says who. All failed: the request did.
+fn outcome(change: ParticipantChange, results: Vec<ParticipantResult>) -> JsonResult<BatchAcknowledged> {
+    let (done, what) = match change {
+        ParticipantChange::Add => ("Participants added", "Adding participants"),
+        ParticipantChange::Remove => ("Participants removed", "Removing participants"),
+        ParticipantChange::Promote => ("Participants promoted to admin", "Promoting participants"),
+        ParticipantChange::Demote => ("Participants demoted from admin", "Demoting participants"),
+    };
+    if results.iter().any(|result| result.success) {
+        Ok(acknowledged_with(done, results))
+    } else {
+        Err(ApiError::AllRefused { what, results })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_actors::model::{ParticipantId, ResultCode};
+
+    use super::*;
+
+    fn result(success: bool) -> ParticipantResult {
+        let code = if success { ResultCode::Added } else { ResultCode::InviteRequired };
+        ParticipantResult { id: ParticipantId::Phone(15_550_100_001), success, status: Some(403), code, message: None }
+    }
+
+    #[test]
+    fn a_list_may_be_about_one_role() {
+        let person = |is_admin, is_super_admin| Participant {
+            id: ParticipantId::Phone(15_550_100_001),
+            name: None,
+            is_admin,
+            is_super_admin,
+        };
+        let people = [person(false, false), person(true, false), person(true, true)];
+        for (text, fits) in [("member", [1, 0, 0]), ("admin", [0, 1, 1]), ("superadmin", [0, 0, 1])] {
+            let role = ListedRole::read(Some(text)).unwrap().unwrap();
+            assert_eq!(people.each_ref().map(|person| i32::from(role.fits(person))), fits, "{text}");
+        }
+        assert_eq!(ListedRole::read(None).unwrap(), None);
+        assert!(ListedRole::read(Some("owner")).is_err() && ListedRole::read(Some("")).is_err());
+    }
+
+    #[test]
+    fn a_batch_fails_only_when_everybody_was_refused() {
+        for (results, fails) in [(vec![true], false), (vec![true, false], false), (vec![false, false], true)] {
+            let results = results.into_iter().map(result).collect();
+            assert_eq!(outcome(ParticipantChange::Add, results).is_err(), fails);
+        }
+    }
+}

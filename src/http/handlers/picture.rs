@@ -1,0 +1,165 @@
+//! A group's picture: where it is, setting and removing it. What is made of the one in a body is in `picture.rs`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::ApiError;
+use crate::http::middleware::authorization::AdmissionOf;
+use crate::http::request::caller::Caller;
+use crate::http::request::extract::{GroupPath, JsonObject, SessionPath};
+use crate::http::request::fields::Fields;
+use crate::http::response::json::{Acknowledged, JsonResult, acknowledged};
+use crate::picture::{PictureSource, PictureUser};
+
+/// The fields that [`picture_source`] reads.
+const PICTURE_FIELDS: [&str; 3] = ["base64", "mimetype", "url"];
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct PictureAnswer {
+    /// Where WhatsApp serves it for some days; `null` when the group has none.
+    #[schema(required, example = "https://pps.whatsapp.net/v/t61.24694-24/12345678.jpg")]
+    url: Option<String>,
+}
+
+/// A picture: `base64` with `mimetype`, or `url`. `base64` wins over `url`.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({ "url": "https://example.com/team.png" }))]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewPicture {
+    /// A JPEG, PNG, WebP or GIF of up to 5 MiB and 25 million pixels, 192 or more a side; also as a `data:` URL.
+    base64: Option<String>,
+    /// What `base64` holds.
+    mimetype: Option<String>,
+    /// An http or https URL that is fetched now; its host has to have public addresses only.
+    url: Option<String>,
+}
+
+/// Where is the picture?
+///
+/// Asked of WhatsApp.
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/picture",
+    responses((status = 200, description = "The picture's URL", body = PictureAnswer)),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+) -> JsonResult<PictureAnswer> {
+    Ok(Json(PictureAnswer { url: app.gateway.picture_url(session, group).await? }))
+}
+
+/// Set the picture
+///
+/// The square in its middle becomes a JPEG of at most 640 pixels a side, without metadata.
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/picture",
+    request_body = NewPicture,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group picture updated" }))),
+)]
+pub(crate) async fn set(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    caller: Caller,
+    AdmissionOf(admission): AdmissionOf,
+    JsonObject(body): JsonObject,
+) -> JsonResult<Acknowledged> {
+    let begun = Instant::now();
+    let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
+    // For a group that cannot be had now nothing is fetched and nothing decoded.
+    app.gateway.group(session, group.clone(), Vec::new(), false).await?;
+    // Counted before the work: whoever is over the limit has nothing fetched or decoded.
+    app.gateway.count_picture(session)?;
+    let jpeg = app.pictures.prepare(source, PictureUser { key: caller.key.id(), session }).await?;
+    // Fetching and decoding takes seconds.
+    admission.check_again()?;
+    app.gateway.set_picture(session, group, jpeg, begun).await?;
+    Ok(acknowledged("Group picture updated"))
+}
+
+/// Remove the picture
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}/groups/{group}/picture",
+    responses((status = 200, description = "Done; also when there was none", body = Acknowledged, example = json!({ "success": true, "message": "Group picture removed" }))),
+)]
+pub(crate) async fn remove(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+) -> JsonResult<Acknowledged> {
+    app.gateway.remove_picture(session, group).await?;
+    Ok(acknowledged("Group picture removed"))
+}
+
+/// The picture of a body. `base64` wins over `url`, as in OpenWA's own client. Ends the checking of the body.
+///
+/// # Errors
+/// [`ApiError::Body`].
+pub(crate) fn picture_source(mut fields: Fields) -> Result<PictureSource, ApiError> {
+    let mut given = |name| fields.optional_text(name).filter(|text| !text.trim().is_empty());
+    let (base64, mimetype, url) = (given("base64"), given("mimetype"), given("url"));
+    let source = match (base64, mimetype, url) {
+        (Some(data), Some(mimetype), _) => Some(PictureSource::Base64 { data, mimetype }),
+        (Some(_), None, _) => {
+            fields.broken("mimetype", "is required with base64");
+            None
+        }
+        (None, _, Some(url)) => Some(PictureSource::Url(url)),
+        (None, _, None) => {
+            fields.message("base64 with mimetype, or url, is required".into());
+            None
+        }
+    };
+    fields.finish()?;
+    source.ok_or_else(|| ApiError::Internal("a picture passed its checks but is none".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(body: &Value) -> Result<PictureSource, Vec<String>> {
+        let fields = Fields::of(body.as_object().cloned().unwrap(), &PICTURE_FIELDS);
+        picture_source(fields).map_err(|error| match error {
+            ApiError::Body(messages) => messages,
+            other => vec![format!("{other:?}")],
+        })
+    }
+
+    #[test]
+    fn a_picture_is_base64_with_a_mimetype_or_else_a_url() {
+        let base64 = PictureSource::Base64 { data: "AA==".into(), mimetype: "image/png".into() };
+        let neither = "base64 with mimetype, or url, is required";
+        let cases = [
+            (json!({"base64": "AA==", "mimetype": "image/png"}), Ok(base64.clone())),
+            (json!({"base64": "AA==", "mimetype": "image/png", "url": "http://x"}), Ok(base64)),
+            (json!({"url": "http://x"}), Ok(PictureSource::Url("http://x".into()))),
+            (json!({"url": "http://x", "mimetype": "image/png"}), Ok(PictureSource::Url("http://x".into()))),
+            (json!({"url": "http://x", "base64": ""}), Ok(PictureSource::Url("http://x".into()))),
+            (json!({"base64": "AA==", "url": "http://x"}), Err(vec!["mimetype is required with base64"])),
+            (json!({}), Err(vec![neither])),
+            (json!({"mimetype": "image/png"}), Err(vec![neither])),
+            (
+                json!({"url": 5, "picture": 1}),
+                Err(vec!["property picture should not exist", "url must be a string", neither]),
+            ),
+        ];
+        for (body, expected) in cases {
+            let expected = expected.map_err(|list| list.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(check(&body), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What an operator decides about one session: calls and reconnects.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use rookery_actors::model::{ConfigChange, SessionConfig};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::limits::{RECONNECT_ATTEMPTS, RECONNECT_BASE_DELAY_MS};
+use crate::http::request::extract::{JsonObject, SessionPath};
+use crate::http::request::fields::Fields;
+use crate::http::response::json::JsonResult;
+
+/// The fields that [`config_change`] reads.
+pub(crate) const CONFIG_FIELDS: [&str; 3] = ["autoRejectCalls", "maxReconnectAttempts", "reconnectBaseDelay"];
+
+/// What an operator decided about a session.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = SessionConfig)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct ConfigFields {
+    /// Incoming calls are rejected at once.
+    #[schema(example = false)]
+    auto_reject_calls: bool,
+    /// Reconnects tried in a row before the session is `failed`; `null`: no end.
+    #[schema(required, minimum = 0, maximum = 20, example = json!(null))]
+    max_reconnect_attempts: Option<u32>,
+    /// Milliseconds before the second reconnect in a row; doubled for each further one, up to a minute. The first is at once.
+    #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
+    reconnect_base_delay: u32,
+}
+
+/// What is to change of a session's configuration. `null` sets a field back to its default.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct NewConfig {
+    /// Incoming calls are rejected at once; not by default.
+    #[schema(example = true)]
+    auto_reject_calls: Option<bool>,
+    /// Reconnects tried in a row before the session is `failed`; no end by default.
+    #[schema(minimum = 0, maximum = 20, example = 10)]
+    max_reconnect_attempts: Option<u32>,
+    /// Milliseconds before the second reconnect in a row, 5,000 by default; doubled for each further one, up to a minute.
+    #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
+    reconnect_base_delay: Option<u32>,
+}
+
+/// Read the configuration
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/config",
+    responses((status = 200, description = "The configuration", body = ConfigFields)),
+)]
+pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<SessionConfig> {
+    Ok(Json(app.gateway.config(id)?))
+}
+
+/// Change the configuration
+///
+/// What is left out stays as it is. It holds at once, also for the connection that there is.
+#[utoipa::path(
+    patch,
+    path = "/api/sessions/{session}/config",
+    request_body = NewConfig,
+    responses((status = 200, description = "The configuration after the change", body = ConfigFields)),
+)]
+pub(crate) async fn change(
+    State(app): State<Arc<App>>,
+    SessionPath(id): SessionPath,
+    JsonObject(body): JsonObject,
+) -> JsonResult<SessionConfig> {
+    let mut fields = Fields::of(body, &CONFIG_FIELDS);
+    let change = config_change(&mut fields);
+    fields.finish()?;
+    Ok(Json(app.gateway.configure(id, change).await?))
+}
+
+/// The change that a body asks for. Not to be used when the fields are broken.
+pub(crate) fn config_change(fields: &mut Fields) -> ConfigChange {
+    let default = SessionConfig::default();
+    let delay = fields.nullable_number("reconnectBaseDelay", RECONNECT_BASE_DELAY_MS);
+    ConfigChange {
+        auto_reject_calls: fields.nullable_flag("autoRejectCalls").map(|on| on.unwrap_or(default.auto_reject_calls)),
+        max_reconnect_attempts: fields.nullable_number("maxReconnectAttempts", RECONNECT_ATTEMPTS),
+        reconnect_base_delay: delay.map(|delay| delay.unwrap_or(default.reconnect_base_delay)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::error::ApiError;
+
+    fn check(body: &Value) -> Result<SessionConfig, Vec<String>> {
+        let mut fields = Fields::of(body.as_object().cloned().unwrap(), &CONFIG_FIELDS);
+        let change = config_change(&mut fields);
+        let set =
+            SessionConfig { auto_reject_calls: true, max_reconnect_attempts: Some(7), reconnect_base_delay: 9_000 };
+        fields.finish().map(|()| change.applied_to(set)).map_err(|error| match error {
+            ApiError::Body(messages) => messages,
+            other => vec![format!("{other:?}")],
+        })
+    }
+
+    #[test]
+    fn what_is_left_out_stays_and_null_is_the_default() {
+        let config = |calls, attempts, delay| SessionConfig {
+            auto_reject_calls: calls,
+            max_reconnect_attempts: attempts,
+            reconnect_base_delay: delay,
+        };
+        let cases = [
+            (json!({}), config(true, Some(7), 9_000)),
+            (json!({"autoRejectCalls": false}), config(false, Some(7), 9_000)),
+            (json!({"maxReconnectAttempts": 0, "reconnectBaseDelay": 1000}), config(true, Some(0), 1_000)),
+            (json!({"maxReconnectAttempts": 20, "reconnectBaseDelay": 300_000}), config(true, Some(20), 300_000)),
+            (
+                json!({"autoRejectCalls": null, "maxReconnectAttempts": null, "reconnectBaseDelay": null}),
+                SessionConfig::default(),
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(check(&body), Ok(expected), "{body}");
+        }
+    }
+
+    #[test]
+    fn each_broken_field_is_named() {
+        let cases = [
+            (json!({"autoRejectCalls": 1}), vec!["autoRejectCalls must be a boolean value"]),
+            (json!({"maxReconnectAttempts": 21}), vec!["maxReconnectAttempts must not be greater than 20"]),
+            (json!({"maxReconnectAttempts": -1}), vec!["maxReconnectAttempts must not be less than 0"]),
+            (json!({"reconnectBaseDelay": 999}), vec!["reconnectBaseDelay must not be less than 1000"]),
+            (json!({"reconnectBaseDelay": 300_001}), vec!["reconnectBaseDelay must not be greater than 300000"]),
+            (
+                json!({"delay": 1, "reconnectBaseDelay": "5s"}),
+                vec!["property delay should not exist", "reconnectBaseDelay must be an integer number"],
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(check(&body).unwrap_err(), expected, "{body}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! Sessions: make, list, read, start, stop, log out, kill, delete. Linking is in `pairing.rs`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use rookery_actors::model::{IdError, Session, SessionConfig, SessionName};
+use tracing::warn;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::{AccessError, ApiError};
+use crate::http::handlers::session_config::{CONFIG_FIELDS, NewConfig, config_change};
+use crate::http::request::caller::Caller;
+use crate::http::request::extract::{JsonObject, Page, SessionPath, query, value_of};
+use crate::http::request::fields::Fields;
+use crate::http::response::json::{Created, Gone, JsonResult, with_total};
+
+/// Characters of a session's name, for the wording; `SessionName` is what decides.
+const NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=50;
+
+/// A session to be made.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewSession {
+    /// Unique, and not a UUID.
+    #[schema(pattern = "^[A-Za-z0-9-]{3,50}$", example = "my-phone")]
+    name: String,
+    config: Option<NewConfig>,
+}
+
+/// Make a session
+///
+/// `proxyUrl` and `proxyType` are refused until they are supported.
+#[utoipa::path(
+    post,
+    path = "/api/sessions",
+    request_body = NewSession,
+    responses(
+        (status = 201, description = "The new session; it is not started yet", body = Session),
+        (status = 409, description = "A session has this name (`session_name_taken`), or there are too many (`too_many_sessions`)"),
+    ),
+)]
+pub(crate) async fn create(
+    State(app): State<Arc<App>>,
+    JsonObject(body): JsonObject,
+) -> Result<Created<Arc<Session>>, ApiError> {
+    let (name, config) = new_session(Fields::of(body, &["name", "proxyUrl", "proxyType", "config"]))?;
+    Ok(Created(app.gateway.create_session(name, config).await?))
+}
+
+fn new_session(mut fields: Fields) -> Result<(SessionName, SessionConfig), ApiError> {
+    let text = fields.text("name", NAME_CHARS);
+    let name = text.parse();
+    match &name {
+        Err(IdError::NameIsUuid) => fields.broken("name", "must not be a UUID"),
+        Err(_) if text.chars().any(|c| !c.is_ascii_alphanumeric() && c != '-') => {
+            fields.broken("name", "must contain only letters, digits and hyphens");
+        }
+        _ => {}
+    }
+    for later in ["proxyUrl", "proxyType"] {
+        fields.not_supported(later);
+    }
+    let config = fields.optional_object("config", &CONFIG_FIELDS, config_change).unwrap_or_default();
+    fields.finish()?;
+    Ok((name?, config.applied_to(SessionConfig::default())))
+}
+
+/// List the sessions
+#[utoipa::path(
+    get,
+    path = "/api/sessions",
+    params(Page, ("name" = Option<String>, Query, nullable = false, min_length = 1, description = "Only the session with this name")),
+    responses((status = 200, description = "The sessions that the key may see, newest first", body = Vec<Session>, headers(
+        ("X-Total-Count" = u32, description = "How many sessions there are in all"),
+    ))),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    page: Page,
+    parts: Parts,
+) -> Result<Response, ApiError> {
+    let query = query(&parts)?;
+    let name = value_of(&query, "name");
+    let names = query.iter().filter(|(key, _)| key == "name").count();
+    if name == Some("") || names > 1 {
+        return Err(ApiError::Query("name must be a single non-empty value".into()));
+    }
+    let mut sessions = app.gateway.sessions();
+    sessions.retain(|session| caller.key.sees(session) && name.is_none_or(|name| name == session.name.as_str()));
+    Ok(with_total(sessions.len(), Json(page.of(&sessions)).into_response()))
+}
+
+/// Read a session
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}",
+    responses((status = 200, description = "The session", body = Session)),
+)]
+pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
+    Ok(Json(app.gateway.session(id)?))
+}
+
+/// Delete a session
+///
+/// Logs the device out at WhatsApp, for 5 s at most, then wipes its credentials.
+#[utoipa::path(
+    delete,
+    path = "/api/sessions/{session}",
+    responses((status = 204, description = "It is gone, and its name is free")),
+)]
+pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> Result<Gone, ApiError> {
+    app.gateway.delete_session(id).await?;
+    if let Err(error) = app.idempotency.forget(id).await {
+        warn!(session.id = %id, %error, "could not remove a session's idempotency keys, they go within 24 hours");
+    }
+    Ok(Gone)
+}
+
+/// How a session is to be started.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct StartWish {
+    /// The phone that is linked now may have another account than the session's. False when left out.
+    #[schema(example = false)]
+    allow_account_change: Option<bool>,
+}
+
+/// Start a session
+///
+/// It stays started, also over a restart of the daemon. A session belongs to the account that linked it first: a phone with
+/// another account is unlinked again at once, unless `allowAccountChange` is true, which takes a key that is limited to
+/// nothing. Then groups, idempotency keys and group scopes of API keys that belong to the account before end.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/start",
+    request_body(content = StartWish, description = "May be left out"),
+    responses((status = 200, description = "Started; connecting goes on", body = Session)),
+)]
+pub(crate) async fn start(
+    State(app): State<Arc<App>>,
+    SessionPath(id): SessionPath,
+    caller: Caller,
+    JsonObject(body): JsonObject,
+) -> JsonResult<Arc<Session>> {
+    let mut fields = Fields::of(body, &["allowAccountChange"]);
+    let allow_account_change = fields.nullable_flag("allowAccountChange").flatten().unwrap_or_default();
+    fields.finish()?;
+    if allow_account_change && caller.key.is_limited_to_sessions() {
+        return Err(AccessError::ScopedKey.into());
+    }
+    Ok(Json(app.gateway.start_session(id, allow_account_change).await?))
+}
+
+/// Stop a session
+///
+/// Its credentials stay.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/stop",
+    responses((status = 200, description = "Stopped; also when it was stopped before", body = Session)),
+)]
+pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
+    Ok(Json(app.gateway.stop_session(id).await?))
+}
+
+/// Log a session out
+///
+/// Unlinks the device at WhatsApp and wipes its credentials.
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/logout",
+    responses(
+        (status = 200, description = "Unlinked and stopped", body = Session),
+        (status = 502, description = "WhatsApp did not confirm: stopped, credentials kept (`SESSION_LOGOUT_INCOMPLETE`)"),
+    ),
+)]
+pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
+    Ok(Json(app.gateway.logout_session(id).await?))
+}
+
+/// Drop a connection
+#[utoipa::path(
+    post,
+    path = "/api/sessions/{session}/force-kill",
+    responses((status = 200, description = "Dropped, without ceremony; credentials stay", body = Session)),
+)]
+pub(crate) async fn force_kill(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
+    Ok(Json(app.gateway.kill_session(id).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(body: &Value) -> Result<String, Vec<String>> {
+        let map = body.as_object().cloned().unwrap_or_default();
+        let fields = Fields::of(map, &["name", "proxyUrl", "proxyType", "config"]);
+        new_session(fields).map(|(name, _)| name.to_string()).map_err(|error| match error {
+            ApiError::Body(messages) => messages,
+            other => vec![format!("{other:?}")],
+        })
+    }
+
+    #[test]
+    fn a_new_session_has_a_plain_name_and_nothing_that_is_not_built_yet() {
+        let cases = [
+            (json!({"name": "my-bot"}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "proxyUrl": null}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "config": {"autoRejectCalls": true}}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "config": []}), Err(vec!["config must be an object"])),
+            (json!({"name": "my bot"}), Err(vec!["name must contain only letters, digits and hyphens"])),
+            (json!({"name": "my\u{0}bot"}), Err(vec!["name must contain only letters, digits and hyphens"])),
+            (json!({"name": "my-bot\n"}), Err(vec!["name must contain only letters, digits and hyphens"])),
+            (json!({"name": "ab"}), Err(vec!["name must be longer than or equal to 3 characters"])),
+            (json!({"name": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11"}), Err(vec!["name must not be a UUID"])),
+            (
+                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1", "config": {"maxReconnectAttempts": "5"}}),
+                Err(vec![
+                    "property x should not exist",
+                    "proxyUrl is not supported yet",
+                    "config.maxReconnectAttempts must be an integer number",
+                ]),
+            ),
+        ];
+        for (body, expected) in cases {
+            let expected = expected.map_err(|list| list.into_iter().map(str::to_owned).collect::<Vec<_>>());
+            assert_eq!(check(&body), expected, "{body}");
+        }
+    }
+}

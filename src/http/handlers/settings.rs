@@ -1,0 +1,197 @@
+//! What is set in a group: read from the session's cache, and changed one setting after the other.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use rookery_actors::model::{GroupSettings, Setting, Who};
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::http::error::ApiError;
+use crate::http::limits::EPHEMERAL_S;
+use crate::http::request::extract::{GroupPath, JsonObject, SessionPath, Stale};
+use crate::http::request::fields::Fields;
+use crate::http::response::json::{Acknowledged, JsonResult, acknowledged};
+use crate::http::response::staleness::{self, answered_of};
+
+const FIELDS: [&str; Setting::COUNT] = [
+    "announce",
+    "locked",
+    "ephemeralSeconds",
+    "memberAddMode",
+    "membershipApproval",
+    "memberLinkMode",
+    "memberShareHistoryMode",
+    "limitSharing",
+    "noFrequentlyForwarded",
+    "allowAdminReports",
+    "groupHistory",
+];
+const WHO: [(&str, Who); 2] = [("all", Who::All), ("admins", Who::Admins)];
+
+/// Settings that are to change; at least one.
+#[derive(ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schema(example = json!({ "announce": true, "ephemeralSeconds": 86400 }))]
+#[expect(dead_code, reason = "only its schema is used")]
+struct NewSettings {
+    /// Only admins may send messages.
+    #[schema(nullable = false)]
+    announce: Option<bool>,
+    /// Only admins may edit subject, description and picture.
+    #[schema(nullable = false)]
+    locked: Option<bool>,
+    /// Seconds after which messages disappear; 0 or `null`: they stay.
+    #[schema(minimum = 0, maximum = 2_147_483_647)]
+    ephemeral_seconds: Option<u32>,
+    /// Who may add members.
+    #[schema(nullable = false)]
+    member_add_mode: Option<Who>,
+    /// Whether people who follow the invite link have to be approved by an admin.
+    #[schema(nullable = false)]
+    membership_approval: Option<bool>,
+    /// Who may see and share the invite link.
+    #[schema(nullable = false)]
+    member_link_mode: Option<Who>,
+    /// Who may send the group's history to new members.
+    #[schema(nullable = false)]
+    member_share_history_mode: Option<Who>,
+    /// WhatsApp's "advanced chat privacy".
+    #[schema(nullable = false)]
+    limit_sharing: Option<bool>,
+    /// Messages that were forwarded many times cannot be sent.
+    #[schema(nullable = false)]
+    no_frequently_forwarded: Option<bool>,
+    /// Members may report messages to the admins.
+    #[schema(nullable = false)]
+    allow_admin_reports: Option<bool>,
+    /// New members get the recent history.
+    #[schema(nullable = false)]
+    group_history: Option<bool>,
+}
+
+/// Read the settings
+#[utoipa::path(
+    get,
+    path = "/api/sessions/{session}/groups/{group}/settings",
+    params(Stale),
+    responses((status = 200, description = "What is set; left out is what WhatsApp does not say", body = GroupSettings)),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    stale: Stale,
+) -> Result<Response, ApiError> {
+    let group = staleness::group(&app, session, group, stale).await?;
+    answered_of(group, |group| Ok(Json(&group.settings).into_response()))
+}
+
+/// Change settings
+///
+/// One after the other, in the order of the fields in this document. The first that fails is the last that is tried;
+/// `settings` of the error says which have their new value.
+#[utoipa::path(
+    put,
+    path = "/api/sessions/{session}/groups/{group}/settings",
+    request_body = NewSettings,
+    responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group settings updated" }))),
+)]
+pub(crate) async fn set(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    GroupPath(group): GroupPath,
+    JsonObject(body): JsonObject,
+) -> JsonResult<Acknowledged> {
+    let settings = settings(Fields::of(body, &FIELDS))?;
+    app.gateway.set_settings(session, group, settings).await?;
+    Ok(acknowledged("Group settings updated"))
+}
+
+/// The settings of a body, at least one.
+pub(crate) fn settings(mut fields: Fields) -> Result<Vec<Setting>, ApiError> {
+    let seconds = fields.nullable_number("ephemeralSeconds", EPHEMERAL_S);
+    let found = [
+        fields.optional_flag("announce").map(Setting::Announce),
+        fields.optional_flag("locked").map(Setting::Locked),
+        seconds.map(|seconds| Setting::EphemeralSeconds(seconds.unwrap_or(0))),
+        fields.optional_word("memberAddMode", &WHO).map(Setting::MemberAddMode),
+        fields.optional_flag("membershipApproval").map(Setting::MembershipApproval),
+        fields.optional_word("memberLinkMode", &WHO).map(Setting::MemberLinkMode),
+        fields.optional_word("memberShareHistoryMode", &WHO).map(Setting::MemberShareHistoryMode),
+        fields.optional_flag("limitSharing").map(Setting::LimitSharing),
+        fields.optional_flag("noFrequentlyForwarded").map(Setting::NoFrequentlyForwarded),
+        fields.optional_flag("allowAdminReports").map(Setting::AllowAdminReports),
+        fields.optional_flag("groupHistory").map(Setting::GroupHistory),
+    ];
+    fields.finish()?;
+    let settings: Vec<_> = found.into_iter().flatten().collect();
+    if settings.is_empty() {
+        let message = format!("at least one of the following is required: {}", FIELDS.join(", "));
+        return Err(ApiError::Body(vec![message]));
+    }
+    Ok(settings)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(body: &Value) -> Result<Vec<Setting>, Vec<String>> {
+        settings(Fields::of(body.as_object().cloned().unwrap(), &FIELDS)).map_err(|error| match error {
+            ApiError::Body(messages) => messages,
+            other => vec![format!("{other:?}")],
+        })
+    }
+
+    #[test]
+    fn any_settings_are_taken_but_not_none() {
+        let all = json!({
+            "groupHistory": true, "allowAdminReports": false, "noFrequentlyForwarded": true, "limitSharing": false,
+            "memberShareHistoryMode": "all", "memberLinkMode": "admins", "membershipApproval": true,
+            "memberAddMode": "all", "ephemeralSeconds": 604_800, "locked": false, "announce": true,
+        });
+        let found = check(&all).unwrap();
+        let names: Vec<_> = found.iter().map(|setting| setting.name()).collect();
+        assert_eq!(names, FIELDS, "each field is read, and in the order of application");
+        for (body, expected) in [
+            (json!({"announce": true}), Setting::Announce(true)),
+            (json!({"ephemeralSeconds": 0}), Setting::EphemeralSeconds(0)),
+            (json!({"ephemeralSeconds": null}), Setting::EphemeralSeconds(0)),
+            (json!({"ephemeralSeconds": i32::MAX}), Setting::EphemeralSeconds(i32::MAX.unsigned_abs())),
+        ] {
+            assert_eq!(check(&body), Ok(vec![expected]));
+        }
+        let message = check(&json!({})).unwrap_err().join("");
+        assert!(message.starts_with("at least one of the following is required: announce, locked"), "{message}");
+    }
+
+    #[test]
+    fn each_broken_setting_is_named() {
+        let cases = [
+            (json!({"announce": null}), vec!["announce must be a boolean value"]),
+            (json!({"announce": "yes"}), vec!["announce must be a boolean value"]),
+            (json!({"ephemeralSeconds": -1}), vec!["ephemeralSeconds must not be less than 0"]),
+            (json!({"ephemeralSeconds": "1"}), vec!["ephemeralSeconds must be an integer number"]),
+            (
+                json!({"ephemeralSeconds": 2_147_483_648_u32}),
+                vec!["ephemeralSeconds must not be greater than 2147483647"],
+            ),
+            (
+                json!({"foo": 1, "memberAddMode": "members", "groupHistory": 1}),
+                vec![
+                    "property foo should not exist",
+                    "memberAddMode must be one of the following values: all, admins",
+                    "groupHistory must be a boolean value",
+                ],
+            ),
+        ];
+        for (body, expected) in cases {
+            assert_eq!(check(&body).unwrap_err(), expected, "{body}");
+        }
+    }
+}

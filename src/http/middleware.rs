@@ -1,0 +1,8 @@
+//! What a request passes before its handler, from the outside in: its context (id, address, time, log line), CORS, authorization, and,
+//! for a call that changes something, the audit log and idempotency.
+
+pub(crate) mod audit;
+pub(crate) mod authorization;
+pub(crate) mod cors;
+pub(crate) mod idempotency;
+pub(crate) mod request_context;

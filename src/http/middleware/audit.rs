@@ -1,0 +1,257 @@
+//! What the audit log gets to know: every call that changes something, with what it came to, and every refusal. What a
+//! call came to is read from its answer, so that no handler can forget to say it.
+
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
+use rookery_actors::model::GroupId;
+use serde_json::Value;
+use tower::Service;
+use tracing::error;
+
+use crate::app::App;
+use crate::audit::{Entry, Outcome};
+use crate::http::error::{AccessError, ApiError, NothingDone, Refused};
+use crate::http::middleware::idempotency::{self, REPLAYED_HEADER};
+use crate::http::middleware::request_context::panicked;
+use crate::http::policy::AccessPolicy;
+use crate::http::request::caller::Caller;
+use crate::http::request::context::RequestContext;
+use crate::http::request::extract::GROUP_PARAMETERS;
+use crate::http::request::extract::SESSION_PARAMETER;
+use crate::http::request::extract::path_parameters;
+use crate::http::request::fields::shorten;
+
+/// People or groups in one record: more than one request may name. Requests to be let in, which may be decided all at once,
+/// can be more than a record holds.
+const RESULTS_MAX: usize = 400;
+/// The path parameter that names an API key.
+const KEY_PARAMETER: &str = "key";
+
+/// What is read of an answer; all of it may be absent.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Answered {
+    /// Of a failure.
+    code: Option<String>,
+    /// Of what was made.
+    id: Option<String>,
+    /// Of a group that was joined.
+    group_id: Option<String>,
+    /// Who or which group, and what became of it.
+    results: Vec<(String, String)>,
+    /// Of a community.
+    groups: Vec<String>,
+    /// Something of it has another shape than ours.
+    is_partial: bool,
+}
+
+/// What is known of a call before it is carried out.
+pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> Entry {
+    let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
+    let parameters = path_parameters(parts).ok();
+    let named = |name: &str| parameters.as_ref()?.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
+    let key = context.as_ref().and_then(|context| context.key());
+    let request_id = context.as_ref().and_then(|context| context.request_id.to_str().ok());
+    Entry {
+        api_key_id: key.map(|key| key.id()),
+        api_key_name: key.map(|key| key.record().terms.name.clone()),
+        session_id: named(SESSION_PARAMETER).and_then(|session| app.gateway.find(session).ok()),
+        group_id: GROUP_PARAMETERS.iter().find_map(|name| named(name)).map(shorten),
+        target_id: named(KEY_PARAMETER).map(shorten),
+        request_id: request_id.unwrap_or_default().to_owned(),
+        ip_address: context.and_then(|context| context.client),
+        ..Entry::of(Arc::clone(action), Outcome::Done)
+    }
+}
+
+/// Notes that a call was not let in. Never waits.
+pub(crate) fn note_refusal(app: &App, mut entry: Entry, error: &ApiError) {
+    let (status, code) = error.status_and_code();
+    entry.outcome = if matches!(error, ApiError::Access(_)) { Outcome::Refused } else { Outcome::Failed };
+    (entry.status_code, entry.code) = (status, Some(code.to_owned()));
+    app.audit.note_unchanged(entry);
+}
+
+/// Carries a call out and notes what it came to before it is answered. Not to be dropped half way.
+pub(crate) async fn carry_out<S>(
+    app: Arc<App>,
+    entry: Entry,
+    route: S,
+    request: Request,
+    policy: AccessPolicy,
+) -> Response
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    // Holds its share of what may be in flight, whoever still waits.
+    let _arrival = request.extensions().get::<Arc<RequestContext>>().cloned();
+    let caller = request.extensions().get::<Caller>().cloned();
+    let recorded = Recorded { app: Arc::clone(&app), removes: policy.removes, route };
+    let response = if policy.once_per_key && idempotency::has_key(request.headers()) {
+        idempotency::call_once(&app.idempotency, request, |request| recorded.call(request)).await.into_response()
+    } else {
+        recorded.call(request).await
+    };
+    let is_nothing_done = response.extensions().get::<NothingDone>().is_some();
+    if is_nothing_done && app.audit.check_writable(policy.removes).is_err() {
+        // As it cannot be written down, it would only be in the way of those that can.
+        return response;
+    }
+    let (parts, body) = response.into_parts();
+    let body = match body.collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return ApiError::Internal(error.to_string()).into_response(),
+    };
+    let response = Response::from_parts(parts, Body::from(body.clone()));
+    if let Some(error) = caller.and_then(|caller| out_of_scope(&caller, &response, &body)) {
+        note_refusal(&app, entry, &error);
+        return error.into_response();
+    }
+    let entry = Entry { removes: policy.removes, ..completed(entry, &response, &body) };
+    // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record.
+    if is_nothing_done || entry.replayed {
+        app.audit.note_unchanged(entry);
+    } else {
+        app.audit.note(entry).await;
+    }
+    response
+}
+
+/// Why an answer that is given again is not for this caller: it tells of groups that the key may not touch any more.
+fn out_of_scope(caller: &Caller, response: &Response, body: &[u8]) -> Option<ApiError> {
+    if !caller.key.is_limited_to_groups() || !response.headers().contains_key(REPLAYED_HEADER) {
+        return None;
+    }
+    let Answered { id, group_id, results, groups, .. } = Answered::of(body);
+    let ids = [id, group_id].into_iter().flatten().chain(results.into_iter().map(|(id, _)| id)).chain(groups);
+    let mut groups = ids.filter_map(|id| id.parse::<GroupId>().ok());
+    groups.any(|group| !caller.key.allows_group(&group)).then(|| AccessError::GroupNotAllowed.into())
+}
+
+/// A route whose calls are put on record: none is carried out while the log cannot be written.
+struct Recorded<S> {
+    app: Arc<App>,
+    removes: bool,
+    route: S,
+}
+
+impl<S> Recorded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible>,
+{
+    /// A panic is an answer like any other.
+    async fn call(mut self, request: Request) -> Response {
+        if let Err(error) = self.app.audit.check_writable(self.removes) {
+            return ApiError::from(error).into_response();
+        }
+        match AssertUnwindSafe(async { self.route.call(request).await }).catch_unwind().await {
+            Ok(Ok(response)) => response,
+            Ok(Err(never)) => match never {},
+            Err(panic) => panicked(panic.as_ref()).into_response(),
+        }
+    }
+}
+
+fn completed(mut entry: Entry, response: &Response, body: &[u8]) -> Entry {
+    let answered = Answered::of(body);
+    let status = response.status();
+    entry.outcome = match response.extensions().get::<Refused>() {
+        Some(Refused) => Outcome::Refused,
+        None if status.is_success() => Outcome::Done,
+        None => Outcome::Failed,
+    };
+    entry.status_code = status.as_u16();
+    entry.detail_missing = answered.is_partial;
+    if answered.is_partial {
+        error!(request.id = entry.request_id, action = %entry.action, "an answer has no shape that the audit log knows");
+    }
+    entry.code = answered.code.filter(|_| !status.is_success());
+    let made = answered.group_id.or(answered.id).filter(|_| status == StatusCode::CREATED || entry.group_id.is_none());
+    entry.target_id = entry.target_id.or(made.filter(|_| status.is_success()));
+    entry.replayed = response.headers().contains_key(REPLAYED_HEADER);
+    if entry.replayed {
+        // They are in the record of the first call: repeating it must not fill the log.
+        return entry;
+    }
+    entry.results_left_out = answered.results.len().saturating_sub(RESULTS_MAX) as u64;
+    for (id, code) in answered.results.into_iter().take(RESULTS_MAX) {
+        entry.results.entry(code).or_default().push(id);
+    }
+    entry
+}
+
+impl Answered {
+    /// Reads each part for itself: one that is not as it should be takes no other with it.
+    fn of(body: &[u8]) -> Self {
+        let mut answered = Self::default();
+        if body.is_empty() {
+            return answered;
+        }
+        let Ok(Value::Object(mut fields)) = serde_json::from_slice(body) else {
+            return Self { is_partial: true, ..answered };
+        };
+        let mut is_partial = false;
+        let mut text = |name| match fields.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(_) => {
+                is_partial = true;
+                None
+            }
+        };
+        (answered.code, answered.id, answered.group_id) = (text("code"), text("id"), text("groupId"));
+        let results = match fields.remove("results") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(results)) => results,
+            Some(_) => {
+                is_partial = true;
+                Vec::new()
+            }
+        };
+        for result in results {
+            match (result.get("id").and_then(Value::as_str), result.get("code").and_then(Value::as_str)) {
+                (Some(id), Some(code)) => answered.results.push((id.to_owned(), code.to_owned())),
+                _ => is_partial = true,
+            }
+        }
+        if let Some(Value::Array(groups)) = fields.remove("groups") {
+            answered.groups = groups.iter().filter_map(|group| Some(group.get("id")?.as_str()?.to_owned())).collect();
+        }
+        answered.is_partial = is_partial;
+        answered
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_part_of_an_answer_that_is_of_another_shape_takes_no_other_with_it_and_is_told() {
+        let results = || vec![("1@c.us".to_owned(), "added".to_owned())];
+        let made = || Answered { id: Some("7".into()), results: results(), ..Answered::default() };
+        let good = json!({ "id": "1@c.us", "success": true, "code": "added" });
+        for (body, expected) in [
+            (json!({ "id": "7", "results": [good], "more": {} }), made()),
+            (json!({ "id": "7", "code": 5, "results": [good] }), Answered { is_partial: true, ..made() }),
+            (json!({ "id": "7", "results": [good, { "id": 5 }, 3] }), Answered { is_partial: true, ..made() }),
+            (json!({ "id": "7", "results": {} }), Answered { results: vec![], is_partial: true, ..made() }),
+            (json!({ "id": null, "results": null }), Answered::default()),
+            (json!([1]), Answered { is_partial: true, ..Answered::default() }),
+        ] {
+            assert_eq!(Answered::of(body.to_string().as_bytes()), expected, "{body}");
+        }
+        assert_eq!(Answered::of(b""), Answered::default());
+        assert!(Answered::of(b"half {").is_partial);
+    }
+}

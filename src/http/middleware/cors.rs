@@ -1,0 +1,57 @@
+//! Web pages of other origins: which of them may call from a browser, by the Fetch standard's CORS protocol. None may
+//! unless the operator names it; a key is needed all the same.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+
+use crate::config::CorsOrigins;
+
+/// Seconds for which a browser may remember the answer to its question.
+const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
+const REQUEST_HEADERS: HeaderValue =
+    HeaderValue::from_static("Authorization, Content-Type, Idempotency-Key, If-None-Match, X-API-Key, X-Request-ID");
+const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
+    "Age, Content-Disposition, ETag, Idempotency-Replayed, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, \
+     X-Request-ID, X-Total-Count",
+);
+
+impl CorsOrigins {
+    /// The origin of the request as it is to be answered, if it may call.
+    fn allowed<'a>(&self, request: &'a HeaderMap) -> Option<&'a HeaderValue> {
+        let origin = request.get(header::ORIGIN)?;
+        self.contains(origin.as_bytes()).then_some(origin)
+    }
+
+    /// The answer to a browser's question whether a page may call at all. `None`: it is no such question, or the page may
+    /// not.
+    pub(crate) fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<Response<Body>> {
+        if method != Method::OPTIONS || !request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
+            return None;
+        }
+        self.allowed(request)?;
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        let headers = response.headers_mut();
+        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, METHODS);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, REQUEST_HEADERS);
+        headers.insert(header::ACCESS_CONTROL_MAX_AGE, MAX_AGE);
+        Some(response)
+    }
+
+    /// What the page that called needs to see the answer; `None` when it may not, or no page called.
+    pub(crate) fn origin_to_answer(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        self.allowed(request).cloned()
+    }
+
+    /// Lets the page see the answer. A cache has to know that answers differ by page wherever any may call.
+    pub(crate) fn answer(&self, origin: Option<HeaderValue>, answer: &mut HeaderMap) {
+        if !self.is_empty() {
+            answer.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+        if let Some(origin) = origin {
+            answer.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            answer.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
+        }
+    }
+}

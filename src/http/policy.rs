@@ -1,0 +1,47 @@
+//! What a route asks of its callers, and what is known of its body. The policies of all routes are in `http.rs`; the check of a caller is
+//! in `middleware/authorization.rs`.
+
+use crate::auth::{Key, Role};
+use crate::http::error::AccessError;
+use crate::http::limits::BodyKind;
+
+/// What a route asks of its callers. `middleware/authorization.rs` checks it.
+#[derive(Copy, Clone)]
+pub(crate) struct AccessPolicy {
+    /// The role, or a higher one; `None`: no key at all.
+    pub(crate) role: Option<Role>,
+    /// How far the route reaches, and so which scopes of keys it is for.
+    pub(crate) scope: Scope,
+    /// What its body may hold.
+    pub(crate) body: BodyKind,
+    /// The route changes something at WhatsApp: it is carried out once for each idempotency key.
+    pub(crate) once_per_key: bool,
+    /// The route ends something or takes it away: it is carried out also while the disk has too little room for other changes.
+    pub(crate) removes: bool,
+}
+
+/// How far a route reaches.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// To what its path names, or to what the key may see: for every key.
+    Path,
+    /// To groups that are yet to be made or joined, and out of groups: not for keys that are limited to groups, unless
+    /// they are allowed to.
+    Membership,
+    /// To a session as a whole: not for keys that are limited to groups.
+    Session,
+    /// Beyond any session: not for keys with any scope.
+    Everything,
+}
+
+impl Scope {
+    pub(crate) fn refuses(self, key: &Key) -> Option<AccessError> {
+        match self {
+            Self::Path => None,
+            Self::Membership => (!key.allows_group_creation()).then_some(AccessError::GroupCreationNotAllowed),
+            Self::Session => key.is_limited_to_groups().then_some(AccessError::GroupScopedKey),
+            Self::Everything if key.is_limited_to_sessions() => Some(AccessError::ScopedKey),
+            Self::Everything => key.is_limited_to_groups().then_some(AccessError::GroupScopedKey),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What is read out of a request: path, query and body. Nothing here answers or waits for WhatsApp.
+
+pub(crate) mod body;
+pub(crate) mod body_room;
+pub(crate) mod caller;
+pub(crate) mod characters;
+pub(crate) mod context;
+pub(crate) mod extract;
+pub(crate) mod fields;
+pub(crate) mod folding;
+pub(crate) mod group_filter;

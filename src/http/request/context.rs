@@ -1,0 +1,99 @@
+//! What is known of a request before its route is, and is noted of it on the way. `middleware/request_context.rs` makes it.
+
+use std::net::IpAddr;
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::MatchedPath;
+use axum::http::HeaderValue;
+use tokio::sync::OwnedSemaphorePermit;
+
+use crate::auth::{Key, RateState};
+use crate::http::request::body_room::Room;
+use crate::http::server::places::Place;
+
+/// What is known of a request before its route is, and is noted of it on the way. Lies in the request's extensions.
+pub(crate) struct RequestContext {
+    /// The address at the other end of the connection.
+    peer: IpAddr,
+    place: Option<Arc<Place>>,
+    /// Where the request comes from; `None` when a trusted proxy names something that is no address.
+    pub(crate) client: Option<IpAddr>,
+    /// The request's id, as the answer has it.
+    pub(crate) request_id: HeaderValue,
+    /// The template of the route that was found.
+    route: OnceLock<MatchedPath>,
+    /// What is left of the key's share.
+    rate: OnceLock<RateState>,
+    /// The key, also of a request that is not let in for another reason.
+    key: OnceLock<Arc<Key>>,
+    /// Its share of what may be in flight, until it is answered and nothing works for it any more.
+    permits: OnceLock<[OwnedSemaphorePermit; 2]>,
+    /// What its body takes of the memory for bodies, as long.
+    room: OnceLock<Room>,
+}
+
+impl RequestContext {
+    /// Of a request that came from `peer`, over the connection that has this place.
+    pub(crate) fn new(
+        peer: IpAddr,
+        place: Option<Arc<Place>>,
+        client: Option<IpAddr>,
+        request_id: HeaderValue,
+    ) -> Self {
+        Self {
+            peer,
+            place,
+            client,
+            request_id,
+            route: OnceLock::new(),
+            rate: OnceLock::new(),
+            key: OnceLock::new(),
+            permits: OnceLock::new(),
+            room: OnceLock::new(),
+        }
+    }
+
+    /// The route that was found, when one was.
+    pub(crate) fn route(&self) -> Option<&MatchedPath> {
+        self.route.get()
+    }
+
+    /// What is left of the key's share.
+    pub(crate) fn rate(&self) -> Option<RateState> {
+        self.rate.get().copied()
+    }
+
+    pub(crate) fn note_route(&self, route: &MatchedPath) {
+        let _ = self.route.set(route.clone());
+    }
+
+    /// The connection's place; `None` without a connection.
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.place.as_deref()
+    }
+
+    pub(crate) fn note_key(&self, key: &Arc<Key>) {
+        let _ = self.key.set(Arc::clone(key));
+    }
+
+    pub(crate) fn key(&self) -> Option<&Arc<Key>> {
+        self.key.get()
+    }
+
+    pub(crate) fn hold(&self, permits: [OwnedSemaphorePermit; 2]) {
+        let _ = self.permits.set(permits);
+    }
+
+    pub(crate) fn hold_room(&self, room: Room) {
+        let _ = self.room.set(room);
+    }
+
+    pub(crate) fn note_rate(&self, rate: RateState) {
+        let _ = self.rate.set(rate);
+    }
+
+    /// The address that answers for the request where one is needed.
+    pub(crate) fn counted_address(&self) -> IpAddr {
+        self.client.unwrap_or(self.peer)
+    }
+}

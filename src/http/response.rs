@@ -1,0 +1,8 @@
+//! How answers are written: JSON, its tag, CSV, QR images, and how old a cached answer is. No status code of a failure is chosen here.
+
+pub(crate) mod csv;
+pub(crate) mod etag;
+pub(crate) mod json;
+pub(crate) mod qr;
+pub(crate) mod readiness;
+pub(crate) mod staleness;

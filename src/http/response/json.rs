@@ -1,0 +1,66 @@
+//! JSON answers of requests that went well. Never answers a failure: `error.rs` does.
+
+use axum::Json;
+use axum::http::{HeaderName, StatusCode};
+use axum::response::{IntoResponse, Response};
+use rookery_actors::model::ParticipantResult;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::http::error::ApiError;
+
+/// What every handler that answers JSON returns.
+pub(crate) type JsonResult<T> = Result<Json<T>, ApiError>;
+
+/// 201: something was made.
+pub(crate) struct Created<T>(pub(crate) T);
+
+impl<T: Serialize> IntoResponse for Created<T> {
+    fn into_response(self) -> Response {
+        (StatusCode::CREATED, Json(self.0)).into_response()
+    }
+}
+
+/// 204: it is gone.
+pub(crate) struct Gone;
+
+impl IntoResponse for Gone {
+    fn into_response(self) -> Response {
+        StatusCode::NO_CONTENT.into_response()
+    }
+}
+
+/// A write was carried out.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Acknowledged {
+    /// Always true.
+    success: bool,
+    message: &'static str,
+}
+
+/// A write that concerns several people was carried out for some of them.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct BatchAcknowledged {
+    /// Always true.
+    success: bool,
+    #[schema(example = "Participants added")]
+    message: &'static str,
+    /// One entry per distinct person, in the order of the request.
+    results: Vec<ParticipantResult>,
+}
+
+/// The acknowledgement of a write.
+pub(crate) fn acknowledged(message: &'static str) -> Json<Acknowledged> {
+    Json(Acknowledged { success: true, message })
+}
+
+/// The acknowledgement of a write that concerns several people.
+pub(crate) fn acknowledged_with(message: &'static str, results: Vec<ParticipantResult>) -> Json<BatchAcknowledged> {
+    Json(BatchAcknowledged { success: true, message, results })
+}
+
+/// Adds how many entries there are in all, when only a page of them is answered.
+pub(crate) fn with_total(total: usize, mut response: Response) -> Response {
+    response.headers_mut().insert(HeaderName::from_static("x-total-count"), total.into());
+    response
+}

@@ -1,0 +1,19 @@
+//! Whether each part of the daemon takes requests, as `/api/health/ready` tells it.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// Each part and how it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Details {
+    /// `up` or `draining`.
+    pub(crate) daemon: Part,
+    /// `up`, `low_space` or `down`.
+    pub(crate) store: Part,
+}
+
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Part {
+    #[schema(example = "up")]
+    pub(crate) status: &'static str,
+}
