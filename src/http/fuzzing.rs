@@ -45,8 +45,9 @@ pub fn queries(bytes: &[u8]) {
         assert!((1..=1_000).contains(&page.limit()) && page.of(&[0; 9]).len() <= 9);
     }
     let role = extract::value_of(&pairs, "role");
-    let _ = (filter::GroupFilter::read(&pairs), audit::Wanted::read(&pairs), participants::ListedRole::read(role));
-    if let Some(code) = extract::value_of(&pairs, "code").and_then(joining::code_of) {
+    let _ =
+        (group_filter::GroupFilter::read(&pairs), audit::Wanted::read(&pairs), participants::ListedRole::read(role));
+    if let Some(code) = extract::value_of(&pairs, "code").and_then(join::code_of) {
         assert!(code.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-')));
     }
 }
@@ -56,10 +57,10 @@ pub fn bodies(bytes: &[u8]) {
     let Ok(map) = body::parse(bytes) else { return };
     let fields = |known: &[&str]| Fields::of(map.clone(), known);
     let none = |_: &str| None;
-    let _ = keys::key_change(fields(&keys::FIELDS), none, Timestamp(0));
-    let _ = configuration::config_change(&mut fields(&configuration::CONFIG_FIELDS));
+    let _ = api_keys::key_change(fields(&api_keys::FIELDS), none, Timestamp(0));
+    let _ = session_config::config_change(&mut fields(&session_config::CONFIG_FIELDS));
     let _ = (communities::new_community(fields(&[])), settings::settings(fields(&[])));
-    let _ = (joining::code_of_body(fields(&[])), picture::picture_source(fields(&[])));
+    let _ = (join::code_of_body(fields(&[])), picture::picture_source(fields(&[])));
     if let Ok((_, people, _)) = groups::new_group(map.clone()) {
         assert!((1..=256).contains(&people.len()));
     }
@@ -68,9 +69,9 @@ pub fn bodies(bytes: &[u8]) {
 /// The headers that may hold a key.
 pub fn key_header(bytes: &[u8]) {
     let Ok(value) = HeaderValue::from_bytes(bytes) else { return };
-    for name in [header::HeaderName::from_static(access::KEY_HEADER), header::AUTHORIZATION] {
+    for name in [header::HeaderName::from_static(authorization::KEY_HEADER), header::AUTHORIZATION] {
         let headers = HeaderMap::from_iter([(name, value.clone())]);
-        if let Some(key) = access::presented_key(&headers) {
+        if let Some(key) = authorization::presented_key(&headers) {
             assert!(!key.is_empty() && key.trim() == key);
         }
     }
