@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 
 use arc_swap::ArcSwap;
-use rookery_actors::store::{Health, Store, StoreError};
+use rookery_store::{Health, Store, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 
@@ -128,7 +128,7 @@ impl Audit {
                 Err(AuditError::Unwritable)
             }
             Health::Ok => Ok(()),
-            Health::LowSpace { .. } if removes => Ok(()),
+            Health::LowSpace { has_room_for_removals: true, .. } if removes => Ok(()),
             Health::LowSpace { .. } => Err(AuditError::LowSpace),
             Health::Failed(_) => Err(AuditError::Unwritable),
         }

@@ -20,8 +20,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rookery_actors::Pace;
-use rookery_actors::model::{GroupId, Timestamp};
-use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, Store, StoreError};
+use rookery_model::{GroupId, SessionId, Timestamp};
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, Store, StoreError};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
@@ -109,6 +109,9 @@ pub(crate) enum KeysError {
     /// A key is limited to as many groups as it may be.
     #[error("a key can be limited to {KEY_GROUPS_MAX} groups at most")]
     TooManyGroups,
+    /// An admin narrowed the key meanwhile.
+    #[error("the key was narrowed meanwhile")]
+    Narrowed,
     /// A record is larger than allowed.
     #[error("a key's record is too large")]
     TooLarge,
@@ -322,12 +325,19 @@ impl Keys {
         Ok((rotated.await?, secret))
     }
 
-    /// Adds groups to what a key is limited to; nothing for a key that is not limited to groups.
+    /// Adds groups of a session to what a key is limited to; nothing for a key that is not limited to groups. An admin may have
+    /// changed the key while the groups were made: a key that may not make any more, or not in this session, gets none.
     ///
     /// # Errors
-    /// [`KeysError::NotFound`], [`KeysError::TooManyGroups`], [`KeysError::Store`].
-    pub(crate) async fn add_groups(&self, id: Uuid, groups: Vec<GroupId>) -> Result<(), KeysError> {
+    /// [`KeysError::NotFound`], [`KeysError::TooManyGroups`], [`KeysError::Narrowed`], [`KeysError::Store`].
+    pub(crate) async fn add_groups(&self, id: Uuid, session: SessionId, groups: Vec<GroupId>) -> Result<(), KeysError> {
         let added = self.change(id, |record| {
+            let terms = &record.terms;
+            let has_session = terms.allowed_sessions.is_empty() || terms.allowed_sessions.contains(&session);
+            let may_create = record.is_active && terms.role >= Role::Operator && terms.allow_group_creation;
+            if terms.allowed_groups.is_some() && !(has_session && may_create) {
+                return Err(KeysError::Narrowed);
+            }
             let mut record = record.clone();
             if let Some(allowed) = &mut record.terms.allowed_groups {
                 allowed.extend(groups);

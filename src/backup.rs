@@ -13,8 +13,8 @@ mod transfer;
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::{ArchiveError, ArchiveReader, ArchiveWriter, Store, StoreError, StoreKey};
+use rookery_model::Timestamp;
+use rookery_store::{ArchiveError, ArchiveReader, ArchiveWriter, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{Keys, KeysError, Pepper};
@@ -108,7 +108,7 @@ fn manifest(from: &mut impl Read) -> Result<Manifest, BackupError> {
 /// Reads all of a backup and keeps nothing; says when it was made, and of which sessions. Blocks.
 fn check(from: impl Read, key: &StoreKey) -> Result<(Timestamp, Vec<String>), BackupError> {
     let (manifest, mut export) = read(from, key)?;
-    let store = rookery_actors::store::open_memory();
+    let store = rookery_store::open_memory();
     store.import(&mut export)?;
     Ok((manifest.made_at, restore::names(&*store)?))
 }
@@ -126,6 +126,6 @@ pub fn fuzz(bytes: &[u8]) {
     let read = ArchiveReader::begin(archive.as_slice(), &key).expect("a whole one").read_to_end(&mut content);
     assert!(read.is_ok() && content == bytes);
     let _ = check(archive.as_slice(), &key);
-    let _ = rookery_actors::store::open_memory().import(&mut &*bytes);
-    rookery_actors::store::fuzz_rows(bytes);
+    let _ = rookery_store::open_memory().import(&mut &*bytes);
+    rookery_store::fuzz_rows(bytes);
 }

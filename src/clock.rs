@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rookery_actors::model::Timestamp;
+use rookery_model::Timestamp;
 use tokio::time::{Instant, MissedTickBehavior};
 
 /// How far the system's clock may go from ours without being taken for a jump: more than time servers correct at once, and
@@ -21,9 +21,9 @@ const JUMP_MS: i64 = 5 * 60_000;
 /// A jump is followed when the clock has stayed there for this long: wrong clocks are set right sooner, and a virtual machine
 /// that slept is right again soon.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(3_600);
-/// How often the system's clock is looked at, and ours is kept: far less than a jump. What ended meanwhile may seem to go on after
-/// a kill and a clock that is set back.
-const LOOK_INTERVAL: Duration = Duration::from_secs(10);
+/// How often the system's clock is looked at, and ours is kept: far less than a jump.
+const LOOK_INTERVAL: Duration = Duration::from_millis(LOOK_INTERVAL_MS.unsigned_abs());
+const LOOK_INTERVAL_MS: i64 = 10_000;
 /// 1 January 2025. A clock that shows less was not set yet, as at the boot of a board without a battery: it is followed at once.
 const PLAUSIBLE_FROM: Timestamp = Timestamp(1_735_689_600_000);
 
@@ -100,7 +100,8 @@ impl Clock {
     /// The later of our time and the system's: a right has to last by both.
     pub(crate) fn latest(&self) -> Timestamp {
         let times = self.now().max(self.system());
-        self.counted_on().map_or(times, |counted| times.max(counted))
+        // A daemon that was killed may have counted on after it had kept its time.
+        self.counted_on().map_or(times, |counted| times.max(Timestamp(counted.0.saturating_add(LOOK_INTERVAL_MS))))
     }
 
     /// Our time, counted on from before the start: the system's clock may have been set wrong while we did not look.

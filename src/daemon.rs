@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use rookery_actors::model::{SessionEvent, SessionEventKind};
-use rookery_actors::store::{Batch, Store};
 use rookery_actors::{Gateway, Running};
+use rookery_model::{SessionEvent, SessionEventKind};
+use rookery_store::{Batch, Store};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -117,7 +117,8 @@ impl Daemon {
             audit.note(control::entry("restore", true)).await;
         }
         let opened = Arc::clone(&store);
-        let running = rookery_actors::start(config.settings(), opened).await.context("could not start the sessions")?;
+        let mut running =
+            rookery_actors::start(config.settings(), opened).await.context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));
@@ -127,7 +128,9 @@ impl Daemon {
         );
         drop(store);
         let (stop, stopped) = watch::channel(());
-        tokio::spawn(audit_sessions(Arc::clone(&app), app.gateway.session_events(), stopped.clone()));
+        if let Some(events) = running.take_session_events() {
+            tokio::spawn(audit_sessions(Arc::clone(&app), events, stopped.clone()));
+        }
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeping = sweep(Arc::clone(&app.idempotency), stopped.clone());
         let sweeper = tokio::spawn(async move {
@@ -256,6 +259,7 @@ async fn audit_sessions(app: Arc<App>, mut events: Receiver<SessionEvent>, mut s
                 let (action, outcome) = match kind {
                     SessionEventKind::OtherAccountRefused => ("sessions.other_account", Outcome::Refused),
                     SessionEventKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
+                    SessionEventKind::DeletionFinished => ("sessions.deletion_finished", Outcome::Done),
                 };
                 app.audit.note(Entry { session_id: Some(session), ..Entry::of(action.into(), outcome) }).await;
             }

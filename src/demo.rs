@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use rookery_actors::model::{SessionConfig, SessionId, SessionStatus};
+use rookery_model::{SessionConfig, SessionId, SessionStatus};
 use rookery_simulator::{
     AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, Simulator, SimulatorOptions, World,
 };

@@ -21,8 +21,8 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rookery_actors::model::{SessionId, Timestamp};
-use rookery_actors::store::{
+use rookery_model::{SessionId, Timestamp};
+use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, get_parts, parts_in, put_parts,
 };
 use tokio::task::spawn_blocking;
@@ -70,6 +70,8 @@ struct Times {
 #[derive(Default)]
 struct Book {
     running: HashMap<Slot, Option<Fingerprint>>,
+    /// Those that were kept before the start, and were not asked for again since.
+    from_before: HashSet<Slot>,
     by_session: HashMap<SessionId, usize>,
     by_user: HashMap<Uuid, usize>,
     by_user_and_session: HashMap<(Uuid, SessionId), usize>,
@@ -83,7 +85,14 @@ pub(crate) enum Start {
     /// It is the first with its key: carry it out.
     First(Call),
     /// It was carried out before and this was answered.
-    Again(Answer),
+    Again(Replay),
+}
+
+/// An answer that is given again.
+pub(crate) struct Replay {
+    pub(crate) answer: Answer,
+    /// It was kept before this start of the daemon, and is given for the first time since: nobody knows whether it was given then.
+    pub(crate) is_first_since_start: bool,
 }
 
 /// The right to carry a call out. Dropping it without [`Call::keep`] or [`Call::release`] leaves the key interrupted.
@@ -146,6 +155,7 @@ impl Idempotency {
         {
             if let Some((hour, slot)) = record::split_hour_key(&key) {
                 book.note_kept(record::user_of(&user), slot.session(), hour);
+                book.from_before.insert(slot);
             }
         }
         Ok(Arc::new(Self { store, limits, clock, book: Mutex::new(book) }))
@@ -178,7 +188,7 @@ impl Idempotency {
         let owner = Arc::clone(self);
         let looked = spawn_blocking(move || owner.look(slot, user, fingerprint, times)).await;
         let (call, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
-            Look::Again(answer) => return Ok(Start::Again(answer)),
+            Look::Again(replay) => return Ok(Start::Again(replay)),
             Look::First { call, mark } => (call, mark),
         };
         if let Err(error) = self.store.commit(mark).await {
@@ -186,6 +196,10 @@ impl Idempotency {
             return Err(error.into());
         }
         Ok(Start::First(call))
+    }
+
+    fn replay(&self, slot: Slot, answer: Answer) -> Replay {
+        Replay { answer, is_first_since_start: self.book().from_before.remove(&slot) }
     }
 
     /// Removes the records that have expired; how many there were. Called now and then, never by a request.
@@ -229,15 +243,16 @@ impl Idempotency {
         }
         // Without a claim, so that several may be given the same answer at once.
         let known = self.read(slot)?.filter(|record| !record.is_expired(times.ended));
-        if let Some(answer) = known.and_then(|record| record.answer.filter(|_| record.fingerprint == fingerprint)) {
-            return Ok(Look::Again(answer));
+        let known = known.filter(|record| record.fingerprint == fingerprint);
+        if let Some(answer) = known.and_then(|record| record.answer) {
+            return Ok(Look::Again(self.replay(slot, answer)));
         }
         let claim = self.claim(slot, Some(fingerprint)).map_err(|running| in_use(running, fingerprint))?;
         // Nobody else changes the slot from here on: what is read now is the truth.
         let old = self.read(slot)?;
         match old.as_ref().filter(|record| !record.is_expired(times.ended)) {
             Some(record) if record.fingerprint != fingerprint => return Err(IdempotencyError::Reused),
-            Some(Record { answer: Some(answer), .. }) => return Ok(Look::Again(answer.clone())),
+            Some(Record { answer: Some(answer), .. }) => return Ok(Look::Again(self.replay(slot, answer.clone()))),
             Some(Record { answer: None, .. }) => return Err(IdempotencyError::Interrupted),
             None => {}
         }
@@ -326,7 +341,10 @@ impl Idempotency {
             let (batch, gone) = read.await.map_err(|_| IdempotencyError::CutShort)??;
             self.store.commit(batch).await?;
             let mut book = self.book();
-            gone.iter().for_each(|(claim, user)| book.note_removed(*user, claim.slot.session()));
+            for (claim, user) in &gone {
+                book.note_removed(*user, claim.slot.session());
+                book.from_before.remove(&claim.slot);
+            }
             removed += gone.len();
             // A claim that goes takes the book itself.
             drop(book);
@@ -351,7 +369,7 @@ impl Idempotency {
 
 /// What [`Idempotency::look`] found.
 enum Look {
-    Again(Answer),
+    Again(Replay),
     First { call: Call, mark: Batch },
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rookery_actors::store::{Store, StoreOptions, open};
+use rookery_store::{Store, StoreOptions, open};
 
 /// The disk has three quarters of what changes need, which is half as much again as removals need.
 pub(crate) fn open_with_little_space(directory: &Path) -> Arc<dyn Store> {

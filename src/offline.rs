@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 
-use rookery_actors::store::{self, Store};
+use rookery_store::Store;
 use tokio::task::spawn_blocking;
 
 use crate::audit::{self, AuditError, Found, Verdict};
@@ -90,7 +90,7 @@ pub async fn verify_audit(location: DataLocation, noted: Option<(u64, String)>) 
 
 /// The store of a data directory, and the right to use it.
 async fn store_of(location: &DataLocation) -> Result<(Offline, Arc<dyn Store>)> {
-    if !store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
+    if !rookery_store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
     }
     let offline = Offline::begin(&location.data_dir)?;

@@ -18,7 +18,7 @@ use image::imageops::{self, FilterType};
 use image::{
     DynamicImage, GenericImageView as _, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage, SubImage,
 };
-use rookery_actors::model::SessionId;
+use rookery_model::SessionId;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;

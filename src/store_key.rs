@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
-use rookery_actors::store::{self, Store, StoreError, StoreKey, StoreOptions};
+use rookery_store::{Store, StoreError, StoreKey, StoreOptions};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
@@ -30,12 +30,12 @@ pub(crate) async fn open(location: &DataLocation) -> Result<(Arc<dyn Store>, Sto
     let location = location.clone();
     let opened = spawn_blocking(move || {
         let path = location.data_dir.join(STORE_DIRECTORY);
-        store::settle(&path)?;
+        rookery_store::settle(&path)?;
         refuse_lost_store(&location, &path)?;
         let (key, file) = key(&location)?;
         let mut options = with_key(&key);
         options.free_space_min_bytes = location.free_space_min_bytes.unwrap_or(options.free_space_min_bytes);
-        let opened = store::open_sealed(&path, options).map_err(|error| named(error, &file))?;
+        let opened = rookery_store::open_sealed(&path, options).map_err(|error| named(error, &file))?;
         Ok((opened, key))
     });
     opened.await.context("opening the store was cut short")?
@@ -49,7 +49,7 @@ pub(crate) async fn rekey(location: &DataLocation, new_file: &Path) -> Result<()
     let (location, new_file) = (location.clone(), new_file.to_owned());
     let rekeyed = spawn_blocking(move || {
         let path = location.data_dir.join(STORE_DIRECTORY);
-        if !store::exists(&path) {
+        if !rookery_store::exists(&path) {
             bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
         }
         let _offline = Offline::begin(&location.data_dir)?;
@@ -59,12 +59,12 @@ pub(crate) async fn rekey(location: &DataLocation, new_file: &Path) -> Result<()
         }
         // One that is not encrypted yet has to be, before it can be re-keyed.
         let options = with_key(&key);
-        store::open_sealed(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
+        rookery_store::open_sealed(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
         let new = match read(&new_file)? {
             Some(new) => new,
             None => make(&new_file)?,
         };
-        store::rekey(&path, options, &new).map_err(|error| named(error, &file))
+        rookery_store::rekey(&path, options, &new).map_err(|error| named(error, &file))
     });
     rekeyed.await.context("re-keying was cut short")?
 }
@@ -105,8 +105,8 @@ fn key(location: &DataLocation) -> Result<(StoreKey, PathBuf)> {
     let file = location.data_dir.join(KEY_FILE);
     // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
     let path = location.data_dir.join(STORE_DIRECTORY);
-    store::settle(&path)?;
-    match path.is_dir().then(|| store::open(&path, StoreOptions::default())) {
+    rookery_store::settle(&path)?;
+    match path.is_dir().then(|| rookery_store::open(&path, StoreOptions::default())) {
         Some(Err(StoreError::Sealed { .. })) => bail!(
             "`{}` is missing, and without it the store cannot be read: put it back from a backup, or name the key with \
              --store-key-file",

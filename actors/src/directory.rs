@@ -9,12 +9,12 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 
-use crate::engine::Wire;
 use crate::error::CommandError;
-use crate::model::{Session, SessionConfig, SessionId, SessionName, SessionStatus};
 use crate::session::{Pacing, SessionMsg};
 use crate::settings::Settings;
-use crate::store::SessionNumber;
+use rookery_engine::Wire;
+use rookery_model::{Session, SessionConfig, SessionId, SessionName, SessionStatus};
+use rookery_store::SessionNumber;
 
 /// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
 pub(crate) const WAITING_EVENTS_MAX: usize = 10_000;

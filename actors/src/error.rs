@@ -1,7 +1,7 @@
 //! What can happen to a caller of the gateway. The only error type that leaves this crate beside the store's.
 
-use crate::model::{GroupId, IdError};
-use crate::store::StoreError;
+use rookery_model::{GroupId, IdError};
+use rookery_store::StoreError;
 
 /// Why a command was not carried out, or is not known to have been.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -72,12 +72,12 @@ pub enum CommandError {
         retry_after_s: u32,
     },
     /// Of several settings, some were applied before one failed.
-    #[error("`{failed}` was not set: {error}")]
+    #[error("of several settings only some were set ({applied:?}): {error}")]
     SettingsPartly {
         /// The fields that have their new value, in the order of application.
         applied: Vec<&'static str>,
-        /// The field that was not set.
-        failed: &'static str,
+        /// The field that was not set; `None`: the time for the request was over before another one was tried.
+        failed: Option<&'static str>,
         /// Fields that nobody tried to set after that.
         not_tried: Vec<&'static str>,
         /// Why.
@@ -111,6 +111,9 @@ pub enum CommandError {
     /// What is stored of the session cannot be read, so that there is nobody to ask. The text says what to do.
     #[error("{0}")]
     NotLoaded(String),
+    /// It was done, but could not be put on disk yet: it may not last over a restart. That is tried again.
+    #[error("it was done, but could not be saved yet: {0}")]
+    Unsaved(StoreError),
     /// The store refused or failed.
     #[error("the store refused the change: {0}")]
     Store(#[from] StoreError),

@@ -1,6 +1,6 @@
 //! Failures on purpose, for tests: they exist only in builds with the feature `simulator`.
 
-use crate::engine::Engine;
+use rookery_engine::Engine;
 
 /// What is to fail.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -11,13 +11,12 @@ use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 
 use crate::directory::{Directory, Entry};
 use crate::error::CommandError;
-use crate::model::{
-    ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionEvent, SessionId,
-    SessionName,
-};
 use crate::session::{Reply, SessionMsg};
-use crate::store::{Health, Store};
 use crate::supervisor::SupervisorMsg;
+use rookery_model::{
+    ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName,
+};
+use rookery_store::{Health, Store};
 
 type Answer<T> = Result<T, CommandError>;
 
@@ -29,7 +28,6 @@ pub struct Gateway {
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
     pub(crate) store: Arc<dyn Store>,
     pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
-    pub(crate) session_events: broadcast::Sender<SessionEvent>,
 }
 
 impl Gateway {
@@ -104,12 +102,6 @@ impl Gateway {
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Arc<GroupEvent>> {
         self.events.subscribe()
-    }
-
-    /// What happens to sessions from now on that is nobody's request.
-    #[must_use]
-    pub fn session_events(&self) -> broadcast::Receiver<SessionEvent> {
-        self.session_events.subscribe()
     }
 
     /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.

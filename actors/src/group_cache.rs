@@ -9,32 +9,30 @@
 //! travels in a task of its own, never undoes what was learnt after it was asked.
 
 mod cached;
+mod merge;
 mod names;
 mod news;
-mod notice;
 mod own;
 mod pending_writes;
 mod reading;
-mod record;
 mod telling;
+mod view;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
-pub(crate) use names::{Name, NameSource, Names};
+pub(crate) use names::{Name, Names};
 pub(crate) use news::News;
-pub(crate) use notice::{GroupAction, Notice, Versions};
 pub(crate) use own::{OwnChange, is_so};
 use pending_writes::Unsure;
 pub(crate) use pending_writes::{Heard, WriteId};
-pub(crate) use reading::AllGroups;
-pub(crate) use record::{CommunityRole, Completeness, GroupRecord, Member, Person, Role, unread_settings};
+use rookery_model::{Group, GroupId, GroupRecord, GroupSummary, Person, Tagged};
 
-use crate::model::{Group, GroupId, GroupSummary, Tagged};
 use cached::CachedGroup;
 use news::Cause;
+pub(crate) use view::to_summary;
 
 /// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
 const GONE_GROUPS_MAX: usize = 4096;
@@ -96,7 +94,7 @@ impl GroupCache {
         if let Some((tag, _)) = group.tag.filter(|(tag, version)| *version == names.version() && known.contains(tag)) {
             return Some(Tagged { tag, value: None });
         }
-        let value = group.view().to_model(names);
+        let value = view::to_group(&group.view(), names);
         let tag = match group.tag {
             Some((tag, version)) if version == names.version() => tag,
             _ => tag_of(&value),
@@ -123,7 +121,7 @@ impl GroupCache {
     /// All groups, ordered by id. The list is shared until something changes.
     pub(crate) fn summaries(&mut self) -> Arc<Vec<GroupSummary>> {
         let (groups, me) = (&self.groups, &self.me);
-        let build = || Arc::new(groups.values().map(|group| group.view().to_summary(me)).collect());
+        let build = || Arc::new(groups.values().map(|group| to_summary(&group.view(), me)).collect());
         self.summaries.get_or_insert_with(build).clone()
     }
 
@@ -231,7 +229,7 @@ impl GroupCache {
     /// A group that we made; `asked` is when.
     pub(crate) fn created(&mut self, record: GroupRecord, asked: Sequence) {
         let (id, ours) = (record.id.clone(), Cause { actor: Some(self.me), at: None });
-        self.with_news(&id, |()| ours, |cache| cache.absorb(record, asked));
+        self.with_news(&id, |()| ours, |cache| cache.merge(record, asked));
     }
 
     /// The moment is over in which a notification may come after its answer: what is unsure of our writes that were confirmed

@@ -37,10 +37,8 @@ use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::info;
 
 use crate::directory::Entry;
-use crate::engine::Engine;
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
-use crate::model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use crate::supervisor::{Context, SupervisorMsg};
 use account::TurnedAway;
 pub(crate) use communities::Linking;
@@ -57,6 +55,8 @@ pub(crate) use participants::ParticipantWrite;
 use reads::Reads;
 use record::{Link, SessionRecord};
 pub(crate) use request::Request;
+use rookery_engine::Engine;
+use rookery_model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use saving::Saving;
 use starting::Starts;
 
@@ -188,6 +188,8 @@ impl SessionState {
             M::Stop { reply } => self.stop(reply),
             M::ForceKill { reply } => self.force_kill(reply),
             M::Logout { reply } => self.log_out(reply),
+            M::MarkDeleted { reply } => self.mark_deleted(reply),
+            M::UnmarkDeleted => self.unmark_deleted(),
             M::Unlink { reply } => self.unlink(reply),
             M::LogoutAnswered { confirmed, reply } => self.logout_answered(confirmed, reply),
             M::ReadQr { reply } => self.read_qr(reply),

@@ -3,6 +3,8 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use rookery_engine::{EngineOptions, WHATSAPP_URL};
+
 /// How often something may be done: so many at once, and then so many in a time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Pace {
@@ -95,9 +97,6 @@ pub struct Settings {
 /// The longest [`Settings::whatsapp_timeout`]: clients give up at 30 s, and a write that is not answered is looked up.
 pub const WHATSAPP_TIMEOUT_MAX: Duration = Duration::from_secs(20);
 
-/// WhatsApp's own WebSocket, as its web client uses it.
-pub const WHATSAPP_URL: &str = "wss://web.whatsapp.com/ws/chat";
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -110,6 +109,17 @@ impl Default for Settings {
             requests_per_session_max: 64,
             sessions_max: 10_000,
             device_name: "Rookery".into(),
+        }
+    }
+}
+
+impl Settings {
+    pub(crate) fn engine(&self) -> EngineOptions {
+        EngineOptions {
+            whatsapp_url: self.whatsapp_url.clone(),
+            device_name: self.device_name.clone(),
+            connects_per_second: self.connects_per_second,
+            connecting_max: self.connecting_max,
         }
     }
 }

@@ -25,16 +25,16 @@ use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
 use crate::directory::{Directory, Entry};
-use crate::engine::EngineShared;
 use crate::error::CommandError;
-use crate::model::{GroupEvent, Session, SessionConfig, SessionEvent, SessionId, SessionName};
 use crate::session::record::{SessionRecord, StoredSession};
 use crate::session::{EngineFailure, Generation, Loaded, Reply, SessionMsg};
 use crate::settings::Settings;
-use crate::store::{Batch, SessionNumber, Store, StoreError, Table};
 pub(crate) use engine_task::EngineGone;
 use engine_task::{EngineHandle, Order};
 use loading::{LOADING_MAX, Reading};
+use rookery_engine::EngineShared;
+use rookery_model::{GroupEvent, Session, SessionConfig, SessionEvent, SessionId, SessionName};
+use rookery_store::{Batch, SessionNumber, Store, StoreError, Table};
 pub use running::{Running, StartError, start};
 
 /// Under [`Table::Meta`]: the number of the next session, four bytes, big-endian. Numbers are never given out twice.
@@ -65,10 +65,12 @@ pub(crate) enum SupervisorMsg {
     },
     /// Delete a session: unlink its device, then wipe what is stored.
     Delete { id: SessionId, reply: Reply<()> },
+    /// It is noted on disk that the session is being deleted, or not.
+    MarkedDeleted { id: SessionId, marked: Result<(), CommandError> },
     /// Its device was unlinked, or there was no time for it.
-    Unlinked { id: SessionId, is_unlinked: bool, deadline: tokio::time::Instant, reply: Reply<()> },
+    Unlinked { id: SessionId, is_unlinked: bool, deadline: tokio::time::Instant },
     /// Everything of it is wiped, or not.
-    Deleted { id: SessionId, wiped: Result<(), StoreError>, reply: Reply<()> },
+    Deleted { id: SessionId, wiped: Result<(), StoreError> },
     /// Open an engine for a session's actor.
     OpenEngine { id: SessionId, generation: Generation },
     /// Close it, and then wipe the credentials if asked to.
@@ -97,6 +99,8 @@ struct State {
     draining: bool,
     /// A permit for each session that is being read.
     loading: Arc<Semaphore>,
+    /// One permit: held while a deletion from before the start is finished.
+    finishing: Arc<Semaphore>,
     /// True from the shutdown on: what waits to try something again ends.
     ending: watch::Sender<bool>,
 }
@@ -106,6 +110,8 @@ struct Slot {
     engine: Option<EngineHandle>,
     crashes: VecDeque<Instant>,
     deleting: bool,
+    /// Who waits for it to be deleted.
+    deletions: Vec<Reply<()>>,
     /// How often it was read from the store.
     readings: u64,
     /// Its record cannot be read: it has no actor.
@@ -114,7 +120,15 @@ struct Slot {
 
 impl Slot {
     fn new(entry: Arc<Entry>) -> Self {
-        Self { entry, engine: None, crashes: VecDeque::new(), deleting: false, readings: 0, is_unreadable: false }
+        Self {
+            entry,
+            engine: None,
+            crashes: VecDeque::new(),
+            deleting: false,
+            deletions: Vec::new(),
+            readings: 0,
+            is_unreadable: false,
+        }
     }
 }
 
@@ -145,6 +159,7 @@ impl Actor for Supervisor {
             next_number,
             draining: false,
             loading: Arc::new(Semaphore::new(LOADING_MAX)),
+            finishing: Arc::new(Semaphore::new(1)),
             ending: watch::Sender::new(false),
         };
         for (number, session) in sessions {
@@ -153,7 +168,9 @@ impl Actor for Supervisor {
                 StoredSession::Unreadable(record) => state.adopt_unreadable(number, &record),
             }
         }
-        tokio::spawn(deletion::finish(state.context.store.clone(), deletions, state.ending.subscribe()));
+        let finishing =
+            deletion::finish(state.context.clone(), deletions, state.finishing.clone(), state.ending.subscribe());
+        tokio::spawn(finishing);
         Ok(state)
     }
 
@@ -170,10 +187,9 @@ impl Actor for Supervisor {
                 state.created(&myself, number, &record, stored, reply).await
             }
             M::Delete { id, reply } => state.delete(&myself, id, reply),
-            M::Unlinked { id, is_unlinked, deadline, reply } => {
-                state.unlinked(&myself, id, is_unlinked, deadline, reply);
-            }
-            M::Deleted { id, wiped, reply } => state.deleted(&myself, id, wiped, reply),
+            M::MarkedDeleted { id, marked } => state.marked_deleted(&myself, id, marked),
+            M::Unlinked { id, is_unlinked, deadline } => state.unlinked(&myself, id, is_unlinked, deadline),
+            M::Deleted { id, wiped } => state.deleted(id, wiped),
             M::OpenEngine { id, generation } => state.open_engine(&myself, id, generation),
             M::CloseEngine { id, generation, wipe } => state.close_engine(&myself, id, generation, wipe),
             M::KillEngine { id } => state.order(id, Order::Kill),
@@ -340,7 +356,9 @@ impl State {
             }
             devices.push((slot.entry.device.clone(), slot.entry.saving.clone()));
         }
+        let finishing = self.finishing.clone();
         tokio::spawn(async move {
+            let _finishing = finishing.acquire_owned().await;
             for (device, saving) in devices {
                 drop((device.acquire_owned().await, saving.acquire_owned().await));
             }

@@ -4,8 +4,8 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use rookery_actors::model::{GroupId, SessionId, Timestamp};
-use rookery_actors::store::{SessionNumber, Store, Table};
+use rookery_model::{GroupId, SessionId, Timestamp};
+use rookery_store::{SessionNumber, Store, Table};
 use uuid::Uuid;
 
 use super::AuditError;

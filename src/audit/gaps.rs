@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rookery_actors::store::{Batch, SessionNumber, Store, Table};
+use rookery_store::{Batch, SessionNumber, Store, Table};
 use sha2::{Digest as _, Sha256};
 
 use super::AuditError;
@@ -116,7 +116,7 @@ impl Gaps {
 
 #[cfg(test)]
 mod tests {
-    use rookery_actors::store::open_memory;
+    use rookery_store::open_memory;
 
     use super::*;
 

@@ -1,6 +1,6 @@
 //! What the audit log says of one call, and the keys of its rows. Never does IO.
 //!
-//! The rows of [`Table::Audit`](rookery_actors::store::Table), all at the daemon's own number:
+//! The rows of [`Table::Audit`](rookery_store::Table), all at the daemon's own number:
 //!
 //! | key | value |
 //! |---|---|
@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use rookery_actors::model::{SessionId, Timestamp};
+use rookery_model::{SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_actors::model::SessionId;
+use rookery_model::SessionId;
 use tokio::time::Instant;
 use uuid::Uuid;
 

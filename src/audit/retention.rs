@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::Store;
+use rookery_model::Timestamp;
+use rookery_store::Store;
 
 use super::AuditError;
 use super::chain::{Log, for_each};

@@ -1,6 +1,6 @@
 //! Whose share of the log a record counts into, read from its JSON. Never does IO.
 
-use rookery_actors::model::Timestamp;
+use rookery_model::Timestamp;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use uuid::Uuid;

@@ -4,8 +4,8 @@ mod removal;
 
 use std::time::Duration;
 
-use rookery_actors::model::{SessionId, Timestamp};
-use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, Row, SessionNumber, Table, Ticket, open_memory};
+use rookery_model::{SessionId, Timestamp};
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, Row, SessionNumber, Table, Ticket, open_memory};
 use uuid::Uuid;
 
 use super::chain::Whole;

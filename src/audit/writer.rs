@@ -6,8 +6,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError, RwLockWriteGuard};
 use std::time::Duration;
 
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table};
+use rookery_model::Timestamp;
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior};

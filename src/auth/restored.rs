@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, Table};
+use rookery_model::Timestamp;
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, Table};
 use uuid::Uuid;
 
 use super::KeysError;

@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 
-use rookery_actors::store::{
+use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, Table, delete_parts, parts_in, put_parts, scan_parts,
 };
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The registry of keys over a store in memory.
 
-use rookery_actors::model::SessionId;
-use rookery_actors::store::{SessionNumber, StoreError, StoreOptions, Table, open, open_memory};
+use rookery_model::SessionId;
+use rookery_store::{SessionNumber, StoreError, StoreOptions, Table, open, open_memory};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
@@ -126,19 +126,20 @@ async fn a_changed_key_is_another_one_at_once_and_goes_on_counting() {
 #[tokio::test]
 async fn a_key_may_be_limited_to_no_group_and_get_some() {
     let bench = Bench::new().await;
-    let scoped = KeyTerms { allowed_groups: Some(groups(&[])), ..terms(Role::Operator) };
+    let scoped = KeyTerms { allowed_groups: Some(groups(&[])), allow_group_creation: true, ..terms(Role::Operator) };
     let (key, secret) = bench.keys.create(scoped).await.unwrap();
+    let session = SessionId::random();
     let allows = |keys: &Keys| keys.check(secret.reveal(), HERE).unwrap().allows_group(&"1@g.us".parse().unwrap());
     assert!(!allows(&bench.keys));
-    bench.keys.add_groups(key.id(), vec!["1@g.us".parse().unwrap()]).await.unwrap();
+    bench.keys.add_groups(key.id(), session, vec!["1@g.us".parse().unwrap()]).await.unwrap();
     assert!(allows(&bench.keys) && allows(&bench.reopened().await));
     bench.keys.remove_group(key.id(), &"1@g.us".parse().unwrap()).await.unwrap();
     assert!(!allows(&bench.keys) && !allows(&bench.reopened().await));
-    bench.keys.add_groups(key.id(), vec!["1@g.us".parse().unwrap()]).await.unwrap();
+    bench.keys.add_groups(key.id(), session, vec!["1@g.us".parse().unwrap()]).await.unwrap();
     let more = (2..=KEY_GROUPS_MAX).map(|number| format!("{number}@g.us").parse().unwrap()).collect();
-    bench.keys.add_groups(key.id(), more).await.unwrap();
+    bench.keys.add_groups(key.id(), session, more).await.unwrap();
     let one_more = vec!["9999999@g.us".parse().unwrap()];
-    assert!(matches!(bench.keys.add_groups(key.id(), one_more).await, Err(KeysError::TooManyGroups)));
+    assert!(matches!(bench.keys.add_groups(key.id(), session, one_more).await, Err(KeysError::TooManyGroups)));
     assert!(allows(&bench.reopened().await), "in several parts");
 }
 
@@ -405,4 +406,29 @@ async fn keys_are_revoked_and_removed_also_where_there_is_no_room_to_make_any() 
     drop(keys);
     let keys = opened(open(directory.path(), StoreOptions::default()).unwrap()).await;
     assert_eq!((refusal(&keys, &secret), keys.list().len()), (Some(Refusal::Revoked), 2));
+}
+
+#[tokio::test]
+async fn a_key_that_an_admin_narrowed_gets_no_group_any_more() {
+    let bench = Bench::new().await;
+    let (session, other) = (SessionId::random(), SessionId::random());
+    let narrowings = [
+        KeyChange { allow_group_creation: Some(false), ..KeyChange::default() },
+        KeyChange { role: Some(Role::Viewer), ..KeyChange::default() },
+        KeyChange { allowed_sessions: Some(vec![other]), ..KeyChange::default() },
+    ];
+    for narrowing in narrowings {
+        let scoped = KeyTerms {
+            allowed_groups: Some(groups(&[])),
+            allow_group_creation: true,
+            allowed_sessions: vec![session],
+            ..terms(Role::Operator)
+        };
+        let (key, _) = bench.keys.create(scoped).await.unwrap();
+        bench.keys.add_groups(key.id(), session, vec!["1@g.us".parse().unwrap()]).await.unwrap();
+        bench.keys.update(key.id(), narrowing).await.unwrap();
+        let refused = bench.keys.add_groups(key.id(), session, vec!["2@g.us".parse().unwrap()]).await;
+        assert!(matches!(refused, Err(KeysError::Narrowed)), "{refused:?}");
+        assert_eq!(bench.keys.get(key.id()).unwrap().record().terms.allowed_groups, Some(groups(&["1@g.us"])));
+    }
 }

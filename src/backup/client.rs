@@ -11,7 +11,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rookery_actors::store::StoreKey;
+use rookery_store::StoreKey;
 use tokio::net::UnixStream;
 
 use super::control::{BACKUP_KEY_HEADER, FORCE_QUERY, KEEP_KEYS_QUERY, socket_of};

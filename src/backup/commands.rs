@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::BodyExt as _;
-use rookery_actors::store::{self, StoreKey};
+use rookery_store::StoreKey;
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
@@ -117,7 +117,7 @@ async fn receive(daemon: Client, file: &Path) -> Result<()> {
 }
 
 async fn save_offline(location: DataLocation, file: PathBuf) -> Result<()> {
-    if !store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
+    if !rookery_store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
     }
     let _offline = Offline::begin(&location.data_dir).context(UNREACHABLE)?;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::linked_sessions;
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::{self, Batch, Health, Store, StoreError, StoreKey};
+use rookery_model::Timestamp;
+use rookery_store::{Batch, Health, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Home, pepper_of, read, write};
@@ -79,7 +79,7 @@ pub(super) fn unpack(
             );
         }
     }
-    let next = store::open_next(&path, store_key::with_key(key))?;
+    let next = rookery_store::open_next(&path, store_key::with_key(key))?;
     let unpacked = (|| {
         next.import(&mut export)?;
         let sessions = names(&*next)?;
@@ -102,7 +102,7 @@ pub(super) fn unpack(
     })();
     drop(next);
     if unpacked.is_err() {
-        store::discard_next(&path)?;
+        rookery_store::discard_next(&path)?;
     }
     unpacked
 }
@@ -141,8 +141,8 @@ fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
 /// In words for the operator; the store is as it was then.
 pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restored) -> Result<Restored> {
     let path = location.data_dir.join(STORE_DIRECTORY);
-    if !store::exists(&path) {
-        store::replace(&path, None)?;
+    if !rookery_store::exists(&path) {
+        rookery_store::replace(&path, None)?;
         return Ok(restored);
     }
     let time = file_time(Timestamp::now());
@@ -153,12 +153,12 @@ pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restore
         drop(now);
         if saved.is_ok() || is_readable {
             saved.with_context(|| format!("could not write `{}`, so nothing was changed", file.display()))?;
-            store::replace(&path, None)?;
+            rookery_store::replace(&path, None)?;
             return Ok(Restored { before: Some(file), ..restored });
         }
     }
     let name = format!("{STORE_DIRECTORY}.unreadable-{time}");
-    store::replace(&path, Some(&name))?;
+    rookery_store::replace(&path, Some(&name))?;
     Ok(Restored { before: Some(location.data_dir.join(name)), ..restored })
 }
 
@@ -168,12 +168,12 @@ pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restore
 /// It could be, but not now or not with this key.
 pub(super) fn open_readable(location: &DataLocation, key: &StoreKey) -> Result<Option<Arc<dyn Store>>> {
     let path = location.data_dir.join(STORE_DIRECTORY);
-    if !store::exists(&path) {
+    if !rookery_store::exists(&path) {
         return Ok(None);
     }
-    store::settle(&path)?;
+    rookery_store::settle(&path)?;
     // Not `open_sealed`, which would remove what was unpacked.
-    match store::open(&path, store_key::with_key(key)) {
+    match rookery_store::open(&path, store_key::with_key(key)) {
         Ok(store) => Ok(Some(store)),
         Err(StoreError::Damaged { .. } | StoreError::UnfinishedImport { .. } | StoreError::UnknownLayout { .. }) => {
             Ok(None)

@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rookery_actors::store::{self, Batch, SessionNumber, Store, Table};
+use rookery_store::{Batch, SessionNumber, Store, Table};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -36,7 +36,7 @@ impl Bench {
     }
 
     fn open(&self) -> Arc<dyn Store> {
-        store::open(&self.path(), store_key::with_key(&self.key)).unwrap()
+        rookery_store::open(&self.path(), store_key::with_key(&self.key)).unwrap()
     }
 
     fn put_session(&self, number: u32, name: &str, link: &str) {
@@ -151,7 +151,7 @@ fn sessions_without_credentials_stand_in_nobodys_way() {
     let restored = restore::replace(&to.location(), &to.key, unpacked).unwrap();
     let before = restored.before.expect("what was there is kept");
     let (_, mut export) = read(fs::File::open(before).unwrap(), &to.key).unwrap();
-    let store = store::open_memory();
+    let store = rookery_store::open_memory();
     store.import(&mut export).unwrap();
     assert_eq!(store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, &[]).unwrap()[0].0, 9_u32.to_be_bytes());
 }

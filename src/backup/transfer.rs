@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use axum::body::{Body, Bytes};
 use futures_util::{StreamExt as _, stream};
-use rookery_actors::store::SpaceWatch;
+use rookery_store::SpaceWatch;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 

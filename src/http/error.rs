@@ -9,7 +9,7 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_actors::model::{GROUP_ID_FORM, IdError, LinkResult, PERSON_ID_FORM, ParticipantResult};
+use rookery_model::{GROUP_ID_FORM, IdError, LinkResult, PERSON_ID_FORM, ParticipantResult};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -166,9 +166,10 @@ struct SettingsOutcome<'a> {
     /// These have it.
     #[schema(value_type = Vec<String>, example = json!(["announce"]))]
     applied: &'a [&'static str],
-    /// This one has not.
-    #[schema(example = "locked")]
-    failed: &'static str,
+    /// This one has not; left out when the time for the request was over before another one was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "locked", nullable = false)]
+    failed: Option<&'static str>,
     /// Nobody tried to set these after that.
     #[schema(value_type = Vec<String>, example = json!(["membershipApproval"]))]
     not_tried: &'a [&'static str],
@@ -419,7 +420,7 @@ impl IntoResponse for ApiError {
             Self::AllRefused { results, .. } => body.results = Some(Results::People(results)),
             Self::NoneLinked { results, .. } => body.results = Some(Results::Groups(results)),
             Self::Command(CommandError::SettingsPartly { applied, failed, not_tried, .. }) => {
-                body.settings = Some(SettingsOutcome { applied, failed, not_tried });
+                body.settings = Some(SettingsOutcome { applied, failed: *failed, not_tried });
             }
             Self::NotReady { details, .. } => (body.status, body.details) = (Some("error"), Some(details)),
             _ => {}

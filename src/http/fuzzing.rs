@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
-use rookery_actors::model::{GroupId, ParticipantId, SessionId, SessionName, Timestamp};
+use rookery_model::{GroupId, ParticipantId, SessionId, SessionName, Timestamp};
 
 use crate::auth::{AddressRange, client_address};
 use crate::http::handlers::{

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
-use rookery_actors::store::open_memory;
 use rookery_actors::{Running, Settings};
+use rookery_store::open_memory;
 use serde_json::{Value, json};
 
 use super::*;
@@ -63,11 +63,7 @@ impl Fixture {
     }
 
     async fn session(&self, name: &str) {
-        self.app
-            .gateway
-            .create_session(name.parse().unwrap(), rookery_actors::model::SessionConfig::default())
-            .await
-            .unwrap();
+        self.app.gateway.create_session(name.parse().unwrap(), rookery_model::SessionConfig::default()).await.unwrap();
     }
 
     /// Method and path, key, body.

@@ -1,6 +1,6 @@
 //! What the store keeps of one idempotency key, and the keys of its rows. Never does IO.
 //!
-//! Two rows in [`Table::IdempotentAnswers`](rookery_actors::store::Table), always written together:
+//! Two rows in [`Table::IdempotentAnswers`](rookery_store::Table), always written together:
 //!
 //! | key | value |
 //! |---|---|
@@ -8,7 +8,7 @@
 //! | `h`, hour (4, big-endian), session, digest | the API key (16 bytes): finds what has expired, and whose it is, without reading any record |
 
 use bytes::Bytes;
-use rookery_actors::model::{SessionId, Timestamp};
+use rookery_model::{SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;

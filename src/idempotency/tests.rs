@@ -1,7 +1,7 @@
 //! A key's life, against the store in memory.
 
 use bytes::Bytes;
-use rookery_actors::store::open_memory;
+use rookery_store::open_memory;
 use uuid::Uuid;
 
 use super::record::KEPT_MS;
@@ -90,7 +90,7 @@ async fn a_call_that_runs_is_in_use_and_one_that_is_over_is_answered_again() {
     assert_eq!(bench.word("k", "other", NOW).await, "reused");
     call.keep(answer("done")).await.unwrap();
     assert_eq!(bench.word("k", "other", NOW).await, "reused");
-    let Ok(Start::Again(again)) = bench.start("k", "body", NOW).await else { panic!() };
+    let Ok(Start::Again(Replay { answer: again, .. })) = bench.start("k", "body", NOW).await else { panic!() };
     assert_eq!(again, answer("done"));
 }
 

@@ -11,9 +11,9 @@ mod whatsapp;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use rookery_actors::model::{GroupId, SessionConfig, SessionId, SessionStatus};
-use rookery_actors::store::{self, StoreKey, StoreOptions};
 use rookery_actors::{Gateway, Settings};
+use rookery_model::{GroupId, SessionConfig, SessionId, SessionStatus};
+use rookery_store::{StoreKey, StoreOptions};
 use serde_json::json;
 use support::{Figure, print_table};
 use whatsapp::{POLL_INTERVAL, Phones, Whatsapp};
@@ -69,7 +69,7 @@ fn main() -> Result<()> {
 async fn measure(options: StoreOptions) -> Result<Vec<Figure>> {
     let whatsapp = Whatsapp::start()?;
     let data = tempfile::tempdir()?;
-    let store = store::open(&data.path().join("store"), options)?;
+    let store = rookery_store::open(&data.path().join("store"), options)?;
     let settings = Settings { whatsapp_url: whatsapp.url.clone(), connects_per_second: 1000, ..Settings::default() };
     let running = rookery_actors::start(settings, store).await?;
     let gateway = running.gateway.clone();

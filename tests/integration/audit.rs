@@ -129,3 +129,28 @@ async fn the_log_is_whole_after_a_restart_and_proves_it() {
     let last = bench.get("/audit/verify").await.body;
     assert_eq!(last["lastId"].as_u64(), before["lastId"].as_u64().map(|id| id + 1));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_from_before_a_start_is_on_record_before_it_is_given_again() {
+    let mut bench = Bench::start().await;
+    bench.link("alice", ALICE).await;
+    let body = json!({ "name": "Once", "participants": [BOB] });
+    let make = async |bench: &Bench| bench.call_once("k", Method::POST, "/sessions/alice/groups", &body).await;
+    let made = make(&bench).await;
+    assert_eq!(made.status, 201, "{made:?}");
+    bench.restart().await;
+    assert!(make(&bench).await.replayed);
+    // A daemon that is killed may have kept the answer and not the record: so this one has it all, and at once.
+    let records = bench.get("/audit?action=groups_create").await.body;
+    assert_eq!(records["total"], 2, "{records}");
+    let [again, first] = [0, 1].map(|at| records["data"][at].clone());
+    assert_eq!((&again["replayed"], &again["targetId"]), (&json!(true), &made.body["id"]));
+    assert_eq!((&again["results"], again["results"].is_object()), (&first["results"], true));
+    assert!(make(&bench).await.replayed);
+    // Later ones are repeats: nobody waits for their records, which have no results.
+    until_equal(json!([3, null]), async || {
+        let records = bench.get("/audit?action=groups_create").await.body;
+        json!([records["total"], records["data"][0]["results"]])
+    })
+    .await;
+}

@@ -96,6 +96,12 @@ async fn groups_are_linked_and_unlinked_and_each_is_answered_for() {
     assert_eq!(bench.get(&path).await.body["linkedParentJID"], Value::Null, "G-2");
     let people = bench.world.group(&community).unwrap().participants;
     assert!(people.iter().all(|person| person.phone != BOB), "an orphan");
+
+    let again = bench.delete(&links, json!({ "groups": [group] })).await;
+    assert_eq!(again.codes(), ["not_linked"], "it is there, and not in the community: {again:?}");
+    let announcements = there.into_iter().find(|id| *id != group && *id != community).unwrap();
+    let announcements = bench.delete(&links, json!({ "groups": [announcements] })).await;
+    assert_eq!(announcements.codes(), ["not_allowed"], "{announcements:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,6 +159,8 @@ async fn what_is_no_community_or_no_group_is_named_and_nothing_is_sent() {
     let malformed = bench.delete(&links, json!({ "groups": ["park", group, "1@c.us"] })).await;
     assert_eq!(malformed.failure(), (400, "invalid_group_id"));
     assert_eq!(malformed.body["message"], "park, 1@c.us are not group ids: it is written like 120363021234567890@g.us");
+    let itself = bench.post(&links, json!({ "groups": [community] })).await;
+    assert_eq!(itself.failure(), (400, "invalid_request"), "{itself:?}");
     for body in [json!({}), json!({ "name": "x".repeat(101) }), json!({ "name": "Park", "generalChat": 1 })] {
         assert_eq!(bench.post(COMMUNITIES, body).await.failure(), (400, "validation_failed"));
     }

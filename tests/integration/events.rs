@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_actors::model::GroupEvent;
+use rookery_model::GroupEvent;
 use rookery_simulator::{Addressing, ParticipantChange, Setting};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;

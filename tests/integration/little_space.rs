@@ -143,3 +143,39 @@ async fn no_phone_is_linked_while_the_link_could_not_be_saved() {
     bench.world.phone(ALICE).scan_qr(&qr).unwrap();
     assert_eq!(bench.until_status("alice", "ready").await["lastError"], Value::Null);
 }
+
+/// The disk has less than what removals need, and more than what a start needs.
+fn with_no_space(config: &mut Config) {
+    let volume = rustix::fs::statvfs(config.data_dir.as_path()).unwrap();
+    config.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize * 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_no_room_even_for_removals_nothing_is_ended() {
+    let mut bench = Bench::start().await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    bench.link("bob", BOB).await;
+    bench.post("/sessions/bob/stop", json!({})).await;
+    bench.restart_with(with_no_space).await;
+    bench.until_status("alice", "ready").await;
+    for session in ["alice", "bob"] {
+        let before = bench.get(&format!("/sessions/{session}")).await.body;
+        for route in ["stop", "logout", "force-kill", ""] {
+            let (method, path) = match route {
+                "" => (Method::DELETE, format!("/sessions/{session}")),
+                route => (Method::POST, format!("/sessions/{session}/{route}")),
+            };
+            let refused = bench.call(method, &path, Some(json!({}))).await;
+            assert_eq!(refused.failure(), (503, "storage_full"), "{path} {refused:?}");
+        }
+        let after = bench.get(&format!("/sessions/{session}")).await.body;
+        assert_eq!((&after["status"], &after["phone"]), (&before["status"], &before["phone"]));
+    }
+    assert_eq!(bench.world.live_connections(ALICE), 1);
+    assert_eq!(bench.get(&format!("/sessions/alice/groups/{group}")).await.status, 200, "reads go on");
+    bench.restart_with(|config| config.free_space_min_bytes = None).await;
+    bench.until_status("alice", "ready").await;
+    bench.post("/sessions/bob/start", json!({})).await;
+    bench.until_status("bob", "ready").await;
+}

@@ -78,7 +78,7 @@ async fn sessions_are_listed_newest_first_and_found_by_name_or_uuid() {
         ids.push(bench.post("/sessions", json!({ "name": name })).await.body["id"].as_str().unwrap().to_owned());
         // Two sessions of one millisecond have no order by age.
         let created = bench.get(&format!("/sessions/{name}")).await.body["createdAt"].clone();
-        until_equal(true, async || json!(rookery_actors::model::Timestamp::now().to_string()) != created).await;
+        until_equal(true, async || json!(rookery_model::Timestamp::now().to_string()) != created).await;
     }
     let list = bench.get("/sessions").await.body;
     let names: Vec<&str> = list.as_array().unwrap().iter().map(|session| session["name"].as_str().unwrap()).collect();

@@ -125,3 +125,18 @@ async fn a_member_who_is_no_admin_may_read_settings_and_not_change_them() {
     assert_eq!(answer.failure(), (403, "whatsapp_refused"), "{answer:?}");
     assert!(!bench.world.group(&group).unwrap().announce);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_for_which_there_was_no_time_were_not_tried() {
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("announcement"));
+    let body = json!({ "groupHistory": true, "locked": true, "announce": true });
+    let answer = bench.put(&format!("/sessions/alice/groups/{group}/settings"), body).await;
+    assert_eq!(answer.failure(), (503, "whatsapp_unanswered"), "{answer:?}");
+    assert_eq!(answer.body["settings"], json!({ "applied": ["announce"], "notTried": ["locked", "groupHistory"] }));
+    assert_eq!(bench.world.requests(ALICE, "w:g2:locked"), 0);
+    let world = bench.world.group(&group).unwrap();
+    assert_eq!([world.announce, world.locked, world.group_history], [true, false, false]);
+}

@@ -1,7 +1,7 @@
 //! Crashes inside the process: actors, engines; restarts of the daemon.
 
 use rookery_actors::Failpoint;
-use rookery_actors::model::SessionId;
+use rookery_model::SessionId;
 use rookery_simulator::{Addressing, Fault, FaultKind};
 use serde_json::json;
 

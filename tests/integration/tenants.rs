@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 
 use reqwest::Method;
-use rookery_simulator::{Addressing, CommunitySpec, GroupSpec};
+use rookery_simulator::{Addressing, Answers, CommunitySpec, Fault, FaultKind, GroupSpec};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until_equal};
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until, until_equal};
 
 const GROUPS: &str = "/sessions/alice/groups";
 const COMMUNITIES: &str = "/sessions/alice/communities";
@@ -321,4 +321,34 @@ async fn a_repeated_answer_tells_a_narrowed_key_of_no_group_that_is_not_its_own(
         let refused = bench.call_once_with(&tenant.key, path, Method::POST, path, body).await;
         assert_eq!(refused.failure(), (401, "group_not_allowed"), "{refused:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_the_account_was_got_into_by_others_does_not_become_a_keys_own() {
+    let (bench, [mine, ..], _) = ready().await;
+    let tenant = Tenant::new(&bench, &[&mine], true).await;
+    // Nobody told the session of it.
+    let secret = GroupSpec { participants: vec![ALICE.into()], quiet: true, ..GroupSpec::new("Secret", BOB) };
+    let secret = bench.world.add_group(secret);
+    let code = bench.world.group(&secret).unwrap().invite_code;
+    bench.world.set_answers(Answers { join_of_member: 304, ..Answers::default() });
+    let refused = tenant.post(&format!("{GROUPS}/join"), json!({ "inviteCode": code })).await;
+    assert_eq!(refused.failure(), (401, "group_not_allowed"), "{refused:?}");
+    assert_eq!(tenant.scope().await, [mine]);
+    assert_eq!(tenant.get(&format!("{GROUPS}/{secret}")).await.failure(), (401, "group_not_allowed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_narrowed_while_its_group_is_made_does_not_get_it() {
+    let (bench, [mine, ..], _) = ready().await;
+    let tenant = Tenant::new(&bench, &[&mine], true).await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Slow { delay_ms: 600 }).at("create"));
+    let narrowing = async {
+        until("the group", async || bench.world.groups().iter().find(|group| group.subject == "Trip").map(drop)).await;
+        let path = format!("/auth/api-keys/{}", tenant.id);
+        assert_eq!(bench.put(&path, json!({ "allowGroupCreation": false })).await.status, 200);
+    };
+    let (made, ()) = tokio::join!(tenant.post(GROUPS, json!({ "name": "Trip", "participants": [BOB] })), narrowing);
+    assert_eq!(made.status, 201, "what was done is told: {made:?}");
+    assert_eq!(tenant.scope().await, [mine]);
 }

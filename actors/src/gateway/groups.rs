@@ -7,11 +7,11 @@ use tokio::time::Instant;
 
 use super::{Answer, Gateway};
 use crate::error::CommandError;
-use crate::model::{
+use crate::session::{Cost, GroupWish, Linking, ParticipantWrite, Reply, Request, SessionMsg};
+use rookery_model::{
     Aged, Community, CreatedGroup, Group, GroupId, GroupSummary, JoinInfo, Joined, LinkResult, MembershipDecision,
     MembershipRequest, NewCommunity, ParticipantChange, ParticipantId, ParticipantResult, SessionId, Setting, Tagged,
 };
-use crate::session::{Cost, GroupWish, Linking, ParticipantWrite, Reply, Request, SessionMsg};
 
 impl Gateway {
     /// All groups of the session, ordered by id; from the cache unless `refresh`.

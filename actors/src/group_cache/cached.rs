@@ -4,9 +4,10 @@
 use std::borrow::Cow;
 
 use super::Sequence;
-use super::notice::{Applied, Notice};
+use super::merge::{self, Applied};
 use super::pending_writes::{PendingWrites, Seen};
-use super::record::{GroupRecord, Person};
+use rookery_model::Notice;
+use rookery_model::{GroupRecord, Person};
 
 /// Notifications kept per group until the ones before them arrive; beyond it the group is read instead.
 const PENDING_EVENTS_MAX: usize = 1024;
@@ -54,7 +55,7 @@ impl CachedGroup {
 
     pub(super) fn take(&mut self, event: Notice, now: Sequence, me: &Person) -> Taken {
         self.own.hear(&event);
-        match self.record.apply(&event, me) {
+        match merge::apply(&mut self.record, &event, me) {
             Applied::Left => Taken::Left,
             applied @ (Applied::Done | Applied::Unordered) => {
                 // Ours is shown on top, and may be the older one.
@@ -87,7 +88,10 @@ impl CachedGroup {
 
     /// Takes out a waiting notification that follows on by now.
     pub(super) fn next_pending(&mut self) -> Option<(Sequence, Notice)> {
-        let next = self.pending.iter().position(|(_, event)| self.record.follows(event) || self.record.has(event))?;
+        let next = self
+            .pending
+            .iter()
+            .position(|(_, event)| merge::follows(&self.record, event) || merge::has(&self.record, event))?;
         Some(self.pending.swap_remove(next))
     }
 }

@@ -4,27 +4,14 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use rookery_model::{NameSource, ParticipantId, Person};
 use serde::{Deserialize, Serialize};
-
-use super::record::Person;
-use crate::model::ParticipantId;
 
 /// Names kept per session, each some 500 to 700 bytes with all that the engine and the store keep of it (the memory
 /// bench); further people go without until the next start.
 const NAMES_MAX: usize = 20_000;
 /// Characters of a name: WhatsApp allows 25 for one's own, address books some more.
 const NAME_CHARS_MAX: usize = 100;
-
-/// Where a name is from. The later one wins.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum NameSource {
-    /// What the person calls themselves (WhatsApp's push name).
-    #[serde(rename = "p")]
-    Push,
-    /// The address book of the session's phone.
-    #[serde(rename = "c")]
-    Contact,
-}
 
 /// A name as it is kept and stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

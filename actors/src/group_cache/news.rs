@@ -3,8 +3,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::record::{Completeness, GroupRecord, Person, Role};
-use crate::model::{GroupEventKind, GroupId};
+use rookery_model::{Completeness, GroupRecord, Person, Role};
+use rookery_model::{GroupEventKind, GroupId};
 
 /// A change that others want to know of.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::news::News;
-use super::notice::GroupAction;
-use super::record::{GroupRecord, Member, Person, Role};
-use crate::model::{GroupEventKind, ParticipantChange, Setting};
+use rookery_model::GroupAction;
+use rookery_model::{GroupEventKind, ParticipantChange, Setting};
+use rookery_model::{GroupRecord, Member, Person, Role};
 
 /// What a write changes in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]

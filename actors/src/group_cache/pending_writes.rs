@@ -9,10 +9,10 @@
 use std::borrow::Cow;
 
 use super::Sequence;
-use super::notice::Notice;
 use super::own::{OwnChange, any_is, changes_admins, is_so, participants_of};
-use super::record::{GroupRecord, Person, Role};
-use crate::model::ParticipantChange;
+use rookery_model::Notice;
+use rookery_model::ParticipantChange;
+use rookery_model::{GroupRecord, Person, Role};
 
 /// Names one write of a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]

@@ -3,27 +3,11 @@
 use std::collections::BTreeSet;
 
 use super::cached::CachedGroup;
+use super::merge::{has, merge_reading};
 use super::news::Cause;
 use super::pending_writes::ReadTaken;
-use super::record::GroupRecord;
 use super::{GONE_GROUPS_MAX, GroupCache, Sequence};
-use crate::model::GroupId;
-
-/// What a read of all groups told.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct AllGroups {
-    /// Those that it names.
-    pub(crate) groups: Vec<GroupRecord>,
-    /// How many there are beside them that could not be read: no group is known to be gone then.
-    pub(crate) unreadable: usize,
-}
-
-impl AllGroups {
-    /// How many of the groups it does not tell all of.
-    pub(crate) fn incomplete(&self) -> usize {
-        self.groups.iter().filter(|group| !group.completeness.is_whole()).count()
-    }
-}
+use rookery_model::{AllGroups, GroupId, GroupRecord};
 
 impl GroupCache {
     /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
@@ -34,7 +18,7 @@ impl GroupCache {
     fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
         let newer_than_read = self.groups.get(id).is_some_and(|group| group.touched > asked);
         match answer {
-            Some(record) => self.absorb(record, asked),
+            Some(record) => self.merge(record, asked),
             None if !self.groups.contains_key(id) => self.settle_unknown(id, asked),
             None if newer_than_read => self.mark_for_read(id),
             None => self.remove(id),
@@ -122,7 +106,7 @@ impl GroupCache {
         }
     }
 
-    pub(super) fn absorb(&mut self, record: GroupRecord, asked: Sequence) {
+    pub(super) fn merge(&mut self, record: GroupRecord, asked: Sequence) {
         let id = record.id.clone();
         if self.gone.get(&id).is_some_and(|left| *left > asked) {
             return;
@@ -140,16 +124,16 @@ impl GroupCache {
         let touched_since = group.touched > asked;
         // A doubt from before this read was asked for is settled by it.
         group.doubted_at = group.doubted_at.filter(|at| *at > asked);
-        let absorbed = group.record.absorb(record, touched_since);
-        if absorbed.again {
+        let merged = merge_reading(&mut group.record, record, touched_since);
+        if merged.again {
             group.doubted_at = Some(group.touched);
         }
         if group.doubted_at.is_none() {
             group.tied.clear();
         }
-        let read = ReadTaken { asked, touched_since, participants: absorbed.participants };
+        let read = ReadTaken { asked, touched_since, participants: merged.participants };
         group.own.take_read(&group.record, read);
-        group.pending.retain(|(came, event)| *came > asked && !group.record.has(event));
+        group.pending.retain(|(came, event)| *came > asked && !has(&group.record, event));
         let changed = group.record != before || group.own.len() != own_before;
         if changed {
             self.count();

@@ -2,10 +2,10 @@
 
 use super::cached::{CachedGroup, Taken};
 use super::news::{Cause, News};
-use super::notice::{GroupAction, Notice};
-use super::record::Person;
 use super::{GroupCache, Sequence};
-use crate::model::GroupId;
+use rookery_model::GroupId;
+use rookery_model::Person;
+use rookery_model::{GroupAction, Notice};
 
 impl GroupCache {
     /// Takes a notification; true when the group is in doubt now (see [`Self::take_reads`]).

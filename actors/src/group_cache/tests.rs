@@ -1,7 +1,10 @@
 //! The merge as tables: order of arrival must not matter, reads must not undo, own writes must show.
 
 use super::*;
-use crate::model::{GroupEventKind, GroupSettings, ParticipantChange, ParticipantId, Setting};
+use rookery_model::{
+    AllGroups, CommunityRole, Completeness, GroupAction, GroupEventKind, GroupSettings, Member, NameSource, Notice,
+    ParticipantChange, ParticipantId, Role, Setting, Versions,
+};
 
 mod pending_writes;
 mod random;

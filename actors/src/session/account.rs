@@ -17,8 +17,8 @@ use tracing::warn;
 
 use super::lifecycle::Fact;
 use super::{Generation, SessionMsg, SessionState};
-use crate::group_cache::Person;
-use crate::model::{SessionEvent, SessionEventKind};
+use rookery_model::Person;
+use rookery_model::{SessionEvent, SessionEventKind};
 
 /// An account that is turned away has to log in before it can be unlinked: the engine's two connects and WhatsApp's answer.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(30);
@@ -116,7 +116,7 @@ impl SessionState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ParticipantId;
+    use rookery_model::ParticipantId;
 
     #[test]
     fn an_account_is_the_same_by_its_lid_and_by_its_number_where_no_lid_is_known() {

@@ -1,5 +1,6 @@
 //! Communities: reading one with its groups, linking and unlinking groups, ending one. Making one is in `creation.rs`.
 
+use crate::group_cache::to_summary;
 use std::borrow::Cow;
 
 use tokio::time::timeout_at;
@@ -9,10 +10,10 @@ use super::pacing::Cost;
 use super::reads::GroupRead;
 use super::work::{GroupChange, Look, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
-use crate::engine::LinkAnswer;
 use crate::error::CommandError;
-use crate::group_cache::{CommunityRole, GroupRecord};
-use crate::model::{Aged, Community, CommunityGroup, GroupId, LinkResult};
+use rookery_engine::LinkAnswer;
+use rookery_model::{Aged, Community, CommunityGroup, GroupId, LinkResult};
+use rookery_model::{CommunityRole, GroupRecord};
 
 /// What is to become of groups and a community.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl SessionState {
             owner: record.owner.and_then(|owner| owner.id()),
             created_at: record.created_at,
             participants_count: u32::try_from(record.members.len()).unwrap_or(u32::MAX),
-            is_admin: record.to_summary(&self.record.me()).is_admin,
+            is_admin: to_summary(&record, &self.record.me()).is_admin,
             incomplete: !record.completeness.is_whole(),
             groups: self.groups_of(id),
         })
@@ -97,7 +98,13 @@ impl SessionState {
         permit: Permit,
         reply: Reply<Vec<LinkResult>>,
     ) {
-        if let Err(error) = self.community(&community) {
+        let checked = match self.community(&community) {
+            Ok(_) if groups.contains(&community) => {
+                Err(CommandError::Invalid(format!("groups names {community}, the community itself")))
+            }
+            checked => checked.map(drop),
+        };
+        if let Err(error) = checked {
             return drop(reply.send(Err(error)));
         }
         let Some((work, reply)) = self.begin(Cost::Write, Some(&community), permit, reply) else { return };

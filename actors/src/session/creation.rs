@@ -1,5 +1,6 @@
 //! Making groups and communities, and finding one whose making WhatsApp did not confirm.
 
+use crate::group_cache::to_summary;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
 
@@ -11,10 +12,11 @@ use super::pacing::Cost;
 use super::people::{self, Target, Verdict, addressed, look_up_unanswered, targets};
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionMsg, SessionState};
-use crate::engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 use crate::error::CommandError;
-use crate::group_cache::{CommunityRole, GroupRecord, Person, Role, Sequence};
-use crate::model::{Community, CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
+use crate::group_cache::Sequence;
+use rookery_engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
+use rookery_model::{Community, CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
+use rookery_model::{CommunityRole, GroupRecord, Person, Role};
 
 /// Keys of groups that were made lately, as notifications tell them: as many creates as may be in flight.
 const CREATED_KEYS_MAX: usize = 64;
@@ -121,7 +123,7 @@ impl SessionState {
                 work.slow_down();
             }
             // The group is shown before people are invited to it: that may take a while.
-            let answer = record.to_summary(&me);
+            let answer = to_summary(&record, &me);
             let told = work.tell(creation.made(record));
             if wish.invite_fallback {
                 people::invite(&work, &answer.id, &answer.name, &people, &mut results).await;

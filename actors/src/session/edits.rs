@@ -6,10 +6,11 @@ use super::outcome::is_doubtful;
 use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, field_told};
 use super::{Permit, Reply, SessionState};
-use crate::engine::{EngineError, PreviousDescription};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Heard, OwnChange, WriteId};
-use crate::model::{GroupId, Setting};
+use crate::group_cache::{Heard, OwnChange, WriteId};
+use rookery_engine::{EngineError, PreviousDescription};
+use rookery_model::GroupRecord;
+use rookery_model::{GroupId, Setting};
 
 impl SessionState {
     pub(super) fn set_subject(&mut self, group: GroupId, subject: String, permit: Permit, reply: Reply<()>) {
@@ -66,9 +67,10 @@ impl SessionState {
         let writes: Vec<(Setting, WriteId)> = settings.into_iter().map(begin).collect();
         tokio::spawn(async move {
             let mut failed = None;
-            let mut told = true;
+            let (mut told, mut is_late) = (true, false);
             for (at, (setting, write)) in writes.iter().copied().enumerate() {
-                if failed.is_none() && at > 0 && work.is_late() {
+                is_late |= failed.is_none() && at > 0 && work.is_late();
+                if is_late && failed.is_none() {
                     failed = Some((at, CommandError::Unanswered));
                 }
                 if failed.is_some() {
@@ -90,7 +92,7 @@ impl SessionState {
             let answer = match failed {
                 None if told => Ok(()),
                 None => Err(CommandError::OutcomeUnknown),
-                Some((at, error)) => Err(partly(&writes, at, error)),
+                Some((at, error)) => Err(partly(&writes, at, is_late, error)),
             };
             work.finish(None, reply, answer);
         });
@@ -178,16 +180,16 @@ fn text_look(is_ours: bool, is_as_before: bool) -> Look<()> {
     }
 }
 
-/// A single setting that failed is told as it is.
-fn partly(writes: &[(Setting, WriteId)], failed: usize, error: CommandError) -> CommandError {
+/// A single setting that failed is told as it is. `is_late`: nobody tried to set it.
+fn partly(writes: &[(Setting, WriteId)], failed: usize, is_late: bool, error: CommandError) -> CommandError {
     if writes.len() == 1 {
         return error;
     }
     let names = |writes: &[(Setting, WriteId)]| writes.iter().map(|(setting, _)| setting.name()).collect();
     CommandError::SettingsPartly {
         applied: names(&writes[..failed]),
-        failed: writes[failed].0.name(),
-        not_tried: names(&writes[failed + 1..]),
+        failed: (!is_late).then(|| writes[failed].0.name()),
+        not_tried: names(&writes[if is_late { failed } else { failed + 1 }..]),
         error: Box::new(error),
     }
 }

@@ -10,11 +10,12 @@ use super::account::TurnedAway;
 use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Permit, Preparation, SessionMsg, SessionState};
-use crate::engine::{Engine, EngineError, EngineFact, IncomingCall, LogoutKind};
-use crate::group_cache::{AllGroups, GroupAction, NameSource, Sequence};
-use crate::model::{SessionStatus, Timestamp};
-use crate::store::{Health, StoreError};
+use crate::group_cache::Sequence;
 use crate::supervisor::SupervisorMsg;
+use rookery_engine::{Engine, EngineError, EngineFact, IncomingCall, LogoutKind};
+use rookery_model::{AllGroups, GroupAction, NameSource};
+use rookery_model::{SessionStatus, Timestamp};
+use rookery_store::{Health, StoreError};
 
 /// Why a session fails that cannot go on without its engine. Our own words: they are shown and logged.
 #[derive(Debug, thiserror::Error)]

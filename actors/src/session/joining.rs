@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use super::pacing::Cost;
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
-use crate::engine::EngineError;
 use crate::error::CommandError;
-use crate::model::{GroupId, JoinInfo, Joined};
+use rookery_engine::EngineError;
+use rookery_model::{GroupId, JoinInfo, Joined};
 
 /// WhatsApp's number for somebody who is in the group, or whose request to be let in stands already.
 const CONFLICT: u16 = 409;

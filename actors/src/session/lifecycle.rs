@@ -11,7 +11,7 @@
 //! ```
 
 use super::account::TurnedAway;
-use crate::model::{Restriction, SessionStatus as Status, Timestamp};
+use rookery_model::{Restriction, SessionStatus as Status, Timestamp};
 
 /// Something that happened to a session.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,8 +1,9 @@
 //! Reading a session from the store. Blocks, with thousands of groups for seconds, so no actor does it (S-1).
 
 use super::record::{Link, SessionRecord, StoredSession};
-use crate::group_cache::{GroupCache, GroupRecord, Names, unread_settings};
-use crate::store::{SessionNumber, Store, StoreError, Table, scan_parts_each};
+use crate::group_cache::{GroupCache, Names};
+use rookery_model::{GroupRecord, unread_settings};
+use rookery_store::{SessionNumber, Store, StoreError, Table, scan_parts_each};
 
 /// What the store has of a session: its actor starts with it.
 pub(crate) struct Loaded {
@@ -66,8 +67,8 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::group_cache::AllGroups;
-    use crate::store::{Batch, open_memory, put_parts};
+    use rookery_model::AllGroups;
+    use rookery_store::{Batch, open_memory, put_parts};
 
     const ALICE: SessionNumber = SessionNumber(1);
 

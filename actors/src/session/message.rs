@@ -10,14 +10,15 @@ use super::reads::GroupRead;
 use super::request::Request;
 use super::saving::Unsaved;
 use super::work::GroupChange;
-use crate::engine::{Engine, EngineFact};
 use crate::error::CommandError;
-use crate::group_cache::{AllGroups, GroupRecord, Sequence, WriteId};
-use crate::model::{
+use crate::group_cache::{Sequence, WriteId};
+use rookery_engine::{Engine, EngineFact};
+use rookery_model::{
     Aged, Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session,
     SessionConfig, Tagged,
 };
-use crate::store::StoreError;
+use rookery_model::{AllGroups, GroupRecord};
+use rookery_store::StoreError;
 
 /// Where an answer goes; dropped when the caller has gone or the actor has died.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
@@ -38,6 +39,10 @@ pub(crate) enum SessionMsg {
     ForceKill { reply: Reply<Arc<Session>> },
     /// Unlink the device at WhatsApp and forget its credentials.
     Logout { reply: Reply<Arc<Session>> },
+    /// Note on disk that the session is being deleted: from then on it is, also after a crash.
+    MarkDeleted { reply: Reply<()> },
+    /// That could not be put on disk.
+    UnmarkDeleted,
     /// Unlink the device if it is connected, because the session is about to be deleted; whether WhatsApp confirmed that.
     Unlink { reply: Reply<bool> },
     /// The QR that can be scanned now.

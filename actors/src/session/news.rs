@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::SessionState;
 use crate::group_cache::News;
-use crate::model::{GroupEvent, Timestamp};
+use rookery_model::{GroupEvent, Timestamp};
 
 /// Events that a listener may be behind; a slower one is told how many it missed.
 pub(crate) const EVENTS_BEHIND_MAX: usize = 4_096;

@@ -1,9 +1,9 @@
 //! What WhatsApp's answers mean: pure functions.
 
 use super::communities::Linking;
-use crate::engine::{EngineError, LinkAnswer};
 use crate::error::CommandError;
-use crate::model::{
+use rookery_engine::{EngineError, LinkAnswer};
+use rookery_model::{
     GroupId, LinkCode, LinkResult, MembershipDecision, ParticipantChange, ParticipantResult, ResultCode,
 };
 
@@ -122,7 +122,7 @@ pub(super) fn message(code: ResultCode) -> Option<&'static str> {
         C::GroupFull => "the group is full",
         C::NotAllowed => "WhatsApp does not allow this for this person",
         C::RateLimited => "WhatsApp asks to slow down",
-        C::Failed => "WhatsApp did not do it",
+        C::Failed => "WhatsApp did not do it, or its answer with the reason was lost",
         C::OutcomeUnknown => {
             "WhatsApp did not say what became of this person, and the group does not show it: look at it later"
         }
@@ -135,7 +135,7 @@ pub(super) fn link_results(linking: Linking, groups: &[GroupId], answers: &[Link
         let answer = answers.iter().find(|answer| answer.group == *group);
         let (status, code) = match answer.map(|answer| answer.error) {
             Some(None) => (Some(DONE), if linking == Linking::Link { LinkCode::Linked } else { LinkCode::Unlinked }),
-            Some(Some(error)) => (Some(error).filter(|error| *error != NOT_SAID), link_refusal(error)),
+            Some(Some(error)) => (Some(error).filter(|error| *error != NOT_SAID), link_refusal(linking, error)),
             None => (None, LinkCode::Failed),
         };
         LinkResult { id: group.clone(), success: status == Some(DONE), status, code, message: link_message(code) }
@@ -143,13 +143,14 @@ pub(super) fn link_results(linking: Linking, groups: &[GroupId], answers: &[Link
     groups.iter().map(result).collect()
 }
 
-/// 406 is what the engine's source names for a full community.
-fn link_refusal(error: u16) -> LinkCode {
-    match error {
-        404 | 410 => LinkCode::NotFound,
-        401 | 403 => LinkCode::NotAllowed,
-        406 | 419 => LinkCode::CommunityFull,
-        409 => LinkCode::AlreadyLinked,
+/// 406 is what the engine's source names for a full community; nothing is too full for an unlink.
+fn link_refusal(linking: Linking, error: u16) -> LinkCode {
+    match (linking, error) {
+        (Linking::Link, 404 | 410) => LinkCode::NotFound,
+        (Linking::Unlink { .. }, 404 | 410) => LinkCode::NotLinked,
+        (_, 401 | 403) | (Linking::Unlink { .. }, 406) => LinkCode::NotAllowed,
+        (Linking::Link, 406 | 419) => LinkCode::CommunityFull,
+        (Linking::Link, 409) => LinkCode::AlreadyLinked,
         _ => LinkCode::Failed,
     }
 }
@@ -158,7 +159,10 @@ fn link_message(code: LinkCode) -> Option<&'static str> {
     Some(match code {
         LinkCode::Linked | LinkCode::Unlinked => return None,
         LinkCode::NotFound => "there is no such group",
-        LinkCode::NotAllowed => "only an admin of both may do that",
+        LinkCode::NotAllowed => {
+            "WhatsApp does not allow this: only an admin of both may do it, and not with an announcement group"
+        }
+        LinkCode::NotLinked => "does not belong to the community",
         LinkCode::AlreadyLinked => "belongs to a community already",
         LinkCode::CommunityFull => "the community is full",
         LinkCode::Failed => "WhatsApp did not do it",

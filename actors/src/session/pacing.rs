@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
-use crate::engine::EngineError;
 use crate::error::CommandError;
 use crate::settings::{Pace, Paces};
+use rookery_engine::EngineError;
 
 /// WhatsApp said 429 without a hint: its own clients wait about a minute.
 const PAUSE_DEFAULT_S: u32 = 60;

@@ -6,9 +6,9 @@ use super::lifecycle::Fact;
 use super::record::Link;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
-use crate::model::{PairingCode, ParticipantId, Qr, SessionStatus};
-use crate::store::{Health, StoreError};
 use crate::supervisor::SupervisorMsg;
+use rookery_model::{PairingCode, ParticipantId, Qr, SessionStatus};
+use rookery_store::{Health, StoreError};
 
 /// WhatsApp accepts a pairing code for about this long (the engine's own figure is 180 s).
 const CODE_VALID: Duration = Duration::from_secs(160);
@@ -119,7 +119,7 @@ impl SessionState {
     /// Nobody links a phone while what comes of it cannot be saved.
     pub(super) fn check_room_for_link(&self) -> Result<(), CommandError> {
         match self.context.store.health() {
-            Health::LowSpace { free_bytes, needed_bytes } => {
+            Health::LowSpace { free_bytes, needed_bytes, .. } => {
                 Err(StoreError::LowSpace { free_bytes, needed_bytes }.into())
             }
             Health::Ok | Health::Failed(_) => Ok(()),

@@ -11,12 +11,13 @@ use super::people::{
 };
 use super::work::{GroupChange, Look, Outcome, Work};
 use super::{Permit, Reply, SessionState};
-use crate::engine::{Applicant, ParticipantAnswer};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Heard, OwnChange, Person, is_so};
-use crate::model::{
+use crate::group_cache::{Heard, OwnChange, is_so};
+use rookery_engine::{Applicant, ParticipantAnswer};
+use rookery_model::{
     GroupId, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
 };
+use rookery_model::{GroupRecord, Person};
 
 /// Phone numbers whose LIDs WhatsApp is asked for at once: as many people as a request may name. Of the others nobody knows whether
 /// they are somebody who was named by LID, and then nothing is claimed.

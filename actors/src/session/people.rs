@@ -5,10 +5,11 @@ use tokio::time::timeout_at;
 use super::outcome::{self, Asked, DONE, NOT_SAID};
 use super::reads::GroupRead;
 use super::work::Work;
-use crate::engine::ParticipantAnswer;
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Person, WriteId};
-use crate::model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
+use crate::group_cache::WriteId;
+use rookery_engine::ParticipantAnswer;
+use rookery_model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
+use rookery_model::{GroupRecord, Person};
 
 /// From here on WhatsApp's numbers say that it failed itself, not that it refused.
 const BROKE_DOWN: u16 = 500;
@@ -244,8 +245,8 @@ pub(super) async fn invite(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::Invitation;
-    use crate::model::MembershipDecision;
+    use rookery_engine::Invitation;
+    use rookery_model::MembershipDecision;
 
     const LID: &str = "7000000000002@lid";
 

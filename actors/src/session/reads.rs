@@ -12,10 +12,11 @@ use super::creation::{Creation, Found};
 use super::outcome::read_error;
 use super::pacing::Cost;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
-use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
-use crate::group_cache::{AllGroups, GroupRecord, Heard, Sequence, WriteId};
-use crate::model::{Aged, Group, GroupId, GroupSummary, SessionStatus, Tagged, Timestamp};
+use crate::group_cache::{Heard, Sequence, WriteId};
+use rookery_engine::{Engine, EngineError};
+use rookery_model::{Aged, Group, GroupId, GroupSummary, SessionStatus, Tagged, Timestamp};
+use rookery_model::{AllGroups, GroupRecord};
 
 /// A group in doubt is read after this: the notifications that would settle it arrive together.
 const READ_DELAY: Duration = Duration::from_millis(150);

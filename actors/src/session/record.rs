@@ -8,9 +8,9 @@ use serde_json::Value;
 use tracing::error;
 use uuid::Uuid;
 
-use crate::group_cache::Person;
-use crate::model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
-use crate::store::{Batch, SessionNumber, Store, StoreError, Table, Ticket};
+use rookery_model::Person;
+use rookery_model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
+use rookery_store::{Batch, SessionNumber, Store, StoreError, Table, Ticket};
 
 /// One session's stored record, JSON in [`Table::Sessions`] under the session's number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -6,7 +6,7 @@ use super::communities::Linking;
 use super::creation::GroupWish;
 use super::participants::ParticipantWrite;
 use super::{Permit, Reply, SessionState};
-use crate::model::{
+use rookery_model::{
     Community, CreatedGroup, GroupId, JoinInfo, Joined, LinkResult, MembershipDecision, MembershipRequest,
     NewCommunity, ParticipantId, ParticipantResult, Setting,
 };

@@ -11,15 +11,16 @@ use tracing::{info, warn};
 use super::record::Link;
 use super::{Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
-use crate::group_cache::{GroupRecord, Name};
-use crate::model::{GroupId, ParticipantId, SessionStatus};
-use crate::store::{
+use crate::group_cache::Name;
+use rookery_model::GroupRecord;
+use rookery_model::{GroupId, ParticipantId, SessionStatus};
+use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, Ticket, delete_parts, put_parts,
 };
 
-/// Before something is saved again: the disk needs a moment. The wait doubles, up to about a minute.
+/// Before something is saved again: the disk needs a moment. The wait doubles, up to 16 s.
 const RETRY: Duration = Duration::from_secs(2);
-const RETRY_DOUBLINGS_MAX: u32 = 5;
+const RETRY_DOUBLINGS_MAX: u32 = 3;
 
 /// How what has to be on disk gets there.
 #[derive(Default)]
@@ -68,6 +69,25 @@ impl SessionState {
     /// Writes the session's record; [`Self::answer_when_saved`] waits for it.
     pub(super) fn save_record(&mut self) {
         self.follow(self.record.save(&*self.context.store, self.entry.number));
+    }
+
+    /// Every later write of the record has the mark too.
+    pub(super) fn mark_deleted(&mut self, reply: Reply<()>) {
+        self.record.deleting = true;
+        let (marked, myself) = (self.record.save(&*self.context.store, self.entry.number), self.myself.clone());
+        tokio::spawn(async move {
+            let marked = marked.await;
+            if marked.is_err() {
+                let _ = myself.send_message(SessionMsg::UnmarkDeleted);
+            }
+            let _ = reply.send(marked.map_err(CommandError::from));
+        });
+    }
+
+    pub(super) fn unmark_deleted(&mut self) {
+        self.record.deleting = false;
+        // A write in between may have had it.
+        self.save_record();
     }
 
     /// Sees to it that the outcome of a write of the record is told and, when it failed, tried again.
@@ -137,7 +157,7 @@ impl SessionState {
                 None => Ok(()),
             };
             for (reply, answer) in answers {
-                let _ = reply.send(saved.clone().map(|()| answer).map_err(CommandError::from));
+                let _ = reply.send(saved.clone().map(|()| answer).map_err(CommandError::Unsaved));
             }
         });
     }
@@ -146,7 +166,8 @@ impl SessionState {
     pub(super) fn publish(&self) {
         let mut session = self.record.to_model(self.engine.loaded);
         if let Some(trouble) = self.saving.trouble() {
-            session.last_error = Some(trouble.clone());
+            let before = session.last_error.take().map(|error| format!("{error}; ")).unwrap_or_default();
+            session.last_error = Some(format!("{before}{trouble}"));
         }
         self.entry.session.store(Arc::new(session));
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
-use crate::model::Session;
+use rookery_model::Session;
 
 /// A connection closes within a moment; who says "start it again" to a user is not to be told to try again. Not longer
 /// than a caller waits without a thought.

@@ -15,11 +15,12 @@ use super::pacing::Cost;
 use super::reads::GroupRead;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::directory::Entry;
-use crate::engine::{Engine, EngineError};
 use crate::error::CommandError;
-use crate::group_cache::{Completeness, GroupRecord, Heard, OwnChange, Sequence, WriteId};
-use crate::model::GroupId;
+use crate::group_cache::{Heard, OwnChange, Sequence, WriteId};
 use crate::settings::WHATSAPP_TIMEOUT_MAX;
+use rookery_engine::{Engine, EngineError};
+use rookery_model::GroupId;
+use rookery_model::{Completeness, GroupRecord};
 
 /// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);

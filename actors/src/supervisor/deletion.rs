@@ -1,32 +1,58 @@
-//! Deleting a session: unlink its device, stop its actor, wait for its engine, wipe what is stored, forget it.
+//! Deleting a session: note it on disk, unlink its device, stop its actor, wait for its engine, wipe what is stored, forget it.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::ActorRef;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::engine_task::Order;
 use super::unlinking::UNLINK_TIME_MAX;
-use super::{State, SupervisorMsg, unlinking};
+use super::{Context, State, SupervisorMsg, unlinking};
 use crate::directory::Entry;
 use crate::error::CommandError;
-use crate::model::SessionId;
 use crate::session::record::{SessionRecord, StoredSession};
 use crate::session::{Reply, SessionMsg};
-use crate::store::{Batch, SessionNumber, Store, StoreError, wipe_session};
+use rookery_model::{SessionConfig, SessionEvent, SessionEventKind, SessionId};
+use rookery_store::{Batch, SessionNumber, Store, StoreError, wipe_session};
+
+const STILL_LINKED: &str =
+    "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone";
 
 /// Between two tries to finish a deletion: it waits for room on the disk.
 const DELETION_RETRY: Duration = Duration::from_secs(30);
 
 impl State {
     pub(super) fn delete(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
-        let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting) else {
+        let Some(slot) = self.slots.get_mut(&id) else {
             let _ = reply.send(Err(CommandError::UnknownSession(id.to_string())));
             return;
         };
+        slot.deletions.push(reply);
+        if slot.deletions.len() > 1 {
+            // It is under way.
+            return;
+        }
+        let (entry, store, myself) = (slot.entry.clone(), self.context.store.clone(), myself.clone());
+        tokio::spawn(async move {
+            let marked = mark(&entry, &*store).await;
+            let _ = myself.send_message(SupervisorMsg::MarkedDeleted { id, marked });
+        });
+    }
+
+    /// Nothing is done before it is noted: what a crash cuts off goes on at the next start.
+    pub(super) fn marked_deleted(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        id: SessionId,
+        marked: Result<(), CommandError>,
+    ) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        if marked.is_err() {
+            return answer(&mut slot.deletions, &marked);
+        }
         slot.deleting = true;
         let deadline = Instant::now() + UNLINK_TIME_MAX;
         let (actor, myself) = (slot.entry.actor.load_full(), myself.clone());
@@ -39,7 +65,7 @@ impl State {
                     is_unlinked = answer.await.is_ok_and(|answer| answer == Ok(true));
                 }
             }
-            let _ = myself.send_message(SupervisorMsg::Unlinked { id, is_unlinked, deadline, reply });
+            let _ = myself.send_message(SupervisorMsg::Unlinked { id, is_unlinked, deadline });
         });
     }
 
@@ -49,7 +75,6 @@ impl State {
         id: SessionId,
         is_unlinked: bool,
         deadline: Instant,
-        reply: Reply<()>,
     ) {
         self.order(id, Order::Close);
         let Some(slot) = self.slots.get(&id) else { return };
@@ -60,69 +85,117 @@ impl State {
             }
             // It was not connected, or somebody stopped it at the same time.
             if !is_unlinked && !unlinking::unlink(&context, &entry, deadline).await {
-                warn!(session.id = %id, "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone");
+                warn!(session.id = %id, "{STILL_LINKED}");
             }
             let wiped = erase(&entry, &*context.store).await;
-            let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped, reply });
+            let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped });
         });
     }
 
-    pub(super) fn deleted(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        id: SessionId,
-        wiped: Result<(), StoreError>,
-        reply: Reply<()>,
-    ) {
-        if wiped.is_ok() {
-            self.context.directory.remove(id);
-            self.slots.remove(&id);
-            info!(session.id = %id, "session deleted");
-        } else if let Some(slot) = self.slots.get_mut(&id) {
-            // What is left of it can be deleted again. One that cannot be read has no actor.
-            slot.deleting = false;
-            if !slot.is_unreadable {
-                let _ = myself.send_message(SupervisorMsg::Restart { id, given_up: None });
+    /// What could not be wiped is wiped later: the mark is on disk, so that the session is gone all the same.
+    pub(super) fn deleted(&mut self, id: SessionId, wiped: Result<(), StoreError>) {
+        let Some(slot) = self.slots.get_mut(&id) else { return };
+        let number = slot.entry.number;
+        match wiped {
+            Err(error) if slot.is_unreadable => {
+                // It has no mark: it is there as before, and can be deleted again.
+                slot.deleting = false;
+                return answer(&mut slot.deletions, &Err(error.into()));
             }
+            Err(error) => {
+                warn!(session.id = %id, %error, "not all that is stored of a deleted session could be wiped, will retry");
+                let (finishing, ending) = (self.finishing.clone(), self.ending.subscribe());
+                tokio::spawn(finish(self.context.clone(), vec![number], finishing, ending));
+            }
+            Ok(()) => info!(session.id = %id, "session deleted"),
         }
-        let _ = reply.send(wiped.map_err(CommandError::from));
+        self.context.directory.remove(id);
+        if let Some(mut slot) = self.slots.remove(&id) {
+            answer(&mut slot.deletions, &Ok(()));
+        }
     }
 }
 
-/// Wipes everything that is stored of a session, once its engine is gone. The record goes last: a restart in between
-/// finds the mark and goes on.
+fn answer(waiting: &mut Vec<Reply<()>>, outcome: &Result<(), CommandError>) {
+    for reply in waiting.drain(..) {
+        let _ = reply.send(outcome.clone());
+    }
+}
+
+/// Notes on disk that a session is being deleted. One that cannot be read cannot be marked.
+async fn mark(entry: &Entry, store: &dyn Store) -> Result<(), CommandError> {
+    if let Some(actor) = entry.actor.load_full() {
+        let (reply, marked) = oneshot::channel();
+        if actor.send_message(SessionMsg::MarkDeleted { reply }).is_ok()
+            && let Ok(marked) = marked.await
+        {
+            return marked;
+        }
+    }
+    match SessionRecord::load(store, entry.number)? {
+        StoredSession::Readable(mut record) => {
+            record.deleting = true;
+            Ok(record.save(store, entry.number).await?)
+        }
+        StoredSession::Unreadable(_) => Ok(()),
+    }
+}
+
+/// Wipes everything that is stored of a session, once its engine is gone and its device is unlinked, as far as it can be. The record
+/// goes last: a restart in between finds the mark and goes on.
 async fn erase(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
     let _device = entry.device.acquire().await;
     let _saving = entry.saving.acquire().await;
     match SessionRecord::load(store, entry.number)? {
         StoredSession::Readable(mut record) => {
-            record.deleting = true;
-            record.started = false;
+            (record.deleting, record.started) = (true, false);
+            record.forget_account();
             // Also waits for what was on its way to disk before.
             record.save(store, entry.number).await?;
         }
-        // It cannot be marked: stopped in between, it is there as before and can be deleted again.
         StoredSession::Unreadable(_) => store.commit(Batch::new()).await?,
     }
-    go_on(store, entry.number).await
+    wipe_session(store, entry.number).await?;
+    SessionRecord::delete(store, entry.number).await
 }
 
-/// Wipes what is left of a session that is marked.
-pub(super) async fn go_on(store: &dyn Store, number: SessionNumber) -> Result<(), StoreError> {
-    wipe_session(store, number).await?;
-    SessionRecord::delete(store, number).await
-}
-
-/// Goes on with deletions until they are done, or until `ending` is true.
-pub(super) async fn finish(store: Arc<dyn Store>, sessions: Vec<SessionNumber>, mut ending: watch::Receiver<bool>) {
+/// Goes on with deletions, one after the other, until they are done or the daemon ends.
+pub(super) async fn finish(
+    context: Arc<Context>,
+    sessions: Vec<SessionNumber>,
+    finishing: Arc<Semaphore>,
+    ending: watch::Receiver<bool>,
+) {
+    // The daemon waits for this when it ends: there may be a connection.
+    let Ok(_finishing) = finishing.acquire().await else { return };
     for number in sessions {
-        while let Err(error) = go_on(&*store, number).await {
-            debug!(session.number = number.0, %error, "could not finish the deletion of a session");
-            tokio::select! {
-                _ = ending.wait_for(|ending| *ending) => return,
-                () = sleep(DELETION_RETRY) => {}
-            }
+        if *ending.borrow() {
+            return;
         }
-        info!(session.number = number.0, "the deletion of a session is finished");
+        finish_one(&context, number, ending.clone()).await;
     }
+}
+
+/// A device that may still be linked is unlinked first, by a connection that is made for that.
+async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch::Receiver<bool>) {
+    let session = match SessionRecord::load(&*context.store, number) {
+        Ok(StoredSession::Readable(record)) => Some(record.to_model(false)),
+        Ok(StoredSession::Unreadable(record)) => record.name_or(number, |_| false).map(|name| record.to_model(name)),
+        Err(_) => None,
+    };
+    // At the next start, then.
+    let Some(session) = session else { return };
+    let entry = Entry::new(number, session, SessionConfig::default(), &context.settings);
+    if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {
+        warn!(session.id = %entry.id, "{STILL_LINKED}");
+    }
+    while let Err(error) = erase(&entry, &*context.store).await {
+        debug!(session.id = %entry.id, %error, "could not finish the deletion of a session");
+        tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => return,
+            () = sleep(DELETION_RETRY) => {}
+        }
+    }
+    info!(session.id = %entry.id, "the deletion of a session is finished");
+    let _ = context.session_events.send(SessionEvent { session: entry.id, kind: SessionEventKind::DeletionFinished });
 }

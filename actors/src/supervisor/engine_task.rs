@@ -12,9 +12,9 @@ use tracing::{error, info, warn};
 
 use super::{Context, SupervisorMsg};
 use crate::directory::Entry;
-use crate::engine::{Engine, EngineFact, EngineSession, Report};
 use crate::session::{Generation, SessionMsg};
-use crate::store::{Batch, Health, Store, StoreError, wipe_session};
+use rookery_engine::{Engine, EngineFact, EngineSession, Report};
+use rookery_store::{Batch, Health, Store, StoreError, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -284,11 +284,11 @@ mod tests {
 
     use super::*;
     use crate::directory::WAITING_EVENTS_MAX;
-    use crate::group_cache::{NameSource, Person};
-    use crate::model::SessionConfig;
     use crate::session::record::SessionRecord;
     use crate::settings::Settings;
-    use crate::store::SessionNumber;
+    use rookery_model::SessionConfig;
+    use rookery_model::{NameSource, Person};
+    use rookery_store::SessionNumber;
 
     /// An actor that never handles anything.
     struct Stuck;

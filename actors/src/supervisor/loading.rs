@@ -11,10 +11,10 @@ use tracing::{error, warn};
 use super::restart::{self, Decision};
 use super::{Slot, State, SupervisorMsg};
 use crate::directory::Entry;
-use crate::model::{Session, SessionConfig, SessionId, SessionStatus};
 use crate::session::record::{SessionRecord, UnreadableRecord};
 use crate::session::{Loaded, SessionActor, SessionArguments};
-use crate::store::SessionNumber;
+use rookery_model::{Session, SessionConfig, SessionId, SessionStatus};
+use rookery_store::SessionNumber;
 
 /// Sessions that are read from the store at a time: large ones leave places to small ones, and what is read is in memory
 /// only once more than it stays.

@@ -7,14 +7,15 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::warn;
 
-use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg, deletion};
+use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg};
 use crate::directory::Directory;
-use crate::engine::EngineShared;
 use crate::gateway::Gateway;
 use crate::session::EVENTS_BEHIND_MAX;
 use crate::session::record::SessionRecord;
 use crate::settings::Settings;
-use crate::store::{Health, SessionNumber, Store, StoreError, Table};
+use rookery_engine::EngineShared;
+use rookery_model::SessionEvent;
+use rookery_store::{Health, SessionNumber, Store, StoreError, Table};
 
 /// How often the store is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -25,6 +26,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Running {
     /// The way in.
     pub gateway: Gateway,
+    session_events: Option<broadcast::Receiver<SessionEvent>>,
     supervisor: ActorRef<SupervisorMsg>,
     /// True once the supervisor has ended.
     ended: watch::Receiver<bool>,
@@ -51,7 +53,7 @@ pub enum StartError {
 /// [`StartError`] when the store cannot be read or a setting is unusable.
 pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running, StartError> {
     let engines =
-        EngineShared::new(&settings, store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
+        EngineShared::new(settings.engine(), store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
     let (mut sessions, mut deletions) = (Vec::new(), Vec::new());
     let mut next_number = 1;
     if let Some(next) = store.get(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER)? {
@@ -59,24 +61,19 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
     }
     for (number, session) in SessionRecord::load_all(&*store)? {
         next_number = next_number.max(number.0.saturating_add(1));
-        if !session.is_deleting() {
-            sessions.push((number, session));
-        } else if let Err(error) = deletion::go_on(&*store, number).await {
-            // The others run all the same.
-            warn!(session.number = number.0, %error, "could not finish the deletion of a session, will retry");
-            deletions.push(number);
-        }
+        if session.is_deleting() { deletions.push(number) } else { sessions.push((number, session)) }
     }
     let directory = Arc::new(Directory::default());
     let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
-    let (session_events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
+    // Somebody listens from the start on: a deletion may be finished at once.
+    let (session_events, first_events) = broadcast::channel(EVENTS_BEHIND_MAX);
     let context = Arc::new(Context {
         store: store.clone(),
         settings,
         engines,
         directory: directory.clone(),
         events: events.clone(),
-        session_events: session_events.clone(),
+        session_events,
     });
     let arguments = Arguments { context, sessions, deletions, next_number };
     let (supervisor, finished) =
@@ -86,11 +83,16 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
         let _ = finished.await;
         end.send_replace(true);
     });
-    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), events, session_events };
-    Ok(Running { gateway, supervisor, ended, store })
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), events };
+    Ok(Running { gateway, session_events: Some(first_events), supervisor, ended, store })
 }
 
 impl Running {
+    /// What happens to sessions from the start on that is nobody's request; `None` when somebody has it already.
+    pub fn take_session_events(&mut self) -> Option<broadcast::Receiver<SessionEvent>> {
+        self.session_events.take()
+    }
+
     /// Resolves when the sessions can no longer run (the supervisor died or the store failed), with what to do.
     /// The daemon exits non-zero then, for systemd to start it again.
     pub async fn failed(&self) -> String {

@@ -8,9 +8,9 @@ use serde_json::json;
 
 use super::*;
 use crate::gateway::Gateway;
-use crate::model::{ConfigChange, SessionStatus};
 use crate::session::record::Link;
-use crate::store::{Change, Row, Ticket, open_memory};
+use rookery_model::{ConfigChange, SessionStatus};
+use rookery_store::{Change, Row, Ticket, open_memory};
 
 /// A store in memory that refuses some changes, and lets some reads wait.
 struct Unwilling {
@@ -85,7 +85,7 @@ impl Store for Unwilling {
         self.rows.import(from)
     }
 
-    fn health(&self) -> crate::store::Health {
+    fn health(&self) -> rookery_store::Health {
         self.rows.health()
     }
 }
@@ -217,7 +217,7 @@ async fn a_record_that_could_not_be_saved_is_shown_and_saved_later() {
     let alice = create(&running.gateway, "alice").await;
     store.refuse(|change| change.table == Table::Sessions);
     let refused = running.gateway.configure(alice, change()).await;
-    assert!(matches!(refused, Err(CommandError::Store(StoreError::LowSpace { .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(CommandError::Unsaved(StoreError::LowSpace { .. }))), "{refused:?}");
     until(&running.gateway, alice, |session| says(session, "could not be saved yet: the disk is nearly full")).await;
     assert_eq!(store.record(ALICE)["config"]["autoRejectCalls"], false);
     let again = running.gateway.configure(alice, change()).await;

@@ -9,8 +9,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Context;
 use crate::directory::Entry;
-use crate::engine::{Engine, EngineFact, EngineSession, LogoutKind, Report};
 use crate::session::record::{Link, SessionRecord, StoredSession};
+use rookery_engine::{Engine, EngineFact, EngineSession, LogoutKind, Report};
 
 /// Who deletes a session waits no longer for WhatsApp, whatever is tried meanwhile.
 pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);

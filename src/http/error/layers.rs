@@ -3,8 +3,8 @@
 
 use axum::http::StatusCode;
 use rookery_actors::CommandError;
-use rookery_actors::model::IdError;
-use rookery_actors::store::StoreError;
+use rookery_model::IdError;
+use rookery_store::StoreError;
 
 use super::{Answer, Message, internal, one};
 use crate::audit::AuditError;
@@ -70,13 +70,8 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
             one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
         }
-        E::SettingsPartly { failed, error, .. } => {
-            let Answer { status, code, message } = command_answer(error);
-            let why = match message {
-                Message::One(why) => why,
-                Message::Many(all) => all.join(", "),
-            };
-            one(status, code, format!("{failed} was not set: {why}"))
+        E::SettingsPartly { applied, failed, not_tried, error } => {
+            settings_answer(applied, *failed, not_tried, command_answer(error))
         }
         E::InviteRevoked => one(
             S::NOT_FOUND,
@@ -100,10 +95,32 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             "SESSION_LOGOUT_INCOMPLETE",
             "WhatsApp did not confirm the logout: the session was stopped and keeps its credentials",
         ),
+        E::Unsaved(_) => one(
+            S::SERVICE_UNAVAILABLE,
+            "storage_full",
+            "It was done, but could not be saved, as the disk is full or failing: it may come undone at a restart. It is saved \
+             as soon as that works",
+        ),
         E::Store(error) => store_answer(error),
         E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
         E::Internal => internal(),
     }
+}
+
+/// `failure`: what the setting that failed would be answered alone.
+fn settings_answer(applied: &[&str], failed: Option<&str>, not_tried: &[&str], failure: Answer) -> Answer {
+    let Answer { status, code, message } = failure;
+    let why = match message {
+        Message::One(why) => why,
+        Message::Many(all) => all.join(", "),
+    };
+    let Some(failed) = failed else {
+        let (set, not_tried) = (applied.join(", "), not_tried.join(", "));
+        return one(status, code, format!("The time for the request was over: {set} set, {not_tried} not tried"));
+    };
+    // Said of the one that failed, not of those before it.
+    let why = if applied.is_empty() { &why } else { why.strip_suffix(": nothing was changed").unwrap_or(&why) };
+    one(status, code, format!("{failed} was not set: {why}"))
 }
 
 fn unanswered(words: &'static str) -> Answer {
@@ -152,7 +169,9 @@ pub(super) fn keys_answer(error: &KeysError) -> Answer {
         KeysError::TooMany(_) => one(S::CONFLICT, "too_many_keys", error.to_string()),
         KeysError::TooManyGroups => one(S::CONFLICT, "too_many_groups", error.to_string()),
         KeysError::Store(error) => store_answer(error),
-        KeysError::TooLarge
+        // Nobody is answered that: what was made is told all the same.
+        KeysError::Narrowed
+        | KeysError::TooLarge
         | KeysError::OtherPepper
         | KeysError::OldRecord
         | KeysError::Record(_)

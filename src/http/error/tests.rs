@@ -1,7 +1,7 @@
 //! What each failure answers, as tables.
 
-use rookery_actors::model::{GroupId, ParticipantId, ResultCode};
-use rookery_actors::store::StoreError;
+use rookery_model::{GroupId, ParticipantId, ResultCode};
+use rookery_store::StoreError;
 
 use super::undone::codes;
 use super::*;
@@ -17,7 +17,12 @@ fn result(status: u16) -> ParticipantResult {
 
 fn partly(applied: &[&'static str], error: CommandError) -> CommandError {
     let applied = applied.to_vec();
-    CommandError::SettingsPartly { applied, failed: "locked", not_tried: vec!["groupHistory"], error: Box::new(error) }
+    CommandError::SettingsPartly {
+        applied,
+        failed: Some("locked"),
+        not_tried: vec!["groupHistory"],
+        error: Box::new(error),
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Requests of which nothing is known to have been done: all of a batch was refused, or the time for it was over.
 
 use axum::http::StatusCode;
-use rookery_actors::model::{ParticipantResult, ResultCode};
+use rookery_model::{ParticipantResult, ResultCode};
 
 use super::{Answer, one};
 

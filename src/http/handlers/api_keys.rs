@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_actors::model::{GROUP_ID_FORM, GroupId, SessionId, Timestamp};
+use rookery_model::{GROUP_ID_FORM, GroupId, SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;

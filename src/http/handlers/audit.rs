@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use rookery_actors::model::{GroupId, IdError, SessionId, Timestamp};
+use rookery_model::{GroupId, IdError, SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::KnownFormat;

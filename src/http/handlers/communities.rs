@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use rookery_actors::model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity};
+use rookery_model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -277,7 +277,7 @@ fn outcome(done: &'static str, what: &'static str, results: Vec<LinkResult>) -> 
 
 #[cfg(test)]
 mod tests {
-    use rookery_actors::model::LinkCode;
+    use rookery_model::LinkCode;
     use serde_json::{Value, json};
 
     use super::*;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use rookery_actors::model::{Group, GroupSummary};
+use rookery_model::{Group, GroupSummary};
 
 use crate::app::App;
 use crate::http::error::ApiError;

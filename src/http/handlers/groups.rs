@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use rookery_actors::model::{CreatedGroup, Group, GroupSummary, ParticipantId};
+use rookery_model::{CreatedGroup, Group, GroupSummary, ParticipantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use rookery_actors::model::Timestamp;
-use rookery_actors::store::Health;
+use rookery_model::Timestamp;
+use rookery_store::Health;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -98,7 +98,7 @@ mod tests {
             (true, Health::Ok, StatusCode::SERVICE_UNAVAILABLE, "draining", "up"),
             (
                 false,
-                Health::LowSpace { free_bytes: 1, needed_bytes: 2 },
+                Health::LowSpace { free_bytes: 1, needed_bytes: 2, has_room_for_removals: true },
                 StatusCode::SERVICE_UNAVAILABLE,
                 "up",
                 "low_space",

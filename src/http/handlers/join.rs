@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use rookery_actors::CommandError;
-use rookery_actors::model::{GroupId, JoinInfo, SessionId};
+use rookery_model::{GroupId, JoinInfo, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -89,8 +89,11 @@ pub(crate) async fn join(
         admission.check_again()?;
     }
     let joined = app.gateway.join_group(session, code).await.map_err(refused)?;
-    // Who only asked to be let in has no part in it yet.
-    if !joined.pending_approval {
+    if joined.already_member {
+        // By whoever got the account into it: the code alone makes no group the key's own.
+        caller.may_touch(std::slice::from_ref(&joined.group))?;
+    } else if !joined.pending_approval {
+        // Who only asked to be let in has no part in it yet.
         caller.add_to_scope(&app, vec![joined.group.clone()]).await;
     }
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };

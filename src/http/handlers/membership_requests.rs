@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_actors::model::{MembershipDecision, MembershipRequest, ParticipantResult};
+use rookery_model::{MembershipDecision, MembershipRequest, ParticipantResult};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -107,7 +107,7 @@ fn outcome(decision: MembershipDecision, results: Vec<ParticipantResult>) -> Jso
 
 #[cfg(test)]
 mod tests {
-    use rookery_actors::model::{ParticipantId, ResultCode};
+    use rookery_model::{ParticipantId, ResultCode};
 
     use super::*;
 

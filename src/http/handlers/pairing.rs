@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rookery_actors::model::{ParticipantId, SessionStatus};
+use rookery_model::{ParticipantId, SessionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 

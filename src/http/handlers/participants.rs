@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
-use rookery_actors::model::{Participant, ParticipantChange, ParticipantResult};
+use rookery_model::{Participant, ParticipantChange, ParticipantResult};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -218,7 +218,7 @@ fn outcome(change: ParticipantChange, results: Vec<ParticipantResult>) -> JsonRe
 
 #[cfg(test)]
 mod tests {
-    use rookery_actors::model::{ParticipantId, ResultCode};
+    use rookery_model::{ParticipantId, ResultCode};
 
     use super::*;
 

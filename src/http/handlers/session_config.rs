@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_actors::model::{ConfigChange, SessionConfig};
+use rookery_model::{ConfigChange, SessionConfig};
 use utoipa::ToSchema;
 
 use crate::app::App;

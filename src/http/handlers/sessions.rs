@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use rookery_actors::model::{IdError, Session, SessionConfig, SessionName};
+use rookery_model::{IdError, Session, SessionConfig, SessionName};
 use tracing::warn;
 use utoipa::ToSchema;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use rookery_actors::model::{GroupSettings, Setting, Who};
+use rookery_model::{GroupSettings, Setting, Who};
 use utoipa::ToSchema;
 
 use crate::app::App;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_actors::model::{Session, SessionStatus};
+use rookery_model::{Session, SessionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -100,7 +100,7 @@ fn resident_kib(status: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use rookery_actors::model::{SessionId, Timestamp};
+    use rookery_model::{SessionId, Timestamp};
 
     use super::*;
 

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
-use rookery_actors::model::GroupId;
+use rookery_model::GroupId;
 use serde_json::Value;
 use tower::Service;
 use tracing::error;
@@ -20,7 +20,7 @@ use tracing::error;
 use crate::app::App;
 use crate::audit::{Entry, Outcome};
 use crate::http::error::{AccessError, ApiError, NothingDone, Refused};
-use crate::http::middleware::idempotency::{self, REPLAYED_HEADER};
+use crate::http::middleware::idempotency::{self, FirstReplay, REPLAYED_HEADER};
 use crate::http::middleware::request_context::panicked;
 use crate::http::policy::AccessPolicy;
 use crate::http::request::caller::Caller;
@@ -116,8 +116,10 @@ where
         return error.into_response();
     }
     let entry = Entry { removes: policy.removes, ..completed(entry, &response, &body) };
-    // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record.
-    if is_nothing_done || entry.replayed {
+    // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record. But a daemon
+    // that was killed may have kept an answer and not its record.
+    let is_on_record = entry.replayed && response.extensions().get::<FirstReplay>().is_none();
+    if is_nothing_done || is_on_record {
         app.audit.note_unchanged(entry);
     } else {
         app.audit.note(entry).await;
@@ -177,7 +179,7 @@ fn completed(mut entry: Entry, response: &Response, body: &[u8]) -> Entry {
     let made = answered.group_id.or(answered.id).filter(|_| status == StatusCode::CREATED || entry.group_id.is_none());
     entry.target_id = entry.target_id.or(made.filter(|_| status.is_success()));
     entry.replayed = response.headers().contains_key(REPLAYED_HEADER);
-    if entry.replayed {
+    if entry.replayed && response.extensions().get::<FirstReplay>().is_none() {
         // They are in the record of the first call: repeating it must not fill the log.
         return entry;
     }

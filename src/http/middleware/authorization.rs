@@ -16,7 +16,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::{BoxFuture, Either};
-use rookery_actors::model::Session;
+use rookery_model::Session;
 use tower::{Layer, Service};
 
 use crate::app::App;

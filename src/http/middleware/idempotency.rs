@@ -25,6 +25,11 @@ const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// In answers that were given before.
 pub(crate) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
+/// The answer was kept before the daemon was started, and is given again for the first time since: it may never have been put on
+/// record. Lies in the extensions of the answer.
+#[derive(Clone)]
+pub(crate) struct FirstReplay;
+
 /// Seconds after which a failure that is given again can be looked into, when its record does not say: as after a time-out.
 const REPLAY_RETRY_S: u32 = 5;
 
@@ -55,7 +60,13 @@ pub(crate) async fn call_once<F: Future<Output = Response>>(
     drop(taken);
     match calls.start(slot, user, fingerprint).await? {
         Start::First(call) => keep(call, carry_out(Request::from_parts(parts, body)).await).await,
-        Start::Again(answer) => replay(answer),
+        Start::Again(again) => {
+            let mut response = replay(again.answer)?;
+            if again.is_first_since_start {
+                response.extensions_mut().insert(FirstReplay);
+            }
+            Ok(response)
+        }
     }
 }
 

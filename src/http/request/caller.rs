@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use rookery_actors::model::{GroupId, SessionId};
+use rookery_model::{GroupId, SessionId};
 use tracing::warn;
 
 use crate::app::App;
@@ -33,7 +33,8 @@ impl Caller {
         if !self.key.is_limited_to_groups() {
             return;
         }
-        if let Err(error) = app.keys.add_groups(self.key.id(), groups).await {
+        let Some(session) = self.session else { return };
+        if let Err(error) = app.keys.add_groups(self.key.id(), session, groups).await {
             warn!(key.id = %self.key.id(), %error, "could not add a new group to a key's scope, an admin has to add it");
         }
     }

@@ -4,7 +4,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use futures_util::FutureExt as _;
-use rookery_actors::model::{GroupId, IdError, SessionId};
+use rookery_model::{GroupId, IdError, SessionId};
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
 use utoipa::openapi::Required;

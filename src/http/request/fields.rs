@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use rookery_actors::model::{GroupId, ParticipantId};
+use rookery_model::{GroupId, ParticipantId};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 

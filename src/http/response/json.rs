@@ -3,7 +3,7 @@
 use axum::Json;
 use axum::http::{HeaderName, StatusCode};
 use axum::response::{IntoResponse, Response};
-use rookery_actors::model::ParticipantResult;
+use rookery_model::ParticipantResult;
 use serde::Serialize;
 use utoipa::ToSchema;
 

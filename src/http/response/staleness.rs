@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
 use rookery_actors::CommandError;
-use rookery_actors::model::{Aged, Community, Group, GroupId, GroupSummary, SessionId, Tagged};
+use rookery_model::{Aged, Community, Group, GroupId, GroupSummary, SessionId, Tagged};
 
 use crate::app::App;
 use crate::http::error::ApiError;

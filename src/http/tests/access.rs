@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rookery_actors::model::{SessionId, Timestamp};
+use rookery_model::{SessionId, Timestamp};
 
 use super::*;
 use crate::auth::{Key, KeyChange};

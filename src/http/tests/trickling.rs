@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rookery_actors::model::Timestamp;
+use rookery_model::Timestamp;
 use tokio::sync::mpsc::{Sender, channel};
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rookery_actors::store::{self, Batch, SessionNumber, StoreOptions, Table};
+use rookery_store::{Batch, SessionNumber, StoreOptions, Table};
 use serde_json::json;
 
 use super::child::Child;
@@ -38,7 +38,7 @@ async fn what_was_answered_is_in_the_log_and_a_changed_record_is_named() {
     let options = StoreOptions { key: Some(setup.store_key()), ..StoreOptions::default() };
     let key = [&b"e"[..], &2_u64.to_be_bytes()].concat();
     let tampered = tokio::task::spawn_blocking(move || {
-        let store = store::open(&path, options).expect("nobody has it open");
+        let store = rookery_store::open(&path, options).expect("nobody has it open");
         let mut value = store.get(SessionNumber::DAEMON, Table::Audit, &key).expect("readable").expect("it is there");
         let last = value.len() - 3;
         value[last] ^= 1;

@@ -6,12 +6,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use reqwest::Method;
-use rookery_simulator::{AccountSpec, World};
+use rookery_simulator::{AccountSpec, Fault, FaultKind, World};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use super::setup::{Daemon, OWN_PHONE, Setup, groups_of, until_groups_equal};
+use super::setup::{Daemon, OWN_PHONE, Setup, devices, groups_of, until_groups_equal};
+use crate::harness::until;
 
+/// The request to unlink a device, as the simulator names it.
+const UNLINK: &str = "md:remove-companion-device";
 /// Each is a kill during writes and another during the start after it.
 const WRITE_ROUNDS: usize = 6;
 const LINK_ROUNDS: usize = 10;
@@ -77,6 +80,34 @@ async fn a_daemon_killed_while_a_phone_is_being_linked_can_link_it_again() {
         let (status, deleted) = daemon.delete(&format!("/api/sessions/{session}"), json!({})).await;
         assert_eq!(status, 204, "{context}: {deleted}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deletion_that_a_kill_cut_off_is_finished_at_the_next_start() {
+    let setup = Setup::start().await;
+    let daemon = Arc::new(setup.daemon().await);
+    daemon.link("alice", OWN_PHONE).await;
+    // WhatsApp does not answer the first request to unlink the device, and does not do it.
+    let silence = Fault::new(FaultKind::Silence { apply: false }).at(UNLINK);
+    setup.world().add_fault(OWN_PHONE, silence);
+    let world = setup.world();
+    let asked = || world.requests(OWN_PHONE, UNLINK);
+    let asked_before = asked();
+    let deleting = tokio::spawn({
+        let daemon = Arc::clone(&daemon);
+        async move { daemon.try_request(Method::DELETE, "/api/sessions/alice", None).await }
+    });
+    until("the request to unlink", async || (asked() > asked_before).then_some(())).await;
+    daemon.child.kill();
+    assert!(deleting.await.expect("no panic").is_err(), "it was not answered");
+    assert_eq!(devices(&world, OWN_PHONE), 1);
+
+    let daemon = setup.daemon().await;
+    assert_eq!(daemon.get("/api/sessions").await, (200, json!([])));
+    let finished =
+        async || (daemon.get("/api/audit?action=sessions.deletion_finished").await.1["total"] == 1).then_some(());
+    until("the record of the deletion", finished).await;
+    assert_eq!(devices(&world, OWN_PHONE), 0);
 }
 
 /// Ready by itself, which it must be when it was ready before; else the phone is linked once more.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rookery_actors::store::{self, Batch, SessionNumber, StoreOptions, Table};
+use rookery_store::{Batch, SessionNumber, StoreOptions, Table};
 use serde_json::json;
 
 use super::child::Child;
@@ -97,7 +97,7 @@ async fn a_store_from_before_there_were_keys_is_encrypted_at_the_first_start() {
     let setup = Setup::start().await;
     let path = in_data(&setup, "store");
     let made = tokio::task::spawn_blocking(move || {
-        let store = store::open(&path, StoreOptions::default()).expect("a new one");
+        let store = rookery_store::open(&path, StoreOptions::default()).expect("a new one");
         let mut batch = Batch::new();
         batch.put(SessionNumber(7), Table::Names, "k", SUBJECT);
         store.commit(batch).wait_blocking().expect("it can be written");
@@ -107,7 +107,7 @@ async fn a_store_from_before_there_were_keys_is_encrypted_at_the_first_start() {
     let daemon = setup.daemon().await;
     daemon.child.kill();
     assert!(!is_on_disk(Path::new(&setup.data_dir()), SUBJECT));
-    let opened = store::open(
+    let opened = rookery_store::open(
         &in_data(&setup, "store"),
         StoreOptions { key: Some(setup.store_key()), ..StoreOptions::default() },
     );

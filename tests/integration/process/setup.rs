@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
-use rookery_actors::store::StoreKey;
 use rookery_simulator::{AccountSpec, GroupSpec, GroupView, Role, Simulator, SimulatorOptions, World};
+use rookery_store::StoreKey;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 

@@ -2,6 +2,7 @@
 //! for a write that changes nothing.
 
 use super::*;
+use rookery_model::{GroupAction, Member, Notice, Role};
 
 use ParticipantChange::{Add, Demote, Promote, Remove};
 

@@ -6,6 +6,7 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
+use rookery_model::{GroupAction, Member, Notice, Role};
 
 use super::*;
 

@@ -12,7 +12,7 @@ use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::future::Either;
 use rookery_actors::CommandError;
-use rookery_actors::model::{GroupId, SessionId};
+use rookery_model::{GroupId, SessionId};
 use tower::Service;
 
 use super::find_session;

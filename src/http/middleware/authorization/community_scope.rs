@@ -1,7 +1,7 @@
 //! Whether a key may touch what a call reaches beyond the group that its path names: the other groups of a community. Handlers ask before
 //! they act. A key without a limit to groups may, and WhatsApp is not asked.
 
-use rookery_actors::model::{Community, GroupId, SessionId};
+use rookery_model::{Community, GroupId, SessionId};
 
 use crate::app::App;
 use crate::auth::Refusal;

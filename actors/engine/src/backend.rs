@@ -1,0 +1,69 @@
+//! The engine's storage on our store: all that one device has to keep, as rows of one session.
+//!
+//! A write returns only after its ticket (K-2). Never caches rows, never logs, knows no other session.
+//!
+//! What has to be atomic: a record with its parts, an app state key with the mark that it came last, a mapping with its
+//! reverse, and the read-modify-writes, which run under a lock of their group. A batch of the traits is many such units,
+//! independent of each other: one over the store's cap is split between units, and all of it is on disk on return.
+
+mod app_sync;
+mod device;
+mod exclusive;
+mod mappings;
+mod pre_keys;
+mod protocol;
+mod rows;
+mod secrets;
+mod sender_key_devices;
+mod signal;
+#[cfg(test)]
+mod tests;
+mod timed;
+mod tokens;
+
+use std::sync::Arc;
+
+use exclusive::Exclusive;
+use rookery_store::{SessionNumber, Store, Table};
+use rows::Rows;
+use secrets::Expiry;
+use timed::TimedRecords;
+
+/// One session's rows as the engine's `Backend`. Never make two of one session at a time (K-1): the locks of the
+/// read-modify-writes are in here.
+///
+/// The `Device` it loads has the default `device_props` and `client_profile`; who starts the engine sets them.
+pub(crate) struct SessionBackend {
+    rows: Rows,
+    pre_keys: Exclusive,
+    mappings: Exclusive,
+    tokens: Exclusive,
+    sender_key_devices: Exclusive,
+    secrets: Exclusive,
+    secrets_expiry: Expiry,
+    sent_messages: TimedRecords,
+    pending_inbound: TimedRecords,
+}
+
+impl SessionBackend {
+    /// Reads and writes nothing yet.
+    pub(crate) fn new(store: Arc<dyn Store>, session: SessionNumber) -> Self {
+        Self {
+            rows: Rows::new(store, session),
+            pre_keys: Exclusive::default(),
+            mappings: Exclusive::default(),
+            tokens: Exclusive::default(),
+            sender_key_devices: Exclusive::default(),
+            secrets: Exclusive::default(),
+            secrets_expiry: Expiry::default(),
+            sent_messages: TimedRecords::new(Table::SentMessages),
+            pending_inbound: TimedRecords::new(Table::PendingInbound),
+        }
+    }
+
+    /// Lets go of the store: what tasks of a finished engine still want to write fails, so that the next engine of the
+    /// device, or a wipe, is alone with its rows (K-1).
+    pub(crate) fn close(&self) {
+        self.rows.close();
+    }
+}

@@ -1,0 +1,168 @@
+//! Between the engine's types and ours. Never does IO.
+//!
+//! Shapes of `w:gp2` notifications: as the engine's parser reads them (wacore `stanza/groups.rs`); version attributes `v_id`, `prev_v_id`, `p_v_id`, `a_v_id` as seen on WhatsApp Web's wire.
+
+use std::num::NonZeroU64;
+
+use wacore::stanza::groups::{GroupNotification, GroupNotificationAction, GroupParticipantInfo, GroupParticipantType};
+use wacore_binary::{Jid, NodeRef, Server};
+
+use super::group_node::{group_record, who_may};
+use rookery_model::{GroupAction, Member, Notice, Person, Role, Versions};
+use rookery_model::{GroupEventKind, GroupId, ParticipantId, Setting};
+
+/// The person behind one id; `None` for bots, newsletters and other non-people.
+pub(super) fn person(jid: &Jid) -> Option<Person> {
+    let digits = jid.user.parse::<NonZeroU64>().ok()?;
+    match jid.server {
+        Server::Pn | Server::Hosted | Server::Legacy => Some(Person { phone: Some(digits), lid: None }),
+        Server::Lid | Server::HostedLid => Some(Person { phone: None, lid: Some(digits) }),
+        _ => None,
+    }
+}
+
+/// The person behind all ids that one stanza gives for them.
+pub(super) fn person_of(ids: [Option<&Jid>; 3]) -> Option<Person> {
+    let mut whole: Option<Person> = None;
+    for known in ids.into_iter().flatten().filter_map(person) {
+        match &mut whole {
+            Some(whole) => whole.learn(&known),
+            None => whole = Some(known),
+        }
+    }
+    whole
+}
+
+/// The id as it goes out to WhatsApp.
+pub(super) fn jid(id: ParticipantId) -> Jid {
+    match id {
+        ParticipantId::Phone(digits) => Jid::pn(digits.to_string()),
+        ParticipantId::Lid(digits) => Jid::lid(digits.to_string()),
+    }
+}
+
+pub(super) fn group_jid(id: &GroupId) -> Jid {
+    Jid::group(id.user())
+}
+
+pub(super) fn group_id(jid: &Jid) -> Option<GroupId> {
+    (jid.server == Server::Group).then(|| GroupId::from_user(&jid.user).ok()).flatten()
+}
+
+/// The person who caused a `w:gp2` notification, and the name that they go by, when it tells both.
+pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(Person, String)> {
+    let mut attrs = node.attrs();
+    if attrs.optional_string("type").as_deref() != Some("w:gp2") {
+        return None;
+    }
+    let (author, phone) = (attrs.optional_jid("participant"), attrs.optional_jid("participant_pn"));
+    let name = attrs.optional_string("notify")?.into_owned();
+    Some((person_of([author.as_ref(), phone.as_ref(), None])?, name)).filter(|(_, name)| !name.is_empty())
+}
+
+/// Every change that one `w:gp2` notification tells; nothing for other stanzas.
+pub(super) fn group_events(node: &NodeRef<'_>) -> Vec<Notice> {
+    if node.attrs().optional_string("type").as_deref() != Some("w:gp2") {
+        return Vec::new();
+    }
+    let Some(notification) = GroupNotification::try_from_node_ref(node) else { return Vec::new() };
+    let Some(group) = group_id(&notification.group_jid) else { return Vec::new() };
+    let author = person_of([notification.participant.as_ref(), notification.participant_pn.as_ref(), None]);
+    let event = |at: u64, versions: Option<Versions>, action: GroupAction| Notice {
+        group: group.clone(),
+        author,
+        at,
+        versions,
+        action,
+    };
+    let children: Vec<&NodeRef<'_>> = node
+        .children()
+        .unwrap_or_default()
+        .iter()
+        .filter(|child| child.tag != "missing_participant_identification")
+        .collect();
+    if notification.has_incomplete_participant_information || children.len() != notification.actions.len() {
+        return vec![event(notification.timestamp, None, GroupAction::Unclear)];
+    }
+    let convert = |(child, parsed): (&NodeRef<'_>, GroupNotificationAction)| {
+        let at = match &parsed {
+            GroupNotificationAction::Subject { subject_time: Some(at), .. } => *at,
+            _ => notification.timestamp,
+        };
+        event(at, versions(child), action(child, parsed))
+    };
+    children.into_iter().zip(notification.actions).map(convert).collect()
+}
+
+fn versions(action: &NodeRef<'_>) -> Option<Versions> {
+    let mut attrs = action.attrs();
+    let this = attrs.optional_u64("v_id")?;
+    Some(Versions { this, previous: attrs.optional_u64("prev_v_id") })
+}
+
+fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
+    use GroupNotificationAction as A;
+    match parsed {
+        A::Add { participants, .. } => members_of(&participants).map_or(GroupAction::Unclear, GroupAction::Added),
+        A::Remove { participants, .. } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Removed),
+        A::Promote { participants } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Promoted),
+        A::Demote { participants } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Demoted),
+        A::Subject { subject, .. } => GroupAction::Subject(subject),
+        A::Description { id, description } => GroupAction::Description { id, text: description },
+        A::Locked { .. } => GroupAction::Set(Setting::Locked(true)),
+        A::Unlocked => GroupAction::Set(Setting::Locked(false)),
+        A::Announce => GroupAction::Set(Setting::Announce(true)),
+        A::NotAnnounce => GroupAction::Set(Setting::Announce(false)),
+        A::Ephemeral { expiration, .. } => GroupAction::Set(Setting::EphemeralSeconds(expiration)),
+        A::MembershipApprovalMode { enabled } => GroupAction::Set(Setting::MembershipApproval(enabled)),
+        A::MemberAddMode { mode } => {
+            who_may(&mode).map_or(GroupAction::Unclear, |who| GroupAction::Set(Setting::MemberAddMode(who)))
+        }
+        A::NoFrequentlyForwarded => GroupAction::Set(Setting::NoFrequentlyForwarded(true)),
+        A::FrequentlyForwardedOk => GroupAction::Set(Setting::NoFrequentlyForwarded(false)),
+        A::LimitSharingEnabled { .. } => GroupAction::Set(Setting::LimitSharing(true)),
+        A::AllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(true)),
+        A::NotAllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(false)),
+        // "Joined by link" in the engine's words; WhatsApp sends it with the code that replaced another.
+        A::Invite { .. } | A::RevokeInvite => GroupAction::Told(GroupEventKind::InviteRevoked, Vec::new()),
+        A::CreatedMembershipRequests { requests, .. } => people_of(&requests)
+            .map_or(GroupAction::Ignored, |people| GroupAction::Told(GroupEventKind::JoinRequest, people)),
+        A::Delete { .. } => GroupAction::Deleted,
+        A::Create { .. } => {
+            let group = node.get_optional_child("group").and_then(group_record);
+            let key = node.attrs().optional_string("key").map(|key| key.into_owned());
+            let created = |record| GroupAction::Created { record: Box::new(record), key };
+            group.map_or(GroupAction::Unclear, created)
+        }
+        A::Modify { .. }
+        | A::Link { .. }
+        | A::Unlink { .. }
+        | A::LinkedGroupPromote { .. }
+        | A::LinkedGroupDemote { .. }
+        | A::ChangeNumber { .. }
+        | A::Suspended
+        | A::Unsuspended
+        | A::Unknown { .. } => GroupAction::Unclear,
+        _ => GroupAction::Ignored,
+    }
+}
+
+fn person_of_info(info: &GroupParticipantInfo) -> Option<Person> {
+    person_of([Some(&info.jid), info.phone_number.as_ref(), info.lid.as_ref()])
+}
+
+fn people_of(infos: &[GroupParticipantInfo]) -> Option<Vec<Person>> {
+    infos.iter().map(person_of_info).collect()
+}
+
+fn members_of(infos: &[GroupParticipantInfo]) -> Option<Vec<Member>> {
+    let member = |info: &GroupParticipantInfo| {
+        let role = match info.r#type {
+            Some(GroupParticipantType::Admin) => Role::Admin,
+            Some(GroupParticipantType::SuperAdmin) => Role::SuperAdmin,
+            _ => Role::Member,
+        };
+        Some(Member { person: person_of_info(info)?, role })
+    };
+    infos.iter().map(member).collect()
+}

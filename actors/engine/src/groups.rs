@@ -1,0 +1,355 @@
+//! Group requests. Add and remove are the engine's own calls, which also attach privacy tokens and rotate sender keys; the rest
+//! are our requests (`specs.rs`). None has a time limit: callers set one.
+
+use wacore::iq::groups::{
+    AddParticipantsIq, DemoteParticipantsIq, GroupDescription, GroupSubject, JoinGroupResult,
+    MembershipRequestActionIq, ParticipantChangeResponse, PromoteParticipantsIq, RemoveParticipantsIq,
+    SetGroupDescriptionIq, SetGroupSubjectIq,
+};
+use wacore::iq::spec::IqSpec;
+use wacore_binary::{Jid, NodeRef};
+use whatsapp_rust::GroupError;
+use whatsapp_rust::request::IqError;
+
+use super::group_node::participant;
+use super::{Engine, EngineError, convert, specs};
+use rookery_model::{AllGroups, GroupRecord, Person};
+use rookery_model::{
+    GroupId, JoinInfo, Joined, MembershipDecision, MembershipRequest, NewCommunity, ParticipantChange, ParticipantId,
+};
+
+/// What WhatsApp answered about one person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ParticipantAnswer {
+    /// All ids that the answer gives for them.
+    pub person: Person,
+    /// WhatsApp's number; `None` when it did what was asked.
+    pub error: Option<u16>,
+    /// With this the person may be invited instead.
+    pub invitation: Option<Invitation>,
+    /// WhatsApp did not answer about this person: it is what the group showed. The number is the one that WhatsApp would have given.
+    pub is_seen: bool,
+}
+
+/// What WhatsApp gives out for somebody who may only be invited: it lets that person in until it expires.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invitation {
+    /// Goes into the message that invites.
+    pub code: String,
+    /// Unix seconds.
+    pub expires_at: u64,
+}
+
+/// Somebody who asked to be let in, by all ids that are known.
+#[derive(Clone, Debug)]
+pub struct Applicant {
+    /// Who.
+    pub person: Person,
+    /// Their request as callers see it.
+    pub request: MembershipRequest,
+}
+
+/// What a new group is to be.
+#[derive(Clone, Debug)]
+pub struct NewGroup {
+    /// Its name.
+    pub subject: String,
+    /// Who is to be in it beside this account.
+    pub participants: Vec<ParticipantId>,
+    /// Comes back in the notification about the group.
+    pub key: String,
+    /// Where it stands.
+    pub place: NewGroupPlace,
+}
+
+/// Where a new group stands.
+#[derive(Clone, Debug)]
+pub enum NewGroupPlace {
+    /// On its own.
+    Alone,
+    /// In this community.
+    In(GroupId),
+    /// It is a community itself.
+    Community(Box<NewCommunity>),
+}
+
+/// The description that a change is meant to replace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PreviousDescription {
+    /// The one with this id; `None` when there is none.
+    Known(Option<String>),
+    /// Whatever WhatsApp has now: costs a read.
+    Ask,
+}
+
+/// WhatsApp's number for a description that is to replace another than the one there is.
+const DESCRIPTION_CONFLICT: u16 = 409;
+/// WhatsApp's number for an answer that gives none we can read.
+const CODE_UNKNOWN: u16 = 0;
+/// WhatsApp's number for somebody who is to be added and is in the group.
+const ALREADY_MEMBER: u16 = 409;
+/// WhatsApp's number for somebody who is to be removed and is not in the group.
+const NO_MEMBER: u16 = 404;
+
+impl ParticipantAnswer {
+    pub(super) fn from_node(node: &NodeRef<'_>) -> Option<Self> {
+        Some(Self {
+            person: participant(node)?,
+            error: node.attrs().optional_string("error").map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
+            invitation: node.get_optional_child("add_request").and_then(|request| {
+                let mut attrs = request.attrs();
+                let code = attrs.optional_string("code")?.into_owned();
+                Some(Invitation { code, expires_at: attrs.optional_u64("expiration")? })
+            }),
+            is_seen: false,
+        })
+    }
+
+    fn from_response(response: &ParticipantChangeResponse) -> Option<Self> {
+        Some(Self {
+            person: convert::person_of([Some(&response.jid), response.phone_number.as_ref(), None])?,
+            error: response.error.as_ref().map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
+            invitation: response
+                .add_request
+                .as_ref()
+                .map(|request| Invitation { code: request.code.clone(), expires_at: request.expiration }),
+            is_seen: false,
+        })
+    }
+}
+
+/// Whether WhatsApp answered, and the engine's parser could not make anything of it.
+fn is_unreadable(error: &GroupError) -> bool {
+    matches!(error, GroupError::Iq(IqError::ParseError(_)))
+}
+
+fn parsed(answers: &[ParticipantChangeResponse]) -> Vec<ParticipantAnswer> {
+    answers.iter().filter_map(ParticipantAnswer::from_response).collect()
+}
+
+impl Engine {
+    /// All groups of the account.
+    pub async fn read_all_groups(&self) -> Result<AllGroups, EngineError> {
+        let mut all = self.client.execute(specs::ReadAllGroups).await?;
+        for record in &mut all.groups {
+            self.learn_phones(record).await;
+        }
+        Ok(all)
+    }
+
+    /// One group; `None` when it does not exist or the account is not in it.
+    pub async fn read_group(&self, group: &GroupId) -> Result<Option<GroupRecord>, EngineError> {
+        match self.client.execute(specs::ReadGroup(convert::group_jid(group))).await.map_err(EngineError::from) {
+            Ok(mut record) => {
+                self.learn_phones(&mut record).await;
+                Ok(Some(record))
+            }
+            Err(EngineError::Refused { code: 403 | 404 | 410, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Makes a group; WhatsApp names the people it refused.
+    pub async fn create_group(&self, new: NewGroup) -> Result<(GroupRecord, Vec<ParticipantAnswer>), EngineError> {
+        let asked = new.participants.clone();
+        let created = self.client.execute(specs::WithText(specs::CreateGroup(new))).await?;
+        let (mut record, mut refused) = (created.record, created.refused);
+        self.learn_phones(&mut record).await;
+        self.learn_ids_of(&mut refused, &asked).await;
+        Ok((record, refused))
+    }
+
+    /// Adds, removes, promotes or demotes these people.
+    pub async fn change_participants(
+        &self,
+        group: &GroupId,
+        change: ParticipantChange,
+        people: &[ParticipantId],
+    ) -> Result<Vec<ParticipantAnswer>, EngineError> {
+        let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
+        let (groups, group) = (self.client.groups(), convert::group_jid(group));
+        let mut answers = match change {
+            ParticipantChange::Add => match groups.add_participants(&group, &jids).await {
+                Err(error) if is_unreadable(&error) => {
+                    self.ask_again(AddParticipantsIq::new(&group, &jids), ALREADY_MEMBER).await?
+                }
+                answers => parsed(&answers?),
+            },
+            ParticipantChange::Remove => match groups.remove_participants(&group, &jids).await {
+                Err(error) if is_unreadable(&error) => {
+                    self.ask_again(RemoveParticipantsIq::new(&group, &jids), NO_MEMBER).await?
+                }
+                answers => parsed(&answers?),
+            },
+            ParticipantChange::Promote => {
+                self.client.execute(specs::AboutParticipants(PromoteParticipantsIq::new(&group, &jids))).await?
+            }
+            ParticipantChange::Demote => {
+                self.client.execute(specs::AboutParticipants(DemoteParticipantsIq::new(&group, &jids))).await?
+            }
+        };
+        self.learn_ids_of(&mut answers, people).await;
+        Ok(answers)
+    }
+
+    /// Asks once more for what was done already and whose answer the engine's parser refused (it wants a `jid` of everybody), and
+    /// reads the answer ourselves. Doing it twice changes nothing more, but for those for whom it was done WhatsApp now says
+    /// `done`: the group says which of them are new, so these answers are left out.
+    async fn ask_again(&self, request: impl IqSpec, done: u16) -> Result<Vec<ParticipantAnswer>, EngineError> {
+        let answers = self.client.execute(specs::AboutParticipants(request)).await;
+        // Whatever it says of this request, nobody knows what became of the first.
+        let mut answers = answers.map_err(|_| EngineError::Unreadable)?;
+        answers.retain(|answer| answer.error != Some(done));
+        Ok(answers)
+    }
+
+    /// Changes the name of a group.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn set_subject(&self, group: &GroupId, subject: &str) -> Result<(), EngineError> {
+        let subject = GroupSubject::new(subject).map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let request = SetGroupSubjectIq::new(&convert::group_jid(group), subject);
+        Ok(self.client.execute(specs::WithText(request)).await?)
+    }
+
+    /// Sets the description; `None` deletes it.
+    pub async fn set_description(
+        &self,
+        group: &GroupId,
+        text: Option<&str>,
+        previous: &PreviousDescription,
+    ) -> Result<(), EngineError> {
+        let text = text.map(GroupDescription::new).transpose();
+        let text = text.map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let jid = convert::group_jid(group);
+        let previous = match previous {
+            PreviousDescription::Known(id) => id.clone(),
+            PreviousDescription::Ask => self.client.execute(specs::ReadGroup(jid.clone())).await?.description_id,
+        };
+        let request = SetGroupDescriptionIq::new(&jid, text, previous.as_deref());
+        self.client.execute(specs::WithText(request)).await.map_err(|error| match error.into() {
+            EngineError::Refused { code: DESCRIPTION_CONFLICT, .. } => EngineError::DescriptionConflict,
+            error => error,
+        })
+    }
+
+    /// The invite code, or a new one in its place.
+    pub async fn invite_code(&self, group: &GroupId, revoke: bool) -> Result<String, EngineError> {
+        let link = self.client.groups().get_invite_link(convert::group_jid(group), revoke).await?;
+        Ok(link.rsplit('/').next().unwrap_or_default().to_owned())
+    }
+
+    /// Follows an invite code.
+    pub async fn join(&self, code: &str) -> Result<Joined, EngineError> {
+        let joined = self.client.groups().join_with_invite_code(code).await?;
+        let pending_approval = matches!(joined, JoinGroupResult::PendingApproval(_));
+        let group = convert::group_id(joined.group_jid()).ok_or(EngineError::Unreadable)?;
+        Ok(Joined { group, pending_approval, already_member: false })
+    }
+
+    /// What an invite code tells before one follows it.
+    pub async fn join_info(&self, code: String) -> Result<JoinInfo, EngineError> {
+        Ok(self.client.execute(specs::ReadInvite(code)).await?)
+    }
+
+    /// Who asked to be let in.
+    pub async fn membership_requests(&self, group: &GroupId) -> Result<Vec<Applicant>, EngineError> {
+        let mut applicants = self.client.execute(specs::ReadMembershipRequests(convert::group_jid(group))).await?;
+        self.learn_phones_of(applicants.iter_mut().map(|applicant| &mut applicant.person)).await;
+        for Applicant { person, request } in &mut applicants {
+            request.participant_id = person.id().unwrap_or(request.participant_id);
+        }
+        Ok(applicants)
+    }
+
+    /// Lets people in who asked for it, or turns them down.
+    pub async fn decide_membership(
+        &self,
+        group: &GroupId,
+        decision: MembershipDecision,
+        people: &[ParticipantId],
+    ) -> Result<Vec<ParticipantAnswer>, EngineError> {
+        let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
+        let group = convert::group_jid(group);
+        let request = match decision {
+            MembershipDecision::Approve => MembershipRequestActionIq::approve(&group, &jids),
+            MembershipDecision::Reject => MembershipRequestActionIq::reject(&group, &jids),
+        };
+        let mut answers = self.client.execute(specs::AboutParticipants(request)).await?;
+        self.learn_ids_of(&mut answers, people).await;
+        Ok(answers)
+    }
+
+    /// Takes this account out of a group.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub async fn leave_group(&self, group: &GroupId) -> Result<(), EngineError> {
+        Ok(self.client.groups().leave(convert::group_jid(group)).await?)
+    }
+
+    async fn learn_phones(&self, record: &mut GroupRecord) {
+        self.learn_phones_of(record.members.iter_mut().map(|member| &mut member.person)).await;
+    }
+
+    /// Fills in ids that the answers left out. The engine's parser drops the LID that stands beside a phone number, and some
+    /// answers have the LID alone; so when somebody has no answer, WhatsApp is asked for the LIDs of the phone numbers that have
+    /// none: of those that were asked for, and of those in answers that nobody asked for.
+    async fn learn_ids_of(&self, answers: &mut [ParticipantAnswer], asked: &[ParticipantId]) {
+        self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
+        let is_answered = |id: &ParticipantId| answers.iter().any(|answer| answer.person.is(&(*id).into()));
+        if asked.iter().all(is_answered) {
+            return;
+        }
+        let is_asked = |person: &Person| person.ids().any(|id| asked.contains(&id));
+        let people = answers.iter().map(|answer| answer.person);
+        let unasked = people.filter(|person| person.lid.is_none() && !is_asked(person));
+        let unanswered = asked.iter().filter(|id| matches!(id, ParticipantId::Phone(_)) && !is_answered(id)).copied();
+        let phones = unasked.filter_map(|person| person.id()).chain(unanswered);
+        let phones: Vec<Jid> = phones.map(convert::jid).collect();
+        if phones.is_empty() {
+            return;
+        }
+        // Without an answer to this they are looked for in the group.
+        for person in self.people_with(&phones).await {
+            answers.iter_mut().filter(|a| a.person.is(&person)).for_each(|answer| answer.person.learn(&person));
+        }
+    }
+
+    /// The people with these phone numbers, each by all ids, as far as WhatsApp tells; none when it does not answer.
+    pub async fn people_with_phones(&self, phones: impl IntoIterator<Item = ParticipantId>) -> Vec<Person> {
+        let phones: Vec<Jid> = phones.into_iter().map(convert::jid).collect();
+        if phones.is_empty() { Vec::new() } else { self.people_with(&phones).await }
+    }
+
+    async fn people_with(&self, phones: &[Jid]) -> Vec<Person> {
+        let known = self.client.contacts().is_on_whatsapp(phones).await.unwrap_or_default();
+        let person = |user: &whatsapp_rust::IsOnWhatsAppResult| {
+            convert::person_of([Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()])
+        };
+        known.iter().filter_map(person).collect()
+    }
+
+    /// Fills in phone numbers that the answer left out and the engine knows.
+    async fn learn_phones_of(&self, people: impl Iterator<Item = &mut Person>) {
+        for person in people {
+            let (None, Some(lid)) = (person.phone, person.lid) else { continue };
+            if let Ok(Some(entry)) = self.client.get_lid_pn_entry(&Jid::lid(lid.to_string())).await {
+                person.phone = entry.phone_number.parse().ok();
+            }
+        }
+    }
+}
+
+impl From<GroupError> for EngineError {
+    fn from(error: GroupError) -> Self {
+        match error {
+            GroupError::Iq(error) => error.into(),
+            GroupError::DescriptionConflict => Self::DescriptionConflict,
+            GroupError::InvalidRequest(reason) => Self::Invalid(reason),
+            GroupError::Mex(error) => error.into(),
+            _ => Self::Unanswered("the request failed inside the client".into()),
+        }
+    }
+}

@@ -1,0 +1,405 @@
+//! Everything that names `whatsapp_rust` or `wacore`. Nobody outside knows their types.
+//!
+//! An [`Engine`] is one WhatsApp client for one device: opened over the session's part of the store, run by the task
+//! that opened it, told to end, finished. It reports what happens as [`EngineFact`]s and never decides anything.
+
+mod backend;
+mod certificate;
+mod communities;
+mod connect;
+mod convert;
+mod events;
+mod group_node;
+mod groups;
+mod http;
+mod invitations;
+mod pictures;
+mod reconnects;
+mod settings;
+mod specs;
+mod texts;
+mod transport;
+mod turns;
+mod watch;
+mod websocket;
+mod wire;
+
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use wacore::iq::devices::RemoveCompanionDeviceSpec;
+use wacore::net::HttpClient;
+use wacore::store::DevicePropsOverride;
+use wacore::store::traits::DeviceStore as _;
+use whatsapp_rust::bot::Bot;
+use whatsapp_rust::pair_code::{PairCodeError, PairCodeOptions, PairError};
+use whatsapp_rust::request::IqError;
+use whatsapp_rust::{Client, MexError, TokioRuntime};
+
+pub use certificate::check_whatsapp_url;
+pub use communities::LinkAnswer;
+pub use events::{EngineFact, IncomingCall, LogoutKind, Report};
+pub use groups::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
+pub use wire::Wire;
+
+use backend::SessionBackend;
+use connect::{Connect, Direct};
+use events::Reporter;
+use http::{SharedHttp, SharedVersion};
+use rookery_model::{ParticipantId, Person, SessionConfig};
+use rookery_store::{SessionNumber, Store, StoreError};
+use transport::{ClientSlot, PacedTransports};
+use turns::{Pacer, Turn};
+use websocket::{Endpoint, WebSockets};
+
+/// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
+/// store, not in memory.
+const PRE_KEYS_WANTED: usize = 256;
+
+/// Flushes until the store has the linked account: each is a write, and the saver's own is over after one or two.
+const FLUSHES_MAX: usize = 16;
+
+/// How often is looked whether a log-in was taken.
+const LOGIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
+/// WhatsApp's time to confirm a log-out.
+const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// WhatsApp's own WebSocket, as its web client uses it.
+pub const WHATSAPP_URL: &str = "wss://web.whatsapp.com/ws/chat";
+
+/// What the operator decides about all engines of a daemon.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// The WebSocket to connect to; [`WHATSAPP_URL`] unless a simulator is used.
+    pub whatsapp_url: String,
+    /// How the daemon names itself in the phone's list of linked devices.
+    pub device_name: String,
+    /// Connects started per second over all sessions, restarts included.
+    pub connects_per_second: u32,
+    /// Sessions that may be connecting at once.
+    pub connecting_max: usize,
+}
+
+/// What all engines of a daemon share: one way to WhatsApp with its TLS sessions, one HTTP client, one version, one pace.
+pub struct EngineShared {
+    url: String,
+    device_name: String,
+    store: Arc<dyn Store>,
+    endpoint: Arc<Endpoint>,
+    connect: Arc<dyn Connect>,
+    http: SharedHttp,
+    version: SharedVersion,
+    pacer: Arc<Pacer>,
+}
+
+/// Why the engine could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// WhatsApp answered with an error.
+    #[error("refused with code {code}")]
+    Refused {
+        /// WhatsApp's number.
+        code: u16,
+        /// Seconds after which it may be asked again.
+        backoff_s: Option<u32>,
+    },
+    /// The description changed since it was read.
+    #[error("the description changed since it was read")]
+    DescriptionConflict,
+    /// No answer, or none that says what happened: the request may have been carried out.
+    #[error("no answer: {0}")]
+    Unanswered(String),
+    /// An answer of which nothing can be made: the request may have been carried out.
+    #[error("the answer could not be read")]
+    Unreadable,
+    /// There is no connection, or it broke before there was an answer. By itself that does not say whether the request
+    /// was sent.
+    #[error("no answer: the connection was lost")]
+    ConnectionLost,
+    /// The device's state cannot be saved.
+    #[error("credentials cannot be saved: {0}")]
+    Unsaved(String),
+    /// The request cannot be sent as it is.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl EngineError {
+    /// Whether nobody said what became of the request: it may have been carried out.
+    pub fn is_unanswered(&self) -> bool {
+        matches!(self, Self::Unanswered(_) | Self::Unreadable | Self::ConnectionLost | Self::Unsaved(_))
+    }
+}
+
+/// One WhatsApp client. All calls may be dropped at any time; what was sent stays sent.
+pub struct Engine {
+    client: Arc<Client>,
+    backend: Arc<SessionBackend>,
+    wire: Arc<Wire>,
+    turn: Arc<Turn>,
+}
+
+/// The part of an engine that has to be run: its connection, until it ends for good.
+pub struct EngineRun {
+    bot: Bot,
+    wire: Arc<Wire>,
+    turn: Arc<Turn>,
+    report: Report,
+}
+
+/// How much an engine's connections have sent.
+#[derive(Copy, Clone, Debug)]
+pub struct Sent(u64);
+
+/// What an engine needs of its session.
+pub struct EngineSession {
+    /// Where its device is stored.
+    pub number: SessionNumber,
+    /// What the operator decided; may change at any time.
+    pub config: Arc<ArcSwap<SessionConfig>>,
+    /// Where its connections are noted.
+    pub wire: Arc<Wire>,
+}
+
+impl EngineShared {
+    /// Prepares what engines share; connects to nothing.
+    ///
+    /// # Errors
+    /// The URL is not allowed, or TLS cannot be used.
+    pub fn new(options: EngineOptions, store: Arc<dyn Store>) -> anyhow::Result<Self> {
+        check_whatsapp_url(&options.whatsapp_url).map_err(anyhow::Error::msg)?;
+        let http = SharedHttp::new(tls_config()?)?;
+        let per_second = NonZeroU32::new(options.connects_per_second).context("connects per second must not be 0")?;
+        Ok(Self {
+            device_name: options.device_name,
+            store,
+            endpoint: Arc::new(Endpoint::new(&options.whatsapp_url, tls_config()?)?),
+            connect: Arc::new(Direct::new()),
+            version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
+            http,
+            pacer: Arc::new(Pacer::new(per_second, options.connecting_max)),
+            url: options.whatsapp_url,
+        })
+    }
+
+    async fn version(&self) -> http::Version {
+        if self.url == WHATSAPP_URL { self.version.get().await } else { SharedVersion::fallback() }
+    }
+}
+
+/// WhatsApp's servers are checked against the bundled web roots: no trust in what is installed on the machine.
+fn tls_config() -> anyhow::Result<rustls::ClientConfig> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    Ok(rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("no TLS version can be used")?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+impl Engine {
+    /// Waits for a turn to connect, then builds the client over the session's stored device. The caller holds the
+    /// device's permit (K-1) and runs the second half. Facts are reported from the engine's tasks, in no order.
+    pub async fn open(
+        shared: &EngineShared,
+        session: EngineSession,
+        report: Report,
+    ) -> anyhow::Result<(Self, EngineRun)> {
+        let EngineSession { number, config, wire } = session;
+        let turn = Arc::new(Turn::new(shared.pacer.clone()));
+        turn.take().await?;
+        let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
+        let client: ClientSlot = Arc::new(OnceLock::new());
+        let sockets =
+            WebSockets { endpoint: shared.endpoint.clone(), connect: shared.connect.clone(), wire: wire.clone() };
+        let transports = PacedTransports {
+            inner: Box::new(sockets),
+            turn: turn.clone(),
+            client: client.clone(),
+            config,
+            report: report.clone(),
+        };
+        let bot = Bot::builder()
+            .with_backend_arc(backend.clone())
+            .with_transport_factory(transports)
+            .with_http_client(shared.http.clone())
+            .with_runtime(TokioRuntime)
+            .with_version(shared.version().await)
+            .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
+            .with_wanted_pre_key_count(PRE_KEYS_WANTED)
+            .skip_history_sync()
+            .with_event_handler(Reporter::new(turn.clone(), report.clone()))
+            .build()
+            .await?;
+        let _ = client.set(Arc::downgrade(&bot.client()));
+        let engine = Self { client: bot.client(), backend, wire: wire.clone(), turn: turn.clone() };
+        Ok((engine, EngineRun { bot, wire, turn, report }))
+    }
+
+    /// Whether a device was linked: false before pairing and after its data was wiped.
+    pub fn is_linked(&self) -> bool {
+        self.client.pn().is_some()
+    }
+
+    /// The linked account by its ids.
+    pub fn me(&self) -> Person {
+        convert::person_of([self.client.pn().as_ref(), self.client.lid().as_ref(), None]).unwrap_or_default()
+    }
+
+    /// The account's own display name; empty when not known.
+    pub fn push_name(&self) -> String {
+        self.client.push_name()
+    }
+
+    /// Puts the device's state on disk (K-2). The engine's own flush returns at once while its background saver is
+    /// still writing, so this looks at what the store has.
+    pub async fn flush(&self) -> Result<(), EngineError> {
+        let manager = self.client.persistence_manager();
+        for _ in 0..FLUSHES_MAX {
+            manager.flush().await.map_err(|error| unsaved(&error))?;
+            if self.is_on_disk().await? {
+                return Ok(());
+            }
+        }
+        Err(EngineError::Unsaved("they are not on disk".into()))
+    }
+
+    /// Whether the device on disk is the one that is connected, whatever of its state is missing there.
+    pub async fn is_on_disk(&self) -> Result<bool, EngineError> {
+        let stored = self.backend.load().await.map_err(|error| unsaved(&error))?;
+        Ok(stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()))
+    }
+
+    /// Whether the engine has given up saving its state: then nothing it does is durable.
+    pub fn has_given_up_saving(&self) -> bool {
+        self.client.persistence_manager().is_saver_halted()
+    }
+
+    /// How much was sent so far; `None` when there is no connection that is logged in and hears us: nothing is to be sent
+    /// now. Waits while WhatsApp is asked for a sign of life, up to 5 s.
+    pub async fn sent(&self) -> Option<Sent> {
+        let may_send = self.turn.may_send().await && self.client.is_connected() && self.client.is_logged_in();
+        may_send.then(|| Sent(self.wire.written()))
+    }
+
+    /// Whether anything at all was sent since then. If not, a request that ended with [`EngineError::ConnectionLost`]
+    /// meanwhile was never sent, and will not be: the engine sends nothing twice.
+    pub fn has_sent_since(&self, before: Sent) -> bool {
+        self.wire.written() != before.0
+    }
+
+    /// Ends the connection for good and flushes. [`EngineRun::run`] returns soon after.
+    pub async fn disconnect(&self) {
+        self.turn.close();
+        self.client.disconnect().await;
+    }
+
+    /// Takes the store away from what is left of the engine. After [`Self::disconnect`] and the end of its run.
+    pub fn release(&self) {
+        self.backend.close();
+    }
+
+    /// Waits until WhatsApp has taken the log-in. That is well before [`EngineFact::LoggedIn`] when a phone was linked just now: its
+    /// first state is fetched and saved in between.
+    pub async fn logged_in(&self) {
+        while !self.client.is_logged_in() {
+            tokio::time::sleep(LOGIN_POLL_INTERVAL).await;
+        }
+    }
+
+    /// Asks WhatsApp to unlink this device; true when it confirmed in time.
+    pub async fn log_out(&self) -> bool {
+        let Some(device) = self.client.pn() else { return false };
+        let request = self.client.execute(RemoveCompanionDeviceSpec::new(&device));
+        matches!(tokio::time::timeout(LOGOUT_TIMEOUT, request).await, Ok(Ok(())))
+    }
+
+    /// Asks WhatsApp for a code to type into the phone with this number. An older request is cancelled.
+    pub async fn pairing_code(&self, phone: ParticipantId) -> Result<String, EngineError> {
+        self.client.cancel_pair_code().await;
+        let options = PairCodeOptions { phone_number: phone.digits().to_string(), ..Default::default() };
+        self.client.pair_with_code(options).await.map_err(|error| {
+            if error.rejection().is_some_and(|rejection| rejection.is_throttled()) {
+                let backoff_s = error.backoff().and_then(|backoff| u32::try_from(backoff.as_secs()).ok());
+                return EngineError::Refused { code: 429, backoff_s };
+            }
+            match error {
+                PairError::RequestFailed(error) => error.into(),
+                PairError::PairCode(PairCodeError::Cancelled) => EngineError::Unanswered("cancelled".into()),
+                PairError::PairCode(error) => EngineError::Invalid(error.to_string()),
+                error => EngineError::Unanswered(error.to_string()),
+            }
+        })
+    }
+}
+
+impl Engine {
+    /// Turns a call down; its caller hears the busy tone. WhatsApp does not answer to that.
+    pub async fn reject_call(&self, call: &IncomingCall) -> Result<(), EngineError> {
+        let rejected = self.client.voip().reject_call(&call.id, &call.from, &call.creator).await;
+        rejected.map_err(|_| EngineError::Unanswered("the call could not be rejected".into()))
+    }
+}
+
+impl EngineRun {
+    /// Connects and reconnects until the connection is over for good.
+    pub async fn run(self) {
+        let Self { bot, wire, turn, report } = self;
+        let client = bot.client();
+        tokio::select! {
+            () = bot.run() => {}
+            // Never ends by itself.
+            () = watch::watch(&client, &wire, &turn, &report) => {}
+        }
+    }
+}
+
+/// In our store's words where it is the cause (the disk is full): the engine's own say nothing of use.
+fn unsaved(error: &(dyn std::error::Error + 'static)) -> EngineError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let ours = causes.find_map(|cause| cause.downcast_ref::<StoreError>()).map(ToString::to_string);
+    EngineError::Unsaved(ours.unwrap_or_else(|| error.to_string()))
+}
+
+impl From<MexError> for EngineError {
+    fn from(error: MexError) -> Self {
+        match error {
+            MexError::Request(error) => error.into(),
+            MexError::ExtensionError { code, .. } => {
+                Self::Refused { code: u16::try_from(code).unwrap_or(u16::MAX), backoff_s: None }
+            }
+            _ => Self::Unreadable,
+        }
+    }
+}
+
+impl From<IqError> for EngineError {
+    fn from(error: IqError) -> Self {
+        match error {
+            IqError::ServerError { code, backoff, .. } => Self::Refused { code, backoff_s: backoff },
+            // Not the error's own text: it can hold the stanza.
+            IqError::Timeout => Self::Unanswered("timed out".into()),
+            IqError::ParseError(_) => Self::Unreadable,
+            IqError::EncodeError(_) => Self::Invalid("the request could not be encoded".into()),
+            _ => Self::ConnectionLost,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_said_to_be_full() {
+        let full = StoreError::LowSpace { free_bytes: 1, needed_bytes: 2 };
+        let engines = wacore::store::error::StoreError::Database(Box::new(full.clone()));
+        assert_eq!(engines.to_string(), "database operation error");
+        assert_eq!(unsaved(&engines).to_string(), format!("credentials cannot be saved: {full}"));
+    }
+}

@@ -1,0 +1,246 @@
+//! Own requests where the engine's drop what WhatsApp answered: reads lose settings, a create loses refusals and
+//! cannot be matched with its notification. They build the engine's own stanzas and parse the whole answer.
+
+use anyhow::anyhow;
+use wacore::iq::groups::{
+    GetGroupInviteInfoIq, GetMembershipRequestsIq, GroupCreateIq, GroupCreateOptions, GroupDescription,
+    GroupParticipantOptions, GroupParticipatingIq, GroupQueryIq,
+};
+use wacore::iq::mex::{MexDoc, MexQuerySpec, MexResponse};
+use wacore::iq::spec::IqSpec;
+use wacore::request::{InfoQuery, RequestUtils};
+use wacore_binary::{Jid, NodeContent, NodeRef};
+
+use super::groups::{Applicant, NewGroup, NewGroupPlace};
+use super::{convert, group_node, texts};
+use rookery_model::{AllGroups, GroupRecord};
+use rookery_model::{JoinInfo, MembershipRequest, RequestMethod};
+
+/// All groups of the account, with their members.
+pub(super) struct ReadAllGroups;
+
+impl IqSpec for ReadAllGroups {
+    type Response = AllGroups;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        GroupParticipatingIq::new().build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let groups = response.get_optional_child("groups").ok_or_else(|| anyhow!("the answer has no <groups>"))?;
+        Ok(group_node::all_groups(groups))
+    }
+}
+
+/// One group with its members.
+pub(super) struct ReadGroup(pub(super) Jid);
+
+impl IqSpec for ReadGroup {
+    type Response = GroupRecord;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        GroupQueryIq::new(&self.0).build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        record_in(response)
+    }
+}
+
+/// Makes a group. Its `key` comes back in the notification about it.
+pub(super) struct CreateGroup(pub(super) NewGroup);
+
+/// A new group, and the people whom WhatsApp did not take: their ids and its number. Nobody is in both.
+pub(super) struct Created {
+    pub(super) record: GroupRecord,
+    pub(super) refused: Vec<super::ParticipantAnswer>,
+}
+
+impl IqSpec for CreateGroup {
+    type Response = Created;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        let new = &self.0;
+        let participants = new.participants.iter().copied().map(convert::jid).map(GroupParticipantOptions::new);
+        let mut options = GroupCreateOptions::new(new.subject.clone()).with_participants(participants.collect());
+        match &new.place {
+            NewGroupPlace::Alone => {}
+            NewGroupPlace::In(community) => options.linked_parent = Some(convert::group_jid(community)),
+            NewGroupPlace::Community(community) => {
+                options.is_parent = true;
+                options.closed = community.membership_approval;
+                options.allow_non_admin_sub_group_creation = community.members_may_add_groups;
+                options.create_general_chat = community.general_chat;
+                options.description = community.description.as_deref().and_then(|d| GroupDescription::new(d).ok());
+            }
+        }
+        let mut query = GroupCreateIq::new(options).build_iq();
+        if let Some(NodeContent::Nodes(children)) = &mut query.content {
+            for create in children.iter_mut().filter(|child| child.tag == "create") {
+                create.attrs.insert("key", new.key.clone());
+            }
+        }
+        query
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let record = record_in(response)?;
+        let refused = group_node::participants(node_in(response)?).filter(|node| node.get_attr("error").is_some());
+        let refused = refused.filter_map(super::ParticipantAnswer::from_node);
+        // One person under two ids is added by one and refused by the other.
+        let refused = refused.filter(|answer| record.member(&answer.person).is_none()).collect();
+        Ok(Created { record, refused })
+    }
+}
+
+/// A request of the engine's with a text that somebody wrote, such as a subject: written as bytes ([`texts`](super::texts)).
+pub(super) struct WithText<S>(pub(super) S);
+
+impl<S: IqSpec> IqSpec for WithText<S> {
+    type Response = S::Response;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        self.0.build_iq()
+    }
+
+    fn encode_iq_direct(&self, request_id: &str, out: &mut Vec<u8>) -> anyhow::Result<bool> {
+        let requests = RequestUtils::new(String::new());
+        texts::encode(&requests.build_iq_node(self.build_iq(), Some(request_id.to_owned())), out)?;
+        Ok(true)
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        self.0.parse_response(response)
+    }
+}
+
+/// A request of the engine's about people; of its answer is read what is said about each, with every id of theirs.
+pub(super) struct AboutParticipants<S>(pub(super) S);
+
+impl<S: IqSpec> IqSpec for AboutParticipants<S> {
+    type Response = Vec<super::ParticipantAnswer>;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        self.0.build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let mut answers = Vec::new();
+        collect_participants(response, &mut answers);
+        Ok(answers)
+    }
+}
+
+/// Reads the `<participant>` nodes, which stand in a node named after the request, or one deeper.
+fn collect_participants(node: &NodeRef<'_>, answers: &mut Vec<super::ParticipantAnswer>) {
+    for child in node.children().unwrap_or_default() {
+        if child.tag == "participant" {
+            answers.extend(super::ParticipantAnswer::from_node(child));
+        } else {
+            collect_participants(child, answers);
+        }
+    }
+}
+
+/// What an invite code tells about its group.
+pub(super) struct ReadInvite(pub(super) String);
+
+impl IqSpec for ReadInvite {
+    type Response = JoinInfo;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        GetGroupInviteInfoIq::new(self.0.as_str()).build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let record = record_in(response)?;
+        let size = node_in(response)?.attrs().optional_u64("size").and_then(|size| size.try_into().ok());
+        let listed = u32::try_from(record.members.len()).ok().filter(|count| *count > 0);
+        Ok(JoinInfo {
+            id: record.id,
+            name: record.subject,
+            description: record.description,
+            owner: record.owner.and_then(|owner| owner.id()),
+            created_at: record.created_at,
+            participant_count: size.or(listed),
+        })
+    }
+}
+
+/// Who asked to be let in. The engine's parser keeps neither their phone number nor who proposed them.
+pub(super) struct ReadMembershipRequests(pub(super) Jid);
+
+impl IqSpec for ReadMembershipRequests {
+    type Response = Vec<Applicant>;
+
+    /// WhatsApp Web asks for the proposers with this attribute.
+    fn build_iq(&self) -> InfoQuery<'static> {
+        let mut query = GetMembershipRequestsIq::new(&self.0).build_iq();
+        if let Some(NodeContent::Nodes(children)) = &mut query.content {
+            for list in children {
+                list.attrs.insert("requestor_fetch", "true");
+            }
+        }
+        query
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let list = response.get_optional_child("membership_approval_requests");
+        let list = list.ok_or_else(|| anyhow!("the answer has no list of requests"))?;
+        Ok(list.get_children_by_tag("membership_approval_request").filter_map(membership_request).collect())
+    }
+}
+
+fn membership_request(node: &NodeRef<'_>) -> Option<Applicant> {
+    let mut attrs = node.attrs();
+    let (jid, phone) = (attrs.optional_jid("jid"), attrs.optional_jid("phone_number"));
+    let (added_by, added_by_phone) = (attrs.optional_jid("requestor"), attrs.optional_jid("requestor_pn"));
+    let person = convert::person_of([jid.as_ref(), phone.as_ref(), None])?;
+    let added_by = convert::person_of([added_by.as_ref(), added_by_phone.as_ref(), None]);
+    let method = match attrs.optional_string("request_method").as_deref() {
+        Some("invite_link") => Some(RequestMethod::InviteLink),
+        Some("linked_group_join") => Some(RequestMethod::LinkedGroupJoin),
+        Some("non_admin_add") => Some(RequestMethod::NonAdminAdd),
+        _ => None,
+    };
+    let request = MembershipRequest {
+        participant_id: person.id()?,
+        // Who asked for themselves is named as their own requestor by some servers.
+        added_by_id: added_by.filter(|added_by| !added_by.is(&person)).and_then(|added_by| added_by.id()),
+        method,
+        requested_at: attrs.optional_u64("request_time"),
+    };
+    Some(Applicant { person, request })
+}
+
+/// A GraphQL request whose refusals keep their number: the engine's own turns them into a text.
+pub(super) struct Mex(MexQuerySpec);
+
+impl Mex {
+    pub(super) fn new(doc: MexDoc, variables: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
+        Ok(Self(MexQuerySpec::new(doc, variables)?))
+    }
+}
+
+impl IqSpec for Mex {
+    type Response = MexResponse;
+
+    fn build_iq(&self) -> InfoQuery<'static> {
+        self.0.build_iq()
+    }
+
+    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
+        let result = response.get_optional_child("result").ok_or_else(|| anyhow!("the answer has no <result>"))?;
+        let text = result.content_as_string().ok_or_else(|| anyhow!("the <result> is empty"))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+}
+
+fn record_in(response: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {
+    group_node::group_record(node_in(response)?).ok_or_else(|| anyhow!("the answer names no group id"))
+}
+
+fn node_in<'a, 'b>(response: &'a NodeRef<'b>) -> anyhow::Result<&'a NodeRef<'b>> {
+    let group = response.get_optional_child("group").or_else(|| response.get_optional_child("community"));
+    group.ok_or_else(|| anyhow!("the answer has no <group>"))
+}

@@ -1,0 +1,284 @@
+//! The engine's transports: each is opened in its turn, and what becomes of it is told. All waiting between reconnects
+//! is decided here, the engine's own is set back.
+
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use wacore::net::{Transport, TransportEvent, TransportFactory};
+use whatsapp_rust::Client;
+
+use super::reconnects::Reconnect;
+use super::turns::Turn;
+use super::{EngineFact, Report};
+use rookery_model::SessionConfig;
+
+/// A reconnect waits this long for its time and its turn. The engine gives a connect 20 s in all and comes again.
+const WAIT_MAX: Duration = Duration::from_secs(8);
+/// Name, TCP, TLS and WebSocket together: with the wait before it, this ends before the engine's time does.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The engine's own backoff after as many connections that broke soon after the log-in: 1, 1, 2, 3, 5 ... 55 s. The next
+/// one would be longer than [`super::reconnects::RECONNECT_DELAY_MAX`].
+const ENGINE_ATTEMPTS_MAX: u32 = 9;
+
+/// What is said of a connection that ended without a word.
+const ENDED: &str = "it ended, or nothing was heard any more";
+
+/// The client that an engine's transports belong to; set once it is built.
+pub(super) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
+
+/// The engine's transports.
+pub(super) struct PacedTransports {
+    pub(super) inner: Box<dyn TransportFactory>,
+    pub(super) turn: Arc<Turn>,
+    pub(super) client: ClientSlot,
+    pub(super) config: Arc<ArcSwap<SessionConfig>>,
+    pub(super) report: Report,
+}
+
+/// There is no reconnect left: the session ends its engine.
+#[derive(Debug, thiserror::Error)]
+#[error("all reconnects are used up")]
+struct UsedUp;
+
+type Opened = (Arc<dyn Transport>, async_channel::Receiver<TransportEvent>);
+
+/// Ends a turn unless it is taken out.
+struct EndOnDrop<'a>(Option<&'a Turn>);
+
+impl Drop for EndOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(turn) = self.0 {
+            turn.end();
+        }
+    }
+}
+
+impl Turn {
+    /// Tells the session that it is not connected.
+    pub(super) fn tell_lost(&self, report: &Report, reason: String) {
+        self.lock().told_lost = true;
+        report(EngineFact::ConnectionLost(reason));
+    }
+}
+
+impl PacedTransports {
+    /// A connect that the session did not begin: the connection before is gone, whether or not the engine said so.
+    async fn reconnect(&self) -> anyhow::Result<Opened> {
+        self.turn.end();
+        if self.has_to_set_back() {
+            bail!("the engine's backoff is set back first");
+        }
+        self.tell_if_unknown();
+        let until = Instant::now() + WAIT_MAX;
+        self.wait_for_reconnect(until).await?;
+        timeout_at(until, self.turn.take()).await.context("no turn to connect in time")??;
+        self.turn.lock().reconnects.count(Instant::now());
+        self.turn.begin();
+        self.open().await
+    }
+
+    fn tell_if_unknown(&self) {
+        let state = self.turn.lock();
+        // WhatsApp ends the connection once a phone was linked: nothing is lost.
+        let is_known = state.told_lost || state.reconnects.are_expected();
+        drop(state);
+        if !is_known {
+            self.turn.tell_lost(&self.report, ENDED.into());
+        }
+    }
+
+    /// Waits for what the session's configuration asks for, or for the news that another session got in.
+    async fn wait_for_reconnect(&self, until: Instant) -> anyhow::Result<()> {
+        let mut answers = self.turn.answers();
+        loop {
+            let (now, answered_at) = (Instant::now(), *answers.borrow_and_update());
+            let decided = self.turn.lock().reconnects.next(&self.config.load(), now, answered_at);
+            match decided {
+                Reconnect::Go => return Ok(()),
+                Reconnect::Wait(_) if now >= until => bail!("the next reconnect is not due yet"),
+                Reconnect::Wait(wait) => tokio::select! {
+                    () = sleep(wait.min(until - now)) => {}
+                    _ = answers.changed() => {}
+                },
+                Reconnect::UsedUp(tried) => {
+                    (self.report)(EngineFact::ReconnectsUsedUp(tried));
+                    return Err(UsedUp.into());
+                }
+            }
+        }
+    }
+
+    async fn open(&self) -> anyhow::Result<Opened> {
+        // The engine drops this call after its own time limit.
+        let mut unopened = EndOnDrop(Some(&self.turn));
+        let opened = timeout(OPEN_TIMEOUT, self.inner.create_transport()).await;
+        let opened = opened.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer")));
+        match &opened {
+            Ok(_) => unopened.0 = None,
+            Err(error) => {
+                self.turn.lock().reconnects.fail(Instant::now());
+                self.turn.tell_lost(&self.report, format!("WhatsApp cannot be reached: {error}"));
+            }
+        }
+        opened
+    }
+
+    /// Whether the engine's own backoff would soon be longer than ours: it goes on growing over failed connects, and over
+    /// connections that break soon after the log-in. For the latter it is the only one, and grows as far as ours.
+    fn has_to_set_back(&self) -> bool {
+        let mut state = self.turn.lock();
+        state.engine_attempts += 1;
+        state.engine_attempts > if state.reconnects.have_failed() { 1 } else { ENGINE_ATTEMPTS_MAX }
+    }
+
+    /// Sets the engine's backoff back: a connect that fails after this is followed by the next one at once. There is no
+    /// connection at this point that it could end.
+    async fn set_back(&self) {
+        let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
+        client.reconnect_immediately().await;
+        self.turn.lock().engine_attempts = 0;
+    }
+}
+
+#[async_trait]
+impl TransportFactory for PacedTransports {
+    async fn create_transport(&self) -> anyhow::Result<Opened> {
+        let is_first = self.turn.begin();
+        let connect = async { if is_first { self.open().await } else { self.reconnect().await } };
+        let opened = tokio::select! {
+            biased;
+            () = self.turn.closed() => bail!("the engine ends"),
+            opened = connect => opened,
+        };
+        // After a first connect that failed the engine comes again in a second by itself.
+        if opened.as_ref().is_err_and(|error| !is_first && !error.is::<UsedUp>()) {
+            self.set_back().await;
+        }
+        opened
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+    use std::sync::Mutex;
+
+    use tokio::task::JoinSet;
+
+    use super::super::turns::Pacer;
+    use super::*;
+
+    /// A server that is away until some time: refused at once, or silent.
+    struct Away {
+        until: Instant,
+        is_silent: bool,
+    }
+
+    struct Line;
+
+    #[async_trait]
+    impl Transport for Line {
+        async fn send(&self, _: bytes::Bytes) -> anyhow::Result<()> {
+            Ok(())
+        }
+
+        async fn disconnect(&self) {}
+    }
+
+    #[async_trait]
+    impl TransportFactory for Away {
+        async fn create_transport(&self) -> anyhow::Result<Opened> {
+            if Instant::now() >= self.until {
+                return Ok((Arc::new(Line), async_channel::bounded(1).1));
+            }
+            if self.is_silent {
+                std::future::pending::<()>().await;
+            }
+            bail!("the connection was refused")
+        }
+    }
+
+    fn transports(pacer: &Arc<Pacer>, away: Away) -> (PacedTransports, Arc<Mutex<Vec<String>>>) {
+        let told = Arc::<Mutex<Vec<String>>>::default();
+        let heard = told.clone();
+        let report: Report = Arc::new(move |fact| {
+            let EngineFact::ConnectionLost(reason) = fact else { panic!("{fact:?}") };
+            heard.lock().unwrap().push(reason);
+        });
+        let transports = PacedTransports {
+            inner: Box::new(away),
+            turn: Arc::new(Turn::new(pacer.clone())),
+            client: ClientSlot::default(),
+            config: Arc::new(ArcSwap::from_pointee(SessionConfig::default())),
+            report,
+        };
+        (transports, told)
+    }
+
+    /// What the engine does with a session whose connection broke: it comes again until it is connected.
+    async fn reconnected(transports: PacedTransports) -> Instant {
+        while timeout(Duration::from_secs(20), transports.create_transport())
+            .await
+            .expect("the engine would end the call here")
+            .is_err()
+        {
+            // In place of the client's part, which sets the engine's backoff back.
+            transports.turn.lock().engine_attempts = 0;
+            tokio::task::yield_now().await;
+        }
+        transports.turn.connected();
+        Instant::now()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_are_back_within_a_minute_of_a_server_that_answers_again() {
+        let minutes = Duration::from_secs(180);
+        for is_silent in [false, true] {
+            let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+            let (until, mut sessions) = (Instant::now() + minutes, JoinSet::new());
+            for _ in 0..200 {
+                sessions.spawn(reconnected(transports(&pacer, Away { until, is_silent }).0));
+            }
+            let mut back: Vec<Instant> = sessions.join_all().await;
+            back.sort();
+            let [first, last] = [back[0], back[199]].map(|at| at.duration_since(until));
+            assert!(last <= super::super::reconnects::RECONNECT_DELAY_MAX, "silent {is_silent}: {first:?} {last:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_session_alone_is_back_within_a_minute_too() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        for away_s in [1, 30, 180, 3_600] {
+            let until = Instant::now() + Duration::from_secs(away_s);
+            let back = reconnected(transports(&pacer, Away { until, is_silent: false }).0).await;
+            let late = back.duration_since(until);
+            assert!(late <= super::super::reconnects::RECONNECT_DELAY_MAX, "{away_s} s: {late:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reconnect_that_nobody_told_of_is_told_and_so_is_each_new_reason() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let until = Instant::now() + Duration::from_secs(3);
+        let (transports, told) = transports(&pacer, Away { until, is_silent: false });
+        reconnected(transports).await;
+        let told = told.lock().unwrap();
+        assert_eq!(*told, [ENDED, "WhatsApp cannot be reached: the connection was refused"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_engine_that_ends_waits_for_nothing() {
+        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let until = Instant::now() + Duration::from_secs(600);
+        let (transports, _) = transports(&pacer, Away { until, is_silent: true });
+        let (turn, started) = (transports.turn.clone(), Instant::now());
+        let (connect, ()) = tokio::join!(transports.create_transport(), async { turn.close() });
+        assert!(connect.is_err());
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+}

@@ -1,0 +1,81 @@
+//! The nouns, each defined once: a type here is the REST body, the actor payload and the webhook data.
+//! Never does IO and knows neither HTTP nor the engine.
+
+mod community;
+mod event;
+mod group;
+mod group_notification;
+mod group_record;
+mod id;
+mod json;
+mod name;
+mod session;
+mod setting;
+
+pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
+pub use event::{GroupEvent, GroupEventKind, SessionEvent, SessionEventKind};
+pub use group::{
+    Aged, CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
+    ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
+};
+pub use group_notification::{GroupAction, Notice, Versions};
+pub use group_record::{AllGroups, CommunityRole, Completeness, GroupRecord, Member, Person, Role, unread_settings};
+pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
+pub use name::NameSource;
+pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
+pub use setting::{GroupSettings, Setting, Who};
+
+/// Milliseconds since the Unix epoch, written as ISO 8601 UTC with milliseconds in JSON.
+#[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, utoipa::ToSchema)]
+#[schema(value_type = String, format = DateTime, description = "ISO 8601 in UTC, with milliseconds.")]
+#[schema(example = "2026-01-31T09:30:00.000Z")]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// The present moment by the system clock.
+    #[must_use]
+    pub fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        Self(since.map_or(0, |elapsed| i64::try_from(elapsed.as_millis()).unwrap_or(i64::MAX)))
+    }
+
+    /// Reads an ISO 8601 / RFC 3339 date with time and offset, e.g. `2026-01-31T09:30:00.000Z`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let time: jiff::Timestamp = text.parse().ok()?;
+        Some(Self(time.as_millisecond()))
+    }
+}
+
+impl std::fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let time = jiff::Timestamp::from_millisecond(self.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        write!(f, "{time:.3}")
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not an ISO 8601 date with time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timestamp_is_written_with_milliseconds_and_read_back() {
+        let time = Timestamp(1_700_000_000_120);
+        assert_eq!(time.to_string(), "2023-11-14T22:13:20.120Z");
+        assert_eq!(Timestamp::parse(&time.to_string()), Some(time));
+        assert_eq!(Timestamp::parse("yesterday"), None);
+    }
+}

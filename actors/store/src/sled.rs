@@ -1,0 +1,252 @@
+//! The store on disk: sled 0.34.7 behind its guards. This file reads; everything that writes is in `committer`.
+//!
+//! sled holds under kill -9 and power cuts, but only with one committer, an fsync of our own, small batches and small
+//! values: see "The store" in `actors/README.md` before changing anything here.
+
+mod committer;
+mod guard;
+mod leftovers;
+mod opening;
+mod queue;
+mod tally;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use super::batch::Change;
+use super::seal::Sealer;
+use super::space::{SpaceWatch, Use};
+use super::{
+    Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, layout, stream,
+};
+use committer::Committer;
+use queue::Queue;
+
+pub(super) use opening::DATA_FILE;
+
+/// The name of the snapshot that keeps sled from opening this store, and the store's lock; `None`: there is no such one.
+pub(super) fn unreadable_snapshot(path: &Path, options: &StoreOptions) -> Result<Option<(File, String)>, StoreError> {
+    let (lock, snapshot) = opening::prepare(path, options)?;
+    Ok(lock.zip(snapshot))
+}
+
+/// What the readers and the committer share.
+struct Shared {
+    path: PathBuf,
+    queue: Queue,
+    space: SpaceWatch,
+    /// Why the store has failed. Set once, by whoever sees it first; sticky.
+    failure: OnceLock<String>,
+    /// Held by the committer while it changes rows, and by a scan while it reads them: a scan shows no half batch.
+    rows: RwLock<()>,
+    /// Held by the committer, before `rows`, and by an export for all its time: scans go on during an export.
+    writing: Mutex<()>,
+}
+
+impl Shared {
+    /// The sticky error, if the store has failed.
+    fn failed(&self) -> Option<StoreError> {
+        self.failure.get().map(|reason| StoreError::Failed(reason.clone()))
+    }
+
+    fn fail(&self, reason: String) {
+        let _ = self.failure.set(reason);
+    }
+}
+
+/// One open store. Dropping it writes what is queued and closes the files.
+pub(super) struct SledStore {
+    shared: Arc<Shared>,
+    /// One tree per table, in the order of [`Table::ALL`].
+    trees: Vec<::sled::Tree>,
+    /// Between the callers' values and those on disk.
+    sealer: Option<Sealer>,
+    /// Bytes of all rows when it was opened.
+    live_bytes: u64,
+    committer: Option<JoinHandle<()>>,
+}
+
+impl SledStore {
+    pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Self, StoreError> {
+        let mut opened = opening::open(path, options)?;
+        let shared = Arc::new(Shared {
+            path: path.to_owned(),
+            queue: Queue::default(),
+            space: SpaceWatch::new(path, options.free_space_min_bytes),
+            failure: OnceLock::new(),
+            rows: RwLock::new(()),
+            writing: Mutex::new(()),
+        });
+        let (trees, sealer, live_bytes) = (opened.trees.clone(), opened.sealer.take(), opened.live_bytes);
+        let committer = Committer::new(opened, Arc::clone(&shared));
+        let thread = std::thread::Builder::new()
+            .name("store-committer".to_owned())
+            .spawn(move || committer.run())
+            .map_err(|error| StoreError::Io { path: path.to_owned(), reason: error.to_string() })?;
+        Ok(Self { shared, trees, sealer, live_bytes, committer: Some(thread) })
+    }
+
+    /// Bytes of all rows, as they are on disk, when it was opened.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// Seals the store's own key with another key of the operator's.
+    pub(super) fn rekey(&self, key: &StoreKey) -> Result<(), StoreError> {
+        let sealer = self.sealer.as_ref().ok_or_else(|| StoreError::Unsealed { path: self.shared.path.clone() })?;
+        let mut batch = Batch::new();
+        batch.put(SessionNumber::DAEMON, Table::Meta, layout::SEAL, sealer.wrap(key)?);
+        self.commit(batch).wait_blocking()
+    }
+
+    /// What seals the values of this table; the store's own facts have to be read before there is a key.
+    fn sealer(&self, table: Table) -> Option<&Sealer> {
+        self.sealer.as_ref().filter(|_| table != Table::Meta)
+    }
+
+    fn sealed(&self, batch: Batch) -> Result<Batch, StoreError> {
+        if self.sealer.is_none() {
+            return Ok(batch);
+        }
+        let mut sealed = batch.emptied();
+        for Change { session, table, key, value } in batch.into_changes() {
+            match (value, self.sealer(table)) {
+                (Some(value), Some(sealer)) => {
+                    let value = sealer.seal(session, table, &key, &value)?;
+                    sealed.put(session, table, key, value);
+                }
+                (Some(value), None) => sealed.put(session, table, key, value),
+                (None, _) => sealed.delete(session, table, key),
+            }
+        }
+        Ok(sealed)
+    }
+
+    /// The caller's value of what is on disk; one that was not sealed for this row is damage, which is sticky.
+    fn opened(&self, session: SessionNumber, table: Table, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let Some(sealer) = self.sealer(table) else { return Ok(value.to_vec()) };
+        sealer.open(session, table, key, value).ok_or_else(|| {
+            let reason =
+                format!("a value in table `{}` is not the one that was encrypted for its row", table.tree_name());
+            self.shared.fail(reason.clone());
+            StoreError::Damaged { path: self.shared.path.clone(), reason }
+        })
+    }
+
+    /// Runs a read of sled; an error or a panic in it means damage, which is sticky.
+    fn read<T>(&self, read: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<T, StoreError> {
+        guard::run(read).map_err(|reason| {
+            self.shared.fail(format!("it could not be read ({reason})"));
+            StoreError::Damaged { path: self.shared.path.clone(), reason }
+        })
+    }
+
+    fn scan(&self, row_prefix: &[u8], table: Table) -> Result<Vec<(::sled::IVec, ::sled::IVec)>, StoreError> {
+        let _no_commit = self.shared.rows.read().unwrap_or_else(PoisonError::into_inner);
+        self.read(|| self.trees[table.index()].scan_prefix(row_prefix).collect())
+    }
+
+    fn export_table(
+        &self,
+        table: Table,
+        tree: &::sled::Tree,
+        writer: &mut stream::Writer<'_>,
+    ) -> Result<(), StoreError> {
+        let mut outcome = Ok(());
+        self.read(|| {
+            tally::walk(tree, |row, value| {
+                let Some((session, key)) = layout::split_row(row) else { return ControlFlow::Continue(()) };
+                outcome =
+                    self.opened(session, table, key, value).and_then(|value| writer.row(table, session, key, &value));
+                if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })
+        })?;
+        outcome
+    }
+
+    /// Whether no table has a row, the store's own marks aside.
+    fn is_empty(&self) -> Result<bool, StoreError> {
+        for (table, tree) in Table::ALL.iter().zip(&self.trees) {
+            let mut rows = tree.iter().keys();
+            while let Some(row) = self.read(|| rows.next().transpose())? {
+                let own =
+                    layout::split_row(&row).is_some_and(|(session, key)| stream::is_own_mark(*table, session, key));
+                if !own {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+}
+
+impl Store for SledStore {
+    fn commit(&self, batch: Batch) -> Ticket {
+        if let Some(failed) = self.shared.failed() {
+            return Ticket::decided(Err(failed));
+        }
+        match batch.check().and_then(|()| self.sealed(batch)) {
+            Ok(batch) => self.shared.queue.push(batch),
+            Err(refused) => Ticket::decided(Err(refused)),
+        }
+    }
+
+    fn get(&self, session: SessionNumber, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        let value = self.read(|| self.trees[table.index()].get(layout::row(session, key)))?;
+        value.map(|value| self.opened(session, table, key, &value)).transpose()
+    }
+
+    fn scan_prefix(&self, session: SessionNumber, table: Table, prefix: &[u8]) -> Result<Vec<Row>, StoreError> {
+        let rows = self.scan(&layout::row(session, prefix), table)?;
+        let rows = rows.iter().filter_map(|(row, value)| Some((layout::split_row(row)?.1, value)));
+        rows.map(|(key, value)| Ok((key.to_vec(), self.opened(session, table, key, value)?))).collect()
+    }
+
+    fn export(&self, to: &mut dyn Write) -> Result<(), StoreError> {
+        let _one_moment = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = stream::Writer::begin(to)?;
+        for (table, tree) in Table::ALL.iter().zip(&self.trees) {
+            self.export_table(*table, tree, &mut writer)?;
+        }
+        writer.end()
+    }
+
+    fn import(&self, from: &mut dyn Read) -> Result<(), StoreError> {
+        if !self.is_empty()? {
+            return Err(StoreError::NotEmpty);
+        }
+        stream::import(self, from)
+    }
+
+    fn health(&self) -> Health {
+        if let Some(reason) = self.shared.failure.get() {
+            return Health::Failed(reason.clone());
+        }
+        match self.shared.space.check(0) {
+            Err(StoreError::LowSpace { free_bytes, needed_bytes }) => {
+                let has_room_for_removals = self.shared.space.check_for(Use::Removing, 0).is_ok();
+                Health::LowSpace { free_bytes, needed_bytes, has_room_for_removals }
+            }
+            _ => Health::Ok,
+        }
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(thread) = self.committer.take() {
+            let _ = thread.join();
+        }
+        // The last tree closes the file; on a failed store sled may panic over it.
+        let trees = std::mem::take(&mut self.trees);
+        let _ = guard::run(|| {
+            drop(trees);
+            Ok(())
+        });
+    }
+}
