@@ -7,9 +7,9 @@ use rookery_actors::Gateway;
 use tokio::sync::Semaphore;
 
 use crate::audit::Audit;
-use crate::auth::{FailedLogins, Keys};
-use crate::calls::Calls;
+use crate::auth::{ApiKeys, FailedLogins};
 use crate::config::HttpOptions;
+use crate::detached_tasks::DetachedTasks;
 use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
@@ -17,10 +17,10 @@ use crate::picture::Pictures;
 /// What a request may reach.
 pub(crate) struct App {
     pub(crate) gateway: Gateway,
-    pub(crate) keys: Keys,
+    pub(crate) keys: ApiKeys,
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) audit: Audit,
-    pub(crate) calls: Calls,
+    pub(crate) calls: DetachedTasks,
     pub(crate) pictures: Pictures,
     pub(crate) http: Arc<HttpOptions>,
     pub(crate) failed_logins: FailedLogins,
@@ -33,7 +33,7 @@ pub(crate) struct App {
 impl App {
     pub(crate) fn new(
         gateway: Gateway,
-        keys: Keys,
+        keys: ApiKeys,
         idempotency: Arc<Idempotency>,
         audit: Audit,
         pictures: Pictures,
@@ -42,7 +42,7 @@ impl App {
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
         let (body_rooms, draining) = (BodyRooms::new(&http.limits), AtomicBool::new(false));
-        let (http, calls) = (Arc::new(http), Calls::default());
+        let (http, calls) = (Arc::new(http), DetachedTasks::default());
         Self {
             gateway,
             keys,

@@ -27,8 +27,8 @@ use crate::clock::Clock;
 use chain::Log;
 pub(crate) use chain::{AuditFilter, Found, Verdict};
 use gaps::Gaps;
-use record::Extent;
-pub(crate) use record::{AuditRecord, Entry, Outcome};
+use record::LogBounds;
+pub(crate) use record::{AuditEvent, AuditRecord, Outcome};
 pub use retention::Retention;
 use writer::Writer;
 
@@ -72,7 +72,7 @@ pub(crate) struct Audit {
 
 /// What the task and the callers both know.
 struct Shared {
-    extent: ArcSwap<Extent>,
+    extent: ArcSwap<LogBounds>,
     gaps: Arc<RwLock<Gaps>>,
     /// Who plans a removal is to stop.
     is_ending: Arc<AtomicBool>,
@@ -85,9 +85,9 @@ struct Shared {
 /// What the task is told.
 enum Note {
     /// A call that changed something; the caller waits until it is on disk.
-    Write { entry: Box<Entry>, reply: oneshot::Sender<()> },
+    Write { entry: Box<AuditEvent>, reply: oneshot::Sender<()> },
     /// A call that changed nothing.
-    Unchanged(Box<Entry>),
+    Unchanged(Box<AuditEvent>),
     /// Look at the whole chain, while nothing is added to it.
     Verify { permit: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Verdict, AuditError>> },
 }
@@ -135,7 +135,7 @@ impl Audit {
     }
 
     /// Notes a call that changed something; returns when that is on disk, or cannot be put there now, which is logged.
-    pub(crate) async fn note(&self, entry: Entry) {
+    pub(crate) async fn note(&self, entry: AuditEvent) {
         let (reply, written) = oneshot::channel();
         if self.sender.send(Note::Write { entry: Box::new(entry), reply }).await.is_ok() {
             let _ = written.await;
@@ -143,7 +143,7 @@ impl Audit {
     }
 
     /// Notes a call that changed nothing: a refusal, a failure or a replay. Never waits.
-    pub(crate) fn note_unchanged(&self, entry: Entry) {
+    pub(crate) fn note_unchanged(&self, entry: AuditEvent) {
         if self.sender.try_send(Note::Unchanged(Box::new(entry))).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rookery_actors::Pace;
+use rookery_actors::RateLimit;
 use rookery_model::{GroupId, SessionId, Timestamp};
 use rookery_store::{BATCH_OPERATIONS_MAX, Batch, Store, StoreError};
 use tokio::sync::Mutex;
@@ -45,7 +45,7 @@ type ByHash = HashMap<KeyHash, Arc<Key>>;
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct KeyLimits {
     /// Requests; `None` is no limit.
-    pub(crate) rate: Option<Pace>,
+    pub(crate) rate: Option<RateLimit>,
     /// Requests that may be in flight at once.
     pub(crate) in_flight_max: usize,
     /// Keys of the daemon: each is a record in memory and one entry of an answer that is not paged.
@@ -53,7 +53,7 @@ pub(crate) struct KeyLimits {
 }
 
 /// All keys of the daemon.
-pub(crate) struct Keys {
+pub(crate) struct ApiKeys {
     store: Arc<dyn Store>,
     pepper: Pepper,
     limits: KeyLimits,
@@ -132,7 +132,7 @@ pub(crate) enum KeysError {
     Randomness(#[from] getrandom::Error),
 }
 
-impl Keys {
+impl ApiKeys {
     /// Reads all keys from the store. Blocks for two scans.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use rookery_model::Timestamp;
 use rookery_store::{ArchiveError, ArchiveReader, ArchiveWriter, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{Keys, KeysError, Pepper};
+use crate::auth::{ApiKeys, KeysError, Pepper};
 use crate::files::SecretFileError;
 use home::Home;
 
@@ -48,7 +48,7 @@ pub(crate) enum BackupError {
     Store(#[from] StoreError),
     /// The API keys cannot be read.
     #[error(transparent)]
-    Keys(#[from] KeysError),
+    ApiKeys(#[from] KeysError),
     /// The pepper cannot be read.
     #[error("could not use `{PEPPER_FILE}`; to go on without it, so that no API key can be checked, move it away")]
     Pepper(#[from] SecretFileError),
@@ -76,7 +76,7 @@ fn write<W: Write>(store: &dyn Store, data_dir: &Path, key: &StoreKey, to: W) ->
 
 /// The pepper that the keys of a store belong to.
 fn pepper_of(store: &dyn Store, data_dir: &Path) -> Result<Option<Pepper>, BackupError> {
-    match Keys::restored_pepper(store)? {
+    match ApiKeys::restored_pepper(store)? {
         Some(pepper) => Ok(Some(pepper)),
         None => Ok(Pepper::read(&data_dir.join(PEPPER_FILE))?),
     }

@@ -4,7 +4,7 @@
 mod cors_origins;
 mod http;
 mod http_options;
-mod paces;
+mod rate_limits;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -16,19 +16,19 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::Uri;
-use rookery_actors::{Paces, Settings, WHATSAPP_TIMEOUT_MAX};
+use rookery_actors::{RateLimits, Settings, WHATSAPP_TIMEOUT_MAX};
 use tracing_subscriber::EnvFilter;
 
 pub use crate::audit::Retention;
 pub use crate::auth::{AddressRange, Secret};
 pub use crate::data_dir::DataLocation;
-pub use crate::outgoing::FetchAllow;
+pub use crate::url_fetch::FetchAllow;
 pub use cors_origins::CorsOrigins;
 pub use http::HttpArguments;
 #[cfg(test)]
 pub(crate) use http_options::DRAIN_TIME_S;
 pub use http_options::{HttpLimits, HttpOptions};
-pub use paces::PaceArguments;
+pub use rate_limits::PaceArguments;
 pub use reader::ConfigError;
 use reader::Reader;
 pub(crate) use reader::{BOOTSTRAP_KEY_RULE, bootstrap_key};
@@ -100,7 +100,7 @@ pub struct Config {
     /// How long the audit log is kept.
     pub audit: Retention,
     /// How often each session may ask WhatsApp for what.
-    pub paces: Paces,
+    pub rate_limits: RateLimits,
     /// Which log lines are written, in the notation of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
@@ -127,7 +127,7 @@ impl Default for Config {
             http: HttpOptions::default(),
             fetch_allow: FetchAllow::default(),
             audit: Retention::default(),
-            paces: settings.paces,
+            rate_limits: settings.rate_limits,
             log: "info".into(),
         }
     }
@@ -218,7 +218,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "NUMBER")]
     audit_records_max: Option<OsString>,
     #[command(flatten)]
-    paces: PaceArguments,
+    rate_limits: PaceArguments,
     /// Log filter, such as info or rookery=debug [ROOKERY_LOG, default info]
     #[arg(long, value_name = "FILTER")]
     log: Option<OsString>,
@@ -291,7 +291,7 @@ impl Config {
             fetch_allow: read
                 .parsed("fetch-allow", flags.fetch_allow, default.fetch_allow, hosts, |text| text.parse().ok())?,
             audit: retention(&read, flags.audit_days, flags.audit_records_max)?,
-            paces: flags.paces.read(&read)?,
+            rate_limits: flags.rate_limits.read(&read)?,
             log: read.parsed("log", flags.log, default.log, filter, |text| {
                 EnvFilter::builder().parse(text).is_ok().then(|| text.into())
             })?,
@@ -316,7 +316,7 @@ impl Config {
             requests_per_session_max: self.requests_per_session_max,
             linking_window: Duration::from_secs(self.linking_window_s),
             sessions_max: self.sessions_max,
-            paces: self.paces,
+            rate_limits: self.rate_limits,
             ..Settings::default()
         }
     }

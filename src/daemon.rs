@@ -22,22 +22,22 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
 use crate::app::App;
-use crate::audit::{Audit, Entry, Outcome};
-use crate::auth::{KeyLimits, Keys, KeysError, Pepper, Secret};
+use crate::audit::{Audit, AuditEvent, Outcome};
+use crate::auth::{ApiKeys, KeyLimits, KeysError, Pepper, Secret};
 use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
 use crate::bootstrap_key;
-use crate::calls::{CALL_TIME_MAX, LAST_TIME_MAX};
 use crate::clock::Clock;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
+use crate::detached_tasks::{LAST_TIME_MAX, TASK_TIME_MAX};
 use crate::files::write_secret;
 use crate::http;
 use crate::idempotency::Idempotency;
-use crate::outgoing::Fetcher;
 use crate::picture::Pictures;
 use crate::signals::{self, Signals};
 use crate::store_key;
+use crate::url_fetch::Fetcher;
 
 /// How often the use of keys is written down: rarely enough to cost nothing, often enough to be of use.
 const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
@@ -99,7 +99,7 @@ impl Daemon {
         let (store, store_key) = store_key::open(&location).await.context("could not open the store")?;
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
-        let keys = Keys::open(Arc::clone(&store), pepper, key_limits(&config), clock.clone()).await;
+        let keys = ApiKeys::open(Arc::clone(&store), pepper, key_limits(&config), clock.clone()).await;
         let keys = keys.map_err(|error| {
             let rule = if matches!(error, KeysError::OtherPepper) { format!("; {PEPPER_RULE}") } else { String::new() };
             anyhow::Error::new(error).context(format!("could not read the API keys{rule}"))
@@ -214,7 +214,7 @@ impl Daemon {
             }
         }
         // Their idempotency keys then tell what became of them.
-        self.app.calls.until_idle(CALL_TIME_MAX.saturating_sub(begun.elapsed())).await;
+        self.app.calls.until_idle(TASK_TIME_MAX.saturating_sub(begun.elapsed())).await;
         self.running.shutdown().await;
         self.app.calls.until_idle(LAST_TIME_MAX).await;
         // Closing the store blocks until what is queued is on disk.
@@ -261,7 +261,9 @@ async fn audit_sessions(app: Arc<App>, mut events: Receiver<SessionEvent>, mut s
                     SessionEventKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
                     SessionEventKind::DeletionFinished => ("sessions.deletion_finished", Outcome::Done),
                 };
-                app.audit.note(Entry { session_id: Some(session), ..Entry::of(action.into(), outcome) }).await;
+                app.audit
+                    .note(AuditEvent { session_id: Some(session), ..AuditEvent::of(action.into(), outcome) })
+                    .await;
             }
             Err(RecvError::Lagged(missed)) => warn!(missed, "could not note all that happened to sessions"),
             Err(RecvError::Closed) => return,
@@ -338,7 +340,7 @@ fn announce(daemon: &Daemon) {
 /// Sees to it that somebody can manage keys: the bootstrap key if there is one, else an admin key that is there, else a new
 /// one, as on the first start. A new key is written to its file first: one that is stored but was never shown would lock everybody out.
 async fn first_key(
-    keys: &Keys,
+    keys: &ApiKeys,
     bootstrap: Option<Secret>,
     data_dir: &Path,
 ) -> Result<(Option<Secret>, Option<PathBuf>)> {
@@ -358,11 +360,13 @@ async fn first_key(
 
 /// The pepper of a backup that was restored goes into its file; whether there was one.
 async fn put_back_pepper(store: &dyn Store, data_dir: &Path) -> Result<bool> {
-    let Some(pepper) = Keys::restored_pepper(store).context("could not read the API keys")? else { return Ok(false) };
+    let Some(pepper) = ApiKeys::restored_pepper(store).context("could not read the API keys")? else {
+        return Ok(false);
+    };
     let file = data_dir.join(PEPPER_FILE);
     pepper.write(&file).with_context(|| format!("could not write `{}`", file.display()))?;
     let mut batch = Batch::new();
-    Keys::keep_restored_pepper(&mut batch, None).context("could not change the API keys")?;
+    ApiKeys::keep_restored_pepper(&mut batch, None).context("could not change the API keys")?;
     store.commit(batch).await.context("could not change the API keys")?;
     Ok(true)
 }
@@ -374,7 +378,7 @@ fn pepper(store: &dyn Store, data_dir: &Path) -> Result<Pepper> {
     if let Some(pepper) = Pepper::read(&file).with_context(named)? {
         return Ok(pepper);
     }
-    if Keys::need_their_pepper(store).context("could not read the API keys")? {
+    if ApiKeys::need_their_pepper(store).context("could not read the API keys")? {
         bail!("`{}` is missing, and without it no API key can be checked: {PEPPER_RULE}", file.display());
     }
     let pepper = Pepper::generate().with_context(named)?;
@@ -424,7 +428,7 @@ mod tests {
         let unit = include_str!("../deploy/rookery.service");
         let value = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
         let given = Duration::from_secs(value.parse().unwrap());
-        let calls = CALL_TIME_MAX.max(STOP_TIME_MAX);
+        let calls = TASK_TIME_MAX.max(STOP_TIME_MAX);
         let taken = calls + SESSIONS_TIME_MAX + LAST_TIME_MAX + AUDITOR_TIME_MAX + STORE_TIME_MAX;
         assert!(given >= taken, "{given:?} are less than {taken:?}");
     }

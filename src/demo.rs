@@ -53,7 +53,7 @@ pub struct DemoArguments {
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
-    paces: PaceArguments,
+    rate_limits: PaceArguments,
     #[command(flatten)]
     http: HttpArguments,
 }
@@ -69,7 +69,7 @@ fn api_key(text: &str) -> Result<Secret, String> {
 /// When something cannot be started, or the session did not become ready in time.
 pub async fn run(arguments: DemoArguments) -> Result<()> {
     let mut signals = Signals::listen().context("could not listen for signals")?;
-    let paces = arguments.paces.resolve(|name| std::env::var_os(name))?;
+    let rate_limits = arguments.rate_limits.resolve(|name| std::env::var_os(name))?;
     let http = arguments.http.resolve(|name| std::env::var_os(name))?;
     let data = DataDirectory::prepare(arguments.data_dir)?;
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -83,7 +83,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         data_dir: data.path.clone(),
         bootstrap_key: arguments.api_key,
         whatsapp_url: simulator.url(),
-        paces,
+        rate_limits,
         http,
         ..Config::default()
     };

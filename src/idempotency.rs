@@ -6,7 +6,7 @@
 //! | state | in memory | on disk | the same call again |
 //! |---|---|---|---|
 //! | free | - | - | is carried out |
-//! | running | a [`Call`] | a mark | [`IdempotencyError::InUse`] |
+//! | running | a [`Execution`] | a mark | [`IdempotencyError::InUse`] |
 //! | over | - | the answer | gets that answer |
 //! | interrupted | - | a mark | [`IdempotencyError::Interrupted`] |
 //!
@@ -83,7 +83,7 @@ struct Book {
 /// What is to be done about a call.
 pub(crate) enum Start {
     /// It is the first with its key: carry it out.
-    First(Call),
+    First(Execution),
     /// It was carried out before and this was answered.
     Again(Replay),
 }
@@ -95,8 +95,8 @@ pub(crate) struct Replay {
     pub(crate) is_first_since_start: bool,
 }
 
-/// The right to carry a call out. Dropping it without [`Call::keep`] or [`Call::release`] leaves the key interrupted.
-pub(crate) struct Call {
+/// The right to carry a call out. Dropping it without [`Execution::keep`] or [`Execution::release`] leaves the key interrupted.
+pub(crate) struct Execution {
     claim: Claim,
     /// The API key.
     user: Uuid,
@@ -162,7 +162,7 @@ impl Idempotency {
     }
 
     /// Begins a call of this API key (`user`). A mark of it is on disk when this gives [`Start::First`]. Not to be dropped half way, which may
-    /// leave a mark of a call that nobody carries out (`calls.rs` is for that).
+    /// leave a mark of a call that nobody carries out (`detached_tasks.rs` is for that).
     ///
     /// # Errors
     /// Why the call is not carried out; nothing was changed then.
@@ -257,7 +257,7 @@ impl Idempotency {
             None => {}
         }
 
-        let call = Call { claim, user, fingerprint, created_at: times.made };
+        let call = Execution { claim, user, fingerprint, created_at: times.made };
         let mut mark = Batch::new();
         if let Some(old) = &old {
             mark.delete(SessionNumber::DAEMON, Table::IdempotentAnswers, slot.hour_key(Hour::of(old.created_at)));
@@ -370,10 +370,10 @@ impl Idempotency {
 /// What [`Idempotency::look`] found.
 enum Look {
     Again(Replay),
-    First { call: Call, mark: Batch },
+    First { call: Execution, mark: Batch },
 }
 
-impl Call {
+impl Execution {
     /// The call is over; its answer is on disk when this returns, and is given to whoever calls again.
     ///
     /// # Errors

@@ -6,11 +6,11 @@ mod audit;
 mod auth;
 pub mod backup;
 mod bootstrap_key;
-mod calls;
 mod clock;
 pub mod config;
 pub mod daemon;
 mod data_dir;
+mod detached_tasks;
 #[cfg(fuzzing)]
 pub use http::fuzzing;
 #[cfg(feature = "simulator")]
@@ -22,7 +22,6 @@ mod idempotency;
 #[cfg(test)]
 mod little_space;
 pub mod offline;
-mod outgoing;
 mod picture;
 pub mod secrecy;
 mod shares;
@@ -31,3 +30,4 @@ mod signals;
 pub mod simulator_command;
 mod store_key;
 pub mod telemetry;
+mod url_fetch;

@@ -10,7 +10,7 @@ use rookery_store::Store;
 use tokio::task::spawn_blocking;
 
 use crate::audit::{self, AuditError, Found, Verdict};
-use crate::auth::Keys;
+use crate::auth::ApiKeys;
 use crate::backup::PEPPER_FILE;
 use crate::config::{ConfigError, DataLocationArguments};
 use crate::data_dir::DataLocation;
@@ -138,7 +138,7 @@ pub async fn rekey(location: DataLocation, new_key_file: PathBuf) -> Result<()> 
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn reset_keys(location: DataLocation) -> Result<()> {
     let (_offline, store) = store_of(&location).await.context("stop the daemon first")?;
-    let removed = Keys::remove_all(&*store).await.context("could not remove the API keys")?;
+    let removed = ApiKeys::remove_all(&*store).await.context("could not remove the API keys")?;
     let pepper = location.data_dir.join(PEPPER_FILE);
     files::remove_file(&pepper).with_context(|| format!("could not remove `{}`", pepper.display()))?;
     println!("removed {removed} API keys: the next start makes a new admin key and prints it");

@@ -23,8 +23,8 @@ use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use crate::outgoing::{FETCHES_MAX, FetchError, Fetcher};
 use crate::shares::{Share, Shares};
+use crate::url_fetch::{FETCHES_MAX, FetchError, Fetcher};
 
 /// Bytes of a picture as it is given: a photo of a phone, or a large screenshot.
 pub(crate) const INPUT_BYTES_MAX: usize = 5 * 1024 * 1024;

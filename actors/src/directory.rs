@@ -10,7 +10,7 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::CommandError;
-use crate::session::{Pacing, SessionMsg};
+use crate::session::{RateLimiter, SessionMsg};
 use crate::settings::Settings;
 use rookery_engine::Wire;
 use rookery_model::{Session, SessionConfig, SessionId, SessionName, SessionStatus};
@@ -23,7 +23,7 @@ pub(crate) const WAITING_EVENTS_MAX: usize = 10_000;
 const LOADING_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// What the daemon holds of one session, whether or not its actor lives.
-pub(crate) struct Entry {
+pub(crate) struct SessionHandle {
     /// The session's UUID.
     pub(crate) id: SessionId,
     /// The session's number in the store.
@@ -39,7 +39,7 @@ pub(crate) struct Entry {
     /// What the operator decided about it; written by the actor.
     pub(crate) config: Arc<ArcSwap<SessionConfig>>,
     /// How often it may ask WhatsApp for what. Outlives the actor: a crash is no way around it.
-    pub(crate) pacing: Pacing,
+    pub(crate) rate_limiter: RateLimiter,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
     /// What its connections tell of themselves: when WhatsApp was heard. Outlives the actor and its engines.
@@ -55,7 +55,7 @@ pub(crate) struct Entry {
     pub(crate) saving: Arc<Semaphore>,
 }
 
-impl Entry {
+impl SessionHandle {
     pub(crate) fn new(number: SessionNumber, session: Session, config: SessionConfig, settings: &Settings) -> Self {
         Self {
             id: session.id,
@@ -65,7 +65,7 @@ impl Entry {
             loading: watch::Sender::new(false),
             session: ArcSwap::from_pointee(session),
             config: Arc::new(ArcSwap::from_pointee(config)),
-            pacing: Pacing::new(&settings.paces),
+            rate_limiter: RateLimiter::new(&settings.rate_limits),
             commands: Arc::new(Semaphore::new(settings.requests_per_session_max)),
             wire: Arc::default(),
             generations: AtomicU64::new(0),
@@ -76,7 +76,7 @@ impl Entry {
     }
 }
 
-impl Entry {
+impl SessionHandle {
     /// The session's actor; one that is being brought up is waited for, for a while. `None`: it has crashed, or has not been
     /// read within that time.
     pub(crate) async fn actor(&self) -> Option<Arc<ActorRef<SessionMsg>>> {
@@ -106,13 +106,13 @@ pub(crate) struct Directory {
 
 #[derive(Default)]
 struct Maps {
-    by_id: HashMap<SessionId, Arc<Entry>>,
+    by_id: HashMap<SessionId, Arc<SessionHandle>>,
     by_name: HashMap<String, SessionId>,
 }
 
 impl Directory {
     /// The entry of a session.
-    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<Entry>> {
+    pub(crate) fn get(&self, id: SessionId) -> Option<Arc<SessionHandle>> {
         self.read().by_id.get(&id).cloned()
     }
 
@@ -122,12 +122,12 @@ impl Directory {
     }
 
     /// Every entry, in no order.
-    pub(crate) fn all(&self) -> Vec<Arc<Entry>> {
+    pub(crate) fn all(&self) -> Vec<Arc<SessionHandle>> {
         self.read().by_id.values().cloned().collect()
     }
 
     /// Adds an entry. Supervisor only.
-    pub(crate) fn insert(&self, entry: Arc<Entry>) {
+    pub(crate) fn insert(&self, entry: Arc<SessionHandle>) {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         maps.by_name.insert(entry.name.as_str().into(), entry.id);
         maps.by_id.insert(entry.id, entry);

@@ -9,7 +9,7 @@ use std::time::Instant;
 use ractor::ActorRef;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
 
-use crate::directory::{Directory, Entry};
+use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
 use crate::session::{Reply, SessionMsg};
 use crate::supervisor::SupervisorMsg;
@@ -174,7 +174,7 @@ impl Gateway {
         actor.send_message(SessionMsg::Fail { failpoint }).map_err(|_| CommandError::Restarting)
     }
 
-    fn entry(&self, id: SessionId) -> Answer<Arc<Entry>> {
+    fn entry(&self, id: SessionId) -> Answer<Arc<SessionHandle>> {
         self.directory.get(id).ok_or_else(|| CommandError::UnknownSession(id.to_string()))
     }
 

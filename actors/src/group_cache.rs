@@ -9,13 +9,13 @@
 //! travels in a task of its own, never undoes what was learnt after it was asked.
 
 mod cached;
+mod diff;
 mod merge;
 mod names;
-mod news;
-mod own;
+mod notifications;
+mod pending_change;
 mod pending_writes;
-mod reading;
-mod telling;
+mod refresh;
 mod view;
 
 use std::borrow::Cow;
@@ -23,19 +23,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
+pub(crate) use diff::GroupDiff;
 pub(crate) use names::{Name, Names};
-pub(crate) use news::News;
-pub(crate) use own::{OwnChange, is_so};
+pub(crate) use pending_change::{PendingChange, is_so};
 use pending_writes::Unsure;
 pub(crate) use pending_writes::{Heard, WriteId};
-use rookery_model::{Group, GroupId, GroupRecord, GroupSummary, Person, Tagged};
+use rookery_model::{Group, GroupId, GroupRecord, GroupSummary, ParticipantIds, Tagged};
 
 use cached::CachedGroup;
-use news::Cause;
+use diff::Cause;
 pub(crate) use view::to_summary;
 
 /// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
-const GONE_GROUPS_MAX: usize = 4096;
+const TOMBSTONES_MAX: usize = 4096;
 
 /// Counts the changes of one session's cache.
 pub(crate) type Sequence = u64;
@@ -44,16 +44,16 @@ pub(crate) type Sequence = u64;
 #[derive(Default)]
 pub(crate) struct GroupCache {
     /// This account: its own notifications are recognised by it.
-    me: Person,
+    me: ParticipantIds,
     /// Names of people.
     pub(crate) names: Names,
     /// All groups were read before: what is new now has happened since.
     filled: bool,
     /// What nobody was told yet.
-    news: Vec<News>,
+    news: Vec<GroupDiff>,
     groups: BTreeMap<GroupId, CachedGroup>,
     /// Groups that left the cache, and when: a read that was asked before must not bring them back.
-    gone: BTreeMap<GroupId, Sequence>,
+    tombstones: BTreeMap<GroupId, Sequence>,
     /// Groups that are not cached but were heard of, and when.
     unknown: BTreeMap<GroupId, Sequence>,
     /// Groups that are to be read alone, as a read of all groups does not tell them whole.
@@ -71,7 +71,7 @@ pub(crate) struct GroupCache {
 impl GroupCache {
     /// A cache restored from stored records; nothing of it counts as unsaved. `filled`: these are all groups that there
     /// were, so that a difference to them is news.
-    pub(crate) fn restore(me: Person, records: Vec<GroupRecord>, names: Names, filled: bool) -> Self {
+    pub(crate) fn restore(me: ParticipantIds, records: Vec<GroupRecord>, names: Names, filled: bool) -> Self {
         let groups = records.into_iter().map(|record| (record.id.clone(), CachedGroup::new(record, 0))).collect();
         Self { me, groups, names, filled, ..Self::default() }
     }
@@ -82,7 +82,7 @@ impl GroupCache {
     }
 
     /// Sets whose account this is (known after linking).
-    pub(crate) fn set_me(&mut self, me: Person) {
+    pub(crate) fn set_me(&mut self, me: ParticipantIds) {
         self.me = me;
         self.summaries = None;
     }
@@ -136,12 +136,12 @@ impl GroupCache {
     }
 
     /// Takes what happened since the last time.
-    pub(crate) fn take_news(&mut self) -> Vec<News> {
+    pub(crate) fn take_news(&mut self) -> Vec<GroupDiff> {
         std::mem::take(&mut self.news)
     }
 
     /// Does something to a group, and notes what changed for those who look at it, and because of what.
-    fn with_news<T>(&mut self, id: &GroupId, cause: impl FnOnce(&T) -> Cause, work: impl FnOnce(&mut Self) -> T) -> T {
+    fn with_diff<T>(&mut self, id: &GroupId, cause: impl FnOnce(&T) -> Cause, work: impl FnOnce(&mut Self) -> T) -> T {
         if !self.filled {
             return work(self);
         }
@@ -150,7 +150,7 @@ impl GroupCache {
         let authors = self.groups.get(id).map(|group| self.authors(group)).unwrap_or_default();
         let done = work(self);
         let after = self.record(id);
-        let mut news = news::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
+        let mut news = diff::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
         news.retain_mut(|news| news.is_left_without(&unread));
         for news in news.iter_mut().filter(|news| news.actor.is_none()) {
             if let Some((_, author, at)) = authors.iter().rev().find(|(change, ..)| change.explains(news)) {
@@ -162,15 +162,16 @@ impl GroupCache {
     }
 
     /// Whose changes a read may bring before their own notice or answer does: ours, and those that it is to order.
-    fn authors(&self, group: &CachedGroup) -> Vec<(OwnChange, Person, Option<u64>)> {
+    fn authors(&self, group: &CachedGroup) -> Vec<(PendingChange, ParticipantIds, Option<u64>)> {
         let own = group.own.changes().map(|change| (change.clone(), self.me, None));
-        let tied = group.tied.iter();
-        let tied = tied.filter_map(|told| Some((OwnChange::told_by(&told.action)?, told.author?, Some(told.at))));
-        own.chain(tied).collect()
+        let ambiguous = group.ambiguous.iter();
+        let ambiguous =
+            ambiguous.filter_map(|told| Some((PendingChange::told_by(&told.action)?, told.author?, Some(told.at))));
+        own.chain(ambiguous).collect()
     }
 
     /// Registers a write before it is sent, so that its echo is recognised even when it comes before the answer.
-    pub(crate) fn begin_write(&mut self, id: &GroupId, change: OwnChange) -> WriteId {
+    pub(crate) fn begin_write(&mut self, id: &GroupId, change: PendingChange) -> WriteId {
         self.next_write += 1;
         let write = WriteId(self.next_write);
         if let Some(group) = self.groups.get_mut(id) {
@@ -185,10 +186,10 @@ impl GroupCache {
     }
 
     /// WhatsApp confirmed a write: `done` is what it really did (fewer people than asked, perhaps none).
-    pub(crate) fn confirm_write(&mut self, id: &GroupId, write: WriteId, done: Option<OwnChange>) {
+    pub(crate) fn confirm_write(&mut self, id: &GroupId, write: WriteId, done: Option<PendingChange>) {
         let now = self.count();
         let ours = Cause { actor: Some(self.me), at: None };
-        self.with_news(
+        self.with_diff(
             id,
             |()| ours,
             |cache| {
@@ -209,7 +210,7 @@ impl GroupCache {
         let Some(group) = self.groups.get_mut(id) else { return };
         group.own.drop_write(write);
         if unknown {
-            group.doubted_at = Some(now);
+            group.stale_since = Some(now);
         }
     }
 
@@ -223,13 +224,13 @@ impl GroupCache {
     /// Our account left the group.
     pub(crate) fn left(&mut self, id: &GroupId) {
         let ours = Cause { actor: Some(self.me), at: None };
-        self.with_news(id, |()| ours, |cache| cache.remove(id));
+        self.with_diff(id, |()| ours, |cache| cache.remove(id));
     }
 
     /// A group that we made; `asked` is when.
     pub(crate) fn created(&mut self, record: GroupRecord, asked: Sequence) {
         let (id, ours) = (record.id.clone(), Cause { actor: Some(self.me), at: None });
-        self.with_news(&id, |()| ours, |cache| cache.merge(record, asked));
+        self.with_diff(&id, |()| ours, |cache| cache.merge(record, asked));
     }
 
     /// The moment is over in which a notification may come after its answer: what is unsure of our writes that were confirmed
@@ -239,7 +240,7 @@ impl GroupCache {
             let Some(group) = cache.groups.get_mut(id) else { return Unsure::Nothing };
             group.own.end_unsure(before, &group.record)
         };
-        let ended = self.with_news(id, |_| Cause::default(), end);
+        let ended = self.with_diff(id, |_| Cause::default(), end);
         if ended != Unsure::Nothing {
             self.changed(id);
         }
@@ -254,7 +255,7 @@ impl GroupCache {
         let now = self.count();
         for group in self.groups.values_mut() {
             if group.own.waits_since(before) {
-                group.doubted_at = Some(now);
+                group.stale_since = Some(now);
             }
         }
     }
@@ -274,7 +275,7 @@ impl GroupCache {
         let now = self.count();
         self.changed(&record.id);
         self.unknown.remove(&record.id);
-        self.gone.remove(&record.id);
+        self.tombstones.remove(&record.id);
         self.groups.insert(record.id.clone(), CachedGroup::new(record, now));
     }
 
@@ -287,7 +288,7 @@ impl GroupCache {
     /// Remembers that our account is not in a group; nothing to read about that.
     fn miss(&mut self, id: &GroupId) -> bool {
         let now = self.count();
-        self.gone.insert(id.clone(), now);
+        self.tombstones.insert(id.clone(), now);
         false
     }
 

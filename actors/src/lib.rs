@@ -17,5 +17,5 @@ pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url};
 pub use session::record::linked_sessions;
-pub use settings::{Pace, Paces, Settings, WHATSAPP_TIMEOUT_MAX};
+pub use settings::{RateLimit, RateLimits, Settings, WHATSAPP_TIMEOUT_MAX};
 pub use supervisor::{Running, StartError, start};

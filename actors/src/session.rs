@@ -4,60 +4,60 @@
 //! ```text
 //! SessionActor            starts from the store alone; state table in session/lifecycle.rs
 //!   engine task           opened and owned by the supervisor; its facts come in as `Engine*` messages
-//!   request task          one per request in flight, with a permit and the reply: session/work.rs
-//!   read task             one per group, and one for all groups, shared by all who ask: session/reads.rs
+//!   request task          one per request in flight, with a permit and the reply: session/command_context.rs
+//!   read task             one per group, and one for all groups, shared by all who ask: session/refresh.rs
 //!   save task             one at a time; group records on their way to the store
 //! ```
 
 mod account;
+mod command_context;
 mod communities;
 mod creation;
 mod edits;
-mod facts;
+mod engine_events;
+mod events;
 mod joining;
 pub(crate) mod lifecycle;
 mod loading;
 mod message;
-mod news;
-mod outcome;
-mod pacing;
 mod pairing;
+mod participant_results;
 mod participants;
-mod people;
-mod reads;
+mod persistence;
+mod rate_limiter;
 pub(crate) mod record;
+mod refresh;
 mod request;
-mod saving;
 mod starting;
-mod work;
+mod whatsapp_codes;
 
 use std::sync::Arc;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::info;
 
-use crate::directory::Entry;
+use crate::directory::SessionHandle;
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
 use crate::supervisor::{Context, SupervisorMsg};
 use account::TurnedAway;
 pub(crate) use communities::Linking;
+pub(crate) use creation::CreateGroup;
 use creation::Created;
-pub(crate) use creation::GroupWish;
-pub(crate) use facts::EngineFailure;
+pub(crate) use engine_events::EngineFailure;
+pub(crate) use events::EVENTS_BEHIND_MAX;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
 pub(crate) use loading::Loaded;
 pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
-pub(crate) use news::EVENTS_BEHIND_MAX;
-pub(crate) use pacing::{Cost, Pacing};
 use pairing::Pairing;
 pub(crate) use participants::ParticipantWrite;
-use reads::Reads;
+use persistence::Saving;
+pub(crate) use rate_limiter::{Cost, RateLimiter};
 use record::{Link, SessionRecord};
+use refresh::Reads;
 pub(crate) use request::Request;
 use rookery_engine::Engine;
 use rookery_model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
-use saving::Saving;
 use starting::Starts;
 
 /// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
@@ -69,7 +69,7 @@ pub(crate) struct SessionActor;
 
 /// What a session's actor starts with.
 pub(crate) struct SessionArguments {
-    pub(crate) entry: Arc<Entry>,
+    pub(crate) entry: Arc<SessionHandle>,
     pub(crate) context: Arc<Context>,
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
     /// What is stored of it.
@@ -81,7 +81,7 @@ pub(crate) struct SessionArguments {
 /// A session's state; everything in it is in the store too, or comes back from WhatsApp.
 pub(crate) struct SessionState {
     myself: ActorRef<SessionMsg>,
-    entry: Arc<Entry>,
+    entry: Arc<SessionHandle>,
     context: Arc<Context>,
     supervisor: ActorRef<SupervisorMsg>,
     record: SessionRecord,
@@ -137,7 +137,7 @@ impl Actor for SessionActor {
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
         let handled = state.handle(message);
-        state.tell_news();
+        state.publish_events();
         handled?;
         state.save_groups();
         Ok(())

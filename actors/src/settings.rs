@@ -7,8 +7,8 @@ use rookery_engine::{EngineOptions, WHATSAPP_URL};
 
 /// How often something may be done: so many at once, and then so many in a time.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Pace {
-    /// How many fit into [`Pace::per`] in the long run.
+pub struct RateLimit {
+    /// How many fit into [`RateLimit::per`] in the long run.
     pub count: NonZeroU32,
     /// The time.
     pub per: Duration,
@@ -18,18 +18,18 @@ pub struct Pace {
 
 /// Our own limits per session, which keep an account from being noticed; `None`: no limit. Reads from the cache are free.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct Paces {
+pub struct RateLimits {
     /// Groups and communities made.
-    pub create: Option<Pace>,
+    pub create: Option<RateLimit>,
     /// People added or let in. A request for many counts as many.
-    pub add: Option<Pace>,
+    pub add: Option<RateLimit>,
     /// Every other change.
-    pub write: Option<Pace>,
+    pub write: Option<RateLimit>,
     /// Questions that only WhatsApp can answer.
-    pub query: Option<Pace>,
+    pub query: Option<RateLimit>,
 }
 
-impl Pace {
+impl RateLimit {
     /// So many in a time, and so many at once; zero counts as one.
     #[must_use]
     pub fn new(count: u32, per: Duration, burst: u32) -> Self {
@@ -45,7 +45,7 @@ impl Pace {
     }
 }
 
-impl std::fmt::Display for Pace {
+impl std::fmt::Display for RateLimit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} at once and {} ", self.burst, self.count)?;
         match self.per.as_secs() {
@@ -58,15 +58,15 @@ impl std::fmt::Display for Pace {
     }
 }
 
-impl Default for Paces {
+impl Default for RateLimits {
     /// Below what is reported to get accounts restricted: a person with a phone rarely goes faster.
     fn default() -> Self {
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
         Self {
-            create: Some(Pace::new(10, hour, 5)),
-            add: Some(Pace::new(60, minute, 256)),
-            write: Some(Pace::new(30, minute, 30)),
-            query: Some(Pace::new(60, minute, 60)),
+            create: Some(RateLimit::new(10, hour, 5)),
+            add: Some(RateLimit::new(60, minute, 256)),
+            write: Some(RateLimit::new(30, minute, 30)),
+            query: Some(RateLimit::new(60, minute, 60)),
         }
     }
 }
@@ -85,7 +85,7 @@ pub struct Settings {
     /// Linking stays open this long after a start.
     pub linking_window: Duration,
     /// Our own limits per session.
-    pub paces: Paces,
+    pub rate_limits: RateLimits,
     /// Requests of one session that may be at WhatsApp at once: 64 x the 20 s wait for it still drain within half a minute.
     pub requests_per_session_max: usize,
     /// Sessions that there may be: each costs memory and a record also while it is stopped.
@@ -105,7 +105,7 @@ impl Default for Settings {
             connects_per_second: 20,
             connecting_max: 50,
             linking_window: Duration::from_secs(600),
-            paces: Paces::default(),
+            rate_limits: RateLimits::default(),
             requests_per_session_max: 64,
             sessions_max: 10_000,
             device_name: "Rookery".into(),

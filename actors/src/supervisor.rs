@@ -24,7 +24,7 @@ use std::time::Instant;
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{Semaphore, broadcast, oneshot, watch};
 
-use crate::directory::{Directory, Entry};
+use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
 use crate::session::record::{SessionRecord, StoredSession};
 use crate::session::{EngineFailure, Generation, Loaded, Reply, SessionMsg};
@@ -106,7 +106,7 @@ struct State {
 }
 
 struct Slot {
-    entry: Arc<Entry>,
+    entry: Arc<SessionHandle>,
     engine: Option<EngineHandle>,
     crashes: VecDeque<Instant>,
     deleting: bool,
@@ -119,7 +119,7 @@ struct Slot {
 }
 
 impl Slot {
-    fn new(entry: Arc<Entry>) -> Self {
+    fn new(entry: Arc<SessionHandle>) -> Self {
         Self {
             entry,
             engine: None,
@@ -282,7 +282,7 @@ impl State {
         self.reserved.remove(record.name.as_str());
         let answer = match stored {
             Ok(()) => {
-                let entry = Entry::new(number, record.to_model(false), record.config, &self.context.settings);
+                let entry = SessionHandle::new(number, record.to_model(false), record.config, &self.context.settings);
                 let entry = self.enter(entry).entry.clone();
                 // There is nothing to read yet.
                 match self.spawn(myself, &entry, Loaded::new(record.clone()), None).await {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::AuditError;
 use super::gaps::Gaps;
 use super::record::{
-    AuditRecord, CHUNK, ChainHash, EXTENT_KEY, Extent, Gap, Outcome, chunk_prefix, key, number_of, split_value,
+    AuditRecord, CHUNK, ChainHash, EXTENT_KEY, Gap, LogBounds, Outcome, chunk_prefix, key, number_of, split_value,
 };
 use super::share::Known;
 
@@ -46,7 +46,7 @@ pub(crate) enum Verdict {
 /// A log that is as it was written.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Whole {
-    pub(crate) extent: Extent,
+    pub(crate) extent: LogBounds,
     /// Records that were removed.
     pub(crate) removed: u64,
     /// The newest record about such a removal, which accounts for all of them.
@@ -113,13 +113,13 @@ impl Log {
 }
 
 /// The extent that the store has, empty on a first start.
-pub(super) fn extent(store: &dyn Store) -> Result<Extent, AuditError> {
+pub(super) fn extent(store: &dyn Store) -> Result<LogBounds, AuditError> {
     let value = store.get(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY)?;
     Ok(value.map(|value| serde_json::from_slice(&value)).transpose()?.unwrap_or_default())
 }
 
 /// The gaps that the store has.
-pub(super) fn gaps(store: &dyn Store, extent: &Extent) -> Result<Gaps, AuditError> {
+pub(super) fn gaps(store: &dyn Store, extent: &LogBounds) -> Result<Gaps, AuditError> {
     let mut gaps = Gaps::read(store)?;
     // A log from before there were gaps was cut at its beginning only.
     if extent.first > 0 && gaps.first() != Some(0) {

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `e`, sequence number (8 bytes, big-endian) | hash (32 bytes), then the record as JSON |
 //! | `g`, sequence number of the first of a run of removed records (8 bytes, big-endian) | that of the last, and its hash |
-//! | `h` | the [`Extent`] as JSON |
+//! | `h` | the [`LogBounds`] as JSON |
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -35,7 +35,7 @@ pub(crate) struct ChainHash(pub(super) [u8; HASH_BYTES]);
 
 /// Where the log ends. Which records are missing before that is in its gaps.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Extent {
+pub(crate) struct LogBounds {
     pub(crate) next: u64,
     /// The hash of the last record.
     pub(crate) last: ChainHash,
@@ -104,7 +104,8 @@ pub(crate) enum Outcome {
 /// What is noted of a call, before it has its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Entry {
+#[schema(as = Entry)]
+pub(crate) struct AuditEvent {
     /// What was asked for: the route's `operationId` in the document.
     #[schema(value_type = String, example = "participants_add")]
     pub(crate) action: Arc<str>,
@@ -179,7 +180,7 @@ pub(crate) struct AuditRecord {
     pub(crate) id: u64,
     pub(crate) created_at: Timestamp,
     #[serde(flatten)]
-    pub(crate) entry: Entry,
+    pub(crate) entry: AuditEvent,
 }
 
 fn one() -> u64 {
@@ -201,7 +202,7 @@ fn is_zero(count: &u64) -> bool {
     *count == 0
 }
 
-impl Entry {
+impl AuditEvent {
     /// Of something about which nothing else is known.
     pub(crate) fn of(action: Arc<str>, outcome: Outcome) -> Self {
         Self {
@@ -227,7 +228,7 @@ impl Entry {
     }
 }
 
-impl Extent {
+impl LogBounds {
     /// The last record and its hash: who notes them elsewhere can prove later that nothing up to there was cut off.
     /// `None` when there never was a record.
     pub(crate) fn head(&self) -> Option<(u64, ChainHash)> {

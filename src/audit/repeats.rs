@@ -10,7 +10,7 @@ use rookery_model::SessionId;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::record::{Entry, Outcome};
+use super::record::{AuditEvent, Outcome};
 
 /// Those within this time of the first are counted rather than written.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -45,7 +45,7 @@ type OfKey = HashMap<Kind, Repeated>;
 struct Repeated {
     since: Instant,
     /// The last one, with how many there were; `None` until there is a second one.
-    last: Option<Entry>,
+    last: Option<AuditEvent>,
 }
 
 /// All kinds of the last minute, by key.
@@ -58,7 +58,7 @@ pub(super) struct Repeats {
 
 impl Repeats {
     /// Gives the entry back when it is to be written now; else it is counted.
-    pub(super) fn take(&mut self, entry: Entry, now: Instant) -> Option<Entry> {
+    pub(super) fn take(&mut self, entry: AuditEvent, now: Instant) -> Option<AuditEvent> {
         let mut entry = entry;
         let mut key = entry.api_key_id;
         let of_key = self.by_key.get(&key);
@@ -85,14 +85,14 @@ impl Repeats {
             }
             Some(repeated) => {
                 let count = repeated.last.as_ref().map_or(0, |last| last.count);
-                repeated.last = Some(Entry { count: count + entry.count, ..entry });
+                repeated.last = Some(AuditEvent { count: count + entry.count, ..entry });
                 None
             }
         }
     }
 
     /// What is to be written of kinds whose minute is over; they begin anew.
-    pub(super) fn due(&mut self, now: Instant) -> Vec<Entry> {
+    pub(super) fn due(&mut self, now: Instant) -> Vec<AuditEvent> {
         let mut due = Vec::new();
         self.by_key.retain(|_, kinds| {
             kinds.retain(|_, repeated| {
@@ -109,14 +109,14 @@ impl Repeats {
     }
 
     /// All that was counted.
-    pub(super) fn drain(&mut self) -> Vec<Entry> {
+    pub(super) fn drain(&mut self) -> Vec<AuditEvent> {
         self.kinds = 0;
         self.by_key.drain().flat_map(|(_, kinds)| kinds.into_values()).filter_map(|repeated| repeated.last).collect()
     }
 }
 
 impl Kind {
-    fn of(entry: &Entry, tells_groups_apart: bool) -> Self {
+    fn of(entry: &AuditEvent, tells_groups_apart: bool) -> Self {
         let group = entry.group_id.clone().filter(|_| tells_groups_apart && entry.outcome == Outcome::Failed);
         Self {
             group: group.map(|group| (entry.session_id, group)),
@@ -129,7 +129,7 @@ impl Kind {
     }
 }
 
-impl Entry {
+impl AuditEvent {
     /// Leaves out what tells it from others of the same key.
     fn make_other(&mut self) {
         self.action = OTHER_ACTION.into();
@@ -141,6 +141,6 @@ impl Entry {
 }
 
 /// Refusals that nobody could look at, as one record.
-pub(super) fn lost(count: u64) -> Entry {
-    Entry { count, ..Entry::of(LOST_ACTION.into(), Outcome::Refused) }
+pub(super) fn lost(count: u64) -> AuditEvent {
+    AuditEvent { count, ..AuditEvent::of(LOST_ACTION.into(), Outcome::Refused) }
 }

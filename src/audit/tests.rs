@@ -14,12 +14,12 @@ use super::*;
 use crate::clock::tests::SetClock;
 use crate::little_space::open_with_little_space;
 
-fn entry(action: &str) -> Entry {
-    Entry { status_code: 200, request_id: "r".into(), ..Entry::of(action.into(), Outcome::Done) }
+fn entry(action: &str) -> AuditEvent {
+    AuditEvent { status_code: 200, request_id: "r".into(), ..AuditEvent::of(action.into(), Outcome::Done) }
 }
 
-fn refusal(action: &str, from: &str) -> Entry {
-    Entry { outcome: Outcome::Refused, ip_address: Some(from.parse().unwrap()), ..entry(action) }
+fn refusal(action: &str, from: &str) -> AuditEvent {
+    AuditEvent { outcome: Outcome::Refused, ip_address: Some(from.parse().unwrap()), ..entry(action) }
 }
 
 struct Bench {
@@ -173,7 +173,7 @@ async fn pages_are_cut_from_what_matches_newest_first() {
 async fn a_filter_asks_for_everything_at_once() {
     let (session, key) = (SessionId::random(), Uuid::new_v4());
     let bench = Bench::new();
-    let of = |session_id, api_key_id, group: Option<&str>| Entry {
+    let of = |session_id, api_key_id, group: Option<&str>| AuditEvent {
         session_id,
         api_key_id,
         group_id: group.map(str::to_owned),
@@ -181,7 +181,7 @@ async fn a_filter_asks_for_everything_at_once() {
     };
     bench.audit.note(of(Some(session), None, None)).await;
     bench.audit.note(of(Some(session), Some(key), Some("1@g.us"))).await;
-    bench.audit.note(Entry { outcome: Outcome::Failed, ..of(None, Some(key), None) }).await;
+    bench.audit.note(AuditEvent { outcome: Outcome::Failed, ..of(None, Some(key), None) }).await;
     let all = AuditFilter::default;
     let (later, earlier) = (Timestamp(Timestamp::now().0 + 60_000), Timestamp(0));
     for (filter, ids) in [
@@ -220,7 +220,7 @@ async fn a_flood_of_refusals_is_a_few_records_that_count_it_wherever_it_comes_fr
 #[tokio::test(start_paused = true)]
 async fn nobody_can_use_up_the_kinds_of_refusals_that_others_are_told_apart_by() {
     let (bench, flooding, quiet) = (Bench::new(), Uuid::new_v4(), Uuid::new_v4());
-    let of = |key, action: &str, from: u32| Entry {
+    let of = |key, action: &str, from: u32| AuditEvent {
         api_key_id: Some(key),
         ..refusal(action, &std::net::Ipv4Addr::from(from).to_string())
     };
@@ -246,7 +246,7 @@ async fn nobody_can_use_up_the_kinds_of_refusals_that_others_are_told_apart_by()
 #[tokio::test(start_paused = true)]
 async fn replays_are_a_record_at_once_and_one_with_a_count() {
     let (bench, key) = (Bench::new(), Uuid::new_v4());
-    let call = |replayed| Entry { api_key_id: Some(key), replayed, ..entry("participants_add") };
+    let call = |replayed| AuditEvent { api_key_id: Some(key), replayed, ..entry("participants_add") };
     bench.audit.note(call(false)).await;
     (0..500).for_each(|_| bench.audit.note_unchanged(call(true)));
     let bench = Bench::over(bench.close().await, Retention::default());
@@ -315,7 +315,7 @@ async fn what_cannot_be_written_is_written_later_and_nothing_is_changed_until_th
 #[tokio::test]
 async fn a_record_that_does_not_fit_takes_no_other_with_it() {
     let bench = Bench::new();
-    let huge = Entry { request_id: "x".repeat(20_000), ..entry("huge") };
+    let huge = AuditEvent { request_id: "x".repeat(20_000), ..entry("huge") };
     let notes = [entry("one"), huge, entry("two"), entry("three")].map(|entry| bench.audit.note(entry));
     futures_util::future::join_all(notes).await;
     bench.audit.check_writable(false).unwrap();
@@ -331,7 +331,7 @@ async fn with_little_space_left_removals_are_noted_and_other_changes_refused() {
     assert!(matches!(bench.audit.check_writable(false), Err(AuditError::LowSpace)));
     assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![], 0));
     bench.audit.check_writable(true).unwrap();
-    bench.audit.note(Entry { removes: true, ..entry("removal") }).await;
+    bench.audit.note(AuditEvent { removes: true, ..entry("removal") }).await;
     assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await, (vec![1, 0], 2), "in order, with what waited");
     assert!(matches!(bench.audit.check_writable(false), Err(AuditError::LowSpace)));
     bench.whole().await;
@@ -340,7 +340,7 @@ async fn with_little_space_left_removals_are_noted_and_other_changes_refused() {
 #[tokio::test(start_paused = true)]
 async fn what_failed_in_different_groups_is_not_one_record_until_there_are_very_many() {
     let bench = Bench::new();
-    let failed = |group: usize| Entry {
+    let failed = |group: usize| AuditEvent {
         outcome: Outcome::Failed,
         code: Some("whatsapp_unanswered".into()),
         api_key_id: Some(Uuid::from_u128(7)),

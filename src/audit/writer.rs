@@ -14,7 +14,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tracing::{error, info, warn};
 
 use super::gaps::{GAP_OPERATIONS_MAX, Gaps};
-use super::record::{self, AuditRecord, Because, ChainHash, EXTENT_KEY, Entry, Extent, Gap, Outcome, Removal};
+use super::record::{self, AuditEvent, AuditRecord, Because, ChainHash, EXTENT_KEY, Gap, LogBounds, Outcome, Removal};
 use super::repeats::{self, Repeats};
 use super::retention::{Plan, Retention};
 use super::share::Known;
@@ -40,12 +40,12 @@ const REMOVE_ACTION: &str = "audit_remove";
 pub(super) struct Writer {
     store: Arc<dyn Store>,
     shared: Arc<Shared>,
-    extent: Extent,
+    extent: LogBounds,
     retention: Retention,
     clock: Clock,
     repeats: Repeats,
     /// What could not be written yet, in order.
-    unwritten: Vec<Entry>,
+    unwritten: Vec<AuditEvent>,
     /// What is to be removed, the next one last.
     plan: Plan,
     planning: Option<JoinHandle<Result<Plan, AuditError>>>,
@@ -131,7 +131,7 @@ impl Writer {
     }
 
     /// Also of refusals that found no room to wait in.
-    async fn write_repeats(&mut self, entries: Vec<Entry>) {
+    async fn write_repeats(&mut self, entries: Vec<AuditEvent>) {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         let lost = (dropped > 0).then(|| repeats::lost(dropped));
         self.write(entries.into_iter().chain(lost).collect()).await;
@@ -139,7 +139,7 @@ impl Writer {
 
     /// Writes what could not be written before, and then these. What still cannot be is kept, so that the chain goes on from
     /// what is on disk and nothing is left out.
-    async fn write(&mut self, entries: Vec<Entry>) {
+    async fn write(&mut self, entries: Vec<AuditEvent>) {
         self.unwritten.extend(entries);
         let surplus = self.unwritten.len().saturating_sub(UNWRITTEN_MAX);
         if surplus > 0 {
@@ -179,7 +179,7 @@ impl Writer {
         self.put(batch, extent).await
     }
 
-    fn filled(&self, mut batch: Batch, entries: Vec<Entry>) -> Result<(Batch, Extent), serde_json::Error> {
+    fn filled(&self, mut batch: Batch, entries: Vec<AuditEvent>) -> Result<(Batch, LogBounds), serde_json::Error> {
         let (mut extent, created_at) = (self.extent, self.clock.system());
         for entry in entries {
             append(&mut batch, &mut extent, created_at, entry)?;
@@ -188,7 +188,7 @@ impl Writer {
         Ok((batch, extent))
     }
 
-    async fn put(&mut self, batch: Batch, extent: Extent) -> Result<(), AuditError> {
+    async fn put(&mut self, batch: Batch, extent: LogBounds) -> Result<(), AuditError> {
         self.store.commit(batch).await?;
         self.extent = extent;
         self.shared.extent.store(Arc::new(extent));
@@ -242,7 +242,7 @@ impl Writer {
     }
 
     /// The batch for that; `None`: none of them can be removed.
-    fn removal(&mut self) -> Result<Option<(Batch, Extent)>, AuditError> {
+    fn removal(&mut self) -> Result<Option<(Batch, LogBounds)>, AuditError> {
         let (mut batch, mut runs, mut by_api_key) = (Batch::new(), Vec::<(u64, Gap)>::new(), BTreeMap::new());
         let mut operations = REMOVAL_OPERATIONS;
         while let Some(&id) = self.plan.ids.last() {
@@ -292,7 +292,7 @@ impl Writer {
         };
         let by_api_key = BTreeMap::new();
         let removal = Removal { because: Because::Before, first_id: 0, last_id, by_api_key, removed_in_all, missing };
-        let accounted = Extent { first: 0, before_first: ChainHash::default(), ..self.extent };
+        let accounted = LogBounds { first: 0, before_first: ChainHash::default(), ..self.extent };
         let committed = match note_removal(&mut batch, accounted, self.clock.system(), removal) {
             Ok(extent) => self.put(batch, extent).await,
             Err(error) => Err(error.into()),
@@ -310,9 +310,9 @@ impl Writer {
 /// Adds a record, and where the log ends behind it.
 fn append(
     batch: &mut Batch,
-    extent: &mut Extent,
+    extent: &mut LogBounds,
     created_at: Timestamp,
-    entry: Entry,
+    entry: AuditEvent,
 ) -> Result<(), serde_json::Error> {
     let id = extent.next;
     let json = serde_json::to_vec(&AuditRecord { id, created_at, entry })?;
@@ -325,16 +325,17 @@ fn append(
 /// Adds the record about a removal; the extent behind it.
 fn note_removal(
     batch: &mut Batch,
-    extent: Extent,
+    extent: LogBounds,
     created_at: Timestamp,
     removal: Removal,
-) -> Result<Extent, serde_json::Error> {
+) -> Result<LogBounds, serde_json::Error> {
     let mut extent = extent;
     let count = match removal.by_api_key.values().sum() {
         0 => removal.removed_in_all,
         count => count,
     };
-    let entry = Entry { count, removal: Some(Box::new(removal)), ..Entry::of(REMOVE_ACTION.into(), Outcome::Done) };
+    let entry =
+        AuditEvent { count, removal: Some(Box::new(removal)), ..AuditEvent::of(REMOVE_ACTION.into(), Outcome::Done) };
     append(batch, &mut extent, created_at, entry)?;
     batch.put(SessionNumber::DAEMON, Table::Audit, EXTENT_KEY, serde_json::to_vec(&extent)?);
     Ok(extent)

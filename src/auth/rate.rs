@@ -8,7 +8,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use rookery_actors::Pace;
+use rookery_actors::RateLimit;
 
 /// Addresses whose failed log-ins are counted at once; as they are forgotten after a pause, only an attack has as many.
 const ADDRESSES_MAX: usize = 10_000;
@@ -31,13 +31,13 @@ pub(crate) struct RateState {
 /// The rate of one key.
 #[derive(Debug)]
 pub(super) struct KeyRate {
-    pace: Pace,
+    pace: RateLimit,
     limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
     clock: DefaultClock,
 }
 
 impl KeyRate {
-    pub(super) fn new(pace: Pace) -> Self {
+    pub(super) fn new(pace: RateLimit) -> Self {
         let limiter = RateLimiter::direct(quota(pace)).with_middleware();
         Self { pace, limiter, clock: DefaultClock::default() }
     }
@@ -73,7 +73,7 @@ pub(crate) struct FailedLogins {
 
 impl FailedLogins {
     /// `None`: they are not counted.
-    pub(crate) fn new(pace: Option<Pace>) -> Self {
+    pub(crate) fn new(pace: Option<RateLimit>) -> Self {
         let limiter = pace.map(|pace| RateLimiter::keyed(quota(pace)));
         Self { limiter, clock: DefaultClock::default(), swept_at: Mutex::default() }
     }
@@ -116,7 +116,7 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     }
 }
 
-fn quota(pace: Pace) -> Quota {
+fn quota(pace: RateLimit) -> Quota {
     let quota = Quota::with_period(pace.period()).unwrap_or_else(|| Quota::per_second(pace.count));
     quota.allow_burst(pace.burst)
 }
@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn a_key_is_told_what_is_left_and_when_there_is_more() {
-        let rate = KeyRate::new(Pace::new(60, Duration::from_secs(3_600), 3));
+        let rate = KeyRate::new(RateLimit::new(60, Duration::from_secs(3_600), 3));
         let states: Vec<_> = (0..3).map(|_| rate.take().unwrap()).collect();
         assert_eq!(states.iter().map(|state| state.remaining).collect::<Vec<_>>(), [2, 1, 0]);
         assert_eq!((states[0].limit, states[0].reset_s, states[2].reset_s), (3, 60, 180));
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn failed_log_ins_are_counted_by_subscriber() {
-        let failed = FailedLogins::new(Some(Pace::new(1, Duration::from_secs(60), 2)));
+        let failed = FailedLogins::new(Some(RateLimit::new(1, Duration::from_secs(60), 2)));
         let address = |text: &str| text.parse().unwrap();
         for (from, passes) in [
             ("10.0.0.1", true),
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn more_addresses_than_can_be_counted_are_refused_and_take_no_memory() {
-        let failed = FailedLogins::new(Some(Pace::new(1, Duration::from_secs(3_600), 1)));
+        let failed = FailedLogins::new(Some(RateLimit::new(1, Duration::from_secs(3_600), 1)));
         for number in 0..20_000_u32 {
             let _ = failed.note(IpAddr::V4(number.into()));
         }

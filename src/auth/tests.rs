@@ -20,7 +20,7 @@ fn terms(role: Role) -> KeyTerms {
 
 /// Keys with a pepper of their own, and what it takes to open them again.
 struct Bench {
-    keys: Keys,
+    keys: ApiKeys,
     store: Arc<dyn Store>,
     pepper: Pepper,
 }
@@ -28,20 +28,24 @@ struct Bench {
 impl Bench {
     async fn new() -> Self {
         let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
-        Self { keys: Keys::open(store.clone(), pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap(), store, pepper }
+        Self {
+            keys: ApiKeys::open(store.clone(), pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap(),
+            store,
+            pepper,
+        }
     }
 
-    async fn reopened(&self) -> Keys {
-        Keys::open(self.store.clone(), self.pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap()
+    async fn reopened(&self) -> ApiKeys {
+        ApiKeys::open(self.store.clone(), self.pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap()
     }
 
-    async fn both(self) -> [Keys; 2] {
+    async fn both(self) -> [ApiKeys; 2] {
         let reopened = self.reopened().await;
         [self.keys, reopened]
     }
 }
 
-fn refusal(keys: &Keys, secret: &Secret) -> Option<Refusal> {
+fn refusal(keys: &ApiKeys, secret: &Secret) -> Option<Refusal> {
     keys.check(secret.reveal(), HERE).err()
 }
 
@@ -129,7 +133,7 @@ async fn a_key_may_be_limited_to_no_group_and_get_some() {
     let scoped = KeyTerms { allowed_groups: Some(groups(&[])), allow_group_creation: true, ..terms(Role::Operator) };
     let (key, secret) = bench.keys.create(scoped).await.unwrap();
     let session = SessionId::random();
-    let allows = |keys: &Keys| keys.check(secret.reveal(), HERE).unwrap().allows_group(&"1@g.us".parse().unwrap());
+    let allows = |keys: &ApiKeys| keys.check(secret.reveal(), HERE).unwrap().allows_group(&"1@g.us".parse().unwrap());
     assert!(!allows(&bench.keys));
     bench.keys.add_groups(key.id(), session, vec!["1@g.us".parse().unwrap()]).await.unwrap();
     assert!(allows(&bench.keys) && allows(&bench.reopened().await));
@@ -236,7 +240,7 @@ async fn use_is_counted_and_written_only_when_told() {
     for _ in 0..3 {
         bench.keys.check(secret.reveal(), HERE).unwrap();
     }
-    let count = |keys: &Keys| keys.list()[0].usage().count;
+    let count = |keys: &ApiKeys| keys.list()[0].usage().count;
     assert_eq!((count(&bench.keys), count(&bench.reopened().await)), (3, 0));
     bench.keys.write_usage().await.unwrap();
     assert_eq!(count(&bench.reopened().await), 3);
@@ -260,8 +264,8 @@ async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
 #[tokio::test]
 async fn a_key_has_a_rate_and_a_share_of_what_is_in_flight() {
     let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
-    let limits = KeyLimits { rate: Some(Pace::new(1, HOUR, 3)), in_flight_max: 1, keys_max: 1_000 };
-    let keys = Keys::open(store, pepper, limits, Clock::new()).await.unwrap();
+    let limits = KeyLimits { rate: Some(RateLimit::new(1, HOUR, 3)), in_flight_max: 1, keys_max: 1_000 };
+    let keys = ApiKeys::open(store, pepper, limits, Clock::new()).await.unwrap();
     let (key, _) = keys.create(terms(Role::Viewer)).await.unwrap();
     let (state, permit) = key.admit();
     assert_eq!(state.map(|state| (state.limit, state.remaining)), Some((3, 2)));
@@ -278,8 +282,8 @@ async fn a_key_has_a_rate_and_a_share_of_what_is_in_flight() {
 async fn another_pepper_is_noticed() {
     let Bench { keys, store, .. } = Bench::new().await;
     keys.create(terms(Role::Admin)).await.unwrap();
-    assert!(Keys::need_their_pepper(&*store).unwrap() && !Keys::need_their_pepper(&*open_memory()).unwrap());
-    let other = Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS, Clock::new()).await;
+    assert!(ApiKeys::need_their_pepper(&*store).unwrap() && !ApiKeys::need_their_pepper(&*open_memory()).unwrap());
+    let other = ApiKeys::open(store, Pepper::generate().unwrap(), NO_LIMITS, Clock::new()).await;
     assert!(matches!(other, Err(KeysError::OtherPepper)));
 }
 
@@ -290,8 +294,10 @@ async fn without_its_keys_a_store_takes_any_pepper() {
         keys.create(terms(Role::Admin)).await.unwrap();
     }
     keys.write_usage().await.unwrap();
-    assert_eq!(Keys::remove_all(&*store).await.unwrap(), 200);
-    assert!(Keys::open(store, Pepper::generate().unwrap(), NO_LIMITS, Clock::new()).await.unwrap().list().is_empty());
+    assert_eq!(ApiKeys::remove_all(&*store).await.unwrap(), 200);
+    assert!(
+        ApiKeys::open(store, Pepper::generate().unwrap(), NO_LIMITS, Clock::new()).await.unwrap().list().is_empty()
+    );
 }
 
 #[tokio::test]
@@ -309,7 +315,7 @@ async fn keys_of_the_first_version_still_work_and_are_kept_as_new_ones() {
         store.commit(batch).await.unwrap();
     }
     for _ in 0..2 {
-        let keys = Keys::open(store.clone(), pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap();
+        let keys = ApiKeys::open(store.clone(), pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap();
         assert!(secrets.iter().all(|secret| refusal(&keys, secret).is_none()));
         assert_eq!((keys.list().len(), keys.list()[0].usage().count), (70, 6));
         assert_eq!(keys.list()[0].record().terms.allowed_groups, None);
@@ -321,7 +327,7 @@ async fn keys_of_the_first_version_still_work_and_are_kept_as_new_ones() {
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_wrong_for_a_while_gives_no_expired_key_back_and_takes_no_lasting_one() {
     let (set, clock) = SetClock::new();
-    let keys = Keys::open(open_memory(), Pepper::generate().unwrap(), NO_LIMITS, clock.clone()).await.unwrap();
+    let keys = ApiKeys::open(open_memory(), Pepper::generate().unwrap(), NO_LIMITS, clock.clone()).await.unwrap();
     let until = |hours: i64| Some(Timestamp(clock.now().0 + hours * 3_600_000));
     let key = |expires_at| KeyTerms { expires_at, ..terms(Role::Viewer) };
     let (_, lasting) = keys.create(terms(Role::Admin)).await.unwrap();
@@ -344,7 +350,7 @@ async fn a_clock_that_is_wrong_for_a_while_gives_no_expired_key_back_and_takes_n
 #[tokio::test]
 async fn a_daemon_has_so_many_keys_and_its_own_beside_them() {
     let limits = KeyLimits { keys_max: 2, ..NO_LIMITS };
-    let keys = Keys::open(open_memory(), Pepper::generate().unwrap(), limits, Clock::new()).await.unwrap();
+    let keys = ApiKeys::open(open_memory(), Pepper::generate().unwrap(), limits, Clock::new()).await.unwrap();
     keys.create(terms(Role::Admin)).await.unwrap();
     let (second, _) = keys.create(terms(Role::Viewer)).await.unwrap();
     // One that is being rotated has two secrets, and is one key.
@@ -360,7 +366,7 @@ async fn a_daemon_has_so_many_keys_and_its_own_beside_them() {
 #[tokio::test]
 async fn a_restore_says_which_keys_come_back_and_can_keep_the_live_ones() {
     let (then, pepper) = (open_memory(), Pepper::generate().unwrap());
-    let open = |store: Arc<dyn Store>| Keys::open(store, pepper.clone(), NO_LIMITS, Clock::new());
+    let open = |store: Arc<dyn Store>| ApiKeys::open(store, pepper.clone(), NO_LIMITS, Clock::new());
     let keys = open(then.clone()).await.unwrap();
     let named = |name: &str| KeyTerms { role: Role::Admin, ..KeyTerms::named(name) };
     let mut made = Vec::new();
@@ -379,11 +385,11 @@ async fn a_restore_says_which_keys_come_back_and_can_keep_the_live_ones() {
     live.update(made[4].0.id(), lower).await.unwrap();
     live.create(named("later")).await.unwrap();
 
-    let lines = Keys::differences(&*now, &*then).unwrap();
+    let lines = ApiKeys::differences(&*now, &*then).unwrap();
     let told: Vec<_> = lines.iter().map(|line| line.split('"').nth(1).unwrap()).collect();
     assert_eq!(told, ["changed", "deleted", "later", "revoked", "rotated"], "{lines:?}");
-    Keys::carry_over(&*now, &*then).unwrap();
-    assert_eq!(Keys::differences(&*now, &*then).unwrap(), [""; 0]);
+    ApiKeys::carry_over(&*now, &*then).unwrap();
+    assert_eq!(ApiKeys::differences(&*now, &*then).unwrap(), [""; 0]);
     let kept = open(then).await.unwrap();
     assert_eq!(refusal(&kept, &made[1].1), Some(Refusal::Revoked), "it stays revoked");
     assert_eq!(kept.list().len(), 5);
@@ -392,7 +398,7 @@ async fn a_restore_says_which_keys_come_back_and_can_keep_the_live_ones() {
 #[tokio::test]
 async fn keys_are_revoked_and_removed_also_where_there_is_no_room_to_make_any() {
     let (directory, pepper) = (tempfile::tempdir().unwrap(), Pepper::generate().unwrap());
-    let opened = async |store| Keys::open(store, pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap();
+    let opened = async |store| ApiKeys::open(store, pepper.clone(), NO_LIMITS, Clock::new()).await.unwrap();
     let keys = opened(open(directory.path(), StoreOptions::default()).unwrap()).await;
     let (_, _) = keys.create(terms(Role::Admin)).await.unwrap();
     let (revoked, secret) = keys.create(terms(Role::Viewer)).await.unwrap();

@@ -33,7 +33,7 @@ use super::restore::{self, NOTHING_CHANGED, Restored, Wish};
 use super::transfer::{Spool, body_of};
 use super::write;
 use crate::app::App;
-use crate::audit::{Entry, Outcome};
+use crate::audit::{AuditEvent, Outcome};
 use crate::data_dir::DataLocation;
 use crate::hex::unhex;
 
@@ -270,7 +270,7 @@ impl Door {
 }
 
 /// What the audit log says of a command; it comes from no address and has no key.
-pub(crate) fn entry(action: &str, is_done: bool) -> Entry {
+pub(crate) fn entry(action: &str, is_done: bool) -> AuditEvent {
     let (outcome, status) = if is_done { (Outcome::Done, StatusCode::OK) } else { (Outcome::Failed, REFUSED) };
-    Entry { status_code: status.as_u16(), ..Entry::of(action.into(), outcome) }
+    AuditEvent { status_code: status.as_u16(), ..AuditEvent::of(action.into(), outcome) }
 }

@@ -11,7 +11,7 @@ use rookery_store::{Batch, Health, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Home, pepper_of, read, write};
-use crate::auth::Keys;
+use crate::auth::ApiKeys;
 use crate::data_dir;
 use crate::data_dir::DataLocation;
 use crate::files::SecretFile;
@@ -89,14 +89,14 @@ pub(super) fn unpack(
         let (mut pepper, mut keys) = (manifest.pepper, Vec::new());
         match now {
             Some(now) if keep_keys => {
-                Keys::carry_over(now, &*next)?;
+                ApiKeys::carry_over(now, &*next)?;
                 pepper = pepper_of(now, &location.data_dir)?;
             }
-            Some(now) => keys = Keys::differences(now, &*next)?,
+            Some(now) => keys = ApiKeys::differences(now, &*next)?,
             None => {}
         }
         let mut batch = Batch::new();
-        Keys::keep_restored_pepper(&mut batch, pepper.as_ref())?;
+        ApiKeys::keep_restored_pepper(&mut batch, pepper.as_ref())?;
         next.commit(batch).wait_blocking()?;
         Ok(Restored { made_at: manifest.made_at, sessions, before: None, keys })
     })();

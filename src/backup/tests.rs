@@ -107,7 +107,7 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     assert_eq!(to.entries(), ["store"]);
     let store = to.open();
     assert_eq!(store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, &[]).unwrap().len(), 2);
-    let came = Keys::restored_pepper(&*store).unwrap().expect("it comes along");
+    let came = ApiKeys::restored_pepper(&*store).unwrap().expect("it comes along");
     assert_eq!(String::from(came.clone()), String::from(pepper));
     // One that was never started has its pepper in the store, and its backup has it all the same.
     let again = write(&*store, to.data.path(), &to.key, Vec::new()).unwrap();

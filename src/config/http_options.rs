@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use rookery_actors::Pace;
+use rookery_actors::RateLimit;
 
 use super::cors_origins::CorsOrigins;
 use crate::auth::AddressRange;
@@ -35,9 +35,9 @@ pub struct HttpLimits {
     /// Of these, requests of one key: slow ones of one client must leave room for the others'.
     pub requests_per_key_max: usize,
     /// Requests of one key; `None` is no limit.
-    pub key_rate: Option<Pace>,
+    pub key_rate: Option<RateLimit>,
     /// Wrong keys from one address; `None` is no limit.
-    pub failed_logins: Option<Pace>,
+    pub failed_logins: Option<RateLimit>,
     /// Bytes of a request body: 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
     pub body_bytes_max: usize,
     /// Bytes of a request body with a file in it.
@@ -65,8 +65,8 @@ impl Default for HttpLimits {
             connections_per_address_max: 256,
             requests_max: 1_024,
             requests_per_key_max: 256,
-            key_rate: Some(Pace::new(100, Duration::from_secs(1), 200)),
-            failed_logins: Some(Pace::new(10, Duration::from_secs(60), 10)),
+            key_rate: Some(RateLimit::new(100, Duration::from_secs(1), 200)),
+            failed_logins: Some(RateLimit::new(10, Duration::from_secs(60), 10)),
             body_bytes_max: 1024 * 1024,
             media_body_bytes_max: 64 * 1024 * 1024,
             header_bytes_max: 16 * 1024,

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
-use rookery_actors::Pace;
+use rookery_actors::RateLimit;
 
 use super::{is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::auth::Secret;
@@ -109,9 +109,9 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         &self,
         name: &str,
         flag: Option<OsString>,
-        default: Option<Pace>,
+        default: Option<RateLimit>,
         burst_min: u32,
-    ) -> Result<Option<Pace>, ConfigError> {
+    ) -> Result<Option<RateLimit>, ConfigError> {
         let least = match burst_min {
             1 => String::new(),
             _ => format!(", with a burst of {burst_min} or more as one request may name that many people"),
@@ -151,7 +151,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
 }
 
 /// `10/h:5` is ten an hour and five at once; `off` is no limit.
-pub(super) fn pace(text: &str, burst_min: u32) -> Option<Option<Pace>> {
+pub(super) fn pace(text: &str, burst_min: u32) -> Option<Option<RateLimit>> {
     if text == "off" {
         return Some(None);
     }
@@ -166,5 +166,5 @@ pub(super) fn pace(text: &str, burst_min: u32) -> Option<Option<Pace>> {
         "d" => 86_400,
         _ => return None,
     };
-    Some(Some(Pace::new(number(count, 1)?, Duration::from_secs(per_s), number(burst, burst_min)?)))
+    Some(Some(RateLimit::new(number(count, 1)?, Duration::from_secs(per_s), number(burst, burst_min)?)))
 }

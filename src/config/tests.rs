@@ -1,6 +1,6 @@
 //! Every setting as flags and variables give it.
 
-use rookery_actors::{Pace, WHATSAPP_URL};
+use rookery_actors::{RateLimit, WHATSAPP_URL};
 
 use super::reader::pace;
 use super::*;
@@ -54,10 +54,10 @@ fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
     let hour = Duration::from_secs(3_600);
     let cases = [
         ("off", Some(None)),
-        ("10/h:5", Some(Some(Pace::new(10, hour, 5)))),
-        ("1/s:1", Some(Some(Pace::new(1, Duration::from_secs(1), 1)))),
-        ("60/min:256", Some(Some(Pace::new(60, Duration::from_secs(60), 256)))),
-        ("1000000/d:1000000", Some(Some(Pace::new(1_000_000, hour * 24, 1_000_000)))),
+        ("10/h:5", Some(Some(RateLimit::new(10, hour, 5)))),
+        ("1/s:1", Some(Some(RateLimit::new(1, Duration::from_secs(1), 1)))),
+        ("60/min:256", Some(Some(RateLimit::new(60, Duration::from_secs(60), 256)))),
+        ("1000000/d:1000000", Some(Some(RateLimit::new(1_000_000, hour * 24, 1_000_000)))),
         ("0/h:5", None),
         ("10/h:0", None),
         ("10/h", None),
@@ -74,12 +74,12 @@ fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
 
 #[test]
 fn paces_are_the_actors_own_unless_told_otherwise() {
-    assert_eq!(resolve_variable("ROOKERY_LOG", "info").unwrap().paces, Paces::default());
-    let paces = resolve_variable("ROOKERY_PACE_CREATE", "off").unwrap().settings().paces;
-    assert_eq!(paces, Paces { create: None, ..Paces::default() });
+    assert_eq!(resolve_variable("ROOKERY_LOG", "info").unwrap().rate_limits, RateLimits::default());
+    let rate_limits = resolve_variable("ROOKERY_PACE_CREATE", "off").unwrap().settings().rate_limits;
+    assert_eq!(rate_limits, RateLimits { create: None, ..RateLimits::default() });
     let flags = PaceArguments { pace_write: Some("7/s:9".into()), ..PaceArguments::default() };
     let write = flags.resolve(|_| None).unwrap().write;
-    assert_eq!(write, Some(Pace::new(7, Duration::from_secs(1), 9)));
+    assert_eq!(write, Some(RateLimit::new(7, Duration::from_secs(1), 9)));
     let error = resolve_variable("ROOKERY_PACE_ADD", "60/min:255").map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("a burst of 256 or more as one request may name that many people"), "{error}");
 }

@@ -97,7 +97,7 @@ pub(crate) enum ApiError {
     /// A call with an idempotency key was not carried out.
     Idempotency(IdempotencyError),
     /// Keys were not changed.
-    Keys(KeysError),
+    ApiKeys(KeysError),
     /// The audit log cannot be read or written.
     Audit(AuditError),
     /// What the sessions answered.
@@ -240,7 +240,7 @@ impl From<IdError> for ApiError {
 
 impl From<KeysError> for ApiError {
     fn from(error: KeysError) -> Self {
-        Self::Keys(error)
+        Self::ApiKeys(error)
     }
 }
 
@@ -311,7 +311,7 @@ impl ApiError {
             Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
             Self::Idempotency(error) => idempotency_answer(error),
-            Self::Keys(error) => keys_answer(error),
+            Self::ApiKeys(error) => keys_answer(error),
             Self::Audit(error) => audit_answer(error),
             Self::Command(error) => command_answer(error),
             Self::TooSlow { may_have_changed } => too_slow(*may_have_changed),
@@ -336,7 +336,7 @@ impl ApiError {
             Self::Command(error) => error.retry_after_s(),
             Self::Access(error) => error.retry_after_s(),
             Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
-            Self::Keys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
+            Self::ApiKeys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Audit(AuditError::Store(_) | AuditError::LowSpace | AuditError::Unwritable | AuditError::Busy) => {
                 Some(AUDIT_RETRY_S)
@@ -353,7 +353,7 @@ impl ApiError {
         match self {
             Self::Internal(cause) => Some(cause.clone()),
             Self::Command(error @ CommandError::Store(_)) => Some(error.to_string()),
-            Self::Keys(error) if keys_answer(error).status.is_server_error() => Some(error.to_string()),
+            Self::ApiKeys(error) if keys_answer(error).status.is_server_error() => Some(error.to_string()),
             Self::Audit(error) if audit_answer(error).status.is_server_error() => Some(error.to_string()),
             Self::Idempotency(
                 error @ (IdempotencyError::Store(_)

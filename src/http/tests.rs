@@ -16,13 +16,13 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::audit::{Audit, Retention};
-use crate::auth::{KeyLimits, KeyTerms, Keys, Pepper};
+use crate::auth::{ApiKeys, KeyLimits, KeyTerms, Pepper};
 use crate::clock::Clock;
 use crate::config::{HttpLimits, HttpOptions};
 use crate::http::middleware::request_context;
 use crate::idempotency::Idempotency;
-use crate::outgoing::{FetchAllow, Fetcher};
 use crate::picture::Pictures;
+use crate::url_fetch::{FetchAllow, Fetcher};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UNKNOWN_ID: &str = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11";
@@ -44,7 +44,7 @@ impl Fixture {
             in_flight_max: options.limits.requests_per_key_max,
             keys_max: 1_000,
         };
-        let keys = Keys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
+        let keys = ApiKeys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
         let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
         let idempotency = Idempotency::open(Arc::clone(&store), Clock::new()).unwrap();
         let (audit, _) = Audit::open(Arc::clone(&store), Retention::default(), Clock::new()).unwrap();

@@ -48,7 +48,7 @@ impl Bench {
         self.keys.start_at(self.slot(key), self.api_key, Fingerprint::of(&[body.as_bytes()]), at(now)).await
     }
 
-    async fn first(&self, key: &str, now: Timestamp) -> Call {
+    async fn first(&self, key: &str, now: Timestamp) -> Execution {
         match self.start(key, "body", now).await {
             Ok(Start::First(call)) => call,
             other => panic!("{}", word(&other)),

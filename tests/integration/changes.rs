@@ -1,9 +1,11 @@
 //! Changes made elsewhere, and in which order they arrive: the cache is the truth (G-1), and nobody asks for it.
 
+use std::time::{Duration, Instant};
+
 use rookery_simulator::{Addressing, Echo, Fault, FaultKind, ParticipantChange};
 use serde_json::json;
 
-use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, until_equal, world_members};
+use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, until, until_equal, world_members};
 
 async fn ready_with_group(addressing: Addressing) -> (Bench, String, String) {
     let bench = Bench::start().await;
@@ -148,4 +150,25 @@ async fn what_was_missed_while_disconnected_is_there_after_the_reconnect() {
     bench.until_status("alice", "ready").await;
     assert_eq!(bench.get(&path).await.members(), world_members(&bench.world, &group), "K-3");
     assert_eq!(bench.get(&path).await.body["name"], "while you were away");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_that_cannot_be_read_makes_no_other_one_wait() {
+    const NEW_NUMBER: &str = "15550109999";
+    let bench = Bench::with(|config| config.whatsapp_timeout_ms = 300).await;
+    let (hurt, other) = (bench.group(&[BOB], Addressing::Pn), bench.group(&[CAROL], Addressing::Pn));
+    bench.link("alice", ALICE).await;
+    // A notification about this one puts it in doubt, and its reads are not answered.
+    let silence = Fault::new(FaultKind::Silence { apply: true }).at("w:g2:query").times(1);
+    bench.world.add_fault(ALICE, silence);
+    bench.world.change_number(BOB, "15550108888").unwrap();
+    until("the read of the first group", async || (bench.world.requests(ALICE, "w:g2:query") > 0).then_some(())).await;
+    // The next try is five seconds later; this one is not for that.
+    bench.world.change_number(CAROL, NEW_NUMBER).unwrap();
+    let began = Instant::now();
+    let path = format!("/sessions/alice/groups/{other}");
+    until_equal(world_members(&bench.world, &other), async || bench.get(&path).await.members()).await;
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let path = format!("/sessions/alice/groups/{hurt}");
+    until_equal(world_members(&bench.world, &hurt), async || bench.get(&path).await.members()).await;
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 use rookery::config::Config;
 use rookery::daemon::Daemon;
-use rookery_actors::Paces;
+use rookery_actors::RateLimits;
 use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -74,7 +74,7 @@ impl Bench {
             whatsapp_url: simulator.url(),
             whatsapp_timeout_ms: 2_000,
             // Tests make more calls than a person would; `pacing.rs` sets limits of its own.
-            paces: Paces { create: None, add: None, write: None, query: None },
+            rate_limits: RateLimits { create: None, add: None, write: None, query: None },
             ..Config::default()
         };
         adjust(&mut config);

@@ -3,17 +3,17 @@
 use std::time::Duration;
 
 use reqwest::Method;
-use rookery_actors::{Pace, Paces};
+use rookery_actors::{RateLimit, RateLimits};
 use rookery_simulator::{Addressing, Fault, FaultKind};
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const NO_LIMITS: Paces = Paces { create: None, add: None, write: None, query: None };
+const NO_LIMITS: RateLimits = RateLimits { create: None, add: None, write: None, query: None };
 
-async fn ready_with_group(paces: Paces) -> (Bench, String) {
-    let bench = Bench::with(|config| config.paces = paces).await;
+async fn ready_with_group(rate_limits: RateLimits) -> (Bench, String) {
+    let bench = Bench::with(|config| config.rate_limits = rate_limits).await;
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.link("alice", ALICE).await;
     let path = format!("/sessions/alice/groups/{group}");
@@ -22,9 +22,14 @@ async fn ready_with_group(paces: Paces) -> (Bench, String) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_limit_holds_says_when_to_come_back_and_keeps_whatsapp_out() {
-    let one_an_hour = Some(Pace::new(1, HOUR, 1));
-    let paces = Paces { create: one_an_hour, add: Some(Pace::new(3, HOUR, 3)), write: one_an_hour, query: one_an_hour };
-    let (bench, path) = ready_with_group(paces).await;
+    let one_an_hour = Some(RateLimit::new(1, HOUR, 1));
+    let rate_limits = RateLimits {
+        create: one_an_hour,
+        add: Some(RateLimit::new(3, HOUR, 3)),
+        write: one_an_hour,
+        query: one_an_hour,
+    };
+    let (bench, path) = ready_with_group(rate_limits).await;
     let subject = |text: &str| json!({ "subject": text });
     let group = json!({ "name": "New", "participants": [BOB] });
     assert_eq!(bench.put(&format!("{path}/subject"), subject("One")).await.status, 200);
@@ -62,8 +67,8 @@ async fn each_limit_holds_says_when_to_come_back_and_keeps_whatsapp_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_leaves_an_idempotency_key_free() {
-    let paces = Paces { write: Some(Pace::new(1, Duration::from_secs(1), 1)), ..NO_LIMITS };
-    let (bench, path) = ready_with_group(paces).await;
+    let rate_limits = RateLimits { write: Some(RateLimit::new(1, Duration::from_secs(1), 1)), ..NO_LIMITS };
+    let (bench, path) = ready_with_group(rate_limits).await;
     let (subject, body) = (format!("{path}/subject"), json!({ "subject": "Once" }));
     assert_eq!(bench.put(&subject, json!({ "subject": "First" })).await.status, 200);
     let paced = bench.call_once("k", Method::PUT, &subject, &body).await;

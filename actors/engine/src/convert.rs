@@ -4,26 +4,28 @@
 
 use std::num::NonZeroU64;
 
-use wacore::stanza::groups::{GroupNotification, GroupNotificationAction, GroupParticipantInfo, GroupParticipantType};
+use wacore::stanza::groups::{
+    GroupNotification as ParsedNotification, GroupNotificationAction, GroupParticipantInfo, GroupParticipantType,
+};
 use wacore_binary::{Jid, NodeRef, Server};
 
 use super::group_node::{group_record, who_may};
-use rookery_model::{GroupAction, Member, Notice, Person, Role, Versions};
+use rookery_model::{GroupAction, GroupNotification, Member, ParticipantIds, Role, Versions};
 use rookery_model::{GroupEventKind, GroupId, ParticipantId, Setting};
 
 /// The person behind one id; `None` for bots, newsletters and other non-people.
-pub(super) fn person(jid: &Jid) -> Option<Person> {
+pub(super) fn person(jid: &Jid) -> Option<ParticipantIds> {
     let digits = jid.user.parse::<NonZeroU64>().ok()?;
     match jid.server {
-        Server::Pn | Server::Hosted | Server::Legacy => Some(Person { phone: Some(digits), lid: None }),
-        Server::Lid | Server::HostedLid => Some(Person { phone: None, lid: Some(digits) }),
+        Server::Pn | Server::Hosted | Server::Legacy => Some(ParticipantIds { phone: Some(digits), lid: None }),
+        Server::Lid | Server::HostedLid => Some(ParticipantIds { phone: None, lid: Some(digits) }),
         _ => None,
     }
 }
 
 /// The person behind all ids that one stanza gives for them.
-pub(super) fn person_of(ids: [Option<&Jid>; 3]) -> Option<Person> {
-    let mut whole: Option<Person> = None;
+pub(super) fn person_of(ids: [Option<&Jid>; 3]) -> Option<ParticipantIds> {
+    let mut whole: Option<ParticipantIds> = None;
     for known in ids.into_iter().flatten().filter_map(person) {
         match &mut whole {
             Some(whole) => whole.learn(&known),
@@ -50,7 +52,7 @@ pub(super) fn group_id(jid: &Jid) -> Option<GroupId> {
 }
 
 /// The person who caused a `w:gp2` notification, and the name that they go by, when it tells both.
-pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(Person, String)> {
+pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(ParticipantIds, String)> {
     let mut attrs = node.attrs();
     if attrs.optional_string("type").as_deref() != Some("w:gp2") {
         return None;
@@ -61,14 +63,14 @@ pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(Person, String)> {
 }
 
 /// Every change that one `w:gp2` notification tells; nothing for other stanzas.
-pub(super) fn group_events(node: &NodeRef<'_>) -> Vec<Notice> {
+pub(super) fn group_events(node: &NodeRef<'_>) -> Vec<GroupNotification> {
     if node.attrs().optional_string("type").as_deref() != Some("w:gp2") {
         return Vec::new();
     }
-    let Some(notification) = GroupNotification::try_from_node_ref(node) else { return Vec::new() };
+    let Some(notification) = ParsedNotification::try_from_node_ref(node) else { return Vec::new() };
     let Some(group) = group_id(&notification.group_jid) else { return Vec::new() };
     let author = person_of([notification.participant.as_ref(), notification.participant_pn.as_ref(), None]);
-    let event = |at: u64, versions: Option<Versions>, action: GroupAction| Notice {
+    let event = |at: u64, versions: Option<Versions>, action: GroupAction| GroupNotification {
         group: group.clone(),
         author,
         at,
@@ -147,11 +149,11 @@ fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
     }
 }
 
-fn person_of_info(info: &GroupParticipantInfo) -> Option<Person> {
+fn person_of_info(info: &GroupParticipantInfo) -> Option<ParticipantIds> {
     person_of([Some(&info.jid), info.phone_number.as_ref(), info.lid.as_ref()])
 }
 
-fn people_of(infos: &[GroupParticipantInfo]) -> Option<Vec<Person>> {
+fn people_of(infos: &[GroupParticipantInfo]) -> Option<Vec<ParticipantIds>> {
     infos.iter().map(person_of_info).collect()
 }
 

@@ -10,20 +10,20 @@ use wacore::types::events::{
 };
 use wacore_binary::Jid;
 
+use super::connect_throttle::ConnectPermit;
 use super::convert;
-use super::turns::Turn;
-use rookery_model::{GroupAction, NameSource, Notice, Person};
+use rookery_model::{GroupAction, GroupNotification, NameSource, ParticipantIds};
 use rookery_model::{GroupEventKind, Timestamp};
 
 /// Something that happened to a session's engine or account.
 #[derive(Clone, Debug, PartialEq)]
-pub enum EngineFact {
+pub enum EngineEvent {
     /// A QR to show; it replaces the one before.
     QrShown(String),
     /// There is no further QR while a pairing code is open.
     QrsUsedUp,
     /// A phone accepted: the account is linked, credentials are being saved.
-    Paired(Person),
+    Paired(ParticipantIds),
     /// The phone accepted, but linking did not succeed.
     PairingFailed(String),
     /// The phone asks for the code to be requested again.
@@ -50,21 +50,21 @@ pub enum EngineFact {
     /// The account's own display name.
     PushName(String),
     /// The name of somebody.
-    Named(Person, String, NameSource),
+    Named(ParticipantIds, String, NameSource),
     /// Somebody calls.
     Called(IncomingCall),
     /// As many reconnects failed in a row as the session's configuration allows.
     ReconnectsUsedUp(u32),
     /// A change of a group.
-    Group(Notice),
+    Group(GroupNotification),
     /// WhatsApp says that something about groups was missed.
     GroupsMissed,
 }
 
-impl EngineFact {
+impl EngineEvent {
     /// Whether it says that the log-in is over for good.
     pub fn ends_log_in(&self) -> bool {
-        use EngineFact as F;
+        use EngineEvent as F;
         matches!(self, F::LoggedOut(_) | F::Refused(_) | F::Replaced | F::Banned { .. } | F::Outdated)
     }
 
@@ -101,16 +101,16 @@ pub enum LogoutKind {
 }
 
 /// Where facts go: called from the engine's tasks, in no order.
-pub type Report = Arc<dyn Fn(EngineFact) + Send + Sync>;
+pub type Report = Arc<dyn Fn(EngineEvent) + Send + Sync>;
 
 /// The engine's event handler: hands every fact on.
 pub(super) struct Reporter {
-    turn: Arc<Turn>,
+    turn: Arc<ConnectPermit>,
     report: Report,
 }
 
 impl Reporter {
-    pub(super) fn new(turn: Arc<Turn>, report: Report) -> Self {
+    pub(super) fn new(turn: Arc<ConnectPermit>, report: Report) -> Self {
         Self { turn, report }
     }
 }
@@ -121,10 +121,10 @@ impl EventHandler for Reporter {
         match &*event {
             Event::Notification(node) => {
                 if let Some((author, name)) = convert::named_author(node.get()) {
-                    (self.report)(EngineFact::Named(author, name, NameSource::Push));
+                    (self.report)(EngineEvent::Named(author, name, NameSource::Push));
                 }
                 for change in convert::group_events(node.get()) {
-                    (self.report)(EngineFact::Group(change));
+                    (self.report)(EngineEvent::Group(change));
                 }
             }
             Event::Messages(batch) => batch.iter().filter_map(named_sender).for_each(|fact| (self.report)(fact)),
@@ -171,39 +171,39 @@ fn lost_because(reason: &DisconnectReason) -> String {
     }
 }
 
-fn fact(event: &Event) -> Option<EngineFact> {
+fn fact(event: &Event) -> Option<EngineEvent> {
     Some(match event {
-        Event::PairingQrCode(qr) => EngineFact::QrShown(qr.code.clone()),
+        Event::PairingQrCode(qr) => EngineEvent::QrShown(qr.code.clone()),
         Event::PairSuccess(pair) => {
-            EngineFact::Paired(convert::person_of([Some(&pair.id), Some(&pair.lid), None]).unwrap_or_default())
+            EngineEvent::Paired(convert::person_of([Some(&pair.id), Some(&pair.lid), None]).unwrap_or_default())
         }
-        Event::PairError(error) => EngineFact::PairingFailed(error.error.clone()),
-        Event::PairingCodeRefresh(_) => EngineFact::PairingCodeExpired,
-        Event::Connected(_) => EngineFact::LoggedIn,
-        Event::Disconnected(lost) => EngineFact::ConnectionLost(lost_because(&lost.reason)),
-        Event::LoggedOut(out) => EngineFact::LoggedOut(match &out.reason {
+        Event::PairError(error) => EngineEvent::PairingFailed(error.error.clone()),
+        Event::PairingCodeRefresh(_) => EngineEvent::PairingCodeExpired,
+        Event::Connected(_) => EngineEvent::LoggedIn,
+        Event::Disconnected(lost) => EngineEvent::ConnectionLost(lost_because(&lost.reason)),
+        Event::LoggedOut(out) => EngineEvent::LoggedOut(match &out.reason {
             ConnectFailureReason::LoggedOut => LogoutKind::Removed,
             ConnectFailureReason::AccountLocked => LogoutKind::Locked,
             other => LogoutKind::Other(other.code()),
         }),
-        Event::StreamReplaced(_) => EngineFact::Replaced,
-        Event::TemporaryBan(ban) => EngineFact::Banned {
+        Event::StreamReplaced(_) => EngineEvent::Replaced,
+        Event::TemporaryBan(ban) => EngineEvent::Banned {
             code: ban.code.code(),
             until: Timestamp(Timestamp::now().0.saturating_add(ban.expire.num_milliseconds())),
         },
-        Event::ClientOutdated(_) => EngineFact::Outdated,
+        Event::ClientOutdated(_) => EngineEvent::Outdated,
         // The engine goes on trying by itself after these.
         Event::ConnectFailure(failure) if failure.reason.should_reconnect() => {
-            EngineFact::ConnectionLost(format!("WhatsApp is unavailable (code {})", failure.reason.code()))
+            EngineEvent::ConnectionLost(format!("WhatsApp is unavailable (code {})", failure.reason.code()))
         }
-        Event::ConnectFailure(failure) => EngineFact::Refused(failure.reason.code()),
-        Event::PairingQrCodesExhausted(end) if !end.disconnected => EngineFact::QrsUsedUp,
-        Event::SelfPushNameUpdated(update) => EngineFact::PushName(update.new_name.clone()),
-        Event::DirtyState(dirty) if dirty.dirty_type == DirtyType::Groups => EngineFact::GroupsMissed,
-        Event::PictureUpdate(update) => EngineFact::Group(picture_notice(update)?),
+        Event::ConnectFailure(failure) => EngineEvent::Refused(failure.reason.code()),
+        Event::PairingQrCodesExhausted(end) if !end.disconnected => EngineEvent::QrsUsedUp,
+        Event::SelfPushNameUpdated(update) => EngineEvent::PushName(update.new_name.clone()),
+        Event::DirtyState(dirty) if dirty.dirty_type == DirtyType::Groups => EngineEvent::GroupsMissed,
+        Event::PictureUpdate(update) => EngineEvent::Group(picture_notice(update)?),
         Event::ContactUpdate(update) => named_contact(update)?,
         Event::IncomingCall(call) => match &call.action {
-            CallAction::Offer { call_id, call_creator, .. } => EngineFact::Called(IncomingCall {
+            CallAction::Offer { call_id, call_creator, .. } => EngineEvent::Called(IncomingCall {
                 id: call_id.clone(),
                 from: call.from.clone(),
                 creator: call_creator.clone(),
@@ -214,8 +214,8 @@ fn fact(event: &Event) -> Option<EngineFact> {
     })
 }
 
-fn picture_notice(update: &PictureUpdate) -> Option<Notice> {
-    Some(Notice {
+fn picture_notice(update: &PictureUpdate) -> Option<GroupNotification> {
+    Some(GroupNotification {
         group: convert::group_id(&update.jid)?,
         author: convert::person_of([update.author.as_ref(), None, None]),
         at: u64::try_from(update.timestamp.timestamp()).unwrap_or_default(),
@@ -225,20 +225,20 @@ fn picture_notice(update: &PictureUpdate) -> Option<Notice> {
 }
 
 /// A contact of the phone's address book; without a name it was removed.
-fn named_contact(update: &ContactUpdate) -> Option<EngineFact> {
+fn named_contact(update: &ContactUpdate) -> Option<EngineEvent> {
     let person = convert::person(&update.jid)?;
     let name = update.action.full_name.as_ref().or(update.action.first_name.as_ref()).cloned().unwrap_or_default();
-    Some(EngineFact::Named(person, name, NameSource::Contact))
+    Some(EngineEvent::Named(person, name, NameSource::Contact))
 }
 
 /// The name that the sender of a message goes by. Nothing else of a message is looked at.
-fn named_sender(message: &InboundMessage) -> Option<EngineFact> {
+fn named_sender(message: &InboundMessage) -> Option<EngineEvent> {
     let (info, source) = (&message.info, &message.info.source);
     if info.push_name.is_empty() || source.is_from_me {
         return None;
     }
     let person = convert::person_of([Some(&source.sender), source.sender_alt.as_ref(), None])?;
-    Some(EngineFact::Named(person, info.push_name.clone(), NameSource::Push))
+    Some(EngineEvent::Named(person, info.push_name.clone(), NameSource::Push))
 }
 
 #[cfg(test)]
@@ -250,8 +250,8 @@ mod tests {
     fn a_refusal_that_passes_by_itself_is_a_lost_connection() {
         let refused = |reason| fact(&Event::ConnectFailure(ConnectFailure::builder().reason(reason).build()));
         for reason in [ConnectFailureReason::ServiceUnavailable, ConnectFailureReason::InternalServerError] {
-            assert!(matches!(refused(reason), Some(EngineFact::ConnectionLost(_))));
+            assert!(matches!(refused(reason), Some(EngineEvent::ConnectionLost(_))));
         }
-        assert_eq!(refused(ConnectFailureReason::BadUserAgent), Some(EngineFact::Refused(409)));
+        assert_eq!(refused(ConnectFailureReason::BadUserAgent), Some(EngineEvent::Refused(409)));
     }
 }

@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use wacore_binary::{Jid, NodeRef, Server};
 
 use super::convert::{group_id, person_of};
-use rookery_model::{AllGroups, CommunityRole, Completeness, GroupRecord, Member, Person, Role};
+use rookery_model::{AllGroups, CommunityRole, Completeness, GroupRecord, Member, ParticipantIds, Role};
 use rookery_model::{GroupId, GroupSettings, ParticipantId, Setting, Who};
 
 /// Every group of a `<groups>` node.
@@ -104,7 +104,7 @@ fn members(node: &NodeRef<'_>) -> (Vec<Member>, usize) {
 }
 
 /// The person that a `<participant>` node is about, by every id that it gives.
-pub(super) fn participant(node: &NodeRef<'_>) -> Option<Person> {
+pub(super) fn participant(node: &NodeRef<'_>) -> Option<ParticipantIds> {
     let mut attrs = node.attrs();
     let ids = [attrs.optional_jid("jid"), attrs.optional_jid("phone_number"), attrs.optional_jid("lid")];
     person_of([ids[0].as_ref(), ids[1].as_ref(), ids[2].as_ref()])

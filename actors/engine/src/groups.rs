@@ -13,7 +13,7 @@ use whatsapp_rust::request::IqError;
 
 use super::group_node::participant;
 use super::{Engine, EngineError, convert, specs};
-use rookery_model::{AllGroups, GroupRecord, Person};
+use rookery_model::{AllGroups, GroupRecord, ParticipantIds};
 use rookery_model::{
     GroupId, JoinInfo, Joined, MembershipDecision, MembershipRequest, NewCommunity, ParticipantChange, ParticipantId,
 };
@@ -22,7 +22,7 @@ use rookery_model::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParticipantAnswer {
     /// All ids that the answer gives for them.
-    pub person: Person,
+    pub person: ParticipantIds,
     /// WhatsApp's number; `None` when it did what was asked.
     pub error: Option<u16>,
     /// With this the person may be invited instead.
@@ -44,7 +44,7 @@ pub struct Invitation {
 #[derive(Clone, Debug)]
 pub struct Applicant {
     /// Who.
-    pub person: Person,
+    pub person: ParticipantIds,
     /// Their request as callers see it.
     pub request: MembershipRequest,
 }
@@ -302,7 +302,7 @@ impl Engine {
         if asked.iter().all(is_answered) {
             return;
         }
-        let is_asked = |person: &Person| person.ids().any(|id| asked.contains(&id));
+        let is_asked = |person: &ParticipantIds| person.ids().any(|id| asked.contains(&id));
         let people = answers.iter().map(|answer| answer.person);
         let unasked = people.filter(|person| person.lid.is_none() && !is_asked(person));
         let unanswered = asked.iter().filter(|id| matches!(id, ParticipantId::Phone(_)) && !is_answered(id)).copied();
@@ -318,12 +318,12 @@ impl Engine {
     }
 
     /// The people with these phone numbers, each by all ids, as far as WhatsApp tells; none when it does not answer.
-    pub async fn people_with_phones(&self, phones: impl IntoIterator<Item = ParticipantId>) -> Vec<Person> {
+    pub async fn people_with_phones(&self, phones: impl IntoIterator<Item = ParticipantId>) -> Vec<ParticipantIds> {
         let phones: Vec<Jid> = phones.into_iter().map(convert::jid).collect();
         if phones.is_empty() { Vec::new() } else { self.people_with(&phones).await }
     }
 
-    async fn people_with(&self, phones: &[Jid]) -> Vec<Person> {
+    async fn people_with(&self, phones: &[Jid]) -> Vec<ParticipantIds> {
         let known = self.client.contacts().is_on_whatsapp(phones).await.unwrap_or_default();
         let person = |user: &whatsapp_rust::IsOnWhatsAppResult| {
             convert::person_of([Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()])
@@ -332,7 +332,7 @@ impl Engine {
     }
 
     /// Fills in phone numbers that the answer left out and the engine knows.
-    async fn learn_phones_of(&self, people: impl Iterator<Item = &mut Person>) {
+    async fn learn_phones_of(&self, people: impl Iterator<Item = &mut ParticipantIds>) {
         for person in people {
             let (None, Some(lid)) = (person.phone, person.lid) else { continue };
             if let Ok(Some(entry)) = self.client.get_lid_pn_entry(&Jid::lid(lid.to_string())).await {

@@ -1,12 +1,13 @@
 //! Everything that names `whatsapp_rust` or `wacore`. Nobody outside knows their types.
 //!
 //! An [`Engine`] is one WhatsApp client for one device: opened over the session's part of the store, run by the task
-//! that opened it, told to end, finished. It reports what happens as [`EngineFact`]s and never decides anything.
+//! that opened it, told to end, finished. It reports what happens as [`EngineEvent`]s and never decides anything.
 
 mod backend;
 mod certificate;
 mod communities;
 mod connect;
+mod connect_throttle;
 mod convert;
 mod events;
 mod group_node;
@@ -19,7 +20,6 @@ mod settings;
 mod specs;
 mod texts;
 mod transport;
-mod turns;
 mod watch;
 mod websocket;
 mod wire;
@@ -41,18 +41,18 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 
 pub use certificate::check_whatsapp_url;
 pub use communities::LinkAnswer;
-pub use events::{EngineFact, IncomingCall, LogoutKind, Report};
+pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
 pub use groups::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 pub use wire::Wire;
 
 use backend::SessionBackend;
 use connect::{Connect, Direct};
+use connect_throttle::{ConnectPermit, ConnectThrottle};
 use events::Reporter;
 use http::{SharedHttp, SharedVersion};
-use rookery_model::{ParticipantId, Person, SessionConfig};
+use rookery_model::{ParticipantId, ParticipantIds, SessionConfig};
 use rookery_store::{SessionNumber, Store, StoreError};
 use transport::{ClientSlot, PacedTransports};
-use turns::{Pacer, Turn};
 use websocket::{Endpoint, WebSockets};
 
 /// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
@@ -92,7 +92,7 @@ pub struct EngineShared {
     connect: Arc<dyn Connect>,
     http: SharedHttp,
     version: SharedVersion,
-    pacer: Arc<Pacer>,
+    pacer: Arc<ConnectThrottle>,
 }
 
 /// Why the engine could not do what it was asked.
@@ -139,14 +139,14 @@ pub struct Engine {
     client: Arc<Client>,
     backend: Arc<SessionBackend>,
     wire: Arc<Wire>,
-    turn: Arc<Turn>,
+    turn: Arc<ConnectPermit>,
 }
 
 /// The part of an engine that has to be run: its connection, until it ends for good.
 pub struct EngineRun {
     bot: Bot,
     wire: Arc<Wire>,
-    turn: Arc<Turn>,
+    turn: Arc<ConnectPermit>,
     report: Report,
 }
 
@@ -180,7 +180,7 @@ impl EngineShared {
             connect: Arc::new(Direct::new()),
             version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
             http,
-            pacer: Arc::new(Pacer::new(per_second, options.connecting_max)),
+            pacer: Arc::new(ConnectThrottle::new(per_second, options.connecting_max)),
             url: options.whatsapp_url,
         })
     }
@@ -211,7 +211,7 @@ impl Engine {
         report: Report,
     ) -> anyhow::Result<(Self, EngineRun)> {
         let EngineSession { number, config, wire } = session;
-        let turn = Arc::new(Turn::new(shared.pacer.clone()));
+        let turn = Arc::new(ConnectPermit::new(shared.pacer.clone()));
         turn.take().await?;
         let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
         let client: ClientSlot = Arc::new(OnceLock::new());
@@ -247,7 +247,7 @@ impl Engine {
     }
 
     /// The linked account by its ids.
-    pub fn me(&self) -> Person {
+    pub fn me(&self) -> ParticipantIds {
         convert::person_of([self.client.pn().as_ref(), self.client.lid().as_ref(), None]).unwrap_or_default()
     }
 
@@ -304,7 +304,7 @@ impl Engine {
         self.backend.close();
     }
 
-    /// Waits until WhatsApp has taken the log-in. That is well before [`EngineFact::LoggedIn`] when a phone was linked just now: its
+    /// Waits until WhatsApp has taken the log-in. That is well before [`EngineEvent::LoggedIn`] when a phone was linked just now: its
     /// first state is fetched and saved in between.
     pub async fn logged_in(&self) {
         while !self.client.is_logged_in() {

@@ -11,9 +11,9 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wacore::net::{Transport, TransportEvent, TransportFactory};
 use whatsapp_rust::Client;
 
+use super::connect_throttle::ConnectPermit;
 use super::reconnects::Reconnect;
-use super::turns::Turn;
-use super::{EngineFact, Report};
+use super::{EngineEvent, Report};
 use rookery_model::SessionConfig;
 
 /// A reconnect waits this long for its time and its turn. The engine gives a connect 20 s in all and comes again.
@@ -33,7 +33,7 @@ pub(super) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
 /// The engine's transports.
 pub(super) struct PacedTransports {
     pub(super) inner: Box<dyn TransportFactory>,
-    pub(super) turn: Arc<Turn>,
+    pub(super) turn: Arc<ConnectPermit>,
     pub(super) client: ClientSlot,
     pub(super) config: Arc<ArcSwap<SessionConfig>>,
     pub(super) report: Report,
@@ -47,7 +47,7 @@ struct UsedUp;
 type Opened = (Arc<dyn Transport>, async_channel::Receiver<TransportEvent>);
 
 /// Ends a turn unless it is taken out.
-struct EndOnDrop<'a>(Option<&'a Turn>);
+struct EndOnDrop<'a>(Option<&'a ConnectPermit>);
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
@@ -57,11 +57,11 @@ impl Drop for EndOnDrop<'_> {
     }
 }
 
-impl Turn {
+impl ConnectPermit {
     /// Tells the session that it is not connected.
     pub(super) fn tell_lost(&self, report: &Report, reason: String) {
         self.lock().told_lost = true;
-        report(EngineFact::ConnectionLost(reason));
+        report(EngineEvent::ConnectionLost(reason));
     }
 }
 
@@ -105,7 +105,7 @@ impl PacedTransports {
                     _ = answers.changed() => {}
                 },
                 Reconnect::UsedUp(tried) => {
-                    (self.report)(EngineFact::ReconnectsUsedUp(tried));
+                    (self.report)(EngineEvent::ReconnectsUsedUp(tried));
                     return Err(UsedUp.into());
                 }
             }
@@ -169,7 +169,7 @@ mod tests {
 
     use tokio::task::JoinSet;
 
-    use super::super::turns::Pacer;
+    use super::super::connect_throttle::ConnectThrottle;
     use super::*;
 
     /// A server that is away until some time: refused at once, or silent.
@@ -202,16 +202,16 @@ mod tests {
         }
     }
 
-    fn transports(pacer: &Arc<Pacer>, away: Away) -> (PacedTransports, Arc<Mutex<Vec<String>>>) {
+    fn transports(pacer: &Arc<ConnectThrottle>, away: Away) -> (PacedTransports, Arc<Mutex<Vec<String>>>) {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let heard = told.clone();
         let report: Report = Arc::new(move |fact| {
-            let EngineFact::ConnectionLost(reason) = fact else { panic!("{fact:?}") };
+            let EngineEvent::ConnectionLost(reason) = fact else { panic!("{fact:?}") };
             heard.lock().unwrap().push(reason);
         });
         let transports = PacedTransports {
             inner: Box::new(away),
-            turn: Arc::new(Turn::new(pacer.clone())),
+            turn: Arc::new(ConnectPermit::new(pacer.clone())),
             client: ClientSlot::default(),
             config: Arc::new(ArcSwap::from_pointee(SessionConfig::default())),
             report,
@@ -238,7 +238,7 @@ mod tests {
     async fn sessions_are_back_within_a_minute_of_a_server_that_answers_again() {
         let minutes = Duration::from_secs(180);
         for is_silent in [false, true] {
-            let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+            let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
             let (until, mut sessions) = (Instant::now() + minutes, JoinSet::new());
             for _ in 0..200 {
                 sessions.spawn(reconnected(transports(&pacer, Away { until, is_silent }).0));
@@ -252,7 +252,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_alone_is_back_within_a_minute_too() {
-        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
         for away_s in [1, 30, 180, 3_600] {
             let until = Instant::now() + Duration::from_secs(away_s);
             let back = reconnected(transports(&pacer, Away { until, is_silent: false }).0).await;
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reconnect_that_nobody_told_of_is_told_and_so_is_each_new_reason() {
-        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
         let until = Instant::now() + Duration::from_secs(3);
         let (transports, told) = transports(&pacer, Away { until, is_silent: false });
         reconnected(transports).await;
@@ -273,7 +273,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_that_ends_waits_for_nothing() {
-        let pacer = Arc::new(Pacer::new(NonZeroU32::new(20).unwrap(), 50));
+        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
         let until = Instant::now() + Duration::from_secs(600);
         let (transports, _) = transports(&pacer, Away { until, is_silent: true });
         let (turn, started) = (transports.turn.clone(), Instant::now());

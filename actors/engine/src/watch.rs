@@ -9,7 +9,7 @@ use wacore::iq::keepalive::KeepaliveSpec;
 use whatsapp_rust::Client;
 
 use super::Report;
-use super::turns::Turn;
+use super::connect_throttle::ConnectPermit;
 use super::wire::Wire;
 
 /// After this long without a byte WhatsApp is asked for a sign of life: a little more than the longest interval between
@@ -25,7 +25,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_GRACE: Duration = Duration::from_millis(100);
 
 /// Watches a client's connections for as long as it is polled.
-pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, turn: &Turn, report: &Report) {
+pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, turn: &ConnectPermit, report: &Report) {
     let mut asked_at: Option<Instant> = None;
     loop {
         let now = Instant::now();

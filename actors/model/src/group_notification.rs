@@ -4,15 +4,15 @@
 //! action): adds and removals version the member list, promotions and demotions the admin list. Other changes carry a time in
 //! seconds.
 
-use crate::{GroupEventKind, GroupId, GroupRecord, Member, Person, Setting};
+use crate::{GroupEventKind, GroupId, GroupRecord, Member, ParticipantIds, Setting};
 
 /// A change of a group, told by WhatsApp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Notice {
+pub struct GroupNotification {
     /// The group.
     pub group: GroupId,
     /// Who made it, when WhatsApp says so.
-    pub author: Option<Person>,
+    pub author: Option<ParticipantIds>,
     /// Unix seconds.
     pub at: u64,
     /// Of participant changes, when WhatsApp says so.
@@ -36,11 +36,11 @@ pub enum GroupAction {
     /// People are members now.
     Added(Vec<Member>),
     /// People are members no longer.
-    Removed(Vec<Person>),
+    Removed(Vec<ParticipantIds>),
     /// People are admins now.
-    Promoted(Vec<Person>),
+    Promoted(Vec<ParticipantIds>),
     /// People are admins no longer.
-    Demoted(Vec<Person>),
+    Demoted(Vec<ParticipantIds>),
     /// The subject.
     Subject(String),
     /// The description and its id; `None` when it was deleted.
@@ -64,7 +64,7 @@ pub enum GroupAction {
     /// Something changed that only a read can tell.
     Unclear,
     /// Something happened that the cache does not hold, but others want to know: picture, invite link, requests.
-    Told(GroupEventKind, Vec<Person>),
+    Told(GroupEventKind, Vec<ParticipantIds>),
     /// Nothing that concerns anybody here.
     Ignored,
 }

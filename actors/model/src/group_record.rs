@@ -12,14 +12,14 @@ use crate::{GroupId, GroupSettings, ParticipantId, Setting};
 
 /// A person by every id that is known: phone number, LID or both. 16 bytes.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Person {
+pub struct ParticipantIds {
     /// The phone number's digits.
     pub phone: Option<NonZeroU64>,
     /// The digits of the LID.
     pub lid: Option<NonZeroU64>,
 }
 
-impl Person {
+impl ParticipantIds {
     /// Whether both are the same person by any of their ids.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -45,7 +45,7 @@ impl Person {
     }
 }
 
-impl From<ParticipantId> for Person {
+impl From<ParticipantId> for ParticipantIds {
     fn from(id: ParticipantId) -> Self {
         match id {
             ParticipantId::Phone(digits) => Self { phone: NonZeroU64::new(digits), lid: None },
@@ -72,7 +72,7 @@ pub enum Role {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Who.
-    pub person: Person,
+    pub person: ParticipantIds,
     /// What they may do.
     pub role: Role,
 }
@@ -100,7 +100,7 @@ pub struct GroupRecord {
     pub description_at: u64,
     /// Who made it, when WhatsApp says so.
     #[serde(default)]
-    pub owner: Option<Person>,
+    pub owner: Option<ParticipantIds>,
     /// Unix seconds, when WhatsApp says so.
     #[serde(default)]
     pub created_at: Option<u64>,
@@ -185,7 +185,7 @@ mod stored_members {
 
     use serde::{Deserialize as _, Deserializer, Serializer};
 
-    use super::{Member, Person, Role};
+    use super::{Member, ParticipantIds, Role};
 
     type Stored = (u64, u64, Role);
 
@@ -197,7 +197,7 @@ mod stored_members {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Member>, D::Error> {
         let stored = Vec::<Stored>::deserialize(deserializer)?;
         let member = |(phone, lid, role)| Member {
-            person: Person { phone: NonZeroU64::new(phone), lid: NonZeroU64::new(lid) },
+            person: ParticipantIds { phone: NonZeroU64::new(phone), lid: NonZeroU64::new(lid) },
             role,
         };
         let mut members: Vec<Member> = stored.into_iter().map(member).collect();
@@ -209,7 +209,7 @@ mod stored_members {
 
 impl GroupRecord {
     /// The member with any of these ids.
-    pub fn member(&self, person: &Person) -> Option<&Member> {
+    pub fn member(&self, person: &ParticipantIds) -> Option<&Member> {
         self.members.iter().find(|member| member.person.is(person))
     }
 
@@ -231,13 +231,13 @@ impl GroupRecord {
     }
 
     /// Removes a member; nothing when there is no such member.
-    pub fn remove(&mut self, person: &Person) {
+    pub fn remove(&mut self, person: &ParticipantIds) {
         self.members.retain(|member| !member.person.is(person));
     }
 
     /// Makes a member an admin or takes it back; the owner stays the owner on a promotion. False when there is no such
     /// member.
-    pub fn set_admin(&mut self, person: &Person, admin: bool) -> bool {
+    pub fn set_admin(&mut self, person: &ParticipantIds, admin: bool) -> bool {
         let Some(member) = self.members.iter_mut().find(|member| member.person.is(person)) else { return false };
         member.person.learn(person);
         member.role = match (admin, member.role) {
@@ -251,7 +251,7 @@ impl GroupRecord {
 
 impl Member {
     /// A member without rights.
-    pub fn plain(person: Person) -> Self {
+    pub fn plain(person: ParticipantIds) -> Self {
         Self { person, role: Role::Member }
     }
 }

@@ -18,8 +18,10 @@ pub use group::{
     Aged, CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
 };
-pub use group_notification::{GroupAction, Notice, Versions};
-pub use group_record::{AllGroups, CommunityRole, Completeness, GroupRecord, Member, Person, Role, unread_settings};
+pub use group_notification::{GroupAction, GroupNotification, Versions};
+pub use group_record::{
+    AllGroups, CommunityRole, Completeness, GroupRecord, Member, ParticipantIds, Role, unread_settings,
+};
 pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use name::NameSource;
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Answer, Gateway};
 use crate::error::CommandError;
-use crate::session::{Cost, GroupWish, Linking, ParticipantWrite, Reply, Request, SessionMsg};
+use crate::session::{Cost, CreateGroup, Linking, ParticipantWrite, Reply, Request, SessionMsg};
 use rookery_model::{
     Aged, Community, CreatedGroup, Group, GroupId, GroupSummary, JoinInfo, Joined, LinkResult, MembershipDecision,
     MembershipRequest, NewCommunity, ParticipantChange, ParticipantId, ParticipantResult, SessionId, Setting, Tagged,
@@ -66,7 +66,7 @@ impl Gateway {
         community: Option<GroupId>,
         invite_fallback: bool,
     ) -> Answer<CreatedGroup> {
-        let wish = GroupWish { name, participants, community, invite_fallback };
+        let wish = CreateGroup { name, participants, community, invite_fallback };
         self.request(id, |permit, reply| Request::CreateGroup { wish, permit, reply }).await
     }
 
@@ -118,7 +118,7 @@ impl Gateway {
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::Paced`], [`CommandError::RateLimited`].
     pub fn count_picture(&self, id: SessionId) -> Answer<()> {
-        self.entry(id)?.pacing.take(Cost::Write)
+        self.entry(id)?.rate_limiter.take(Cost::Write)
     }
 
     /// Sets a group's picture, a square JPEG that was counted by [`Self::count_picture`]. `begun`: when its caller began to wait; WhatsApp has the less time the longer

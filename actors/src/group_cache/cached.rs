@@ -6,8 +6,8 @@ use std::borrow::Cow;
 use super::Sequence;
 use super::merge::{self, Applied};
 use super::pending_writes::{PendingWrites, Seen};
-use rookery_model::Notice;
-use rookery_model::{GroupRecord, Person};
+use rookery_model::GroupNotification;
+use rookery_model::{GroupRecord, ParticipantIds};
 
 /// Notifications kept per group until the ones before them arrive; beyond it the group is read instead.
 const PENDING_EVENTS_MAX: usize = 1024;
@@ -18,11 +18,11 @@ pub(super) struct CachedGroup {
     /// Our writes that are in flight or not yet in the record.
     pub(super) own: PendingWrites,
     /// Notifications that came before the ones they follow on, with the moment they came.
-    pub(super) pending: Vec<(Sequence, Notice)>,
+    pub(super) pending: Vec<(Sequence, GroupNotification)>,
     /// Notifications that only a read can order: they tell whose the change is that the read brings.
-    pub(super) tied: Vec<Notice>,
+    pub(super) ambiguous: Vec<GroupNotification>,
     /// Has to be read by a read that is asked for after this: something came that could not be ordered or understood.
-    pub(super) doubted_at: Option<Sequence>,
+    pub(super) stale_since: Option<Sequence>,
     /// The last change by a notification or an own write.
     pub(super) touched: Sequence,
     /// The tag of what callers see, and of which names it was made; `None` since the last change.
@@ -41,8 +41,8 @@ pub(super) enum Taken {
 
 impl CachedGroup {
     pub(super) fn new(record: GroupRecord, touched: Sequence) -> Self {
-        let (own, pending, tied) = (PendingWrites::default(), Vec::new(), Vec::new());
-        Self { record, own, pending, tied, doubted_at: None, touched, tag: None }
+        let (own, pending, ambiguous) = (PendingWrites::default(), Vec::new(), Vec::new());
+        Self { record, own, pending, ambiguous, stale_since: None, touched, tag: None }
     }
 
     pub(super) fn view(&self) -> Cow<'_, GroupRecord> {
@@ -50,10 +50,10 @@ impl CachedGroup {
     }
 
     pub(super) fn needs_read(&self) -> bool {
-        self.doubted_at.is_some() || !self.pending.is_empty()
+        self.stale_since.is_some() || !self.pending.is_empty()
     }
 
-    pub(super) fn take(&mut self, event: Notice, now: Sequence, me: &Person) -> Taken {
+    pub(super) fn take(&mut self, event: GroupNotification, now: Sequence, me: &ParticipantIds) -> Taken {
         self.own.hear(&event);
         match merge::apply(&mut self.record, &event, me) {
             Applied::Left => Taken::Left,
@@ -61,15 +61,15 @@ impl CachedGroup {
                 // Ours is shown on top, and may be the older one.
                 let hidden = !self.own.take_event(&event, me, &self.record, Seen::New) && self.own.hides(&event);
                 if hidden || applied == Applied::Unordered {
-                    self.doubted_at = Some(now);
+                    self.stale_since = Some(now);
                 }
                 Taken::Changed
             }
             // A write of ours stays on top until the read.
             Applied::Tied => {
-                self.doubted_at = Some(now);
-                if self.tied.len() < PENDING_EVENTS_MAX {
-                    self.tied.push(event);
+                self.stale_since = Some(now);
+                if self.ambiguous.len() < PENDING_EVENTS_MAX {
+                    self.ambiguous.push(event);
                 }
                 Taken::Unchanged
             }
@@ -79,7 +79,7 @@ impl CachedGroup {
                 if self.pending.len() < PENDING_EVENTS_MAX {
                     self.pending.push((now, event));
                 } else {
-                    self.doubted_at = Some(now);
+                    self.stale_since = Some(now);
                 }
                 Taken::Unchanged
             }
@@ -87,7 +87,7 @@ impl CachedGroup {
     }
 
     /// Takes out a waiting notification that follows on by now.
-    pub(super) fn next_pending(&mut self) -> Option<(Sequence, Notice)> {
+    pub(super) fn next_pending(&mut self) -> Option<(Sequence, GroupNotification)> {
         let next = self
             .pending
             .iter()

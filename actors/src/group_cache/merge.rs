@@ -1,7 +1,7 @@
 //! Merging what WhatsApp tells into a group's record: readings of the group, and single changes from notifications. Both come in any
 //! order. Versions and times decide, never the order of arrival. Never does IO.
 
-use rookery_model::{Completeness, GroupAction, GroupRecord, Notice, Person, Setting, Versions};
+use rookery_model::{Completeness, GroupAction, GroupNotification, GroupRecord, ParticipantIds, Setting, Versions};
 
 /// What became of an event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -45,17 +45,17 @@ fn list_of(action: &GroupAction) -> Option<List> {
 }
 
 /// Whether the event is the next one of its list.
-pub(super) fn follows(record: &GroupRecord, event: &Notice) -> bool {
+pub(super) fn follows(record: &GroupRecord, event: &GroupNotification) -> bool {
     let Some((known, versions)) = versions_of(record, event) else { return false };
     versions.previous == Some(known) && versions.this > known
 }
 
 /// Whether the record already holds the event.
-pub(super) fn has(record: &GroupRecord, event: &Notice) -> bool {
+pub(super) fn has(record: &GroupRecord, event: &GroupNotification) -> bool {
     versions_of(record, event).is_some_and(|(known, versions)| versions.this <= known)
 }
 
-fn versions_of(record: &GroupRecord, event: &Notice) -> Option<(u64, Versions)> {
+fn versions_of(record: &GroupRecord, event: &GroupNotification) -> Option<(u64, Versions)> {
     let known = match list_of(&event.action)? {
         List::Participants => record.participants_version,
         List::Admins => record.admins_version,
@@ -64,7 +64,7 @@ fn versions_of(record: &GroupRecord, event: &Notice) -> Option<(u64, Versions)> 
 }
 
 /// Merges one event.
-pub(super) fn apply(record: &mut GroupRecord, event: &Notice, me: &Person) -> Applied {
+pub(super) fn apply(record: &mut GroupRecord, event: &GroupNotification, me: &ParticipantIds) -> Applied {
     let at = event.at;
     match &event.action {
         GroupAction::Subject(subject) => {
@@ -108,7 +108,7 @@ fn apply_setting(record: &mut GroupRecord, setting: Setting, at: u64) -> Applied
     Applied::Done
 }
 
-fn apply_to_lists(record: &mut GroupRecord, event: &Notice, me: &Person) -> Applied {
+fn apply_to_lists(record: &mut GroupRecord, event: &GroupNotification, me: &ParticipantIds) -> Applied {
     let ordered = match versions_of(record, event) {
         Some(_) if has(record, event) => return Applied::Stale,
         Some(_) if follows(record, event) => true,

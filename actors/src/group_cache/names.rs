@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use rookery_model::{NameSource, ParticipantId, Person};
+use rookery_model::{NameSource, ParticipantId, ParticipantIds};
 use serde::{Deserialize, Serialize};
 
 /// Names kept per session, each some 500 to 700 bytes with all that the engine and the store keep of it (the memory
@@ -36,7 +36,7 @@ impl Names {
     }
 
     /// The name of a person by any of their ids.
-    pub(crate) fn of(&self, person: &Person) -> Option<Arc<str>> {
+    pub(crate) fn of(&self, person: &ParticipantIds) -> Option<Arc<str>> {
         let named = person.ids().filter_map(|id| self.by_id.get(&id));
         named.max_by_key(|name| name.source).map(|name| name.text.clone())
     }
@@ -47,7 +47,7 @@ impl Names {
     }
 
     /// Learns a name; empty when somebody has none any more.
-    pub(crate) fn learn(&mut self, person: &Person, text: &str, source: NameSource) {
+    pub(crate) fn learn(&mut self, person: &ParticipantIds, text: &str, source: NameSource) {
         let text: String = text.trim().chars().take(NAME_CHARS_MAX).collect();
         for id in person.ids() {
             self.set(id, &text, source);
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn a_saved_contact_wins_over_a_push_name_whichever_came_first() {
         let mut names = Names::default();
-        let mut alice: Person = "15550100001".parse::<ParticipantId>().unwrap().into();
+        let mut alice: ParticipantIds = "15550100001".parse::<ParticipantId>().unwrap().into();
         names.learn(&alice, "Alice", NameSource::Push);
         names.learn(&alice, "Alice from work", NameSource::Contact);
         names.learn(&alice, "ally", NameSource::Push);
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn only_what_changed_is_written() {
         let mut names = Names::default();
-        let alice: Person = "15550100001".parse::<ParticipantId>().unwrap().into();
+        let alice: ParticipantIds = "15550100001".parse::<ParticipantId>().unwrap().into();
         names.learn(&alice, "Alice", NameSource::Push);
         assert_eq!(names.take_unsaved().len(), 1);
         let version = names.version();

@@ -9,10 +9,10 @@
 use std::borrow::Cow;
 
 use super::Sequence;
-use super::own::{OwnChange, any_is, changes_admins, is_so, participants_of};
-use rookery_model::Notice;
+use super::pending_change::{PendingChange, any_is, changes_admins, is_so, participants_of};
+use rookery_model::GroupNotification;
 use rookery_model::ParticipantChange;
-use rookery_model::{GroupRecord, Person, Role};
+use rookery_model::{GroupRecord, ParticipantIds, Role};
 
 /// Names one write of a session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -28,29 +28,29 @@ pub(super) struct PendingWrites {
 
 struct Watched {
     id: WriteId,
-    change: OwnChange,
+    change: PendingChange,
     heard: Heard,
 }
 
 struct PendingWrite {
     id: WriteId,
     /// What was asked; once confirmed, what was done and is not in the record yet.
-    change: OwnChange,
+    change: PendingChange,
     /// When WhatsApp confirmed it.
     confirmed: Option<Sequence>,
     /// People, or the field, that a notification has brought already.
-    echoed_people: Vec<Person>,
+    echoed_people: Vec<ParticipantIds>,
     echoed_field: bool,
     /// People, or the field, of which nobody can tell whether a notification is still to come: they were as asked for before it was
     /// confirmed, or something was learnt about them meanwhile.
-    people_unsure: Vec<Person>,
+    people_unsure: Vec<ParticipantIds>,
     field_unsure: bool,
 }
 
 /// What notifications have told, while a write was in flight, of what it is about: it may be done and undone by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
-    people: Vec<Person>,
+    people: Vec<ParticipantIds>,
     field: bool,
     /// Nobody listened.
     is_partial: bool,
@@ -58,7 +58,7 @@ pub(crate) struct Heard {
 
 impl Heard {
     /// Whether something may have happened to this person.
-    pub(crate) fn may_be_about(&self, person: &Person) -> bool {
+    pub(crate) fn may_be_about(&self, person: &ParticipantIds) -> bool {
         self.is_partial || any_is(&self.people, person)
     }
 
@@ -105,12 +105,12 @@ impl PendingWrites {
     }
 
     /// What was asked for, or done and is not in the record yet.
-    pub(super) fn changes(&self) -> impl Iterator<Item = &OwnChange> {
+    pub(super) fn changes(&self) -> impl Iterator<Item = &PendingChange> {
         self.writes.iter().map(|write| &write.change)
     }
 
     /// Registers a write before it is sent.
-    pub(super) fn begin(&mut self, id: WriteId, change: OwnChange, record: &GroupRecord) {
+    pub(super) fn begin(&mut self, id: WriteId, change: PendingChange, record: &GroupRecord) {
         self.watched.push(Watched { id, change: change.clone(), heard: Heard::default() });
         self.writes.push(PendingWrite {
             id,
@@ -131,14 +131,14 @@ impl PendingWrites {
     }
 
     /// Takes note of a notification, whether or not it can be put in order.
-    pub(super) fn hear(&mut self, event: &Notice) {
+    pub(super) fn hear(&mut self, event: &GroupNotification) {
         if self.watched.is_empty() {
             return;
         }
-        let (people, field) = (participants_of(&event.action), OwnChange::told_by(&event.action));
+        let (people, field) = (participants_of(&event.action), PendingChange::told_by(&event.action));
         for Watched { change, heard, .. } in &mut self.watched {
             match (change, &people) {
-                (OwnChange::Participants(_, mine), Some((_, people))) => {
+                (PendingChange::Participants(_, mine), Some((_, people))) => {
                     heard.people.extend(people.iter().filter(|person| any_is(mine, person)));
                 }
                 (own, _) => heard.field |= field.as_ref().is_some_and(|field| own.touches(field)),
@@ -168,14 +168,14 @@ impl PendingWrites {
     }
 
     /// WhatsApp confirmed a write; `done` is what it did. What no notification has brought is shown on top of the record.
-    pub(super) fn confirm(&mut self, id: WriteId, mut done: OwnChange, record: &GroupRecord, now: Sequence) {
+    pub(super) fn confirm(&mut self, id: WriteId, mut done: PendingChange, record: &GroupRecord, now: Sequence) {
         self.watched.retain(|watched| watched.id != id);
         let Some(at) = self.writes.iter().position(|write| write.id == id) else { return };
         let shown = on_top_of(&self.writes[..at], record);
         let write = &mut self.writes[at];
         write.note_unsure(&shown);
         let is_in = match &mut done {
-            OwnChange::Participants(_, people) => {
+            PendingChange::Participants(_, people) => {
                 people.retain(|person| !any_is(&write.echoed_people, person));
                 people.is_empty()
             }
@@ -205,7 +205,7 @@ impl PendingWrites {
             }
             let unsure = std::mem::take(&mut write.people_unsure);
             match &mut write.change {
-                OwnChange::Participants(change, people) => {
+                PendingChange::Participants(change, people) => {
                     people.retain(|person| {
                         let is_unsure = any_is(&unsure, person);
                         if is_unsure {
@@ -227,13 +227,19 @@ impl PendingWrites {
     }
 
     /// Whether a confirmed write shows another value of the field that this notification changed.
-    pub(super) fn hides(&self, event: &Notice) -> bool {
-        let Some(told) = OwnChange::told_by(&event.action) else { return false };
+    pub(super) fn hides(&self, event: &GroupNotification) -> bool {
+        let Some(told) = PendingChange::told_by(&event.action) else { return false };
         self.writes.iter().any(|write| write.confirmed.is_some() && write.change.touches(&told))
     }
 
     /// Takes a notification that is in the record. True when it is the echo of a write of ours.
-    pub(super) fn take_event(&mut self, event: &Notice, me: &Person, record: &GroupRecord, seen: Seen) -> bool {
+    pub(super) fn take_event(
+        &mut self,
+        event: &GroupNotification,
+        me: &ParticipantIds,
+        record: &GroupRecord,
+        seen: Seen,
+    ) -> bool {
         let is_ours = event.author.is_some_and(|author| author.is(me));
         let eligible = |write: &PendingWrite| write.matches(event) && (seen == Seen::New || write.confirmed.is_some());
         let echoed = self.writes.iter().position(eligible).filter(|_| is_ours);
@@ -266,14 +272,14 @@ impl PendingWrites {
     /// change something: then its own notification is still to come.
     fn end_about(
         &mut self,
-        person: &Person,
+        person: &ParticipantIds,
         change: ParticipantChange,
         mut role: Option<Role>,
         echoed: Option<usize>,
         seen: Seen,
     ) {
         for (at, write) in self.writes.iter_mut().enumerate() {
-            let OwnChange::Participants(own, people) = &mut write.change else { continue };
+            let PendingChange::Participants(own, people) = &mut write.change else { continue };
             if !any_is(people, person) {
                 continue;
             }
@@ -304,7 +310,7 @@ impl PendingWrites {
     pub(super) fn take_read(&mut self, record: &GroupRecord, read: ReadTaken) {
         let is_settled = |write: &PendingWrite| {
             let is_in = match &write.change {
-                OwnChange::Participants(..) => read.participants,
+                PendingChange::Participants(..) => read.participants,
                 field => !read.touched_since || field.is_field_in(record),
             };
             is_in && write.confirmed.is_some_and(|at| at <= read.asked)
@@ -315,7 +321,7 @@ impl PendingWrites {
         for write in self.writes.iter_mut().filter(|write| write.confirmed.is_none()) {
             // Carried out before the read or after it.
             match &write.change {
-                OwnChange::Participants(_, people) => write.people_unsure.clone_from(people),
+                PendingChange::Participants(_, people) => write.people_unsure.clone_from(people),
                 field => write.field_unsure |= field.is_field_in(record),
             }
         }
@@ -355,10 +361,11 @@ impl PendingWrite {
     /// Notes what is as asked for in this record. What others change before the answer comes is later than that.
     fn note_unsure(&mut self, record: &GroupRecord) {
         match &self.change {
-            OwnChange::Participants(change, people) => {
-                let role = |person: &Person| record.member(person).map(|member| member.role);
+            PendingChange::Participants(change, people) => {
+                let role = |person: &ParticipantIds| record.member(person).map(|member| member.role);
                 let so = people.iter().filter(|person| is_so(*change, role(person)));
-                let new: Vec<Person> = so.filter(|person| !any_is(&self.people_unsure, person)).copied().collect();
+                let new: Vec<ParticipantIds> =
+                    so.filter(|person| !any_is(&self.people_unsure, person)).copied().collect();
                 self.people_unsure.extend(new);
             }
             field => self.field_unsure |= field.is_field_in(record),
@@ -366,12 +373,12 @@ impl PendingWrite {
     }
 
     /// Whether a notification by ourselves is about this write.
-    fn matches(&self, event: &Notice) -> bool {
+    fn matches(&self, event: &GroupNotification) -> bool {
         match (&self.change, participants_of(&event.action)) {
-            (OwnChange::Participants(change, mine), Some((told, people))) => {
+            (PendingChange::Participants(change, mine), Some((told, people))) => {
                 *change == told && people.iter().any(|person| any_is(mine, person))
             }
-            (field, None) => OwnChange::told_by(&event.action).is_some_and(|told| *field == told),
+            (field, None) => PendingChange::told_by(&event.action).is_some_and(|told| *field == told),
             _ => false,
         }
     }

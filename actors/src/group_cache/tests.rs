@@ -2,8 +2,8 @@
 
 use super::*;
 use rookery_model::{
-    AllGroups, CommunityRole, Completeness, GroupAction, GroupEventKind, GroupSettings, Member, NameSource, Notice,
-    ParticipantChange, ParticipantId, Role, Setting, Versions,
+    AllGroups, CommunityRole, Completeness, GroupAction, GroupEventKind, GroupNotification, GroupSettings, Member,
+    NameSource, ParticipantChange, ParticipantId, Role, Setting, Versions,
 };
 
 mod pending_writes;
@@ -18,7 +18,7 @@ fn id() -> GroupId {
     GROUP.parse().unwrap()
 }
 
-fn person(phone: u64) -> Person {
+fn person(phone: u64) -> ParticipantIds {
     ParticipantId::Phone(phone).into()
 }
 
@@ -55,8 +55,8 @@ fn cache() -> GroupCache {
     GroupCache::restore(person(ME), vec![record(&members, 10, 10)], Names::default(), true)
 }
 
-fn event(author: u64, versions: Option<(u64, u64)>, action: GroupAction) -> Notice {
-    Notice {
+fn event(author: u64, versions: Option<(u64, u64)>, action: GroupAction) -> GroupNotification {
+    GroupNotification {
         group: id(),
         author: Some(person(author)),
         at: 200,
@@ -65,11 +65,11 @@ fn event(author: u64, versions: Option<(u64, u64)>, action: GroupAction) -> Noti
     }
 }
 
-fn promote(previous: u64, this: u64) -> Notice {
+fn promote(previous: u64, this: u64) -> GroupNotification {
     event(BOB, Some((previous, this)), GroupAction::Promoted(vec![person(ALICE)]))
 }
 
-fn demote(previous: u64, this: u64) -> Notice {
+fn demote(previous: u64, this: u64) -> GroupNotification {
     event(BOB, Some((previous, this)), GroupAction::Demoted(vec![person(ALICE)]))
 }
 
@@ -87,7 +87,7 @@ fn is_admin(cache: &mut GroupCache, phone: u64) -> Option<bool> {
 #[test]
 fn two_hundred_pairs_arrive_inverted_and_the_last_one_counts() {
     let mut cache = cache();
-    let events: Vec<Notice> =
+    let events: Vec<GroupNotification> =
         (0..200).flat_map(|n| [promote(10 + 2 * n, 11 + 2 * n), demote(11 + 2 * n, 12 + 2 * n)]).collect();
     for event in events.into_iter().rev() {
         cache.apply_event(event);
@@ -146,7 +146,7 @@ fn our_own_removal_takes_the_group_away() {
 #[test]
 fn a_confirmed_write_shows_before_its_echo_and_counts_once() {
     let mut cache = cache();
-    let add = OwnChange::Participants(ParticipantChange::Add, vec![person(BOB)]);
+    let add = PendingChange::Participants(ParticipantChange::Add, vec![person(BOB)]);
     let write = cache.begin_write(&id(), add.clone());
     assert_eq!(is_admin(&mut cache, BOB), None, "not before WhatsApp said so");
     cache.confirm_write(&id(), write, Some(add));
@@ -160,7 +160,7 @@ fn a_confirmed_write_shows_before_its_echo_and_counts_once() {
 #[test]
 fn an_echo_before_the_answer_is_not_applied_again() {
     let mut cache = cache();
-    let promoted = OwnChange::Participants(ParticipantChange::Promote, vec![person(ALICE)]);
+    let promoted = PendingChange::Participants(ParticipantChange::Promote, vec![person(ALICE)]);
     let write = cache.begin_write(&id(), promoted.clone());
     cache.apply_event(event(ME, Some((10, 11)), GroupAction::Promoted(vec![person(ALICE)])));
     cache.apply_event(demote(11, 12));
@@ -171,7 +171,7 @@ fn an_echo_before_the_answer_is_not_applied_again() {
 #[test]
 fn an_older_change_of_others_that_comes_late_does_not_hide_our_write() {
     let mut cache = cache();
-    let demoted = OwnChange::Participants(ParticipantChange::Demote, vec![person(ALICE)]);
+    let demoted = PendingChange::Participants(ParticipantChange::Demote, vec![person(ALICE)]);
     let write = cache.begin_write(&id(), demoted.clone());
     cache.confirm_write(&id(), write, Some(demoted));
     cache.apply_event(promote(10, 11));
@@ -184,7 +184,7 @@ fn an_older_change_of_others_that_comes_late_does_not_hide_our_write() {
 #[test]
 fn a_write_without_an_echo_is_settled_by_a_read() {
     let mut cache = cache();
-    let subject = OwnChange::Subject("Ours".into());
+    let subject = PendingChange::Subject("Ours".into());
     let write = cache.begin_write(&id(), subject.clone());
     cache.confirm_write(&id(), write, Some(subject));
     cache.mark_unechoed(cache.sequence());
@@ -200,7 +200,7 @@ fn a_write_without_an_echo_is_settled_by_a_read() {
 fn a_refused_write_leaves_no_trace_and_an_unknown_one_asks_for_a_read() {
     let mut cache = cache();
     for unknown in [false, true] {
-        let write = cache.begin_write(&id(), OwnChange::Subject("Ours".into()));
+        let write = cache.begin_write(&id(), PendingChange::Subject("Ours".into()));
         cache.drop_write(&id(), write, unknown);
         assert_eq!(shown(&mut cache).unwrap().name, "Team");
         assert_eq!(cache.needs_reads(), unknown);
@@ -296,7 +296,7 @@ fn a_stale_event_is_not_written_again() {
 }
 
 /// The kinds of news since the last look, with the people they are about.
-fn news(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<Person>)> {
+fn news(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<ParticipantIds>)> {
     cache.take_news().into_iter().map(|news| (news.kind, news.people)).collect()
 }
 
@@ -320,7 +320,7 @@ fn a_change_is_news_once_however_it_is_learnt() {
 fn an_own_write_and_its_echo_are_news_once_in_either_order() {
     for echo_first in [true, false] {
         let mut cache = cache();
-        let change = OwnChange::Participants(ParticipantChange::Promote, vec![person(ALICE)]);
+        let change = PendingChange::Participants(ParticipantChange::Promote, vec![person(ALICE)]);
         let write = cache.begin_write(&id(), change.clone());
         let echo = event(ME, Some((10, 11)), GroupAction::Promoted(vec![person(ALICE)]));
         if echo_first {
@@ -344,7 +344,7 @@ fn an_echo_of_a_promotion_leaves_an_add_of_the_same_person_that_has_none_yet() {
         (ParticipantChange::Add, None),
         (ParticipantChange::Promote, Some(event(ME, Some((10, 11)), GroupAction::Promoted(people())))),
     ] {
-        let change = OwnChange::Participants(change, people());
+        let change = PendingChange::Participants(change, people());
         let write = cache.begin_write(&id(), change.clone());
         cache.confirm_write(&id(), write, Some(change));
         if let Some(echo) = echo {
@@ -385,7 +385,7 @@ fn changed_fields_are_told_by_name_with_their_new_values() {
         GroupAction::Set(Setting::EphemeralSeconds(0)),
         GroupAction::Description { id: "B".into(), text: None },
     ] {
-        cache.apply_event(Notice { at: 300 + cache.sequence(), ..event(BOB, None, action) });
+        cache.apply_event(GroupNotification { at: 300 + cache.sequence(), ..event(BOB, None, action) });
     }
     let changes: Vec<_> = cache.take_news().into_iter().map(|news| serde_json::json!(news.changes)).collect();
     let expected = serde_json::json!([
@@ -398,12 +398,12 @@ fn changed_fields_are_told_by_name_with_their_new_values() {
 #[test]
 fn a_setting_is_merged_by_its_own_time() {
     let mut cache = cache();
-    let set = |at, on| Notice { at, ..event(BOB, None, GroupAction::Set(Setting::Announce(on))) };
+    let set = |at, on| GroupNotification { at, ..event(BOB, None, GroupAction::Set(Setting::Announce(on))) };
     cache.apply_event(set(300, true));
     cache.apply_event(set(200, false));
     assert!(shown(&mut cache).unwrap().settings.announce, "an older change counts no longer");
     assert!(cache.apply_event(set(300, false)), "two values of one second cannot be ordered");
-    cache.apply_event(Notice { at: 100, ..event(BOB, None, GroupAction::Set(Setting::Locked(true))) });
+    cache.apply_event(GroupNotification { at: 100, ..event(BOB, None, GroupAction::Set(Setting::Locked(true))) });
     assert!(shown(&mut cache).unwrap().settings.locked, "each setting has a time of its own");
 }
 
@@ -443,7 +443,7 @@ fn of_two_writes_of_one_field_the_later_shows_whichever_a_read_settles_first() {
     let mut cache = cache();
     let mut settings = GroupSettings::default();
     let confirm = |cache: &mut GroupCache, on| {
-        let change = OwnChange::Setting(Setting::LimitSharing(on));
+        let change = PendingChange::Setting(Setting::LimitSharing(on));
         let write = cache.begin_write(&id(), change.clone());
         cache.confirm_write(&id(), write, Some(change));
     };

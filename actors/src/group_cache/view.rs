@@ -1,6 +1,6 @@
 //! A group's record as callers see it. Never does IO.
 
-use rookery_model::{Group, GroupRecord, GroupSummary, Participant, Person, Role};
+use rookery_model::{Group, GroupRecord, GroupSummary, Participant, ParticipantIds, Role};
 
 use super::names::Names;
 
@@ -31,7 +31,7 @@ pub(super) fn to_group(record: &GroupRecord, names: &Names) -> Group {
 }
 
 /// The group in a list, seen by `me`.
-pub(crate) fn to_summary(record: &GroupRecord, me: &Person) -> GroupSummary {
+pub(crate) fn to_summary(record: &GroupRecord, me: &ParticipantIds) -> GroupSummary {
     GroupSummary {
         id: record.id.clone(),
         name: record.subject.clone(),

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::lifecycle::Fact;
 use super::{Generation, SessionMsg, SessionState};
-use rookery_model::Person;
+use rookery_model::ParticipantIds;
 use rookery_model::{SessionEvent, SessionEventKind};
 
 /// An account that is turned away has to log in before it can be unlinked: the engine's two connects and WhatsApp's answer.
@@ -44,7 +44,7 @@ impl TurnedAway {
 }
 
 /// The same LID where both are known; else the same number: numbers are given to other people in time.
-fn is_same(one: &Person, other: &Person) -> bool {
+fn is_same(one: &ParticipantIds, other: &ParticipantIds) -> bool {
     match (one.lid, other.lid) {
         (Some(one), Some(other)) => one == other,
         _ => one.phone.is_some() && one.phone == other.phone,
@@ -53,7 +53,7 @@ fn is_same(one: &Person, other: &Person) -> bool {
 
 impl SessionState {
     /// Whether this account may not have the session.
-    pub(super) fn is_foreign(&self, account: &Person) -> bool {
+    pub(super) fn is_foreign(&self, account: &ParticipantIds) -> bool {
         !self.pairing.account_change_allowed && self.record.account.is_some_and(|known| !is_same(&known, account))
     }
 
@@ -90,7 +90,7 @@ impl SessionState {
     }
 
     /// The account that is about to be `ready` has the session from now on.
-    pub(super) fn take_over(&mut self, account: Person) {
+    pub(super) fn take_over(&mut self, account: ParticipantIds) {
         if self.record.account.is_some_and(|known| !is_same(&known, &account)) {
             self.record.account_epoch += 1;
             self.tell(SessionEventKind::AccountChanged);
@@ -120,7 +120,7 @@ mod tests {
 
     #[test]
     fn an_account_is_the_same_by_its_lid_and_by_its_number_where_no_lid_is_known() {
-        let phone = |digits| Person::from(ParticipantId::Phone(digits));
+        let phone = |digits| ParticipantIds::from(ParticipantId::Phone(digits));
         let both = |digits, lid| {
             let mut person = phone(digits);
             person.learn(&ParticipantId::Lid(lid).into());
@@ -134,7 +134,7 @@ mod tests {
             (both(1, 7), both(1, 8), false),
             (phone(1), both(1, 8), true),
             (phone(1), phone(2), false),
-            (Person::default(), Person::default(), false),
+            (ParticipantIds::default(), ParticipantIds::default(), false),
         ];
         for (one, other, expected) in table {
             assert_eq!(is_same(&one, &other), expected, "{one:?} {other:?}");

@@ -5,10 +5,10 @@ use std::borrow::Cow;
 
 use tokio::time::timeout_at;
 
-use super::outcome::{self, is_doubtful};
-use super::pacing::Cost;
-use super::reads::GroupRead;
-use super::work::{GroupChange, Look, Work};
+use super::command_context::{CommandContext, GroupChange, Reconciliation};
+use super::rate_limiter::Cost;
+use super::refresh::GroupRead;
+use super::whatsapp_codes::{self, is_doubtful};
 use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use rookery_engine::LinkAnswer;
@@ -122,7 +122,7 @@ impl SessionState {
             };
             // A link changes both sides, and with orphans also who is where.
             let read = outcome.result.is_err() || read_all(&work).await;
-            let answer = outcome.result.map(|answers| outcome::link_results(linking, &groups, &answers));
+            let answer = outcome.result.map(|answers| whatsapp_codes::link_results(linking, &groups, &answers));
             if !read || answer.as_ref().err().is_some_and(is_doubtful) {
                 for group in groups {
                     work.tell(GroupChange::Doubtful { group });
@@ -139,8 +139,8 @@ impl SessionState {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&community), permit, reply) else { return };
         tokio::spawn(async move {
             let judge = |read: &GroupRead| match &read.record {
-                Some(record) if record.is_community => Look::NotApplied,
-                _ => Look::Applied(()),
+                Some(record) if record.is_community => Reconciliation::NotApplied,
+                _ => Reconciliation::Applied(()),
             };
             let look = || work.look_at(&community, None, judge);
             let call = work.engine.deactivate_community(&community);
@@ -155,13 +155,18 @@ impl SessionState {
 }
 
 /// Has all groups read, so that the next look shows what was done (G-2); false when that was not possible in time.
-pub(super) async fn read_all(work: &Work) -> bool {
+pub(super) async fn read_all(work: &CommandContext) -> bool {
     matches!(timeout_at(work.end(), work.ask_actor(|reply| SessionMsg::ReadAll { reply })).await, Ok(Ok(())))
 }
 
 /// Where the groups are after a link or unlink that WhatsApp did not answer. The community's own list also has those that
 /// this account is not in.
-async fn looked_at(work: &Work, community: &GroupId, groups: &[GroupId], linking: Linking) -> Look<Vec<LinkAnswer>> {
+async fn looked_at(
+    work: &CommandContext,
+    community: &GroupId,
+    groups: &[GroupId],
+    linking: Linking,
+) -> Reconciliation<Vec<LinkAnswer>> {
     let linked = match work.look_up(work.engine.community_groups(community)).await {
         Ok(linked) => linked,
         Err(look) => return look,
@@ -169,10 +174,14 @@ async fn looked_at(work: &Work, community: &GroupId, groups: &[GroupId], linking
     let answer = |group: &GroupId| {
         let is_linked = linked.iter().any(|linked| linked.id == *group);
         let done = is_linked == (linking == Linking::Link);
-        LinkAnswer { group: group.clone(), error: (!done).then_some(outcome::NOT_SAID) }
+        LinkAnswer { group: group.clone(), error: (!done).then_some(whatsapp_codes::NOT_SAID) }
     };
     let answers: Vec<LinkAnswer> = groups.iter().map(answer).collect();
-    if answers.iter().any(|answer| answer.error.is_none()) { Look::Applied(answers) } else { Look::NotApplied }
+    if answers.iter().any(|answer| answer.error.is_none()) {
+        Reconciliation::Applied(answers)
+    } else {
+        Reconciliation::NotApplied
+    }
 }
 
 /// WhatsApp's list, with what this account knows better of its own groups; and those that WhatsApp left out.

@@ -6,23 +6,23 @@ use std::sync::{Arc, Weak};
 
 use uuid::Uuid;
 
+use super::command_context::{CommandContext, GroupChange, Outcome, Reconciliation};
 use super::communities::read_all;
-use super::outcome::{Asked, NOT_SAID};
-use super::pacing::Cost;
-use super::people::{self, Target, Verdict, addressed, look_up_unanswered, targets};
-use super::work::{GroupChange, Look, Outcome, Work};
+use super::participant_results::{self, Target, Verdict, addressed, look_up_unanswered, targets};
+use super::rate_limiter::Cost;
+use super::whatsapp_codes::{Asked, NOT_SAID};
 use super::{Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::Sequence;
 use rookery_engine::{NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 use rookery_model::{Community, CreatedGroup, GroupId, NewCommunity, ParticipantChange, ParticipantId, ResultCode};
-use rookery_model::{CommunityRole, GroupRecord, Person, Role};
+use rookery_model::{CommunityRole, GroupRecord, ParticipantIds, Role};
 
 /// Keys of groups that were made lately, as notifications tell them: as many creates as may be in flight.
 const CREATED_KEYS_MAX: usize = 64;
 
 /// A group to be made, as a caller wants it.
-pub(crate) struct GroupWish {
+pub(crate) struct CreateGroup {
     pub(crate) name: String,
     pub(crate) participants: Vec<ParticipantId>,
     /// The community that it is to be part of.
@@ -92,7 +92,7 @@ impl Created {
 }
 
 impl SessionState {
-    pub(super) fn create_group(&mut self, wish: GroupWish, permit: Permit, reply: Reply<CreatedGroup>) {
+    pub(super) fn create_group(&mut self, wish: CreateGroup, permit: Permit, reply: Reply<CreatedGroup>) {
         let targets = targets(None, ParticipantChange::Add, &wish.participants);
         if let Err(error) = self.refuse_oneself(ParticipantChange::Add, &targets) {
             return drop(reply.send(Err(error)));
@@ -118,7 +118,7 @@ impl SessionState {
             };
             look_up_unanswered(&work, &record.id, None, &mut people, verdict).await;
             // The group is made, whatever is known about its people.
-            let mut results = people::results_of(Asked::Change(ParticipantChange::Add), &people);
+            let mut results = participant_results::results_of(Asked::Change(ParticipantChange::Add), &people);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                 work.slow_down();
             }
@@ -126,7 +126,7 @@ impl SessionState {
             let answer = to_summary(&record, &me);
             let told = work.tell(creation.made(record));
             if wish.invite_fallback {
-                people::invite(&work, &answer.id, &answer.name, &people, &mut results).await;
+                participant_results::invite(&work, &answer.id, &answer.name, &people, &mut results).await;
             }
             let created = CreatedGroup { summary: answer, results };
             work.finish(None, reply, if told { Ok(created) } else { Err(CommandError::OutcomeUnknown) });
@@ -210,7 +210,7 @@ impl SessionState {
 }
 
 impl Creation {
-    fn fits(&self, record: &GroupRecord, me: &Person) -> bool {
+    fn fits(&self, record: &GroupRecord, me: &ParticipantIds) -> bool {
         record.owner.is_some_and(|owner| owner.is(me))
             && record.subject == self.name
             && record.is_community == self.is_community
@@ -226,7 +226,7 @@ impl Creation {
 
 /// Has a group made, and looks for it when WhatsApp does not answer. Everybody who is in it was added.
 async fn make(
-    work: &Work,
+    work: &CommandContext,
     what: &'static str,
     new: NewGroup,
     creation: &Arc<Creation>,
@@ -234,11 +234,11 @@ async fn make(
     let look = || async {
         let find = work.ask_actor(|reply| SessionMsg::FindCreated { creation: creation.clone(), reply });
         match find.await {
-            Ok(Found::Made(record)) => Look::Applied((*record, Vec::new())),
-            Ok(Found::Nothing) => Look::NotApplied,
+            Ok(Found::Made(record)) => Reconciliation::Applied((*record, Vec::new())),
+            Ok(Found::Nothing) => Reconciliation::NotApplied,
             // The notification about one of them may come yet.
-            Ok(Found::Unclear) => Look::NotYet,
-            Err(error) => Look::because(&error),
+            Ok(Found::Unclear) => Reconciliation::NotYet,
+            Err(error) => Reconciliation::because(&error),
         }
     };
     let Outcome { result, read_back } = work.carry_out(what, work.engine.create_group(new), look).await;

@@ -2,12 +2,12 @@
 
 use tokio::time::Instant;
 
-use super::outcome::is_doubtful;
-use super::pacing::Cost;
-use super::work::{GroupChange, Look, Outcome, field_told};
+use super::command_context::{GroupChange, Outcome, Reconciliation, field_told};
+use super::rate_limiter::Cost;
+use super::whatsapp_codes::is_doubtful;
 use super::{Permit, Reply, SessionState};
 use crate::error::CommandError;
-use crate::group_cache::{Heard, OwnChange, WriteId};
+use crate::group_cache::{Heard, PendingChange, WriteId};
 use rookery_engine::{EngineError, PreviousDescription};
 use rookery_model::GroupRecord;
 use rookery_model::{GroupId, Setting};
@@ -15,7 +15,7 @@ use rookery_model::{GroupId, Setting};
 impl SessionState {
     pub(super) fn set_subject(&mut self, group: GroupId, subject: String, permit: Permit, reply: Reply<()>) {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
-        let change = OwnChange::Subject(subject.clone());
+        let change = PendingChange::Subject(subject.clone());
         let write = self.cache.begin_write(&group, change.clone());
         let before = self.cache.record(&group).map(|record| record.subject_at);
         tokio::spawn(async move {
@@ -32,7 +32,7 @@ impl SessionState {
         let known = self.cache.record(&group).and_then(|record| record.description_id.clone());
         let before = known.clone();
         let text = Some(description).filter(|text| !text.is_empty());
-        let change = OwnChange::Description(text.clone());
+        let change = PendingChange::Description(text.clone());
         let write = self.cache.begin_write(&group, change.clone());
         tokio::spawn(async move {
             let set = async |previous| work.engine.set_description(&group, text.as_deref(), &previous).await;
@@ -63,7 +63,7 @@ impl SessionState {
     ) {
         let Some((work, reply)) = self.begin(Cost::Write, Some(&group), permit, reply) else { return };
         settings.sort_unstable();
-        let begin = |setting| (setting, self.cache.begin_write(&group, OwnChange::Setting(setting)));
+        let begin = |setting| (setting, self.cache.begin_write(&group, PendingChange::Setting(setting)));
         let writes: Vec<(Setting, WriteId)> = settings.into_iter().map(begin).collect();
         tokio::spawn(async move {
             let mut failed = None;
@@ -79,14 +79,14 @@ impl SessionState {
                 }
                 // WhatsApp gives a setting no version by which it could be told from one that was changed and changed back.
                 let judge = |now: &GroupRecord, heard: &Heard| match now.settings.has(setting) {
-                    true => Look::Applied(()),
-                    false if heard.may_be_about_field() => Look::Unclear,
-                    false => Look::NotApplied,
+                    true => Reconciliation::Applied(()),
+                    false if heard.may_be_about_field() => Reconciliation::Unclear,
+                    false => Reconciliation::NotApplied,
                 };
                 let look = || work.look_into(&group, write, judge);
                 let call = work.engine.set_setting(&group, setting);
                 let outcome = work.carry_out("Changing the settings", call, look).await;
-                told &= work.tell(field_told(group.clone(), write, OwnChange::Setting(setting), &outcome));
+                told &= work.tell(field_told(group.clone(), write, PendingChange::Setting(setting), &outcome));
                 failed = outcome.result.err().map(|error| (at, error));
             }
             let answer = match failed {
@@ -115,7 +115,7 @@ impl SessionState {
             let again = || async {
                 work.look_up(work.engine.set_picture(&group, jpeg.clone()))
                     .await
-                    .map_or_else(|look| look, Look::Applied)
+                    .map_or_else(|look| look, Reconciliation::Applied)
             };
             let outcome = work.carry_out(what, work.engine.set_picture(&group, jpeg.clone()), again).await;
             work.finish(None, reply, outcome.result);
@@ -143,7 +143,9 @@ impl SessionState {
         tokio::spawn(async move {
             // A code that nobody was told is replaced once more: the one before is void either way.
             let again = || async {
-                work.look_up(work.engine.invite_code(&group, true)).await.map_or_else(|look| look, Look::Applied)
+                work.look_up(work.engine.invite_code(&group, true))
+                    .await
+                    .map_or_else(|look| look, Reconciliation::Applied)
             };
             let call = work.engine.invite_code(&group, true);
             let outcome = work.carry_out("Revoking the invite code", call, again).await;
@@ -156,8 +158,8 @@ impl SessionState {
         tokio::spawn(async move {
             let look = || {
                 work.look_at(&group, None, |read| match read.record {
-                    None => Look::Applied(()),
-                    Some(_) => Look::NotApplied,
+                    None => Reconciliation::Applied(()),
+                    Some(_) => Reconciliation::NotApplied,
                 })
             };
             let call = work.engine.leave_group(&group);
@@ -172,11 +174,11 @@ impl SessionState {
 }
 
 /// A text that is neither ours nor the one before: somebody else was faster, or WhatsApp changed ours.
-fn text_look(is_ours: bool, is_as_before: bool) -> Look<()> {
+fn text_look(is_ours: bool, is_as_before: bool) -> Reconciliation<()> {
     match (is_ours, is_as_before) {
-        (true, _) => Look::Applied(()),
-        (false, true) => Look::NotApplied,
-        (false, false) => Look::Unclear,
+        (true, _) => Reconciliation::Applied(()),
+        (false, true) => Reconciliation::NotApplied,
+        (false, false) => Reconciliation::Unclear,
     }
 }
 

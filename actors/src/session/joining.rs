@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use super::pacing::Cost;
-use super::work::{GroupChange, Look, Outcome, Work};
+use super::command_context::{CommandContext, GroupChange, Outcome, Reconciliation};
+use super::rate_limiter::Cost;
 use super::{Permit, Reply, SessionState};
 use crate::error::CommandError;
 use rookery_engine::EngineError;
@@ -60,7 +60,11 @@ fn understood(error: CommandError) -> CommandError {
 
 /// WhatsApp says that the account is in the group, or has asked to be let in: which of them, and what group it is. When that
 /// cannot be read, its refusal stands.
-async fn joined_before(work: &Work, code: &str, refused: Result<Joined, CommandError>) -> Result<Joined, CommandError> {
+async fn joined_before(
+    work: &CommandContext,
+    code: &str,
+    refused: Result<Joined, CommandError>,
+) -> Result<Joined, CommandError> {
     let info = work.question("Reading the invite code", work.engine.join_info(code.to_owned())).await;
     let Ok(JoinInfo { id: group, .. }) = info else { return refused };
     match work.read_back(&group, None).await {
@@ -73,28 +77,29 @@ async fn joined_before(work: &Work, code: &str, refused: Result<Joined, CommandE
 }
 
 /// Whether the account is in the group of the code by now. Following the code again does no harm.
-async fn look(work: &Work, code: &str) -> Look<Joined> {
+async fn look(work: &CommandContext, code: &str) -> Reconciliation<Joined> {
     let group = match work.look_up(work.engine.join_info(code.to_owned())).await {
         Ok(info) => info.id,
         Err(look) => return look,
     };
-    let joined =
-        |pending_approval| Look::Applied(Joined { group: group.clone(), pending_approval, already_member: false });
+    let joined = |pending_approval| {
+        Reconciliation::Applied(Joined { group: group.clone(), pending_approval, already_member: false })
+    };
     match work.read_back(&group, None).await {
         Ok(read) if read.record.is_some() => return joined(false),
         Ok(_) => {}
-        Err(error) => return Look::because(&error),
+        Err(error) => return Reconciliation::because(&error),
     }
-    match work.engine.join(code).await.inspect_err(|error| work.heed(error)) {
+    match work.engine.join(code).await.inspect_err(|error| work.observe_backoff(error)) {
         Ok(Joined { pending_approval: true, .. }) => joined(true),
         // Looked at once more, so that the cache has it.
-        Ok(_) => Look::NotYet,
-        Err(error) if error.is_unanswered() => Look::NotYet,
+        Ok(_) => Reconciliation::NotYet,
+        Err(error) if error.is_unanswered() => Reconciliation::NotYet,
         // The first request took effect after all, or stands and waits for an admin.
         Err(EngineError::Refused { code: CONFLICT, .. }) => match work.read_back(&group, None).await {
             Ok(read) => joined(read.record.is_none()),
-            Err(error) => Look::because(&error),
+            Err(error) => Reconciliation::because(&error),
         },
-        Err(_) => Look::Unclear,
+        Err(_) => Reconciliation::Unclear,
     }
 }

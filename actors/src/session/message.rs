@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::command_context::GroupChange;
 use super::creation::{Creation, Found};
-use super::facts::Unprepared;
-use super::reads::GroupRead;
+use super::engine_events::Unprepared;
+use super::persistence::Unsaved;
+use super::refresh::GroupRead;
 use super::request::Request;
-use super::saving::Unsaved;
-use super::work::GroupChange;
 use crate::error::CommandError;
 use crate::group_cache::{Sequence, WriteId};
-use rookery_engine::{Engine, EngineFact};
+use rookery_engine::{Engine, EngineEvent};
 use rookery_model::{
     Aged, Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session,
     SessionConfig, Tagged,
@@ -74,7 +74,7 @@ pub(crate) enum SessionMsg {
     /// The engine was built and is about to connect.
     EngineOpened { generation: Generation, engine: Arc<Engine> },
     /// Something happened to the engine or the account. `place`: one of those that wait, if it counts.
-    EngineReported { generation: Generation, fact: EngineFact, place: Option<OwnedSemaphorePermit> },
+    EngineReported { generation: Generation, fact: EngineEvent, place: Option<OwnedSemaphorePermit> },
     /// The engine is gone, but its credentials could not be wiped yet: that is tried again.
     WipeFailed { generation: Generation, error: StoreError },
     /// The engine is gone, its device is free. `error`: why it could not go on.

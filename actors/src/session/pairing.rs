@@ -163,7 +163,7 @@ impl SessionState {
         let timeout = self.context.settings.whatsapp_timeout;
         tokio::spawn(async move {
             let code = match tokio::time::timeout(timeout, engine.pairing_code(phone)).await {
-                Ok(code) => code.map_err(|error| super::outcome::read_error("The pairing code", error)),
+                Ok(code) => code.map_err(|error| super::whatsapp_codes::read_error("The pairing code", error)),
                 Err(_) => Err(CommandError::Unanswered),
             };
             let _ = myself.send_message(SessionMsg::PairingCodeMade { generation, number, code });

@@ -4,20 +4,20 @@ use std::sync::Arc;
 
 use tokio::time::timeout_at;
 
-use super::outcome::{self, Asked, NOT_SAID, is_doubtful};
-use super::pacing::Cost;
-use super::people::{
+use super::command_context::{CommandContext, GroupChange, Outcome, Reconciliation};
+use super::participant_results::{
     self, Addressed, Target, Verdict, addressed, are_comparable, can_tell, look_up_unanswered, targets,
 };
-use super::work::{GroupChange, Look, Outcome, Work};
+use super::rate_limiter::Cost;
+use super::whatsapp_codes::{self, Asked, NOT_SAID, is_doubtful};
 use super::{Permit, Reply, SessionState};
 use crate::error::CommandError;
-use crate::group_cache::{Heard, OwnChange, is_so};
+use crate::group_cache::{Heard, PendingChange, is_so};
 use rookery_engine::{Applicant, ParticipantAnswer};
 use rookery_model::{
     GroupId, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantResult, ResultCode,
 };
-use rookery_model::{GroupRecord, Person};
+use rookery_model::{GroupRecord, ParticipantIds};
 
 /// Phone numbers whose LIDs WhatsApp is asked for at once: as many people as a request may name. Of the others nobody knows whether
 /// they are somebody who was named by LID, and then nothing is claimed.
@@ -47,20 +47,21 @@ impl SessionState {
             return drop(reply.send(Err(error)));
         }
         let Some((work, reply)) = self.begin(cost(change, &targets), Some(&group), permit, reply) else { return };
-        let people: Vec<Person> = targets.iter().map(|target| target.person).collect();
-        let write = self.cache.begin_write(&group, OwnChange::Participants(change, people));
+        let people: Vec<ParticipantIds> = targets.iter().map(|target| target.person).collect();
+        let write = self.cache.begin_write(&group, PendingChange::Participants(change, people));
         tokio::spawn(async move {
             let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
             let call = work.engine.change_participants(&group, change, &people);
             let judge = |now: &GroupRecord, heard: &Heard| seen(change, &targets, before.as_deref(), now, heard);
             let look = || work.look_into(&group, write, judge);
-            let Outcome { result, .. } = work.carry_out(outcome::what(change), call, look).await;
+            let Outcome { result, .. } = work.carry_out(whatsapp_codes::what(change), call, look).await;
             let result = match result {
                 Ok(answers) => {
                     let mut people = addressed(&targets, &answers, before.as_deref());
                     let verdict = |target: &Target, now: &GroupRecord| verdict(change, target, before.as_deref(), now);
                     look_up_unanswered(&work, &group, Some(write), &mut people, verdict).await;
-                    people::results(Asked::Change(change), &people).map(|(results, done)| (people, results, done))
+                    participant_results::results(Asked::Change(change), &people)
+                        .map(|(results, done)| (people, results, done))
                 }
                 Err(error) => Err(error),
             };
@@ -71,9 +72,9 @@ impl SessionState {
                     }
                     if invite_fallback {
                         let name = before.as_ref().map_or("", |record| record.subject.as_str());
-                        people::invite(&work, &group, name, &people, &mut results).await;
+                        participant_results::invite(&work, &group, name, &people, &mut results).await;
                     }
-                    let done = (!done.is_empty()).then_some(OwnChange::Participants(change, done));
+                    let done = (!done.is_empty()).then_some(PendingChange::Participants(change, done));
                     (GroupChange::Confirmed { group, write, done }, Ok(results))
                 }
                 Err(error) => (GroupChange::Dropped { group, write, unknown: is_doubtful(&error) }, Err(error)),
@@ -145,7 +146,7 @@ impl SessionState {
 }
 
 async fn decide(
-    work: &Work,
+    work: &CommandContext,
     group: &GroupId,
     decision: MembershipDecision,
     record: Option<&GroupRecord>,
@@ -160,7 +161,7 @@ async fn decide(
         Some(participants) => participants,
         None => {
             if decision == MembershipDecision::Approve {
-                work.pay(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX)))?;
+                work.consume(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX)))?;
             }
             open_before.iter().filter_map(|applicant| applicant.person.id()).collect()
         }
@@ -199,7 +200,7 @@ async fn decide(
             Err(look) => return look,
         };
         let judge = |now: &GroupRecord| seen_of(&targets, now, |target| verdict(target, &open, now));
-        work.look_at(group, None, |read| read.record.as_deref().map_or(Look::Unclear, judge)).await
+        work.look_at(group, None, |read| read.record.as_deref().map_or(Reconciliation::Unclear, judge)).await
     };
     let answers = work.carry_out(what, work.engine.decide_membership(group, decision, &people), look).await.result?;
     let mut people = addressed(&targets, &answers, record);
@@ -211,20 +212,20 @@ async fn decide(
         };
         look_up_unanswered(work, group, None, &mut people, verdict).await;
     }
-    Ok(people::results(Asked::Decision(decision), &people)?.0)
+    Ok(participant_results::results(Asked::Decision(decision), &people)?.0)
 }
 
 /// Everybody who asked to be let in.
-async fn applicants(work: &Work, group: &GroupId) -> Result<Vec<Applicant>, CommandError> {
+async fn applicants(work: &CommandContext, group: &GroupId) -> Result<Vec<Applicant>, CommandError> {
     work.question("Reading the membership requests", work.engine.membership_requests(group)).await
 }
 
 /// Sees to it that the people of a request are known by the ids under which they asked to be let in: WhatsApp is asked who has the
 /// phone numbers, where somebody is not among those who asked. Those who turn out to be one person are one after it.
-async fn recognise(work: &Work, targets: &mut Vec<Target>, open: &mut [Applicant]) {
+async fn recognise(work: &CommandContext, targets: &mut Vec<Target>, open: &mut [Applicant]) {
     if targets.iter().any(|target| applicant(open, target).is_none()) {
         let people = targets.iter().map(|target| &target.person).chain(open.iter().map(|applicant| &applicant.person));
-        let phones = people.filter(|person| person.lid.is_none()).filter_map(Person::id);
+        let phones = people.filter(|person| person.lid.is_none()).filter_map(ParticipantIds::id);
         let phones: Vec<_> = phones.take(RECOGNISED_MAX).collect();
         let known = timeout_at(work.end(), work.engine.people_with_phones(phones)).await.unwrap_or_default();
         let asked = open.iter_mut().map(|applicant| &mut applicant.person);
@@ -272,7 +273,7 @@ fn seen(
     before: Option<&GroupRecord>,
     now: &GroupRecord,
     heard: &Heard,
-) -> Look<Vec<ParticipantAnswer>> {
+) -> Reconciliation<Vec<ParticipantAnswer>> {
     let is_same_list = is_same_list(change, before, now);
     seen_of(targets, now, |target| match verdict(change, target, before, now) {
         // It may have been done and undone.
@@ -296,10 +297,10 @@ fn verdict(change: ParticipantChange, target: &Target, before: Option<&GroupReco
     let was_shown = || before.is_some_and(|before| before.member(&target.person).is_some() || can_tell(target, before));
     match (change, is_true_of(now)) {
         (_, false) => Verdict::Not(NOT_SAID),
-        (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Verdict::Not(outcome::ALREADY),
+        (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Verdict::Not(whatsapp_codes::ALREADY),
         // They may have been in it under another id.
         (ParticipantChange::Remove, true) if !was_shown() => Verdict::Unknown,
-        (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Verdict::Not(outcome::NO_MEMBER),
+        (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Verdict::Not(whatsapp_codes::NO_MEMBER),
         _ => Verdict::Done,
     }
 }
@@ -309,7 +310,7 @@ fn seen_of(
     targets: &[Target],
     now: &GroupRecord,
     verdict: impl Fn(&Target) -> Verdict,
-) -> Look<Vec<ParticipantAnswer>> {
+) -> Reconciliation<Vec<ParticipantAnswer>> {
     let is_shown = |target: &&Target| now.member(&target.person).is_some() || can_tell(target, now);
     let answer = |target: &Target| {
         let mut person = target.person;
@@ -320,11 +321,11 @@ fn seen_of(
     };
     let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).filter_map(answer).collect();
     if answers.iter().any(|answer| answer.error.is_none()) {
-        Look::Applied(answers)
+        Reconciliation::Applied(answers)
     } else if answers.len() == targets.len() {
-        Look::NotApplied
+        Reconciliation::NotApplied
     } else {
-        Look::Unclear
+        Reconciliation::Unclear
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::error;
 use uuid::Uuid;
 
-use rookery_model::Person;
+use rookery_model::ParticipantIds;
 use rookery_model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
 use rookery_store::{Batch, SessionNumber, Store, StoreError, Table, Ticket};
 
@@ -42,7 +42,7 @@ pub(crate) struct SessionRecord {
     pub(crate) groups_stored: bool,
     /// The account that it belongs to, also while none is linked (session/account.rs).
     #[serde(default)]
-    pub(crate) account: Option<Person>,
+    pub(crate) account: Option<ParticipantIds>,
     /// Counts the times it changed hands.
     #[serde(default)]
     pub(crate) account_epoch: u32,
@@ -128,8 +128,8 @@ impl SessionRecord {
     }
 
     /// The account behind the session.
-    pub(crate) fn me(&self) -> Person {
-        Person { phone: self.phone, lid: self.lid }
+    pub(crate) fn me(&self) -> ParticipantIds {
+        ParticipantIds { phone: self.phone, lid: self.lid }
     }
 
     /// Forgets the account: its credentials are gone.

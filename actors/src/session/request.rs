@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::communities::Linking;
-use super::creation::GroupWish;
+use super::creation::CreateGroup;
 use super::participants::ParticipantWrite;
 use super::{Permit, Reply, SessionState};
 use rookery_model::{
@@ -14,7 +14,7 @@ use rookery_model::{
 /// A request, with the permit that it holds until it is over.
 pub(crate) enum Request {
     /// Make a group.
-    CreateGroup { wish: GroupWish, permit: Permit, reply: Reply<CreatedGroup> },
+    CreateGroup { wish: CreateGroup, permit: Permit, reply: Reply<CreatedGroup> },
     /// Add, remove, promote or demote.
     ChangeParticipants {
         group: GroupId,

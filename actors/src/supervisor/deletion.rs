@@ -11,7 +11,7 @@ use tracing::{debug, info, warn};
 use super::engine_task::Order;
 use super::unlinking::UNLINK_TIME_MAX;
 use super::{Context, State, SupervisorMsg, unlinking};
-use crate::directory::Entry;
+use crate::directory::SessionHandle;
 use crate::error::CommandError;
 use crate::session::record::{SessionRecord, StoredSession};
 use crate::session::{Reply, SessionMsg};
@@ -123,7 +123,7 @@ fn answer(waiting: &mut Vec<Reply<()>>, outcome: &Result<(), CommandError>) {
 }
 
 /// Notes on disk that a session is being deleted. One that cannot be read cannot be marked.
-async fn mark(entry: &Entry, store: &dyn Store) -> Result<(), CommandError> {
+async fn mark(entry: &SessionHandle, store: &dyn Store) -> Result<(), CommandError> {
     if let Some(actor) = entry.actor.load_full() {
         let (reply, marked) = oneshot::channel();
         if actor.send_message(SessionMsg::MarkDeleted { reply }).is_ok()
@@ -143,7 +143,7 @@ async fn mark(entry: &Entry, store: &dyn Store) -> Result<(), CommandError> {
 
 /// Wipes everything that is stored of a session, once its engine is gone and its device is unlinked, as far as it can be. The record
 /// goes last: a restart in between finds the mark and goes on.
-async fn erase(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
+async fn erase(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError> {
     let _device = entry.device.acquire().await;
     let _saving = entry.saving.acquire().await;
     match SessionRecord::load(store, entry.number)? {
@@ -185,7 +185,7 @@ async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch:
     };
     // At the next start, then.
     let Some(session) = session else { return };
-    let entry = Entry::new(number, session, SessionConfig::default(), &context.settings);
+    let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.settings);
     if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {
         warn!(session.id = %entry.id, "{STILL_LINKED}");
     }

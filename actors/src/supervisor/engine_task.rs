@@ -11,9 +11,9 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use super::{Context, SupervisorMsg};
-use crate::directory::Entry;
+use crate::directory::SessionHandle;
 use crate::session::{Generation, SessionMsg};
-use rookery_engine::{Engine, EngineFact, EngineSession, Report};
+use rookery_engine::{Engine, EngineEvent, EngineSession, Report};
 use rookery_store::{Batch, Health, Store, StoreError, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
@@ -61,7 +61,7 @@ impl EngineGone {
     /// session's record says what is left to do, and the next start does it.
     pub(super) async fn wipe(
         mut self,
-        entry: Arc<Entry>,
+        entry: Arc<SessionHandle>,
         store: Arc<dyn Store>,
         supervisor: ActorRef<SupervisorMsg>,
         mut ending: watch::Receiver<bool>,
@@ -94,7 +94,7 @@ impl EngineGone {
     }
 }
 
-async fn wipe(entry: &Entry, store: &dyn Store) -> Result<(), StoreError> {
+async fn wipe(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError> {
     let _saving = entry.saving.acquire().await;
     // What is on its way is on disk before it is looked for.
     store.commit(Batch::new()).await?;
@@ -110,7 +110,7 @@ pub(super) struct EngineHandle {
 struct Task {
     /// The device's permit, when it was free at once: then nobody gets in between (K-1).
     permit: Option<OwnedSemaphorePermit>,
-    entry: Arc<Entry>,
+    entry: Arc<SessionHandle>,
     context: Arc<Context>,
     supervisor: ActorRef<SupervisorMsg>,
     generation: Generation,
@@ -120,7 +120,7 @@ struct Task {
 impl EngineHandle {
     /// Starts the task of a new engine.
     pub(super) fn open(
-        entry: Arc<Entry>,
+        entry: Arc<SessionHandle>,
         context: Arc<Context>,
         supervisor: ActorRef<SupervisorMsg>,
         generation: Generation,
@@ -130,7 +130,7 @@ impl EngineHandle {
 
     /// Starts a task that opens no engine: it ends at once, and the credentials are wiped then.
     pub(super) fn wipe_only(
-        entry: Arc<Entry>,
+        entry: Arc<SessionHandle>,
         context: Arc<Context>,
         supervisor: ActorRef<SupervisorMsg>,
         generation: Generation,
@@ -140,7 +140,7 @@ impl EngineHandle {
 
     fn spawn(
         order: Order,
-        entry: Arc<Entry>,
+        entry: Arc<SessionHandle>,
         context: Arc<Context>,
         supervisor: ActorRef<SupervisorMsg>,
         generation: Generation,
@@ -181,7 +181,7 @@ impl Task {
     /// One engine's life. The error says why it cannot go on.
     async fn live(&mut self) -> Result<(), String> {
         let reporter: Report = Arc::new(self.reporter());
-        let Entry { number, config, wire, .. } = &*self.entry;
+        let SessionHandle { number, config, wire, .. } = &*self.entry;
         let session = EngineSession { number: *number, config: config.clone(), wire: wire.clone() };
         let opened = tokio::select! {
             biased;
@@ -223,7 +223,7 @@ impl Task {
     }
 
     /// What the engine calls with each fact: a message to the session's actor, with a bound on group events.
-    fn reporter(&self) -> impl Fn(EngineFact) + Send + Sync + 'static {
+    fn reporter(&self) -> impl Fn(EngineEvent) + Send + Sync + 'static {
         let (entry, generation) = (self.entry.clone(), self.generation);
         let overflowed = AtomicBool::new(false);
         move |fact| report(&entry, generation, &overflowed, fact)
@@ -237,7 +237,7 @@ impl Task {
 }
 
 /// Sends a fact to the session's actor; `overflowed`: the latest group event found no place.
-fn report(entry: &Entry, generation: Generation, overflowed: &AtomicBool, fact: EngineFact) {
+fn report(entry: &SessionHandle, generation: Generation, overflowed: &AtomicBool, fact: EngineEvent) {
     let Some(actor) = entry.actor.load_full() else { return };
     let (fact, place) = match fact.is_counted().then(|| entry.waiting_events.clone().try_acquire_owned()) {
         None => (fact, None),
@@ -247,11 +247,11 @@ fn report(entry: &Entry, generation: Generation, overflowed: &AtomicBool, fact: 
         }
         Some(Err(_)) => {
             // A name comes again with the next message, and a call that is not rejected rings.
-            if !matches!(fact, EngineFact::Group(_)) || overflowed.swap(true, Ordering::Relaxed) {
+            if !matches!(fact, EngineEvent::Group(_)) || overflowed.swap(true, Ordering::Relaxed) {
                 return;
             }
             warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");
-            (EngineFact::GroupsMissed, None)
+            (EngineEvent::GroupsMissed, None)
         }
     };
     let _ = actor.send_message(SessionMsg::EngineReported { generation, fact, place });
@@ -287,7 +287,7 @@ mod tests {
     use crate::session::record::SessionRecord;
     use crate::settings::Settings;
     use rookery_model::SessionConfig;
-    use rookery_model::{NameSource, Person};
+    use rookery_model::{NameSource, ParticipantIds};
     use rookery_store::SessionNumber;
 
     /// An actor that never handles anything.
@@ -307,17 +307,21 @@ mod tests {
         }
     }
 
-    fn named() -> EngineFact {
-        let person = Person { phone: std::num::NonZeroU64::new(15_550_100_001), lid: None };
-        EngineFact::Named(person, "Alice".into(), NameSource::Push)
+    fn named() -> EngineEvent {
+        let person = ParticipantIds { phone: std::num::NonZeroU64::new(15_550_100_001), lid: None };
+        EngineEvent::Named(person, "Alice".into(), NameSource::Push)
     }
 
     /// D-1: a count that was reset while a sender was on its way wrapped, and all later events were dropped.
     #[tokio::test]
     async fn events_that_go_with_an_actor_give_their_places_back() {
         let record = SessionRecord::new("alice".parse().unwrap());
-        let entry =
-            Entry::new(SessionNumber(1), record.to_model(false), SessionConfig::default(), &Settings::default());
+        let entry = SessionHandle::new(
+            SessionNumber(1),
+            record.to_model(false),
+            SessionConfig::default(),
+            &Settings::default(),
+        );
         let overflowed = AtomicBool::new(false);
         for _ in 0..2 {
             let (actor, ended) = Actor::spawn(None, Stuck, ()).await.unwrap();

@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use super::restart::{self, Decision};
 use super::{Slot, State, SupervisorMsg};
-use crate::directory::Entry;
+use crate::directory::SessionHandle;
 use crate::session::record::{SessionRecord, UnreadableRecord};
 use crate::session::{Loaded, SessionActor, SessionArguments};
 use rookery_model::{Session, SessionConfig, SessionId, SessionStatus};
@@ -31,7 +31,7 @@ pub(crate) struct Reading {
 impl State {
     /// Makes the entry of a stored session, and has its actor brought up.
     pub(super) fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        self.enter(Entry::new(number, record.while_loading(), record.config, &self.context.settings));
+        self.enter(SessionHandle::new(number, record.while_loading(), record.config, &self.context.settings));
         self.restart(myself, record.id, None);
     }
 
@@ -44,12 +44,12 @@ impl State {
             return;
         };
         error!(session.id = %record.id, "a session's record cannot be read");
-        let entry = Entry::new(number, record.to_model(name), SessionConfig::default(), &self.context.settings);
+        let entry = SessionHandle::new(number, record.to_model(name), SessionConfig::default(), &self.context.settings);
         self.enter(entry).is_unreadable = true;
     }
 
     /// From now on the session can be seen.
-    pub(super) fn enter(&mut self, entry: Entry) -> &mut Slot {
+    pub(super) fn enter(&mut self, entry: SessionHandle) -> &mut Slot {
         let entry = Arc::new(entry);
         self.context.directory.insert(entry.clone());
         self.slots.entry(entry.id).insert_entry(Slot::new(entry)).into_mut()
@@ -96,7 +96,7 @@ impl State {
     pub(super) async fn spawn(
         &mut self,
         myself: &ActorRef<SupervisorMsg>,
-        entry: &Arc<Entry>,
+        entry: &Arc<SessionHandle>,
         loaded: Loaded,
         given_up: Option<String>,
     ) -> Result<(), String> {
@@ -130,7 +130,7 @@ impl State {
 }
 
 /// The session cannot even be read: nobody but us can say so.
-fn show_as_failed(entry: &Entry, reason: &str) {
+fn show_as_failed(entry: &SessionHandle, reason: &str) {
     error!(session.id = %entry.id, error = reason, "could not load the session");
     let mut session = Session::clone(&entry.session.load());
     session.status = SessionStatus::Failed;

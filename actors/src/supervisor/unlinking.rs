@@ -8,9 +8,9 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::Context;
-use crate::directory::Entry;
+use crate::directory::SessionHandle;
 use crate::session::record::{Link, SessionRecord, StoredSession};
-use rookery_engine::{Engine, EngineFact, EngineSession, LogoutKind, Report};
+use rookery_engine::{Engine, EngineEvent, EngineSession, LogoutKind, Report};
 
 /// Who deletes a session waits no longer for WhatsApp, whatever is tried meanwhile.
 pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Whether WhatsApp has no device of this session any more. The session's actor is gone; K-1 holds by the device's permit.
-pub(super) async fn unlink(context: &Context, entry: &Entry, deadline: Instant) -> bool {
+pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: Instant) -> bool {
     let Ok(_device) = entry.device.acquire().await else { return false };
     match SessionRecord::load(&*context.store, entry.number) {
         Ok(StoredSession::Readable(record)) if record.link == Link::None => return true,
@@ -29,8 +29,8 @@ pub(super) async fn unlink(context: &Context, entry: &Entry, deadline: Instant) 
     let report: Report = {
         let (answered, is_removed) = (answered.clone(), is_removed.clone());
         Arc::new(move |fact| match fact {
-            EngineFact::LoggedIn => answered.notify_one(),
-            EngineFact::LoggedOut(LogoutKind::Removed) => {
+            EngineEvent::LoggedIn => answered.notify_one(),
+            EngineEvent::LoggedOut(LogoutKind::Removed) => {
                 is_removed.store(true, Ordering::Relaxed);
                 answered.notify_one();
             }

@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use aead_stream::{DecryptorBE32, EncryptorBE32};
 use chacha20poly1305::{Key, XChaCha20Poly1305};
 
-use super::seal::{TAG_BYTES, WRAPPED_BYTES, random};
+use super::encryption::{TAG_BYTES, WRAPPED_BYTES, random};
 use super::{StoreError, StoreKey};
 
 const MAGIC: &[u8; 16] = b"rookery-backup1\n";

@@ -1,5 +1,5 @@
 //! A store that is mostly dead is made small again at a start: its rows go into a fresh one beside it, which then takes its place
-//! (`replacing.rs`), so that there always is a whole one. sled uses dead room again only in part, and gives none of it back.
+//! (`swap.rs`), so that there always is a whole one. sled uses dead room again only in part, and gives none of it back.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use std::time::Instant;
 use tracing::{info, warn};
 
 use super::sled::{self, SledStore};
-use super::{StoreError, StoreOptions, copying, replacing, space};
+use super::{StoreError, StoreOptions, copying, space, swap};
 
 /// Below this it is not worth it: a store without rows has one or two of sled's segments of 4 MiB already.
 const FILE_BYTES_MIN: u64 = 32 * 1024 * 1024;
@@ -34,7 +34,7 @@ pub(super) fn compact(path: &Path, options: &StoreOptions, store: SledStore) -> 
     let copy_bytes = store.live_bytes().saturating_mul(FRESH_PARTS);
     let copied = space::check_writing(path, copy_bytes, options.free_space_min_bytes)
         .and_then(|()| copying::copy_beside(path, Arc::new(store), options))
-        .and_then(|()| replacing::replace(path, None));
+        .and_then(|()| swap::replace(path, None));
     match copied {
         Ok(()) => info!(
             store = %path.display(),
@@ -45,7 +45,7 @@ pub(super) fn compact(path: &Path, options: &StoreOptions, store: SledStore) -> 
         ),
         Err(error) => {
             warn!(store = %path.display(), %error, "could not compact the store, it stays as it is");
-            replacing::settle(path)?;
+            swap::settle(path)?;
         }
     }
     SledStore::open(path, options)

@@ -4,17 +4,17 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Store, StoreError, StoreOptions, replacing};
+use super::{Store, StoreError, StoreOptions, swap};
 
 /// Does so; both are closed when it returns. On an error nothing is left beside the store.
 ///
 /// # Errors
 /// A store cannot be read or written; there is no room.
 pub(super) fn copy_beside(path: &Path, from: Arc<dyn Store>, options: &StoreOptions) -> Result<(), StoreError> {
-    let copied = replacing::open_next(path, options.clone()).and_then(|next| copy(&*from, &*next));
+    let copied = swap::open_next(path, options.clone()).and_then(|next| copy(&*from, &*next));
     drop(from);
     if copied.is_err() {
-        replacing::discard_next(path)?;
+        swap::discard_next(path)?;
     }
     copied
 }

@@ -9,17 +9,17 @@ mod compacting;
 #[cfg(test)]
 mod conformance;
 mod copying;
+mod encryption;
 mod error;
 pub mod layout;
 mod memory;
 mod parts;
 mod rebuilding;
-mod replacing;
-mod seal;
 mod sealing;
 mod sled;
 mod space;
 mod stream;
+mod swap;
 mod table;
 mod ticket;
 mod wipe;
@@ -32,16 +32,16 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{ArchiveError, ArchiveReader, ArchiveWriter};
 pub use batch::{BATCH_OPERATIONS_MAX, Batch, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use encryption::StoreKey;
 pub use error::{Health, StoreError};
 pub use parts::{
     RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,
 };
-pub use replacing::{discard_next, exists, open_next, replace, settle};
-pub use seal::StoreKey;
 pub use sealing::{open_sealed, rekey};
 pub use space::SpaceWatch;
 #[cfg(fuzzing)]
 pub use stream::fuzz_rows;
+pub use swap::{discard_next, exists, open_next, replace, settle};
 pub use table::Table;
 pub use ticket::Ticket;
 pub use wipe::wipe_session;

@@ -1,6 +1,6 @@
 //! A store whose newest snapshot cannot be read: sled refuses it, although a snapshot only saves reading the log from its
 //! beginning. So sled reads the log of a copy, where it can do no harm. If the copy then holds every row, by the count and
-//! the witness, it takes the store's place (`replacing.rs`); else nothing was changed.
+//! the witness, it takes the store's place (`swap.rs`); else nothing was changed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use tracing::warn;
 
-use super::{StoreError, StoreOptions, open, replacing, sled, space};
+use super::{StoreError, StoreOptions, open, sled, space, swap};
 
 /// What a store is without its snapshots.
 const FILES: [&str; 3] = [sled::DATA_FILE, "conf", "witness"];
@@ -21,7 +21,7 @@ const FILES: [&str; 3] = [sled::DATA_FILE, "conf", "witness"];
 pub(super) fn rebuild(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     let Some((_lock, snapshot)) = sled::unreadable_snapshot(path, options)? else { return Ok(()) };
     if let Err(error) = copy(path, options).and_then(|()| check(path, options)) {
-        replacing::discard_next(path)?;
+        swap::discard_next(path)?;
         return Err(match error {
             StoreError::Damaged { reason, .. } => StoreError::Damaged {
                 path: path.to_owned(),
@@ -30,15 +30,15 @@ pub(super) fn rebuild(path: &Path, options: &StoreOptions) -> Result<(), StoreEr
             error => error,
         });
     }
-    replacing::replace(path, None)?;
+    swap::replace(path, None)?;
     warn!(store = %path.display(), snapshot, "a snapshot of the store was not whole: the store was read from its log, no row is missing");
     Ok(())
 }
 
 /// Copies the store, without its snapshots, to where the next one is made.
 fn copy(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
-    replacing::discard_next(path)?;
-    let next = replacing::next(path);
+    swap::discard_next(path)?;
+    let next = swap::next(path);
     let bytes = fs::metadata(path.join(sled::DATA_FILE)).map_or(0, |file| file.len());
     space::check_copying(path, bytes, options.free_space_min_bytes)?;
     let copied = DirBuilder::new().mode(0o700).create(&next).and_then(|()| {
@@ -60,7 +60,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Whether the copy has every row; its key is looked at only after that.
 fn check(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
-    match open(&replacing::next(path), options.clone()) {
+    match open(&swap::next(path), options.clone()) {
         Ok(_) | Err(StoreError::Sealed { .. } | StoreError::Unsealed { .. } | StoreError::WrongKey { .. }) => Ok(()),
         Err(error) => Err(error),
     }

@@ -1,11 +1,11 @@
 //! Opening a sealed store: one that was made before stores were sealed is sealed first, into new files, so that the old
-//! ones can go as a whole. Stopped in the middle it begins anew, or goes on where nothing can be lost (`replacing.rs`).
+//! ones can go as a whole. Stopped in the middle it begins anew, or goes on where nothing can be lost (`swap.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
 
 use super::sled::SledStore;
-use super::{Store, StoreError, StoreKey, StoreOptions, compacting, copying, open, rebuilding, replacing};
+use super::{Store, StoreError, StoreKey, StoreOptions, compacting, copying, open, rebuilding, swap};
 
 /// Opens the sealed store in this directory with `options.key`, and seals it first when it is not. One that is mostly dead is
 /// compacted, and one whose snapshot is not whole is read from its log, if no row is missing then. Blocks.
@@ -13,8 +13,8 @@ use super::{Store, StoreError, StoreKey, StoreOptions, compacting, copying, open
 /// # Errors
 /// As [`open`]; [`StoreError::WrongKey`] changes nothing.
 pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
-    replacing::settle(path)?;
-    let is_new = replacing::is_new(path);
+    swap::settle(path)?;
+    let is_new = swap::is_new(path);
     if !is_new {
         rebuilding::rebuild(path, &options)?;
     }
@@ -22,7 +22,7 @@ pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>,
         Err(StoreError::Unsealed { .. }) => {
             let plain = open(path, StoreOptions { key: None, ..options.clone() })?;
             copying::copy_beside(path, plain, &options)?;
-            replacing::replace(path, None)?;
+            swap::replace(path, None)?;
             SledStore::open(path, &options)?
         }
         opened => opened?,
@@ -30,7 +30,7 @@ pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>,
     if is_new {
         return Ok(Arc::new(opened));
     }
-    replacing::clear(path);
+    swap::clear(path);
     Ok(Arc::new(compacting::compact(path, &options, opened)?))
 }
 

@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use super::batch::Change;
-use super::seal::Sealer;
+use super::encryption::Sealer;
 use super::space::{SpaceWatch, Use};
 use super::{
     Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, layout, stream,

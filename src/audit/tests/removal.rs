@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::super::record::Gap;
-use super::super::record::{Because, Extent, Removal, gap_key, gap_value};
+use super::super::record::{Because, LogBounds, Removal, gap_key, gap_value};
 use super::*;
 
 /// A row, and what somebody puts there; `None` removes it.
@@ -11,8 +11,8 @@ type Tampering = (Vec<u8>, Option<Vec<u8>>);
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
-fn by(key: Uuid, action: &str) -> Entry {
-    Entry { api_key_id: Some(key), ..entry(action) }
+fn by(key: Uuid, action: &str) -> AuditEvent {
+    AuditEvent { api_key_id: Some(key), ..entry(action) }
 }
 
 fn of(key: Uuid) -> AuditFilter {
@@ -183,7 +183,7 @@ async fn a_log_that_was_cut_before_that_was_noted_gets_its_record() {
     for id in 0..5 {
         put(&*store, &record::key(id), None).await;
     }
-    let extent = Extent { first: 5, before_first, ..chain::extent(&*store).unwrap() };
+    let extent = LogBounds { first: 5, before_first, ..chain::extent(&*store).unwrap() };
     put(&*store, EXTENT_KEY, Some(serde_json::to_vec(&extent).unwrap())).await;
     let Verdict::Whole(whole) = verify(&*store).unwrap() else { panic!("is whole") };
     assert_eq!((whole.removed, whole.last_removal), (5, None));

@@ -18,7 +18,7 @@ use tower::Service;
 use tracing::error;
 
 use crate::app::App;
-use crate::audit::{Entry, Outcome};
+use crate::audit::{AuditEvent, Outcome};
 use crate::http::error::{AccessError, ApiError, NothingDone, Refused};
 use crate::http::middleware::idempotency::{self, FirstReplay, REPLAYED_HEADER};
 use crate::http::middleware::request_context::panicked;
@@ -54,13 +54,13 @@ struct Answered {
 }
 
 /// What is known of a call before it is carried out.
-pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> Entry {
+pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> AuditEvent {
     let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
     let parameters = path_parameters(parts).ok();
     let named = |name: &str| parameters.as_ref()?.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
     let key = context.as_ref().and_then(|context| context.key());
     let request_id = context.as_ref().and_then(|context| context.request_id.to_str().ok());
-    Entry {
+    AuditEvent {
         api_key_id: key.map(|key| key.id()),
         api_key_name: key.map(|key| key.record().terms.name.clone()),
         session_id: named(SESSION_PARAMETER).and_then(|session| app.gateway.find(session).ok()),
@@ -68,12 +68,12 @@ pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> Entry
         target_id: named(KEY_PARAMETER).map(shorten),
         request_id: request_id.unwrap_or_default().to_owned(),
         ip_address: context.and_then(|context| context.client),
-        ..Entry::of(Arc::clone(action), Outcome::Done)
+        ..AuditEvent::of(Arc::clone(action), Outcome::Done)
     }
 }
 
 /// Notes that a call was not let in. Never waits.
-pub(crate) fn note_refusal(app: &App, mut entry: Entry, error: &ApiError) {
+pub(crate) fn note_refusal(app: &App, mut entry: AuditEvent, error: &ApiError) {
     let (status, code) = error.status_and_code();
     entry.outcome = if matches!(error, ApiError::Access(_)) { Outcome::Refused } else { Outcome::Failed };
     (entry.status_code, entry.code) = (status, Some(code.to_owned()));
@@ -83,7 +83,7 @@ pub(crate) fn note_refusal(app: &App, mut entry: Entry, error: &ApiError) {
 /// Carries a call out and notes what it came to before it is answered. Not to be dropped half way.
 pub(crate) async fn carry_out<S>(
     app: Arc<App>,
-    entry: Entry,
+    entry: AuditEvent,
     route: S,
     request: Request,
     policy: AccessPolicy,
@@ -115,7 +115,7 @@ where
         note_refusal(&app, entry, &error);
         return error.into_response();
     }
-    let entry = Entry { removes: policy.removes, ..completed(entry, &response, &body) };
+    let entry = AuditEvent { removes: policy.removes, ..completed(entry, &response, &body) };
     // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record. But a daemon
     // that was killed may have kept an answer and not its record.
     let is_on_record = entry.replayed && response.extensions().get::<FirstReplay>().is_none();
@@ -162,7 +162,7 @@ where
     }
 }
 
-fn completed(mut entry: Entry, response: &Response, body: &[u8]) -> Entry {
+fn completed(mut entry: AuditEvent, response: &Response, body: &[u8]) -> AuditEvent {
     let answered = Answered::of(body);
     let status = response.status();
     entry.outcome = match response.extensions().get::<Refused>() {

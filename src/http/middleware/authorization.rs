@@ -20,7 +20,7 @@ use rookery_model::Session;
 use tower::{Layer, Service};
 
 use crate::app::App;
-use crate::audit::Entry;
+use crate::audit::AuditEvent;
 use crate::auth::{Key, Refusal, Role};
 use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::KEY_CHARS_MAX;
@@ -171,7 +171,7 @@ where
 
 /// Carries out a call that changes something, if its caller may still do so once its body is there. Not to be dropped half
 /// way.
-async fn change<S>(app: Arc<App>, policy: AccessPolicy, entry: Entry, route: S, request: Request) -> Response
+async fn change<S>(app: Arc<App>, policy: AccessPolicy, entry: AuditEvent, route: S, request: Request) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {

@@ -19,7 +19,7 @@ use crate::http::request::body::taken;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::path_parameters;
-use crate::idempotency::{Answer, Call, Fingerprint, Idempotency, Slot, Start};
+use crate::idempotency::{Answer, Execution, Fingerprint, Idempotency, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// In answers that were given before.
@@ -91,7 +91,7 @@ fn fingerprint(parts: &mut Parts, body: &Bytes) -> Result<Fingerprint, ApiError>
 }
 
 /// Keeps what a call answered, or frees its key when nothing was done.
-async fn keep(call: Call, response: Response) -> Result<Response, ApiError> {
+async fn keep(call: Execution, response: Response) -> Result<Response, ApiError> {
     if response.extensions().get::<NothingDone>().is_some() {
         if let Err(error) = call.release().await {
             warn!(%error, "could not free an idempotency key, it counts as interrupted");

@@ -23,13 +23,13 @@ pub(super) struct Wire<S> {
     stream: S,
     place: Arc<Place>,
     scanner: Scanner,
-    pace: Pace,
+    pace: RateLimit,
     closing: Option<Closing>,
 }
 
 /// For how long a client may still keep its answers waiting. Each byte that it takes earns it time, up to what it had at
 /// first.
-struct Pace {
+struct RateLimit {
     credit: Duration,
     credit_max: Duration,
     waiting: Option<Waiting>,
@@ -49,7 +49,7 @@ struct Closing {
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, place: Arc<Place>, client_wait_max: Duration) -> Self {
-        let pace = Pace { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
+        let pace = RateLimit { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
         Self { stream, place, scanner: Scanner::default(), pace, closing: None }
     }
 
@@ -70,7 +70,7 @@ impl<S> Wire<S> {
     }
 }
 
-impl Pace {
+impl RateLimit {
     fn earn(&mut self, bytes: usize) {
         if let Some(waiting) = self.waiting.take() {
             self.credit = self.credit.saturating_sub(waiting.since.elapsed());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use rookery_actors::Pace;
+use rookery_actors::RateLimit;
 
 use super::*;
 
@@ -18,7 +18,7 @@ fn header<'a>(response: &'a Response<Body>, name: &str) -> &'a str {
 
 #[tokio::test]
 async fn a_key_is_told_its_share_and_refused_beyond_it() {
-    let pace = Pace::new(1, Duration::from_secs(3_600), 2);
+    let pace = RateLimit::new(1, Duration::from_secs(3_600), 2);
     let fixture = Fixture::with(options(|options| options.limits.key_rate = Some(pace))).await;
     let (alice, bob) = (fixture.key(Role::Viewer, &[]).await, fixture.key(Role::Viewer, &[]).await);
     for (key, status, remaining) in [(&alice, 200, "1"), (&alice, 200, "0"), (&alice, 429, "0"), (&bob, 200, "1")] {
@@ -42,7 +42,7 @@ async fn a_key_is_told_its_share_and_refused_beyond_it() {
 #[tokio::test]
 async fn guessing_keys_is_slowed_down_by_address_and_a_right_key_still_works() {
     let proxy = |options: &mut HttpOptions| {
-        options.limits.failed_logins = Some(Pace::new(1, Duration::from_secs(60), 2));
+        options.limits.failed_logins = Some(RateLimit::new(1, Duration::from_secs(60), 2));
         options.trusted_proxies = vec!["127.0.0.1".parse().unwrap()];
     };
     let fixture = Fixture::with(options(proxy)).await;

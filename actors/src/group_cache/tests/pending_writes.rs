@@ -2,12 +2,12 @@
 //! for a write that changes nothing.
 
 use super::*;
-use rookery_model::{GroupAction, Member, Notice, Role};
+use rookery_model::{GroupAction, GroupNotification, Member, Role};
 
 use ParticipantChange::{Add, Demote, Promote, Remove};
 
-fn own(change: ParticipantChange) -> OwnChange {
-    OwnChange::Participants(change, vec![person(ALICE)])
+fn own(change: ParticipantChange) -> PendingChange {
+    PendingChange::Participants(change, vec![person(ALICE)])
 }
 
 /// A write about Alice that WhatsApp confirmed.
@@ -17,7 +17,7 @@ fn write(cache: &mut GroupCache, change: ParticipantChange) {
 }
 
 /// A notification about Alice, by this person.
-fn told(author: u64, change: ParticipantChange, previous: u64, this: u64) -> Notice {
+fn told(author: u64, change: ParticipantChange, previous: u64, this: u64) -> GroupNotification {
     let action = match change {
         Add => GroupAction::Added(vec![Member::plain(person(ALICE))]),
         Remove => GroupAction::Removed(vec![person(ALICE)]),
@@ -108,10 +108,10 @@ fn writes_that_change_something_stay_until_their_own_notifications() {
 #[test]
 fn a_notification_about_one_person_leaves_what_is_pending_about_another() {
     let mut cache = cache();
-    let both = OwnChange::Participants(Add, vec![person(BOB), person(BOB + 1)]);
+    let both = PendingChange::Participants(Add, vec![person(BOB), person(BOB + 1)]);
     let added = cache.begin_write(&id(), both.clone());
     cache.confirm_write(&id(), added, Some(both));
-    let gone = OwnChange::Participants(Remove, vec![person(BOB)]);
+    let gone = PendingChange::Participants(Remove, vec![person(BOB)]);
     let removed = cache.begin_write(&id(), gone.clone());
     cache.confirm_write(&id(), removed, Some(gone));
     cache.apply_event(event(ME, Some((10, 11)), GroupAction::Added(vec![Member::plain(person(BOB))])));

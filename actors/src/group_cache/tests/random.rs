@@ -6,7 +6,7 @@
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
 use rand::{RngExt as _, SeedableRng as _};
-use rookery_model::{GroupAction, Member, Notice, Role};
+use rookery_model::{GroupAction, GroupNotification, Member, Role};
 
 use super::*;
 
@@ -23,10 +23,10 @@ struct Model {
     group: GroupRecord,
     version: u64,
     /// Notifications that did not arrive yet, each with its place in the order in which they were sent.
-    notices: Vec<(u64, Notice)>,
+    notices: Vec<(u64, GroupNotification)>,
     sent: u64,
     /// Answers that did not arrive yet: the write, what it did, and how many notifications were sent before.
-    answers: Vec<(WriteId, Option<OwnChange>, u64)>,
+    answers: Vec<(WriteId, Option<PendingChange>, u64)>,
     /// Confirmed writes: when, and how many notifications were sent before.
     confirmed: Vec<(Sequence, u64)>,
     /// Reads that did not arrive yet.
@@ -63,7 +63,7 @@ impl Model {
         self.end_unsure();
     }
 
-    fn a_change(&mut self) -> (ParticipantChange, Vec<Person>) {
+    fn a_change(&mut self) -> (ParticipantChange, Vec<ParticipantIds>) {
         use ParticipantChange::{Add, Demote, Promote, Remove};
         let change = *[Add, Remove, Promote, Promote, Demote].choose(&mut self.rng).unwrap();
         let count = self.rng.random_range(1..=2);
@@ -71,7 +71,7 @@ impl Model {
     }
 
     /// Carries a change out: those of whom it is true now, but not those who were members, or were none, before.
-    fn change(&mut self, author: u64, change: ParticipantChange, people: &[Person]) -> Vec<Person> {
+    fn change(&mut self, author: u64, change: ParticipantChange, people: &[ParticipantIds]) -> Vec<ParticipantIds> {
         let (mut done, mut changed) = (Vec::new(), Vec::new());
         for person in people {
             let role = self.group.member(person).map(|member| member.role);
@@ -84,7 +84,7 @@ impl Model {
             }
             if answers_done && !is_so(change, role) {
                 changed.push(*person);
-                OwnChange::Participants(change, vec![*person]).apply(&mut self.group);
+                PendingChange::Participants(change, vec![*person]).apply(&mut self.group);
             }
         }
         if !changed.is_empty() {
@@ -114,10 +114,10 @@ impl Model {
 
     fn write(&mut self) {
         let (change, people) = self.a_change();
-        let write = self.cache.begin_write(&id(), OwnChange::Participants(change, people.clone()));
+        let write = self.cache.begin_write(&id(), PendingChange::Participants(change, people.clone()));
         let done = self.change(ME, change, &people);
         self.log.push(format!("we, {write:?}: {change:?} {people:?}, done {done:?}"));
-        let done = (!done.is_empty()).then_some(OwnChange::Participants(change, done));
+        let done = (!done.is_empty()).then_some(PendingChange::Participants(change, done));
         self.answers.push((write, done, self.sent));
     }
 
@@ -196,7 +196,7 @@ fn whatever_comes_in_whatever_order_the_cache_shows_what_whatsapp_has_once_all_h
             let shown = Model::members(&model.cache.record(&id()).unwrap());
             let group = &model.cache.groups[&id()];
             let own: Vec<_> = group.own.changes().collect();
-            let kept = format!("{:?}, {own:?}, {:?}, {:?}", group.record, group.pending, group.doubted_at);
+            let kept = format!("{:?}, {own:?}, {:?}, {:?}", group.record, group.pending, group.stale_since);
             let log = &model.log[model.log.len().saturating_sub(30)..];
             assert_eq!(shown, Model::members(&model.group), "seed {seed}, round {round}: {kept}\n{}", log.join("\n"));
         }

@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::super::seal::Sealer;
+use super::super::encryption::Sealer;
 use super::super::space;
 use super::super::{SessionNumber, StoreError, StoreKey, StoreOptions, Table, layout};
 use super::tally::{self, Tally, Witness};

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota};
 
 use crate::error::CommandError;
-use crate::settings::{Pace, Paces};
+use crate::settings::{RateLimit, RateLimits};
 use rookery_engine::EngineError;
 
 /// WhatsApp said 429 without a hint: its own clients wait about a minute.
@@ -36,7 +36,7 @@ pub(crate) enum Cost {
 }
 
 /// One session's limits.
-pub(crate) struct Pacing {
+pub(crate) struct RateLimiter {
     create: Option<Limit>,
     /// A create was counted and then refused because of its people: the next one is counted already.
     create_counted: AtomicBool,
@@ -50,19 +50,19 @@ pub(crate) struct Pacing {
 
 struct Limit {
     name: &'static str,
-    pace: Pace,
+    rate_limit: RateLimit,
     limiter: DefaultDirectRateLimiter,
 }
 
-impl Pacing {
-    pub(crate) fn new(paces: &Paces) -> Self {
-        let limit = |name, pace: Option<Pace>| pace.map(|pace| Limit::new(name, pace));
+impl RateLimiter {
+    pub(crate) fn new(rate_limits: &RateLimits) -> Self {
+        let limit = |name, rate_limit: Option<RateLimit>| rate_limit.map(|rate_limit| Limit::new(name, rate_limit));
         Self {
-            create: limit("creating groups", paces.create),
+            create: limit("creating groups", rate_limits.create),
             create_counted: AtomicBool::new(false),
-            add: limit("adding people", paces.add),
-            write: limit("changing groups", paces.write),
-            query: limit("questions to WhatsApp", paces.query),
+            add: limit("adding people", rate_limits.add),
+            write: limit("changing groups", rate_limits.write),
+            query: limit("questions to WhatsApp", rate_limits.query),
             clock: DefaultClock::default(),
             paused_until: Mutex::default(),
         }
@@ -101,7 +101,7 @@ impl Pacing {
     }
 
     /// Takes the pause that an answer of WhatsApp asks for, if it does.
-    pub(crate) fn heed(&self, error: &EngineError) {
+    pub(crate) fn observe_backoff(&self, error: &EngineError) {
         if let EngineError::Refused { code, backoff_s } = error
             && (*code == 429 || backoff_s.is_some())
         {
@@ -122,17 +122,17 @@ impl Pacing {
 }
 
 impl Limit {
-    fn new(name: &'static str, pace: Pace) -> Self {
-        let quota = Quota::with_period(pace.period()).unwrap_or_else(|| Quota::per_second(pace.count));
-        Self { name, pace, limiter: RateLimiter::direct(quota.allow_burst(pace.burst)) }
+    fn new(name: &'static str, rate_limit: RateLimit) -> Self {
+        let quota = Quota::with_period(rate_limit.period()).unwrap_or_else(|| Quota::per_second(rate_limit.count));
+        Self { name, rate_limit, limiter: DefaultDirectRateLimiter::direct(quota.allow_burst(rate_limit.burst)) }
     }
 
     fn take(&self, count: u32, clock: &DefaultClock) -> Result<(), CommandError> {
-        let Some(count) = NonZeroU32::new(count.min(self.pace.burst.get())) else { return Ok(()) };
+        let Some(count) = NonZeroU32::new(count.min(self.rate_limit.burst.get())) else { return Ok(()) };
         match self.limiter.check_n(count) {
             Ok(Err(not_until)) => Err(CommandError::Paced {
                 limit: self.name,
-                allowed: self.pace.to_string(),
+                allowed: self.rate_limit.to_string(),
                 retry_after_s: seconds_of(not_until.wait_time_from(clock.now())),
             }),
             // More than ever fit at once is counted as that many.
@@ -153,52 +153,55 @@ mod tests {
     #[test]
     fn a_burst_goes_and_the_next_one_is_told_when_to_come_back() {
         let hour = Duration::from_secs(3_600);
-        let pacing = Pacing::new(&Paces { create: Some(Pace::new(10, hour, 2)), ..Paces::default() });
+        let rate_limiter =
+            RateLimiter::new(&RateLimits { create: Some(RateLimit::new(10, hour, 2)), ..RateLimits::default() });
         assert_eq!(
-            [pacing.take(Cost::Create { people: 1 }), pacing.take(Cost::Create { people: 1 })],
+            [rate_limiter.take(Cost::Create { people: 1 }), rate_limiter.take(Cost::Create { people: 1 })],
             [Ok(()), Ok(())]
         );
-        let Err(CommandError::Paced { limit, allowed, retry_after_s }) = pacing.take(Cost::Create { people: 1 }) else {
+        let Err(CommandError::Paced { limit, allowed, retry_after_s }) = rate_limiter.take(Cost::Create { people: 1 })
+        else {
             panic!("has to wait")
         };
         assert_eq!((limit, allowed.as_str()), ("creating groups", "2 at once and 10 an hour"));
         assert!((350..=360).contains(&retry_after_s), "{retry_after_s}");
-        assert_eq!(pacing.take(Cost::Write), Ok(()), "each class has a limit of its own");
+        assert_eq!(rate_limiter.take(Cost::Write), Ok(()), "each class has a limit of its own");
     }
 
     #[test]
     fn people_are_counted_one_by_one() {
-        let paces = Paces { add: Some(Pace::new(1, Duration::from_secs(60), 256)), ..Paces::default() };
-        let pacing = Pacing::new(&paces);
-        assert_eq!(pacing.take(Cost::Add(200)), Ok(()));
-        assert!(pacing.take(Cost::Add(100)).is_err());
-        assert_eq!(pacing.take(Cost::Add(56)), Ok(()));
+        let rate_limits =
+            RateLimits { add: Some(RateLimit::new(1, Duration::from_secs(60), 256)), ..RateLimits::default() };
+        let rate_limiter = RateLimiter::new(&rate_limits);
+        assert_eq!(rate_limiter.take(Cost::Add(200)), Ok(()));
+        assert!(rate_limiter.take(Cost::Add(100)).is_err());
+        assert_eq!(rate_limiter.take(Cost::Add(56)), Ok(()));
     }
 
     #[test]
     fn a_create_that_is_refused_because_of_its_people_is_not_counted() {
         let (hour, minute) = (Duration::from_secs(3_600), Duration::from_secs(60));
-        let (create, add) = (Some(Pace::new(1, hour, 1)), Some(Pace::new(1, minute, 256)));
-        let pacing = Pacing::new(&Paces { create, add, ..Paces::default() });
-        let refused_for = |cost| match pacing.take(cost) {
+        let (create, add) = (Some(RateLimit::new(1, hour, 1)), Some(RateLimit::new(1, minute, 256)));
+        let rate_limiter = RateLimiter::new(&RateLimits { create, add, ..RateLimits::default() });
+        let refused_for = |cost| match rate_limiter.take(cost) {
             Err(CommandError::Paced { limit, .. }) => limit,
             other => panic!("has to wait: {other:?}"),
         };
-        assert_eq!(pacing.take(Cost::Add(250)), Ok(()));
+        assert_eq!(rate_limiter.take(Cost::Add(250)), Ok(()));
         assert_eq!(refused_for(Cost::Create { people: 100 }), "adding people");
         assert_eq!(refused_for(Cost::Create { people: 100 }), "adding people");
-        assert_eq!(pacing.take(Cost::Create { people: 3 }), Ok(()));
+        assert_eq!(rate_limiter.take(Cost::Create { people: 3 }), Ok(()));
         assert_eq!(refused_for(Cost::Create { people: 1 }), "creating groups");
     }
 
     #[test]
     fn a_pause_stops_writes_and_not_questions() {
-        let pacing = Pacing::new(&Paces { create: None, add: None, write: None, query: None });
-        pacing.pause(Some(30));
-        pacing.pause(Some(5));
+        let rate_limiter = RateLimiter::new(&RateLimits { create: None, add: None, write: None, query: None });
+        rate_limiter.pause(Some(30));
+        rate_limiter.pause(Some(5));
         for cost in [Cost::Create { people: 1 }, Cost::Add(1), Cost::Write] {
-            assert_eq!(pacing.take(cost), Err(CommandError::RateLimited { retry_after_s: 30 }));
+            assert_eq!(rate_limiter.take(cost), Err(CommandError::RateLimited { retry_after_s: 30 }));
         }
-        assert_eq!(pacing.take(Cost::Query), Ok(()));
+        assert_eq!(rate_limiter.take(Cost::Query), Ok(()));
     }
 }

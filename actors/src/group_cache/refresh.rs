@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::cached::CachedGroup;
+use super::diff::Cause;
 use super::merge::{has, merge_reading};
-use super::news::Cause;
 use super::pending_writes::ReadTaken;
-use super::{GONE_GROUPS_MAX, GroupCache, Sequence};
+use super::{GroupCache, Sequence, TOMBSTONES_MAX};
 use rookery_model::{AllGroups, GroupId, GroupRecord};
 
 impl GroupCache {
     /// Takes the answer to a read of one group that was asked at `asked`; `None` when the account is not in it.
     pub(crate) fn apply_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
-        self.with_news(id, |()| Cause::default(), |cache| cache.take_read(id, asked, answer));
+        self.with_diff(id, |()| Cause::default(), |cache| cache.take_read(id, asked, answer));
     }
 
     fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
@@ -49,8 +49,8 @@ impl GroupCache {
         }
         self.filled = true;
         self.unknown.retain(|_, heard| *heard > asked);
-        if self.gone.len() > GONE_GROUPS_MAX {
-            self.gone.retain(|_, left| *left > asked);
+        if self.tombstones.len() > TOMBSTONES_MAX {
+            self.tombstones.retain(|_, left| *left > asked);
         }
     }
 
@@ -59,7 +59,7 @@ impl GroupCache {
         let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_keys().collect();
         for (id, group) in &mut self.groups {
             if group.needs_read() {
-                group.doubted_at = None;
+                group.stale_since = None;
                 reads.push(id.clone());
             }
         }
@@ -101,14 +101,14 @@ impl GroupCache {
     pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
         let now = self.count();
         match self.groups.get_mut(id) {
-            Some(group) => group.doubted_at = Some(now),
+            Some(group) => group.stale_since = Some(now),
             None => self.hear(id),
         }
     }
 
     pub(super) fn merge(&mut self, record: GroupRecord, asked: Sequence) {
         let id = record.id.clone();
-        if self.gone.get(&id).is_some_and(|left| *left > asked) {
+        if self.tombstones.get(&id).is_some_and(|left| *left > asked) {
             return;
         }
         let Some(group) = self.groups.get_mut(&id) else {
@@ -123,13 +123,13 @@ impl GroupCache {
         let (before, own_before) = (group.record.clone(), group.own.len());
         let touched_since = group.touched > asked;
         // A doubt from before this read was asked for is settled by it.
-        group.doubted_at = group.doubted_at.filter(|at| *at > asked);
+        group.stale_since = group.stale_since.filter(|at| *at > asked);
         let merged = merge_reading(&mut group.record, record, touched_since);
         if merged.again {
-            group.doubted_at = Some(group.touched);
+            group.stale_since = Some(group.touched);
         }
-        if group.doubted_at.is_none() {
-            group.tied.clear();
+        if group.stale_since.is_none() {
+            group.ambiguous.clear();
         }
         let read = ReadTaken { asked, touched_since, participants: merged.participants };
         group.own.take_read(&group.record, read);

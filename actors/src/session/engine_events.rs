@@ -12,7 +12,7 @@ use super::record::Link;
 use super::{Generation, Permit, Preparation, SessionMsg, SessionState};
 use crate::group_cache::Sequence;
 use crate::supervisor::SupervisorMsg;
-use rookery_engine::{Engine, EngineError, EngineFact, IncomingCall, LogoutKind};
+use rookery_engine::{Engine, EngineError, EngineEvent, IncomingCall, LogoutKind};
 use rookery_model::{AllGroups, GroupAction, NameSource};
 use rookery_model::{SessionStatus, Timestamp};
 use rookery_store::{Health, StoreError};
@@ -129,12 +129,12 @@ impl SessionState {
     }
 
     /// The next event may wait in its place.
-    pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineFact, place: Option<Permit>) {
+    pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineEvent, place: Option<Permit>) {
         drop(place);
         if generation != self.engine.generation || !self.engine.loaded || self.engine.closing {
             return;
         }
-        if !matches!(fact, EngineFact::ConnectionLost(_) | EngineFact::ReconnectsUsedUp(_)) {
+        if !matches!(fact, EngineEvent::ConnectionLost(_) | EngineEvent::ReconnectsUsedUp(_)) {
             self.record.last_active = Some(Timestamp::now());
         }
         if self.engine.turned_away.is_some() && !fact.ends_log_in() {
@@ -142,41 +142,43 @@ impl SessionState {
             return;
         }
         match fact {
-            EngineFact::QrShown(text) => self.qr_shown(text),
-            EngineFact::Paired(me) if self.is_foreign(&me) => self.turn_away(TurnedAway::OtherAccount),
-            EngineFact::Paired(_) if self.check_room_for_link().is_err() => self.turn_away(TurnedAway::Unsaved),
-            EngineFact::Paired(me) => {
+            EngineEvent::QrShown(text) => self.qr_shown(text),
+            EngineEvent::Paired(me) if self.is_foreign(&me) => self.turn_away(TurnedAway::OtherAccount),
+            EngineEvent::Paired(_) if self.check_room_for_link().is_err() => self.turn_away(TurnedAway::Unsaved),
+            EngineEvent::Paired(me) => {
                 self.record.link = Link::Linking;
                 (self.record.phone, self.record.lid) = (me.phone, me.lid);
                 self.cache.set_me(me);
                 self.save_record();
                 self.apply(Fact::Paired);
             }
-            EngineFact::QrsUsedUp => self.qrs_used_up(),
-            EngineFact::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
-            EngineFact::PairingCodeExpired => self.pairing.forget_code(),
-            EngineFact::LoggedIn if self.engine.engine.as_ref().is_some_and(|engine| self.is_foreign(&engine.me())) => {
+            EngineEvent::QrsUsedUp => self.qrs_used_up(),
+            EngineEvent::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
+            EngineEvent::PairingCodeExpired => self.pairing.forget_code(),
+            EngineEvent::LoggedIn
+                if self.engine.engine.as_ref().is_some_and(|engine| self.is_foreign(&engine.me())) =>
+            {
                 self.turn_away(TurnedAway::OtherAccount);
             }
-            EngineFact::LoggedIn => self.apply(Fact::LoggedIn),
-            EngineFact::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
-            EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.turned_away.is_some() => {
+            EngineEvent::LoggedIn => self.apply(Fact::LoggedIn),
+            EngineEvent::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
+            EngineEvent::LoggedOut(LogoutKind::Removed) if self.engine.turned_away.is_some() => {
                 self.turned_away(generation, true);
             }
-            EngineFact::LoggedOut(LogoutKind::Removed) if self.engine.logging_out => self.apply(Fact::LoggedOut),
-            EngineFact::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
-            EngineFact::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
-            EngineFact::LoggedOut(LogoutKind::Other(code)) | EngineFact::Refused(code) => {
+            EngineEvent::LoggedOut(LogoutKind::Removed) if self.engine.logging_out => self.apply(Fact::LoggedOut),
+            EngineEvent::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
+            EngineEvent::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
+            EngineEvent::LoggedOut(LogoutKind::Other(code)) | EngineEvent::Refused(code) => {
                 self.apply(Fact::Refused(code));
             }
-            EngineFact::Replaced => self.apply(Fact::Replaced),
-            EngineFact::Banned { code, until } => self.apply(Fact::Banned(code, until)),
-            EngineFact::Outdated => self.apply(Fact::Outdated),
-            EngineFact::PushName(name) => self.set_push_name(name),
-            EngineFact::Named(person, name, source) => self.cache.names.learn(&person, &name, source),
-            EngineFact::Called(call) => self.called(call),
-            EngineFact::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
-            EngineFact::Group(event) => {
+            EngineEvent::Replaced => self.apply(Fact::Replaced),
+            EngineEvent::Banned { code, until } => self.apply(Fact::Banned(code, until)),
+            EngineEvent::Outdated => self.apply(Fact::Outdated),
+            EngineEvent::PushName(name) => self.set_push_name(name),
+            EngineEvent::Named(person, name, source) => self.cache.names.learn(&person, &name, source),
+            EngineEvent::Called(call) => self.called(call),
+            EngineEvent::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
+            EngineEvent::Group(event) => {
                 if let GroupAction::Created { key: Some(key), .. } = &event.action {
                     self.created.note(key, &event.group);
                 }
@@ -184,7 +186,7 @@ impl SessionState {
                     self.schedule_reads();
                 }
             }
-            EngineFact::GroupsMissed => self.groups_missed(),
+            EngineEvent::GroupsMissed => self.groups_missed(),
         }
     }
 

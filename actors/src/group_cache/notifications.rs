@@ -1,15 +1,15 @@
 //! What WhatsApp tells the cache: notifications, in any order. Never does IO.
 
 use super::cached::{CachedGroup, Taken};
-use super::news::{Cause, News};
+use super::diff::{Cause, GroupDiff};
 use super::{GroupCache, Sequence};
 use rookery_model::GroupId;
-use rookery_model::Person;
-use rookery_model::{GroupAction, Notice};
+use rookery_model::ParticipantIds;
+use rookery_model::{GroupAction, GroupNotification};
 
 impl GroupCache {
     /// Takes a notification; true when the group is in doubt now (see [`Self::take_reads`]).
-    pub(crate) fn apply_event(&mut self, event: Notice) -> bool {
+    pub(crate) fn apply_event(&mut self, event: GroupNotification) -> bool {
         if event.action == GroupAction::Ignored {
             return false;
         }
@@ -19,7 +19,7 @@ impl GroupCache {
         }
         if let GroupAction::Told(kind, people) = event.action {
             let (actor, at) = (event.author, Some(event.at));
-            self.news.push(News { kind, group: id, people, actor, at, changes: None });
+            self.news.push(GroupDiff { kind, group: id, people, actor, at, changes: None });
             return false;
         }
         let now = self.count();
@@ -37,15 +37,15 @@ impl GroupCache {
     }
 
     /// Takes one notification about a group that is cached.
-    fn take(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
+    fn take(&mut self, id: &GroupId, came: Sequence, event: GroupNotification) -> Taken {
         let told = Cause { actor: event.author, at: Some(event.at) };
         // What a stale one reveals is somebody else's.
         let cause = |taken: &Taken| if *taken == Taken::Revealed { Cause::default() } else { told };
-        self.with_news(id, cause, |cache| cache.take_silently(id, came, event))
+        self.with_diff(id, cause, |cache| cache.take_silently(id, came, event))
     }
 
     /// As [`Self::take`], within something that notes the news itself.
-    pub(super) fn take_silently(&mut self, id: &GroupId, came: Sequence, event: Notice) -> Taken {
+    pub(super) fn take_silently(&mut self, id: &GroupId, came: Sequence, event: GroupNotification) -> Taken {
         let Some(group) = self.groups.get_mut(id) else { return Taken::Unchanged };
         let taken = group.take(event, came, &self.me);
         match taken {
@@ -56,18 +56,18 @@ impl GroupCache {
         taken
     }
 
-    fn apply_to_unknown(&mut self, event: Notice) -> bool {
-        let mine = |people: &[Person]| people.iter().any(|person| person.is(&self.me));
+    fn apply_to_unknown(&mut self, event: GroupNotification) -> bool {
+        let mine = |people: &[ParticipantIds]| people.iter().any(|person| person.is(&self.me));
         let cause = Cause { actor: event.author, at: Some(event.at) };
         match event.action {
             GroupAction::Deleted => self.miss(&event.group),
             GroupAction::Removed(people) if mine(&people) => self.miss(&event.group),
             // One that is known to be gone may have been so before this was sent: a read decides.
             GroupAction::Created { record, .. }
-                if record.member(&self.me).is_some() && !self.gone.contains_key(&event.group) =>
+                if record.member(&self.me).is_some() && !self.tombstones.contains_key(&event.group) =>
             {
                 let heard_before = self.unknown.contains_key(&event.group);
-                self.with_news(&event.group, |()| cause, |cache| cache.insert(*record));
+                self.with_diff(&event.group, |()| cause, |cache| cache.insert(*record));
                 if heard_before {
                     self.mark_for_read(&event.group);
                 }

@@ -2,14 +2,14 @@
 
 use tokio::time::timeout_at;
 
-use super::outcome::{self, Asked, DONE, NOT_SAID};
-use super::reads::GroupRead;
-use super::work::Work;
+use super::command_context::CommandContext;
+use super::refresh::GroupRead;
+use super::whatsapp_codes::{self, Asked, DONE, NOT_SAID};
 use crate::error::CommandError;
 use crate::group_cache::WriteId;
 use rookery_engine::ParticipantAnswer;
 use rookery_model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
-use rookery_model::{GroupRecord, Person};
+use rookery_model::{GroupRecord, ParticipantIds};
 
 /// From here on WhatsApp's numbers say that it failed itself, not that it refused.
 const BROKE_DOWN: u16 = 500;
@@ -17,7 +17,7 @@ const BROKE_DOWN: u16 = 500;
 /// A person of a request: every id known for them, and the one that goes out.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
-    pub(super) person: Person,
+    pub(super) person: ParticipantIds,
     pub(super) send_as: ParticipantId,
 }
 
@@ -38,7 +38,7 @@ pub(super) fn targets(
 ) -> Vec<Target> {
     let mut targets: Vec<Target> = Vec::with_capacity(requested.len());
     for id in requested {
-        let mut person = Person::from(*id);
+        let mut person = ParticipantIds::from(*id);
         let member = record.and_then(|record| record.member(&person));
         if let Some(member) = member {
             person.learn(&member.person);
@@ -121,7 +121,7 @@ pub(super) enum Verdict {
 
 impl Verdict {
     /// As an answer of WhatsApp's; `None` when it is unknown.
-    pub(super) fn answer(self, person: Person) -> Option<ParticipantAnswer> {
+    pub(super) fn answer(self, person: ParticipantIds) -> Option<ParticipantAnswer> {
         let error = match self {
             Self::Done => None,
             Self::Not(code) => Some(code),
@@ -134,7 +134,7 @@ impl Verdict {
 /// Looks at the group for the people of whom nobody knows what became; `verdict` is what the group, as it was read, says of one.
 /// They are without an answer when it cannot be read or does not show it. Those who turn out to be one person are one after it.
 pub(super) async fn look_up_unanswered(
-    work: &Work,
+    work: &CommandContext,
     group: &GroupId,
     write: Option<WriteId>,
     people: &mut Vec<Addressed>,
@@ -168,12 +168,12 @@ pub(super) async fn look_up_unanswered(
 /// Whether a group can be searched for somebody: it is told whole, and every member has an id of a kind that is known of them.
 /// Else the person may be in it under another one.
 pub(super) fn can_tell(target: &Target, group: &GroupRecord) -> bool {
-    let is_comparable = |other: &Person| are_comparable(other, &target.person);
+    let is_comparable = |other: &ParticipantIds| are_comparable(other, &target.person);
     group.completeness.is_whole() && group.members.iter().all(|member| is_comparable(&member.person))
 }
 
 /// Whether two people are known by an id of the same kind: else nobody can tell whether they are one.
-pub(super) fn are_comparable(one: &Person, other: &Person) -> bool {
+pub(super) fn are_comparable(one: &ParticipantIds, other: &ParticipantIds) -> bool {
     (one.phone.is_some() && other.phone.is_some()) || (one.lid.is_some() && other.lid.is_some())
 }
 
@@ -185,7 +185,7 @@ pub(super) fn are_comparable(one: &Person, other: &Person) -> bool {
 pub(super) fn results(
     asked: Asked,
     people: &[Addressed],
-) -> Result<(Vec<ParticipantResult>, Vec<Person>), CommandError> {
+) -> Result<(Vec<ParticipantResult>, Vec<ParticipantIds>), CommandError> {
     if !people.is_empty() && people.iter().all(|person| person.answer.is_none()) {
         return Err(CommandError::OutcomeUnknown);
     }
@@ -208,24 +208,24 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
     let id = target.person.id().unwrap_or(target.send_as);
     let Some(answer) = answer else {
         let (code, message) =
-            (ResultCode::OutcomeUnknown, outcome::message(ResultCode::OutcomeUnknown).map(Into::into));
+            (ResultCode::OutcomeUnknown, whatsapp_codes::message(ResultCode::OutcomeUnknown).map(Into::into));
         return ParticipantResult { id, success: false, status: None, code, message };
     };
     let (status, code) = match answer.error {
-        None => (Some(DONE).filter(|_| !answer.is_seen), outcome::success(asked)),
+        None => (Some(DONE).filter(|_| !answer.is_seen), whatsapp_codes::success(asked)),
         Some(error) => {
-            let code = outcome::refusal(asked, error, answer.invitation.is_some());
+            let code = whatsapp_codes::refusal(asked, error, answer.invitation.is_some());
             (Some(error).filter(|_| !answer.is_seen), code)
         }
     };
-    let message = outcome::message(code).map(Into::into);
+    let message = whatsapp_codes::message(code).map(Into::into);
     ParticipantResult { id, success: answer.error.is_none(), status, code, message }
 }
 
 /// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. One that could
 /// not be sent stays `invite_required`.
 pub(super) async fn invite(
-    work: &Work,
+    work: &CommandContext,
     group: &GroupId,
     group_name: &str,
     people: &[Addressed],
@@ -238,7 +238,7 @@ pub(super) async fn invite(
         }
         let sent = work.engine.send_invitation(person.target.send_as, group, group_name, invitation);
         let sent = timeout_at(work.end(), work.look_up::<(), _>(sent)).await;
-        outcome::invited(result, matches!(sent, Ok(Ok(_))));
+        whatsapp_codes::invited(result, matches!(sent, Ok(Ok(_))));
     }
 }
 
@@ -255,13 +255,13 @@ mod tests {
         Target { person: id.into(), send_as: id }
     }
 
-    fn answer(person: Person, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
+    fn answer(person: ParticipantIds, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
         let invitation = Invitation { code: "code".into(), expires_at: 1 };
         ParticipantAnswer { person, error, invitation: may_be_invited.then_some(invitation), is_seen: false }
     }
 
     /// Bob by both of his ids.
-    fn bob() -> Person {
+    fn bob() -> ParticipantIds {
         let mut bob = target("15550100002").person;
         bob.learn(&target(LID).person);
         bob

@@ -3,24 +3,24 @@
 
 use serde_json::{Map, Value, json};
 
-use rookery_model::{Completeness, GroupRecord, Person, Role};
+use rookery_model::{Completeness, GroupRecord, ParticipantIds, Role};
 use rookery_model::{GroupEventKind, GroupId};
 
 /// A change that others want to know of.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct News {
+pub(crate) struct GroupDiff {
     pub(crate) kind: GroupEventKind,
     pub(crate) group: GroupId,
-    pub(crate) people: Vec<Person>,
+    pub(crate) people: Vec<ParticipantIds>,
     /// Who did it, when known.
-    pub(crate) actor: Option<Person>,
+    pub(crate) actor: Option<ParticipantIds>,
     /// Unix seconds, when known.
     pub(crate) at: Option<u64>,
     /// New values by field.
     pub(crate) changes: Option<Map<String, Value>>,
 }
 
-impl News {
+impl GroupDiff {
     /// Leaves out fields that are no news, and says whether there is any left.
     pub(super) fn is_left_without(&mut self, fields: &[&str]) -> bool {
         match &mut self.changes {
@@ -36,7 +36,7 @@ impl News {
 /// What is known of a change beside its content.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Cause {
-    pub(super) actor: Option<Person>,
+    pub(super) actor: Option<ParticipantIds>,
     pub(super) at: Option<u64>,
 }
 
@@ -44,12 +44,18 @@ pub(super) struct Cause {
 pub(super) fn between(
     before: Option<&GroupRecord>,
     after: Option<&GroupRecord>,
-    me: &Person,
+    me: &ParticipantIds,
     cause: Cause,
-) -> Vec<News> {
+) -> Vec<GroupDiff> {
     let Some(group) = after.or(before).map(|record| record.id.clone()) else { return Vec::new() };
-    let news =
-        |kind, people, changes| News { kind, group: group.clone(), people, actor: cause.actor, at: cause.at, changes };
+    let news = |kind, people, changes| GroupDiff {
+        kind,
+        group: group.clone(),
+        people,
+        actor: cause.actor,
+        at: cause.at,
+        changes,
+    };
     let (before, after) = match (before, after) {
         (Some(before), Some(after)) => (before, after),
         (None, Some(_)) => return vec![news(GroupEventKind::Join, vec![*me], None)],
@@ -76,7 +82,7 @@ pub(super) fn between(
     all
 }
 
-fn member_changes(before: &GroupRecord, after: &GroupRecord) -> [(GroupEventKind, Vec<Person>); 4] {
+fn member_changes(before: &GroupRecord, after: &GroupRecord) -> [(GroupEventKind, Vec<ParticipantIds>); 4] {
     let (old, new) = (Index::of(before), Index::of(after));
     let is_admin = |role| role != Role::Member;
     // Whoever is missing in a list that is not whole may have been in the group all the time.
@@ -115,7 +121,7 @@ impl Index {
         Self(ids)
     }
 
-    fn role(&self, person: &Person) -> Option<Role> {
+    fn role(&self, person: &ParticipantIds) -> Option<Role> {
         Self::keys(person).find_map(|key| {
             let at = self.0.binary_search_by_key(&key, |(known, _)| *known).ok()?;
             Some(self.0[at].1)
@@ -123,7 +129,7 @@ impl Index {
     }
 
     /// Phone numbers and LIDs are below 2^62: the lowest bit tells them apart.
-    fn keys(person: &Person) -> impl Iterator<Item = u64> + use<> {
+    fn keys(person: &ParticipantIds) -> impl Iterator<Item = u64> + use<> {
         let phone = person.phone.map(|digits| digits.get() << 1);
         phone.into_iter().chain(person.lid.map(|digits| digits.get() << 1 | 1))
     }

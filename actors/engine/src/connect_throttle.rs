@@ -18,7 +18,7 @@ const TURN_MAX: Duration = Duration::from_secs(30);
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Hands out turns to connect. One for the daemon.
-pub(super) struct Pacer {
+pub(super) struct ConnectThrottle {
     connecting: Arc<Semaphore>,
     period: Duration,
     /// The earliest start of the next connect. Who starts next holds the lock while waiting for it: first come, first
@@ -29,9 +29,9 @@ pub(super) struct Pacer {
 }
 
 /// One session's turn: kept while it connects.
-pub(super) struct Turn {
-    pacer: Arc<Pacer>,
-    state: Mutex<TurnState>,
+pub(super) struct ConnectPermit {
+    pacer: Arc<ConnectThrottle>,
+    state: Mutex<PermitState>,
     /// The engine is to end: nobody waits for a turn any more.
     closed: watch::Sender<bool>,
     /// WhatsApp was asked for a sign of life and has not given one yet.
@@ -39,7 +39,7 @@ pub(super) struct Turn {
 }
 
 #[derive(Default)]
-pub(super) struct TurnState {
+pub(super) struct PermitState {
     permit: Option<OwnedSemaphorePermit>,
     /// Taken for a connect that has not begun.
     fresh: bool,
@@ -52,7 +52,7 @@ pub(super) struct TurnState {
     pub(super) engine_attempts: u32,
 }
 
-impl Pacer {
+impl ConnectThrottle {
     pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
         Self {
             connecting: Arc::new(Semaphore::new(at_once)),
@@ -82,8 +82,8 @@ impl Pacer {
     }
 }
 
-impl Turn {
-    pub(super) fn new(pacer: Arc<Pacer>) -> Self {
+impl ConnectPermit {
+    pub(super) fn new(pacer: Arc<ConnectThrottle>) -> Self {
         Self { pacer, state: Mutex::default(), closed: watch::channel(false).0, doubted: watch::channel(false).0 }
     }
 
@@ -177,7 +177,7 @@ impl Turn {
         begun
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, TurnState> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, PermitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -188,11 +188,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn turns_are_given_at_their_pace_and_one_who_gave_up_costs_nothing() {
-        let pacer = Arc::new(Pacer::new(NonZeroU32::new(10).unwrap(), 100));
+        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(10).unwrap(), 100));
         let started = Instant::now();
         let mut turns = Vec::new();
         for nth in 0..20 {
-            let turn = Turn::new(pacer.clone());
+            let turn = ConnectPermit::new(pacer.clone());
             let gives_up = tokio::time::timeout(Duration::from_millis(1), turn.take()).await;
             if gives_up.is_err() {
                 turn.take().await.unwrap();
@@ -206,7 +206,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_while_nobody_knows_whether_whatsapp_hears_it() {
-        let turn = Turn::new(Arc::new(Pacer::new(NonZeroU32::MIN, 1)));
+        let turn = ConnectPermit::new(Arc::new(ConnectThrottle::new(NonZeroU32::MIN, 1)));
         assert!(turn.may_send().await);
         turn.doubt(true);
         let heard = async {
@@ -224,8 +224,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn no_more_connect_at_once_than_allowed_and_one_that_never_ends_is_given_up() {
-        let pacer = Arc::new(Pacer::new(NonZeroU32::new(1_000).unwrap(), 1));
-        let (first, second) = (Arc::new(Turn::new(pacer.clone())), Turn::new(pacer.clone()));
+        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(1_000).unwrap(), 1));
+        let (first, second) = (Arc::new(ConnectPermit::new(pacer.clone())), ConnectPermit::new(pacer.clone()));
         let started = Instant::now();
         first.take().await.unwrap();
         assert!(first.begin());

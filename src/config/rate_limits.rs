@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use rookery_actors::Paces;
+use rookery_actors::RateLimits;
 
 use super::reader::{ConfigError, Reader};
 
@@ -31,14 +31,14 @@ impl PaceArguments {
     ///
     /// # Errors
     /// The first one that cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<Paces, ConfigError> {
+    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<RateLimits, ConfigError> {
         self.read(&Reader { variable })
     }
 
-    pub(super) fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<Paces, ConfigError> {
-        let default = Paces::default();
+    pub(super) fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<RateLimits, ConfigError> {
+        let default = RateLimits::default();
         let add_burst_min = PACE_ADD_BURST_MIN;
-        Ok(Paces {
+        Ok(RateLimits {
             create: read.pace("pace-create", self.pace_create, default.create, 1)?,
             add: read.pace("pace-add", self.pace_add, default.add, add_burst_min)?,
             write: read.pace("pace-write", self.pace_write, default.write, 1)?,

@@ -10,13 +10,13 @@ use ractor::ActorRef;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::outcome::{is_doubtful, read_error, write_error};
-use super::pacing::Cost;
-use super::reads::GroupRead;
+use super::rate_limiter::Cost;
+use super::refresh::GroupRead;
+use super::whatsapp_codes::{is_doubtful, read_error, write_error};
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
-use crate::directory::Entry;
+use crate::directory::SessionHandle;
 use crate::error::CommandError;
-use crate::group_cache::{Heard, OwnChange, Sequence, WriteId};
+use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
 use crate::settings::WHATSAPP_TIMEOUT_MAX;
 use rookery_engine::{Engine, EngineError};
 use rookery_model::GroupId;
@@ -37,7 +37,7 @@ const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
 /// What a write means for the cache.
 pub(crate) enum GroupChange {
     /// Carried out, perhaps in part; `None` when nothing changed.
-    Confirmed { group: GroupId, write: WriteId, done: Option<OwnChange> },
+    Confirmed { group: GroupId, write: WriteId, done: Option<PendingChange> },
     /// Not confirmed; `unknown` when the cached group is in doubt after it.
     Dropped { group: GroupId, write: WriteId, unknown: bool },
     /// A new group, and the key of the request that made it.
@@ -49,9 +49,9 @@ pub(crate) enum GroupChange {
 }
 
 /// A request on its way, with all that its task needs from the actor.
-pub(super) struct Work {
+pub(super) struct CommandContext {
     pub(super) engine: Arc<Engine>,
-    entry: Arc<Entry>,
+    entry: Arc<SessionHandle>,
     myself: ActorRef<SessionMsg>,
     generation: Generation,
     /// WhatsApp's answers are waited for until then, however many requests it takes.
@@ -67,7 +67,7 @@ pub(super) struct Outcome<T> {
 }
 
 /// What a look at WhatsApp says about a write that was not answered.
-pub(super) enum Look<T> {
+pub(super) enum Reconciliation<T> {
     /// It was carried out, at least in part.
     Applied(T),
     /// It was not.
@@ -78,7 +78,7 @@ pub(super) enum Look<T> {
     NotYet,
 }
 
-impl<T> Look<T> {
+impl<T> Reconciliation<T> {
     /// Why nobody could look: for the moment, or because WhatsApp does not say.
     pub(super) fn because(error: &CommandError) -> Self {
         match error {
@@ -92,7 +92,7 @@ impl<T> Look<T> {
     }
 }
 
-impl Work {
+impl CommandContext {
     /// Waits for WhatsApp's answer, for its time. A request that certainly never left is [`CommandError::NotConnected`].
     pub(super) async fn ask<T>(
         &self,
@@ -132,7 +132,7 @@ impl Work {
     }
 
     /// Asks, and when WhatsApp does not say what it did, looks until that is clear or the time for it is over.
-    pub(super) async fn carry_out<T, L: Future<Output = Look<T>>>(
+    pub(super) async fn carry_out<T, L: Future<Output = Reconciliation<T>>>(
         &self,
         what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
@@ -148,22 +148,26 @@ impl Work {
 
     /// A write that is not there is looked for again before that is believed: WhatsApp may be at it. `missing`: what it
     /// comes to then.
-    async fn settle<T, L: Future<Output = Look<T>>>(&self, missing: CommandError, look: impl Fn() -> L) -> Outcome<T> {
+    async fn settle<T, L: Future<Output = Reconciliation<T>>>(
+        &self,
+        missing: CommandError,
+        look: impl Fn() -> L,
+    ) -> Outcome<T> {
         let until = Instant::now().min(self.deadline) + SETTLE_TIME;
         let unknown = Outcome { result: Err(CommandError::OutcomeUnknown), read_back: false };
         let mut missed_at = None;
         loop {
             let wait = match timeout_at(until, look()).await {
-                Ok(Look::Applied(value)) => return Outcome { result: Ok(value), read_back: true },
-                Ok(Look::NotApplied) => {
+                Ok(Reconciliation::Applied(value)) => return Outcome { result: Ok(value), read_back: true },
+                Ok(Reconciliation::NotApplied) => {
                     let since = missed_at.get_or_insert_with(Instant::now).elapsed();
                     if since >= MISSING_TIME {
                         return Outcome { result: Err(missing), read_back: true };
                     }
                     MISSING_TIME - since
                 }
-                Ok(Look::NotYet) => SETTLE_INTERVAL,
-                Ok(Look::Unclear) | Err(_) => return unknown,
+                Ok(Reconciliation::NotYet) => SETTLE_INTERVAL,
+                Ok(Reconciliation::Unclear) | Err(_) => return unknown,
             };
             if Instant::now() + wait >= until {
                 return unknown;
@@ -177,12 +181,14 @@ impl Work {
         &self,
         group: &GroupId,
         write: Option<WriteId>,
-        judge: impl FnOnce(&GroupRead) -> Look<T>,
-    ) -> Look<T> {
+        judge: impl FnOnce(&GroupRead) -> Reconciliation<T>,
+    ) -> Reconciliation<T> {
         match self.read_back(group, write).await {
-            Ok(GroupRead { record: Some(record), .. }) if record.completeness == Completeness::Stub => Look::Unclear,
+            Ok(GroupRead { record: Some(record), .. }) if record.completeness == Completeness::Stub => {
+                Reconciliation::Unclear
+            }
             Ok(read) => judge(&read),
-            Err(error) => Look::because(&error),
+            Err(error) => Reconciliation::because(&error),
         }
     }
 
@@ -191,9 +197,10 @@ impl Work {
         &self,
         group: &GroupId,
         write: WriteId,
-        judge: impl FnOnce(&GroupRecord, &Heard) -> Look<T>,
-    ) -> Look<T> {
-        let judge = |read: &GroupRead| read.record.as_ref().map_or(Look::Unclear, |now| judge(now, &read.heard));
+        judge: impl FnOnce(&GroupRecord, &Heard) -> Reconciliation<T>,
+    ) -> Reconciliation<T> {
+        let judge =
+            |read: &GroupRead| read.record.as_ref().map_or(Reconciliation::Unclear, |now| judge(now, &read.heard));
         self.look_at(group, Some(write), judge).await
     }
 
@@ -230,10 +237,13 @@ impl Work {
     ///
     /// # Errors
     /// What the look comes to without an answer.
-    pub(super) async fn look_up<T, V>(&self, call: impl Future<Output = Result<V, EngineError>>) -> Result<V, Look<T>> {
+    pub(super) async fn look_up<T, V>(
+        &self,
+        call: impl Future<Output = Result<V, EngineError>>,
+    ) -> Result<V, Reconciliation<T>> {
         call.await.map_err(|error| {
-            self.heed(&error);
-            if error.is_unanswered() { Look::NotYet } else { Look::Unclear }
+            self.observe_backoff(&error);
+            if error.is_unanswered() { Reconciliation::NotYet } else { Reconciliation::Unclear }
         })
     }
 
@@ -244,31 +254,31 @@ impl Work {
 
     /// Notes a pause that WhatsApp asks for.
     fn understood(&self, what: &'static str, error: EngineError) -> CommandError {
-        self.heed(&error);
+        self.observe_backoff(&error);
         match error {
-            EngineError::Refused { code: 429, .. } => self.entry.pacing.rate_limited(),
+            EngineError::Refused { code: 429, .. } => self.entry.rate_limiter.rate_limited(),
             error => write_error(what, error),
         }
     }
 
     /// Takes the pause that an answer of WhatsApp asks for, if it does.
-    pub(super) fn heed(&self, error: &EngineError) {
-        self.entry.pacing.heed(error);
+    pub(super) fn observe_backoff(&self, error: &EngineError) {
+        self.entry.rate_limiter.observe_backoff(error);
     }
 
     /// Whether WhatsApp asked to slow down.
     pub(super) fn is_paused(&self) -> bool {
-        self.entry.pacing.pause_left().is_some()
+        self.entry.rate_limiter.pause_left().is_some()
     }
 
     /// WhatsApp asks to slow down; the session's writes pause.
     pub(super) fn slow_down(&self) {
-        self.entry.pacing.pause(None);
+        self.entry.rate_limiter.pause(None);
     }
 
     /// Counts what a request turned out to cost beyond what it began with.
-    pub(super) fn pay(&self, cost: Cost) -> Result<(), CommandError> {
-        self.entry.pacing.take(cost)
+    pub(super) fn consume(&self, cost: Cost) -> Result<(), CommandError> {
+        self.entry.rate_limiter.take(cost)
     }
 
     /// For a request whose caller has waited since then: WhatsApp gets what is left, so that the answer leaves in time.
@@ -298,7 +308,7 @@ impl Work {
         self,
         group: GroupId,
         write: WriteId,
-        change: OwnChange,
+        change: PendingChange,
         outcome: Outcome<()>,
         reply: Reply<()>,
     ) {
@@ -308,7 +318,12 @@ impl Work {
 }
 
 /// What the write of one field means for the cache.
-pub(super) fn field_told<T>(group: GroupId, write: WriteId, change: OwnChange, outcome: &Outcome<T>) -> GroupChange {
+pub(super) fn field_told<T>(
+    group: GroupId,
+    write: WriteId,
+    change: PendingChange,
+    outcome: &Outcome<T>,
+) -> GroupChange {
     match &outcome.result {
         Ok(_) => GroupChange::Confirmed { group, write, done: Some(change) },
         Err(error) => GroupChange::Dropped { group, write, unknown: is_doubtful(error) },
@@ -323,7 +338,7 @@ impl SessionState {
         group: Option<&GroupId>,
         permit: Permit,
         reply: Reply<T>,
-    ) -> Option<(Work, Reply<T>)> {
+    ) -> Option<(CommandContext, Reply<T>)> {
         match self.work(cost, group, permit) {
             Ok(work) => Some((work, reply)),
             Err(error) => {
@@ -333,13 +348,13 @@ impl SessionState {
         }
     }
 
-    fn work(&self, cost: Cost, group: Option<&GroupId>, permit: Permit) -> Result<Work, CommandError> {
+    fn work(&self, cost: Cost, group: Option<&GroupId>, permit: Permit) -> Result<CommandContext, CommandError> {
         let engine = self.ready_engine()?;
         if let Some(group) = group.filter(|group| self.cache.record(group).is_none()) {
             return Err(CommandError::GroupNotFound(group.clone()));
         }
-        self.entry.pacing.take(cost)?;
-        Ok(Work {
+        self.entry.rate_limiter.take(cost)?;
+        Ok(CommandContext {
             engine,
             entry: self.entry.clone(),
             myself: self.myself.clone(),

@@ -1,4 +1,4 @@
-//! Calls that change something: each is carried through, whoever still waits for it. Knows nothing of what they do.
+//! Tasks of requests that change something: each is carried through, whoever still waits for it. Knows nothing of what they do.
 
 use std::time::Duration;
 
@@ -7,17 +7,17 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 /// A change takes no longer: WhatsApp's answer is waited for 20 s, and then looked for 5 s more.
-pub(crate) const CALL_TIME_MAX: Duration = Duration::from_secs(26);
-/// Calls that are left when the sessions are down may finish for this long: only their answers are left to write.
+pub(crate) const TASK_TIME_MAX: Duration = Duration::from_secs(26);
+/// Tasks that are left when the sessions are down may finish for this long: only their answers are left to write.
 pub(crate) const LAST_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// All calls that run.
 #[derive(Default)]
-pub(crate) struct Calls {
+pub(crate) struct DetachedTasks {
     tasks: TaskTracker,
 }
 
-impl Calls {
+impl DetachedTasks {
     /// Runs something to its end even when nobody waits for it any more. [`Self::until_idle`] waits for it.
     pub(crate) fn carry_through<T: Send + 'static>(
         &self,

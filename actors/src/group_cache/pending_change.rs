@@ -2,16 +2,16 @@
 
 use serde_json::{Value, json};
 
-use super::news::News;
+use super::diff::GroupDiff;
 use rookery_model::GroupAction;
 use rookery_model::{GroupEventKind, ParticipantChange, Setting};
-use rookery_model::{GroupRecord, Member, Person, Role};
+use rookery_model::{GroupRecord, Member, ParticipantIds, Role};
 
 /// What a write changes in a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OwnChange {
+pub(crate) enum PendingChange {
     /// Members or admins.
-    Participants(ParticipantChange, Vec<Person>),
+    Participants(ParticipantChange, Vec<ParticipantIds>),
     /// The subject.
     Subject(String),
     /// The description; `None` when it is deleted.
@@ -20,7 +20,7 @@ pub(crate) enum OwnChange {
     Setting(Setting),
 }
 
-impl OwnChange {
+impl PendingChange {
     pub(super) fn apply(&self, record: &mut GroupRecord) {
         match self {
             Self::Participants(change, people) => {
@@ -40,7 +40,7 @@ impl OwnChange {
     }
 }
 
-impl OwnChange {
+impl PendingChange {
     /// Whether it is about participants, and names nobody.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Participants(_, people) if people.is_empty())
@@ -76,7 +76,7 @@ impl OwnChange {
     }
 
     /// Whether this write alone makes such news.
-    pub(super) fn explains(&self, news: &News) -> bool {
+    pub(super) fn explains(&self, news: &GroupDiff) -> bool {
         let only = |field: &str, value: Value| {
             news.kind == GroupEventKind::Update
                 && news.changes.as_ref().is_some_and(|changes| changes.len() == 1 && changes.get(field) == Some(&value))
@@ -109,7 +109,7 @@ pub(crate) fn is_so(change: ParticipantChange, role: Option<Role>) -> bool {
 }
 
 /// The participants that a notification is about, and what happened to them.
-pub(super) fn participants_of(action: &GroupAction) -> Option<(ParticipantChange, Vec<Person>)> {
+pub(super) fn participants_of(action: &GroupAction) -> Option<(ParticipantChange, Vec<ParticipantIds>)> {
     match action {
         GroupAction::Added(members) => Some((ParticipantChange::Add, members.iter().map(|m| m.person).collect())),
         GroupAction::Removed(people) => Some((ParticipantChange::Remove, people.clone())),
@@ -124,6 +124,6 @@ pub(super) fn changes_admins(change: ParticipantChange) -> bool {
     matches!(change, ParticipantChange::Promote | ParticipantChange::Demote)
 }
 
-pub(super) fn any_is(people: &[Person], person: &Person) -> bool {
+pub(super) fn any_is(people: &[ParticipantIds], person: &ParticipantIds) -> bool {
     people.iter().any(|other| other.is(person))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::SessionState;
-use crate::group_cache::News;
+use crate::group_cache::GroupDiff;
 use rookery_model::{GroupEvent, Timestamp};
 
 /// Events that a listener may be behind; a slower one is told how many it missed.
@@ -11,14 +11,14 @@ pub(crate) const EVENTS_BEHIND_MAX: usize = 4_096;
 
 impl SessionState {
     /// Tells what the cache has seen since the last time. Nobody has to listen.
-    pub(super) fn tell_news(&mut self) {
+    pub(super) fn publish_events(&mut self) {
         for news in self.cache.take_news() {
             let event = self.event(news);
             let _ = self.context.events.send(Arc::new(event));
         }
     }
 
-    fn event(&self, news: News) -> GroupEvent {
+    fn event(&self, news: GroupDiff) -> GroupEvent {
         let now = || u64::try_from(Timestamp::now().0 / 1_000).unwrap_or_default();
         GroupEvent {
             session: self.entry.id,

@@ -1,5 +1,7 @@
 //! Group reads: from the cache at once, or of WhatsApp, where all who ask at the same time share one request.
 
+mod schedule;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
@@ -9,31 +11,17 @@ use tokio::time::{Instant, timeout};
 use tracing::warn;
 
 use super::creation::{Creation, Found};
-use super::outcome::read_error;
-use super::pacing::Cost;
+use super::rate_limiter::Cost;
+use super::whatsapp_codes::read_error;
 use super::{Generation, Permit, Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::{Heard, Sequence, WriteId};
 use rookery_engine::{Engine, EngineError};
-use rookery_model::{Aged, Group, GroupId, GroupSummary, SessionStatus, Tagged, Timestamp};
+use rookery_model::{Aged, Group, GroupId, GroupSummary, Tagged, Timestamp};
 use rookery_model::{AllGroups, GroupRecord};
 
-/// A group in doubt is read after this: the notifications that would settle it arrive together.
-const READ_DELAY: Duration = Duration::from_millis(150);
 /// WhatsApp says that the account is not in a group that we know: it is asked once more after this before that is believed.
 const ABSENCE_CHECK_DELAY: Duration = Duration::from_millis(250);
-/// After a failed read.
-const READ_RETRY: Duration = Duration::from_secs(5);
-/// Groups that WhatsApp does not tell whole among all are asked for alone, so many at once...
-const ALONE_READS_MAX: usize = 4;
-/// ... and the next ones after this.
-const ALONE_READS_INTERVAL: Duration = Duration::from_secs(1);
-/// A group that WhatsApp does not tell whole is asked for again after this, as long as it is so: it is hurt, not busy.
-const INCOMPLETE_RETRY: Duration = Duration::from_secs(600);
-/// More groups in doubt than this are read with one request for all.
-const SINGLE_READS_MAX: usize = 8;
-/// Full reads that nobody asked for: at most one in this time, whatever WhatsApp says.
-const FULL_READ_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Who waits for the read of all groups.
 enum AllWaiting {
@@ -82,8 +70,8 @@ impl<W> UnderWay<W> {
 pub(super) struct Reads {
     all: Option<UnderWay<AllWaiting>>,
     one: BTreeMap<GroupId, UnderWay<OneWaiting>>,
-    /// A [`SessionMsg::ReadsDue`] is on its way.
-    scheduled: bool,
+    /// A [`SessionMsg::ReadsDue`] is on its way; one that comes before this is one too many.
+    due_at: Option<Instant>,
     /// A [`SessionMsg::FullReadDue`] is on its way.
     full_scheduled: bool,
     /// A [`SessionMsg::IncompleteDue`] is on its way; one that comes before this is one too many.
@@ -122,7 +110,7 @@ impl SessionState {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
         } else if let Some(permit) = refresh {
-            match self.entry.pacing.take(Cost::Query) {
+            match self.entry.rate_limiter.take(Cost::Query) {
                 Ok(()) => self.read_all([AllWaiting::Caller(permit, reply)]),
                 Err(error) => drop(reply.send(Err(error))),
             }
@@ -141,7 +129,7 @@ impl SessionState {
         if let Err(error) = self.ready_engine() {
             let _ = reply.send(Err(error));
         } else if let Some(permit) = refresh {
-            match self.entry.pacing.take(Cost::Query) {
+            match self.entry.rate_limiter.take(Cost::Query) {
                 Ok(()) => self.read_one(group, [OneWaiting::Caller(permit, known, reply)]),
                 Err(error) => drop(reply.send(Err(error))),
             }
@@ -246,7 +234,7 @@ impl SessionState {
             // A task of its own: one that panics still has an end.
             let answer = match tokio::spawn(timeout(limit, read)).await {
                 Ok(Ok(answer)) => answer.map_err(|error| {
-                    entry.pacing.heed(&error);
+                    entry.rate_limiter.observe_backoff(&error);
                     read_error(what, error)
                 }),
                 _ => Err(CommandError::Unanswered),
@@ -295,38 +283,6 @@ impl SessionState {
                 "WhatsApp's list of groups could not be read whole");
         }
         self.cache.apply_read_all(asked, all);
-        self.schedule_incomplete();
-    }
-
-    /// Has the groups of which not all is known read alone: soon those that were not yet, later the others once more.
-    fn schedule_incomplete(&mut self) {
-        let wait = match (self.cache.has_alone(), self.cache.has_incomplete()) {
-            (true, _) => ALONE_READS_INTERVAL,
-            (false, true) => INCOMPLETE_RETRY,
-            (false, false) => return,
-        };
-        let due_at = Instant::now() + wait;
-        if self.reads.incomplete_due_at.is_none_or(|at| due_at < at) {
-            self.reads.incomplete_due_at = Some(due_at);
-            self.myself.send_after(wait, || SessionMsg::IncompleteDue);
-        }
-    }
-
-    /// Without a connection they wait: the next log-in reads all.
-    pub(super) fn incomplete_due(&mut self) {
-        if self.reads.incomplete_due_at.is_none_or(|at| Instant::now() < at) {
-            return;
-        }
-        self.reads.incomplete_due_at = None;
-        if self.record.status != SessionStatus::Ready {
-            return;
-        }
-        if !self.cache.has_alone() {
-            self.cache.mark_incomplete();
-        }
-        for group in self.cache.take_alone(ALONE_READS_MAX) {
-            self.read_one(group, []);
-        }
         self.schedule_incomplete();
     }
 
@@ -415,76 +371,5 @@ impl SessionState {
         let one = std::mem::take(&mut self.reads.one).into_values();
         let one = one.flat_map(|read| read.waiting.into_iter().chain(read.next));
         one.for_each(|waiting| waiting.fail(CommandError::NotConnected));
-    }
-
-    /// After a failed read; not before WhatsApp wants to be asked again.
-    fn retry_delay(&self) -> Duration {
-        self.entry.pacing.pause_left().unwrap_or_default().max(READ_RETRY)
-    }
-
-    /// Has groups in doubt read soon, if there are any.
-    pub(super) fn schedule_reads(&mut self) {
-        if self.cache.needs_reads() {
-            self.schedule_reads_in(READ_DELAY);
-        }
-    }
-
-    fn schedule_reads_in(&mut self, delay: Duration) {
-        if !std::mem::replace(&mut self.reads.scheduled, true) {
-            self.myself.send_after(delay, || SessionMsg::ReadsDue);
-        }
-    }
-
-    /// Reads the groups that are still in doubt. Without a connection they stay so: the next log-in reads all.
-    pub(super) fn reads_due(&mut self) {
-        self.reads.scheduled = false;
-        // A read of all groups under way may have been asked for before a doubt; its end comes back here.
-        if self.record.status != SessionStatus::Ready || self.reads.all.is_some() {
-            return;
-        }
-        let groups = self.cache.take_reads();
-        if groups.len() > SINGLE_READS_MAX {
-            return self.read_all([]);
-        }
-        for group in groups {
-            if self.reads.one.contains_key(&group) {
-                // The read under way was asked for before this doubt: once more after it.
-                self.cache.mark_for_read(&group);
-            } else {
-                self.read_one(group, []);
-            }
-        }
-    }
-
-    /// WhatsApp says that we missed something about our groups: read them all, unless that was done just now.
-    pub(super) fn groups_missed(&mut self) {
-        let since = self.reads.all_read_at.map(|at| at.elapsed());
-        let wait = since.and_then(|since| FULL_READ_INTERVAL.checked_sub(since)).unwrap_or_default();
-        if !wait.is_zero() {
-            self.schedule_full_read_in(wait);
-        } else if self.record.status == SessionStatus::Ready {
-            self.read_all([]);
-        } else {
-            self.reads.missed = true;
-        }
-    }
-
-    /// Ready now: what could not be read before.
-    pub(super) fn catch_up(&mut self) {
-        self.schedule_incomplete();
-        if std::mem::take(&mut self.reads.missed) {
-            self.groups_missed();
-        }
-    }
-
-    pub(super) fn full_read_due(&mut self) {
-        self.reads.full_scheduled = false;
-        self.groups_missed();
-    }
-
-    fn schedule_full_read_in(&mut self, wait: Duration) {
-        if !std::mem::replace(&mut self.reads.full_scheduled, true) {
-            self.myself.send_after(wait, || SessionMsg::FullReadDue);
-        }
     }
 }
