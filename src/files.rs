@@ -5,9 +5,8 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use hex::FromHex;
 use tracing::warn;
-
-use crate::hex::unhex;
 
 /// What nobody but its owner may do with a secret; its group may read it.
 const RIGHTS_OF_OTHERS: u32 = 0o037;
@@ -37,7 +36,7 @@ pub(crate) enum SecretFileError {
 /// It cannot be read, or holds something else.
 pub(crate) fn read_secret(path: &Path) -> Result<Option<[u8; 32]>, SecretFileError> {
     let text = read_private(path)?;
-    text.map(|text| unhex(text.trim()).ok_or(SecretFileError::Content)).transpose()
+    text.map(|text| FromHex::from_hex(text.trim()).map_err(|_| SecretFileError::Content)).transpose()
 }
 
 /// What is in a file that holds a secret, `None` when there is no such file. Rights of others are taken away, with a warning. Its

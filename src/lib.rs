@@ -16,7 +16,6 @@ pub use http::fuzzing;
 #[cfg(feature = "simulator")]
 pub mod demo;
 mod files;
-mod hex;
 mod http;
 mod idempotency;
 #[cfg(test)]

@@ -13,7 +13,6 @@ use crate::backup::PEPPER_FILE;
 use crate::data_dir::DataLocation;
 use crate::data_dir::Offline;
 use crate::files;
-use crate::hex::hex;
 
 /// The store's directory in the data directory.
 pub(crate) const STORE_DIRECTORY: &str = "store";
@@ -154,7 +153,8 @@ fn make(file: &Path) -> Result<StoreKey> {
     if let Some(directory) = file.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::create_dir_all(directory).with_context(|| format!("could not make `{}`", directory.display()))?;
     }
-    files::write_secret(file, &hex(key.reveal())).with_context(|| format!("could not write `{}`", file.display()))?;
+    files::write_secret(file, &hex::encode(key.reveal()))
+        .with_context(|| format!("could not write `{}`", file.display()))?;
     Ok(key)
 }
 
@@ -174,7 +174,7 @@ mod tests {
         // Killed in the first start, between the key and the store.
         make(&directory.path().join(KEY_FILE)).unwrap();
         drop(open(&location).await.unwrap());
-        files::write_secret(&pepper, &hex(&[7; 32])).unwrap();
+        files::write_secret(&pepper, &hex::encode([7; 32])).unwrap();
         drop(open(&location).await.unwrap());
         for is_empty in [false, true] {
             fs::remove_dir_all(&store).unwrap();

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use hex::FromHex;
 use rookery_model::{SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -245,7 +246,7 @@ impl ChainHash {
 
 impl std::fmt::Display for ChainHash {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&crate::hex::hex(&self.0))
+        f.write_str(&hex::encode(self.0))
     }
 }
 
@@ -259,7 +260,7 @@ impl TryFrom<String> for ChainHash {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        crate::hex::unhex(&text).map(Self).ok_or("not a SHA-256 in hex")
+        FromHex::from_hex(text).map(Self).map_err(|_| "not a SHA-256 in hex")
     }
 }
 

@@ -4,14 +4,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One address, or all addresses that share its first bits.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct AddressRange {
-    network: IpAddr,
-    prefix_bits: u8,
-}
+pub struct AddressRange(IpNet);
 
 /// The text is neither an address nor a range in CIDR notation.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -22,44 +20,24 @@ impl AddressRange {
     /// Whether the address lies in the range. An IPv4 address that arrives as IPv6 (`::ffff:a.b.c.d`) counts as IPv4.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.network, address.to_canonical()) {
-            (IpAddr::V4(network), IpAddr::V4(address)) => {
-                let ignored = 32 - u32::from(self.prefix_bits);
-                u64::from(network.to_bits() ^ address.to_bits()) >> ignored == 0
-            }
-            (IpAddr::V6(network), IpAddr::V6(address)) => {
-                let different = network.to_bits() ^ address.to_bits();
-                different.checked_shr(128 - u32::from(self.prefix_bits)).unwrap_or(0) == 0
-            }
-            _ => false,
-        }
+        self.0.contains(&address.to_canonical())
     }
-}
-
-fn bits_of(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 impl FromStr for AddressRange {
     type Err = AddressError;
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
-        let (address, prefix) = text.split_once('/').map_or((text, None), |(address, prefix)| (address, Some(prefix)));
-        let network: IpAddr = address.parse().map_err(|_| AddressError)?;
-        let Some(prefix) = prefix else {
-            let network = network.to_canonical();
-            return Ok(Self { network, prefix_bits: bits_of(network) });
-        };
-        let plain = !prefix.is_empty() && prefix.len() <= 3 && prefix.bytes().all(|byte| byte.is_ascii_digit());
-        let prefix_bits = prefix.parse().ok().filter(|bits| plain && *bits <= bits_of(network)).ok_or(AddressError)?;
-        Ok(Self { network, prefix_bits })
+        if let Ok(address) = text.parse::<IpAddr>() {
+            return Ok(Self(address.to_canonical().into()));
+        }
+        text.parse().map(Self).map_err(|_| AddressError)
     }
 }
 
 impl fmt::Display for AddressRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.network.fmt(f)?;
-        if self.prefix_bits < bits_of(self.network) { write!(f, "/{}", self.prefix_bits) } else { Ok(()) }
+        if self.0.prefix_len() < self.0.max_prefix_len() { self.0.fmt(f) } else { self.0.addr().fmt(f) }
     }
 }
 

@@ -6,13 +6,13 @@ use std::hash::{Hash, Hasher};
 use std::io;
 use std::path::Path;
 
+use hex::FromHex;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use crate::files::{self, SecretFileError};
-use crate::hex::{hex, unhex};
 
 /// What is hashed to recognise the pepper itself.
 const FINGERPRINT_OF: &[u8] = b"rookery api keys";
@@ -51,7 +51,7 @@ impl Pepper {
     /// # Errors
     /// When the file cannot be made or written.
     pub(crate) fn write(&self, path: &Path) -> io::Result<()> {
-        files::write_secret(path, &hex(&self.0))
+        files::write_secret(path, &hex::encode(self.0))
     }
 
     /// Says of which pepper a store's hashes are, and nothing else.
@@ -80,7 +80,7 @@ impl Pepper {
 
 impl From<Pepper> for String {
     fn from(pepper: Pepper) -> Self {
-        hex(&pepper.0)
+        hex::encode(pepper.0)
     }
 }
 
@@ -88,7 +88,7 @@ impl TryFrom<String> for Pepper {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        unhex(&text).map(Self).ok_or("not 32 bytes in hex")
+        FromHex::from_hex(text).map(Self).map_err(|_| "not 32 bytes in hex")
     }
 }
 
@@ -119,14 +119,14 @@ impl fmt::Debug for KeyHash {
 
 impl Serialize for KeyHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex(&self.0))
+        serializer.serialize_str(&hex::encode(self.0))
     }
 }
 
 impl<'de> Deserialize<'de> for KeyHash {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        unhex(&text).map(Self).ok_or_else(|| serde::de::Error::custom("not 32 bytes in hex"))
+        FromHex::from_hex(text).map(Self).map_err(|_| serde::de::Error::custom("not 32 bytes in hex"))
     }
 }
 

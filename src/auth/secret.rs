@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::hex::hex;
-
 /// Marks a key as one of ours, so that secret scanners and people recognise it.
 const PREFIX: &str = "rk_";
 /// Randomness of a generated key.
@@ -25,7 +23,7 @@ impl Secret {
     pub fn generate() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; BYTES];
         getrandom::fill(&mut bytes)?;
-        Ok(Self(format!("{PREFIX}{}", hex(&bytes))))
+        Ok(Self(format!("{PREFIX}{}", hex::encode(bytes))))
     }
 
     /// The key itself, for the one answer that shows it.

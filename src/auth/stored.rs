@@ -12,6 +12,7 @@
 
 use std::collections::HashMap;
 
+use hex::FromHex;
 use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, Table, delete_parts, parts_in, put_parts, scan_parts,
 };
@@ -21,7 +22,6 @@ use uuid::Uuid;
 use super::KeysError;
 use super::keys::{KeyRecord, Usage};
 use super::pepper::{KeyHash, Pepper};
-use crate::hex::unhex;
 
 const RECORD_MARK: u8 = b'r';
 const USAGE_MARK: u8 = b'u';
@@ -143,7 +143,8 @@ async fn rewrite_old(store: &dyn Store, pepper: &Pepper) -> Result<(), KeysError
         let mut batch = Batch::new();
         for (key, value) in some {
             let mut value: Value = serde_json::from_slice(value)?;
-            let plain = value["hash"].as_str().and_then(unhex).ok_or(KeysError::OldRecord)?;
+            let plain =
+                value["hash"].as_str().and_then(|hash| FromHex::from_hex(hash).ok()).ok_or(KeysError::OldRecord)?;
             value["keyed_hash"] = serde_json::to_value(pepper.hash_of_plain(plain))?;
             let usage: Usage = serde_json::from_value(value.clone())?;
             let record: KeyRecord = serde_json::from_value(value)?;

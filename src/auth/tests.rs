@@ -7,7 +7,6 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::clock::tests::SetClock;
-use crate::hex::hex;
 use crate::little_space::open_with_little_space;
 
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
@@ -216,7 +215,7 @@ async fn the_store_holds_no_secret_and_nothing_that_a_guess_could_be_checked_wit
     let plain = Sha256::digest(secret.reveal());
     let rows = bench.store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[]).unwrap();
     let text = rows.iter().map(|(_, value)| String::from_utf8_lossy(value)).collect::<String>();
-    assert!(text.contains("keyed_hash") && !text.contains(secret.reveal()) && !text.contains(&hex(&plain)));
+    assert!(text.contains("keyed_hash") && !text.contains(secret.reveal()) && !text.contains(&hex::encode(plain)));
 }
 
 #[tokio::test]
@@ -307,7 +306,7 @@ async fn keys_of_the_first_version_still_work_and_are_kept_as_new_ones() {
     for secret in &secrets {
         let (id, mut batch) = (Uuid::new_v4(), Batch::new());
         let record = json!({
-            "id": id, "name": "old", "prefix": "rk_0", "hash": hex(&Sha256::digest(secret.reveal())),
+            "id": id, "name": "old", "prefix": "rk_0", "hash": hex::encode(Sha256::digest(secret.reveal())),
             "role": "viewer", "allowed_ips": [], "allowed_sessions": [], "is_active": true, "expires_at": null,
             "created_at": Timestamp(1), "last_used_at": Timestamp(2), "usage_count": 5,
         });

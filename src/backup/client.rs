@@ -17,7 +17,6 @@ use tokio::net::UnixStream;
 use super::control::{BACKUP_KEY_HEADER, FORCE_QUERY, KEEP_KEYS_QUERY, socket_of};
 use super::restore::{Restored, Wish};
 use super::transfer::body_of;
-use crate::hex::hex;
 
 /// A connection to a running daemon.
 pub(super) struct Client {
@@ -65,7 +64,7 @@ impl Client {
         let query = format!("{force}&{}", if wish.keep_keys { KEEP_KEYS_QUERY } else { "" });
         let mut request = Request::post(format!("/restore?{query}"));
         if let Some(key) = key {
-            request = request.header(BACKUP_KEY_HEADER, hex(key.reveal()));
+            request = request.header(BACKUP_KEY_HEADER, hex::encode(key.reveal()));
         }
         let request = request.body(body_of(backup)).context("could not ask the daemon")?;
         let answer = answered(self.sender.send_request(request).await).await?.collect().await;

@@ -18,7 +18,6 @@ use crate::config::{ConfigError, DataLocationArguments};
 use crate::data_dir::DataLocation;
 use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
-use crate::hex::hex;
 use crate::store_key::{self, STORE_DIRECTORY};
 
 /// A daemon that could be asked would have been.
@@ -191,7 +190,7 @@ fn summary(file: &Path) -> io::Result<(u64, String)> {
     loop {
         let length = file.read(&mut piece)?;
         if length == 0 {
-            return Ok((bytes, hex(&hash.finalize())));
+            return Ok((bytes, hex::encode(hash.finalize())));
         }
         hash.update(&piece[..length]);
         bytes += length as u64;

@@ -22,6 +22,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use hex::FromHex as _;
 use rookery_store::{Store, StoreKey};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
@@ -35,7 +36,6 @@ use super::write;
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
 use crate::data_dir::DataLocation;
-use crate::hex::unhex;
 
 /// The socket in the data directory.
 const SOCKET_FILE: &str = "control.sock";
@@ -243,10 +243,11 @@ impl Door {
         let wish = Wish { force: is_asked(FORCE_QUERY), keep_keys: is_asked(KEEP_KEYS_QUERY) };
         let backup_key = request.headers().get(BACKUP_KEY_HEADER).cloned();
         let spool = Spool::receive(&self.location.data_dir, request.into_body()).await?;
-        let backup_key = match backup_key.as_ref().map(|key| key.to_str().ok().and_then(unhex)) {
-            Some(key) => StoreKey::from_bytes(key.context("the key must be 64 hex digits")?),
-            None => self.key.clone(),
-        };
+        let backup_key =
+            match backup_key.as_ref().map(|key| key.to_str().ok().and_then(|key| <[u8; 32]>::from_hex(key).ok())) {
+                Some(key) => StoreKey::from_bytes(key.context("the key must be 64 hex digits")?),
+                None => self.key.clone(),
+            };
         let permit = self.permit()?;
         let (app, store, location, key) = (self.app()?, self.store()?, self.location.clone(), self.key.clone());
         let noted = Arc::clone(&app);

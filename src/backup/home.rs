@@ -7,8 +7,6 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::hex::hex;
-
 /// Linux's own id of an installation (machine-id(5)), which is not to be given away as it is.
 const MACHINE_ID_FILE: &str = "/etc/machine-id";
 /// Tells containers of one image apart. The kernel's own file is hidden in a hardened unit (`ProcSubset=pid`).
@@ -41,5 +39,5 @@ fn machine() -> Option<String> {
     let [id, host] = [MACHINE_ID_FILE, HOST_NAME_FILE].map(|file| fs::read_to_string(file).unwrap_or_default());
     let (id, host) = (id.trim(), host.trim());
     let hash = Sha256::new().chain_update("rookery home\n").chain_update(id).chain_update([0]).chain_update(host);
-    (!id.is_empty() || !host.is_empty()).then(|| hex(&hash.finalize()))
+    (!id.is_empty() || !host.is_empty()).then(|| hex::encode(hash.finalize()))
 }
