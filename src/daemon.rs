@@ -259,6 +259,7 @@ async fn audit_sessions(app: Arc<App>, mut events: Receiver<SessionEvent>, mut s
                 let (action, outcome) = match kind {
                     SessionEventKind::OtherAccountRefused => ("sessions.other_account", Outcome::Refused),
                     SessionEventKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
+                    SessionEventKind::DeviceLeft => ("sessions.device_left", Outcome::Failed),
                     SessionEventKind::DeletionFinished => ("sessions.deletion_finished", Outcome::Done),
                 };
                 app.audit

@@ -151,3 +151,15 @@ async fn a_session_that_is_not_connected_is_unlinked_too_when_it_is_deleted() {
         assert_eq!((deleted.status, devices(&bench)), (204, 0), "{route} {deleted:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_deleted_sessions_device_may_be_left_is_on_record() {
+    let bench = Bench::start().await;
+    bench.link("alice", ALICE).await;
+    let silence = Fault::new(FaultKind::Silence { apply: false }).at("md:remove-companion-device").times(9);
+    bench.world.add_fault(ALICE, silence);
+    assert_eq!(bench.call(reqwest::Method::DELETE, "/sessions/alice", None).await.status, 204);
+    until_equal(json!(1), async || bench.get("/audit?action=sessions.device_left").await.body["total"].clone()).await;
+    let record = bench.get("/audit?action=sessions.device_left").await.body["data"][0].clone();
+    assert_eq!((&record["outcome"], record["sessionId"].is_string()), (&json!("failed"), true), "{record}");
+}

@@ -45,6 +45,8 @@ pub enum SessionEventKind {
     OtherAccountRefused,
     /// The session belongs to another account now, or to nobody.
     AccountChanged,
+    /// The session was deleted, and WhatsApp did not confirm in time that its device is unlinked: it may be left at the phone.
+    DeviceLeft,
     /// A deletion that a stop or a crash of the daemon had cut off is finished.
     DeletionFinished,
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ractor::ActorRef;
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
 use super::engine_task::Order;
@@ -18,11 +18,10 @@ use crate::session::{Reply, SessionMsg};
 use rookery_model::{SessionConfig, SessionEvent, SessionEventKind, SessionId};
 use rookery_store::{Batch, SessionNumber, Store, StoreError, wipe_session};
 
-const STILL_LINKED: &str =
-    "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone";
-
 /// Between two tries to finish a deletion: it waits for room on the disk.
-const DELETION_RETRY: Duration = Duration::from_secs(30);
+const DELETION_RETRY: Duration = Duration::from_secs(5);
+/// Wiping goes on after this, and its caller is answered.
+const ERASE_TIME_MAX: Duration = Duration::from_secs(5);
 
 impl State {
     pub(super) fn delete(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reply: Reply<()>) {
@@ -85,9 +84,15 @@ impl State {
             }
             // It was not connected, or somebody stopped it at the same time.
             if !is_unlinked && !unlinking::unlink(&context, &entry, deadline).await {
-                warn!(session.id = %id, "{STILL_LINKED}");
+                device_left(&context, id);
             }
-            let wiped = erase(&entry, &*context.store).await;
+            let store = context.store.clone();
+            // What is noted is done sooner or later: whoever asked for it does not wait for room on the disk.
+            let erasing = tokio::spawn(async move { erase(&entry, &*store).await });
+            let wiped = match timeout(ERASE_TIME_MAX, erasing).await {
+                Ok(erased) => erased.unwrap_or_else(|_| Err(StoreError::Failed("wiping was cut short".into()))),
+                Err(_) => Ok(()),
+            };
             let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped });
         });
     }
@@ -114,6 +119,11 @@ impl State {
             answer(&mut slot.deletions, &Ok(()));
         }
     }
+}
+
+fn device_left(context: &Context, session: SessionId) {
+    warn!(session.id = %session, "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone");
+    let _ = context.session_events.send(SessionEvent { session, kind: SessionEventKind::DeviceLeft });
 }
 
 fn answer(waiting: &mut Vec<Reply<()>>, outcome: &Result<(), CommandError>) {
@@ -187,7 +197,7 @@ async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch:
     let Some(session) = session else { return };
     let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.settings);
     if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {
-        warn!(session.id = %entry.id, "{STILL_LINKED}");
+        device_left(context, entry.id);
     }
     while let Err(error) = erase(&entry, &*context.store).await {
         debug!(session.id = %entry.id, %error, "could not finish the deletion of a session");
