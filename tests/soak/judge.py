@@ -97,7 +97,7 @@ class Judge:
             result = results.get(phone, {})
             success, code = result.get("success", False), result.get("code")
             is_true = lambda view, phone=phone: IS_TRUE[write.kind](role_in(view, phone))
-            since = self._one(write, phone, success, is_true, f"{write.kind} {phone} ({code})")
+            since = self._one(write, phone, success, is_true, f"{write.kind} {phone} ({code})", code)
             if code in SAYS and not is_unknown(write.call):
                 says = lambda view, phone=phone: SAYS[code](role_in(view, phone))
                 self._hold(self._true_at_some_moment(write, says) is not None, "no false word", f"{phone} is {code}", write)
