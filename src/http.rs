@@ -124,7 +124,7 @@ pub(crate) fn routes() -> Vec<Route> {
     }
 }
 
-/// Every route behind the layer that its callers have to pass. What wraps all of them is `middleware/request_context.rs`.
+/// Every route behind the authorization layer that its callers have to pass. What wraps all of them is `middleware/request_context.rs`.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| {
         let layer = AuthLayer::new(app, route.policy, route.action);

@@ -36,7 +36,8 @@ use admission::{Admission, Named, Rechecked, authorize, check_again};
 
 /// Our own header for the key.
 pub(crate) const KEY_HEADER: &str = "x-api-key";
-/// The rule of some routes, as a layer.
+
+/// The policy of a route, as a layer around it.
 #[derive(Clone)]
 pub(crate) struct AuthLayer {
     app: Arc<App>,
@@ -45,7 +46,7 @@ pub(crate) struct AuthLayer {
     action: Arc<str>,
 }
 
-/// A route behind its layer.
+/// A route behind its authorization layer.
 #[derive(Clone)]
 pub(crate) struct AuthService<S> {
     layer: AuthLayer,
