@@ -92,7 +92,7 @@ where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
     // Holds its share of what may be in flight, whoever still waits.
-    let _arrival = request.extensions().get::<Arc<RequestContext>>().cloned();
+    let _context = request.extensions().get::<Arc<RequestContext>>().cloned();
     let caller = request.extensions().get::<Caller>().cloned();
     let recorded = Recorded { app: Arc::clone(&app), removes: policy.removes, route };
     let response = if policy.once_per_key && idempotency::has_key(request.headers()) {
