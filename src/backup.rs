@@ -18,11 +18,10 @@ use rookery_store::{ArchiveError, ArchiveReader, ArchiveWriter, Store, StoreErro
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{ApiKeys, KeysError, Pepper};
+use crate::data_dir::PEPPER_FILE;
 use crate::files::SecretFileError;
 use home::Home;
 
-/// The file in the data directory without which no API key can be checked.
-pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
 /// What a manifest may be: its parts are fixed but for a path.
 const MANIFEST_BYTES_MAX: u32 = 64 * 1024;
 

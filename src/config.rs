@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::Uri;
-use rookery_actors::{RateLimits, Settings, WHATSAPP_TIMEOUT_MAX};
+use rookery_actors::{RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX};
 use tracing_subscriber::EnvFilter;
 
 pub use crate::audit::Retention;
@@ -107,7 +107,7 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        let settings = Settings::default();
+        let settings = SessionOptions::default();
         Self {
             listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), PORT_DEFAULT),
             data_dir: "./data".into(),
@@ -307,8 +307,8 @@ impl Config {
 
     /// What of this concerns the sessions.
     #[must_use]
-    pub fn settings(&self) -> Settings {
-        Settings {
+    pub fn session_options(&self) -> SessionOptions {
+        SessionOptions {
             whatsapp_url: self.whatsapp_url.clone(),
             whatsapp_timeout: Duration::from_millis(self.whatsapp_timeout_ms),
             connects_per_second: self.connects_per_second,
@@ -317,7 +317,7 @@ impl Config {
             linking_window: Duration::from_secs(self.linking_window_s),
             sessions_max: self.sessions_max,
             rate_limits: self.rate_limits,
-            ..Settings::default()
+            ..SessionOptions::default()
         }
     }
 }

@@ -24,12 +24,12 @@ use tracing::{debug, error, info, warn};
 use crate::app::App;
 use crate::audit::{Audit, AuditEvent, Outcome};
 use crate::auth::{ApiKeys, KeyLimits, KeysError, Pepper, Secret};
-use crate::backup::PEPPER_FILE;
 use crate::backup::control::{self, Control, RestoreOrder};
 use crate::bootstrap_key;
 use crate::clock::Clock;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
+use crate::data_dir::PEPPER_FILE;
 use crate::detached_tasks::{LAST_TIME_MAX, TASK_TIME_MAX};
 use crate::files::write_secret;
 use crate::http;
@@ -118,7 +118,7 @@ impl Daemon {
         }
         let opened = Arc::clone(&store);
         let mut running =
-            rookery_actors::start(config.settings(), opened).await.context("could not start the sessions")?;
+            rookery_actors::start(config.session_options(), opened).await.context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));

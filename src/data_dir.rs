@@ -14,6 +14,9 @@ use uuid::Uuid;
 
 use crate::files::{UNFINISHED_SUFFIX, keep_private};
 
+/// The file in the data directory without which no API key can be checked.
+pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
+
 /// A daemon that was killed, or a command, is done within this.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);

@@ -11,10 +11,10 @@ use tokio::task::spawn_blocking;
 
 use crate::audit::{self, AuditError, Found, Verdict};
 use crate::auth::ApiKeys;
-use crate::backup::PEPPER_FILE;
 use crate::config::{ConfigError, DataLocationArguments};
 use crate::data_dir::DataLocation;
 use crate::data_dir::Offline;
+use crate::data_dir::PEPPER_FILE;
 use crate::files;
 use crate::store_key::{self, STORE_DIRECTORY};
 

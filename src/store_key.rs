@@ -9,9 +9,9 @@ use rookery_store::{Store, StoreError, StoreKey, StoreOptions};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-use crate::backup::PEPPER_FILE;
 use crate::data_dir::DataLocation;
 use crate::data_dir::Offline;
+use crate::data_dir::PEPPER_FILE;
 use crate::files;
 
 /// The store's directory in the data directory.

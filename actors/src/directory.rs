@@ -10,8 +10,9 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::CommandError;
-use crate::session::{RateLimiter, SessionMsg};
-use crate::settings::Settings;
+use crate::options::SessionOptions;
+use crate::rate_limiter::RateLimiter;
+use crate::session::message::SessionMsg;
 use rookery_engine::Wire;
 use rookery_model::{Session, SessionConfig, SessionId, SessionName, SessionStatus};
 use rookery_store::SessionNumber;
@@ -39,7 +40,7 @@ pub(crate) struct SessionHandle {
     /// What the operator decided about it; written by the actor.
     pub(crate) config: Arc<ArcSwap<SessionConfig>>,
     /// How often it may ask WhatsApp for what. Outlives the actor: a crash is no way around it.
-    pub(crate) rate_limiter: RateLimiter,
+    pub(crate) rate_limiter: Arc<RateLimiter>,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
     /// What its connections tell of themselves: when WhatsApp was heard. Outlives the actor and its engines.
@@ -56,7 +57,12 @@ pub(crate) struct SessionHandle {
 }
 
 impl SessionHandle {
-    pub(crate) fn new(number: SessionNumber, session: Session, config: SessionConfig, settings: &Settings) -> Self {
+    pub(crate) fn new(
+        number: SessionNumber,
+        session: Session,
+        config: SessionConfig,
+        options: &SessionOptions,
+    ) -> Self {
         Self {
             id: session.id,
             number,
@@ -65,8 +71,8 @@ impl SessionHandle {
             loading: watch::Sender::new(false),
             session: ArcSwap::from_pointee(session),
             config: Arc::new(ArcSwap::from_pointee(config)),
-            rate_limiter: RateLimiter::new(&settings.rate_limits),
-            commands: Arc::new(Semaphore::new(settings.requests_per_session_max)),
+            rate_limiter: Arc::new(RateLimiter::new(&options.rate_limits)),
+            commands: Arc::new(Semaphore::new(options.requests_per_session_max)),
             wire: Arc::default(),
             generations: AtomicU64::new(0),
             waiting_events: Arc::new(Semaphore::new(WAITING_EVENTS_MAX)),

@@ -1,18 +1,19 @@
 //! `Gateway`: typed async calls, the only door into the actors. Holds no state of its own and decides nothing:
 //! it looks the session up, takes a permit, sends one message and waits for its reply.
 
-mod groups;
-
 use std::sync::Arc;
 use std::time::Instant;
 
 use ractor::ActorRef;
-use tokio::sync::{OwnedSemaphorePermit, broadcast, oneshot};
+use tokio::sync::{broadcast, oneshot};
 
+use crate::commands::{Command, CommandKind, PendingCommand};
 use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
-use crate::session::{Reply, SessionMsg};
-use crate::supervisor::SupervisorMsg;
+use crate::rate_limiter::Cost;
+use crate::reply::{Permit, Reply};
+use crate::session::message::SessionMsg;
+use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{
     ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName,
 };
@@ -161,7 +162,34 @@ impl Gateway {
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::NoPairingCode`], [`CommandError::Refused`] with 429.
     pub async fn pairing_code(&self, id: SessionId, phone: ParticipantId) -> Answer<PairingCode> {
-        self.command(id, |permit, reply| SessionMsg::RequestPairingCode { phone, permit, reply }).await
+        let permit = self.permit(id)?;
+        self.ask(id, |reply| SessionMsg::RequestPairingCode { phone, permit, reply }).await
+    }
+
+    /// Carries out a command of a session.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`]; [`CommandError::Busy`] with as many commands at WhatsApp as the session may have; else as the
+    /// command says.
+    pub async fn execute<C: Command>(&self, id: SessionId, command: C) -> Answer<C::Output> {
+        let kind = command.kind();
+        let permit = if kind == CommandKind::Lookup { None } else { Some(self.permit(id)?) };
+        let lost = match kind {
+            CommandKind::Lookup | CommandKind::Query => CommandError::Restarting,
+            // Nobody knows whether its task got to ask WhatsApp.
+            CommandKind::Write => CommandError::OutcomeUnknown,
+        };
+        let pending = |reply| SessionMsg::Execute(Box::new(PendingCommand { command, permit, reply }));
+        self.ask_or(lost, id, pending).await
+    }
+
+    /// Counts a picture that is to be made and set against the session's limit for changes, before the work of making it.
+    /// Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], [`CommandError::Paced`], [`CommandError::RateLimited`].
+    pub fn count_picture(&self, id: SessionId) -> Answer<()> {
+        self.entry(id)?.rate_limiter.take(Cost::Write)
     }
 
     /// Makes a session fail on purpose.
@@ -178,17 +206,7 @@ impl Gateway {
         self.directory.get(id).ok_or_else(|| CommandError::UnknownSession(id.to_string()))
     }
 
-    /// A command that works at WhatsApp: it takes one of the session's permits.
-    async fn command<T>(
-        &self,
-        id: SessionId,
-        message: impl FnOnce(OwnedSemaphorePermit, Reply<T>) -> SessionMsg,
-    ) -> Answer<T> {
-        let permit = self.permit(id)?;
-        self.ask(id, |reply| message(permit, reply)).await
-    }
-
-    fn permit(&self, id: SessionId) -> Answer<OwnedSemaphorePermit> {
+    fn permit(&self, id: SessionId) -> Answer<Permit> {
         self.entry(id)?.commands.clone().try_acquire_owned().map_err(|_| CommandError::Busy)
     }
 

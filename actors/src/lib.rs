@@ -1,21 +1,26 @@
 //! Rookery's sessions: one supervised actor per WhatsApp account, with its connection and its group cache. Knows neither HTTP nor the
 //! WhatsApp client's types: `rookery-engine` alone does. The way in is [`start`] and then [`Gateway`].
 
+pub mod commands;
+mod context;
 mod directory;
 mod error;
 #[cfg(feature = "simulator")]
 mod failpoint;
 mod gateway;
 mod group_cache;
+mod options;
+mod rate_limiter;
+mod reply;
 mod session;
-mod settings;
 mod supervisor;
 
 pub use error::CommandError;
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
+pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url};
 pub use session::record::linked_sessions;
-pub use settings::{RateLimit, RateLimits, Settings, WHATSAPP_TIMEOUT_MAX};
+
 pub use supervisor::{Running, StartError, start};

@@ -4,66 +4,56 @@
 //! ```text
 //! SessionActor            starts from the store alone; state table in session/lifecycle.rs
 //!   engine task           opened and owned by the supervisor; its facts come in as `Engine*` messages
-//!   request task          one per request in flight, with a permit and the reply: session/command_context.rs
-//!   read task             one per group, and one for all groups, shared by all who ask: session/refresh.rs
+//!   command task          one per command in flight, with a permit and the reply: commands/context.rs
+//!   read task             one per group, and one for all groups, shared by all who ask: session/refresher.rs
 //!   save task             one at a time; group records on their way to the store
 //! ```
 
 mod account;
-mod command_context;
-mod communities;
-mod creation;
-mod edits;
 mod engine_events;
+mod engine_slot;
 mod events;
-mod joining;
+pub(crate) mod exit;
+mod groups;
 pub(crate) mod lifecycle;
-mod loading;
-mod message;
+pub(crate) mod loading;
+pub(crate) mod message;
 mod pairing;
-mod participant_results;
-mod participants;
 mod persistence;
-mod rate_limiter;
+mod port;
 pub(crate) mod record;
-mod refresh;
-mod request;
+mod refresher;
 mod starting;
-mod whatsapp_codes;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::info;
 
+use crate::commands::Creations;
+use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
-use crate::supervisor::{Context, SupervisorMsg};
-use account::TurnedAway;
-pub(crate) use communities::Linking;
-pub(crate) use creation::CreateGroup;
-use creation::Created;
-pub(crate) use engine_events::EngineFailure;
+use crate::reply::Reply;
+use crate::supervisor::message::SupervisorMsg;
+use engine_slot::EngineSlot;
 pub(crate) use events::EVENTS_BEHIND_MAX;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
-pub(crate) use loading::Loaded;
-pub(crate) use message::{Generation, Permit, Preparation, Reply, SessionMsg};
+use loading::Loaded;
+use message::{Preparation, SessionMsg};
 use pairing::Pairing;
-pub(crate) use participants::ParticipantWrite;
 use persistence::Saving;
-pub(crate) use rate_limiter::{Cost, RateLimiter};
+use port::ActorPort;
 use record::{Link, SessionRecord};
-use refresh::Reads;
-pub(crate) use request::Request;
-use rookery_engine::Engine;
+use refresher::Refresher;
 use rookery_model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use starting::Starts;
 
 /// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
-const PREPARE_RETRY: std::time::Duration = std::time::Duration::from_secs(2);
+const PREPARE_RETRY: Duration = Duration::from_secs(2);
 const PREPARE_DOUBLINGS_MAX: u32 = 5;
-
 /// The actor; its state is [`SessionState`].
 pub(crate) struct SessionActor;
 
@@ -87,10 +77,12 @@ pub(crate) struct SessionState {
     record: SessionRecord,
     cache: GroupCache,
     engine: EngineSlot,
+    /// What commands reach this actor by.
+    port: Arc<ActorPort>,
     pairing: Pairing,
-    reads: Reads,
+    refresher: Refresher,
     /// Groups that were made lately.
-    created: Created,
+    creations: Creations,
     /// Who waits for the engine to be gone.
     closing: Vec<Reply<Arc<Session>>>,
     /// Who waits for that to start it again.
@@ -99,22 +91,6 @@ pub(crate) struct SessionState {
     preparation: Preparation,
     preparations_failed: u32,
     saving: Saving,
-}
-
-/// The session's engine as the actor sees it.
-#[derive(Default)]
-struct EngineSlot {
-    generation: Generation,
-    /// From the request to open it until it is gone.
-    loaded: bool,
-    closing: bool,
-    /// The credentials are to be wiped: it is gone only when they are.
-    wiping: bool,
-    engine: Option<Arc<Engine>>,
-    /// We asked WhatsApp to unlink the device: that it is removed is no news from the phone.
-    logging_out: bool,
-    /// What was linked may not stay, and is on its way out.
-    turned_away: Option<TurnedAway>,
 }
 
 impl Actor for SessionActor {
@@ -137,6 +113,7 @@ impl Actor for SessionActor {
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
         let handled = state.handle(message);
+        state.read_groups();
         state.publish_events();
         handled?;
         state.save_groups();
@@ -151,8 +128,10 @@ impl SessionState {
         let Loaded { record, cache } = loaded;
         let is_link_stored = record.link == Link::Linked;
         entry.config.store(Arc::new(record.config));
+        let refresher = Refresher::new(entry.id, entry.rate_limiter.clone());
         let mut state = Self {
             cache,
+            port: Arc::new(ActorPort::new(myself.clone(), entry.clone(), 0)),
             myself,
             entry,
             context,
@@ -160,8 +139,8 @@ impl SessionState {
             record,
             engine: EngineSlot::default(),
             pairing: Pairing::default(),
-            reads: Reads::default(),
-            created: Created::default(),
+            refresher,
+            creations: Creations::default(),
             closing: Vec::new(),
             starts: Starts::default(),
             preparation: 0,
@@ -199,37 +178,41 @@ impl SessionState {
             M::QrRenewalDue { generation } => self.qr_renewal_due(generation),
             M::ClosingOverdue { round } => self.closing_overdue(round),
             M::LinkingDue { start } => self.linking_due(start),
-            M::ListGroups { refresh, reply } => self.list_groups(refresh, reply),
-            M::ReadGroup { group, known, refresh, reply } => self.read_group(group, known, refresh, reply),
-            M::ListKnownGroups { reply } => drop(reply.send(self.known_groups())),
-            M::ReadKnownGroup { group, known, reply } => drop(reply.send(self.known_group(&group, &known))),
-            M::ReadBack { group, write, reply } => self.read_back(group, write, reply),
-            M::ReadAll { reply } => self.read_all_for_task(reply),
-            M::ReadKnownCommunity { community, reply } => drop(reply.send(self.known_community_aged(&community))),
-            M::KnownCommunity { community, reply } => drop(reply.send(self.known_community(&community))),
-            M::FindCreated { creation, reply } => self.read_created(creation, reply),
-            M::AllGroupsRead { generation, asked, groups } => self.all_groups_read(generation, asked, groups),
-            M::GroupRead { generation, group, asked, answer } => self.group_read(generation, &group, asked, answer),
-            M::ReadsDue => self.reads_due(),
-            M::IncompleteDue => self.incomplete_due(),
-            M::FullReadDue => self.full_read_due(),
+            M::Execute(command) => self.execute(command),
+            M::CommandAsked(question) => {
+                let is_ready = self.is_ready();
+                let me = self.record.me();
+                self.refresher.ask(question, is_ready, &self.cache, &mut self.creations, &me);
+            }
+            M::GroupChanged { generation, change } => self.group_changed(generation, change),
+            M::AllGroupsRead { generation, asked, groups } if self.engine.is_current(generation) => {
+                let me = self.record.me();
+                self.refresher.all_read(asked, groups, &mut self.cache, &mut self.creations, &me);
+            }
+            M::GroupRead { generation, group, asked, answer } if self.engine.is_current(generation) => {
+                self.refresher.one_read(&group, asked, answer, &mut self.cache);
+            }
+            // Who waited was answered when that engine ended; it may have been about another account.
+            M::AllGroupsRead { .. } | M::GroupRead { .. } => {}
+            M::RefreshDue(due) => {
+                let is_ready = self.is_ready();
+                self.refresher.due(due, is_ready, &mut self.cache);
+            }
             M::UnsureDue { group, before } => self.unsure_due(&group, before),
             M::EchoesDue { before } => self.echoes_due(before),
             M::Configure { change, reply } => self.configure(change, reply),
-            M::Request(request) => self.request(request),
-            M::GroupChanged { generation, change } => self.group_changed(generation, change),
             M::GroupsSaved { whole, saved } => self.groups_saved(whole, saved),
             M::RecordSaved { number, saved } => self.record_saved(number, saved),
             M::SaveDue => self.save_due(),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
-            M::EngineReported { generation, fact, place } => self.engine_reported(generation, fact, place),
+            M::EngineReported { generation, event, place } => self.engine_reported(generation, event, place),
             M::WipeFailed { generation, error } => self.wipe_failed(generation, error),
-            M::EngineEnded { generation, wiped, error } => return self.engine_ended(generation, wiped, error),
+            M::EngineEnded { generation, wiped, exit } => return self.engine_ended(generation, wiped, exit),
             M::PreparationEnded { number, asked, groups } => self.preparation_ended(number, asked, groups),
             M::LinkStored { number, stored } => self.link_stored(number, stored),
             M::PrepareDue { generation } => self.prepare_due(generation),
             #[cfg(feature = "simulator")]
-            M::Fail { failpoint } => failpoint.strike(self.engine.engine.clone()),
+            M::Fail { failpoint } => failpoint.strike(self.engine.any()),
         }
         Ok(())
     }
@@ -248,10 +231,10 @@ impl SessionState {
     }
 
     fn start(&mut self, allow_account_change: bool, reply: Reply<Arc<Session>>) {
-        if self.engine.closing {
+        if self.engine.is_closing() {
             return self.start_after_closing(allow_account_change, reply);
         }
-        let answer = if self.engine.loaded {
+        let answer = if self.engine.is_loaded() {
             Err(CommandError::AlreadyStarted)
         } else {
             self.pairing.account_change_allowed |= allow_account_change;
@@ -272,7 +255,7 @@ impl SessionState {
     }
 
     fn force_kill(&mut self, reply: Reply<Arc<Session>>) {
-        if !self.engine.loaded {
+        if !self.engine.is_loaded() {
             return drop(reply.send(Err(CommandError::NotStarted)));
         }
         let _ = self.supervisor.send_message(SupervisorMsg::KillEngine { id: self.entry.id });
@@ -280,10 +263,10 @@ impl SessionState {
     }
 
     fn log_out(&mut self, reply: Reply<Arc<Session>>) {
-        let Some(engine) = self.engine.engine.clone().filter(|_| self.engine.loaded) else {
+        let Some(engine) = self.engine.any().filter(|_| self.engine.is_loaded()) else {
             return self.log_out_unlinked(reply);
         };
-        self.engine.logging_out = true;
+        self.engine.is_logging_out = true;
         let myself = self.myself.clone();
         tokio::spawn(async move {
             let confirmed = engine.log_out().await;
@@ -313,10 +296,10 @@ impl SessionState {
     /// WhatsApp cuts the connection right after its answer, and may be faster with that: a device that was removed
     /// meanwhile is a confirmation too.
     fn logout_answered(&mut self, confirmed: bool, reply: Reply<Arc<Session>>) {
-        self.engine.logging_out = false;
+        self.engine.is_logging_out = false;
         if confirmed || self.record.link == Link::None {
             self.closing.push(reply);
-            if self.engine.loaded && !self.engine.closing {
+            if self.engine.is_loaded() && !self.engine.is_closing() {
                 self.apply(Fact::LoggedOut);
             } else if self.record.account.is_some() {
                 // The phone was faster.
@@ -330,7 +313,7 @@ impl SessionState {
     }
 
     fn unlink(&mut self, reply: Reply<bool>) {
-        let engine = self.engine.engine.clone();
+        let engine = self.engine.any();
         tokio::spawn(async move {
             let is_unlinked = match engine {
                 Some(engine) => engine.log_out().await,
@@ -388,11 +371,11 @@ impl SessionState {
                 self.saving.is_link_stored = false;
                 self.record.wiping = true;
                 self.cache = GroupCache::default();
-                self.created = Created::default();
+                self.creations = Creations::default();
             }
             Effect::Prepare => self.prepare(),
             Effect::PrepareLater => {
-                let generation = self.engine.generation;
+                let generation = self.engine.generation();
                 let wait = PREPARE_RETRY * 2_u32.saturating_pow(self.preparations_failed.min(PREPARE_DOUBLINGS_MAX));
                 self.preparations_failed += 1;
                 self.myself.send_after(wait, move || SessionMsg::PrepareDue { generation });
@@ -403,15 +386,6 @@ impl SessionState {
                 self.record.started = false;
                 self.pairing.close();
             }
-        }
-    }
-
-    /// The engine for a command: the session has to be `ready` (409 is decided here and nowhere else).
-    fn ready_engine(&self) -> Result<Arc<Engine>, CommandError> {
-        match (&self.engine.engine, self.record.status) {
-            (Some(engine), SessionStatus::Ready) => Ok(engine.clone()),
-            _ if self.engine.loaded => Err(CommandError::NotConnected),
-            _ => Err(CommandError::NotStarted),
         }
     }
 }

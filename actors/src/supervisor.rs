@@ -13,6 +13,7 @@
 mod deletion;
 mod engine_task;
 mod loading;
+pub(crate) mod message;
 mod restart;
 mod running;
 mod unlinking;
@@ -22,70 +23,25 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
-use tokio::sync::{Semaphore, broadcast, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 
-use crate::directory::{Directory, SessionHandle};
+use crate::context::Context;
+use crate::directory::SessionHandle;
 use crate::error::CommandError;
+use crate::reply::Reply;
+use crate::session::exit::ActorExit;
+use crate::session::loading::Loaded;
+use crate::session::message::{Generation, SessionMsg};
 use crate::session::record::{SessionRecord, StoredSession};
-use crate::session::{EngineFailure, Generation, Loaded, Reply, SessionMsg};
-use crate::settings::Settings;
-pub(crate) use engine_task::EngineGone;
-use engine_task::{EngineHandle, Order};
-use loading::{LOADING_MAX, Reading};
-use rookery_engine::EngineShared;
-use rookery_model::{GroupEvent, Session, SessionConfig, SessionEvent, SessionId, SessionName};
-use rookery_store::{Batch, SessionNumber, Store, StoreError, Table};
+use engine_task::EngineHandle;
+use loading::LOADING_MAX;
+use message::{EngineGone, Order, SupervisorMsg};
+use rookery_model::{Session, SessionConfig, SessionId, SessionName};
+use rookery_store::{Batch, SessionNumber, StoreError, Table};
 pub use running::{Running, StartError, start};
 
 /// Under [`Table::Meta`]: the number of the next session, four bytes, big-endian. Numbers are never given out twice.
 const NEXT_NUMBER: &[u8] = b"next_session_number";
-
-/// What all sessions of a daemon share.
-pub(crate) struct Context {
-    pub(crate) store: Arc<dyn Store>,
-    pub(crate) settings: Settings,
-    pub(crate) engines: EngineShared,
-    pub(crate) directory: Arc<Directory>,
-    /// What happens to groups, for whoever listens.
-    pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
-    /// What happens to sessions that is nobody's request.
-    pub(crate) session_events: broadcast::Sender<SessionEvent>,
-}
-
-/// What the supervisor is told.
-pub(crate) enum SupervisorMsg {
-    /// Make a session.
-    Create { name: SessionName, config: SessionConfig, reply: Reply<Arc<Session>> },
-    /// Its record is on disk, or not.
-    Created {
-        number: SessionNumber,
-        record: Box<SessionRecord>,
-        stored: Result<(), StoreError>,
-        reply: Reply<Arc<Session>>,
-    },
-    /// Delete a session: unlink its device, then wipe what is stored.
-    Delete { id: SessionId, reply: Reply<()> },
-    /// It is noted on disk that the session is being deleted, or not.
-    MarkedDeleted { id: SessionId, marked: Result<(), CommandError> },
-    /// Its device was unlinked, or there was no time for it.
-    Unlinked { id: SessionId, is_unlinked: bool, deadline: tokio::time::Instant },
-    /// Everything of it is wiped, or not.
-    Deleted { id: SessionId, wiped: Result<(), StoreError> },
-    /// Open an engine for a session's actor.
-    OpenEngine { id: SessionId, generation: Generation },
-    /// Close it, and then wipe the credentials if asked to.
-    CloseEngine { id: SessionId, generation: Generation, wipe: bool },
-    /// Close it without ceremony.
-    KillEngine { id: SessionId },
-    /// An engine's task has ended, or its credentials are wiped after that.
-    EngineGone { id: SessionId, gone: EngineGone },
-    /// Start a crashed session's actor again; with a reason it only shows that.
-    Restart { id: SessionId, given_up: Option<String> },
-    /// A session was read from the store, or not.
-    SessionRead { id: SessionId, reading: Reading },
-    /// Close every connection, keep everything for the next start.
-    Shutdown { reply: oneshot::Sender<()> },
-}
 
 struct Supervisor;
 
@@ -210,16 +166,10 @@ impl Actor for Supervisor {
         match event {
             SupervisionEvent::ActorFailed(actor, reason) => {
                 // The text of a panic can hold what a caller or WhatsApp sent (P-1).
-                let ours = reason.downcast_ref::<EngineFailure>().map(ToString::to_string);
-                state.died(
-                    &myself,
-                    actor.get_id(),
-                    &ours.unwrap_or_else(|| "a defect in the daemon, see its log".into()),
-                );
+                let exit = reason.downcast_ref::<ActorExit>().cloned().unwrap_or(ActorExit::Defect);
+                state.died(&myself, actor.get_id(), exit);
             }
-            SupervisionEvent::ActorTerminated(actor, _, reason) => {
-                state.died(&myself, actor.get_id(), &reason.unwrap_or_else(|| "stopped".into()));
-            }
+            SupervisionEvent::ActorTerminated(actor, ..) => state.died(&myself, actor.get_id(), ActorExit::Stopped),
             _ => {}
         }
         Ok(())
@@ -227,7 +177,7 @@ impl Actor for Supervisor {
 }
 
 impl State {
-    fn died(&mut self, myself: &ActorRef<SupervisorMsg>, actor: ActorId, reason: &str) {
+    fn died(&mut self, myself: &ActorRef<SupervisorMsg>, actor: ActorId, exit: ActorExit) {
         let Some(id) = self.by_actor.remove(&actor) else { return };
         let Some(slot) = self.slots.get(&id) else { return };
         slot.entry.actor.store(None);
@@ -235,7 +185,7 @@ impl State {
             return;
         }
         self.order(id, Order::Close);
-        self.crashed(myself, id, reason);
+        self.crashed(myself, id, exit);
     }
 
     fn create(
@@ -246,7 +196,7 @@ impl State {
         reply: Reply<Arc<Session>>,
     ) {
         let taken = self.context.directory.by_name(name.as_str()).is_some() || self.reserved.contains(name.as_str());
-        let most = self.context.settings.sessions_max;
+        let most = self.context.options.sessions_max;
         let refusal = match self.slots.len() + self.reserved.len() {
             _ if taken => Some(CommandError::NameTaken(name.as_str().into())),
             _ if self.draining => Some(CommandError::Draining),
@@ -282,13 +232,13 @@ impl State {
         self.reserved.remove(record.name.as_str());
         let answer = match stored {
             Ok(()) => {
-                let entry = SessionHandle::new(number, record.to_model(false), record.config, &self.context.settings);
+                let entry = SessionHandle::new(number, record.to_model(false), record.config, &self.context.options);
                 let entry = self.enter(entry).entry.clone();
                 // There is nothing to read yet.
                 match self.spawn(myself, &entry, Loaded::new(record.clone()), None).await {
                     Ok(()) => Ok(Arc::new(record.to_model(false))),
-                    Err(reason) => {
-                        self.crashed(myself, entry.id, &reason);
+                    Err(exit) => {
+                        self.crashed(myself, entry.id, exit);
                         Err(CommandError::Restarting)
                     }
                 }
@@ -327,18 +277,19 @@ impl State {
 
     /// Orders to wipe come from the session's actor: one that is handled after this finds no engine, and is carried out
     /// by a task of its own before any later order to open one.
-    fn engine_gone(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, mut gone: EngineGone) {
+    fn engine_gone(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, gone: EngineGone) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
-        if gone.has_to_wipe() {
+        if engine_task::has_to_wipe(&gone) {
             let (entry, store) = (slot.entry.clone(), self.context.store.clone());
-            tokio::spawn(gone.wipe(entry, store, myself.clone(), self.ending.subscribe()));
+            tokio::spawn(engine_task::wipe_after(gone, entry, store, myself.clone(), self.ending.subscribe()));
             return;
         }
         slot.engine.take_if(|engine| engine.generation == gone.generation);
-        let (generation, wiped, error) = (gone.generation, gone.wiped, gone.error.take());
-        gone.free();
+        let EngineGone { generation, permit, wiped, exit, .. } = gone;
+        // The device is free for the next engine.
+        drop(permit);
         if let Some(actor) = slot.entry.actor.load_full() {
-            let _ = actor.send_message(SessionMsg::EngineEnded { generation, wiped, error });
+            let _ = actor.send_message(SessionMsg::EngineEnded { generation, wiped, exit });
         }
     }
 

@@ -75,7 +75,7 @@ fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
 #[test]
 fn paces_are_the_actors_own_unless_told_otherwise() {
     assert_eq!(resolve_variable("ROOKERY_LOG", "info").unwrap().rate_limits, RateLimits::default());
-    let rate_limits = resolve_variable("ROOKERY_PACE_CREATE", "off").unwrap().settings().rate_limits;
+    let rate_limits = resolve_variable("ROOKERY_PACE_CREATE", "off").unwrap().session_options().rate_limits;
     assert_eq!(rate_limits, RateLimits { create: None, ..RateLimits::default() });
     let flags = PaceArguments { pace_write: Some("7/s:9".into()), ..PaceArguments::default() };
     let write = flags.resolve(|_| None).unwrap().write;

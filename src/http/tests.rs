@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
 use axum::routing::get;
-use rookery_actors::{Running, Settings};
+use rookery_actors::{Running, SessionOptions};
 use rookery_store::open_memory;
 use serde_json::{Value, json};
 
@@ -45,7 +45,7 @@ impl Fixture {
             keys_max: 1_000,
         };
         let keys = ApiKeys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
-        let settings = Settings { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..Settings::default() };
+        let settings = SessionOptions { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..SessionOptions::default() };
         let idempotency = Idempotency::open(Arc::clone(&store), Clock::new()).unwrap();
         let (audit, _) = Audit::open(Arc::clone(&store), Retention::default(), Clock::new()).unwrap();
         let running = rookery_actors::start(settings, store).await.unwrap();

@@ -11,7 +11,8 @@ mod whatsapp;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use rookery_actors::{Gateway, Settings};
+use rookery_actors::commands::{ListGroups, ReadGroup, Source};
+use rookery_actors::{Gateway, SessionOptions};
 use rookery_model::{GroupId, SessionConfig, SessionId, SessionStatus};
 use rookery_store::{StoreKey, StoreOptions};
 use serde_json::json;
@@ -70,7 +71,8 @@ async fn measure(options: StoreOptions) -> Result<Vec<Figure>> {
     let whatsapp = Whatsapp::start()?;
     let data = tempfile::tempdir()?;
     let store = rookery_store::open(&data.path().join("store"), options)?;
-    let settings = Settings { whatsapp_url: whatsapp.url.clone(), connects_per_second: 1000, ..Settings::default() };
+    let settings =
+        SessionOptions { whatsapp_url: whatsapp.url.clone(), connects_per_second: 1000, ..SessionOptions::default() };
     let running = rookery_actors::start(settings, store).await?;
     let gateway = running.gateway.clone();
     let mut bench = Bench { whatsapp, gateway, phones: Phones::new(), figures: Vec::new() };
@@ -166,7 +168,8 @@ impl Bench {
 
     /// How many people of a group have a name.
     async fn named(&self, id: SessionId, group: &GroupId) -> Result<usize> {
-        let group = self.gateway.group(id, group.clone(), Vec::new(), false).await?;
+        let read = ReadGroup { group: group.clone(), known: Vec::new(), source: Source::Cache };
+        let group = self.gateway.execute(id, read).await?.value;
         let people = group.value.as_ref().map(|group| group.participants.as_slice()).unwrap_or_default();
         Ok(people.iter().filter(|person| person.name.is_some()).count())
     }
@@ -195,7 +198,7 @@ impl Bench {
     async fn until_cached(&self, id: SessionId, members: usize) -> Result<()> {
         let started = Instant::now();
         loop {
-            let groups = self.gateway.groups(id, false).await?;
+            let groups = self.gateway.execute(id, ListGroups { source: Source::Cache }).await?.value;
             let whole = groups.iter().filter(|group| group.participants_count as usize == members).count();
             if whole == GROUPS {
                 return Ok(());

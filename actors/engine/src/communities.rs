@@ -2,7 +2,7 @@
 
 use whatsapp_rust::CommunityError;
 
-use super::{Engine, EngineError, convert};
+use super::{Engine, EngineError, ids};
 use rookery_model::{CommunityGroup, GroupId};
 
 /// What WhatsApp answered about one group that was to be linked or unlinked.
@@ -17,10 +17,10 @@ pub struct LinkAnswer {
 impl Engine {
     /// The groups of a community, ordered by id. `is_member` is false: whoever knows the account's own groups fills it in.
     pub async fn community_groups(&self, community: &GroupId) -> Result<Vec<CommunityGroup>, EngineError> {
-        let groups = self.client.community().get_subgroups(&convert::group_jid(community)).await?;
+        let groups = self.client.community().get_subgroups(&ids::group_jid(community)).await?;
         let group = |group: whatsapp_rust::CommunitySubgroup| {
             Some(CommunityGroup {
-                id: convert::group_id(&group.id)?,
+                id: ids::group_id(&group.id)?,
                 name: group.subject,
                 participants_count: group.participant_count,
                 is_announcement_group: group.is_default_sub_group,
@@ -35,8 +35,8 @@ impl Engine {
 
     /// Makes groups part of a community.
     pub async fn link_groups(&self, community: &GroupId, groups: &[GroupId]) -> Result<Vec<LinkAnswer>, EngineError> {
-        let jids: Vec<_> = groups.iter().map(convert::group_jid).collect();
-        let answer = self.client.community().link_subgroups(convert::group_jid(community), &jids).await?;
+        let jids: Vec<_> = groups.iter().map(ids::group_jid).collect();
+        let answer = self.client.community().link_subgroups(ids::group_jid(community), &jids).await?;
         Ok(answers(&answer.linked_jids, &answer.failed_groups))
     }
 
@@ -47,22 +47,22 @@ impl Engine {
         groups: &[GroupId],
         remove_orphans: bool,
     ) -> Result<Vec<LinkAnswer>, EngineError> {
-        let jids: Vec<_> = groups.iter().map(convert::group_jid).collect();
-        let (communities, community) = (self.client.community(), convert::group_jid(community));
+        let jids: Vec<_> = groups.iter().map(ids::group_jid).collect();
+        let (communities, community) = (self.client.community(), ids::group_jid(community));
         let answer = communities.unlink_subgroups(community, &jids, remove_orphans).await?;
         Ok(answers(&answer.unlinked_jids, &answer.failed_groups))
     }
 
     /// Ends a community; its groups go on without it.
     pub async fn deactivate_community(&self, community: &GroupId) -> Result<(), EngineError> {
-        Ok(self.client.community().deactivate(convert::group_jid(community)).await?)
+        Ok(self.client.community().deactivate(ids::group_jid(community)).await?)
     }
 }
 
 fn answers(done: &[wacore_binary::Jid], failed: &[(wacore_binary::Jid, u32)]) -> Vec<LinkAnswer> {
     let done = done.iter().map(|jid| (jid, None));
     let failed = failed.iter().map(|(jid, code)| (jid, Some(u16::try_from(*code).unwrap_or(u16::MAX))));
-    let answer = |(jid, error)| Some(LinkAnswer { group: convert::group_id(jid)?, error });
+    let answer = |(jid, error)| Some(LinkAnswer { group: ids::group_id(jid)?, error });
     done.chain(failed).filter_map(answer).collect()
 }
 

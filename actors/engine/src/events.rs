@@ -11,7 +11,7 @@ use wacore::types::events::{
 use wacore_binary::Jid;
 
 use super::connect_throttle::ConnectPermit;
-use super::convert;
+use super::{ids, notifications};
 use rookery_model::{GroupAction, GroupNotification, NameSource, ParticipantIds};
 use rookery_model::{GroupEventKind, Timestamp};
 
@@ -120,10 +120,10 @@ impl EventHandler for Reporter {
         self.turn.note(&event);
         match &*event {
             Event::Notification(node) => {
-                if let Some((author, name)) = convert::named_author(node.get()) {
+                if let Some((author, name)) = notifications::named_author(node.get()) {
                     (self.report)(EngineEvent::Named(author, name, NameSource::Push));
                 }
-                for change in convert::group_events(node.get()) {
+                for change in notifications::group_events(node.get()) {
                     (self.report)(EngineEvent::Group(change));
                 }
             }
@@ -175,7 +175,7 @@ fn fact(event: &Event) -> Option<EngineEvent> {
     Some(match event {
         Event::PairingQrCode(qr) => EngineEvent::QrShown(qr.code.clone()),
         Event::PairSuccess(pair) => {
-            EngineEvent::Paired(convert::person_of([Some(&pair.id), Some(&pair.lid), None]).unwrap_or_default())
+            EngineEvent::Paired(ids::person_of([Some(&pair.id), Some(&pair.lid), None]).unwrap_or_default())
         }
         Event::PairError(error) => EngineEvent::PairingFailed(error.error.clone()),
         Event::PairingCodeRefresh(_) => EngineEvent::PairingCodeExpired,
@@ -216,8 +216,8 @@ fn fact(event: &Event) -> Option<EngineEvent> {
 
 fn picture_notice(update: &PictureUpdate) -> Option<GroupNotification> {
     Some(GroupNotification {
-        group: convert::group_id(&update.jid)?,
-        author: convert::person_of([update.author.as_ref(), None, None]),
+        group: ids::group_id(&update.jid)?,
+        author: ids::person_of([update.author.as_ref(), None, None]),
         at: u64::try_from(update.timestamp.timestamp()).unwrap_or_default(),
         versions: None,
         action: GroupAction::Told(GroupEventKind::Picture, Vec::new()),
@@ -226,7 +226,7 @@ fn picture_notice(update: &PictureUpdate) -> Option<GroupNotification> {
 
 /// A contact of the phone's address book; without a name it was removed.
 fn named_contact(update: &ContactUpdate) -> Option<EngineEvent> {
-    let person = convert::person(&update.jid)?;
+    let person = ids::person(&update.jid)?;
     let name = update.action.full_name.as_ref().or(update.action.first_name.as_ref()).cloned().unwrap_or_default();
     Some(EngineEvent::Named(person, name, NameSource::Contact))
 }
@@ -237,7 +237,7 @@ fn named_sender(message: &InboundMessage) -> Option<EngineEvent> {
     if info.push_name.is_empty() || source.is_from_me {
         return None;
     }
-    let person = convert::person_of([Some(&source.sender), source.sender_alt.as_ref(), None])?;
+    let person = ids::person_of([Some(&source.sender), source.sender_alt.as_ref(), None])?;
     Some(EngineEvent::Named(person, info.push_name.clone(), NameSource::Push))
 }
 

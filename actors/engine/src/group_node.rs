@@ -9,7 +9,7 @@ use std::collections::HashSet;
 
 use wacore_binary::{Jid, NodeRef, Server};
 
-use super::convert::{group_id, person_of};
+use super::ids::{group_id, person_of};
 use rookery_model::{AllGroups, CommunityRole, Completeness, GroupRecord, Member, ParticipantIds, Role};
 use rookery_model::{GroupId, GroupSettings, ParticipantId, Setting, Who};
 

@@ -12,83 +12,18 @@ use whatsapp_rust::GroupError;
 use whatsapp_rust::request::IqError;
 
 use super::group_node::participant;
-use super::{Engine, EngineError, convert, specs};
+use super::requests::{Applicant, Invitation, NewGroup, ParticipantAnswer, PreviousDescription};
+use super::{Engine, EngineError, ids, specs};
 use rookery_model::{AllGroups, GroupRecord, ParticipantIds};
-use rookery_model::{
-    GroupId, JoinInfo, Joined, MembershipDecision, MembershipRequest, NewCommunity, ParticipantChange, ParticipantId,
-};
+use rookery_model::{GroupId, JoinInfo, Joined, MembershipDecision, ParticipantChange, ParticipantId};
 
-/// What WhatsApp answered about one person.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ParticipantAnswer {
-    /// All ids that the answer gives for them.
-    pub person: ParticipantIds,
-    /// WhatsApp's number; `None` when it did what was asked.
-    pub error: Option<u16>,
-    /// With this the person may be invited instead.
-    pub invitation: Option<Invitation>,
-    /// WhatsApp did not answer about this person: it is what the group showed. The number is the one that WhatsApp would have given.
-    pub is_seen: bool,
-}
-
-/// What WhatsApp gives out for somebody who may only be invited: it lets that person in until it expires.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Invitation {
-    /// Goes into the message that invites.
-    pub code: String,
-    /// Unix seconds.
-    pub expires_at: u64,
-}
-
-/// Somebody who asked to be let in, by all ids that are known.
-#[derive(Clone, Debug)]
-pub struct Applicant {
-    /// Who.
-    pub person: ParticipantIds,
-    /// Their request as callers see it.
-    pub request: MembershipRequest,
-}
-
-/// What a new group is to be.
-#[derive(Clone, Debug)]
-pub struct NewGroup {
-    /// Its name.
-    pub subject: String,
-    /// Who is to be in it beside this account.
-    pub participants: Vec<ParticipantId>,
-    /// Comes back in the notification about the group.
-    pub key: String,
-    /// Where it stands.
-    pub place: NewGroupPlace,
-}
-
-/// Where a new group stands.
-#[derive(Clone, Debug)]
-pub enum NewGroupPlace {
-    /// On its own.
-    Alone,
-    /// In this community.
-    In(GroupId),
-    /// It is a community itself.
-    Community(Box<NewCommunity>),
-}
-
-/// The description that a change is meant to replace.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum PreviousDescription {
-    /// The one with this id; `None` when there is none.
-    Known(Option<String>),
-    /// Whatever WhatsApp has now: costs a read.
-    Ask,
-}
-
-/// WhatsApp's number for a description that is to replace another than the one there is.
+/// WhatsApp's status code for a description that is to replace another than the one there is.
 const DESCRIPTION_CONFLICT: u16 = 409;
-/// WhatsApp's number for an answer that gives none we can read.
+/// WhatsApp's status code for an answer that gives none we can read.
 const CODE_UNKNOWN: u16 = 0;
-/// WhatsApp's number for somebody who is to be added and is in the group.
+/// WhatsApp's status code for somebody who is to be added and is in the group.
 const ALREADY_MEMBER: u16 = 409;
-/// WhatsApp's number for somebody who is to be removed and is not in the group.
+/// WhatsApp's status code for somebody who is to be removed and is not in the group.
 const NO_MEMBER: u16 = 404;
 
 impl ParticipantAnswer {
@@ -107,7 +42,7 @@ impl ParticipantAnswer {
 
     fn from_response(response: &ParticipantChangeResponse) -> Option<Self> {
         Some(Self {
-            person: convert::person_of([Some(&response.jid), response.phone_number.as_ref(), None])?,
+            person: ids::person_of([Some(&response.jid), response.phone_number.as_ref(), None])?,
             error: response.error.as_ref().map(|code| code.parse().unwrap_or(CODE_UNKNOWN)),
             invitation: response
                 .add_request
@@ -139,7 +74,7 @@ impl Engine {
 
     /// One group; `None` when it does not exist or the account is not in it.
     pub async fn read_group(&self, group: &GroupId) -> Result<Option<GroupRecord>, EngineError> {
-        match self.client.execute(specs::ReadGroup(convert::group_jid(group))).await.map_err(EngineError::from) {
+        match self.client.execute(specs::ReadGroup(ids::group_jid(group))).await.map_err(EngineError::from) {
             Ok(mut record) => {
                 self.learn_phones(&mut record).await;
                 Ok(Some(record))
@@ -166,8 +101,8 @@ impl Engine {
         change: ParticipantChange,
         people: &[ParticipantId],
     ) -> Result<Vec<ParticipantAnswer>, EngineError> {
-        let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
-        let (groups, group) = (self.client.groups(), convert::group_jid(group));
+        let jids: Vec<Jid> = people.iter().copied().map(ids::jid).collect();
+        let (groups, group) = (self.client.groups(), ids::group_jid(group));
         let mut answers = match change {
             ParticipantChange::Add => match groups.add_participants(&group, &jids).await {
                 Err(error) if is_unreadable(&error) => {
@@ -209,7 +144,7 @@ impl Engine {
     /// [`EngineError`].
     pub async fn set_subject(&self, group: &GroupId, subject: &str) -> Result<(), EngineError> {
         let subject = GroupSubject::new(subject).map_err(|error| EngineError::Invalid(error.to_string()))?;
-        let request = SetGroupSubjectIq::new(&convert::group_jid(group), subject);
+        let request = SetGroupSubjectIq::new(&ids::group_jid(group), subject);
         Ok(self.client.execute(specs::WithText(request)).await?)
     }
 
@@ -222,7 +157,7 @@ impl Engine {
     ) -> Result<(), EngineError> {
         let text = text.map(GroupDescription::new).transpose();
         let text = text.map_err(|error| EngineError::Invalid(error.to_string()))?;
-        let jid = convert::group_jid(group);
+        let jid = ids::group_jid(group);
         let previous = match previous {
             PreviousDescription::Known(id) => id.clone(),
             PreviousDescription::Ask => self.client.execute(specs::ReadGroup(jid.clone())).await?.description_id,
@@ -236,7 +171,7 @@ impl Engine {
 
     /// The invite code, or a new one in its place.
     pub async fn invite_code(&self, group: &GroupId, revoke: bool) -> Result<String, EngineError> {
-        let link = self.client.groups().get_invite_link(convert::group_jid(group), revoke).await?;
+        let link = self.client.groups().get_invite_link(ids::group_jid(group), revoke).await?;
         Ok(link.rsplit('/').next().unwrap_or_default().to_owned())
     }
 
@@ -244,7 +179,7 @@ impl Engine {
     pub async fn join(&self, code: &str) -> Result<Joined, EngineError> {
         let joined = self.client.groups().join_with_invite_code(code).await?;
         let pending_approval = matches!(joined, JoinGroupResult::PendingApproval(_));
-        let group = convert::group_id(joined.group_jid()).ok_or(EngineError::Unreadable)?;
+        let group = ids::group_id(joined.group_jid()).ok_or(EngineError::Unreadable)?;
         Ok(Joined { group, pending_approval, already_member: false })
     }
 
@@ -255,7 +190,7 @@ impl Engine {
 
     /// Who asked to be let in.
     pub async fn membership_requests(&self, group: &GroupId) -> Result<Vec<Applicant>, EngineError> {
-        let mut applicants = self.client.execute(specs::ReadMembershipRequests(convert::group_jid(group))).await?;
+        let mut applicants = self.client.execute(specs::ReadMembershipRequests(ids::group_jid(group))).await?;
         self.learn_phones_of(applicants.iter_mut().map(|applicant| &mut applicant.person)).await;
         for Applicant { person, request } in &mut applicants {
             request.participant_id = person.id().unwrap_or(request.participant_id);
@@ -270,8 +205,8 @@ impl Engine {
         decision: MembershipDecision,
         people: &[ParticipantId],
     ) -> Result<Vec<ParticipantAnswer>, EngineError> {
-        let jids: Vec<Jid> = people.iter().copied().map(convert::jid).collect();
-        let group = convert::group_jid(group);
+        let jids: Vec<Jid> = people.iter().copied().map(ids::jid).collect();
+        let group = ids::group_jid(group);
         let request = match decision {
             MembershipDecision::Approve => MembershipRequestActionIq::approve(&group, &jids),
             MembershipDecision::Reject => MembershipRequestActionIq::reject(&group, &jids),
@@ -286,7 +221,7 @@ impl Engine {
     /// # Errors
     /// [`EngineError`].
     pub async fn leave_group(&self, group: &GroupId) -> Result<(), EngineError> {
-        Ok(self.client.groups().leave(convert::group_jid(group)).await?)
+        Ok(self.client.groups().leave(ids::group_jid(group)).await?)
     }
 
     async fn learn_phones(&self, record: &mut GroupRecord) {
@@ -307,7 +242,7 @@ impl Engine {
         let unasked = people.filter(|person| person.lid.is_none() && !is_asked(person));
         let unanswered = asked.iter().filter(|id| matches!(id, ParticipantId::Phone(_)) && !is_answered(id)).copied();
         let phones = unasked.filter_map(|person| person.id()).chain(unanswered);
-        let phones: Vec<Jid> = phones.map(convert::jid).collect();
+        let phones: Vec<Jid> = phones.map(ids::jid).collect();
         if phones.is_empty() {
             return;
         }
@@ -319,14 +254,14 @@ impl Engine {
 
     /// The people with these phone numbers, each by all ids, as far as WhatsApp tells; none when it does not answer.
     pub async fn people_with_phones(&self, phones: impl IntoIterator<Item = ParticipantId>) -> Vec<ParticipantIds> {
-        let phones: Vec<Jid> = phones.into_iter().map(convert::jid).collect();
+        let phones: Vec<Jid> = phones.into_iter().map(ids::jid).collect();
         if phones.is_empty() { Vec::new() } else { self.people_with(&phones).await }
     }
 
     async fn people_with(&self, phones: &[Jid]) -> Vec<ParticipantIds> {
         let known = self.client.contacts().is_on_whatsapp(phones).await.unwrap_or_default();
         let person = |user: &whatsapp_rust::IsOnWhatsAppResult| {
-            convert::person_of([Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()])
+            ids::person_of([Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()])
         };
         known.iter().filter_map(person).collect()
     }

@@ -3,7 +3,7 @@
 use waproto::whatsapp as wa;
 use whatsapp_rust::SendError;
 
-use super::{Engine, EngineError, Invitation, convert};
+use super::{Engine, EngineError, Invitation, ids};
 use rookery_model::{GroupId, ParticipantId};
 
 impl Engine {
@@ -23,7 +23,7 @@ impl Engine {
             ..Default::default()
         };
         let message = wa::Message { group_invite_message: invite.into(), ..Default::default() };
-        self.client.send_message(convert::jid(person), message).await?;
+        self.client.send_message(ids::jid(person), message).await?;
         Ok(())
     }
 }

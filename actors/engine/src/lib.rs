@@ -8,14 +8,16 @@ mod certificate;
 mod communities;
 mod connect;
 mod connect_throttle;
-mod convert;
 mod events;
 mod group_node;
 mod groups;
 mod http;
+mod ids;
 mod invitations;
+mod notifications;
 mod pictures;
 mod reconnects;
+mod requests;
 mod settings;
 mod specs;
 mod texts;
@@ -42,7 +44,7 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 pub use certificate::check_whatsapp_url;
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
-pub use groups::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
+pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 pub use wire::Wire;
 
 use backend::SessionBackend;
@@ -248,7 +250,7 @@ impl Engine {
 
     /// The linked account by its ids.
     pub fn me(&self) -> ParticipantIds {
-        convert::person_of([self.client.pn().as_ref(), self.client.lid().as_ref(), None]).unwrap_or_default()
+        ids::person_of([self.client.pn().as_ref(), self.client.lid().as_ref(), None]).unwrap_or_default()
     }
 
     /// The account's own display name; empty when not known.

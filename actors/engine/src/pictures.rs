@@ -2,13 +2,13 @@
 
 use whatsapp_rust::ContactError;
 
-use super::{Engine, EngineError, convert};
+use super::{Engine, EngineError, ids};
 use rookery_model::GroupId;
 
 impl Engine {
     /// Where the picture can be fetched from, for some days; `None` when the group has none.
     pub async fn picture_url(&self, group: &GroupId) -> Result<Option<String>, EngineError> {
-        let picture = self.client.contacts().get_profile_picture(&convert::group_jid(group), false).await;
+        let picture = self.client.contacts().get_profile_picture(&ids::group_jid(group), false).await;
         match picture.map_err(EngineError::from) {
             Ok(picture) => Ok(picture.map(|picture| picture.url).filter(|url| !url.is_empty())),
             Err(EngineError::Refused { code: 404, .. }) => Ok(None),
@@ -18,7 +18,7 @@ impl Engine {
 
     /// Sets the picture, a square JPEG; `None` removes it.
     pub async fn set_picture(&self, group: &GroupId, jpeg: Option<Vec<u8>>) -> Result<(), EngineError> {
-        let (groups, group) = (self.client.groups(), convert::group_jid(group));
+        let (groups, group) = (self.client.groups(), ids::group_jid(group));
         match jpeg {
             Some(jpeg) => groups.set_profile_picture(group, jpeg).await?,
             None => groups.remove_profile_picture(group).await?,

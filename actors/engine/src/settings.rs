@@ -7,13 +7,13 @@ use wacore::iq::groups::{MemberAddMode, MembershipApprovalMode};
 use wacore::iq::mex::MexDoc;
 use wacore::iq::mex_operations::update_group_property;
 
-use super::{Engine, EngineError, convert, specs};
+use super::{Engine, EngineError, ids, specs};
 use rookery_model::{GroupId, Setting, Who};
 
 impl Engine {
     /// Gives one setting of a group its value.
     pub async fn set_setting(&self, group: &GroupId, setting: Setting) -> Result<(), EngineError> {
-        let (groups, jid) = (self.client.groups(), convert::group_jid(group));
+        let (groups, jid) = (self.client.groups(), ids::group_jid(group));
         match setting {
             Setting::Announce(on) => groups.set_announce(jid, on).await?,
             Setting::Locked(on) => groups.set_locked(jid, on).await?,

@@ -11,8 +11,8 @@ use wacore::iq::spec::IqSpec;
 use wacore::request::{InfoQuery, RequestUtils};
 use wacore_binary::{Jid, NodeContent, NodeRef};
 
-use super::groups::{Applicant, NewGroup, NewGroupPlace};
-use super::{convert, group_node, texts};
+use super::requests::{Applicant, NewGroup, NewGroupPlace};
+use super::{group_node, ids, texts};
 use rookery_model::{AllGroups, GroupRecord};
 use rookery_model::{JoinInfo, MembershipRequest, RequestMethod};
 
@@ -61,11 +61,11 @@ impl IqSpec for CreateGroup {
 
     fn build_iq(&self) -> InfoQuery<'static> {
         let new = &self.0;
-        let participants = new.participants.iter().copied().map(convert::jid).map(GroupParticipantOptions::new);
+        let participants = new.participants.iter().copied().map(ids::jid).map(GroupParticipantOptions::new);
         let mut options = GroupCreateOptions::new(new.subject.clone()).with_participants(participants.collect());
         match &new.place {
             NewGroupPlace::Alone => {}
-            NewGroupPlace::In(community) => options.linked_parent = Some(convert::group_jid(community)),
+            NewGroupPlace::In(community) => options.linked_parent = Some(ids::group_jid(community)),
             NewGroupPlace::Community(community) => {
                 options.is_parent = true;
                 options.closed = community.membership_approval;
@@ -195,8 +195,8 @@ fn membership_request(node: &NodeRef<'_>) -> Option<Applicant> {
     let mut attrs = node.attrs();
     let (jid, phone) = (attrs.optional_jid("jid"), attrs.optional_jid("phone_number"));
     let (added_by, added_by_phone) = (attrs.optional_jid("requestor"), attrs.optional_jid("requestor_pn"));
-    let person = convert::person_of([jid.as_ref(), phone.as_ref(), None])?;
-    let added_by = convert::person_of([added_by.as_ref(), added_by_phone.as_ref(), None]);
+    let person = ids::person_of([jid.as_ref(), phone.as_ref(), None])?;
+    let added_by = ids::person_of([added_by.as_ref(), added_by_phone.as_ref(), None]);
     let method = match attrs.optional_string("request_method").as_deref() {
         Some("invite_link") => Some(RequestMethod::InviteLink),
         Some("linked_group_join") => Some(RequestMethod::LinkedGroupJoin),

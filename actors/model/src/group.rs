@@ -170,6 +170,19 @@ pub enum ParticipantChange {
     Demote,
 }
 
+impl ParticipantChange {
+    /// As a noun phrase that can start a sentence.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Add => "Adding participants",
+            Self::Remove => "Removing participants",
+            Self::Promote => "Promoting participants",
+            Self::Demote => "Demoting participants",
+        }
+    }
+}
+
 /// What an admin answers to people who asked to be let in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum MembershipDecision {
@@ -177,6 +190,17 @@ pub enum MembershipDecision {
     Approve,
     /// They do not.
     Reject,
+}
+
+impl MembershipDecision {
+    /// As a noun phrase that can start a sentence.
+    #[must_use]
+    pub fn phrase(self) -> &'static str {
+        match self {
+            Self::Approve => "Approving membership requests",
+            Self::Reject => "Rejecting membership requests",
+        }
+    }
 }
 
 /// Somebody who asked to be let in.

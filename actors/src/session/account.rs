@@ -15,8 +15,9 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::lifecycle::Fact;
-use super::{Generation, SessionMsg, SessionState};
+use super::SessionState;
+use super::lifecycle::{Fact, TurnedAway};
+use super::message::{Generation, SessionMsg};
 use rookery_model::ParticipantIds;
 use rookery_model::{SessionEvent, SessionEventKind};
 
@@ -24,24 +25,6 @@ use rookery_model::{SessionEvent, SessionEventKind};
 const TURN_AWAY_TIME: Duration = Duration::from_secs(30);
 /// After a connection that was lost while WhatsApp was asked.
 const UNLINK_RETRY: Duration = Duration::from_secs(1);
-
-/// Why a link may not stay.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) enum TurnedAway {
-    /// The session belongs to another account.
-    OtherAccount,
-    /// The disk is too full for the credentials.
-    Unsaved,
-}
-
-impl TurnedAway {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::OtherAccount => "the session belongs to another account",
-            Self::Unsaved => "the disk is nearly full",
-        }
-    }
-}
 
 /// The same LID where both are known; else the same number: numbers are given to other people in time.
 fn is_same(one: &ParticipantIds, other: &ParticipantIds) -> bool {
@@ -59,10 +42,10 @@ impl SessionState {
 
     /// What was linked is unlinked as soon as it is logged in. Whoever asks first says why.
     pub(super) fn turn_away(&mut self, why: TurnedAway) {
-        let Some(engine) = self.engine.engine.clone().filter(|_| self.engine.turned_away.is_none()) else { return };
+        let Some(engine) = self.engine.any().filter(|_| self.engine.turned_away.is_none()) else { return };
         warn!(session.id = %self.entry.id, reason = why.as_str(), "a link may not stay, unlinking it");
         self.engine.turned_away = Some(why);
-        let (myself, generation) = (self.myself.clone(), self.engine.generation);
+        let (myself, generation) = (self.myself.clone(), self.engine.generation());
         tokio::spawn(async move {
             let unlinked = async {
                 loop {
@@ -79,7 +62,7 @@ impl SessionState {
     }
 
     pub(super) fn turned_away(&mut self, generation: Generation, unlinked: bool) {
-        if generation != self.engine.generation {
+        if !self.engine.is_current(generation) {
             return;
         }
         let Some(why) = self.engine.turned_away.take() else { return };

@@ -6,74 +6,58 @@ use std::sync::atomic::Ordering;
 use ractor::ActorProcessingErr;
 use tracing::warn;
 
-use super::account::TurnedAway;
-use super::lifecycle::Fact;
+use super::engine_slot::Ended;
+use super::exit::{ActorExit, EngineExit};
+use super::lifecycle::{Fact, TurnedAway};
+use super::message::{Generation, Preparation, SessionMsg, Unprepared};
 use super::record::Link;
-use super::{Generation, Permit, Preparation, SessionMsg, SessionState};
+use super::{ActorPort, SessionState};
 use crate::group_cache::Sequence;
-use crate::supervisor::SupervisorMsg;
+use crate::reply::Permit;
+use crate::supervisor::message::SupervisorMsg;
 use rookery_engine::{Engine, EngineError, EngineEvent, IncomingCall, LogoutKind};
-use rookery_model::{AllGroups, GroupAction, NameSource};
-use rookery_model::{SessionStatus, Timestamp};
+use rookery_model::{AllGroups, GroupAction, NameSource, SessionStatus, Timestamp};
 use rookery_store::{Health, StoreError};
-
-/// Why a session fails that cannot go on without its engine. Our own words: they are shown and logged.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct EngineFailure(String);
-
-/// Why a session is not ready.
-#[derive(Debug)]
-pub(crate) enum Unprepared {
-    /// It was linked just now, and its credentials have no room on the disk.
-    NoRoom,
-    /// In our own words.
-    For(String),
-}
-
-impl From<EngineError> for Unprepared {
-    fn from(error: EngineError) -> Self {
-        Self::For(error.to_string())
-    }
-}
 
 impl SessionState {
     /// Asks the supervisor for an engine.
     pub(super) fn open_engine(&mut self) {
-        self.engine.generation = self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        self.engine.loaded = true;
+        let generation = self.next_generation();
+        self.engine.open(generation);
+        self.renew_port();
         // What was under way with the engine before is read by this one before it is ready (K-3).
         self.cache.forget_writes();
         if self.record.link == Link::None {
             self.open_linking();
         }
-        let (id, generation) = (self.entry.id, self.engine.generation);
+        let id = self.entry.id;
         let _ = self.supervisor.send_message(SupervisorMsg::OpenEngine { id, generation });
     }
 
     /// Asks the supervisor to close the engine, and to wipe the credentials after that.
     pub(super) fn close_engine(&mut self, wipe: bool) {
-        if !self.engine.loaded && !wipe {
+        let generations = &self.entry.generations;
+        if !self.engine.close(wipe, || generations.fetch_add(1, Ordering::Relaxed) + 1) {
             return;
         }
-        if !self.engine.loaded {
-            // There may be an engine of an earlier actor, on its way out: it is not ours.
-            self.engine.generation = self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1;
-        }
-        self.engine.loaded = true;
-        self.engine.closing = true;
-        self.engine.wiping |= wipe;
-        let (id, generation) = (self.entry.id, self.engine.generation);
+        self.renew_port();
+        let (id, generation) = (self.entry.id, self.engine.generation());
         let _ = self.supervisor.send_message(SupervisorMsg::CloseEngine { id, generation, wipe });
     }
 
+    fn next_generation(&self) -> Generation {
+        self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Commands ask the engine that there is now.
+    fn renew_port(&mut self) {
+        let generation = self.engine.generation();
+        self.port = Arc::new(ActorPort::new(self.myself.clone(), self.entry.clone(), generation));
+    }
+
     pub(super) fn engine_opened(&mut self, generation: Generation, engine: Arc<Engine>) {
-        if generation != self.engine.generation {
-            return;
-        }
-        let half_linked = engine.is_linked() && self.record.link == Link::None;
-        self.engine.engine = Some(engine);
-        if half_linked {
+        let is_half_linked = engine.is_linked() && self.record.link == Link::None;
+        if self.engine.opened(generation, engine) && is_half_linked {
             // Killed between the phone's yes and our record of it.
             self.apply(Fact::LinkingInterrupted);
         }
@@ -84,44 +68,39 @@ impl SessionState {
         &mut self,
         generation: Generation,
         wiped: bool,
-        error: Option<String>,
+        exit: EngineExit,
     ) -> Result<(), ActorProcessingErr> {
-        if generation != self.engine.generation {
+        let ended = self.engine.ended(generation, wiped);
+        if ended == Ended::Stale {
             return Ok(());
         }
-        self.engine.engine = None;
-        self.end_reads();
-        if self.engine.wiping && !wiped {
-            // It ended before our order reached it: the order is carried out now, and said again.
+        self.refresher.end();
+        if ended == Ended::BeforeWipe {
             return Ok(());
         }
-        if std::mem::take(&mut self.engine.wiping) {
+        if ended == (Ended::Ordered { wiped: true }) {
             self.wiped();
         }
-        self.engine.loaded = false;
-        self.engine.logging_out = false;
-        self.engine.turned_away = None;
-        let expected = std::mem::take(&mut self.engine.closing);
         self.publish();
         self.answer_closing();
-        if expected {
+        if ended != Ended::ByItself {
             self.start_those_waiting();
             return Ok(());
         }
         let waits_for_phone = matches!(self.record.status, SessionStatus::Initializing | SessionStatus::QrReady);
-        if error.is_none() && self.record.link == Link::None && waits_for_phone {
+        if exit == EngineExit::Ended && self.record.link == Link::None && waits_for_phone {
             // All QRs are used up: WhatsApp gives new ones to a new connection.
             self.apply(Fact::ConnectionLost("all QRs were shown".into()));
             self.open_engine();
             self.publish();
             return Ok(());
         }
-        Err(EngineFailure(error.unwrap_or_else(|| "the WhatsApp client ended by itself".into())).into())
+        Err(ActorExit::Engine(exit).into())
     }
 
     /// Answers those who wait for the engine to be gone.
     pub(super) fn answer_closing(&mut self) {
-        if !self.engine.loaded && !self.closing.is_empty() {
+        if !self.engine.is_loaded() && !self.closing.is_empty() {
             let session = self.entry.session.load_full();
             let replies = std::mem::take(&mut self.closing);
             self.answer_when_saved(replies.into_iter().map(|reply| (reply, session.clone())).collect());
@@ -129,19 +108,19 @@ impl SessionState {
     }
 
     /// The next event may wait in its place.
-    pub(super) fn engine_reported(&mut self, generation: Generation, fact: EngineEvent, place: Option<Permit>) {
+    pub(super) fn engine_reported(&mut self, generation: Generation, event: EngineEvent, place: Option<Permit>) {
         drop(place);
-        if generation != self.engine.generation || !self.engine.loaded || self.engine.closing {
+        if !self.engine.is_current(generation) || !self.engine.is_loaded() || self.engine.is_closing() {
             return;
         }
-        if !matches!(fact, EngineEvent::ConnectionLost(_) | EngineEvent::ReconnectsUsedUp(_)) {
+        if !matches!(event, EngineEvent::ConnectionLost(_) | EngineEvent::ReconnectsUsedUp(_)) {
             self.record.last_active = Some(Timestamp::now());
         }
-        if self.engine.turned_away.is_some() && !fact.ends_log_in() {
+        if self.engine.turned_away.is_some() && !event.ends_log_in() {
             // Nothing of an account that is turned away is taken in.
             return;
         }
-        match fact {
+        match event {
             EngineEvent::QrShown(text) => self.qr_shown(text),
             EngineEvent::Paired(me) if self.is_foreign(&me) => self.turn_away(TurnedAway::OtherAccount),
             EngineEvent::Paired(_) if self.check_room_for_link().is_err() => self.turn_away(TurnedAway::Unsaved),
@@ -155,9 +134,7 @@ impl SessionState {
             EngineEvent::QrsUsedUp => self.qrs_used_up(),
             EngineEvent::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
             EngineEvent::PairingCodeExpired => self.pairing.forget_code(),
-            EngineEvent::LoggedIn
-                if self.engine.engine.as_ref().is_some_and(|engine| self.is_foreign(&engine.me())) =>
-            {
+            EngineEvent::LoggedIn if self.engine.any().is_some_and(|engine| self.is_foreign(&engine.me())) => {
                 self.turn_away(TurnedAway::OtherAccount);
             }
             EngineEvent::LoggedIn => self.apply(Fact::LoggedIn),
@@ -165,7 +142,7 @@ impl SessionState {
             EngineEvent::LoggedOut(LogoutKind::Removed) if self.engine.turned_away.is_some() => {
                 self.turned_away(generation, true);
             }
-            EngineEvent::LoggedOut(LogoutKind::Removed) if self.engine.logging_out => self.apply(Fact::LoggedOut),
+            EngineEvent::LoggedOut(LogoutKind::Removed) if self.engine.is_logging_out => self.apply(Fact::LoggedOut),
             EngineEvent::LoggedOut(LogoutKind::Removed) => self.apply(Fact::Removed),
             EngineEvent::LoggedOut(LogoutKind::Locked) => self.apply(Fact::Locked),
             EngineEvent::LoggedOut(LogoutKind::Other(code)) | EngineEvent::Refused(code) => {
@@ -178,21 +155,24 @@ impl SessionState {
             EngineEvent::Named(person, name, source) => self.cache.names.learn(&person, &name, source),
             EngineEvent::Called(call) => self.called(call),
             EngineEvent::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
-            EngineEvent::Group(event) => {
-                if let GroupAction::Created { key: Some(key), .. } = &event.action {
-                    self.created.note(key, &event.group);
+            EngineEvent::Group(notification) => {
+                if let GroupAction::Created { key: Some(key), .. } = &notification.action {
+                    self.creations.note(key, &notification.group);
                 }
-                if self.cache.apply_event(event) {
-                    self.schedule_reads();
+                if self.cache.apply_event(notification) {
+                    self.refresher.schedule_doubts(&self.cache);
                 }
             }
-            EngineEvent::GroupsMissed => self.groups_missed(),
+            EngineEvent::GroupsMissed => {
+                let is_ready = self.record.status == SessionStatus::Ready;
+                self.refresher.groups_missed(is_ready);
+            }
         }
     }
 
     fn called(&self, call: IncomingCall) {
-        let Some(engine) = self.engine.engine.clone().filter(|_| self.record.config.auto_reject_calls) else { return };
-        let (session, limit) = (self.entry.id, self.context.settings.whatsapp_timeout);
+        let Some(engine) = self.engine.any().filter(|_| self.record.config.auto_reject_calls) else { return };
+        let (session, limit) = (self.entry.id, self.context.options.whatsapp_timeout);
         tokio::spawn(async move {
             match tokio::time::timeout(limit, engine.reject_call(&call)).await {
                 Ok(Ok(())) => {}
@@ -215,11 +195,11 @@ impl SessionState {
 
     /// Puts credentials on disk and reads all groups: what `ready` needs (K-3).
     pub(super) fn prepare(&mut self) {
-        let Some(engine) = self.engine.engine.clone() else { return };
+        let Some(engine) = self.engine.any() else { return };
         self.preparation += 1;
         let (myself, asked, number) = (self.myself.clone(), self.cache.sequence(), self.preparation);
         let store = self.context.store.clone();
-        let (timeout, is_link_stored) = (self.context.settings.whatsapp_timeout, self.saving.is_link_stored);
+        let (timeout, is_link_stored) = (self.context.options.whatsapp_timeout, self.saving.is_link_stored);
         tokio::spawn(async move {
             let work = async {
                 match engine.flush().await {
@@ -241,7 +221,7 @@ impl SessionState {
     }
 
     pub(super) fn prepare_due(&mut self, generation: Generation) {
-        if generation == self.engine.generation && self.record.status == SessionStatus::Authenticating {
+        if self.engine.is_current(generation) && self.record.status == SessionStatus::Authenticating {
             self.prepare();
         }
     }
@@ -252,10 +232,7 @@ impl SessionState {
         asked: Sequence,
         groups: Result<AllGroups, Unprepared>,
     ) {
-        if number != self.preparation || self.engine.closing || self.engine.turned_away.is_some() {
-            return;
-        }
-        let Some(engine) = self.engine.engine.clone() else { return };
+        let Some(engine) = self.engine.staying().filter(|_| number == self.preparation) else { return };
         let groups = match groups {
             Ok(groups) => groups,
             Err(Unprepared::For(reason)) => return self.apply(Fact::PrepareFailed(reason)),
@@ -270,8 +247,8 @@ impl SessionState {
         self.record.link = Link::Linked;
         self.cache.set_me(me);
         self.set_push_name(engine.push_name());
-        self.reads.all_read_at = Some(tokio::time::Instant::now());
-        self.take_all_groups(asked, groups);
+        self.refresher.note_all_read();
+        self.refresher.take_all(asked, groups, &mut self.cache);
         let (ticket, myself) = (self.record.save(&*self.context.store, self.entry.number), self.myself.clone());
         tokio::spawn(async move {
             let stored = ticket.await;
@@ -280,8 +257,7 @@ impl SessionState {
     }
 
     pub(super) fn link_stored(&mut self, number: Preparation, stored: Result<(), StoreError>) {
-        let is_over = self.engine.engine.is_none() || self.engine.closing || self.engine.turned_away.is_some();
-        if number != self.preparation || is_over {
+        if number != self.preparation || self.engine.staying().is_none() {
             return;
         }
         // What could not be saved is tried again, and said.
@@ -303,7 +279,6 @@ impl SessionState {
     fn prepared(&mut self) {
         self.preparations_failed = 0;
         self.apply(Fact::Prepared);
-        self.catch_up();
-        self.schedule_reads();
+        self.refresher.catch_up(&self.cache);
     }
 }

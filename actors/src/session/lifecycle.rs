@@ -10,8 +10,25 @@
 //! any --stop, kill, log-out, no phone in time--> disconnected
 //! ```
 
-use super::account::TurnedAway;
 use rookery_model::{Restriction, SessionStatus as Status, Timestamp};
+
+/// Why a link may not stay.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum TurnedAway {
+    /// The session belongs to another account.
+    OtherAccount,
+    /// The disk is too full for the credentials.
+    Unsaved,
+}
+
+impl TurnedAway {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::OtherAccount => "the session belongs to another account",
+            Self::Unsaved => "the disk is nearly full",
+        }
+    }
+}
 
 /// Something that happened to a session.
 #[derive(Clone, Debug, PartialEq)]

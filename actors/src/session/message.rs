@@ -2,28 +2,20 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, oneshot};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::command_context::GroupChange;
-use super::creation::{Creation, Found};
-use super::engine_events::Unprepared;
-use super::persistence::Unsaved;
-use super::refresh::GroupRead;
-use super::request::Request;
+use super::exit::EngineExit;
+use super::refresher::Due;
+use crate::commands::{CommandQuestion, Execute, GroupChange};
 use crate::error::CommandError;
-use crate::group_cache::{Sequence, WriteId};
-use rookery_engine::{Engine, EngineEvent};
+use crate::group_cache::Sequence;
+use crate::reply::{Permit, Reply};
+use rookery_engine::{Engine, EngineError, EngineEvent};
 use rookery_model::{
-    Aged, Community, ConfigChange, Group, GroupId, GroupSummary, PairingCode, ParticipantId, Qr, Session,
-    SessionConfig, Tagged,
+    AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, Qr, Session, SessionConfig,
 };
-use rookery_model::{AllGroups, GroupRecord};
 use rookery_store::StoreError;
 
-/// Where an answer goes; dropped when the caller has gone or the actor has died.
-pub(crate) type Reply<T> = oneshot::Sender<Result<T, CommandError>>;
-/// Held by a command until it is over.
-pub(crate) type Permit = OwnedSemaphorePermit;
 /// Counts the engines of a session over all its actors: facts of an older one are ignored.
 pub(crate) type Generation = u64;
 /// Counts the preparations of an actor, one per log-in: what an older one brings is ignored.
@@ -49,36 +41,22 @@ pub(crate) enum SessionMsg {
     ReadQr { reply: Reply<Qr> },
     /// A code to type into the phone.
     RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
-    /// All groups; with a permit, asked of WhatsApp.
-    ListGroups { refresh: Option<Permit>, reply: Reply<Arc<Vec<GroupSummary>>> },
-    /// One group, unless it has one of the known tags; with a permit, asked of WhatsApp.
-    ReadGroup { group: GroupId, known: Vec<u64>, refresh: Option<Permit>, reply: Reply<Tagged<Group>> },
-    /// All groups as they were last known, also while the session is not ready.
-    ListKnownGroups { reply: Reply<Aged<Arc<Vec<GroupSummary>>>> },
-    /// One group as it was last known, unless it has one of the known tags.
-    ReadKnownGroup { group: GroupId, known: Vec<u64>, reply: Reply<Aged<Tagged<Group>>> },
-    /// A community as it was last known, with those of its groups that this account is in.
-    ReadKnownCommunity { community: GroupId, reply: Reply<Aged<Community>> },
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
-    /// A request that goes to WhatsApp.
-    Request(Request),
-    /// Read one group of WhatsApp, for a task that looks at what its write did, if it is one that the cache shows.
-    ReadBack { group: GroupId, write: Option<WriteId>, reply: Reply<GroupRead> },
-    /// Read all groups of WhatsApp, for the same.
-    ReadAll { reply: Reply<()> },
-    /// A community as the cache has it, with those of its groups that this account is in.
-    KnownCommunity { community: GroupId, reply: Reply<Community> },
-    /// Find a group that WhatsApp may have made.
-    FindCreated { creation: Arc<Creation>, reply: Reply<Found> },
+    /// Carry out a command.
+    Execute(Box<dyn Execute>),
+    /// The task of a command wants to know something.
+    CommandAsked(CommandQuestion),
+    /// A command changed something; sent before its caller is answered (G-2).
+    GroupChanged { generation: Generation, change: GroupChange },
     /// The engine was built and is about to connect.
     EngineOpened { generation: Generation, engine: Arc<Engine> },
     /// Something happened to the engine or the account. `place`: one of those that wait, if it counts.
-    EngineReported { generation: Generation, fact: EngineEvent, place: Option<OwnedSemaphorePermit> },
+    EngineReported { generation: Generation, event: EngineEvent, place: Option<OwnedSemaphorePermit> },
     /// The engine is gone, but its credentials could not be wiped yet: that is tried again.
     WipeFailed { generation: Generation, error: StoreError },
-    /// The engine is gone, its device is free. `error`: why it could not go on.
-    EngineEnded { generation: Generation, wiped: bool, error: Option<String> },
+    /// The engine is gone, its device is free.
+    EngineEnded { generation: Generation, wiped: bool, exit: EngineExit },
     /// Credentials were put on disk and all groups read, or not.
     PreparationEnded { number: Preparation, asked: Sequence, groups: Result<AllGroups, Unprepared> },
     /// The session's record says that it is linked, on disk.
@@ -97,8 +75,6 @@ pub(crate) enum SessionMsg {
     QrRenewalDue { generation: Generation },
     /// WhatsApp answered a log-out, or its time is over.
     LogoutAnswered { confirmed: bool, reply: Reply<Arc<Session>> },
-    /// A write is over; sent before its caller is answered (G-2).
-    GroupChanged { generation: Generation, change: GroupChange },
     /// All groups were read, or not.
     AllGroupsRead { generation: Generation, asked: Sequence, groups: Result<AllGroups, CommandError> },
     /// One group was read, or not; `None` when the account is not in it.
@@ -108,12 +84,8 @@ pub(crate) enum SessionMsg {
         asked: Sequence,
         answer: Result<Option<Box<GroupRecord>>, CommandError>,
     },
-    /// Time to read groups whose cached state is in doubt.
-    ReadsDue,
-    /// Time to read groups of which not all is known.
-    IncompleteDue,
-    /// Time to read all groups, because WhatsApp said that we missed something.
-    FullReadDue,
+    /// Time for reads of which nobody asked.
+    RefreshDue(Due),
     /// What is unsure of own writes that were confirmed before is shown by the record alone from now on.
     UnsureDue { group: GroupId, before: Sequence },
     /// Time to look for own writes that were confirmed before and never seen in a notification.
@@ -127,4 +99,29 @@ pub(crate) enum SessionMsg {
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },
+}
+
+/// Why a session is not ready.
+#[derive(Debug)]
+pub(crate) enum Unprepared {
+    /// It was linked just now, and its credentials have no room on the disk.
+    NoRoom,
+    /// In our own words.
+    For(String),
+}
+
+impl From<EngineError> for Unprepared {
+    fn from(error: EngineError) -> Self {
+        Self::For(error.to_string())
+    }
+}
+
+/// Group records and names that could not be saved.
+#[derive(Debug, Default)]
+pub(crate) struct Unsaved {
+    pub(super) groups: Vec<GroupId>,
+    pub(super) names: Vec<ParticipantId>,
+    pub(super) error: Option<StoreError>,
+    /// There are groups that are too large to be saved at all.
+    pub(super) is_too_large: bool,
 }

@@ -2,11 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::SessionState;
 use super::lifecycle::Fact;
+use super::message::{Generation, SessionMsg};
 use super::record::Link;
-use super::{Generation, Permit, Reply, SessionMsg, SessionState};
+use crate::commands::read_error;
 use crate::error::CommandError;
-use crate::supervisor::SupervisorMsg;
+use crate::reply::{Permit, Reply};
+use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{PairingCode, ParticipantId, Qr, SessionStatus};
 use rookery_store::{Health, StoreError};
 
@@ -73,11 +76,11 @@ impl SessionState {
         }
         self.pairing.start += 1;
         let start = self.pairing.start;
-        self.myself.send_after(self.context.settings.linking_window, move || SessionMsg::LinkingDue { start });
+        self.myself.send_after(self.context.options.linking_window, move || SessionMsg::LinkingDue { start });
     }
 
     pub(super) fn linking_due(&mut self, start: u64) {
-        if self.pairing.start == start && self.engine.loaded && self.record.link == Link::None {
+        if self.pairing.start == start && self.engine.is_loaded() && self.record.link == Link::None {
             self.apply(Fact::LinkingExpired);
         }
     }
@@ -92,12 +95,12 @@ impl SessionState {
     /// WhatsApp gives new QRs to a new connection, but that would end the open pairing code: it has its time first.
     pub(super) fn qrs_used_up(&mut self) {
         self.pairing.qr = None;
-        let generation = self.engine.generation;
+        let generation = self.engine.generation();
         self.myself.send_after(CODE_VALID, move || SessionMsg::QrRenewalDue { generation });
     }
 
     pub(super) fn qr_renewal_due(&mut self, generation: Generation) {
-        let waits = generation == self.engine.generation && self.record.status == SessionStatus::QrReady;
+        let waits = self.engine.is_current(generation) && self.record.status == SessionStatus::QrReady;
         if waits && self.pairing.qr.is_none() {
             let _ = self.supervisor.send_message(SupervisorMsg::KillEngine { id: self.entry.id });
         }
@@ -107,7 +110,7 @@ impl SessionState {
         let status = self.record.status;
         let answer = match &self.pairing.qr {
             Some(text) => self.check_room_for_link().map(|()| Qr { text: text.clone(), status }),
-            None if !self.engine.loaded => Err(CommandError::NotStarted),
+            None if !self.engine.is_loaded() => Err(CommandError::NotStarted),
             None if matches!(status, SessionStatus::Ready | SessionStatus::Authenticating) => {
                 Err(CommandError::NoQr("a phone is linked".into()))
             }
@@ -131,12 +134,12 @@ impl SessionState {
         let ParticipantId::Phone(_) = phone else {
             return refuse(reply, CommandError::NoPairingCode("a phone number is needed".into()));
         };
-        let engine = match (&self.engine.engine, self.record.status) {
+        let engine = match (self.engine.any(), self.record.status) {
             (Some(engine), SessionStatus::QrReady) => match self.check_room_for_link() {
-                Ok(()) => engine.clone(),
+                Ok(()) => engine,
                 Err(error) => return refuse(reply, error),
             },
-            _ if !self.engine.loaded => return refuse(reply, CommandError::NotStarted),
+            _ if !self.engine.is_loaded() => return refuse(reply, CommandError::NotStarted),
             (_, SessionStatus::Ready | SessionStatus::Authenticating) => {
                 return refuse(reply, CommandError::NoPairingCode("a phone is linked".into()));
             }
@@ -159,11 +162,11 @@ impl SessionState {
             }
         }
         self.pairing.code = None;
-        let (myself, generation) = (self.myself.clone(), self.engine.generation);
-        let timeout = self.context.settings.whatsapp_timeout;
+        let (myself, generation) = (self.myself.clone(), self.engine.generation());
+        let timeout = self.context.options.whatsapp_timeout;
         tokio::spawn(async move {
             let code = match tokio::time::timeout(timeout, engine.pairing_code(phone)).await {
-                Ok(code) => code.map_err(|error| super::whatsapp_codes::read_error("The pairing code", error)),
+                Ok(code) => code.map_err(|error| read_error("The pairing code", error)),
                 Err(_) => Err(CommandError::Unanswered),
             };
             let _ = myself.send_message(SessionMsg::PairingCodeMade { generation, number, code });
@@ -177,7 +180,7 @@ impl SessionState {
         code: Result<String, CommandError>,
     ) {
         let Some(asking) = self.pairing.asking.take_if(|asking| asking.number == number) else { return };
-        if generation != self.engine.generation {
+        if !self.engine.is_current(generation) {
             return;
         }
         if let Ok(code) = &code {

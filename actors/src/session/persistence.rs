@@ -8,10 +8,12 @@ use futures_util::FutureExt as _;
 use futures_util::future::Shared;
 use tracing::{info, warn};
 
+use super::SessionState;
+use super::message::{Generation, SessionMsg, Unsaved};
 use super::record::Link;
-use super::{Reply, SessionMsg, SessionState};
 use crate::error::CommandError;
 use crate::group_cache::Name;
+use crate::reply::Reply;
 use rookery_model::GroupRecord;
 use rookery_model::{GroupId, ParticipantId, SessionStatus};
 use rookery_store::{
@@ -42,16 +44,6 @@ pub(super) struct Saving {
     /// [`SessionMsg::SaveDue`] is on its way.
     is_retry_due: bool,
     retries: u32,
-}
-
-/// Group records and names that could not be saved.
-#[derive(Debug, Default)]
-pub(crate) struct Unsaved {
-    groups: Vec<GroupId>,
-    names: Vec<ParticipantId>,
-    error: Option<StoreError>,
-    /// There are groups that are too large to be saved at all.
-    is_too_large: bool,
 }
 
 impl Saving {
@@ -164,7 +156,7 @@ impl SessionState {
 
     /// Publishes the session for those who ask without a mailbox.
     pub(super) fn publish(&self) {
-        let mut session = self.record.to_model(self.engine.loaded);
+        let mut session = self.record.to_model(self.engine.is_loaded());
         if let Some(trouble) = self.saving.trouble() {
             let before = session.last_error.take().map(|error| format!("{error}; ")).unwrap_or_default();
             session.last_error = Some(format!("{before}{trouble}"));
@@ -173,8 +165,8 @@ impl SessionState {
     }
 
     /// Said by the task that wipes, and that tries it again.
-    pub(super) fn wipe_failed(&mut self, generation: super::Generation, error: StoreError) {
-        if generation != self.engine.generation || !self.engine.wiping {
+    pub(super) fn wipe_failed(&mut self, generation: Generation, error: StoreError) {
+        if !self.engine.is_current(generation) || !self.engine.is_wiping() {
             return;
         }
         self.saving.wipe_trouble =

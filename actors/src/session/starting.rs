@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Reply, SessionMsg, SessionState};
+use super::SessionState;
+use super::message::SessionMsg;
 use crate::error::CommandError;
+use crate::reply::Reply;
 use rookery_model::Session;
 
 /// A connection closes within a moment; who says "start it again" to a user is not to be told to try again. Not longer

@@ -8,13 +8,15 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use super::engine_task::Order;
+use super::message::{Order, SupervisorMsg};
 use super::unlinking::UNLINK_TIME_MAX;
-use super::{Context, State, SupervisorMsg, unlinking};
+use super::{State, unlinking};
+use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::error::CommandError;
+use crate::reply::Reply;
+use crate::session::message::SessionMsg;
 use crate::session::record::{SessionRecord, StoredSession};
-use crate::session::{Reply, SessionMsg};
 use rookery_model::{SessionConfig, SessionEvent, SessionEventKind, SessionId};
 use rookery_store::{Batch, SessionNumber, Store, StoreError, wipe_session};
 
@@ -195,7 +197,7 @@ async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch:
     };
     // At the next start, then.
     let Some(session) = session else { return };
-    let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.settings);
+    let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.options);
     if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {
         device_left(context, entry.id);
     }

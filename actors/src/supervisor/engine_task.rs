@@ -10,9 +10,11 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use super::{Context, SupervisorMsg};
+use super::message::{EngineGone, Order, SupervisorMsg};
+use crate::context::Context;
 use crate::directory::SessionHandle;
-use crate::session::{Generation, SessionMsg};
+use crate::session::exit::EngineExit;
+use crate::session::message::{Generation, SessionMsg};
 use rookery_engine::{Engine, EngineEvent, EngineSession, Report};
 use rookery_store::{Batch, Health, Store, StoreError, wipe_session};
 
@@ -27,71 +29,40 @@ const SAVER_INTERVAL: Duration = Duration::from_secs(5);
 const WIPE_RETRY: Duration = Duration::from_secs(2);
 const WIPE_DOUBLINGS_MAX: u32 = 5;
 
-/// What an engine's task is told, each stronger than the one before.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Order {
-    /// Go on.
-    Run,
-    /// Disconnect, flush, end.
-    Close,
-    /// End without ceremony.
-    Kill,
-    /// Disconnect, end, and wipe the credentials then.
-    CloseAndWipe,
+/// Whether an engine that is gone was ordered to have the credentials wiped, and they are not: an order may have come after its end.
+pub(super) fn has_to_wipe(gone: &EngineGone) -> bool {
+    !gone.wiped && *gone.orders.borrow() == Order::CloseAndWipe
 }
 
-/// An engine that has ended. The supervisor decides what is next while the device is still taken.
-pub(crate) struct EngineGone {
-    pub(super) generation: Generation,
-    permit: OwnedSemaphorePermit,
-    orders: watch::Receiver<Order>,
-    /// The credentials were wiped.
-    pub(super) wiped: bool,
-    /// Why it could not go on.
-    pub(super) error: Option<String>,
-}
-
-impl EngineGone {
-    /// Whether it was ordered to have the credentials wiped, and they are not: an order may have come after its end.
-    pub(super) fn has_to_wipe(&self) -> bool {
-        !self.wiped && *self.orders.borrow() == Order::CloseAndWipe
-    }
-
-    /// Wipes the credentials, however often that fails, and tells the supervisor again. Ends when `ending` is true: the
-    /// session's record says what is left to do, and the next start does it.
-    pub(super) async fn wipe(
-        mut self,
-        entry: Arc<SessionHandle>,
-        store: Arc<dyn Store>,
-        supervisor: ActorRef<SupervisorMsg>,
-        mut ending: watch::Receiver<bool>,
-    ) {
-        let mut failures = 0;
-        while let Err(error) = wipe(&entry, &*store).await {
-            if failures == 0 {
-                error!(session.id = %entry.id, error = %error, "could not wipe the credentials, will retry");
-            }
-            if let Some(actor) = entry.actor.load_full() {
-                let _ = actor.send_message(SessionMsg::WipeFailed { generation: self.generation, error });
-            }
-            let wait = WIPE_RETRY * 2_u32.saturating_pow(failures.min(WIPE_DOUBLINGS_MAX));
-            failures += 1;
-            tokio::select! {
-                _ = ending.wait_for(|ending| *ending) => return,
-                () = sleep(wait) => {}
-            }
+/// Wipes the credentials of an engine that is gone, however often that fails, and tells the supervisor again. Ends when `ending` is
+/// true: the session's record says what is left to do, and the next start does it.
+pub(super) async fn wipe_after(
+    mut gone: EngineGone,
+    entry: Arc<SessionHandle>,
+    store: Arc<dyn Store>,
+    supervisor: ActorRef<SupervisorMsg>,
+    mut ending: watch::Receiver<bool>,
+) {
+    let mut failures = 0;
+    while let Err(error) = wipe(&entry, &*store).await {
+        if failures == 0 {
+            error!(session.id = %entry.id, error = %error, "could not wipe the credentials, will retry");
         }
-        if failures > 0 {
-            info!(session.id = %entry.id, "the credentials are wiped now");
+        if let Some(actor) = entry.actor.load_full() {
+            let _ = actor.send_message(SessionMsg::WipeFailed { generation: gone.generation, error });
         }
-        self.wiped = true;
-        let _ = supervisor.send_message(SupervisorMsg::EngineGone { id: entry.id, gone: self });
+        let wait = WIPE_RETRY * 2_u32.saturating_pow(failures.min(WIPE_DOUBLINGS_MAX));
+        failures += 1;
+        tokio::select! {
+            _ = ending.wait_for(|ending| *ending) => return,
+            () = sleep(wait) => {}
+        }
     }
-
-    /// The device is free for the next engine.
-    pub(super) fn free(self) {
-        drop(self.permit);
+    if failures > 0 {
+        info!(session.id = %entry.id, "the credentials are wiped now");
     }
+    gone.wiped = true;
+    let _ = supervisor.send_message(SupervisorMsg::EngineGone { id: entry.id, gone });
 }
 
 async fn wipe(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError> {
@@ -173,35 +144,39 @@ impl Task {
                 Err(_) => return,
             },
         };
-        let error = self.live().await.err();
-        let gone = EngineGone { generation: self.generation, permit, orders: self.orders, wiped: false, error };
+        let exit = self.live().await;
+        let gone = EngineGone { generation: self.generation, permit, orders: self.orders, wiped: false, exit };
         let _ = self.supervisor.send_message(SupervisorMsg::EngineGone { id: self.entry.id, gone });
     }
 
-    /// One engine's life. The error says why it cannot go on.
-    async fn live(&mut self) -> Result<(), String> {
+    /// One engine's life.
+    async fn live(&mut self) -> EngineExit {
         let reporter: Report = Arc::new(self.reporter());
         let SessionHandle { number, config, wire, .. } = &*self.entry;
         let session = EngineSession { number: *number, config: config.clone(), wire: wire.clone() };
         let opened = tokio::select! {
             biased;
-            () = closing(&mut self.orders) => return Ok(()),
+            () = closing(&mut self.orders) => return EngineExit::Ended,
             opened = Engine::open(&self.context.engines, session, reporter) => opened,
         };
-        let (engine, run) = opened.map_err(|error| format!("the WhatsApp client could not be opened: {error:#}"))?;
+        let (engine, run) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return EngineExit::NotOpened(format!("{error:#}")),
+        };
         let engine = Arc::new(engine);
         self.tell(SessionMsg::EngineOpened { generation: self.generation, engine: engine.clone() });
         let mut running = tokio::spawn(run.run());
-        let ended = tokio::select! {
+        let exit = tokio::select! {
             biased;
-            () = closing(&mut self.orders) => Ok(()),
-            () = saver_gave_up(&engine) => Err(match self.context.store.health() {
-                Health::LowSpace { free_bytes, .. } => {
-                    format!("credentials cannot be saved: the disk is full ({free_bytes} bytes free); make room")
-                }
-                _ => "credentials cannot be saved".to_owned(),
-            }),
-            ended = &mut running => ended.map_err(|_| "the WhatsApp client crashed".to_owned()),
+            () = closing(&mut self.orders) => EngineExit::Ended,
+            () = saver_gave_up(&engine) => {
+                let free_bytes = match self.context.store.health() {
+                    Health::LowSpace { free_bytes, .. } => Some(free_bytes),
+                    Health::Ok | Health::Failed(_) => None,
+                };
+                EngineExit::Unsaved { free_bytes }
+            }
+            ended = &mut running => ended.map_or(EngineExit::Crashed, |()| EngineExit::Ended),
         };
         let closed = async {
             engine.disconnect().await;
@@ -219,14 +194,14 @@ impl Task {
             let _ = running.await;
         }
         engine.release();
-        ended
+        exit
     }
 
-    /// What the engine calls with each fact: a message to the session's actor, with a bound on group events.
+    /// What the engine calls with each event: a message to the session's actor, with a bound on group events.
     fn reporter(&self) -> impl Fn(EngineEvent) + Send + Sync + 'static {
         let (entry, generation) = (self.entry.clone(), self.generation);
         let overflowed = AtomicBool::new(false);
-        move |fact| report(&entry, generation, &overflowed, fact)
+        move |event| report(&entry, generation, &overflowed, event)
     }
 
     fn tell(&self, message: SessionMsg) {
@@ -236,25 +211,25 @@ impl Task {
     }
 }
 
-/// Sends a fact to the session's actor; `overflowed`: the latest group event found no place.
-fn report(entry: &SessionHandle, generation: Generation, overflowed: &AtomicBool, fact: EngineEvent) {
+/// Sends an event to the session's actor; `overflowed`: the latest group event found no place.
+fn report(entry: &SessionHandle, generation: Generation, overflowed: &AtomicBool, event: EngineEvent) {
     let Some(actor) = entry.actor.load_full() else { return };
-    let (fact, place) = match fact.is_counted().then(|| entry.waiting_events.clone().try_acquire_owned()) {
-        None => (fact, None),
+    let (event, place) = match event.is_counted().then(|| entry.waiting_events.clone().try_acquire_owned()) {
+        None => (event, None),
         Some(Ok(place)) => {
             overflowed.store(false, Ordering::Relaxed);
-            (fact, Some(place))
+            (event, Some(place))
         }
         Some(Err(_)) => {
             // A name comes again with the next message, and a call that is not rejected rings.
-            if !matches!(fact, EngineEvent::Group(_)) || overflowed.swap(true, Ordering::Relaxed) {
+            if !matches!(event, EngineEvent::Group(_)) || overflowed.swap(true, Ordering::Relaxed) {
                 return;
             }
             warn!(session.id = %entry.id, "too many group events are waiting, reading all groups instead");
             (EngineEvent::GroupsMissed, None)
         }
     };
-    let _ = actor.send_message(SessionMsg::EngineReported { generation, fact, place });
+    let _ = actor.send_message(SessionMsg::EngineReported { generation, event, place });
 }
 
 /// Resolves when the task is to end.
@@ -284,8 +259,8 @@ mod tests {
 
     use super::*;
     use crate::directory::WAITING_EVENTS_MAX;
+    use crate::options::SessionOptions;
     use crate::session::record::SessionRecord;
-    use crate::settings::Settings;
     use rookery_model::SessionConfig;
     use rookery_model::{NameSource, ParticipantIds};
     use rookery_store::SessionNumber;
@@ -320,7 +295,7 @@ mod tests {
             SessionNumber(1),
             record.to_model(false),
             SessionConfig::default(),
-            &Settings::default(),
+            &SessionOptions::default(),
         );
         let overflowed = AtomicBool::new(false);
         for _ in 0..2 {

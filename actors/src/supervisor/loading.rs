@@ -8,11 +8,14 @@ use ractor::{Actor, ActorRef};
 use tokio::task::spawn_blocking;
 use tracing::{error, warn};
 
+use super::message::{GivenUp, Reading, SupervisorMsg};
 use super::restart::{self, Decision};
-use super::{Slot, State, SupervisorMsg};
+use super::{Slot, State};
 use crate::directory::SessionHandle;
+use crate::session::exit::ActorExit;
+use crate::session::loading::Loaded;
 use crate::session::record::{SessionRecord, UnreadableRecord};
-use crate::session::{Loaded, SessionActor, SessionArguments};
+use crate::session::{SessionActor, SessionArguments};
 use rookery_model::{Session, SessionConfig, SessionId, SessionStatus};
 use rookery_store::SessionNumber;
 
@@ -20,18 +23,10 @@ use rookery_store::SessionNumber;
 /// only once more than it stays.
 pub(super) const LOADING_MAX: usize = 8;
 
-/// A session that was read, or why it could not be.
-pub(crate) struct Reading {
-    /// Which of a slot's readings: an older one is of no use.
-    number: u64,
-    loaded: Result<Box<Loaded>, String>,
-    given_up: Option<String>,
-}
-
 impl State {
     /// Makes the entry of a stored session, and has its actor brought up.
     pub(super) fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        self.enter(SessionHandle::new(number, record.while_loading(), record.config, &self.context.settings));
+        self.enter(SessionHandle::new(number, record.while_loading(), record.config, &self.context.options));
         self.restart(myself, record.id, None);
     }
 
@@ -44,7 +39,7 @@ impl State {
             return;
         };
         error!(session.id = %record.id, "a session's record cannot be read");
-        let entry = SessionHandle::new(number, record.to_model(name), SessionConfig::default(), &self.context.settings);
+        let entry = SessionHandle::new(number, record.to_model(name), SessionConfig::default(), &self.context.options);
         self.enter(entry).is_unreadable = true;
     }
 
@@ -56,7 +51,7 @@ impl State {
     }
 
     /// Has a session read from the store; [`Self::read`] goes on. With a reason, its actor only shows that.
-    pub(super) fn restart(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, given_up: Option<String>) {
+    pub(super) fn restart(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, given_up: Option<GivenUp>) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
         slot.readings += 1;
         slot.entry.loading.send_replace(true);
@@ -66,8 +61,10 @@ impl State {
             let _place = places.acquire().await;
             let read = spawn_blocking(move || Loaded::read(&*store, session)).await;
             let loaded = match read {
-                Ok(loaded) => loaded.map(Box::new).map_err(|error| error.to_string()),
-                Err(_) => Err("reading it was cut short by a defect in the daemon, see its log".to_owned()),
+                Ok(loaded) => loaded.map(Box::new).map_err(|error| ActorExit::NotRead(error.to_string())),
+                Err(_) => Err(ActorExit::NotRead(
+                    "reading it was cut short by a defect in the daemon, see its log".to_owned(),
+                )),
             };
             let reading = Reading { number, loaded, given_up };
             let _ = myself.send_message(SupervisorMsg::SessionRead { id, reading });
@@ -82,13 +79,13 @@ impl State {
         let gave_up = given_up.is_some();
         let outcome = match loaded {
             Ok(loaded) => self.spawn(myself, &entry, *loaded, given_up).await,
-            Err(reason) => Err(reason),
+            Err(exit) => Err(exit),
         };
         entry.loading.send_replace(false);
         match outcome {
             Ok(()) => {}
-            Err(reason) if gave_up => show_as_failed(&entry, &reason),
-            Err(reason) => self.crashed(myself, id, &reason),
+            Err(exit) if gave_up => show_as_failed(&entry, &exit),
+            Err(exit) => self.crashed(myself, id, exit),
         }
     }
 
@@ -98,42 +95,39 @@ impl State {
         myself: &ActorRef<SupervisorMsg>,
         entry: &Arc<SessionHandle>,
         loaded: Loaded,
-        given_up: Option<String>,
-    ) -> Result<(), String> {
+        given_up: Option<GivenUp>,
+    ) -> Result<(), ActorExit> {
         let arguments = SessionArguments {
             entry: entry.clone(),
             context: self.context.clone(),
             supervisor: myself.clone(),
             loaded,
-            given_up,
+            given_up: given_up.map(|given_up| given_up.to_string()),
         };
         let spawned = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await;
-        let (actor, _) = spawned.map_err(|error| error.to_string())?;
+        let (actor, _) = spawned.map_err(|error| ActorExit::NotStarted(error.to_string()))?;
         self.by_actor.insert(actor.get_id(), entry.id);
         entry.actor.store(Some(Arc::new(actor)));
         Ok(())
     }
 
-    pub(super) fn crashed(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, reason: &str) {
+    pub(super) fn crashed(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, exit: ActorExit) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let (delay, given_up) = match restart::decide(&mut slot.crashes, Instant::now()) {
             Decision::Restart(delay) => (delay, None),
-            Decision::GiveUp => {
-                let text = format!("crashed too often within a minute, start the session again: {reason}");
-                (Duration::ZERO, Some(text))
-            }
+            Decision::GiveUp => (Duration::ZERO, Some(GivenUp(exit.clone()))),
         };
         let gave_up = given_up.is_some();
-        warn!(session.id = %id, error = reason, gave_up, restart_in_ms = delay.as_millis(), "session crashed");
+        warn!(session.id = %id, error = %exit, gave_up, restart_in_ms = delay.as_millis(), "session crashed");
         myself.send_after(delay, move || SupervisorMsg::Restart { id, given_up });
     }
 }
 
 /// The session cannot even be read: nobody but us can say so.
-fn show_as_failed(entry: &SessionHandle, reason: &str) {
-    error!(session.id = %entry.id, error = reason, "could not load the session");
+fn show_as_failed(entry: &SessionHandle, exit: &ActorExit) {
+    error!(session.id = %entry.id, error = %exit, "could not load the session");
     let mut session = Session::clone(&entry.session.load());
     session.status = SessionStatus::Failed;
-    session.last_error = Some(format!("the session cannot be loaded: {reason}"));
+    session.last_error = Some(format!("the session cannot be loaded: {exit}"));
     entry.session.store(Arc::new(session));
 }

@@ -7,12 +7,14 @@ use ractor::{Actor, ActorRef};
 use tokio::sync::{broadcast, oneshot, watch};
 use tracing::warn;
 
-use super::{Arguments, Context, NEXT_NUMBER, Supervisor, SupervisorMsg};
+use super::message::SupervisorMsg;
+use super::{Arguments, NEXT_NUMBER, Supervisor};
+use crate::context::Context;
 use crate::directory::Directory;
 use crate::gateway::Gateway;
+use crate::options::SessionOptions;
 use crate::session::EVENTS_BEHIND_MAX;
 use crate::session::record::SessionRecord;
-use crate::settings::Settings;
 use rookery_engine::EngineShared;
 use rookery_model::SessionEvent;
 use rookery_store::{Health, SessionNumber, Store, StoreError, Table};
@@ -39,9 +41,9 @@ pub enum StartError {
     /// The store could not be read.
     #[error("cannot read the sessions from the store: {0}")]
     Store(#[from] StoreError),
-    /// A setting is unusable.
+    /// An option is unusable.
     #[error("{0}")]
-    Settings(String),
+    Options(String),
     /// The supervisor could not be started.
     #[error("cannot start the sessions' supervisor: {0}")]
     Supervisor(String),
@@ -50,10 +52,10 @@ pub enum StartError {
 /// Brings back every known session from the store; those that were started connect by themselves, paced.
 ///
 /// # Errors
-/// [`StartError`] when the store cannot be read or a setting is unusable.
-pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running, StartError> {
+/// [`StartError`] when the store cannot be read or an option is unusable.
+pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Running, StartError> {
     let engines =
-        EngineShared::new(settings.engine(), store.clone()).map_err(|error| StartError::Settings(error.to_string()))?;
+        EngineShared::new(options.engine(), store.clone()).map_err(|error| StartError::Options(error.to_string()))?;
     let (mut sessions, mut deletions) = (Vec::new(), Vec::new());
     let mut next_number = 1;
     if let Some(next) = store.get(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER)? {
@@ -69,7 +71,7 @@ pub async fn start(settings: Settings, store: Arc<dyn Store>) -> Result<Running,
     let (session_events, first_events) = broadcast::channel(EVENTS_BEHIND_MAX);
     let context = Arc::new(Context {
         store: store.clone(),
-        settings,
+        options,
         engines,
         directory: directory.clone(),
         events: events.clone(),

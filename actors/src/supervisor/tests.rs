@@ -8,9 +8,10 @@ use serde_json::json;
 
 use super::*;
 use crate::gateway::Gateway;
+use crate::options::SessionOptions;
 use crate::session::record::Link;
 use rookery_model::{ConfigChange, SessionStatus};
-use rookery_store::{Change, Row, Ticket, open_memory};
+use rookery_store::{Change, Row, Store, Ticket, open_memory};
 
 /// A store in memory that refuses some changes, and lets some reads wait.
 struct Unwilling {
@@ -91,8 +92,8 @@ impl Store for Unwilling {
 }
 
 async fn start_over(store: &Arc<Unwilling>) -> Running {
-    let settings = Settings { whatsapp_url: "ws://127.0.0.1:1".into(), ..Settings::default() };
-    start(settings, store.clone()).await.unwrap()
+    let options = SessionOptions { whatsapp_url: "ws://127.0.0.1:1".into(), ..SessionOptions::default() };
+    start(options, store.clone()).await.unwrap()
 }
 
 async fn create(gateway: &Gateway, name: &str) -> SessionId {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::Context;
+use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::session::record::{Link, SessionRecord, StoredSession};
 use rookery_engine::{Engine, EngineEvent, EngineSession, LogoutKind, Report};

@@ -6,7 +6,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use rookery_model::{Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity};
+use rookery_actors::CommandError;
+use rookery_actors::commands::{
+    CreateCommunity, CreateGroup, DeactivateCommunity, LinkGroups, Linking, ListGroups, ReadCommunity,
+    ReadKnownCommunity,
+};
+use rookery_model::{Aged, Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -20,8 +25,8 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
 use crate::http::request::fields::{Fields, groups};
 use crate::http::response::etag::tagged;
-use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
-use crate::http::response::staleness::{self, answered, fresh};
+use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, unless_all_refused, with_total};
+use crate::http::response::staleness::answered;
 
 /// A community to be made.
 #[derive(ToSchema)]
@@ -96,16 +101,13 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     page: Page,
-    Refresh(refresh): Refresh,
+    refresh: Refresh,
     stale: Stale,
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let groups = match refresh {
-        true => fresh(app.gateway.groups(session, true).await?),
-        false => staleness::groups(&app, session, stale).await?,
-    };
-    answered(groups, |groups| {
+    let list = ListGroups { source: stale.or(refresh) };
+    answered(app.gateway.execute(session, list).await?, |groups| {
         let is_shown = |group: &&GroupSummary| group.is_community && caller.key.allows_group(&group.id);
         let communities: Vec<_> = groups.iter().filter(is_shown).collect();
         Ok(with_total(communities.len(), tagged(&headers, page.of(&communities))?))
@@ -131,7 +133,7 @@ pub(crate) async fn create(
         body,
         &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
     ))?;
-    let community = app.gateway.create_community(session, new).await?;
+    let community = app.gateway.execute(session, CreateCommunity { new }).await?;
     let groups = community.groups.iter().map(|group| &group.id).chain([&community.id]);
     caller.add_to_scope(&app, groups.cloned().collect()).await;
     Ok(Created(community))
@@ -167,7 +169,14 @@ pub(crate) async fn get(
     stale: Stale,
     caller: Caller,
 ) -> Result<Response, ApiError> {
-    answered(staleness::community(&app, session, community, stale).await?, |mut community| {
+    let read = match app.gateway.execute(session, ReadCommunity { community: community.clone() }).await {
+        // Where WhatsApp cannot be asked and that will do: with the groups of it that the cache holds.
+        Err(CommandError::NotConnected) if stale.0 => {
+            app.gateway.execute(session, ReadKnownCommunity { community }).await?
+        }
+        read => Aged { value: read?, stale_for: None },
+    };
+    answered(read, |mut community| {
         community.groups.retain(|group| caller.key.allows_group(&group.id));
         Ok(Json(community).into_response())
     })
@@ -190,9 +199,10 @@ pub(crate) async fn create_group(
     caller: Caller,
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let (name, people, invite_fallback) = new_group(body)?;
+    let (name, participants, invite_fallback) = new_group(body)?;
     may_add_to_community(&app, &caller, session, &community).await?;
-    let created = app.gateway.create_group(session, name, people, Some(community), invite_fallback).await?;
+    let create = CreateGroup { name, participants, community: Some(community), invite_fallback };
+    let created = app.gateway.execute(session, create).await?;
     caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
 }
@@ -217,8 +227,7 @@ pub(crate) async fn link(
     let groups = groups(Fields::of(body, &["groups"]))?;
     caller.may_touch(&groups)?;
     may_add_to_community(&app, &caller, session, &community).await?;
-    let results = app.gateway.link_groups(session, community, groups).await?;
-    outcome("Groups linked", "Linking groups", results)
+    change_links(&app, session, LinkGroups { community, groups, linking: Linking::Link }).await
 }
 
 /// Unlink groups
@@ -243,8 +252,7 @@ pub(crate) async fn unlink(
     let groups = groups(fields)?;
     caller.may_touch(&groups)?;
     may_touch_community(&app, &caller, session, &community).await?;
-    let results = app.gateway.unlink_groups(session, community, groups, remove_orphans).await?;
-    outcome("Groups unlinked", "Unlinking groups", results)
+    change_links(&app, session, LinkGroups { community, groups, linking: Linking::Unlink { remove_orphans } }).await
 }
 
 /// End a community
@@ -262,22 +270,23 @@ pub(crate) async fn deactivate(
     caller: Caller,
 ) -> JsonResult<Acknowledged> {
     may_touch_community(&app, &caller, session, &community).await?;
-    app.gateway.deactivate_community(session, community).await?;
+    app.gateway.execute(session, DeactivateCommunity { community }).await?;
     Ok(acknowledged("Community deactivated"))
 }
 
-/// Some failed: the answer says which. All failed: the request did.
-fn outcome(done: &'static str, what: &'static str, results: Vec<LinkResult>) -> JsonResult<LinksAcknowledged> {
-    if results.iter().any(|result| result.success) {
-        Ok(Json(LinksAcknowledged { success: true, message: done, results }))
-    } else {
-        Err(ApiError::NoneLinked { what, results })
-    }
+async fn change_links(app: &App, session: SessionId, change: LinkGroups) -> JsonResult<LinksAcknowledged> {
+    let (done, what) = match change.linking {
+        Linking::Link => ("Groups linked", change.linking.phrase()),
+        Linking::Unlink { .. } => ("Groups unlinked", change.linking.phrase()),
+    };
+    let results = app.gateway.execute(session, change).await?;
+    let results =
+        unless_all_refused(results, |result| result.success, |results| ApiError::NoneLinked { what, results })?;
+    Ok(Json(LinksAcknowledged { success: true, message: done, results }))
 }
 
 #[cfg(test)]
 mod tests {
-    use rookery_model::LinkCode;
     use serde_json::{Value, json};
 
     use super::*;
@@ -321,20 +330,5 @@ mod tests {
             "generalChat must be a boolean value",
         ];
         assert_eq!(check(&broken).unwrap_err(), expected);
-    }
-
-    #[test]
-    fn links_fail_only_when_every_group_was_refused() {
-        let result = |success| LinkResult {
-            id: "1@g.us".parse().unwrap(),
-            success,
-            status: Some(403),
-            code: LinkCode::NotAllowed,
-            message: None,
-        };
-        for (results, fails) in [(vec![true], false), (vec![false, true], false), (vec![false, false], true)] {
-            let results = results.into_iter().map(result).collect();
-            assert_eq!(outcome("Groups linked", "Linking groups", results).is_err(), fails);
-        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
+use rookery_actors::commands::ListGroups;
 use rookery_model::{Group, GroupSummary};
 
 use crate::app::App;
@@ -33,7 +34,8 @@ pub(crate) async fn groups(
     filter: GroupFilter,
     stale: Stale,
 ) -> Result<Response, ApiError> {
-    answered(staleness::groups(&app, session, stale).await?, |groups| {
+    let list = ListGroups { source: stale.source() };
+    answered(app.gateway.execute(session, list).await?, |groups| {
         let is_incomplete = groups.iter().any(|group| group.incomplete);
         Ok(marked(groups_table(groups, filter), is_incomplete))
     })

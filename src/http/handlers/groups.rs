@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
+use rookery_actors::commands::{CreateGroup, LeaveGroup, ListGroups, ReadGroup, SetDescription, SetSubject};
 use rookery_model::{CreatedGroup, Group, GroupSummary, ParticipantId};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -21,7 +22,7 @@ use crate::http::request::fields::{Fields, Person, participants};
 use crate::http::request::group_filter::GroupFilter;
 use crate::http::response::etag::{known_tags, tagged, tagged_as};
 use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
-use crate::http::response::staleness::{self, answered, fresh};
+use crate::http::response::staleness::answered;
 
 /// List the groups
 ///
@@ -45,15 +46,12 @@ pub(crate) async fn list(
     SessionPath(session): SessionPath,
     filter: GroupFilter,
     page: Page,
-    Refresh(refresh): Refresh,
+    refresh: Refresh,
     stale: Stale,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let groups = match refresh {
-        true => fresh(app.gateway.groups(session, true).await?),
-        false => staleness::groups(&app, session, stale).await?,
-    };
-    answered(groups, |groups| {
+    let list = ListGroups { source: stale.or(refresh) };
+    answered(app.gateway.execute(session, list).await?, |groups| {
         let groups = filter.of(&groups);
         Ok(with_total(groups.len(), tagged(&headers, page.of(&groups))?))
     })
@@ -88,7 +86,8 @@ pub(crate) async fn count(
     filter: GroupFilter,
     stale: Stale,
 ) -> Result<Response, ApiError> {
-    answered(staleness::groups(&app, session, stale).await?, |groups| {
+    let list = ListGroups { source: stale.source() };
+    answered(app.gateway.execute(session, list).await?, |groups| {
         let groups = filter.of(&groups);
         let admin = groups.iter().filter(|group| group.is_admin).count();
         let communities = groups.iter().filter(|group| group.is_community).count();
@@ -126,8 +125,9 @@ pub(crate) async fn create(
     caller: Caller,
     JsonObject(body): JsonObject,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let (name, people, invite_fallback) = new_group(body)?;
-    let created = app.gateway.create_group(session, name, people, None, invite_fallback).await?;
+    let (name, participants, invite_fallback) = new_group(body)?;
+    let created =
+        app.gateway.execute(session, CreateGroup { name, participants, community: None, invite_fallback }).await?;
     caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
 }
@@ -161,16 +161,13 @@ pub(crate) async fn get(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    Refresh(refresh): Refresh,
+    refresh: Refresh,
     stale: Stale,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let known = known_tags(&headers);
-    let group = match refresh {
-        true => fresh(app.gateway.group(session, group, known, true).await?),
-        false => staleness::tagged_group(&app, session, group, known, stale).await?,
-    };
-    answered(group, |group| {
+    let read = ReadGroup { group, known, source: stale.or(refresh) };
+    answered(app.gateway.execute(session, read).await?, |group| {
         let body = group.value.as_deref().map(Group::to_json).transpose();
         Ok(tagged_as(&headers, group.tag, body.map_err(|error| ApiError::Internal(error.to_string()))?))
     })
@@ -201,7 +198,7 @@ pub(crate) async fn set_subject(
     let mut fields = Fields::of(body, &["subject"]);
     let subject = fields.text("subject", SUBJECT_CHARS);
     fields.finish()?;
-    app.gateway.set_subject(session, group, subject).await?;
+    app.gateway.execute(session, SetSubject { group, subject }).await?;
     Ok(acknowledged("Group subject updated"))
 }
 
@@ -231,7 +228,7 @@ pub(crate) async fn set_description(
     let mut fields = Fields::of(body, &["description"]);
     let description = fields.text_or_empty("description", DESCRIPTION_CHARS_MAX);
     fields.finish()?;
-    app.gateway.set_description(session, group, description).await?;
+    app.gateway.execute(session, SetDescription { group, description }).await?;
     Ok(acknowledged("Group description updated"))
 }
 
@@ -250,7 +247,7 @@ pub(crate) async fn leave(
     caller: Caller,
 ) -> JsonResult<Acknowledged> {
     let linked = may_touch_linked(&app, &caller, session, &group).await?;
-    app.gateway.leave_group(session, group.clone()).await?;
+    app.gateway.execute(session, LeaveGroup { group: group.clone() }).await?;
     caller.remove_from_scope(&app, &group).await;
     for group in linked.iter().filter(|linked| **linked != group) {
         caller.remove_from_scope(&app, group).await;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use rookery_actors::commands::{ReadInviteCode, RevokeInviteCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -38,7 +39,7 @@ pub(crate) async fn get(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<InviteAnswer> {
-    let code = app.gateway.invite_code(session, group).await?;
+    let code = app.gateway.execute(session, ReadInviteCode { group }).await?;
     Ok(answer(code, None))
 }
 
@@ -55,7 +56,7 @@ pub(crate) async fn revoke(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<InviteAnswer> {
-    let code = app.gateway.revoke_invite_code(session, group).await?;
+    let code = app.gateway.execute(session, RevokeInviteCode { group }).await?;
     Ok(answer(code, Some("Invite code revoked and new one generated")))
 }
 

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use rookery_actors::CommandError;
+use rookery_actors::commands::{JoinGroup, ListGroups, ReadJoinInfo, Source};
 use rookery_model::{GroupId, JoinInfo, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -88,7 +89,7 @@ pub(crate) async fn join(
         // WhatsApp was asked.
         admission.check_again()?;
     }
-    let joined = app.gateway.join_group(session, code).await.map_err(refused)?;
+    let joined = app.gateway.execute(session, JoinGroup { code }).await.map_err(refused)?;
     if joined.already_member {
         // By whoever got the account into it: the code alone makes no group the key's own.
         caller.may_touch(std::slice::from_ref(&joined.group))?;
@@ -129,7 +130,7 @@ pub(crate) async fn info(
     if code.len() == PRIVATE_CODE_CHARS {
         return Err(ApiError::Query(format!("code {PRIVATE_CODE}")));
     }
-    let info = app.gateway.join_info(session, code).await.map_err(unknown)?;
+    let info = app.gateway.execute(session, ReadJoinInfo { code }).await.map_err(unknown)?;
     if !caller.key.allows_group(&info.id) {
         // A key that is limited to groups reads about another one only to join it, which viewers do not.
         if caller.key.role() < Role::Operator || is_in(&app, session, &info.id).await? {
@@ -140,7 +141,13 @@ pub(crate) async fn info(
 }
 
 async fn is_in(app: &App, session: SessionId, group: &GroupId) -> Result<bool, ApiError> {
-    Ok(app.gateway.groups(session, false).await?.iter().any(|known| known.id == *group))
+    Ok(app
+        .gateway
+        .execute(session, ListGroups { source: Source::Cache })
+        .await?
+        .value
+        .iter()
+        .any(|known| known.id == *group))
 }
 
 /// A group that the account is in already belongs to somebody else, unless it is the key's: knowing its invite code is not
@@ -150,7 +157,7 @@ async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, co
     if !caller.key.is_limited_to_one_session() {
         return Err(AccessError::SeveralSessions.into());
     }
-    let group = app.gateway.join_info(session, code).await.map_err(refused)?.id;
+    let group = app.gateway.execute(session, ReadJoinInfo { code }).await.map_err(refused)?.id;
     let is_foreign = !caller.key.allows_group(&group) && is_in(app, session, &group).await?;
     if is_foreign { Err(AccessError::GroupNotAllowed.into()) } else { Ok(()) }
 }

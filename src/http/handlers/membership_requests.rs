@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use rookery_model::{MembershipDecision, MembershipRequest, ParticipantResult};
+use rookery_actors::commands::{DecideMembership, ReadMembershipRequests};
+use rookery_model::{MembershipDecision, MembershipRequest};
 use utoipa::ToSchema;
 
 use crate::app::App;
-use crate::http::error::ApiError;
 use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonObject, SessionPath};
 use crate::http::request::fields::{Fields, Person, optional_participants};
-use crate::http::response::json::{BatchAcknowledged, JsonResult, acknowledged_with};
+use crate::http::response::json::{BatchAcknowledged, JsonResult, batch_acknowledged};
 
 /// Whom a decision is about.
 #[derive(ToSchema)]
@@ -38,7 +38,7 @@ pub(crate) async fn list(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<Vec<MembershipRequest>> {
-    Ok(Json(app.gateway.membership_requests(session, group).await?))
+    Ok(Json(app.gateway.execute(session, ReadMembershipRequests { group }).await?))
 }
 
 /// Let people in
@@ -87,42 +87,11 @@ async fn decide(
     JsonObject(body): JsonObject,
     decision: MembershipDecision,
 ) -> JsonResult<BatchAcknowledged> {
-    let people = optional_participants(Fields::of(body, &["participants"]))?;
-    let results = app.gateway.decide_membership(session, group, decision, people).await?;
-    outcome(decision, results)
-}
-
-/// Nobody waited, or some failed: the answer says so. All failed: the request did.
-fn outcome(decision: MembershipDecision, results: Vec<ParticipantResult>) -> JsonResult<BatchAcknowledged> {
-    let (done, what) = match decision {
-        MembershipDecision::Approve => ("Membership requests approved", "Approving membership requests"),
-        MembershipDecision::Reject => ("Membership requests rejected", "Rejecting membership requests"),
+    let participants = optional_participants(Fields::of(body, &["participants"]))?;
+    let done = match decision {
+        MembershipDecision::Approve => "Membership requests approved",
+        MembershipDecision::Reject => "Membership requests rejected",
     };
-    if results.is_empty() || results.iter().any(|result| result.success) {
-        Ok(acknowledged_with(done, results))
-    } else {
-        Err(ApiError::AllRefused { what, results })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rookery_model::{ParticipantId, ResultCode};
-
-    use super::*;
-
-    #[test]
-    fn a_decision_fails_only_when_there_was_somebody_and_everybody_was_refused() {
-        let result = |success| ParticipantResult {
-            id: ParticipantId::Phone(15_550_100_001),
-            success,
-            status: Some(404),
-            code: ResultCode::NoRequest,
-            message: None,
-        };
-        for (results, fails) in [(vec![], false), (vec![true, false], false), (vec![false], true)] {
-            let results = results.into_iter().map(result).collect();
-            assert_eq!(outcome(MembershipDecision::Reject, results).is_err(), fails);
-        }
-    }
+    let command = DecideMembership { group, decision, participants };
+    batch_acknowledged(done, decision.phrase(), app.gateway.execute(session, command).await?)
 }

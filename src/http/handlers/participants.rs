@@ -6,7 +6,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
-use rookery_model::{Participant, ParticipantChange, ParticipantResult};
+use rookery_actors::commands::ChangeParticipants;
+use rookery_model::{Participant, ParticipantChange};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -17,7 +18,7 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, Stale, query, value_of};
 use crate::http::request::fields::{Fields, Person, participants};
 use crate::http::response::etag::tagged;
-use crate::http::response::json::{BatchAcknowledged, JsonResult, acknowledged_with, with_total};
+use crate::http::response::json::{BatchAcknowledged, JsonResult, batch_acknowledged, with_total};
 use crate::http::response::staleness::{self, answered_of};
 
 /// The people whom a change concerns.
@@ -196,36 +197,22 @@ async fn change(
         ParticipantChange::Add => fields.optional_flag("inviteFallback").unwrap_or(false),
         _ => false,
     };
-    let people = participants(fields)?;
-    let results = app.gateway.change_participants(session, group, change, people, invite_fallback).await?;
-    outcome(change, results)
-}
-
-/// Some failed: the answer says who. All failed: the request did.
-fn outcome(change: ParticipantChange, results: Vec<ParticipantResult>) -> JsonResult<BatchAcknowledged> {
-    let (done, what) = match change {
-        ParticipantChange::Add => ("Participants added", "Adding participants"),
-        ParticipantChange::Remove => ("Participants removed", "Removing participants"),
-        ParticipantChange::Promote => ("Participants promoted to admin", "Promoting participants"),
-        ParticipantChange::Demote => ("Participants demoted from admin", "Demoting participants"),
+    let participants = participants(fields)?;
+    let done = match change {
+        ParticipantChange::Add => "Participants added",
+        ParticipantChange::Remove => "Participants removed",
+        ParticipantChange::Promote => "Participants promoted to admin",
+        ParticipantChange::Demote => "Participants demoted from admin",
     };
-    if results.iter().any(|result| result.success) {
-        Ok(acknowledged_with(done, results))
-    } else {
-        Err(ApiError::AllRefused { what, results })
-    }
+    let command = ChangeParticipants { group, change, participants, invite_fallback };
+    batch_acknowledged(done, change.phrase(), app.gateway.execute(session, command).await?)
 }
 
 #[cfg(test)]
 mod tests {
-    use rookery_model::{ParticipantId, ResultCode};
+    use rookery_model::ParticipantId;
 
     use super::*;
-
-    fn result(success: bool) -> ParticipantResult {
-        let code = if success { ResultCode::Added } else { ResultCode::InviteRequired };
-        ParticipantResult { id: ParticipantId::Phone(15_550_100_001), success, status: Some(403), code, message: None }
-    }
 
     #[test]
     fn a_list_may_be_about_one_role() {
@@ -242,13 +229,5 @@ mod tests {
         }
         assert_eq!(ListedRole::read(None).unwrap(), None);
         assert!(ListedRole::read(Some("owner")).is_err() && ListedRole::read(Some("")).is_err());
-    }
-
-    #[test]
-    fn a_batch_fails_only_when_everybody_was_refused() {
-        for (results, fails) in [(vec![true], false), (vec![true, false], false), (vec![false, false], true)] {
-            let results = results.into_iter().map(result).collect();
-            assert_eq!(outcome(ParticipantChange::Add, results).is_err(), fails);
-        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use rookery_actors::commands::{ReadGroup, ReadPicture, RemovePicture, SetPicture, Source};
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -54,7 +55,7 @@ pub(crate) async fn get(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<PictureAnswer> {
-    Ok(Json(PictureAnswer { url: app.gateway.picture_url(session, group).await? }))
+    Ok(Json(PictureAnswer { url: app.gateway.execute(session, ReadPicture { group }).await? }))
 }
 
 /// Set the picture
@@ -77,13 +78,14 @@ pub(crate) async fn set(
     let begun = Instant::now();
     let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
     // For a group that cannot be had now nothing is fetched and nothing decoded.
-    app.gateway.group(session, group.clone(), Vec::new(), false).await?;
+    let read = ReadGroup { group: group.clone(), known: Vec::new(), source: Source::Cache };
+    app.gateway.execute(session, read).await?;
     // Counted before the work: whoever is over the limit has nothing fetched or decoded.
     app.gateway.count_picture(session)?;
     let jpeg = app.pictures.prepare(source, PictureUser { key: caller.key.id(), session }).await?;
     // Fetching and decoding takes seconds.
     admission.check_again()?;
-    app.gateway.set_picture(session, group, jpeg, begun).await?;
+    app.gateway.execute(session, SetPicture { group, jpeg, begun }).await?;
     Ok(acknowledged("Group picture updated"))
 }
 
@@ -98,7 +100,7 @@ pub(crate) async fn remove(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
 ) -> JsonResult<Acknowledged> {
-    app.gateway.remove_picture(session, group).await?;
+    app.gateway.execute(session, RemovePicture { group }).await?;
     Ok(acknowledged("Group picture removed"))
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
+use rookery_actors::commands::SetSettings;
 use rookery_model::{GroupSettings, Setting, Who};
 use utoipa::ToSchema;
 
@@ -106,7 +107,7 @@ pub(crate) async fn set(
     JsonObject(body): JsonObject,
 ) -> JsonResult<Acknowledged> {
     let settings = settings(Fields::of(body, &FIELDS))?;
-    app.gateway.set_settings(session, group, settings).await?;
+    app.gateway.execute(session, SetSettings { group, settings }).await?;
     Ok(acknowledged("Group settings updated"))
 }
 

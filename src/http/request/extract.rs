@@ -4,6 +4,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use futures_util::FutureExt as _;
+use rookery_actors::commands::Source;
 use rookery_model::{GroupId, IdError, SessionId};
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
@@ -195,7 +196,20 @@ impl<S: Sync> FromRequestParts<S> for Refresh {
 }
 
 /// `?stale=true`: the cache will do while the session is not ready.
+#[derive(Copy, Clone)]
 pub(crate) struct Stale(pub(crate) bool);
+
+impl Stale {
+    /// Where the answer comes from.
+    pub(crate) fn source(self) -> Source {
+        if self.0 { Source::StaleCache } else { Source::Cache }
+    }
+
+    /// The same where WhatsApp may be asked. The two exclude each other.
+    pub(crate) fn or(self, Refresh(refresh): Refresh) -> Source {
+        if refresh { Source::WhatsApp } else { self.source() }
+    }
+}
 
 impl IntoParams for Stale {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {

@@ -54,13 +54,51 @@ pub(crate) fn acknowledged(message: &'static str) -> Json<Acknowledged> {
     Json(Acknowledged { success: true, message })
 }
 
-/// The acknowledgement of a write that concerns several people.
-pub(crate) fn acknowledged_with(message: &'static str, results: Vec<ParticipantResult>) -> Json<BatchAcknowledged> {
-    Json(BatchAcknowledged { success: true, message, results })
+/// The answer to a write that concerns several participants. `what`: the write, as a noun phrase that can start a sentence.
+///
+/// # Errors
+/// [`ApiError::AllRefused`].
+pub(crate) fn batch_acknowledged(
+    message: &'static str,
+    what: &'static str,
+    results: Vec<ParticipantResult>,
+) -> JsonResult<BatchAcknowledged> {
+    let results =
+        unless_all_refused(results, |result| result.success, |results| ApiError::AllRefused { what, results })?;
+    Ok(Json(BatchAcknowledged { success: true, message, results }))
+}
+
+/// Some failed: the answer says which. All failed: the request did. Of none there is nothing to fail.
+///
+/// # Errors
+/// What `refused` makes of the results.
+pub(crate) fn unless_all_refused<R>(
+    results: Vec<R>,
+    is_success: impl Fn(&R) -> bool,
+    refused: impl FnOnce(Vec<R>) -> ApiError,
+) -> Result<Vec<R>, ApiError> {
+    if results.is_empty() || results.iter().any(is_success) { Ok(results) } else { Err(refused(results)) }
 }
 
 /// Adds how many entries there are in all, when only a page of them is answered.
 pub(crate) fn with_total(total: usize, mut response: Response) -> Response {
     response.headers_mut().insert(HeaderName::from_static("x-total-count"), total.into());
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_fails_only_when_there_was_somebody_and_everybody_was_refused() {
+        let fails = |results: &[bool]| {
+            let refused = |_| ApiError::Internal(String::new());
+            unless_all_refused(results.to_vec(), |success| *success, refused).is_err()
+        };
+        assert_eq!(
+            [fails(&[]), fails(&[true]), fails(&[true, false]), fails(&[false, false])],
+            [false, false, false, true]
+        );
+    }
 }

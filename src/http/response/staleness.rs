@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::Response;
-use rookery_actors::CommandError;
-use rookery_model::{Aged, Community, Group, GroupId, GroupSummary, SessionId, Tagged};
+use rookery_actors::commands::ReadGroup;
+use rookery_model::{Aged, Group, GroupId, SessionId};
 
 use crate::app::App;
 use crate::http::error::ApiError;
@@ -17,38 +17,6 @@ const STALE: &str = "110 - \"Response is Stale\"";
 /// WhatsApp did not tell all of it: what is here is what is known.
 const INCOMPLETE: &str = "199 - \"Incomplete\"";
 
-/// All groups from the cache.
-///
-/// # Errors
-/// As of reading groups.
-pub(crate) async fn groups(
-    app: &App,
-    session: SessionId,
-    Stale(stale): Stale,
-) -> Result<Aged<Arc<Vec<GroupSummary>>>, ApiError> {
-    if stale {
-        return Ok(app.gateway.known_groups(session).await?);
-    }
-    Ok(fresh(app.gateway.groups(session, false).await?))
-}
-
-/// A group from the cache, without its value when it has one of these tags.
-///
-/// # Errors
-/// As of reading a group.
-pub(crate) async fn tagged_group(
-    app: &App,
-    session: SessionId,
-    group: GroupId,
-    known: Vec<u64>,
-    Stale(stale): Stale,
-) -> Result<Aged<Tagged<Group>>, ApiError> {
-    if stale {
-        return Ok(app.gateway.known_group(session, group, known).await?);
-    }
-    Ok(fresh(app.gateway.group(session, group, known, false).await?))
-}
-
 /// A group from the cache.
 ///
 /// # Errors
@@ -59,30 +27,10 @@ pub(crate) async fn group(
     group: GroupId,
     stale: Stale,
 ) -> Result<Aged<Arc<Group>>, ApiError> {
-    let Aged { value, stale_for } = tagged_group(app, session, group, Vec::new(), stale).await?;
+    let read = ReadGroup { group, known: Vec::new(), source: stale.source() };
+    let Aged { value, stale_for } = app.gateway.execute(session, read).await?;
     let value = value.value.ok_or_else(|| ApiError::Internal("a group without its value".into()))?;
     Ok(Aged { value, stale_for })
-}
-
-/// A community as WhatsApp has it; where it cannot be asked and that will do, with the groups of it that the cache holds.
-///
-/// # Errors
-/// As of reading a community.
-pub(crate) async fn community(
-    app: &App,
-    session: SessionId,
-    community: GroupId,
-    Stale(stale): Stale,
-) -> Result<Aged<Community>, ApiError> {
-    match app.gateway.community(session, community.clone()).await {
-        Err(CommandError::NotConnected) if stale => Ok(app.gateway.known_community(session, community).await?),
-        read => Ok(fresh(read?)),
-    }
-}
-
-/// What was just asked of WhatsApp, or is the cache of a session that is ready.
-pub(crate) fn fresh<T>(value: T) -> Aged<T> {
-    Aged { value, stale_for: None }
 }
 
 /// What `respond` answers about a group in a form that has no place to say that not all of it is known: a header does.

@@ -1,6 +1,7 @@
 //! Whether a key may touch what a call reaches beyond the group that its path names: the other groups of a community. Handlers ask before
 //! they act. A key without a limit to groups may, and WhatsApp is not asked.
 
+use rookery_actors::commands::{ListGroups, ReadCommunity, Source};
 use rookery_model::{Community, GroupId, SessionId};
 
 use crate::app::App;
@@ -21,7 +22,7 @@ pub(crate) async fn may_touch_linked(
     group: &GroupId,
 ) -> Result<Vec<GroupId>, ApiError> {
     let Some(id) = limiting_community(app, caller, session, group).await? else { return Ok(Vec::new()) };
-    let community = app.gateway.community(session, id).await?;
+    let community = app.gateway.execute(session, ReadCommunity { community: id }).await?;
     if community.id != *group && !announcements(&community).any(|announcements| announcements == group) {
         return Ok(Vec::new());
     }
@@ -80,7 +81,7 @@ async fn may_reach(
     if !caller.key.is_limited_to_groups() {
         return Ok(());
     }
-    let community = app.gateway.community(session, community.clone()).await?;
+    let community = app.gateway.execute(session, ReadCommunity { community: community.clone() }).await?;
     allowed(app, caller, &reached(&community), otherwise)
 }
 
@@ -94,7 +95,7 @@ async fn limiting_community(
     if !caller.key.is_limited_to_groups() {
         return Ok(None);
     }
-    let groups = app.gateway.groups(session, false).await?;
+    let groups = app.gateway.execute(session, ListGroups { source: Source::Cache }).await?.value;
     let known = groups.iter().find(|known| known.id == *group);
     Ok(known.and_then(|known| if known.is_community { Some(group.clone()) } else { known.linked_parent_jid.clone() }))
 }

@@ -2,8 +2,8 @@
 
 use tokio::time::timeout_at;
 
-use super::command_context::CommandContext;
-use super::refresh::GroupRead;
+use super::context::{CommandContext, Reconciliation};
+use super::port::GroupRead;
 use super::whatsapp_codes::{self, Asked, DONE, NOT_SAID};
 use crate::error::CommandError;
 use crate::group_cache::WriteId;
@@ -108,6 +108,35 @@ impl Addressed {
     }
 }
 
+/// Nobody adds themselves, and who wants to go leaves.
+pub(super) fn refuse_oneself(
+    me: &ParticipantIds,
+    change: ParticipantChange,
+    targets: &[Target],
+) -> Result<(), CommandError> {
+    let why = match change {
+        ParticipantChange::Add => "whose account is in the group anyway",
+        ParticipantChange::Remove => "which leaves a group with `leave`",
+        ParticipantChange::Promote | ParticipantChange::Demote => return Ok(()),
+    };
+    match targets.iter().find(|target| target.person.is(me)) {
+        Some(target) => {
+            let id = me.id().unwrap_or(target.send_as);
+            Err(CommandError::Invalid(format!("participants names {id}, this session's own number, {why}")))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether nothing at all was changed in the list that this change is about, members or admins, by WhatsApp's version of it.
+pub(super) fn is_same_list(change: ParticipantChange, before: Option<&GroupRecord>, now: &GroupRecord) -> bool {
+    let version = |record: &GroupRecord| match change {
+        ParticipantChange::Add | ParticipantChange::Remove => record.participants_version,
+        ParticipantChange::Promote | ParticipantChange::Demote => record.admins_version,
+    };
+    before.and_then(version).is_some_and(|before| version(now) == Some(before))
+}
+
 /// What a look at a group says of a person of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
@@ -131,10 +160,34 @@ impl Verdict {
     }
 }
 
+/// One answer a person; none about people of whom the group, as it was read, does not show what became.
+pub(super) fn seen_of(
+    targets: &[Target],
+    now: &GroupRecord,
+    verdict: impl Fn(&Target) -> Verdict,
+) -> Reconciliation<Vec<ParticipantAnswer>> {
+    let is_shown = |target: &&Target| now.member(&target.person).is_some() || can_tell(target, now);
+    let answer = |target: &Target| {
+        let mut person = target.person;
+        if let Some(member) = now.member(&person) {
+            person.learn(&member.person);
+        }
+        verdict(target).answer(person)
+    };
+    let answers: Vec<ParticipantAnswer> = targets.iter().filter(is_shown).filter_map(answer).collect();
+    if answers.iter().any(|answer| answer.error.is_none()) {
+        Reconciliation::Applied(answers)
+    } else if answers.len() == targets.len() {
+        Reconciliation::NotApplied
+    } else {
+        Reconciliation::Unclear
+    }
+}
+
 /// Looks at the group for the people of whom nobody knows what became; `verdict` is what the group, as it was read, says of one.
 /// They are without an answer when it cannot be read or does not show it. Those who turn out to be one person are one after it.
 pub(super) async fn look_up_unanswered(
-    work: &CommandContext,
+    context: &CommandContext,
     group: &GroupId,
     write: Option<WriteId>,
     people: &mut Vec<Addressed>,
@@ -143,7 +196,7 @@ pub(super) async fn look_up_unanswered(
     if !people.iter().any(Addressed::is_open) {
         return;
     }
-    let read = timeout_at(work.end(), work.read_back(group, write)).await;
+    let read = timeout_at(context.end(), context.read_back(group, write)).await;
     let open = people.iter_mut().filter(|person| person.is_open());
     let Ok(Ok(GroupRead { record: Some(now), heard, .. })) = read else {
         return open.for_each(|person| person.answer = None);
@@ -225,7 +278,7 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
 /// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. One that could
 /// not be sent stays `invite_required`.
 pub(super) async fn invite(
-    work: &CommandContext,
+    context: &CommandContext,
     group: &GroupId,
     group_name: &str,
     people: &[Addressed],
@@ -233,11 +286,11 @@ pub(super) async fn invite(
 ) {
     for (person, result) in people.iter().zip(results) {
         let Some(invitation) = person.answer.as_ref().and_then(|answer| answer.invitation.as_ref()) else { continue };
-        if work.is_paused() {
+        if context.is_paused() {
             return;
         }
-        let sent = work.engine.send_invitation(person.target.send_as, group, group_name, invitation);
-        let sent = timeout_at(work.end(), work.look_up::<(), _>(sent)).await;
+        let sent = context.engine.send_invitation(person.target.send_as, group, group_name, invitation);
+        let sent = timeout_at(context.end(), context.look_up::<(), _>(sent)).await;
         whatsapp_codes::invited(result, matches!(sent, Ok(Ok(_))));
     }
 }

@@ -71,9 +71,9 @@ impl Default for RateLimits {
     }
 }
 
-/// Settings of all sessions of one daemon.
+/// Options of all sessions of one daemon.
 #[derive(Clone, Debug)]
-pub struct Settings {
+pub struct SessionOptions {
     /// The WebSocket to connect to; WhatsApp's own unless a simulator is used.
     pub whatsapp_url: String,
     /// WhatsApp's answer is waited for this long, at most [`WHATSAPP_TIMEOUT_MAX`].
@@ -94,10 +94,10 @@ pub struct Settings {
     pub device_name: String,
 }
 
-/// The longest [`Settings::whatsapp_timeout`]: clients give up at 30 s, and a write that is not answered is looked up.
+/// The longest [`SessionOptions::whatsapp_timeout`]: clients give up at 30 s, and a write that is not answered is looked up.
 pub const WHATSAPP_TIMEOUT_MAX: Duration = Duration::from_secs(20);
 
-impl Default for Settings {
+impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             whatsapp_url: WHATSAPP_URL.into(),
@@ -113,7 +113,7 @@ impl Default for Settings {
     }
 }
 
-impl Settings {
+impl SessionOptions {
     pub(crate) fn engine(&self) -> EngineOptions {
         EngineOptions {
             whatsapp_url: self.whatsapp_url.clone(),

@@ -9,7 +9,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultDirectRateLimiter, Quota};
 
 use crate::error::CommandError;
-use crate::settings::{RateLimit, RateLimits};
+use crate::options::{RateLimit, RateLimits};
 use rookery_engine::EngineError;
 
 /// WhatsApp said 429 without a hint: its own clients wait about a minute.

@@ -1,23 +1,20 @@
 //! What WhatsApp's answers mean: pure functions.
 
-use super::communities::Linking;
 use crate::error::CommandError;
-use rookery_engine::{EngineError, LinkAnswer};
-use rookery_model::{
-    GroupId, LinkCode, LinkResult, MembershipDecision, ParticipantChange, ParticipantResult, ResultCode,
-};
+use rookery_engine::EngineError;
+use rookery_model::{MembershipDecision, ParticipantChange, ParticipantResult, ResultCode};
 
-/// WhatsApp's number for done.
+/// WhatsApp's status code for done.
 pub(super) const DONE: u16 = 200;
-/// WhatsApp's number for somebody who was a member before.
+/// WhatsApp's status code for somebody who was a member before.
 pub(super) const ALREADY: u16 = 409;
-/// WhatsApp's number for somebody who is no member.
+/// WhatsApp's status code for somebody who is no member.
 pub(super) const NO_MEMBER: u16 = 404;
 /// In place of a number that nobody gave.
 pub(super) const NOT_SAID: u16 = 0;
 
 /// The error of a question: nothing was changed whatever happened.
-pub(super) fn read_error(what: &'static str, error: EngineError) -> CommandError {
+pub(crate) fn read_error(what: &'static str, error: EngineError) -> CommandError {
     match error {
         EngineError::Unreadable => CommandError::Unreadable,
         error if error.is_unanswered() => CommandError::Unanswered,
@@ -50,16 +47,6 @@ pub(super) fn is_doubtful(error: &CommandError) -> bool {
 pub(super) enum Asked {
     Change(ParticipantChange),
     Decision(MembershipDecision),
-}
-
-/// A change as a noun phrase that can start a sentence.
-pub(super) fn what(change: ParticipantChange) -> &'static str {
-    match change {
-        ParticipantChange::Add => "Adding participants",
-        ParticipantChange::Remove => "Removing participants",
-        ParticipantChange::Promote => "Promoting participants",
-        ParticipantChange::Demote => "Demoting participants",
-    }
 }
 
 /// What became of the invitation of somebody who may only be invited.
@@ -129,46 +116,6 @@ pub(super) fn message(code: ResultCode) -> Option<&'static str> {
     })
 }
 
-/// One result per group of a link or unlink, in the order of the request.
-pub(super) fn link_results(linking: Linking, groups: &[GroupId], answers: &[LinkAnswer]) -> Vec<LinkResult> {
-    let result = |group: &GroupId| {
-        let answer = answers.iter().find(|answer| answer.group == *group);
-        let (status, code) = match answer.map(|answer| answer.error) {
-            Some(None) => (Some(DONE), if linking == Linking::Link { LinkCode::Linked } else { LinkCode::Unlinked }),
-            Some(Some(error)) => (Some(error).filter(|error| *error != NOT_SAID), link_refusal(linking, error)),
-            None => (None, LinkCode::Failed),
-        };
-        LinkResult { id: group.clone(), success: status == Some(DONE), status, code, message: link_message(code) }
-    };
-    groups.iter().map(result).collect()
-}
-
-/// 406 is what the engine's source names for a full community; nothing is too full for an unlink.
-fn link_refusal(linking: Linking, error: u16) -> LinkCode {
-    match (linking, error) {
-        (Linking::Link, 404 | 410) => LinkCode::NotFound,
-        (Linking::Unlink { .. }, 404 | 410) => LinkCode::NotLinked,
-        (_, 401 | 403) | (Linking::Unlink { .. }, 406) => LinkCode::NotAllowed,
-        (Linking::Link, 406 | 419) => LinkCode::CommunityFull,
-        (Linking::Link, 409) => LinkCode::AlreadyLinked,
-        _ => LinkCode::Failed,
-    }
-}
-
-fn link_message(code: LinkCode) -> Option<&'static str> {
-    Some(match code {
-        LinkCode::Linked | LinkCode::Unlinked => return None,
-        LinkCode::NotFound => "there is no such group",
-        LinkCode::NotAllowed => {
-            "WhatsApp does not allow this: only an admin of both may do it, and not with an announcement group"
-        }
-        LinkCode::NotLinked => "does not belong to the community",
-        LinkCode::AlreadyLinked => "belongs to a community already",
-        LinkCode::CommunityFull => "the community is full",
-        LinkCode::Failed => "WhatsApp did not do it",
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -201,15 +148,5 @@ mod tests {
         for (asked, number, invited, code) in table {
             assert_eq!(refusal(asked, number, invited), code, "{asked:?} {number}");
         }
-    }
-
-    #[test]
-    fn link_results_follow_the_request_and_say_what_whatsapp_said() {
-        let [one, two, three] = [1, 2, 3].map(|n| format!("12036300000000000{n}@g.us").parse::<GroupId>().unwrap());
-        let answers =
-            [LinkAnswer { group: two.clone(), error: Some(409) }, LinkAnswer { group: one.clone(), error: None }];
-        let results = link_results(Linking::Link, &[one, two, three], &answers);
-        let codes: Vec<_> = results.iter().map(|result| (result.code, result.success)).collect();
-        assert_eq!(codes, [(LinkCode::Linked, true), (LinkCode::AlreadyLinked, false), (LinkCode::Failed, false)]);
     }
 }

@@ -1,62 +1,39 @@
-//! What every request to WhatsApp has in common. Each runs in a task of its own with a permit and the reply: the engine
-//! call under a time limit, a look at what is true when WhatsApp did not answer, then the change to the actor, then the
-//! answer to the caller (G-2).
+//! What the tasks of all commands have in common: the engine call under a time limit, and a look at what is true when WhatsApp did
+//! not answer.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ractor::ActorRef;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::rate_limiter::Cost;
-use super::refresh::GroupRead;
+use super::Finished;
+use super::port::{CommandQuestion, GroupChange, GroupRead, SessionPort};
 use super::whatsapp_codes::{is_doubtful, read_error, write_error};
-use super::{Generation, Permit, Reply, SessionMsg, SessionState};
-use crate::directory::SessionHandle;
 use crate::error::CommandError;
-use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
-use crate::settings::WHATSAPP_TIMEOUT_MAX;
+use crate::group_cache::{Heard, PendingChange, WriteId};
+use crate::options::WHATSAPP_TIMEOUT_MAX;
+use crate::rate_limiter::{Cost, RateLimiter};
+use crate::reply::Reply;
 use rookery_engine::{Engine, EngineError};
-use rookery_model::GroupId;
-use rookery_model::{Completeness, GroupRecord};
+use rookery_model::{Completeness, GroupId, GroupRecord};
 
-/// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
-const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Notifications may come this long after an answer that was sent with or after them: a task of its own handles each.
-const OLDER_NEWS_TIME: Duration = Duration::from_millis(150);
 /// After WhatsApp's own time, what happened is looked for this long. With [`WHATSAPP_TIMEOUT_MAX`] every answer leaves
 /// within 26 s: clients give up at 30.
-const SETTLE_TIME: Duration = Duration::from_secs(5);
+const RECONCILE_TIME: Duration = Duration::from_secs(5);
 /// A write that is not seen for this long was not carried out: on a connection that answers, WhatsApp works in order.
 const MISSING_TIME: Duration = Duration::from_secs(1);
 /// The connection may be on its way back: a reconnect takes about a second.
-const SETTLE_INTERVAL: Duration = Duration::from_millis(100);
+const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a write means for the cache.
-pub(crate) enum GroupChange {
-    /// Carried out, perhaps in part; `None` when nothing changed.
-    Confirmed { group: GroupId, write: WriteId, done: Option<PendingChange> },
-    /// Not confirmed; `unknown` when the cached group is in doubt after it.
-    Dropped { group: GroupId, write: WriteId, unknown: bool },
-    /// A new group, and the key of the request that made it.
-    Created { record: Box<GroupRecord>, key: String, asked: Sequence },
-    /// The account is not in the group any longer.
-    Left { group: GroupId },
-    /// Something may have changed in this group.
-    Doubtful { group: GroupId },
-}
-
-/// A request on its way, with all that its task needs from the actor.
-pub(super) struct CommandContext {
+/// A command on its way, with all that its task needs.
+pub(crate) struct CommandContext {
     pub(super) engine: Arc<Engine>,
-    entry: Arc<SessionHandle>,
-    myself: ActorRef<SessionMsg>,
-    generation: Generation,
+    port: Arc<dyn SessionPort>,
+    rate_limiter: Arc<RateLimiter>,
     /// WhatsApp's answers are waited for until then, however many requests it takes.
     deadline: Instant,
-    _permit: Permit,
 }
 
 /// What came out of a write.
@@ -93,6 +70,19 @@ impl<T> Reconciliation<T> {
 }
 
 impl CommandContext {
+    pub(super) fn new(
+        engine: Arc<Engine>,
+        port: Arc<dyn SessionPort>,
+        rate_limiter: Arc<RateLimiter>,
+        deadline: Instant,
+    ) -> Self {
+        Self { engine, port, rate_limiter, deadline }
+    }
+
+    pub(super) fn port(&self) -> Arc<dyn SessionPort> {
+        self.port.clone()
+    }
+
     /// Waits for WhatsApp's answer, for its time. A request that certainly never left is [`CommandError::NotConnected`].
     pub(super) async fn ask<T>(
         &self,
@@ -139,21 +129,21 @@ impl CommandContext {
         look: impl Fn() -> L,
     ) -> Outcome<T> {
         match self.ask(what, call).await {
-            Err(CommandError::OutcomeUnknown) => self.settle(CommandError::Unanswered, look).await,
+            Err(CommandError::OutcomeUnknown) => self.reconcile(CommandError::Unanswered, look).await,
             // One part of WhatsApp failed: what the others have done by then, it does not say.
-            Err(failed @ CommandError::Refused { code: 500.., .. }) => self.settle(failed, look).await,
+            Err(failed @ CommandError::Refused { code: 500.., .. }) => self.reconcile(failed, look).await,
             result => Outcome { result, read_back: false },
         }
     }
 
     /// A write that is not there is looked for again before that is believed: WhatsApp may be at it. `missing`: what it
     /// comes to then.
-    async fn settle<T, L: Future<Output = Reconciliation<T>>>(
+    async fn reconcile<T, L: Future<Output = Reconciliation<T>>>(
         &self,
         missing: CommandError,
         look: impl Fn() -> L,
     ) -> Outcome<T> {
-        let until = Instant::now().min(self.deadline) + SETTLE_TIME;
+        let until = Instant::now().min(self.deadline) + RECONCILE_TIME;
         let unknown = Outcome { result: Err(CommandError::OutcomeUnknown), read_back: false };
         let mut missed_at = None;
         loop {
@@ -166,7 +156,7 @@ impl CommandContext {
                     }
                     MISSING_TIME - since
                 }
-                Ok(Reconciliation::NotYet) => SETTLE_INTERVAL,
+                Ok(Reconciliation::NotYet) => RECONCILE_INTERVAL,
                 Ok(Reconciliation::Unclear) | Err(_) => return unknown,
             };
             if Instant::now() + wait >= until {
@@ -209,7 +199,7 @@ impl CommandContext {
     /// # Errors
     /// It could not be read now.
     pub(super) async fn read_back(&self, group: &GroupId, write: Option<WriteId>) -> Result<GroupRead, CommandError> {
-        self.ask_actor(|reply| SessionMsg::ReadBack { group: group.clone(), write, reply }).await
+        self.ask_actor(|reply| CommandQuestion::ReadBack { group: group.clone(), write, reply }).await
     }
 
     /// Has a group read until the cache shows what was read, for the time that is left; true when it does (G-2).
@@ -225,11 +215,22 @@ impl CommandContext {
         timeout_at(self.end(), shown).await.unwrap_or(false)
     }
 
+    /// Has the actor read all groups of WhatsApp, so that the next look shows what was done (G-2); false when that was not possible in
+    /// time.
+    pub(super) async fn read_all(&self) -> bool {
+        let read = self.ask_actor(|reply| CommandQuestion::ReadAll { reply });
+        matches!(timeout_at(self.end(), read).await, Ok(Ok(())))
+    }
+
     /// Asks the session's actor, also one that was restarted meanwhile.
-    pub(super) async fn ask_actor<T>(&self, message: impl FnOnce(Reply<T>) -> SessionMsg) -> Result<T, CommandError> {
-        let actor = self.entry.actor.load_full().ok_or(CommandError::Restarting)?;
+    pub(super) async fn ask_actor<T>(
+        &self,
+        question: impl FnOnce(Reply<T>) -> CommandQuestion,
+    ) -> Result<T, CommandError> {
         let (reply, answer) = oneshot::channel();
-        actor.send_message(message(reply)).map_err(|_| CommandError::Restarting)?;
+        if !self.port.ask(question(reply)) {
+            return Err(CommandError::Restarting);
+        }
         answer.await.unwrap_or(Err(CommandError::Restarting))
     }
 
@@ -249,36 +250,36 @@ impl CommandContext {
 
     /// Everything that is left of the time for looking, for what follows on a write.
     pub(super) fn end(&self) -> Instant {
-        self.deadline + SETTLE_TIME
+        self.deadline + RECONCILE_TIME
     }
 
     /// Notes a pause that WhatsApp asks for.
     fn understood(&self, what: &'static str, error: EngineError) -> CommandError {
         self.observe_backoff(&error);
         match error {
-            EngineError::Refused { code: 429, .. } => self.entry.rate_limiter.rate_limited(),
+            EngineError::Refused { code: 429, .. } => self.rate_limiter.rate_limited(),
             error => write_error(what, error),
         }
     }
 
     /// Takes the pause that an answer of WhatsApp asks for, if it does.
     pub(super) fn observe_backoff(&self, error: &EngineError) {
-        self.entry.rate_limiter.observe_backoff(error);
+        self.rate_limiter.observe_backoff(error);
     }
 
     /// Whether WhatsApp asked to slow down.
     pub(super) fn is_paused(&self) -> bool {
-        self.entry.rate_limiter.pause_left().is_some()
+        self.rate_limiter.pause_left().is_some()
     }
 
     /// WhatsApp asks to slow down; the session's writes pause.
     pub(super) fn slow_down(&self) {
-        self.entry.rate_limiter.pause(None);
+        self.rate_limiter.pause(None);
     }
 
     /// Counts what a request turned out to cost beyond what it began with.
     pub(super) fn consume(&self, cost: Cost) -> Result<(), CommandError> {
-        self.entry.rate_limiter.take(cost)
+        self.rate_limiter.take(cost)
     }
 
     /// For a request whose caller has waited since then: WhatsApp gets what is left, so that the answer leaves in time.
@@ -291,34 +292,24 @@ impl CommandContext {
         Instant::now() >= self.deadline
     }
 
-    /// Tells the actor what a write means for the cache; false when there is no actor to tell.
+    /// Tells the actor what a write means for the cache, before the command is over; false when there is no actor to tell.
     pub(super) fn tell(&self, change: GroupChange) -> bool {
-        self.myself.send_message(SessionMsg::GroupChanged { generation: self.generation, change }).is_ok()
-    }
-
-    /// Tells the actor first, then the caller. An actor that is gone reads all groups before it is ready again (K-3):
-    /// nothing is lost, but what it will show then is not ours to promise.
-    pub(super) fn finish<T>(self, change: Option<GroupChange>, reply: Reply<T>, answer: Result<T, CommandError>) {
-        let told = change.is_none_or(|change| self.tell(change));
-        let _ = reply.send(if told { answer } else { answer.and(Err(CommandError::OutcomeUnknown)) });
-    }
-
-    /// The end of a write of one field: what it means for the cache, and the answer.
-    pub(super) fn finish_field(
-        self,
-        group: GroupId,
-        write: WriteId,
-        change: PendingChange,
-        outcome: Outcome<()>,
-        reply: Reply<()>,
-    ) {
-        let told = field_told(group, write, change, &outcome);
-        self.finish(Some(told), reply, outcome.result);
+        self.port.tell(change)
     }
 }
 
+/// The end of a write of one field: what it means for the cache, and the answer.
+pub(super) fn field_finished(
+    group: GroupId,
+    write: WriteId,
+    change: PendingChange,
+    outcome: Outcome<()>,
+) -> Finished<()> {
+    Finished::new(Some(field_change(group, write, change, &outcome)), outcome.result)
+}
+
 /// What the write of one field means for the cache.
-pub(super) fn field_told<T>(
+pub(super) fn field_change<T>(
     group: GroupId,
     write: WriteId,
     change: PendingChange,
@@ -330,77 +321,12 @@ pub(super) fn field_told<T>(
     }
 }
 
-impl SessionState {
-    /// What a request needs, or the refusal that was sent in its place. `group`: one that the account has to be in.
-    pub(super) fn begin<T>(
-        &self,
-        cost: Cost,
-        group: Option<&GroupId>,
-        permit: Permit,
-        reply: Reply<T>,
-    ) -> Option<(CommandContext, Reply<T>)> {
-        match self.work(cost, group, permit) {
-            Ok(work) => Some((work, reply)),
-            Err(error) => {
-                let _ = reply.send(Err(error));
-                None
-            }
-        }
-    }
-
-    fn work(&self, cost: Cost, group: Option<&GroupId>, permit: Permit) -> Result<CommandContext, CommandError> {
-        let engine = self.ready_engine()?;
-        if let Some(group) = group.filter(|group| self.cache.record(group).is_none()) {
-            return Err(CommandError::GroupNotFound(group.clone()));
-        }
-        self.entry.rate_limiter.take(cost)?;
-        Ok(CommandContext {
-            engine,
-            entry: self.entry.clone(),
-            myself: self.myself.clone(),
-            generation: self.engine.generation,
-            deadline: Instant::now() + self.context.settings.whatsapp_timeout,
-            _permit: permit,
-        })
-    }
-
-    /// A write is over: its change to the cache, before its caller is answered.
-    pub(super) fn group_changed(&mut self, generation: Generation, change: GroupChange) {
-        if generation != self.engine.generation {
-            // Of an earlier start: all groups are read before this one is ready (K-3).
-            return;
-        }
-        match change {
-            GroupChange::Confirmed { group, write, done } => {
-                self.cache.confirm_write(&group, write, done);
-                let before = self.cache.sequence();
-                self.myself.send_after(OLDER_NEWS_TIME, move || SessionMsg::UnsureDue { group, before });
-                self.myself.send_after(ECHO_TIMEOUT, move || SessionMsg::EchoesDue { before });
-            }
-            GroupChange::Dropped { group, write, unknown } => {
-                self.cache.drop_write(&group, write, unknown);
-                self.schedule_reads();
-            }
-            GroupChange::Created { record, key, asked } => {
-                self.created.note(&key, &record.id);
-                self.cache.created(*record, asked);
-            }
-            GroupChange::Left { group } => self.cache.left(&group),
-            GroupChange::Doubtful { group } => {
-                self.cache.mark_for_read(&group);
-                self.schedule_reads();
-            }
-        }
-    }
-
-    pub(super) fn unsure_due(&mut self, group: &GroupId, before: Sequence) {
-        if self.cache.end_unsure(group, before) {
-            self.schedule_reads();
-        }
-    }
-
-    pub(super) fn echoes_due(&mut self, before: Sequence) {
-        self.cache.mark_unechoed(before);
-        self.schedule_reads();
+/// What a look says of a text that was to be changed. One that is neither ours nor the one before: somebody else was faster, or
+/// WhatsApp changed ours.
+pub(super) fn text_look(is_ours: bool, is_as_before: bool) -> Reconciliation<()> {
+    match (is_ours, is_as_before) {
+        (true, _) => Reconciliation::Applied(()),
+        (false, true) => Reconciliation::NotApplied,
+        (false, false) => Reconciliation::Unclear,
     }
 }

@@ -1,0 +1,190 @@
+//! What callers want of a session's groups, as values: one file per operation, with its data, its cost, its call to WhatsApp, how
+//! an unanswered one is reconciled, and what it changes in the cache. [`crate::Gateway::execute`] carries them out.
+//!
+//! A command begins in the session's actor, which never waits (S-1): there it is refused, answered from the cache, or turned
+//! into a task. The task reports what changed to the actor first, and then answers the caller (G-2).
+
+mod access;
+mod change_participants;
+mod context;
+mod create_community;
+mod create_group;
+mod creations;
+mod deactivate_community;
+mod decide_membership;
+mod description;
+mod invite_code;
+mod join_group;
+mod leave_group;
+mod link_groups;
+mod making;
+mod participant_results;
+mod picture;
+mod port;
+mod read_community;
+mod read_groups;
+mod settings;
+mod subject;
+mod whatsapp_codes;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::error::CommandError;
+use crate::group_cache::GroupCache;
+use crate::reply::{Permit, Reply};
+use rookery_model::GroupId;
+
+pub use access::SessionAccess;
+pub use change_participants::ChangeParticipants;
+pub use create_community::CreateCommunity;
+pub use create_group::CreateGroup;
+pub(crate) use creations::{Creation, Creations, Found};
+pub use deactivate_community::DeactivateCommunity;
+pub use decide_membership::{DecideMembership, ReadMembershipRequests};
+pub use description::SetDescription;
+pub use invite_code::{ReadInviteCode, RevokeInviteCode};
+pub use join_group::{JoinGroup, ReadJoinInfo};
+pub use leave_group::LeaveGroup;
+pub use link_groups::{LinkGroups, Linking};
+pub use picture::{ReadPicture, RemovePicture, SetPicture};
+pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, SessionPort};
+pub(crate) use read_community::known_community;
+pub use read_community::{ReadCommunity, ReadKnownCommunity};
+pub use read_groups::{ListGroups, ReadGroup, Source};
+pub use settings::SetSettings;
+pub use subject::SetSubject;
+pub(crate) use whatsapp_codes::read_error;
+
+/// One operation of a session.
+pub trait Command: Send + Sized + 'static {
+    /// What its caller gets.
+    type Output: Send + 'static;
+
+    /// What it does at WhatsApp.
+    fn kind(&self) -> CommandKind;
+
+    /// Begins it in the session's actor. Never waits.
+    ///
+    /// # Errors
+    /// Why it is refused: WhatsApp was not asked then.
+    fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError>;
+}
+
+/// What a command does at WhatsApp.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    /// Nothing: the cache has the answer.
+    Lookup,
+    /// It asks, and changes nothing.
+    Query,
+    /// It changes something. Without an answer nobody knows whether it did.
+    Write,
+}
+
+/// How a command goes on after its beginning.
+pub struct Started<T>(Next<T>);
+
+enum Next<T> {
+    /// This is the answer.
+    Answered(T),
+    /// A task asks WhatsApp.
+    Task(std::sync::Arc<dyn SessionPort>, Pin<Box<dyn Future<Output = Finished<T>> + Send>>),
+    /// This answers once WhatsApp was read.
+    AfterRead(Scope, FromCache<T>),
+}
+
+type FromCache<T> = Box<dyn FnOnce(&mut GroupCache) -> Result<T, CommandError> + Send>;
+
+/// Which groups are to be read at WhatsApp.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of them.
+    All,
+    /// This one.
+    One(GroupId),
+}
+
+impl<T> Started<T> {
+    pub(crate) fn answered(value: T) -> Self {
+        Self(Next::Answered(value))
+    }
+
+    /// Everybody who asks for the same read at the same time shares it.
+    pub(crate) fn after_read(
+        scope: Scope,
+        answer: impl FnOnce(&mut GroupCache) -> Result<T, CommandError> + Send + 'static,
+    ) -> Self {
+        Self(Next::AfterRead(scope, Box::new(answer)))
+    }
+}
+
+/// How a command's task ended.
+pub(crate) struct Finished<T> {
+    /// What it means for the cache.
+    change: Option<GroupChange>,
+    result: Result<T, CommandError>,
+}
+
+impl<T> Finished<T> {
+    pub(crate) fn new(change: Option<GroupChange>, result: Result<T, CommandError>) -> Self {
+        Self { change, result }
+    }
+}
+
+impl<T> From<Result<T, CommandError>> for Finished<T> {
+    fn from(result: Result<T, CommandError>) -> Self {
+        Self { change: None, result }
+    }
+}
+
+/// A command with the permit that it holds until it is over, and where its answer goes.
+pub(crate) struct PendingCommand<C: Command> {
+    pub(crate) command: C,
+    /// None for a lookup.
+    pub(crate) permit: Option<Permit>,
+    pub(crate) reply: Reply<C::Output>,
+}
+
+/// A [`PendingCommand`] of any command.
+pub(crate) trait Execute: Send {
+    /// Begins it. A read that is to be made first is given back.
+    fn execute(self: Box<Self>, session: &mut SessionAccess<'_>) -> Option<SharedRead>;
+}
+
+/// A read of WhatsApp that a caller waits for.
+pub(crate) struct SharedRead {
+    pub(crate) scope: Scope,
+    pub(crate) answer: AfterRead,
+}
+
+/// Answers a caller: from the cache after a read, or with what went wrong.
+pub(crate) type AfterRead = Box<dyn FnOnce(Result<&mut GroupCache, CommandError>) + Send>;
+
+impl<C: Command> Execute for PendingCommand<C> {
+    fn execute(self: Box<Self>, session: &mut SessionAccess<'_>) -> Option<SharedRead> {
+        let Self { command, permit, reply } = *self;
+        match command.start(session).map(|started| started.0) {
+            Err(refused) => drop(reply.send(Err(refused))),
+            Ok(Next::Answered(value)) => drop(reply.send(Ok(value))),
+            Ok(Next::Task(port, task)) => {
+                tokio::spawn(async move {
+                    let Finished { change, result } = task.await;
+                    // An actor that is gone reads all groups before it is ready again (K-3): nothing is lost, but what it will show
+                    // then is not ours to promise.
+                    let told = change.is_none_or(|change| port.tell(change));
+                    drop(permit);
+                    let _ = reply.send(if told { result } else { result.and(Err(CommandError::OutcomeUnknown)) });
+                });
+            }
+            Ok(Next::AfterRead(scope, answer)) => {
+                let answer = move |read: Result<&mut GroupCache, CommandError>| {
+                    drop(permit);
+                    drop(reply.send(read.and_then(answer)));
+                };
+                return Some(SharedRead { scope, answer: Box::new(answer) });
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,67 @@
+//! What a command may use of its session while it begins.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::context::CommandContext;
+use super::creations::Creations;
+use super::port::SessionPort;
+use super::{Finished, Next, Started};
+use crate::error::CommandError;
+use crate::group_cache::GroupCache;
+use crate::rate_limiter::{Cost, RateLimiter};
+use rookery_engine::Engine;
+use rookery_model::{GroupId, ParticipantIds};
+
+/// A session as a command sees it that is about to begin.
+pub struct SessionAccess<'a> {
+    pub(crate) cache: &'a mut GroupCache,
+    pub(crate) creations: &'a mut Creations,
+    /// The session's account.
+    pub(crate) me: ParticipantIds,
+    /// The engine of a session that is `ready`, or why WhatsApp cannot be asked.
+    pub(crate) engine: Result<Arc<Engine>, CommandError>,
+    pub(crate) port: Arc<dyn SessionPort>,
+    pub(crate) rate_limiter: Arc<RateLimiter>,
+    /// How long WhatsApp has not been heard, where the cache may be behind; `None` while the session is `ready`. Or why not even
+    /// the cache can be read.
+    pub(crate) stale_for: Result<Option<Duration>, CommandError>,
+    pub(crate) whatsapp_timeout: Duration,
+}
+
+impl SessionAccess<'_> {
+    /// Refuses unless the session is `ready`.
+    pub(crate) fn check_ready(&self) -> Result<(), CommandError> {
+        self.engine.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// Refuses a group that the account is not in.
+    pub(crate) fn check_member_of(&self, group: &GroupId) -> Result<(), CommandError> {
+        if self.cache.has(group) { Ok(()) } else { Err(CommandError::GroupNotFound(group.clone())) }
+    }
+
+    /// Checks and counts a command that is about to ask WhatsApp, and gives what its task needs. `group`: one that the account has
+    /// to be in. Last of all checks: what is refused for another reason is not counted.
+    pub(crate) fn admit(&self, cost: Cost, group: Option<&GroupId>) -> Result<CommandContext, CommandError> {
+        let engine = self.engine.clone()?;
+        group.map_or(Ok(()), |group| self.check_member_of(group))?;
+        self.rate_limiter.take(cost)?;
+        let deadline = Instant::now() + self.whatsapp_timeout;
+        Ok(CommandContext::new(engine, self.port.clone(), self.rate_limiter.clone(), deadline))
+    }
+}
+
+impl CommandContext {
+    /// The rest of a command, in a task of its own.
+    pub(crate) fn run<T, F, W>(self, work: W) -> Started<T>
+    where
+        F: Future<Output = Finished<T>> + Send + 'static,
+        W: FnOnce(Self) -> F,
+    {
+        let port = self.port();
+        Started(Next::Task(port, Box::pin(work(self))))
+    }
+}

@@ -1,0 +1,121 @@
+//! Adding, removing, promoting and demoting participants.
+
+use std::sync::Arc;
+
+use super::context::Reconciliation;
+use super::participant_results::{
+    self, Target, Verdict, addressed, can_tell, is_same_list, look_up_unanswered, refuse_oneself, seen_of, targets,
+};
+use super::port::GroupChange;
+use super::whatsapp_codes::{ALREADY, Asked, NO_MEMBER, NOT_SAID, is_doubtful};
+use super::{Command, CommandKind, Finished, SessionAccess, Started};
+use crate::error::CommandError;
+use crate::group_cache::{Heard, PendingChange, is_so};
+use crate::rate_limiter::Cost;
+use rookery_engine::ParticipantAnswer;
+use rookery_model::{
+    GroupId, GroupRecord, ParticipantChange, ParticipantId, ParticipantIds, ParticipantResult, ResultCode,
+};
+
+/// Adds, removes, promotes or demotes; one result per distinct participant, in the order of the request.
+///
+/// # Errors
+/// As every group write, and [`CommandError::GroupNotFound`].
+pub struct ChangeParticipants {
+    /// The group.
+    pub group: GroupId,
+    /// What happens to them.
+    pub change: ParticipantChange,
+    /// Named twice is named once.
+    pub participants: Vec<ParticipantId>,
+    /// Those who may only be invited are sent WhatsApp's private invitation.
+    pub invite_fallback: bool,
+}
+
+impl Command for ChangeParticipants {
+    type Output = Vec<ParticipantResult>;
+
+    fn kind(&self) -> CommandKind {
+        CommandKind::Write
+    }
+
+    fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError> {
+        let Self { group, change, participants, invite_fallback } = self;
+        let before = session.cache.record(&group).map(|record| Arc::new(record.into_owned()));
+        let targets = targets(before.as_deref(), change, &participants);
+        refuse_oneself(&session.me, change, &targets)?;
+        let context = session.admit(cost(change, &targets), Some(&group))?;
+        let people: Vec<ParticipantIds> = targets.iter().map(|target| target.person).collect();
+        let write = session.cache.begin_write(&group, PendingChange::Participants(change, people));
+        Ok(context.run(move |context| async move {
+            let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+            let call = context.engine.change_participants(&group, change, &people);
+            let judge = |now: &GroupRecord, heard: &Heard| seen(change, &targets, before.as_deref(), now, heard);
+            let look = || context.look_into(&group, write, judge);
+            let result = match context.carry_out(change.phrase(), call, look).await.result {
+                Ok(answers) => {
+                    let mut people = addressed(&targets, &answers, before.as_deref());
+                    let verdict = |target: &Target, now: &GroupRecord| verdict(change, target, before.as_deref(), now);
+                    look_up_unanswered(&context, &group, Some(write), &mut people, verdict).await;
+                    participant_results::results(Asked::Change(change), &people)
+                        .map(|(results, done)| (people, results, done))
+                }
+                Err(error) => Err(error),
+            };
+            match result {
+                Ok((people, mut results, done)) => {
+                    if results.iter().any(|result| result.code == ResultCode::RateLimited) {
+                        context.slow_down();
+                    }
+                    if invite_fallback {
+                        let name = before.as_ref().map_or("", |record| record.subject.as_str());
+                        participant_results::invite(&context, &group, name, &people, &mut results).await;
+                    }
+                    let done = (!done.is_empty()).then_some(PendingChange::Participants(change, done));
+                    Finished::new(Some(GroupChange::Confirmed { group, write, done }), Ok(results))
+                }
+                Err(error) => {
+                    let unknown = is_doubtful(&error);
+                    Finished::new(Some(GroupChange::Dropped { group, write, unknown }), Err(error))
+                }
+            }
+        }))
+    }
+}
+
+/// What a read after an unanswered change shows. Who was as asked for before is told apart by the group as it was.
+fn seen(
+    change: ParticipantChange,
+    targets: &[Target],
+    before: Option<&GroupRecord>,
+    now: &GroupRecord,
+    heard: &Heard,
+) -> Reconciliation<Vec<ParticipantAnswer>> {
+    let is_same_list = is_same_list(change, before, now);
+    seen_of(targets, now, |target| match verdict(change, target, before, now) {
+        // It may have been done and undone.
+        Verdict::Not(_) if !is_same_list && heard.may_be_about(&target.person) => Verdict::Unknown,
+        verdict => verdict,
+    })
+}
+
+/// What the group says of one person. Who was as asked for before is told apart by the group as it was.
+fn verdict(change: ParticipantChange, target: &Target, before: Option<&GroupRecord>, now: &GroupRecord) -> Verdict {
+    let is_true_of = |record: &GroupRecord| is_so(change, record.member(&target.person).map(|member| member.role));
+    let was_shown = || before.is_some_and(|before| before.member(&target.person).is_some() || can_tell(target, before));
+    match (change, is_true_of(now)) {
+        (_, false) => Verdict::Not(NOT_SAID),
+        (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Verdict::Not(ALREADY),
+        // They may have been in it under another id.
+        (ParticipantChange::Remove, true) if !was_shown() => Verdict::Unknown,
+        (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Verdict::Not(NO_MEMBER),
+        _ => Verdict::Done,
+    }
+}
+
+fn cost(change: ParticipantChange, targets: &[Target]) -> Cost {
+    match change {
+        ParticipantChange::Add => Cost::Add(u32::try_from(targets.len()).unwrap_or(u32::MAX)),
+        _ => Cost::Write,
+    }
+}

@@ -1,0 +1,75 @@
+//! Creating a group.
+
+use super::making::{made, make};
+use super::participant_results::{self, Target, Verdict, addressed, look_up_unanswered, refuse_oneself, targets};
+use super::whatsapp_codes::{Asked, NOT_SAID};
+use super::{Command, CommandKind, SessionAccess, Started};
+use crate::error::CommandError;
+use crate::group_cache::to_summary;
+use crate::rate_limiter::Cost;
+use rookery_engine::{NewGroup, NewGroupPlace};
+use rookery_model::{CreatedGroup, GroupId, GroupRecord, ParticipantChange, ParticipantId, ResultCode};
+
+/// Creates a group. Answers as soon as WhatsApp made it, whoever was refused.
+///
+/// # Errors
+/// As every group write: [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Busy`],
+/// [`CommandError::Paced`], [`CommandError::RateLimited`], [`CommandError::Refused`], [`CommandError::Unanswered`],
+/// [`CommandError::OutcomeUnknown`]. And [`CommandError::NotMade`]; [`CommandError::GroupNotFound`] is about the community.
+pub struct CreateGroup {
+    /// Its subject.
+    pub name: String,
+    /// Who is added.
+    pub participants: Vec<ParticipantId>,
+    /// The community that it is to be part of.
+    pub community: Option<GroupId>,
+    /// Those who may only be invited are sent WhatsApp's private invitation.
+    pub invite_fallback: bool,
+}
+
+impl Command for CreateGroup {
+    type Output = CreatedGroup;
+
+    fn kind(&self) -> CommandKind {
+        CommandKind::Write
+    }
+
+    fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<CreatedGroup>, CommandError> {
+        let Self { name, participants, community, invite_fallback } = self;
+        let (me, targets) = (session.me, targets(None, ParticipantChange::Add, &participants));
+        refuse_oneself(&me, ParticipantChange::Add, &targets)?;
+        let cost = Cost::Create { people: u32::try_from(targets.len()).unwrap_or(u32::MAX) };
+        let context = session.admit(cost, community.as_ref())?;
+        let creation = session.creations.begin(session.cache, &name, false, community.clone());
+        Ok(context.run(move |context| async move {
+            let new = NewGroup {
+                subject: name,
+                participants: targets.iter().map(|target| target.send_as).collect(),
+                key: creation.key().to_owned(),
+                place: community.map_or(NewGroupPlace::Alone, NewGroupPlace::In),
+            };
+            let (record, answers) = match make(&context, "Creating the group", new, &creation).await {
+                Ok(made) => made,
+                Err(error) => return Err(error).into(),
+            };
+            let mut people = addressed(&targets, &answers, Some(&record));
+            let verdict = |target: &Target, now: &GroupRecord| match now.member(&target.person) {
+                Some(_) => Verdict::Done,
+                None => Verdict::Not(NOT_SAID),
+            };
+            look_up_unanswered(&context, &record.id, None, &mut people, verdict).await;
+            // The group is made, whatever is known about its people.
+            let mut results = participant_results::results_of(Asked::Change(ParticipantChange::Add), &people);
+            if results.iter().any(|result| result.code == ResultCode::RateLimited) {
+                context.slow_down();
+            }
+            // The group is shown before people are invited to it: that may take a while.
+            let summary = to_summary(&record, &me);
+            let told = context.tell(made(&creation, record));
+            if invite_fallback {
+                participant_results::invite(&context, &summary.id, &summary.name, &people, &mut results).await;
+            }
+            if told { Ok(CreatedGroup { summary, results }) } else { Err(CommandError::OutcomeUnknown) }.into()
+        }))
+    }
+}

@@ -1,0 +1,62 @@
+//! A group's invite code: reading it, and replacing it by a new one.
+
+use super::context::Reconciliation;
+use super::{Command, CommandKind, SessionAccess, Started};
+use crate::error::CommandError;
+use crate::rate_limiter::Cost;
+use rookery_model::GroupId;
+
+/// Reads a group's invite code.
+///
+/// # Errors
+/// As every question to WhatsApp, and [`CommandError::GroupNotFound`].
+pub struct ReadInviteCode {
+    /// The group.
+    pub group: GroupId,
+}
+
+/// Replaces a group's invite code by a new one.
+///
+/// # Errors
+/// As every group write, and [`CommandError::GroupNotFound`].
+pub struct RevokeInviteCode {
+    /// The group.
+    pub group: GroupId,
+}
+
+impl Command for ReadInviteCode {
+    type Output = String;
+
+    fn kind(&self) -> CommandKind {
+        CommandKind::Query
+    }
+
+    fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<String>, CommandError> {
+        let context = session.admit(Cost::Query, Some(&self.group))?;
+        Ok(context.run(|context| async move {
+            context.question("Reading the invite code", context.engine.invite_code(&self.group, false)).await.into()
+        }))
+    }
+}
+
+impl Command for RevokeInviteCode {
+    type Output = String;
+
+    fn kind(&self) -> CommandKind {
+        CommandKind::Write
+    }
+
+    fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<String>, CommandError> {
+        let Self { group } = self;
+        let context = session.admit(Cost::Write, Some(&group))?;
+        Ok(context.run(|context| async move {
+            // A code that nobody was told is replaced once more: the one before is void either way.
+            let again = || async {
+                let revoke = context.engine.invite_code(&group, true);
+                context.look_up(revoke).await.map_or_else(|look| look, Reconciliation::Applied)
+            };
+            let call = context.engine.invite_code(&group, true);
+            context.carry_out("Revoking the invite code", call, again).await.result.into()
+        }))
+    }
+}
