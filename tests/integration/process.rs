@@ -10,6 +10,7 @@ mod demo;
 mod hardened;
 mod idempotent;
 mod killed;
+mod layout;
 mod sealed;
 mod secrets;
 mod setup;

@@ -1,5 +1,6 @@
 //! A simulated WhatsApp, a data directory, and the daemon on both, spoken to over HTTP.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use reqwest::{Client, Method};
@@ -25,7 +26,9 @@ const IDLE_MAX: Duration = Duration::from_millis(500);
 /// What outlives the daemons of one test.
 pub(super) struct Setup {
     pub(super) simulator: Simulator,
-    data: TempDir,
+    data: PathBuf,
+    /// Goes with the setup.
+    _temporary: Option<TempDir>,
 }
 
 /// A daemon that serves HTTP.
@@ -43,7 +46,14 @@ impl Setup {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let simulator = Simulator::start(SimulatorOptions::default()).await.expect("the simulator starts");
         simulator.world().add_account(AccountSpec::new(OWN_PHONE));
-        Self { simulator, data: tempfile::tempdir().expect("a temporary directory") }
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        Self { simulator, data: temporary.path().to_owned(), _temporary: Some(temporary) }
+    }
+
+    /// A WhatsApp and a data directory that there are already.
+    pub(super) fn on(simulator: Simulator, data: PathBuf) -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        Self { simulator, data, _temporary: None }
     }
 
     pub(super) fn world(&self) -> World {
@@ -52,13 +62,13 @@ impl Setup {
 
     /// The key that the first start made for the store.
     pub(super) fn store_key(&self) -> StoreKey {
-        let text = std::fs::read_to_string(self.data.path().join("store.key")).expect("made at the first start");
+        let text = std::fs::read_to_string(self.data.join("store.key")).expect("made at the first start");
         let digits = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).expect("hex digits");
         StoreKey::from_bytes(std::array::from_fn(digits))
     }
 
     pub(super) fn data_dir(&self) -> String {
-        self.data.path().to_string_lossy().into_owned()
+        self.data.to_string_lossy().into_owned()
     }
 
     /// A group of the own account with these others; its id.
@@ -69,7 +79,7 @@ impl Setup {
 
     /// Starts a daemon without waiting for anything. What is given wins over what the tests set.
     pub(super) fn spawn_daemon(&self, variables: &[(&str, &str)]) -> Child {
-        let (url, data) = (self.simulator.url(), self.data.path().to_string_lossy());
+        let (url, data) = (self.simulator.url(), self.data.to_string_lossy());
         let mut all = vec![
             ("ROOKERY_LISTEN", "127.0.0.1:0"),
             ("ROOKERY_DATA_DIR", &*data),
