@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::{Gateway, Running};
 use rookery_model::{SessionEvent, SessionEventKind};
-use rookery_store::{Batch, Store};
+use rookery_store::{Batch, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -33,7 +33,7 @@ use crate::data_dir::PEPPER_FILE;
 use crate::detached_tasks::{LAST_TIME_MAX, TASK_TIME_MAX};
 use crate::files::write_secret;
 use crate::http;
-use crate::idempotency::Idempotency;
+use crate::idempotency::{self, Idempotency};
 use crate::picture::Pictures;
 use crate::signals::{self, Signals};
 use crate::store_key;
@@ -97,6 +97,9 @@ impl Daemon {
 
         let (location, clock) = (config.location(), Clock::kept_in(config.data_dir.join(CLOCK_FILE)));
         let (store, store_key) = store_key::open(&location).await.context("could not open the store")?;
+        let migrating = Arc::clone(&store);
+        let migrated = spawn_blocking(move || bring_to_layout(&*migrating)).await.context("starting was cut short")?;
+        migrated.context("could not bring the store to the layout of this version")?;
         let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
         let pepper = pepper(&*store, &config.data_dir)?;
         let keys = ApiKeys::open(Arc::clone(&store), pepper, key_limits(&config), clock.clone()).await;
@@ -357,6 +360,13 @@ async fn first_key(
     write_secret(&file, secret.reveal()).with_context(|| format!("could not write `{}`", file.display()))?;
     keys.ensure_admin("first admin key", &secret).await.context("could not store the first admin key")?;
     Ok((Some(secret), Some(file)))
+}
+
+/// Moves the rows of older layouts to where this version has them.
+fn bring_to_layout(store: &dyn Store) -> Result<(), StoreError> {
+    rookery_store::mark_as_current(store)?;
+    rookery_actors::migrate_sessions(store)?;
+    idempotency::migrate(store, || rookery_actors::session_numbers(store))
 }
 
 /// The pepper of a backup that was restored goes into its file; whether there was one.

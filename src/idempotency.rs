@@ -30,7 +30,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 pub(crate) use record::{Answer, Fingerprint, Slot};
-use record::{Hour, Record};
+use record::{Hour, Moved, Record};
 
 /// Keys of one session in 24 hours. An API key may use as many as it leaves free, so that there always are some for others: 5,000
 /// are left to a single one, a write every 17 s all day, which WhatsApp would not let pass.
@@ -72,12 +72,12 @@ struct Book {
     running: HashMap<Slot, Option<Fingerprint>>,
     /// Those that were kept before the start, and were not asked for again since.
     from_before: HashSet<Slot>,
-    by_session: HashMap<SessionId, usize>,
+    by_session: HashMap<SessionNumber, usize>,
     by_user: HashMap<Uuid, usize>,
-    by_user_and_session: HashMap<(Uuid, SessionId), usize>,
+    by_user_and_session: HashMap<(Uuid, SessionNumber), usize>,
     kept_in_all: usize,
-    /// The hours in which records were made that are still kept.
-    hours: BTreeSet<Hour>,
+    /// The hours in which records of sessions were made that are still kept.
+    hours: BTreeSet<(Hour, SessionNumber)>,
 }
 
 /// What is to be done about a call.
@@ -150,10 +150,8 @@ impl Idempotency {
 
     fn with(store: Arc<dyn Store>, limits: Limits, clock: Clock) -> Result<Arc<Self>, StoreError> {
         let mut book = Book::default();
-        for (key, user) in
-            store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &record::hours_prefix())?
-        {
-            if let Some((hour, slot)) = record::split_hour_key(&key) {
+        for (session, (key, user)) in store.scan_all(Table::IdempotentHours)? {
+            if let Some((hour, slot)) = record::split_hour_key(session, &key) {
                 book.note_kept(record::user_of(&user), slot.session(), hour);
                 book.from_before.insert(slot);
             }
@@ -212,22 +210,24 @@ impl Idempotency {
 
     async fn sweep_at(self: &Arc<Self>, now: Timestamp) -> Result<usize, IdempotencyError> {
         let mut removed = 0;
-        let expired: Vec<Hour> = self.book().hours.iter().copied().filter(|hour| hour.is_expired(now)).collect();
-        for hour in expired {
-            let slots = self.slots(record::hour_prefix(hour), |key| Some(record::split_hour_key(key)?.1)).await?;
+        let expired: Vec<_> = self.book().hours.iter().copied().filter(|(hour, _)| hour.is_expired(now)).collect();
+        for (hour, session) in expired {
+            let slots = self.slots(session, record::hour_prefix(hour).to_vec()).await?;
             removed += self.remove(slots, Some(now)).await?;
-            self.book().hours.remove(&hour);
+            self.book().hours.remove(&(hour, session));
         }
         Ok(removed)
     }
 
-    /// Removes all records of a session that is gone.
+    /// Removes all records of a session that is gone; the store may have wiped them already.
     ///
     /// # Errors
     /// [`IdempotencyError::Store`]; what is left goes within 24 hours.
-    pub(crate) async fn forget(self: &Arc<Self>, session: SessionId) -> Result<(), IdempotencyError> {
-        let slots = self.slots(record::session_prefix(session), Slot::of_record_key).await?;
-        self.remove(slots, None).await.map(drop)
+    pub(crate) async fn forget(self: &Arc<Self>, session: SessionNumber) -> Result<(), IdempotencyError> {
+        let slots = self.slots(session, Vec::new()).await?;
+        self.remove(slots, None).await?;
+        self.book().forget(session);
+        Ok(())
     }
 
     /// What is known of the slot; claims it for a first call. Reads the store, so it blocks.
@@ -260,7 +260,7 @@ impl Idempotency {
         let call = Execution { claim, user, fingerprint, created_at: times.made };
         let mut mark = Batch::new();
         if let Some(old) = &old {
-            mark.delete(SessionNumber::DAEMON, Table::IdempotentAnswers, slot.hour_key(Hour::of(old.created_at)));
+            mark.delete(slot.session(), Table::IdempotentHours, slot.hour_key(Hour::of(old.created_at)));
         }
         self.put(&mut mark, slot, &call.record(None))?;
         let mut book = self.book();
@@ -277,7 +277,7 @@ impl Idempotency {
 
     fn read(&self, slot: Slot) -> Result<Option<Record>, IdempotencyError> {
         let key = slot.record_key();
-        let bytes = get_parts(&*self.store, SessionNumber::DAEMON, Table::IdempotentAnswers, &key)?;
+        let bytes = get_parts(&*self.store, slot.session(), Table::IdempotentAnswers, &key)?;
         Ok(bytes.map(|bytes| Record::of_bytes(&bytes)).transpose()?)
     }
 
@@ -287,31 +287,26 @@ impl Idempotency {
         if bytes.len() > RECORD_BYTES_MAX {
             return Err(IdempotencyError::TooLarge(bytes.len()));
         }
-        let (number, table) = (SessionNumber::DAEMON, Table::IdempotentAnswers);
-        put_parts(&*self.store, batch, number, table, &slot.record_key(), &bytes)?;
-        batch.put(number, table, slot.hour_key(Hour::of(record.created_at)), record.user.as_bytes().as_slice());
+        let (session, hour) = (slot.session(), Hour::of(record.created_at));
+        put_parts(&*self.store, batch, session, Table::IdempotentAnswers, &slot.record_key(), &bytes)?;
+        batch.put(session, Table::IdempotentHours, slot.hour_key(hour), record.user.as_bytes().as_slice());
         Ok(())
     }
 
     /// Adds the removal of a record and its row in the index to the batch. Reads the store, so it blocks.
     fn delete(&self, batch: &mut Batch, slot: Slot, created_at: Timestamp) -> Result<(), IdempotencyError> {
-        let (number, table) = (SessionNumber::DAEMON, Table::IdempotentAnswers);
-        delete_parts(&*self.store, batch, number, table, &slot.record_key())?;
-        batch.delete(number, table, slot.hour_key(Hour::of(created_at)));
+        delete_parts(&*self.store, batch, slot.session(), Table::IdempotentAnswers, &slot.record_key())?;
+        batch.delete(slot.session(), Table::IdempotentHours, slot.hour_key(Hour::of(created_at)));
         Ok(())
     }
 
-    /// The slots whose rows begin with this, each once.
-    async fn slots(
-        &self,
-        prefix: Vec<u8>,
-        slot_of: impl Fn(&[u8]) -> Option<Slot> + Send + 'static,
-    ) -> Result<Vec<Slot>, IdempotencyError> {
+    /// The slots of a session whose rows in the index begin with this.
+    async fn slots(&self, session: SessionNumber, prefix: Vec<u8>) -> Result<Vec<Slot>, IdempotencyError> {
         let store = Arc::clone(&self.store);
-        let scan = move || store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &prefix);
+        let scan = move || store.scan_prefix(session, Table::IdempotentHours, &prefix);
         let rows = spawn_blocking(scan).await.map_err(|_| IdempotencyError::CutShort)??;
-        let slots: HashSet<Slot> = rows.iter().filter_map(|(key, _)| slot_of(key)).collect();
-        Ok(slots.into_iter().collect())
+        let slot = |(key, _): (Vec<u8>, Vec<u8>)| Some(record::split_hour_key(session, &key)?.1);
+        Ok(rows.into_iter().filter_map(slot).collect())
     }
 
     /// Removes these records in batches, apart from those that are running; with `expired_at` only what has expired by
@@ -428,7 +423,7 @@ impl Drop for Claim {
 
 impl Book {
     /// Whether the API key may use one more: as many as are left free of the session's and of all.
-    fn has_room(&self, user: Uuid, session: SessionId, limits: &Limits) -> bool {
+    fn has_room(&self, user: Uuid, session: SessionNumber, limits: &Limits) -> bool {
         let of_session = self.by_session.get(&session).copied().unwrap_or_default();
         let own = self.by_user.get(&user).copied().unwrap_or_default();
         let own_of_session = self.by_user_and_session.get(&(user, session)).copied().unwrap_or_default();
@@ -436,20 +431,64 @@ impl Book {
             && own < limits.all.saturating_sub(self.kept_in_all)
     }
 
-    fn note_kept(&mut self, user: Uuid, session: SessionId, hour: Hour) {
+    fn note_kept(&mut self, user: Uuid, session: SessionNumber, hour: Hour) {
         *self.by_session.entry(session).or_default() += 1;
         *self.by_user.entry(user).or_default() += 1;
         *self.by_user_and_session.entry((user, session)).or_default() += 1;
         self.kept_in_all += 1;
-        self.hours.insert(hour);
+        self.hours.insert((hour, session));
     }
 
-    fn note_removed(&mut self, user: Uuid, session: SessionId) {
+    fn note_removed(&mut self, user: Uuid, session: SessionNumber) {
         self.kept_in_all = self.kept_in_all.saturating_sub(1);
         count_down(&mut self.by_session, session);
         count_down(&mut self.by_user, user);
         count_down(&mut self.by_user_and_session, (user, session));
     }
+
+    /// The session is gone, with all that was kept of it.
+    fn forget(&mut self, session: SessionNumber) {
+        let kept: Vec<(Uuid, usize)> = self
+            .by_user_and_session
+            .iter()
+            .filter(|((_, of), _)| *of == session)
+            .map(|((user, _), count)| (*user, *count))
+            .collect();
+        for (user, count) in kept {
+            (0..count).for_each(|_| self.note_removed(user, session));
+        }
+        self.from_before.retain(|slot| slot.session() != session);
+        self.hours.retain(|(_, of)| *of != session);
+    }
+}
+
+/// Moves what layout 1 kept for all sessions together to the rows of each. Of a session that is not there it is dropped. Blocks.
+///
+/// # Errors
+/// Why the store could not be read or written; the next start goes on.
+pub(crate) fn migrate(
+    store: &dyn Store,
+    numbers: impl FnOnce() -> Result<HashMap<SessionId, SessionNumber>, StoreError>,
+) -> Result<(), StoreError> {
+    let rows = store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, b"")?;
+    let numbers = if rows.is_empty() { HashMap::new() } else { numbers()? };
+    // All rows of a record are in one batch: those of one key are beside each other, the index aside, which only finds it.
+    for rows in rows.chunks(BATCH_OPERATIONS_MAX / 2) {
+        let mut batch = Batch::new();
+        for (key, value) in rows {
+            batch.delete(SessionNumber::DAEMON, Table::IdempotentAnswers, key.as_slice());
+            let (table, session, key) = match record::of_layout_1(key) {
+                Some(Moved::Record { session, key }) => (Table::IdempotentAnswers, session, key),
+                Some(Moved::Hour { session, key }) => (Table::IdempotentHours, session, key),
+                None => continue,
+            };
+            if let Some(number) = numbers.get(&session) {
+                batch.put(*number, table, key, value.as_slice());
+            }
+        }
+        store.commit(batch).wait_blocking()?;
+    }
+    Ok(())
 }
 
 fn count_down<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: K) {

@@ -17,7 +17,7 @@ use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{
     ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName,
 };
-use rookery_store::{Health, Store};
+use rookery_store::{Health, SessionNumber, Store};
 
 type Answer<T> = Result<T, CommandError>;
 
@@ -49,6 +49,14 @@ impl Gateway {
     /// [`CommandError::UnknownSession`].
     pub fn session(&self, id: SessionId) -> Answer<Arc<Session>> {
         Ok(self.entry(id)?.session.load_full())
+    }
+
+    /// The number of a session's rows in the store. Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`].
+    pub fn number(&self, id: SessionId) -> Answer<SessionNumber> {
+        Ok(self.entry(id)?.number)
     }
 
     /// When WhatsApp was last heard on this session's connection, in monotonic time; `None`: never since the daemon's

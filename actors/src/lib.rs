@@ -21,6 +21,6 @@ pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url};
-pub use session::record::linked_sessions;
+pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 
 pub use supervisor::{Running, StartError, start};

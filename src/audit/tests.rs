@@ -280,6 +280,10 @@ impl Store for Failing {
         self.store.scan_prefix(session, table, prefix)
     }
 
+    fn scan_all(&self, table: Table) -> Result<Vec<(SessionNumber, Row)>, StoreError> {
+        self.store.scan_all(table)
+    }
+
     fn export(&self, to: &mut dyn std::io::Write) -> Result<(), StoreError> {
         self.store.export(to)
     }

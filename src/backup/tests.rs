@@ -2,7 +2,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rookery_store::{Batch, SessionNumber, Store, Table};
+use rookery_store::{Batch, SessionNumber, Store, Table, layout};
 use serde_json::json;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -47,7 +47,7 @@ impl Bench {
             "connected_at": null, "last_active": null, "last_error": null, "restriction": null, "deleting": false,
         });
         let mut batch = Batch::new();
-        batch.put(SessionNumber::DAEMON, Table::Sessions, number.to_be_bytes(), record.to_string());
+        batch.put(SessionNumber(number), Table::Sessions, layout::SESSION, record.to_string());
         self.open().commit(batch).wait_blocking().unwrap();
     }
 
@@ -106,7 +106,7 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     assert_eq!((restored.sessions, restored.before), (vec!["alice".to_owned()], None));
     assert_eq!(to.entries(), ["store"]);
     let store = to.open();
-    assert_eq!(store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, &[]).unwrap().len(), 2);
+    assert_eq!(store.scan_all(Table::Sessions).unwrap().len(), 2);
     let came = ApiKeys::restored_pepper(&*store).unwrap().expect("it comes along");
     assert_eq!(String::from(came.clone()), String::from(pepper));
     // One that was never started has its pepper in the store, and its backup has it all the same.
@@ -153,7 +153,7 @@ fn sessions_without_credentials_stand_in_nobodys_way() {
     let (_, mut export) = read(fs::File::open(before).unwrap(), &to.key).unwrap();
     let store = rookery_store::open_memory();
     store.import(&mut export).unwrap();
-    assert_eq!(store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, &[]).unwrap()[0].0, 9_u32.to_be_bytes());
+    assert_eq!(store.scan_all(Table::Sessions).unwrap()[0].0, SessionNumber(9));
 }
 
 #[test]

@@ -1,14 +1,17 @@
 //! What the store keeps of one idempotency key, and the keys of its rows. Never does IO.
 //!
-//! Two rows in [`Table::IdempotentAnswers`](rookery_store::Table), always written together:
+//! Two rows of the session that it is used in, always written together:
 //!
-//! | key | value |
-//! |---|---|
-//! | `r`, session (16 bytes), digest (32) | the record, in parts: its head as one line of JSON, then the body |
-//! | `h`, hour (4, big-endian), session, digest | the API key (16 bytes): finds what has expired, and whose it is, without reading any record |
+//! | table | key | value |
+//! |---|---|---|
+//! | `IdempotentAnswers` | digest (32 bytes) | the record, in parts: its head as one line of JSON, then the body |
+//! | `IdempotentHours` | hour (4, big-endian), digest | the API key (16 bytes): finds what has expired, and whose it is, without reading any record |
+//!
+//! In layout 1 both were in `IdempotentAnswers` of the daemon itself ([`of_layout_1`]).
 
 use bytes::Bytes;
 use rookery_model::{SessionId, Timestamp};
+use rookery_store::SessionNumber;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
@@ -17,19 +20,12 @@ use uuid::Uuid;
 pub(crate) const KEPT_MS: i64 = 24 * HOUR_MS;
 const HOUR_MS: i64 = 3_600_000;
 
-/// Begins the keys of records.
-const RECORD_MARK: u8 = b'r';
-/// Begins the keys of the index by hour.
-const HOUR_MARK: u8 = b'h';
-const SESSION_BYTES: usize = 16;
 const DIGEST_BYTES: usize = 32;
-/// Of a record's key, before the number of a part.
-const RECORD_KEY_BYTES: usize = 1 + SESSION_BYTES + DIGEST_BYTES;
 
 /// One idempotency key of one API key in one session.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Slot {
-    session: SessionId,
+    session: SessionNumber,
     digest: [u8; DIGEST_BYTES],
 }
 
@@ -81,7 +77,7 @@ struct AnswerHead {
 
 impl Slot {
     /// The slot of this idempotency key, as this API key uses it in this session.
-    pub(crate) fn new(session: SessionId, account_epoch: u32, api_key: Uuid, key: &str) -> Self {
+    pub(crate) fn new(session: SessionNumber, account_epoch: u32, api_key: Uuid, key: &str) -> Self {
         let epoch = account_epoch.to_be_bytes();
         // As it was before accounts had epochs.
         let of_first_account = [api_key.as_bytes(), key.as_bytes()];
@@ -90,49 +86,53 @@ impl Slot {
         Self { session, digest: digest(pieces) }
     }
 
-    pub(super) fn session(self) -> SessionId {
+    pub(super) fn session(self) -> SessionNumber {
         self.session
     }
 
     pub(super) fn record_key(self) -> Vec<u8> {
-        [&session_prefix(self.session)[..], &self.digest].concat()
+        self.digest.to_vec()
     }
 
     pub(super) fn hour_key(self, hour: Hour) -> Vec<u8> {
-        [&hour_prefix(hour)[..], self.session.0.as_bytes(), &self.digest].concat()
+        [&hour_prefix(hour)[..], &self.digest].concat()
     }
-
-    /// The slot of a record's key or of one of its parts' keys.
-    pub(super) fn of_record_key(key: &[u8]) -> Option<Self> {
-        let key = key.get(..RECORD_KEY_BYTES)?.strip_prefix(&[RECORD_MARK])?;
-        Self::of_bytes(key)
-    }
-
-    fn of_bytes(bytes: &[u8]) -> Option<Self> {
-        let (session, digest) = bytes.split_first_chunk::<SESSION_BYTES>()?;
-        Some(Self { session: SessionId(Uuid::from_bytes(*session)), digest: digest.try_into().ok()? })
-    }
-}
-
-/// What the keys of all records of a session begin with.
-pub(super) fn session_prefix(session: SessionId) -> Vec<u8> {
-    [&[RECORD_MARK][..], session.0.as_bytes()].concat()
-}
-
-/// What all keys of the index begin with.
-pub(super) fn hours_prefix() -> [u8; 1] {
-    [HOUR_MARK]
 }
 
 /// What the keys of one hour of the index begin with.
-pub(super) fn hour_prefix(hour: Hour) -> Vec<u8> {
-    [&[HOUR_MARK][..], &hour.0.to_be_bytes()].concat()
+pub(super) fn hour_prefix(hour: Hour) -> [u8; 4] {
+    hour.0.to_be_bytes()
 }
 
-/// Splits a key of the index.
-pub(super) fn split_hour_key(key: &[u8]) -> Option<(Hour, Slot)> {
-    let (hour, slot) = key.strip_prefix(&[HOUR_MARK])?.split_first_chunk::<4>()?;
-    Some((Hour(u32::from_be_bytes(*hour)), Slot::of_bytes(slot)?))
+/// Splits a key of a session's index.
+pub(super) fn split_hour_key(session: SessionNumber, key: &[u8]) -> Option<(Hour, Slot)> {
+    let (hour, digest) = key.split_first_chunk::<4>()?;
+    Some((Hour(u32::from_be_bytes(*hour)), Slot { session, digest: digest.try_into().ok()? }))
+}
+
+/// A row of layout 1, where it is now.
+pub(super) enum Moved {
+    /// Of a record, or of a part of one.
+    Record { session: SessionId, key: Vec<u8> },
+    /// Of the index.
+    Hour { session: SessionId, key: Vec<u8> },
+}
+
+/// A key of layout 1: `r`, session (16 bytes), digest, and what follows for a part; or `h`, hour (4, big-endian), session, digest.
+pub(super) fn of_layout_1(key: &[u8]) -> Option<Moved> {
+    let session_of = |bytes: &[u8; 16]| SessionId(Uuid::from_bytes(*bytes));
+    match key.split_first()? {
+        (b'r', rest) => {
+            let (session, key) = rest.split_first_chunk()?;
+            Some(Moved::Record { session: session_of(session), key: key.to_vec() })
+        }
+        (b'h', rest) => {
+            let (hour, rest) = rest.split_first_chunk::<4>()?;
+            let (session, digest) = rest.split_first_chunk()?;
+            Some(Moved::Hour { session: session_of(session), key: [&hour[..], digest].concat() })
+        }
+        _ => None,
+    }
 }
 
 /// The API key in a row of the index; nil when that was not noted yet.
@@ -221,7 +221,7 @@ mod tests {
 
     #[test]
     fn a_slot_differs_by_session_api_key_and_key() {
-        let (session, other) = (SessionId::random(), SessionId::random());
+        let (session, other) = (SessionNumber(1), SessionNumber(2));
         let (api_key, stranger) = (Uuid::new_v4(), Uuid::new_v4());
         let slot = Slot::new(session, 0, api_key, "k");
         for another in [
@@ -236,13 +236,23 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_rows_give_back_their_slot() {
-        let slot = Slot::new(SessionId::random(), 0, Uuid::new_v4(), "k");
-        let (key, hour) = (slot.record_key(), Hour::of(MADE_AT));
-        assert_eq!(Slot::of_record_key(&key), Some(slot));
-        assert_eq!(Slot::of_record_key(&[&key[..], &[0xff, 3]].concat()), Some(slot));
-        assert_eq!(split_hour_key(&slot.hour_key(hour)), Some((hour, slot)));
-        assert_eq!((Slot::of_record_key(b"r"), split_hour_key(&key)), (None, None));
+    fn keys_of_rows_give_back_their_slot_and_those_of_layout_1_their_session() {
+        let session = SessionNumber(7);
+        let slot = Slot::new(session, 0, Uuid::new_v4(), "k");
+        let hour = Hour::of(MADE_AT);
+        assert_eq!(split_hour_key(session, &slot.hour_key(hour)), Some((hour, slot)));
+        assert_eq!(split_hour_key(session, b"h"), None);
+
+        let id = SessionId::random();
+        let part = [&slot.digest[..], &[0xff, 3]].concat();
+        let Some(Moved::Record { session, key }) = of_layout_1(&[b"r", &id.0.as_bytes()[..], &part].concat()) else {
+            panic!("a record")
+        };
+        assert_eq!((session, key), (id, part));
+        let old = [b"h", &hour_prefix(hour)[..], &id.0.as_bytes()[..], &slot.digest].concat();
+        let Some(Moved::Hour { session, key }) = of_layout_1(&old) else { panic!("a row of the index") };
+        assert_eq!((session, key), (id, slot.hour_key(hour)));
+        assert!(of_layout_1(b"x").is_none() && of_layout_1(b"").is_none());
     }
 
     #[test]

@@ -19,7 +19,7 @@ fn at(now: Timestamp) -> Times {
 struct Bench {
     store: Arc<dyn Store>,
     keys: Arc<Idempotency>,
-    session: SessionId,
+    session: SessionNumber,
     api_key: Uuid,
 }
 
@@ -31,7 +31,7 @@ impl Bench {
     fn with(limits: Limits) -> Self {
         let store = open_memory();
         let keys = Idempotency::with(Arc::clone(&store), limits, Clock::new()).unwrap();
-        Self { store, keys, session: SessionId::random(), api_key: Uuid::new_v4() }
+        Self { store, keys, session: SessionNumber(1), api_key: Uuid::new_v4() }
     }
 
     /// As after a restart.
@@ -61,7 +61,8 @@ impl Bench {
     }
 
     fn rows(&self) -> usize {
-        self.store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, &[]).unwrap().len()
+        let rows = |table| self.store.scan_all(table).unwrap().len();
+        rows(Table::IdempotentAnswers) + rows(Table::IdempotentHours)
     }
 }
 
@@ -177,7 +178,7 @@ async fn many_records_are_removed_in_batches_that_the_store_takes() {
 async fn a_session_that_is_gone_is_forgotten_and_no_other() {
     let bench = Bench::new();
     bench.first("k", NOW).await.keep(answer("done")).await.unwrap();
-    let other = Slot::new(SessionId::random(), 0, bench.api_key, "k");
+    let other = Slot::new(SessionNumber(2), 0, bench.api_key, "k");
     let Ok(Start::First(call)) = bench.keys.start_at(other, bench.api_key, Fingerprint::of(&[]), at(NOW)).await else {
         panic!()
     };
@@ -200,7 +201,7 @@ async fn an_api_key_may_use_as_many_as_it_leaves_free_also_after_a_restart() {
         let (store, keys) = (Arc::clone(&bench.store), Arc::clone(&bench.keys));
         Bench { store, keys, session, api_key }
     };
-    let elsewhere = of(SessionId::random(), bench.api_key);
+    let elsewhere = of(SessionNumber(2), bench.api_key);
     assert_eq!(elsewhere.word("a", "body", NOW).await, "first");
     assert_eq!(elsewhere.word("b", "body", NOW).await, "too many", "four of eight in all");
     let stranger = of(bench.session, Uuid::new_v4());
@@ -245,4 +246,38 @@ async fn a_clock_that_is_ahead_at_a_start_frees_no_key() {
     for days in [2, 100, -100] {
         assert!(!matches!(start(days).await, Ok(Start::First(_))), "{days}");
     }
+}
+
+#[tokio::test]
+async fn what_layout_1_kept_is_answered_again_and_goes_with_its_session() {
+    let bench = Bench::new();
+    let body = "x".repeat(40_000);
+    bench.first("k", NOW).await.keep(answer(body.clone())).await.unwrap();
+    // As layout 1 had it: all of it at the daemon, under the session's id.
+    let id = SessionId::random();
+    let mut batch = Batch::new();
+    for (_, (key, value)) in bench.store.scan_all(Table::IdempotentAnswers).unwrap() {
+        batch.delete(bench.session, Table::IdempotentAnswers, key.as_slice());
+        let key = [b"r", &id.0.as_bytes()[..], &key].concat();
+        batch.put(SessionNumber::DAEMON, Table::IdempotentAnswers, key, value);
+    }
+    for (_, (key, value)) in bench.store.scan_all(Table::IdempotentHours).unwrap() {
+        batch.delete(bench.session, Table::IdempotentHours, key.as_slice());
+        let key = [b"h", &key[..4], &id.0.as_bytes()[..], &key[4..]].concat();
+        batch.put(SessionNumber::DAEMON, Table::IdempotentAnswers, key, value);
+    }
+    let foreign = [b"r", &SessionId::random().0.as_bytes()[..], &[0; 32], &[0xFF, 0]].concat();
+    batch.put(SessionNumber::DAEMON, Table::IdempotentAnswers, foreign, "of a session that is not there");
+    bench.store.commit(batch).await.unwrap();
+
+    let (store, session) = (Arc::clone(&bench.store), bench.session);
+    let migrated = spawn_blocking(move || migrate(&*store, || Ok(HashMap::from([(id, session)]))));
+    migrated.await.unwrap().unwrap();
+    let bench = bench.reopened();
+    let Ok(Start::Again(Replay { answer: again, .. })) = bench.start("k", "body", NOW).await else { panic!() };
+    assert_eq!(again, answer(body));
+    assert_eq!(bench.rows(), 4, "three parts and a row of the index");
+    rookery_store::wipe_session(&*bench.store, bench.session, rookery_store::Wipe::Session).await.unwrap();
+    bench.keys.forget(bench.session).await.unwrap();
+    assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (0, 0));
 }

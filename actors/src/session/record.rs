@@ -1,5 +1,6 @@
 //! What the store keeps of a session beside its credentials and groups.
 
+use std::collections::HashMap;
 use std::num::NonZeroU64;
 
 use serde::de::DeserializeOwned;
@@ -10,9 +11,10 @@ use uuid::Uuid;
 
 use rookery_model::ParticipantIds;
 use rookery_model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
-use rookery_store::{Batch, SessionNumber, Store, StoreError, Table, Ticket};
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, Ticket, layout};
 
-/// One session's stored record, JSON in [`Table::Sessions`] under the session's number.
+/// One session's stored record, JSON in [`Table::Sessions`] under [`layout::SESSION`]. In layout 1 it was at the daemon, under the
+/// session's number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
     pub(crate) id: SessionId,
@@ -186,20 +188,13 @@ impl SessionRecord {
         // Plain data without foreign maps: it always has a JSON form.
         let json = serde_json::to_vec(self).unwrap_or_default();
         debug_assert!(!json.is_empty());
-        batch.put(SessionNumber::DAEMON, Table::Sessions, key(number), json);
-        store.commit(batch)
-    }
-
-    /// Removes a record.
-    pub(crate) fn delete(store: &dyn Store, number: SessionNumber) -> Ticket {
-        let mut batch = Batch::for_removal();
-        batch.delete(SessionNumber::DAEMON, Table::Sessions, key(number));
+        batch.put(number, Table::Sessions, layout::SESSION, json);
         store.commit(batch)
     }
 
     /// Reads one record.
     pub(crate) fn load(store: &dyn Store, number: SessionNumber) -> Result<StoredSession, StoreError> {
-        let json = store.get(SessionNumber::DAEMON, Table::Sessions, &key(number))?;
+        let json = store.get(number, Table::Sessions, layout::SESSION)?;
         Ok(StoredSession::read(number, &json.unwrap_or_default()))
     }
 
@@ -209,12 +204,11 @@ impl SessionRecord {
     /// The store cannot be read. A record that cannot be read is one of the answers.
     pub(crate) fn load_all(store: &dyn Store) -> Result<Vec<(SessionNumber, StoredSession)>, StoreError> {
         let mut sessions = Vec::new();
-        for (key, json) in store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, b"")? {
-            let Ok(number) = <[u8; 4]>::try_from(key) else {
+        for (number, (key, json)) in store.scan_all(Table::Sessions)? {
+            let Some(number) = number_of(number, &key) else {
                 error!("a row among the sessions' records has no number and is left alone");
                 continue;
             };
-            let number = SessionNumber(u32::from_be_bytes(number));
             sessions.push((number, StoredSession::read(number, &json)));
         }
         sessions.sort_by_key(|(_, session)| matches!(session, StoredSession::Unreadable(_)));
@@ -275,6 +269,40 @@ fn field<T: DeserializeOwned>(fields: &Value, name: &str) -> Option<T> {
     serde_json::from_value(fields.get(name)?.clone()).ok()
 }
 
-fn key(number: SessionNumber) -> [u8; 4] {
-    number.0.to_be_bytes()
+/// Whose record this row of [`Table::Sessions`] is.
+fn number_of(number: SessionNumber, key: &[u8]) -> Option<SessionNumber> {
+    match number {
+        SessionNumber::DAEMON => Some(SessionNumber(u32::from_be_bytes(key.try_into().ok()?))),
+        number => (key == layout::SESSION).then_some(number),
+    }
+}
+
+/// Moves the records that layout 1 had at the daemon to the rows of their sessions. Blocks.
+///
+/// # Errors
+/// Why the store could not be read or written; the next start goes on.
+pub fn migrate_sessions(store: &dyn Store) -> Result<(), StoreError> {
+    let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Sessions, b"")?;
+    for rows in rows.chunks(BATCH_OPERATIONS_MAX / 2) {
+        let mut batch = Batch::new();
+        for (key, json) in rows {
+            let Some(number) = number_of(SessionNumber::DAEMON, key) else { continue };
+            batch.delete(SessionNumber::DAEMON, Table::Sessions, key.as_slice());
+            batch.put(number, Table::Sessions, layout::SESSION, json.as_slice());
+        }
+        store.commit(batch).wait_blocking()?;
+    }
+    Ok(())
+}
+
+/// The number of every session in the store. Blocks.
+///
+/// # Errors
+/// Why the store could not be read.
+pub fn session_numbers(store: &dyn Store) -> Result<HashMap<SessionId, SessionNumber>, StoreError> {
+    let id = |session: StoredSession| match session {
+        StoredSession::Readable(record) => record.id,
+        StoredSession::Unreadable(record) => record.id,
+    };
+    Ok(SessionRecord::load_all(store)?.into_iter().map(|(number, session)| (id(session), number)).collect())
 }

@@ -18,7 +18,7 @@ use crate::reply::Reply;
 use crate::session::message::SessionMsg;
 use crate::session::record::{SessionRecord, StoredSession};
 use rookery_model::{SessionConfig, SessionEvent, SessionEventKind, SessionId};
-use rookery_store::{Batch, SessionNumber, Store, StoreError, wipe_session};
+use rookery_store::{Batch, SessionNumber, Store, StoreError, Wipe, wipe_session};
 
 /// Between two tries to finish a deletion: it waits for room on the disk.
 const DELETION_RETRY: Duration = Duration::from_secs(5);
@@ -167,8 +167,7 @@ async fn erase(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreErro
         }
         StoredSession::Unreadable(_) => store.commit(Batch::new()).await?,
     }
-    wipe_session(store, entry.number).await?;
-    SessionRecord::delete(store, entry.number).await
+    wipe_session(store, entry.number, Wipe::Session).await
 }
 
 /// Goes on with deletions, one after the other, until they are done or the daemon ends.

@@ -16,7 +16,7 @@ use crate::directory::SessionHandle;
 use crate::session::exit::EngineExit;
 use crate::session::message::{Generation, SessionMsg};
 use rookery_engine::{Engine, EngineEvent, EngineSession, Report};
-use rookery_store::{Batch, Health, Store, StoreError, wipe_session};
+use rookery_store::{Batch, Health, Store, StoreError, Wipe, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
@@ -69,7 +69,7 @@ async fn wipe(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError
     let _saving = entry.saving.acquire().await;
     // What is on its way is on disk before it is looked for.
     store.commit(Batch::new()).await?;
-    wipe_session(store, entry.number).await
+    wipe_session(store, entry.number, Wipe::Account).await
 }
 
 /// The supervisor's hand on one engine's task.

@@ -11,7 +11,7 @@ use crate::gateway::Gateway;
 use crate::options::SessionOptions;
 use crate::session::record::Link;
 use rookery_model::{ConfigChange, SessionStatus};
-use rookery_store::{Change, Row, Store, Ticket, open_memory};
+use rookery_store::{Change, Row, Store, Ticket, layout, open_memory};
 
 /// A store in memory that refuses some changes, and lets some reads wait.
 struct Unwilling {
@@ -44,12 +44,12 @@ impl Unwilling {
     }
 
     fn record(&self, number: SessionNumber) -> serde_json::Value {
-        let json = self.rows.get(SessionNumber::DAEMON, Table::Sessions, &number.0.to_be_bytes()).unwrap();
+        let json = self.rows.get(number, Table::Sessions, layout::SESSION).unwrap();
         serde_json::from_slice(&json.unwrap()).unwrap()
     }
 
     fn put_record(&self, number: SessionNumber, json: impl Into<Vec<u8>>) {
-        self.put(SessionNumber::DAEMON, Table::Sessions, &number.0.to_be_bytes(), json);
+        self.put(number, Table::Sessions, layout::SESSION, json);
     }
 }
 
@@ -76,6 +76,10 @@ impl Store for Unwilling {
         let held = self.released.wait_while(held, |held| table == Table::Groups && *held == Some(session)).unwrap();
         drop(held);
         self.rows.scan_prefix(session, table, prefix)
+    }
+
+    fn scan_all(&self, table: Table) -> Result<Vec<(SessionNumber, Row)>, StoreError> {
+        self.rows.scan_all(table)
     }
 
     fn export(&self, to: &mut dyn Write) -> Result<(), StoreError> {

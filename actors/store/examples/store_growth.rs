@@ -48,7 +48,7 @@ fn write(store: &dyn Store, random: &mut Random, nth: u64) -> Vec<Ticket> {
     };
     let key = nth.to_be_bytes();
     let old = nth.checked_sub(KEPT).map(u64::to_be_bytes);
-    commit(&mut |batch| batch.put(daemon, Table::IdempotentAnswers, key, random.bytes(150, 250)));
+    commit(&mut |batch| batch.put(session, Table::IdempotentAnswers, key, random.bytes(150, 250)));
     let peer = random.below(PEERS);
     commit(&mut |batch| {
         batch.put(session, Table::SignalSessions, peer.to_be_bytes(), random.bytes(800, 2_500));
@@ -64,9 +64,9 @@ fn write(store: &dyn Store, random: &mut Random, nth: u64) -> Vec<Ticket> {
     let group = random.below(GROUPS).to_be_bytes();
     commit(&mut |batch| batch.put(session, Table::Groups, group, random.bytes(600, 4_000)));
     commit(&mut |batch| {
-        batch.put(daemon, Table::IdempotentAnswers, key, random.bytes(300, 900));
+        batch.put(session, Table::IdempotentAnswers, key, random.bytes(300, 900));
         if let Some(old) = old {
-            batch.delete(daemon, Table::IdempotentAnswers, old);
+            batch.delete(session, Table::IdempotentAnswers, old);
         }
     });
     commit(&mut |batch| {

@@ -243,7 +243,12 @@ fn a_wipe_leaves_the_others_alone(store: Arc<dyn Store>, _: Open) {
         commit(&store, |batch| (0..100).for_each(|at| batch.put(ALICE, Table::PreKeys, [round, at], "many"))).unwrap();
     }
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(wipe_session(&*store, ALICE)).unwrap();
+    runtime.block_on(wipe_session(&*store, ALICE, Wipe::Account)).unwrap();
+    for table in Table::ALL {
+        let is_left = !store.scan_prefix(ALICE, *table, b"").unwrap().is_empty();
+        assert_eq!(is_left, !table.is_per_account(), "{table:?}");
+    }
+    runtime.block_on(wipe_session(&*store, ALICE, Wipe::Session)).unwrap();
     for table in Table::ALL {
         let left = store.scan_prefix(ALICE, *table, b"").unwrap().len();
         assert_eq!(left, if table.is_per_session() { 0 } else { 20 }, "{table:?}");

@@ -4,15 +4,57 @@
 
 use super::SessionNumber;
 
-/// The layout this version reads and writes, kept in `Meta` under [`LAYOUT`].
-pub const LAYOUT_VERSION: u32 = 1;
+/// The layout this version writes, kept in `Meta` under [`LAYOUT`]. Layout 1 had the records of sessions and of idempotency keys
+/// at [`SessionNumber::DAEMON`]; this version reads it, too, and those who own the rows move them.
+pub const LAYOUT_VERSION: u32 = 2;
+
+/// The oldest layout that this version reads.
+pub const LAYOUT_VERSION_MIN: u32 = 1;
 
 /// `Meta`: the layout version, as decimal text.
 pub const LAYOUT: &[u8] = b"store.layout";
 
-/// The layout of a store whose values are sealed: rows are as in [`LAYOUT_VERSION`]. A version that knows no seals does not
-/// know it.
-pub(super) const SEALED_LAYOUT: &str = "1-sealed";
+/// Behind the version of a store whose values are sealed: a version that knows no seals does not know it.
+const SEALED_MARK: &str = "-sealed";
+
+/// What is in `Meta` under [`LAYOUT`].
+pub(super) fn version_text(version: u32, is_sealed: bool) -> String {
+    format!("{version}{}", if is_sealed { SEALED_MARK } else { "" })
+}
+
+/// Whether the values of a store with this text in `Meta` under [`LAYOUT`] are sealed.
+pub(super) fn is_sealed(text: &[u8]) -> bool {
+    text.ends_with(SEALED_MARK.as_bytes())
+}
+
+/// Whether this version reads a store with this text in `Meta` under [`LAYOUT`].
+pub(super) fn is_known_version(text: &[u8]) -> bool {
+    let version = std::str::from_utf8(text).ok().map(|text| text.strip_suffix(SEALED_MARK).unwrap_or(text));
+    version.and_then(|version| version.parse().ok()).is_some_and(is_known)
+}
+
+/// Whether this version reads this layout.
+pub(super) fn is_known(version: u32) -> bool {
+    (LAYOUT_VERSION_MIN..=LAYOUT_VERSION).contains(&version)
+}
+
+/// `Sessions`: the one record of a session.
+pub const SESSION: &[u8] = b"session";
+
+/// `Events`: the row that begins with this number.
+pub fn events(first: u64) -> [u8; 8] {
+    first.to_be_bytes()
+}
+
+/// `GroupDeltas`: the change of this group that came at this place after its record was written.
+pub fn group_delta(group: &[u8], place: u8) -> Vec<u8> {
+    part(group, place)
+}
+
+/// Splits a key of `GroupDeltas`.
+pub fn split_group_delta(key: &[u8]) -> Option<(&[u8], u8)> {
+    split_part(key)
+}
 
 /// `Meta`: the store's own key, sealed with the operator's.
 pub(super) const SEAL: &[u8] = b"store.seal";

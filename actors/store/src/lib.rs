@@ -22,6 +22,7 @@ mod stream;
 mod swap;
 mod table;
 mod ticket;
+mod upgrading;
 mod wipe;
 
 use std::io::{Read, Write};
@@ -44,7 +45,8 @@ pub use stream::fuzz_rows;
 pub use swap::{discard_next, exists, open_next, replace, settle};
 pub use table::Table;
 pub use ticket::Ticket;
-pub use wipe::wipe_session;
+pub use upgrading::mark_as_current;
+pub use wipe::{Wipe, wipe_session};
 
 /// Page cache of the whole daemon. sled's own default is 1 GiB; at 64 MiB, 5,000 sessions still restart from memory.
 const CACHE_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
@@ -59,7 +61,7 @@ const FREE_SPACE_MIN_BYTES_DEFAULT: u64 = 64 * 1024 * 1024;
 pub struct SessionNumber(pub u32);
 
 impl SessionNumber {
-    /// The daemon itself: its layout version, API keys and session records.
+    /// The daemon itself: its layout version, API keys and audit log.
     pub const DAEMON: Self = Self(0);
 }
 
@@ -87,6 +89,13 @@ pub trait Store: Send + Sync + 'static {
     /// # Errors
     /// As [`Store::get`].
     fn scan_prefix(&self, session: SessionNumber, table: Table, prefix: &[u8]) -> Result<Vec<Row>, StoreError>;
+
+    /// All rows of a table, of every session and the daemon itself, in the order of the numbers and then of the keys. Shows no
+    /// batch half applied. Blocks for as many pages as the table fills: meant for the start, and for tables of small rows.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    fn scan_all(&self, table: Table) -> Result<Vec<(SessionNumber, Row)>, StoreError>;
 
     /// Writes every row as one checksummed stream: a backup, and in a fresh directory a compaction. Shows one moment:
     /// commits wait until it has ended (about 2 s for 1,000 sessions), so `to` should be a local file. Blocks.

@@ -49,6 +49,13 @@ impl Store for MemoryStore {
         }))
     }
 
+    fn scan_all(&self, table: Table) -> Result<Vec<(SessionNumber, Row)>, StoreError> {
+        Ok(self.read(|rows| {
+            let rows = rows.iter().filter(|((t, ..), _)| *t == table);
+            rows.map(|((_, session, key), value)| (*session, (key.clone(), value.clone()))).collect()
+        }))
+    }
+
     fn export(&self, to: &mut dyn Write) -> Result<(), StoreError> {
         let mut writer = stream::Writer::begin(to)?;
         self.read(|rows| {

@@ -206,6 +206,15 @@ impl Store for SledStore {
         rows.map(|(key, value)| Ok((key.to_vec(), self.opened(session, table, key, value)?))).collect()
     }
 
+    fn scan_all(&self, table: Table) -> Result<Vec<(SessionNumber, Row)>, StoreError> {
+        let rows = self.scan(&[], table)?;
+        let rows = rows.iter().filter_map(|(row, value)| Some((layout::split_row(row)?, value)));
+        let opened = |((session, key), value): ((SessionNumber, &[u8]), &::sled::IVec)| {
+            Ok((session, (key.to_vec(), self.opened(session, table, key, value)?)))
+        };
+        rows.map(opened).collect()
+    }
+
     fn export(&self, to: &mut dyn Write) -> Result<(), StoreError> {
         let _one_moment = self.shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut writer = stream::Writer::begin(to)?;

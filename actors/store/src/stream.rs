@@ -122,11 +122,12 @@ fn check_header(from: &mut dyn Read) -> Result<(), StoreError> {
         return Err(StoreError::Stream("it is no export of a store".to_owned()));
     }
     let (format, layout) = (u32::from_be_bytes(read_array(from)?), u32::from_be_bytes(read_array(from)?));
-    if (format, layout) == (FORMAT_VERSION, layout::LAYOUT_VERSION) {
+    if format == FORMAT_VERSION && layout::is_known(layout) {
         return Ok(());
     }
     Err(StoreError::Stream(format!(
-        "it has format {format} and layout {layout}, this version reads {FORMAT_VERSION} and {}",
+        "it has format {format} and layout {layout}, this version reads {FORMAT_VERSION} and {} to {}",
+        layout::LAYOUT_VERSION_MIN,
         layout::LAYOUT_VERSION
     )))
 }

@@ -28,14 +28,21 @@ tables! {
     Meta = "meta",
     /// API keys, at [`super::SessionNumber::DAEMON`].
     Keys = "keys",
-    /// Session records, at [`super::SessionNumber::DAEMON`], so that listing them is one scan.
+    /// The record of each session. In layout 1 at [`super::SessionNumber::DAEMON`].
     Sessions = "sessions",
-    /// Idempotency keys and what was answered to them, at [`super::SessionNumber::DAEMON`]; may be in parts.
+    /// Idempotency keys of a session and what was answered to them; may be in parts. In layout 1 at
+    /// [`super::SessionNumber::DAEMON`], with what is in [`Table::IdempotentHours`] now.
     IdempotentAnswers = "idempotent_answers",
+    /// The hours in which the idempotency keys of a session were used.
+    IdempotentHours = "idempotent_hours",
     /// The audit log, at [`super::SessionNumber::DAEMON`].
     Audit = "audit",
+    /// Events of a session by number, the latest ones.
+    Events = "events",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
+    /// What changed in large groups since their records in [`Table::Groups`] were written.
+    GroupDeltas = "group_deltas",
     /// Names of people that a session knows.
     Names = "names",
     /// The linked device's own keys and identity: one record per session.
@@ -94,6 +101,13 @@ impl Table {
     /// Whether its rows belong to a session and go when the session goes. False: rows of the daemon itself.
     #[must_use]
     pub const fn is_per_session(self) -> bool {
-        !matches!(self, Self::Meta | Self::Keys | Self::Sessions | Self::IdempotentAnswers | Self::Audit)
+        !matches!(self, Self::Meta | Self::Keys | Self::Audit)
+    }
+
+    /// Whether its rows belong to the account that is linked, and go when the account is logged out.
+    #[must_use]
+    pub const fn is_per_account(self) -> bool {
+        let outlives = matches!(self, Self::Sessions | Self::IdempotentAnswers | Self::IdempotentHours | Self::Events);
+        self.is_per_session() && !outlives
     }
 }

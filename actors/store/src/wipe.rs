@@ -2,17 +2,34 @@
 
 use super::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table};
 
-/// Deletes every row of this session in every per-session table, in batches within the cap, and returns when that is on
-/// disk. The device goes first, so that what a crash in between leaves is no credential of use to anyone.
+/// How much of a session is wiped.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Wipe {
+    /// What belongs to the account that was linked: credentials, groups, names.
+    Account,
+    /// All of it. The row in [`Table::Sessions`] goes last: a restart that finds a mark in it wipes again.
+    Session,
+}
+
+impl Wipe {
+    fn includes(self, table: Table) -> bool {
+        match self {
+            Self::Account => table.is_per_account(),
+            Self::Session => table.is_per_session(),
+        }
+    }
+}
+
+/// Deletes the rows of this session, in batches within the cap, and returns when that is on disk. The device goes first, so that
+/// what a crash in between leaves is no credential of use to anyone.
 ///
-/// The session's engine and actor have to be gone (K-1): what they write meanwhile would stay. The row in
-/// [`Table::Sessions`] is the caller's: mark it before, delete it after, and wipe again when a restart finds the mark.
+/// The session's engine and actor have to be gone (K-1): what they write meanwhile would stay.
 ///
 /// # Errors
 /// Why a row could not be read or a batch not be committed; wiping again continues. Nothing to undo when dropped.
-pub async fn wipe_session(store: &dyn Store, session: SessionNumber) -> Result<(), StoreError> {
-    let mut tables: Vec<Table> = Table::ALL.iter().copied().filter(|table| table.is_per_session()).collect();
-    tables.sort_by_key(|table| *table != Table::Device);
+pub async fn wipe_session(store: &dyn Store, session: SessionNumber, wipe: Wipe) -> Result<(), StoreError> {
+    let mut tables: Vec<Table> = Table::ALL.iter().copied().filter(|table| wipe.includes(*table)).collect();
+    tables.sort_by_key(|table| (*table == Table::Sessions, *table != Table::Device));
     for table in tables {
         let rows = store.scan_prefix(session, table, b"")?;
         let mut tickets = Vec::new();

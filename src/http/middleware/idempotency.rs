@@ -52,7 +52,7 @@ pub(crate) async fn call_once<F: Future<Output = Response>>(
     let key = key_of(&parts.headers)?.to_owned();
     let caller: Option<&Caller> = parts.extensions.get();
     let slot = caller.and_then(|caller| {
-        let (session, user) = (caller.session?, caller.key.id());
+        let (session, user) = (caller.session_number?, caller.key.id());
         Some((Slot::new(session, caller.account_epoch, user, &key), user))
     });
     let (slot, user) = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use rookery_model::{GroupId, SessionId};
+use rookery_store::SessionNumber;
 use tracing::warn;
 
 use crate::app::App;
@@ -16,6 +17,8 @@ use crate::http::error::{AccessError, ApiError};
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
     pub(crate) session: Option<SessionId>,
+    /// The session's number in the store.
+    pub(crate) session_number: Option<SessionNumber>,
     /// The session's account epoch; 0 without a session.
     pub(crate) account_epoch: u32,
 }

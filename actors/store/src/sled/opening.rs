@@ -215,7 +215,7 @@ fn read_mark(path: &Path, trees: &[::sled::Tree], mark: &[u8]) -> Result<Option<
 }
 
 fn check_layout(path: &Path, layout: &[u8]) -> Result<(), StoreError> {
-    if layout == layout::LAYOUT_VERSION.to_string().as_bytes() || layout == layout::SEALED_LAYOUT.as_bytes() {
+    if layout::is_known_version(layout) {
         return Ok(());
     }
     let found = String::from_utf8_lossy(layout).into_owned();
@@ -263,8 +263,7 @@ fn make(
         return Err(damaged(path, "its layout version is gone".to_owned()));
     }
     let layout = layout::row(SessionNumber::DAEMON, layout::LAYOUT);
-    let plain = layout::LAYOUT_VERSION.to_string();
-    let version = if seal.is_some() { layout::SEALED_LAYOUT } else { &plain };
+    let version = layout::version_text(layout::LAYOUT_VERSION, seal.is_some());
     tally.commits = 1;
     let mut batch = ::sled::Batch::default();
     let seal = seal.map(|seal| (layout::row(SessionNumber::DAEMON, layout::SEAL), seal));

@@ -57,9 +57,11 @@ pub(super) fn authorize(app: &App, policy: AccessPolicy, key: Arc<Key>, named: &
     if !named.groups.iter().all(|group| key.allows_group(group)) {
         return Err(AccessError::GroupNotAllowed.into());
     }
-    let (id, account_epoch) =
-        (session.as_ref().map(|session| session.id), session.map(|session| session.account_epoch));
-    Ok(Caller { key, session: id, account_epoch: account_epoch.unwrap_or_default() })
+    let Some(session) = session else {
+        return Ok(Caller { key, session: None, session_number: None, account_epoch: 0 });
+    };
+    let session_number = Some(app.gateway.number(session.id)?);
+    Ok(Caller { key, session: Some(session.id), session_number, account_epoch: session.account_epoch })
 }
 
 impl Admission {

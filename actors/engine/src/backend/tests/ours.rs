@@ -86,6 +86,10 @@ impl Store for Held {
         self.rows.scan_prefix(session, table, prefix)
     }
 
+    fn scan_all(&self, table: Table) -> Result<Vec<(SessionNumber, Row)>, StoreError> {
+        self.rows.scan_all(table)
+    }
+
     fn export(&self, _: &mut dyn std::io::Write) -> Result<(), StoreError> {
         unreachable!()
     }
