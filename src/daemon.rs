@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::{Gateway, Running};
-use rookery_model::{SessionEvent, SessionEventKind};
+use rookery_model::{OperatorNotice, OperatorNoticeKind};
 use rookery_store::{Batch, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
@@ -131,8 +131,8 @@ impl Daemon {
         );
         drop(store);
         let (stop, stopped) = watch::channel(());
-        if let Some(events) = running.take_session_events() {
-            tokio::spawn(audit_sessions(Arc::clone(&app), events, stopped.clone()));
+        if let Some(notices) = running.take_notices() {
+            tokio::spawn(audit_notices(Arc::clone(&app), notices, stopped.clone()));
         }
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeping = sweep(Arc::clone(&app.idempotency), stopped.clone());
@@ -251,19 +251,19 @@ pub async fn serve(config: Config) -> Result<()> {
 }
 
 /// Notes in the audit log what happens to sessions and is nobody's request.
-async fn audit_sessions(app: Arc<App>, mut events: Receiver<SessionEvent>, mut stopped: watch::Receiver<()>) {
+async fn audit_notices(app: Arc<App>, mut notices: Receiver<OperatorNotice>, mut stopped: watch::Receiver<()>) {
     loop {
-        let event = tokio::select! {
-            event = events.recv() => event,
+        let notice = tokio::select! {
+            notice = notices.recv() => notice,
             _ = stopped.changed() => return,
         };
-        match event {
-            Ok(SessionEvent { session, kind }) => {
+        match notice {
+            Ok(OperatorNotice { session, kind }) => {
                 let (action, outcome) = match kind {
-                    SessionEventKind::OtherAccountRefused => ("sessions.other_account", Outcome::Refused),
-                    SessionEventKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
-                    SessionEventKind::DeviceLeft => ("sessions.device_left", Outcome::Failed),
-                    SessionEventKind::DeletionFinished => ("sessions.deletion_finished", Outcome::Done),
+                    OperatorNoticeKind::OtherAccountRefused => ("sessions.other_account", Outcome::Refused),
+                    OperatorNoticeKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
+                    OperatorNoticeKind::DeviceLeft => ("sessions.device_left", Outcome::Failed),
+                    OperatorNoticeKind::DeletionFinished => ("sessions.deletion_finished", Outcome::Done),
                 };
                 app.audit
                     .note(AuditEvent { session_id: Some(session), ..AuditEvent::of(action.into(), outcome) })

@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 use crate::directory::Directory;
 use crate::options::SessionOptions;
 use rookery_engine::EngineShared;
-use rookery_model::{GroupEvent, SessionEvent};
+use rookery_model::OperatorNotice;
 use rookery_store::Store;
 
 /// What all sessions of a daemon share.
@@ -16,8 +16,6 @@ pub(crate) struct Context {
     pub(crate) options: SessionOptions,
     pub(crate) engines: EngineShared,
     pub(crate) directory: Arc<Directory>,
-    /// What happens to groups, for whoever listens.
-    pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
-    /// What happens to sessions that is nobody's request.
-    pub(crate) session_events: broadcast::Sender<SessionEvent>,
+    /// What happens to sessions and belongs into the operator's audit log.
+    pub(crate) notices: broadcast::Sender<OperatorNotice>,
 }

@@ -52,6 +52,8 @@ pub(crate) struct SessionHandle {
     pub(crate) waiting_events: Arc<Semaphore>,
     /// One permit per device: held by the engine task until its run loop has ended (K-1).
     pub(crate) device: Arc<Semaphore>,
+    /// The number of its latest event on disk; 0 until it was read from the store.
+    pub(crate) latest_event: watch::Sender<u64>,
     /// One permit: held while group records are written, and while they are wiped.
     pub(crate) saving: Arc<Semaphore>,
 }
@@ -77,6 +79,7 @@ impl SessionHandle {
             generations: AtomicU64::new(0),
             waiting_events: Arc::new(Semaphore::new(WAITING_EVENTS_MAX)),
             device: Arc::new(Semaphore::new(1)),
+            latest_event: watch::Sender::new(0),
             saving: Arc::new(Semaphore::new(1)),
         }
     }

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ractor::ActorRef;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use crate::commands::{Command, CommandKind, PendingCommand};
 use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
+use crate::journal::EventReader;
 use crate::rate_limiter::Cost;
 use crate::reply::{Permit, Reply};
 use crate::session::message::SessionMsg;
 use crate::supervisor::message::SupervisorMsg;
-use rookery_model::{
-    ConfigChange, GroupEvent, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName,
-};
+use rookery_model::{ConfigChange, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName};
 use rookery_store::{Health, SessionNumber, Store};
 
 type Answer<T> = Result<T, CommandError>;
@@ -28,7 +27,6 @@ pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) events: broadcast::Sender<Arc<GroupEvent>>,
 }
 
 impl Gateway {
@@ -106,11 +104,15 @@ impl Gateway {
         self.ask(id, |reply| SessionMsg::Configure { change, reply }).await
     }
 
-    /// What happens to groups from now on, in the order in which each session saw it. A listener that is thousands of
-    /// events behind misses some and is told how many.
-    #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<Arc<GroupEvent>> {
-        self.events.subscribe()
+    /// What happens to a session and its groups from now on, in the order of its log. A session that is being read from the store is
+    /// waited for.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], [`CommandError::Restarting`], [`CommandError::NotLoaded`].
+    pub async fn events(&self, id: SessionId) -> Answer<EventReader> {
+        let entry = self.entry(id)?;
+        entry.actor().await.ok_or_else(|| entry.absent())?;
+        Ok(EventReader::new(&self.store, id, entry.number, entry.latest_event.subscribe()))
     }
 
     /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.

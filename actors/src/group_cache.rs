@@ -40,6 +40,17 @@ const TOMBSTONES_MAX: usize = 4096;
 /// Counts the changes of one session's cache.
 pub(crate) type Sequence = u64;
 
+/// What is stored of a group that has changed since.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Stored {
+    /// Nothing.
+    Nothing,
+    /// This.
+    Record(Box<GroupRecord>),
+    /// Nobody knows.
+    Unknown,
+}
+
 /// All groups of one session.
 #[derive(Default)]
 pub(crate) struct GroupCache {
@@ -50,7 +61,7 @@ pub(crate) struct GroupCache {
     /// All groups were read before: what is new now has happened since.
     filled: bool,
     /// What nobody was told yet.
-    news: Vec<GroupDiff>,
+    diffs: Vec<GroupDiff>,
     groups: BTreeMap<GroupId, CachedGroup>,
     /// Groups that left the cache, and when: a read that was asked before must not bring them back.
     tombstones: BTreeMap<GroupId, Sequence>,
@@ -60,8 +71,8 @@ pub(crate) struct GroupCache {
     alone: BTreeSet<GroupId>,
     /// Settings of which the stored record of a group said nothing, until it is read: their first values are no news.
     unread: BTreeMap<GroupId, Vec<&'static str>>,
-    /// Groups whose stored record is older than the cached one (or is to be deleted).
-    unsaved: BTreeSet<GroupId>,
+    /// Groups whose stored record is older than the cached one (or is to be deleted), and what is stored of them.
+    unsaved: BTreeMap<GroupId, Stored>,
     sequence: Sequence,
     next_write: u64,
     /// The list as callers see it; dropped by every change.
@@ -136,8 +147,8 @@ impl GroupCache {
     }
 
     /// Takes what happened since the last time.
-    pub(crate) fn take_news(&mut self) -> Vec<GroupDiff> {
-        std::mem::take(&mut self.news)
+    pub(crate) fn take_diffs(&mut self) -> Vec<GroupDiff> {
+        std::mem::take(&mut self.diffs)
     }
 
     /// Does something to a group, and notes what changed for those who look at it, and because of what.
@@ -146,18 +157,22 @@ impl GroupCache {
             return work(self);
         }
         let before = self.record(id).map(Cow::into_owned);
+        let was_saved = !self.unsaved.contains_key(id);
         let unread = self.unread.get(id).cloned().unwrap_or_default();
         let authors = self.groups.get(id).map(|group| self.authors(group)).unwrap_or_default();
         let done = work(self);
         let after = self.record(id);
-        let mut news = diff::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
-        news.retain_mut(|news| news.is_left_without(&unread));
-        for news in news.iter_mut().filter(|news| news.actor.is_none()) {
-            if let Some((_, author, at)) = authors.iter().rev().find(|(change, ..)| change.explains(news)) {
-                (news.actor, news.at) = (Some(*author), *at);
+        let mut diffs = diff::between(before.as_ref(), after.as_deref(), &self.me, cause(&done));
+        diffs.retain_mut(|diff| diff.is_left_without(&unread));
+        for diff in diffs.iter_mut().filter(|diff| diff.actor.is_none()) {
+            if let Some((_, author, at)) = authors.iter().rev().find(|(change, ..)| change.explains(diff)) {
+                (diff.actor, diff.at) = (Some(*author), *at);
             }
         }
-        self.news.extend(news);
+        self.diffs.extend(diffs);
+        if let Some(stored) = self.unsaved.get_mut(id).filter(|_| was_saved) {
+            *stored = before.map_or(Stored::Nothing, |before| Stored::Record(Box::new(before)));
+        }
         done
     }
 
@@ -260,15 +275,38 @@ impl GroupCache {
         }
     }
 
-    /// Takes the groups to be written to the store: the record, or `None` when it is to be deleted.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(GroupId, Option<GroupRecord>)> {
-        let unsaved = std::mem::take(&mut self.unsaved);
-        unsaved.into_iter().map(|id| (id.clone(), self.record(&id).map(Cow::into_owned))).collect()
+    /// Groups that are to be written to the store, and what is stored of them.
+    pub(crate) fn unsaved(&self) -> impl Iterator<Item = (&GroupId, &Stored)> {
+        self.unsaved.iter()
     }
 
-    /// Takes groups back that could not be written: what is known of them by then is written later.
-    pub(crate) fn put_back_unsaved(&mut self, groups: Vec<GroupId>) {
-        self.unsaved.extend(groups);
+    /// Whether a group is to be written to the store.
+    pub(crate) fn is_unsaved(&self, id: &GroupId) -> bool {
+        self.unsaved.contains_key(id)
+    }
+
+    /// The next group that is to be written to the store, as it is now.
+    pub(crate) fn take_unsaved(&mut self) -> Option<(GroupId, Stored)> {
+        self.unsaved.pop_first()
+    }
+
+    /// Takes a group back that could not be written: what is known of it by then is written later.
+    pub(crate) fn put_back_unsaved(&mut self, id: GroupId, stored: Stored) {
+        self.unsaved.insert(id, stored);
+    }
+
+    /// What happened to the groups that are to be written, between what is stored of them and now: told in place of all that happened
+    /// meanwhile.
+    pub(crate) fn differences(&self) -> Vec<GroupDiff> {
+        let of_group = |(id, stored): (&GroupId, &Stored)| {
+            let before = match stored {
+                Stored::Nothing => None,
+                Stored::Record(record) => Some(&**record),
+                Stored::Unknown => return Vec::new(),
+            };
+            diff::between(before, self.record(id).as_deref(), &self.me, Cause::default())
+        };
+        self.unsaved.iter().flat_map(of_group).collect()
     }
 
     fn insert(&mut self, record: GroupRecord) {
@@ -306,7 +344,7 @@ impl GroupCache {
 
     /// What callers see of a group is another now.
     fn changed(&mut self, id: &GroupId) {
-        self.unsaved.insert(id.clone());
+        self.unsaved.entry(id.clone()).or_insert(Stored::Unknown);
         self.summaries = None;
         if let Some(group) = self.groups.get_mut(id) {
             group.tag = None;

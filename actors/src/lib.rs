@@ -9,6 +9,7 @@ mod error;
 mod failpoint;
 mod gateway;
 mod group_cache;
+mod journal;
 mod options;
 mod rate_limiter;
 mod reply;
@@ -19,6 +20,7 @@ pub use error::CommandError;
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
+pub use journal::{EventReader, EventsError};
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};

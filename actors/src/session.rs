@@ -6,13 +6,12 @@
 //!   engine task           opened and owned by the supervisor; its facts come in as `Engine*` messages
 //!   command task          one per command in flight, with a permit and the reply: commands/context.rs
 //!   read task             one per group, and one for all groups, shared by all who ask: session/refresher.rs
-//!   save task             one at a time; group records on their way to the store
+//!   journal task          one at a time: what changed, on its way to the store: journal.rs
 //! ```
 
 mod account;
 mod engine_events;
 mod engine_slot;
-mod events;
 pub(crate) mod exit;
 mod groups;
 pub(crate) mod lifecycle;
@@ -36,15 +35,14 @@ use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
+use crate::journal::Journal;
 use crate::reply::Reply;
 use crate::supervisor::message::SupervisorMsg;
 use engine_slot::EngineSlot;
-pub(crate) use events::EVENTS_BEHIND_MAX;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
 use loading::Loaded;
 use message::{Preparation, SessionMsg};
 use pairing::Pairing;
-use persistence::Saving;
 use port::ActorPort;
 use record::{Link, SessionRecord};
 use refresher::Refresher;
@@ -90,7 +88,11 @@ pub(crate) struct SessionState {
     /// The latest preparation, and how many failed in a row.
     preparation: Preparation,
     preparations_failed: u32,
-    saving: Saving,
+    journal: Journal,
+    /// The record on disk says that the session is linked: it comes back without being written again.
+    is_link_stored: bool,
+    /// Why the credentials could not be wiped yet.
+    wipe_trouble: Option<String>,
 }
 
 impl Actor for SessionActor {
@@ -103,7 +105,9 @@ impl Actor for SessionActor {
         myself: ActorRef<SessionMsg>,
         arguments: SessionArguments,
     ) -> Result<SessionState, ActorProcessingErr> {
-        Ok(SessionState::bring_up(myself, arguments))
+        let mut state = SessionState::bring_up(myself, arguments);
+        state.write_journal();
+        Ok(state)
     }
 
     async fn handle(
@@ -114,10 +118,8 @@ impl Actor for SessionActor {
     ) -> Result<(), ActorProcessingErr> {
         let handled = state.handle(message);
         state.read_groups();
-        state.publish_events();
-        handled?;
-        state.save_groups();
-        Ok(())
+        state.write_journal();
+        handled
     }
 }
 
@@ -125,7 +127,8 @@ impl SessionState {
     /// Begins with what is stored and, when the session was started, has it connected again. Reads nothing (S-1).
     fn bring_up(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Self {
         let SessionArguments { entry, context, supervisor, loaded, given_up } = arguments;
-        let Loaded { record, cache } = loaded;
+        let Loaded { record, cache, journal } = loaded;
+        entry.latest_event.send_replace(journal.last_event());
         let is_link_stored = record.link == Link::Linked;
         entry.config.store(Arc::new(record.config));
         let refresher = Refresher::new(entry.id, entry.rate_limiter.clone());
@@ -145,7 +148,9 @@ impl SessionState {
             starts: Starts::default(),
             preparation: 0,
             preparations_failed: 0,
-            saving: Saving::new(is_link_stored),
+            journal,
+            is_link_stored,
+            wipe_trouble: None,
         };
         if state.record.wiping {
             // The daemon was stopped, or the session crashed, before that was done.
@@ -201,9 +206,8 @@ impl SessionState {
             M::UnsureDue { group, before } => self.unsure_due(&group, before),
             M::EchoesDue { before } => self.echoes_due(before),
             M::Configure { change, reply } => self.configure(change, reply),
-            M::GroupsSaved { whole, saved } => self.groups_saved(whole, saved),
-            M::RecordSaved { number, saved } => self.record_saved(number, saved),
-            M::SaveDue => self.save_due(),
+            M::JournalWritten(written) => self.journal_written(*written),
+            M::SaveDue => self.journal.retry(),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
             M::EngineReported { generation, event, place } => self.engine_reported(generation, event, place),
             M::WipeFailed { generation, error } => self.wipe_failed(generation, error),
@@ -354,6 +358,7 @@ impl SessionState {
         }
         if before.status != self.record.status {
             info!(session.id = %self.entry.id, session.status = self.record.status.as_str(), "session status changed");
+            self.tell_status();
         }
         if before != self.record {
             self.record.updated_at = Timestamp::now();
@@ -368,9 +373,10 @@ impl SessionState {
             Effect::CloseEngine => self.close_engine(wipe),
             Effect::WipeCredentials => {
                 self.record.forget_account();
-                self.saving.is_link_stored = false;
+                self.is_link_stored = false;
                 self.record.wiping = true;
                 self.cache = GroupCache::default();
+                self.journal.forget_groups();
                 self.creations = Creations::default();
             }
             Effect::Prepare => self.prepare(),

@@ -1,38 +1,44 @@
 //! What the daemon tells about groups: every change once, whichever way it was learnt, also what happened while it was
 //! away.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_model::GroupEvent;
+use rookery_actors::{EventReader, Failpoint};
 use rookery_simulator::{Addressing, ParticipantChange, Setting};
 use serde_json::{Value, json};
-use tokio::sync::broadcast::Receiver;
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
-
-type Events = Receiver<Arc<GroupEvent>>;
 
 /// How long an event is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The next event, short enough to compare: kind, people, and who did it or what changed.
-async fn next(events: &mut Events) -> Value {
-    let event = tokio::time::timeout(PATIENCE, events.recv()).await.expect("no event came").unwrap();
-    let changes = event.changes.clone().map_or(Value::Null, Value::Object);
-    json!([event.kind.as_str(), event.participant_ids, event.actor_id, changes])
+/// The next event of a group, short enough to compare: kind, people, and who did it or what changed. All have the numbers that follow.
+async fn next(events: &mut EventReader) -> Value {
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        if event.group.is_some() {
+            let changes = event.data.get("changes").cloned().unwrap_or_default();
+            return json!([event.kind.as_str(), event.data["participantIds"], event.actor, changes]);
+        }
+    }
+}
+
+/// What happens to the session from now on.
+async fn events_of_alice(bench: &Bench) -> EventReader {
+    let gateway = bench.daemon().gateway();
+    gateway.events(gateway.find("alice").unwrap()).await.unwrap()
 }
 
 fn jid(phone: &str) -> String {
     format!("{phone}@c.us")
 }
 
-async fn ready(addressing: Addressing) -> (Bench, String, String, Events) {
+async fn ready(addressing: Addressing) -> (Bench, String, String, EventReader) {
     let bench = Bench::start().await;
     let group = bench.group(&[BOB, CAROL], addressing);
     bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
     bench.link("alice", ALICE).await;
-    let events = bench.daemon().gateway().events();
+    let events = events_of_alice(&bench).await;
     let path = format!("/sessions/alice/groups/{group}");
     (bench, group, path, events)
 }
@@ -91,7 +97,7 @@ async fn what_happened_while_a_session_was_away_is_told_once_after_its_start() {
             bench.world.forget_waiting(ALICE);
         }
         bench.restart().await;
-        let mut events = bench.daemon().gateway().events();
+        let mut events = events_of_alice(&bench).await;
         assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);
         let mut told = Vec::new();
         while told.len() < 3 {
@@ -110,4 +116,72 @@ async fn what_happened_while_a_session_was_away_is_told_once_after_its_start() {
         bench.world.change_subject(&group, ALICE, "Last").unwrap();
         assert_eq!(next(&mut events).await[3], json!({ "name": "Last" }), "nothing is told twice");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_go_on_over_a_restart_and_one_session_listens_to_itself_alone() {
+    let (mut bench, group, _, mut events) = ready(Addressing::Lid).await;
+    bench.link("bob", BOB).await;
+    bench.world.change_subject(&group, BOB, "first").unwrap();
+    let gateway = bench.daemon().gateway();
+    let alice = gateway.find("alice").unwrap();
+    let first = loop {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        assert_eq!(event.session, alice, "of no other session");
+        if event.kind.as_str() == "group.update" {
+            break event;
+        }
+    };
+    assert!(first.occurred_at <= first.seen_at && first.number > 1, "{first:?}");
+    bench.restart().await;
+    bench.until_status("alice", "ready").await;
+    let mut events = events_of_alice(&bench).await;
+    bench.world.change_subject(&group, BOB, "second").unwrap();
+    let mut last = None;
+    while last.as_ref().is_none_or(|event: &rookery_model::Event| event.kind.as_str() != "group.update") {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        assert!(last.is_none_or(|last| last.number + 1 == event.number), "{event:?}");
+        last = Some(event);
+    }
+    assert!(last.is_some_and(|last| last.number > first.number));
+}
+
+/// Whoever follows the events of a group ends where the group is, however often the session crashes on the way: nothing is told twice,
+/// and nothing is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn events_add_up_over_crashes() {
+    let (bench, group, _, mut events) = ready(Addressing::Lid).await;
+    let gateway = bench.daemon().gateway();
+    let alice = gateway.find("alice").unwrap();
+    let mut members = std::collections::BTreeSet::from([ALICE, BOB, CAROL].map(jid));
+    for round in 0..40 {
+        let change = if round % 2 == 0 { ParticipantChange::Add } else { ParticipantChange::Remove };
+        bench.world.change_participants(&group, change, BOB, &[DAVE]).unwrap();
+        if round % 9 == 4 {
+            // It may be restarting from the last one.
+            let _ = gateway.fail(alice, Failpoint::ActorPanic);
+            bench.until_status("alice", "ready").await;
+        }
+    }
+    bench.until_status("alice", "ready").await;
+    bench.world.change_subject(&group, BOB, "the end").unwrap();
+    let mut number = None;
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        assert!(number.is_none_or(|number| number + 1 == event.number), "{number:?} {event:?}");
+        number = Some(event.number);
+        for id in event.data.get("participantIds").and_then(Value::as_array).into_iter().flatten() {
+            let id = id.as_str().unwrap().to_owned();
+            let is_new = match event.kind.as_str() {
+                "group.join" => members.insert(id),
+                "group.leave" => members.remove(&id),
+                _ => true,
+            };
+            assert!(is_new, "told twice: {event:?}");
+        }
+        if event.data.get("changes").is_some_and(|changes| changes["name"] == "the end") {
+            break;
+        }
+    }
+    assert_eq!(members, [ALICE, BOB, CAROL].map(jid).into());
 }

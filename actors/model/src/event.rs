@@ -1,54 +1,121 @@
-//! What happens to groups, as webhooks and event streams tell it (contract, section 5). Never does IO.
+//! What happens to sessions and their groups, as a session's log has it, and webhooks and event streams tell it (contract,
+//! section 5). Never does IO.
 
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::{GroupId, ParticipantId, SessionId};
+use super::{GroupId, ParticipantId, SessionId, Timestamp};
 
-/// A change of a group that a session saw: by a notification, by its own write, or by reading the group again.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GroupEvent {
-    /// Which session saw it.
-    #[serde(skip)]
+/// Something that happened to a session or to one of its groups: by a notification, by its own write, or found out by reading
+/// a group again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    /// Whose log it is in. Not in the stored form: the rows are the session's.
+    #[serde(skip, default = "nobody")]
     pub session: SessionId,
-    /// What kind of change.
+    /// Its number in that log: from 1, without a gap, also over restarts. Not in the stored form: the row's key has it.
     #[serde(skip)]
-    pub kind: GroupEventKind,
-    /// The group.
-    pub group_id: GroupId,
-    /// The people it is about; the session's own account when the group itself came or went.
-    pub participant_ids: Vec<ParticipantId>,
-    /// Unix seconds: when it happened, or when it was found out.
-    pub timestamp: u64,
+    pub number: u64,
+    /// What kind of event.
+    pub kind: EventKind,
+    /// When it happened, as far as that is known; else when it was seen.
+    pub occurred_at: Timestamp,
+    /// When this session saw it.
+    pub seen_at: Timestamp,
     /// Who did it, when known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub actor_id: Option<ParticipantId>,
-    /// The new values by field, for changes that have some.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub changes: Option<Map<String, Value>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<ParticipantId>,
+    /// The group that it is about; `None`: it is about the session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupId>,
+    /// What is told beside that. Of groups: `participantIds`, and `changes` with the new values by field, where there are some. Of a
+    /// session's status: `status`.
+    pub data: Map<String, Value>,
 }
 
-/// Something that happened to a session and that is nobody's request.
+fn nobody() -> SessionId {
+    SessionId(uuid::Uuid::nil())
+}
+
+/// The kinds of events.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// Something happened to a group.
+    Group(GroupEventKind),
+    /// The session has another status.
+    SessionStatus,
+    /// The session belongs to another account now, or to nobody.
+    AccountChanged,
+    /// A phone with another account than the session's was linked, and was unlinked again.
+    OtherAccountRefused,
+}
+
+impl EventKind {
+    /// The word for it in webhooks and streams.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Group(kind) => kind.as_str(),
+            Self::SessionStatus => "session.status",
+            Self::AccountChanged => "session.account_changed",
+            Self::OtherAccountRefused => "session.other_account",
+        }
+    }
+
+    /// The kind with this word; `None` when this version knows none.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        let sessions = [Self::SessionStatus, Self::AccountChanged, Self::OtherAccountRefused];
+        let mut all = GroupEventKind::ALL.into_iter().map(Self::Group).chain(sessions);
+        all.find(|kind| kind.as_str() == word)
+    }
+}
+
+impl Serialize for EventKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for EventKind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        Self::from_word(&word).ok_or_else(|| serde::de::Error::custom("an event of a kind that is not known"))
+    }
+}
+
+/// Something that happened to a session, is nobody's request, and belongs into the operator's audit log.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct SessionEvent {
+pub struct OperatorNotice {
     /// The session.
     pub session: SessionId,
     /// What happened.
-    pub kind: SessionEventKind,
+    pub kind: OperatorNoticeKind,
 }
 
-/// The kinds of session events.
+/// The kinds of notices.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SessionEventKind {
-    /// A phone with another account than the session's was linked, and was unlinked again.
+pub enum OperatorNoticeKind {
+    /// As [`EventKind::OtherAccountRefused`], on disk.
     OtherAccountRefused,
-    /// The session belongs to another account now, or to nobody.
+    /// As [`EventKind::AccountChanged`], on disk.
     AccountChanged,
     /// The session was deleted, and WhatsApp did not confirm in time that its device is unlinked: it may be left at the phone.
     DeviceLeft,
     /// A deletion that a stop or a crash of the daemon had cut off is finished.
     DeletionFinished,
+}
+
+impl EventKind {
+    /// What the operator is told of it beside the event itself.
+    #[must_use]
+    pub fn notice(self) -> Option<OperatorNoticeKind> {
+        match self {
+            Self::AccountChanged => Some(OperatorNoticeKind::AccountChanged),
+            Self::OtherAccountRefused => Some(OperatorNoticeKind::OtherAccountRefused),
+            Self::Group(_) | Self::SessionStatus => None,
+        }
+    }
 }
 
 /// The kinds of group events.
@@ -77,6 +144,26 @@ pub enum GroupEventKind {
 }
 
 impl GroupEventKind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Join,
+        Self::Leave,
+        Self::Update,
+        Self::Promote,
+        Self::Demote,
+        Self::Picture,
+        Self::InviteRevoked,
+        Self::JoinRequest,
+        Self::Linked,
+        Self::Unlinked,
+    ];
+
+    /// Whether a group shows it: who is in it, who is an admin, what is set. The others are told as they come.
+    #[must_use]
+    pub fn is_of_state(self) -> bool {
+        !matches!(self, Self::Picture | Self::InviteRevoked | Self::JoinRequest)
+    }
+
     /// The word for it in webhooks and streams.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -92,5 +179,37 @@ impl GroupEventKind {
             Self::Linked => "group.linked",
             Self::Unlinked => "group.unlinked",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_read_as_it_was_written_without_what_its_row_says() {
+        let event = Event {
+            session: nobody(),
+            number: 0,
+            kind: EventKind::Group(GroupEventKind::Join),
+            occurred_at: Timestamp(1_700_000_000_000),
+            seen_at: Timestamp(1_700_000_000_500),
+            actor: Some(ParticipantId::Phone(15_550_100_001)),
+            group: Some("120363000000000001@g.us".parse().unwrap()),
+            data: Map::from_iter([("participantIds".to_owned(), serde_json::json!(["15550100002@c.us"]))]),
+        };
+        let json = serde_json::to_string(&event).unwrap();
+        assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
+        assert!(json.contains("\"group.join\"") && !json.contains("number"), "{json}");
+    }
+
+    #[test]
+    fn every_kind_has_a_word_of_its_own() {
+        let groups = GroupEventKind::ALL.into_iter().map(EventKind::Group);
+        let all = groups.chain([EventKind::SessionStatus, EventKind::AccountChanged, EventKind::OtherAccountRefused]);
+        for kind in all {
+            assert_eq!(EventKind::from_word(kind.as_str()), Some(kind));
+        }
+        assert_eq!(EventKind::from_word("group.dance"), None);
     }
 }

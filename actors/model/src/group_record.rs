@@ -1,17 +1,19 @@
 //! What is known of one group, as it is cached and stored. Merging two readings of it is for the group cache. Never does IO.
 
+mod delta;
 mod stored;
 
 use std::num::NonZeroU64;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+pub use delta::GroupDelta;
 pub use stored::unread_settings;
 
 use crate::{GroupId, GroupSettings, ParticipantId, Setting};
 
 /// A person by every id that is known: phone number, LID or both. 16 bytes.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ParticipantIds {
     /// The phone number's digits.
     pub phone: Option<NonZeroU64>,
@@ -55,7 +57,7 @@ impl From<ParticipantId> for ParticipantIds {
 }
 
 /// What a member may do.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// A plain member.
     #[serde(rename = "m")]
@@ -69,7 +71,7 @@ pub enum Role {
 }
 
 /// One member of a group. 24 bytes.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
     /// Who.
     pub person: ParticipantIds,

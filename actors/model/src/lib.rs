@@ -13,14 +13,14 @@ mod session;
 mod setting;
 
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
-pub use event::{GroupEvent, GroupEventKind, SessionEvent, SessionEventKind};
+pub use event::{Event, EventKind, GroupEventKind, OperatorNotice, OperatorNoticeKind};
 pub use group::{
     Aged, CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
 };
 pub use group_notification::{GroupAction, GroupNotification, Versions};
 pub use group_record::{
-    AllGroups, CommunityRole, Completeness, GroupRecord, Member, ParticipantIds, Role, unread_settings,
+    AllGroups, CommunityRole, Completeness, GroupDelta, GroupRecord, Member, ParticipantIds, Role, unread_settings,
 };
 pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use name::NameSource;

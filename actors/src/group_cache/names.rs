@@ -76,10 +76,15 @@ impl Names {
         self.unsaved.extend(names);
     }
 
-    /// Takes the names to be written to the store: `None` where one is to be deleted.
-    pub(crate) fn take_unsaved(&mut self) -> Vec<(ParticipantId, Option<Name>)> {
-        let unsaved = std::mem::take(&mut self.unsaved);
+    /// Takes names to be written to the store, so many at most: `None` where one is to be deleted.
+    pub(crate) fn take_unsaved(&mut self, count_max: usize) -> Vec<(ParticipantId, Option<Name>)> {
+        let unsaved: Vec<ParticipantId> = (0..count_max).map_while(|_| self.unsaved.pop_first()).collect();
         unsaved.into_iter().map(|id| (id, self.by_id.get(&id).cloned())).collect()
+    }
+
+    /// Whether there are any to be written.
+    pub(crate) fn has_unsaved(&self) -> bool {
+        !self.unsaved.is_empty()
     }
 }
 
@@ -106,9 +111,9 @@ mod tests {
         let mut names = Names::default();
         let alice: ParticipantIds = "15550100001".parse::<ParticipantId>().unwrap().into();
         names.learn(&alice, "Alice", NameSource::Push);
-        assert_eq!(names.take_unsaved().len(), 1);
+        assert_eq!(names.take_unsaved(9).len(), 1);
         let version = names.version();
         names.learn(&alice, "Alice", NameSource::Push);
-        assert!(names.take_unsaved().is_empty() && names.version() == version);
+        assert!(names.take_unsaved(9).is_empty() && names.version() == version);
     }
 }

@@ -19,7 +19,7 @@ impl GroupCache {
         }
         if let GroupAction::Told(kind, people) = event.action {
             let (actor, at) = (event.author, Some(event.at));
-            self.news.push(GroupDiff { kind, group: id, people, actor, at, changes: None });
+            self.diffs.push(GroupDiff { kind, group: id, people, actor, at, changes: None });
             return false;
         }
         let now = self.count();

@@ -18,8 +18,8 @@ use tracing::warn;
 use super::SessionState;
 use super::lifecycle::{Fact, TurnedAway};
 use super::message::{Generation, SessionMsg};
+use rookery_model::EventKind;
 use rookery_model::ParticipantIds;
-use rookery_model::{SessionEvent, SessionEventKind};
 
 /// An account that is turned away has to log in before it can be unlinked: the engine's two connects and WhatsApp's answer.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ impl SessionState {
         }
         let Some(why) = self.engine.turned_away.take() else { return };
         if why == TurnedAway::OtherAccount {
-            self.tell(SessionEventKind::OtherAccountRefused);
+            self.tell(EventKind::OtherAccountRefused);
         }
         self.apply(Fact::TurnedAway { why, unlinked });
     }
@@ -76,7 +76,7 @@ impl SessionState {
     pub(super) fn take_over(&mut self, account: ParticipantIds) {
         if self.record.account.is_some_and(|known| !is_same(&known, &account)) {
             self.record.account_epoch += 1;
-            self.tell(SessionEventKind::AccountChanged);
+            self.tell(EventKind::AccountChanged);
         }
         self.record.account = Some(account);
         self.pairing.account_change_allowed = false;
@@ -86,13 +86,8 @@ impl SessionState {
     pub(super) fn give_up_account(&mut self) {
         if self.record.account.take().is_some() {
             self.record.account_epoch += 1;
-            self.tell(SessionEventKind::AccountChanged);
+            self.tell(EventKind::AccountChanged);
         }
-    }
-
-    fn tell(&self, kind: SessionEventKind) {
-        // Nobody has to listen.
-        let _ = self.context.session_events.send(SessionEvent { session: self.entry.id, kind });
     }
 }
 

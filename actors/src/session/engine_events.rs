@@ -199,7 +199,7 @@ impl SessionState {
         self.preparation += 1;
         let (myself, asked, number) = (self.myself.clone(), self.cache.sequence(), self.preparation);
         let store = self.context.store.clone();
-        let (timeout, is_link_stored) = (self.context.options.whatsapp_timeout, self.saving.is_link_stored);
+        let (timeout, is_link_stored) = (self.context.options.whatsapp_timeout, self.is_link_stored);
         tokio::spawn(async move {
             let work = async {
                 match engine.flush().await {
@@ -249,11 +249,11 @@ impl SessionState {
         self.set_push_name(engine.push_name());
         self.refresher.note_all_read();
         self.refresher.take_all(asked, groups, &mut self.cache);
-        let (ticket, myself) = (self.record.save(&*self.context.store, self.entry.number), self.myself.clone());
-        tokio::spawn(async move {
-            let stored = ticket.await;
+        self.save_record();
+        let myself = self.myself.clone();
+        self.journal.when_saved(Box::new(move |stored| {
             let _ = myself.send_message(SessionMsg::LinkStored { number, stored });
-        });
+        }));
     }
 
     pub(super) fn link_stored(&mut self, number: Preparation, stored: Result<(), StoreError>) {
@@ -263,10 +263,10 @@ impl SessionState {
         // What could not be saved is tried again, and said.
         let is_room_missing = matches!(stored, Err(StoreError::LowSpace { .. } | StoreError::Busy));
         match stored {
-            Err(_) if is_room_missing && self.saving.is_link_stored => self.prepared(),
+            Err(_) if is_room_missing && self.is_link_stored => self.prepared(),
             Err(StoreError::LowSpace { .. }) => self.turn_away(TurnedAway::Unsaved),
             Ok(()) => {
-                self.saving.is_link_stored = true;
+                self.is_link_stored = true;
                 self.prepared();
             }
             Err(error) => {

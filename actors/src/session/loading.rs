@@ -1,20 +1,35 @@
 //! Reading a session from the store. Blocks, with thousands of groups for seconds, so no actor does it (S-1).
 
+use std::collections::BTreeMap;
+
 use super::record::{Link, SessionRecord, StoredSession};
 use crate::group_cache::{GroupCache, Names};
-use rookery_model::{GroupRecord, unread_settings};
-use rookery_store::{SessionNumber, Store, StoreError, Table, scan_parts_each};
+use crate::journal::{Base, Journal, is_large, rows_of};
+use rookery_model::{GroupDelta, GroupRecord, unread_settings};
+use rookery_store::{SessionNumber, Store, StoreError, Table, layout, scan_parts_each};
 
 /// What the store has of a session: its actor starts with it.
 pub(crate) struct Loaded {
     pub(super) record: SessionRecord,
     pub(super) cache: GroupCache,
+    pub(super) journal: Journal,
 }
 
 impl Loaded {
     /// Of a session that was just made: it has a record and nothing else.
     pub(crate) fn new(record: SessionRecord) -> Self {
-        Self { record, cache: GroupCache::default() }
+        let journal = Journal::new(record.id, 1, Vec::new(), BTreeMap::new());
+        Self { record, cache: GroupCache::default(), journal }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn cache(&mut self) -> &mut GroupCache {
+        &mut self.cache
+    }
+
+    #[cfg(test)]
+    pub(crate) fn journal(&mut self) -> &mut Journal {
+        &mut self.journal
     }
 
     /// Reads it. Blocks.
@@ -33,10 +48,21 @@ impl Loaded {
         let stored = scan_parts_each(store, number, Table::Groups, b"")?;
         let count = stored.len();
         let (mut groups, mut unread) = (Vec::<GroupRecord>::with_capacity(count), Vec::new());
-        for (_, json) in stored {
+        let (mut deltas, mut bases) = (load_deltas(store, number)?, BTreeMap::new());
+        for (key, json) in stored {
             // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
             let read = json.ok().and_then(|json| Some((serde_json::from_slice::<GroupRecord>(&json).ok()?, json)));
-            let Some((group, json)) = read else { continue };
+            let Some((mut group, json)) = read else { continue };
+            let of_group = deltas.remove(&key).unwrap_or_default();
+            if is_large(&group) || !of_group.is_empty() {
+                let checksum = crc32fast::hash(&json);
+                // Those of an earlier record are void.
+                let valid =
+                    of_group.iter().filter_map(|(_, delta)| delta.as_ref()).filter(|delta| delta.is_of(checksum));
+                valid.for_each(|delta| delta.apply(&mut group));
+                let places = of_group.last().map_or(0, |(place, _)| place.saturating_add(1));
+                bases.insert(group.id.clone(), Base { checksum, deltas: places });
+            }
             let settings = unread_settings(&json);
             if !settings.is_empty() {
                 unread.push((group.id.clone(), settings));
@@ -48,8 +74,23 @@ impl Loaded {
         for (group, settings) in unread {
             cache.note_unread_settings(group, settings);
         }
-        Ok(Self { record, cache })
+        let (rows, next_event) = rows_of(store, number)?;
+        let journal = Journal::new(record.id, next_event, rows, bases);
+        Ok(Self { record, cache, journal })
     }
+}
+
+/// Deltas of one group by their places; none where one cannot be read.
+type Deltas = Vec<(u8, Option<GroupDelta>)>;
+
+/// What changed in large groups since their records were stored, by the groups' keys.
+fn load_deltas(store: &dyn Store, number: SessionNumber) -> Result<BTreeMap<Vec<u8>, Deltas>, StoreError> {
+    let mut deltas = BTreeMap::<Vec<u8>, Deltas>::new();
+    for (key, json) in store.scan_prefix(number, Table::GroupDeltas, b"")? {
+        let Some((group, place)) = layout::split_group_delta(&key) else { continue };
+        deltas.entry(group.to_vec()).or_default().push((place, serde_json::from_slice(&json).ok()));
+    }
+    Ok(deltas)
 }
 
 /// The names of a session as they are stored: a row each, under the id as text.
@@ -102,13 +143,13 @@ mod tests {
         let mut read = group();
         (read.settings.announce, read.settings.locked) = (true, true);
         cache.apply_read_all(cache.sequence(), all(vec![read.clone()]));
-        let news = cache.take_news();
+        let news = cache.take_diffs();
         assert_eq!(news.len(), 1, "{news:?}");
         assert_eq!(news[0].changes.clone().map(Value::Object), Some(json!({ "locked": true })));
         // From then on it is a setting like any other.
         read.settings.announce = false;
         cache.apply_read_all(cache.sequence(), all(vec![read]));
-        assert_eq!(cache.take_news()[0].changes.clone().map(Value::Object), Some(json!({ "announce": false })));
+        assert_eq!(cache.take_diffs()[0].changes.clone().map(Value::Object), Some(json!({ "announce": false })));
     }
 
     #[test]
@@ -120,6 +161,6 @@ mod tests {
         let mut cache = Loaded::read(&*store, ALICE).unwrap().cache;
         assert_eq!(cache.summaries().len(), 1);
         cache.apply_read_all(cache.sequence(), all(Vec::new()));
-        assert!(cache.take_news().is_empty(), "what is known is not all that there was");
+        assert!(cache.take_diffs().is_empty(), "what is known is not all that there was");
     }
 }

@@ -9,6 +9,7 @@ use super::refresher::Due;
 use crate::commands::{CommandQuestion, Execute, GroupChange};
 use crate::error::CommandError;
 use crate::group_cache::Sequence;
+use crate::journal::Written;
 use crate::reply::{Permit, Reply};
 use rookery_engine::{Engine, EngineError, EngineEvent};
 use rookery_model::{
@@ -90,10 +91,8 @@ pub(crate) enum SessionMsg {
     UnsureDue { group: GroupId, before: Sequence },
     /// Time to look for own writes that were confirmed before and never seen in a notification.
     EchoesDue { before: Sequence },
-    /// Changed group records and names are on disk, or some of them not. `whole`: begun when the session was ready.
-    GroupsSaved { whole: bool, saved: Result<(), Unsaved> },
-    /// The session's record is on disk, or not.
-    RecordSaved { number: u64, saved: Result<(), StoreError> },
+    /// What changed is on disk, or not.
+    JournalWritten(Box<Written>),
     /// Time to save again what could not be saved.
     SaveDue,
     /// Fail on purpose.
@@ -114,14 +113,4 @@ impl From<EngineError> for Unprepared {
     fn from(error: EngineError) -> Self {
         Self::For(error.to_string())
     }
-}
-
-/// Group records and names that could not be saved.
-#[derive(Debug, Default)]
-pub(crate) struct Unsaved {
-    pub(super) groups: Vec<GroupId>,
-    pub(super) names: Vec<ParticipantId>,
-    pub(super) error: Option<StoreError>,
-    /// There are groups that are too large to be saved at all.
-    pub(super) is_too_large: bool,
 }

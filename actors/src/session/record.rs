@@ -173,23 +173,24 @@ impl SessionRecord {
         }
     }
 
-    /// Writes the record; with little space as well when it says that something of the session is to go, or that it is stopped.
+    /// Whether it says that something of the session is to go, or that it is stopped: then it is written with little space, too.
+    pub(crate) fn is_removal(&self) -> bool {
+        self.deleting || self.wiping || !self.started
+    }
+
+    /// Writes the record. Of a session that has an actor, its journal does that.
     pub(crate) fn save(&self, store: &dyn Store, number: SessionNumber) -> Ticket {
-        let is_removal = self.deleting || self.wiping || !self.started;
-        self.commit(if is_removal { Batch::for_removal() } else { Batch::new() }, store, number)
+        store.commit(self.batch(number, self.is_removal()))
     }
 
-    /// Writes the record, with little space as well: it says that something of the session is gone.
-    pub(crate) fn save_for_removal(&self, store: &dyn Store, number: SessionNumber) -> Ticket {
-        self.commit(Batch::for_removal(), store, number)
-    }
-
-    fn commit(&self, mut batch: Batch, store: &dyn Store, number: SessionNumber) -> Ticket {
+    /// The record as a batch.
+    pub(crate) fn batch(&self, number: SessionNumber, is_removal: bool) -> Batch {
+        let mut batch = if is_removal { Batch::for_removal() } else { Batch::new() };
         // Plain data without foreign maps: it always has a JSON form.
         let json = serde_json::to_vec(self).unwrap_or_default();
         debug_assert!(!json.is_empty());
         batch.put(number, Table::Sessions, layout::SESSION, json);
-        store.commit(batch)
+        batch
     }
 
     /// Reads one record.

@@ -17,7 +17,7 @@ use crate::error::CommandError;
 use crate::reply::Reply;
 use crate::session::message::SessionMsg;
 use crate::session::record::{SessionRecord, StoredSession};
-use rookery_model::{SessionConfig, SessionEvent, SessionEventKind, SessionId};
+use rookery_model::{OperatorNotice, OperatorNoticeKind, SessionConfig, SessionId};
 use rookery_store::{Batch, SessionNumber, Store, StoreError, Wipe, wipe_session};
 
 /// Between two tries to finish a deletion: it waits for room on the disk.
@@ -125,7 +125,7 @@ impl State {
 
 fn device_left(context: &Context, session: SessionId) {
     warn!(session.id = %session, "a session is deleted whose device could not be unlinked at WhatsApp: remove it at the phone");
-    let _ = context.session_events.send(SessionEvent { session, kind: SessionEventKind::DeviceLeft });
+    let _ = context.notices.send(OperatorNotice { session, kind: OperatorNoticeKind::DeviceLeft });
 }
 
 fn answer(waiting: &mut Vec<Reply<()>>, outcome: &Result<(), CommandError>) {
@@ -208,5 +208,5 @@ async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch:
         }
     }
     info!(session.id = %entry.id, "the deletion of a session is finished");
-    let _ = context.session_events.send(SessionEvent { session: entry.id, kind: SessionEventKind::DeletionFinished });
+    let _ = context.notices.send(OperatorNotice { session: entry.id, kind: OperatorNoticeKind::DeletionFinished });
 }

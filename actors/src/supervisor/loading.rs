@@ -17,7 +17,7 @@ use crate::session::loading::Loaded;
 use crate::session::record::{SessionRecord, UnreadableRecord};
 use crate::session::{SessionActor, SessionArguments};
 use rookery_model::{Session, SessionConfig, SessionId, SessionStatus};
-use rookery_store::SessionNumber;
+use rookery_store::{Batch, SessionNumber};
 
 /// Sessions that are read from the store at a time: large ones leave places to small ones, and what is read is in memory
 /// only once more than it stays.
@@ -57,8 +57,14 @@ impl State {
         slot.entry.loading.send_replace(true);
         let (number, session, myself) = (slot.readings, slot.entry.number, myself.clone());
         let (store, places) = (self.context.store.clone(), self.loading.clone());
+        // What the actor before has written is on its way.
+        let saving = (number > 1).then(|| slot.entry.saving.clone());
         tokio::spawn(async move {
             let _place = places.acquire().await;
+            if let Some(saving) = saving {
+                let _saving = saving.acquire().await;
+                let _ = store.commit(Batch::new()).await;
+            }
             let read = spawn_blocking(move || Loaded::read(&*store, session)).await;
             let loaded = match read {
                 Ok(loaded) => loaded.map(Box::new).map_err(|error| ActorExit::NotRead(error.to_string())),

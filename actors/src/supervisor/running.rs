@@ -13,12 +13,13 @@ use crate::context::Context;
 use crate::directory::Directory;
 use crate::gateway::Gateway;
 use crate::options::SessionOptions;
-use crate::session::EVENTS_BEHIND_MAX;
 use crate::session::record::SessionRecord;
 use rookery_engine::EngineShared;
-use rookery_model::SessionEvent;
+use rookery_model::OperatorNotice;
 use rookery_store::{Health, SessionNumber, Store, StoreError, Table};
 
+/// Notices that the audit log may be behind.
+const NOTICES_BEHIND_MAX: usize = 4_096;
 /// How often the store is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
 /// The drain waits this long for all connections to close.
@@ -28,7 +29,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(15);
 pub struct Running {
     /// The way in.
     pub gateway: Gateway,
-    session_events: Option<broadcast::Receiver<SessionEvent>>,
+    notices: Option<broadcast::Receiver<OperatorNotice>>,
     supervisor: ActorRef<SupervisorMsg>,
     /// True once the supervisor has ended.
     ended: watch::Receiver<bool>,
@@ -66,17 +67,9 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
         if session.is_deleting() { deletions.push(number) } else { sessions.push((number, session)) }
     }
     let directory = Arc::new(Directory::default());
-    let (events, _) = broadcast::channel(EVENTS_BEHIND_MAX);
     // Somebody listens from the start on: a deletion may be finished at once.
-    let (session_events, first_events) = broadcast::channel(EVENTS_BEHIND_MAX);
-    let context = Arc::new(Context {
-        store: store.clone(),
-        options,
-        engines,
-        directory: directory.clone(),
-        events: events.clone(),
-        session_events,
-    });
+    let (notices, first_notices) = broadcast::channel(NOTICES_BEHIND_MAX);
+    let context = Arc::new(Context { store: store.clone(), options, engines, directory: directory.clone(), notices });
     let arguments = Arguments { context, sessions, deletions, next_number };
     let (supervisor, finished) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
@@ -85,14 +78,14 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
         let _ = finished.await;
         end.send_replace(true);
     });
-    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), events };
-    Ok(Running { gateway, session_events: Some(first_events), supervisor, ended, store })
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone() };
+    Ok(Running { gateway, notices: Some(first_notices), supervisor, ended, store })
 }
 
 impl Running {
-    /// What happens to sessions from the start on that is nobody's request; `None` when somebody has it already.
-    pub fn take_session_events(&mut self) -> Option<broadcast::Receiver<SessionEvent>> {
-        self.session_events.take()
+    /// What happens to sessions from the start on and belongs into the operator's audit log; `None` when somebody has it already.
+    pub fn take_notices(&mut self) -> Option<broadcast::Receiver<OperatorNotice>> {
+        self.notices.take()
     }
 
     /// Resolves when the sessions can no longer run (the supervisor died or the store failed), with what to do.

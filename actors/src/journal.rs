@@ -1,0 +1,519 @@
+//! What a session's handled messages changed, on its way to disk: numbered events and changed records, together, in order, and told
+//! only when they are there. Decides what is in the next batch; [`write`] puts it together and commits it.
+//!
+//! ```text
+//! nothing to write --something changed--> a batch of all that changed (one at a time; what changes meanwhile is in the next)
+//! a batch --on disk--> its events are told, and who waited for the record is answered
+//! a batch --refused--> all of it is to be written once more after a while; until then the record alone, where somebody waits for it
+//! ```
+//!
+//! Events have their numbers by the batch that they are in, so that one that is refused leaves no gap. A group's events and its record
+//! are in one batch: a crash neither tells a change twice nor loses it.
+
+mod reading;
+mod write;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, SessionId, Timestamp};
+use rookery_store::{BATCH_OPERATIONS_MAX, StoreError, VALUE_BYTES_MAX, parts_in};
+use serde_json::{Map, json};
+use tracing::{info, warn};
+
+use crate::group_cache::{GroupCache, GroupDiff, Name, Stored};
+pub(crate) use reading::rows_of;
+pub use reading::{EventReader, EventsError};
+pub(crate) use write::{Written, write};
+
+/// Events that are in no batch yet. Beyond it, which takes a disk that refuses, what happened to a group is told as the difference
+/// between what is stored and what is so.
+const EVENTS_WAITING_MAX: usize = 2_048;
+/// Bytes of the events of one batch: a tenth of what a record in parts may have, and 10 rows of the batch.
+const EVENTS_BYTES_MAX: usize = 150 * 1024;
+/// Events stay in the store for this long, whatever reads them...
+const EVENTS_KEPT_MS: i64 = 10 * 60 * 1_000;
+/// ... and so many rows of them, each the events of one batch.
+const EVENT_ROWS_MAX: usize = 256;
+/// Rows of events removed with a batch: more than are added.
+const EVENT_ROWS_REMOVED_MAX: usize = 8;
+/// Operations of a batch that are left for events, for the removal of older ones, and for the session's record.
+const OPERATIONS_RESERVED: usize = 40;
+/// Names in one batch.
+const NAMES_PER_BATCH_MAX: usize = 32;
+/// Groups with more members are written as what changed in them; a smaller one fits in one row as it is.
+const WHOLE_MEMBERS_MAX: usize = 64;
+/// Changes of a large group that are stored beside its record, before that is written anew: a change of one member costs a 32nd of
+/// the record in the long run.
+const DELTAS_MAX: u8 = 32;
+
+/// Before all is written once more: the disk needs a moment. The wait doubles, up to 16 s.
+const RETRY: Duration = Duration::from_secs(2);
+const RETRY_DOUBLINGS_MAX: u32 = 3;
+
+/// Called when what it waits for is on disk, or with why it is not.
+pub(crate) type WhenSaved = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// The journal of one session.
+pub(crate) struct Journal {
+    session: SessionId,
+    /// The number of the next event.
+    next_event: u64,
+    /// Rows of events on disk: the number of the first event, and when it was written.
+    rows: VecDeque<(u64, Timestamp)>,
+    waiting_events: VecDeque<Event>,
+    /// Large groups whose stored record is known.
+    bases: BTreeMap<GroupId, Base>,
+    /// Counts the changes of the session's record: the latest one, the latest on disk, and the latest that was tried alone.
+    record_version: u64,
+    record_saved: u64,
+    record_tried: u64,
+    /// The record is to be written although there is little space: it says that something of the session is gone.
+    is_record_removal: bool,
+    /// Who waits for which version of the record.
+    waiting: Vec<(u64, WhenSaved)>,
+    is_writing: bool,
+    /// A batch was refused, and all is to be written once more later.
+    is_retry_due: bool,
+    retries: u32,
+    /// A group is too large to be saved at all.
+    is_group_missing: bool,
+    record_trouble: Option<StoreError>,
+    rest_trouble: Option<StoreError>,
+}
+
+/// The stored record of a large group.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Base {
+    /// CRC-32 of its JSON.
+    pub(crate) checksum: u32,
+    /// Rows of deltas beside it, those of earlier records included.
+    pub(crate) deltas: u8,
+}
+
+/// What is in the next batch.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// The version of the session's record that it holds.
+    record: Option<u64>,
+    /// With that it is taken with little space, too.
+    is_removal: bool,
+    events: Vec<Event>,
+    /// Rows of events to be removed.
+    old_rows: Vec<u64>,
+    groups: Vec<GroupDraft>,
+    names: Vec<(ParticipantId, Option<Name>)>,
+}
+
+/// A group in a batch.
+#[derive(Debug)]
+struct GroupDraft {
+    id: GroupId,
+    /// What is stored of it until then.
+    stored: Stored,
+    write: GroupWrite,
+    /// Rows of deltas that are there.
+    deltas: u8,
+}
+
+/// How a group is written.
+#[derive(Debug, PartialEq)]
+enum GroupWrite {
+    Whole(Box<GroupRecord>),
+    Delta(Box<GroupDelta>),
+    Gone,
+}
+
+/// What the session's actor is to do after a batch.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct AfterWrite {
+    /// The events up to this number are on disk: whoever listens may read them.
+    pub(crate) told: Option<u64>,
+    /// What the operator is to be told.
+    pub(crate) kinds: Vec<EventKind>,
+    /// Call [`Journal::retry`] after this.
+    pub(crate) retry_in: Option<Duration>,
+    /// What is said of the session changed.
+    pub(crate) has_trouble_changed: bool,
+}
+
+impl Journal {
+    /// The journal of a session whose log goes on with this number. `rows`: the first numbers of the rows of events in the store;
+    /// `bases`: its large groups.
+    pub(crate) fn new(session: SessionId, next_event: u64, rows: Vec<u64>, bases: BTreeMap<GroupId, Base>) -> Self {
+        let now = Timestamp::now();
+        Self {
+            session,
+            next_event,
+            rows: rows.into_iter().map(|first| (first, now)).collect(),
+            waiting_events: VecDeque::new(),
+            bases,
+            record_version: 0,
+            record_saved: 0,
+            record_tried: 0,
+            is_record_removal: false,
+            waiting: Vec::new(),
+            is_writing: false,
+            is_retry_due: false,
+            retries: 0,
+            is_group_missing: false,
+            record_trouble: None,
+            rest_trouble: None,
+        }
+    }
+
+    /// The account is gone, with its groups.
+    pub(crate) fn forget_groups(&mut self) {
+        self.bases.clear();
+    }
+
+    /// The number of the latest event on disk.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.next_event - 1
+    }
+
+    /// The session's record changed. `is_removal`: it has to be written with little space, too.
+    pub(crate) fn note_record(&mut self, is_removal: bool) {
+        self.record_version += 1;
+        self.is_record_removal |= is_removal;
+    }
+
+    /// Calls this when the session's record, as it is now, is on disk, or why it is not.
+    pub(crate) fn when_saved(&mut self, then: WhenSaved) {
+        if self.record_saved == self.record_version {
+            then(Ok(()));
+        } else {
+            self.waiting.push((self.record_version, then));
+        }
+    }
+
+    /// Something happened to the session.
+    pub(crate) fn tell(&mut self, kind: EventKind, data: Map<String, serde_json::Value>) {
+        let now = Timestamp::now();
+        self.waiting_events.push_back(Event {
+            session: self.session,
+            number: 0,
+            kind,
+            occurred_at: now,
+            seen_at: now,
+            actor: None,
+            group: None,
+            data,
+        });
+    }
+
+    /// Takes what happened to groups since the last time.
+    pub(crate) fn take_from(&mut self, cache: &mut GroupCache) {
+        let diffs = cache.take_diffs();
+        self.waiting_events.extend(diffs.into_iter().map(|diff| event_of(self.session, diff)));
+        if self.waiting_events.len() > EVENTS_WAITING_MAX {
+            self.bound(cache);
+        }
+    }
+
+    /// Tells what happened to groups as a whole, in place of all that waits; the oldest of the rest goes where that is still too much.
+    fn bound(&mut self, cache: &GroupCache) {
+        let differences = cache.differences();
+        let is_state = |event: &Event| matches!(event.kind, EventKind::Group(kind) if kind.is_of_state());
+        let is_replaced = |event: &Event| {
+            let of_group =
+                |(id, stored): (&GroupId, &Stored)| *stored != Stored::Unknown && Some(id) == event.group.as_ref();
+            is_state(event) && cache.unsaved().any(of_group)
+        };
+        self.waiting_events.retain(|event| !is_replaced(event));
+        self.waiting_events.extend(differences.into_iter().map(|diff| event_of(self.session, diff)));
+        let lost = self.waiting_events.len().saturating_sub(EVENTS_WAITING_MAX);
+        if lost > 0 {
+            warn!(session.id = %self.session, events.lost = lost, "too many events wait for room on the disk, the oldest are not told");
+            self.waiting_events.drain(..lost);
+        }
+    }
+
+    /// What goes into the next batch; `None`: there is nothing to write, or not now. `has_room`: rows of groups may be written, which
+    /// are not being wiped.
+    pub(crate) fn draft(&mut self, cache: &mut GroupCache, has_room: bool) -> Option<Draft> {
+        if self.is_writing {
+            return None;
+        }
+        let is_record_changed = self.record_version > self.record_saved;
+        let record = is_record_changed.then_some(self.record_version);
+        let mut draft = Draft { record, is_removal: self.is_record_removal, ..Draft::default() };
+        if self.is_retry_due || !has_room {
+            // The record alone, where it changed since that was tried, or somebody waits.
+            if !is_record_changed || (self.record_tried == self.record_version && self.waiting.is_empty()) {
+                return None;
+            }
+            self.record_tried = self.record_version;
+        } else {
+            self.fill(&mut draft, cache);
+            if draft.is_empty() {
+                return None;
+            }
+        }
+        self.is_writing = true;
+        Some(draft)
+    }
+
+    /// Whether all of the session's groups are on disk, as far as they can be.
+    pub(crate) fn is_quiet(&self, cache: &GroupCache) -> bool {
+        let is_clean = cache.unsaved().next().is_none() && !cache.names.has_unsaved();
+        is_clean && !self.is_writing && !self.is_group_missing && self.rest_trouble.is_none()
+    }
+
+    /// As many groups as fit, with all of their events, and the events of no group.
+    fn fill(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
+        draft.names = cache.names.take_unsaved(NAMES_PER_BATCH_MAX);
+        let mut operations = OPERATIONS_RESERVED + draft.names.len();
+        while let Some((id, stored)) = cache.take_unsaved() {
+            let now = cache.record(&id);
+            let deltas = self.bases.get(&id).map_or(0, |base| base.deltas);
+            let write = self.group_write(&id, &stored, now.as_deref());
+            let cost = write.operations_max() + usize::from(deltas);
+            if operations + cost > BATCH_OPERATIONS_MAX && !draft.groups.is_empty() {
+                cache.put_back_unsaved(id, stored);
+                break;
+            }
+            operations += cost;
+            draft.groups.push(GroupDraft { id, stored, write, deltas });
+        }
+        let is_left_out = |event: &Event| event.group.as_ref().is_some_and(|group| cache.is_unsaved(group));
+        let mut bytes = 0;
+        let mut left = VecDeque::new();
+        for mut event in std::mem::take(&mut self.waiting_events) {
+            if is_left_out(&event) || bytes > EVENTS_BYTES_MAX {
+                left.push_back(event);
+                continue;
+            }
+            bytes += serde_json::to_vec(&event).map_or(0, |json| json.len());
+            event.number = self.next_event + draft.events.len() as u64;
+            draft.events.push(event);
+        }
+        self.waiting_events = left;
+        if !draft.events.is_empty() {
+            draft.old_rows = self.old_rows(Timestamp::now());
+        }
+    }
+
+    fn old_rows(&self, now: Timestamp) -> Vec<u64> {
+        let too_many = self.rows.len().saturating_sub(EVENT_ROWS_MAX);
+        let is_old = |(place, (_, written_at)): (usize, &(u64, Timestamp))| {
+            place < too_many || written_at.0 + EVENTS_KEPT_MS < now.0
+        };
+        let old = self.rows.iter().enumerate().take_while(|(place, row)| is_old((*place, row)));
+        old.map(|(_, (first, _))| *first).take(EVENT_ROWS_REMOVED_MAX).collect()
+    }
+
+    fn group_write(&self, id: &GroupId, stored: &Stored, now: Option<&GroupRecord>) -> GroupWrite {
+        let Some(now) = now else { return GroupWrite::Gone };
+        let whole = || GroupWrite::Whole(Box::new(now.clone()));
+        let (Some(base), Stored::Record(before)) = (self.bases.get(id), stored) else { return whole() };
+        if base.deltas >= DELTAS_MAX || !is_large(now) {
+            return whole();
+        }
+        match GroupDelta::between(base.checksum, before, now) {
+            // It is one value.
+            Some(delta) if serde_json::to_vec(&delta).is_ok_and(|json| json.len() <= VALUE_BYTES_MAX) => {
+                GroupWrite::Delta(Box::new(delta))
+            }
+            _ => whole(),
+        }
+    }
+
+    /// A batch is on disk, or not.
+    pub(crate) fn written(&mut self, written: Written, cache: &mut GroupCache) -> AfterWrite {
+        let Written { draft, first, rest, checksums, is_group_missing } = written;
+        self.is_writing = false;
+        let mut after = AfterWrite::default();
+        let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
+        let is_record_alone = draft.is_record_alone();
+        let Draft { record, is_removal, events, old_rows, groups, names } = draft;
+        match &first {
+            Ok(()) => {
+                if let Some(version) = record {
+                    self.record_is_saved(version);
+                }
+                self.rows.retain(|(first, _)| !old_rows.contains(first));
+                if let (Some(begin), Some(end)) = (events.first(), events.last()) {
+                    self.rows.push_back((begin.number, end.seen_at));
+                    self.next_event = end.number + 1;
+                    after.told = Some(end.number);
+                }
+                after.kinds = events.into_iter().map(|event| event.kind).collect();
+            }
+            Err(error) if is_record_alone => {
+                self.record_is_not_saved(record.unwrap_or_default(), error);
+            }
+            Err(_) => {
+                for event in events.into_iter().rev() {
+                    self.waiting_events.push_front(event);
+                }
+            }
+        }
+        let are_events_written = first.is_ok();
+        match first.and(rest) {
+            // There is room again.
+            Ok(()) if is_record_alone => self.is_retry_due &= is_removal,
+            Ok(()) => {
+                self.is_group_missing = is_group_missing;
+                self.groups_are_saved(groups, &checksums);
+                if self.rest_trouble.take().is_some() {
+                    info!(session.id = %self.session, "groups, names and events are saved now");
+                    self.retries = 0;
+                }
+            }
+            Err(_) if is_record_alone => after.retry_in = self.retry_later(),
+            Err(error) => {
+                for GroupDraft { id, stored, .. } in groups {
+                    // Some of them may be on disk as they are now.
+                    if are_events_written {
+                        self.bases.remove(&id);
+                    }
+                    cache.put_back_unsaved(id, if are_events_written { Stored::Unknown } else { stored });
+                }
+                cache.names.put_back_unsaved(names.into_iter().map(|(id, _)| id).collect());
+                if self.rest_trouble.is_none() {
+                    warn!(session.id = %self.session, %error, "could not save what changed, will retry");
+                }
+                self.rest_trouble = Some(error);
+                after.retry_in = self.retry_later();
+            }
+        }
+        after.has_trouble_changed = had_trouble != (self.record_trouble.clone(), self.rest_trouble.clone());
+        after
+    }
+
+    fn record_is_saved(&mut self, version: u64) {
+        self.record_saved = version;
+        if version == self.record_version {
+            self.is_record_removal = false;
+        }
+        if self.record_trouble.take().is_some() {
+            info!(session.id = %self.session, "the session's record is saved now");
+            self.retries = 0;
+        }
+        self.answer(version, &Ok(()));
+    }
+
+    fn record_is_not_saved(&mut self, version: u64, error: &StoreError) {
+        if self.record_trouble.is_none() {
+            warn!(session.id = %self.session, %error, "could not save the session's record, will retry");
+        }
+        self.record_trouble = Some(error.clone());
+        self.answer(version, &Err(error.clone()));
+    }
+
+    fn answer(&mut self, version: u64, saved: &Result<(), StoreError>) {
+        let (due, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(of, _)| *of <= version);
+        self.waiting = waiting;
+        let due: Vec<(u64, WhenSaved)> = due;
+        due.into_iter().for_each(|(_, then)| then(saved.clone()));
+    }
+
+    fn groups_are_saved(&mut self, groups: Vec<GroupDraft>, checksums: &[(GroupId, u32)]) {
+        for GroupDraft { id, write, .. } in groups {
+            match write {
+                GroupWrite::Delta(_) => {
+                    if let Some(base) = self.bases.get_mut(&id) {
+                        base.deltas += 1;
+                    }
+                }
+                GroupWrite::Whole(record) if is_large(&record) => {
+                    let checksum = checksums.iter().find(|(group, _)| *group == id).map(|(_, checksum)| *checksum);
+                    match checksum {
+                        Some(checksum) => drop(self.bases.insert(id, Base { checksum, deltas: 0 })),
+                        None => drop(self.bases.remove(&id)),
+                    }
+                }
+                GroupWrite::Whole(_) | GroupWrite::Gone => drop(self.bases.remove(&id)),
+            }
+        }
+    }
+
+    fn retry_later(&mut self) -> Option<Duration> {
+        if std::mem::replace(&mut self.is_retry_due, true) {
+            return None;
+        }
+        let wait = RETRY * 2_u32.saturating_pow(self.retries.min(RETRY_DOUBLINGS_MAX));
+        self.retries += 1;
+        Some(wait)
+    }
+
+    /// The time has come to write all once more.
+    pub(crate) fn retry(&mut self) {
+        self.is_retry_due = false;
+    }
+
+    /// Whether the record in the next batch has to be written with little space, too.
+    pub(crate) fn is_record_removal(&self) -> bool {
+        self.is_record_removal
+    }
+
+    /// What is wrong, in words.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        let record = self.record_trouble.as_ref();
+        let record = record.map(|error| format!("the session's record could not be saved yet: {error}"));
+        record.or_else(|| Some(format!("groups and events could not be saved yet: {}", self.rest_trouble.as_ref()?)))
+    }
+}
+
+/// Whether a change of a group is stored beside its record.
+pub(crate) fn is_large(record: &GroupRecord) -> bool {
+    record.members.len() > WHOLE_MEMBERS_MAX
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.record.is_none() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
+    }
+
+    /// Whether it holds the session's record.
+    pub(crate) fn has_record(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Whether it holds the session's record and nothing else.
+    pub(crate) fn is_record_alone(&self) -> bool {
+        self.record.is_some() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
+    }
+}
+
+impl GroupWrite {
+    /// Operations that it adds to a batch, beside the removal of deltas: more rather than less.
+    fn operations_max(&self) -> usize {
+        match self {
+            Self::Whole(record) => {
+                let texts = record.subject.len() + record.description.as_ref().map_or(0, String::len);
+                // JSON writes six bytes for some characters, and 40 for a member.
+                parts_in(2_048 + texts * 6 + record.members.len() * 40)
+            }
+            Self::Delta(_) => 1,
+            // As many parts as the largest record has.
+            Self::Gone => 8,
+        }
+    }
+}
+
+/// A change of a group as its log has it.
+fn event_of(session: SessionId, diff: GroupDiff) -> Event {
+    let now = Timestamp::now();
+    let occurred_at =
+        diff.at.and_then(|at| i64::try_from(at).ok()).map_or(now, |at| Timestamp(at.saturating_mul(1_000)));
+    let people: Vec<ParticipantId> = diff.people.iter().filter_map(rookery_model::ParticipantIds::id).collect();
+    let mut data = Map::from_iter([("participantIds".to_owned(), json!(people))]);
+    if let Some(changes) = diff.changes {
+        data.insert("changes".to_owned(), changes.into());
+    }
+    Event {
+        session,
+        number: 0,
+        kind: EventKind::Group(diff.kind),
+        occurred_at,
+        seen_at: now,
+        actor: diff.actor.and_then(|actor| actor.id()),
+        group: Some(diff.group),
+        data,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! The journal over a store in memory, without an actor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use rookery_model::{AllGroups, GroupEventKind, GroupNotification, Member, ParticipantIds, Versions};
+use rookery_model::{GroupAction, Role};
+use rookery_store::{Batch, SessionNumber, Store, open_memory};
+use tokio::sync::watch;
+
+use super::*;
+use crate::session::loading::Loaded;
+use crate::session::record::{Link, SessionRecord};
+
+const ALICE: SessionNumber = SessionNumber(1);
+const ME: u64 = 15_550_100_001;
+
+struct Bench {
+    store: Arc<dyn Store>,
+    record: SessionRecord,
+    journal: Journal,
+    cache: GroupCache,
+    /// The version of the member list, and the time of the latest change.
+    version: u64,
+    at: u64,
+}
+
+fn person(digits: u64) -> ParticipantIds {
+    ParticipantId::Phone(digits).into()
+}
+
+fn group() -> GroupId {
+    "120363000000000001@g.us".parse().unwrap()
+}
+
+fn refused() -> StoreError {
+    StoreError::LowSpace { free_bytes: 1, needed_bytes: 2 }
+}
+
+impl Bench {
+    /// A session with one group of so many members, all of it on disk.
+    async fn new(members: u64) -> Self {
+        let mut record = SessionRecord::new("alice".parse().unwrap());
+        (record.link, record.groups_stored, record.started) = (Link::Linked, true, true);
+        let mut known: GroupRecord = serde_json::from_value(json!({ "id": group() })).unwrap();
+        known.members = (ME..ME + members).map(|digits| Member::plain(person(digits))).collect();
+        known.participants_version = Some(1);
+        let mut cache = GroupCache::restore(person(ME), Vec::new(), crate::group_cache::Names::default(), false);
+        cache.apply_read_all(0, AllGroups { groups: vec![known], unreadable: 0 });
+        let journal = Journal::new(record.id, 1, Vec::new(), BTreeMap::new());
+        let mut bench = Self { store: open_memory(), record, journal, cache, version: 1, at: 1_700_000_000 };
+        bench.journal.note_record(false);
+        bench.write().await;
+        assert!(bench.journal.is_quiet(&bench.cache));
+        bench
+    }
+
+    /// Writes a batch; what the actor is to do then.
+    async fn write(&mut self) -> AfterWrite {
+        self.journal.take_from(&mut self.cache);
+        let draft = self.journal.draft(&mut self.cache, true).expect("there is something to write");
+        let record = if draft.has_record() { self.record.batch(ALICE, false) } else { Batch::new() };
+        let written = write(&*self.store, ALICE, record, draft).await;
+        self.journal.written(written, &mut self.cache)
+    }
+
+    /// The next batch is refused.
+    fn refuse(&mut self, has_room: bool) -> Option<AfterWrite> {
+        self.journal.take_from(&mut self.cache);
+        let draft = self.journal.draft(&mut self.cache, has_room)?;
+        Some(self.journal.written(Written::record_alone(draft, Err(refused())), &mut self.cache))
+    }
+
+    /// WhatsApp tells a change of members.
+    fn told(&mut self, action: GroupAction) {
+        let is_of_members = matches!(action, GroupAction::Added(_) | GroupAction::Removed(_));
+        let versions = Versions { previous: Some(self.version), this: self.version + 1 };
+        self.version += u64::from(is_of_members);
+        self.at += 1;
+        let versions = is_of_members.then_some(versions);
+        let notification = GroupNotification { group: group(), author: None, at: self.at, versions, action };
+        self.cache.apply_event(notification);
+    }
+
+    fn added(&mut self, digits: u64) {
+        self.told(GroupAction::Added(vec![Member::plain(person(digits))]));
+    }
+
+    fn removed(&mut self, digits: u64) {
+        self.told(GroupAction::Removed(vec![person(digits)]));
+    }
+
+    /// The events on disk: numbers and words.
+    async fn events(&self) -> Vec<(u64, &'static str)> {
+        let (_sender, latest) = watch::channel(self.journal.last_event());
+        let mut reader = EventReader::new(&self.store, self.record.id, ALICE, watch::channel(0).1);
+        reader.follow(latest);
+        let mut events = Vec::new();
+        while events.len() as u64 != self.journal.last_event() {
+            let event = reader.next().await.unwrap();
+            events.push((event.number, event.kind.as_str()));
+        }
+        events
+    }
+
+    /// What a start would read.
+    fn reloaded(&self) -> Loaded {
+        Loaded::read(&*self.store, ALICE).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn events_are_numbered_by_the_batch_that_is_on_disk_and_a_refused_one_leaves_no_gap() {
+    let mut bench = Bench::new(3).await;
+    bench.added(1);
+    assert_eq!(bench.write().await.told, Some(1));
+    bench.added(2);
+    assert_eq!(bench.refuse(true).unwrap().told, None);
+    bench.removed(1);
+    bench.journal.retry();
+    assert_eq!(bench.write().await.told, Some(3));
+    assert_eq!(bench.events().await, [(1, "group.join"), (2, "group.join"), (3, "group.leave")]);
+    let mut loaded = bench.reloaded();
+    assert_eq!(loaded.journal().last_event(), 3);
+    assert_eq!(loaded.cache().record(&group()), bench.cache.record(&group()));
+}
+
+#[tokio::test]
+async fn a_large_group_is_stored_by_its_changes_and_read_as_it_was() {
+    let (seed, mut bench) = (rand::random::<u64>(), Bench::new(300).await);
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut bytes = 0;
+    for _ in 0..200 {
+        for _ in 0..random.random_range(1..4) {
+            let digits = ME + random.random_range(1..400);
+            match random.random_range(0..4) {
+                0 => bench.added(digits),
+                1 => bench.removed(digits),
+                2 => bench.told(GroupAction::Promoted(vec![person(digits)])),
+                _ => bench.told(GroupAction::Subject(format!("subject {digits}"))),
+            }
+        }
+        bench.journal.take_from(&mut bench.cache);
+        let Some(draft) = bench.journal.draft(&mut bench.cache, true) else { continue };
+        bytes += usize::from(matches!(draft.groups.first(), Some(GroupDraft { write: GroupWrite::Whole(_), .. })));
+        let written = write(&*bench.store, ALICE, Batch::new(), draft).await;
+        bench.journal.written(written, &mut bench.cache);
+        let mut loaded = bench.reloaded();
+        assert_eq!(loaded.cache().record(&group()), bench.cache.record(&group()), "seed {seed}");
+    }
+    assert!((3..=12).contains(&bytes), "written whole {bytes} times of 200, seed {seed}");
+}
+
+#[tokio::test]
+async fn while_a_batch_is_to_be_written_again_the_record_alone_is_written_for_those_who_wait() {
+    let mut bench = Bench::new(3).await;
+    bench.added(1);
+    let after = bench.refuse(true).unwrap();
+    assert_eq!((after.retry_in, after.has_trouble_changed), (Some(RETRY), true));
+    assert!(bench.journal.draft(&mut bench.cache, true).is_none(), "nobody waits for the rest");
+    let answered = Arc::new(AtomicU64::new(0));
+    let then = |answered: &Arc<AtomicU64>| {
+        let answered = Arc::clone(answered);
+        let word = move |saved: Result<(), StoreError>| answered.store(1 + u64::from(saved.is_ok()), Ordering::Relaxed);
+        Box::new(word) as WhenSaved
+    };
+    bench.journal.note_record(true);
+    bench.journal.when_saved(then(&answered));
+    let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
+    assert!(draft.is_record_alone() && bench.journal.is_record_removal());
+    bench.journal.written(Written::record_alone(draft, Err(refused())), &mut bench.cache);
+    assert_eq!(answered.load(Ordering::Relaxed), 1, "it is told that it is not saved");
+    assert!(bench.journal.draft(&mut bench.cache, true).is_none(), "it was tried");
+    bench.journal.when_saved(then(&answered));
+    let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
+    bench.journal.written(Written::record_alone(draft, Ok(())), &mut bench.cache);
+    assert_eq!(answered.load(Ordering::Relaxed), 2);
+    assert!(
+        bench.journal.trouble().is_some_and(|trouble| trouble.starts_with("groups and events could not be saved yet"))
+    );
+    bench.journal.retry();
+    assert_eq!(bench.write().await.told, Some(1));
+    assert_eq!(bench.journal.trouble(), None);
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_for_long_is_told_as_the_difference_and_nothing_that_is_of_no_state_is_lost() {
+    let mut bench = Bench::new(3).await;
+    bench.told(GroupAction::Told(GroupEventKind::InviteRevoked, Vec::new()));
+    for _ in 0..EVENTS_WAITING_MAX {
+        bench.added(7);
+        bench.removed(7);
+        bench.added(8);
+        bench.removed(ME + 1);
+        bench.journal.take_from(&mut bench.cache);
+    }
+    let waiting = &bench.journal.waiting_events;
+    assert!(waiting.len() <= EVENTS_WAITING_MAX);
+    let kind = |event: &&Event| event.kind == EventKind::Group(GroupEventKind::InviteRevoked);
+    assert_eq!(waiting.iter().filter(kind).count(), 1);
+    // Whoever follows the events ends where the group is.
+    let mut members: std::collections::BTreeSet<String> = (0..3).map(|nth| format!("{}@c.us", ME + nth)).collect();
+    for event in waiting {
+        for id in event.data["participantIds"].as_array().unwrap() {
+            let id = id.as_str().unwrap().to_owned();
+            let changed = match event.kind.as_str() {
+                "group.join" => members.insert(id),
+                "group.leave" => members.remove(&id),
+                _ => true,
+            };
+            assert!(changed, "told twice: {event:?}");
+        }
+    }
+    assert_eq!(members.into_iter().collect::<Vec<_>>(), [ME, ME + 2, 8].map(|digits| format!("{digits}@c.us")));
+    let after = bench.write().await;
+    assert!(after.told.is_some() && bench.reloaded().cache().record(&group()) == bench.cache.record(&group()));
+}
+
+#[tokio::test]
+async fn old_rows_of_events_go_and_the_numbers_go_on() {
+    let mut bench = Bench::new(3).await;
+    for round in 0..(EVENT_ROWS_MAX as u64 + 20) {
+        if round % 2 == 0 {
+            bench.added(9)
+        } else {
+            bench.removed(9)
+        }
+        bench.write().await;
+    }
+    let rows = rows_of(&*bench.store, ALICE).unwrap();
+    assert!(rows.0.len() <= EVENT_ROWS_MAX + 1, "{} rows", rows.0.len());
+    assert_eq!(rows.1, EVENT_ROWS_MAX as u64 + 21);
+    // Whoever was behind is told how many are gone.
+    let (_sender, latest) = watch::channel(bench.journal.last_event());
+    let mut reader = EventReader::new(&bench.store, bench.record.id, ALICE, watch::channel(0).1);
+    reader.follow(latest);
+    let Err(EventsError::Missed(missed)) = reader.next().await else { panic!("some are gone") };
+    assert_eq!(reader.next().await.unwrap().number, missed + 1);
+}
+
+#[tokio::test]
+async fn a_session_with_many_groups_is_written_in_batches_that_the_store_takes() {
+    let mut bench = Bench::new(3).await;
+    let groups = (2..800_u64).map(|nth| {
+        let mut record: GroupRecord = serde_json::from_value(json!({ "id": format!("1203630000{nth}@g.us") })).unwrap();
+        record.members = (0..nth).map(|digits| Member { person: person(ME + digits), role: Role::Member }).collect();
+        record
+    });
+    let all = AllGroups { groups: groups.collect(), unreadable: 0 };
+    let ids: Vec<GroupId> = all.groups.iter().map(|group| group.id.clone()).collect();
+    bench.cache.apply_read_all(bench.cache.sequence(), all);
+    while !bench.journal.is_quiet(&bench.cache) {
+        let after = bench.write().await;
+        assert_eq!(after.retry_in, None, "{:?}", bench.journal.trouble());
+    }
+    let mut loaded = bench.reloaded();
+    for id in &ids {
+        assert_eq!(loaded.cache().record(id), bench.cache.record(id));
+    }
+    assert_eq!(bench.journal.last_event(), ids.len() as u64 + 1, "one came with each, and one group went");
+}
