@@ -69,7 +69,7 @@ pub(crate) struct GroupCache {
     unknown: BTreeMap<GroupId, Sequence>,
     /// Groups that are to be read alone, as a read of all groups does not tell them whole.
     alone: BTreeSet<GroupId>,
-    /// Settings of which the stored record of a group said nothing, until it is read: their first values are no news.
+    /// Settings of which the stored record of a group said nothing, until it is read: their first values are no events.
     unread: BTreeMap<GroupId, Vec<&'static str>>,
     /// Groups whose stored record is older than the cached one (or is to be deleted), and what is stored of them.
     unsaved: BTreeMap<GroupId, Stored>,
@@ -81,7 +81,7 @@ pub(crate) struct GroupCache {
 
 impl GroupCache {
     /// A cache restored from stored records; nothing of it counts as unsaved. `filled`: these are all groups that there
-    /// were, so that a difference to them is news.
+    /// were, so that a difference to them is an event.
     pub(crate) fn restore(me: ParticipantIds, records: Vec<GroupRecord>, names: Names, filled: bool) -> Self {
         let groups = records.into_iter().map(|record| (record.id.clone(), CachedGroup::new(record, 0))).collect();
         Self { me, groups, names, filled, ..Self::default() }
@@ -178,7 +178,7 @@ impl GroupCache {
 
     /// Whose changes a read may bring before their own notice or answer does: ours, and those that it is to order.
     fn authors(&self, group: &CachedGroup) -> Vec<(PendingChange, ParticipantIds, Option<u64>)> {
-        let own = group.own.changes().map(|change| (change.clone(), self.me, None));
+        let own = group.writes.changes().map(|change| (change.clone(), self.me, None));
         let ambiguous = group.ambiguous.iter();
         let ambiguous =
             ambiguous.filter_map(|told| Some((PendingChange::told_by(&told.action)?, told.author?, Some(told.at))));
@@ -190,14 +190,14 @@ impl GroupCache {
         self.next_write += 1;
         let write = WriteId(self.next_write);
         if let Some(group) = self.groups.get_mut(id) {
-            group.own.begin(write, change, &group.record);
+            group.writes.begin(write, change, &group.record);
         }
         write
     }
 
     /// What notifications have told of a write in flight.
     pub(crate) fn heard(&self, id: &GroupId, write: WriteId) -> Heard {
-        self.groups.get(id).map(|group| group.own.heard(write)).unwrap_or_default()
+        self.groups.get(id).map(|group| group.writes.heard(write)).unwrap_or_default()
     }
 
     /// WhatsApp confirmed a write: `done` is what it really did (fewer people than asked, perhaps none).
@@ -212,8 +212,8 @@ impl GroupCache {
                 let Some(group) = cache.groups.get_mut(id) else { return };
                 group.touched = now;
                 match done {
-                    Some(done) => group.own.confirm(write, done, &group.record, now),
-                    None => group.own.drop_write(write),
+                    Some(done) => group.writes.confirm(write, done, &group.record, now),
+                    None => group.writes.drop_write(write),
                 }
             },
         );
@@ -223,7 +223,7 @@ impl GroupCache {
     pub(crate) fn drop_write(&mut self, id: &GroupId, write: WriteId, unknown: bool) {
         let now = self.count();
         let Some(group) = self.groups.get_mut(id) else { return };
-        group.own.drop_write(write);
+        group.writes.drop_write(write);
         if unknown {
             group.stale_since = Some(now);
         }
@@ -232,7 +232,7 @@ impl GroupCache {
     /// Writes in flight belong to an engine that is gone: whoever reads all groups next learns what they did.
     pub(crate) fn forget_writes(&mut self) {
         for group in self.groups.values_mut() {
-            group.own.drop_unconfirmed();
+            group.writes.drop_unconfirmed();
         }
     }
 
@@ -253,7 +253,7 @@ impl GroupCache {
     pub(crate) fn end_unsure(&mut self, id: &GroupId, before: Sequence) -> bool {
         let end = |cache: &mut Self| {
             let Some(group) = cache.groups.get_mut(id) else { return Unsure::Nothing };
-            group.own.end_unsure(before, &group.record)
+            group.writes.end_unsure(before, &group.record)
         };
         let ended = self.with_diff(id, |_| Cause::default(), end);
         if ended != Unsure::Nothing {
@@ -269,7 +269,7 @@ impl GroupCache {
     pub(crate) fn mark_unechoed(&mut self, before: Sequence) {
         let now = self.count();
         for group in self.groups.values_mut() {
-            if group.own.waits_since(before) {
+            if group.writes.waits_since(before) {
                 group.stale_since = Some(now);
             }
         }

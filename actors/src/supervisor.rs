@@ -293,7 +293,7 @@ impl State {
         }
     }
 
-    /// Stops the actors first: what their engines' end would tell them is no news.
+    /// Stops the actors first: what their engines' end would tell them is no event.
     fn shut_down(&mut self, reply: oneshot::Sender<()>) {
         self.draining = true;
         self.ending.send_replace(true);

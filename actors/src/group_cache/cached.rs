@@ -16,9 +16,9 @@ const PENDING_EVENTS_MAX: usize = 1024;
 pub(super) struct CachedGroup {
     pub(super) record: GroupRecord,
     /// Our writes that are in flight or not yet in the record.
-    pub(super) own: PendingWrites,
+    pub(super) writes: PendingWrites,
     /// Notifications that came before the ones they follow on, with the moment they came.
-    pub(super) pending: Vec<(Sequence, GroupNotification)>,
+    pub(super) early: Vec<(Sequence, GroupNotification)>,
     /// Notifications that only a read can order: they tell whose the change is that the read brings.
     pub(super) ambiguous: Vec<GroupNotification>,
     /// Has to be read by a read that is asked for after this: something came that could not be ordered or understood.
@@ -41,25 +41,25 @@ pub(super) enum Taken {
 
 impl CachedGroup {
     pub(super) fn new(record: GroupRecord, touched: Sequence) -> Self {
-        let (own, pending, ambiguous) = (PendingWrites::default(), Vec::new(), Vec::new());
-        Self { record, own, pending, ambiguous, stale_since: None, touched, tag: None }
+        let (writes, early, ambiguous) = (PendingWrites::default(), Vec::new(), Vec::new());
+        Self { record, writes, early, ambiguous, stale_since: None, touched, tag: None }
     }
 
     pub(super) fn view(&self) -> Cow<'_, GroupRecord> {
-        self.own.on_top_of(&self.record)
+        self.writes.on_top_of(&self.record)
     }
 
     pub(super) fn needs_read(&self) -> bool {
-        self.stale_since.is_some() || !self.pending.is_empty()
+        self.stale_since.is_some() || !self.early.is_empty()
     }
 
     pub(super) fn take(&mut self, event: GroupNotification, now: Sequence, me: &ParticipantIds) -> Taken {
-        self.own.hear(&event);
+        self.writes.hear(&event);
         match merge::apply(&mut self.record, &event, me) {
             Applied::Left => Taken::Left,
             applied @ (Applied::Done | Applied::Unordered) => {
                 // Ours is shown on top, and may be the older one.
-                let hidden = !self.own.take_event(&event, me, &self.record, Seen::New) && self.own.hides(&event);
+                let hidden = !self.writes.take_event(&event, me, &self.record, Seen::New) && self.writes.hides(&event);
                 if hidden || applied == Applied::Unordered {
                     self.stale_since = Some(now);
                 }
@@ -73,11 +73,11 @@ impl CachedGroup {
                 }
                 Taken::Unchanged
             }
-            Applied::Stale if self.own.take_event(&event, me, &self.record, Seen::Before) => Taken::Revealed,
+            Applied::Stale if self.writes.take_event(&event, me, &self.record, Seen::Before) => Taken::Revealed,
             Applied::Stale => Taken::Unchanged,
             Applied::Gap => {
-                if self.pending.len() < PENDING_EVENTS_MAX {
-                    self.pending.push((now, event));
+                if self.early.len() < PENDING_EVENTS_MAX {
+                    self.early.push((now, event));
                 } else {
                     self.stale_since = Some(now);
                 }
@@ -87,11 +87,11 @@ impl CachedGroup {
     }
 
     /// Takes out a waiting notification that follows on by now.
-    pub(super) fn next_pending(&mut self) -> Option<(Sequence, GroupNotification)> {
+    pub(super) fn next_early(&mut self) -> Option<(Sequence, GroupNotification)> {
         let next = self
-            .pending
+            .early
             .iter()
             .position(|(_, event)| merge::follows(&self.record, event) || merge::has(&self.record, event))?;
-        Some(self.pending.swap_remove(next))
+        Some(self.early.swap_remove(next))
     }
 }

@@ -1,4 +1,4 @@
-//! What changed in a group between two looks at it. Notifications, own writes and reads all become news in this one way,
+//! What changed in a group between two looks at it. Notifications, own writes and reads all become events in this one way,
 //! so nothing is told twice, and nothing that was found out late stays untold. Never does IO.
 
 use serde_json::{Map, Value, json};
@@ -21,7 +21,7 @@ pub(crate) struct GroupDiff {
 }
 
 impl GroupDiff {
-    /// Leaves out fields that are no news, and says whether there is any left.
+    /// Leaves out fields whose change is no event, and says whether there is any left.
     pub(super) fn is_left_without(&mut self, fields: &[&str]) -> bool {
         match &mut self.changes {
             Some(changes) if !fields.is_empty() => {
@@ -48,7 +48,7 @@ pub(super) fn between(
     cause: Cause,
 ) -> Vec<GroupDiff> {
     let Some(group) = after.or(before).map(|record| record.id.clone()) else { return Vec::new() };
-    let news = |kind, people, changes| GroupDiff {
+    let diff = |kind, people, changes| GroupDiff {
         kind,
         group: group.clone(),
         people,
@@ -58,26 +58,26 @@ pub(super) fn between(
     };
     let (before, after) = match (before, after) {
         (Some(before), Some(after)) => (before, after),
-        (None, Some(_)) => return vec![news(GroupEventKind::Join, vec![*me], None)],
-        _ => return vec![news(GroupEventKind::Leave, vec![*me], None)],
+        (None, Some(_)) => return vec![diff(GroupEventKind::Join, vec![*me], None)],
+        _ => return vec![diff(GroupEventKind::Leave, vec![*me], None)],
     };
     let mut all = Vec::new();
     if before.members != after.members {
         for (kind, people) in member_changes(before, after) {
             if !people.is_empty() {
-                all.push(news(kind, people, None));
+                all.push(diff(kind, people, None));
             }
         }
     }
     // Of what was not known before nobody can say that it changed.
     let changes = if before.completeness == Completeness::Stub { Map::new() } else { field_changes(before, after) };
     if !changes.is_empty() {
-        all.push(news(GroupEventKind::Update, Vec::new(), Some(changes)));
+        all.push(diff(GroupEventKind::Update, Vec::new(), Some(changes)));
     }
     if before.linked_parent != after.linked_parent {
         let kind = if after.linked_parent.is_some() { GroupEventKind::Linked } else { GroupEventKind::Unlinked };
         let parent = Map::from_iter([("linkedParentJID".to_owned(), json!(after.linked_parent))]);
-        all.push(news(kind, Vec::new(), Some(parent)));
+        all.push(diff(kind, Vec::new(), Some(parent)));
     }
     all
 }

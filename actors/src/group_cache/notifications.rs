@@ -31,7 +31,7 @@ impl GroupCache {
             if self.take(&id, came, event) == Taken::Left {
                 break;
             }
-            next = self.groups.get_mut(&id).and_then(CachedGroup::next_pending);
+            next = self.groups.get_mut(&id).and_then(CachedGroup::next_early);
         }
         self.groups.get(&id).is_some_and(CachedGroup::needs_read)
     }
@@ -44,7 +44,7 @@ impl GroupCache {
         self.with_diff(id, cause, |cache| cache.take_silently(id, came, event))
     }
 
-    /// As [`Self::take`], within something that notes the news itself.
+    /// As [`Self::take`], within something that notes the difference itself.
     pub(super) fn take_silently(&mut self, id: &GroupId, came: Sequence, event: GroupNotification) -> Taken {
         let Some(group) = self.groups.get_mut(id) else { return Taken::Unchanged };
         let taken = group.take(event, came, &self.me);

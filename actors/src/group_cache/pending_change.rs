@@ -75,11 +75,11 @@ impl PendingChange {
         }
     }
 
-    /// Whether this write alone makes such news.
-    pub(super) fn explains(&self, news: &GroupDiff) -> bool {
+    /// Whether this write alone makes this difference.
+    pub(super) fn explains(&self, diff: &GroupDiff) -> bool {
         let only = |field: &str, value: Value| {
-            news.kind == GroupEventKind::Update
-                && news.changes.as_ref().is_some_and(|changes| changes.len() == 1 && changes.get(field) == Some(&value))
+            diff.kind == GroupEventKind::Update
+                && diff.changes.as_ref().is_some_and(|changes| changes.len() == 1 && changes.get(field) == Some(&value))
         };
         match self {
             Self::Participants(change, people) => {
@@ -89,7 +89,7 @@ impl PendingChange {
                     ParticipantChange::Promote => GroupEventKind::Promote,
                     ParticipantChange::Demote => GroupEventKind::Demote,
                 };
-                news.kind == kind && news.people.iter().all(|person| any_is(people, person))
+                diff.kind == kind && diff.people.iter().all(|person| any_is(people, person))
             }
             Self::Subject(subject) => only("name", json!(subject)),
             Self::Description(text) => only("description", json!(text)),

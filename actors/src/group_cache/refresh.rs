@@ -120,7 +120,7 @@ impl GroupCache {
             return;
         };
         self.unread.remove(&id);
-        let (before, own_before) = (group.record.clone(), group.own.len());
+        let (before, own_before) = (group.record.clone(), group.writes.len());
         let touched_since = group.touched > asked;
         // A doubt from before this read was asked for is settled by it.
         group.stale_since = group.stale_since.filter(|at| *at > asked);
@@ -132,14 +132,14 @@ impl GroupCache {
             group.ambiguous.clear();
         }
         let read = ReadTaken { asked, touched_since, participants: merged.participants };
-        group.own.take_read(&group.record, read);
-        group.pending.retain(|(came, event)| *came > asked && !has(&group.record, event));
-        let changed = group.record != before || group.own.len() != own_before;
+        group.writes.take_read(&group.record, read);
+        group.early.retain(|(came, event)| *came > asked && !has(&group.record, event));
+        let changed = group.record != before || group.writes.len() != own_before;
         if changed {
             self.count();
             self.changed(&id);
         }
-        while let Some((came, event)) = self.groups.get_mut(&id).and_then(CachedGroup::next_pending) {
+        while let Some((came, event)) = self.groups.get_mut(&id).and_then(CachedGroup::next_early) {
             self.take_silently(&id, came, event);
         }
     }

@@ -295,25 +295,25 @@ fn a_stale_event_is_not_written_again() {
     assert_eq!(cache.unsaved().count(), 0);
 }
 
-/// The kinds of news since the last look, with the people they are about.
-fn news(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<ParticipantIds>)> {
-    cache.take_diffs().into_iter().map(|news| (news.kind, news.people)).collect()
+/// The kinds of differences since the last look, with the people they are about.
+fn diffs(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<ParticipantIds>)> {
+    cache.take_diffs().into_iter().map(|diff| (diff.kind, diff.people)).collect()
 }
 
 #[test]
 fn a_change_is_news_once_however_it_is_learnt() {
     let mut cache = cache();
     cache.apply_event(promote(10, 11));
-    assert_eq!(news(&mut cache), [(GroupEventKind::Promote, vec![person(ALICE)])]);
+    assert_eq!(diffs(&mut cache), [(GroupEventKind::Promote, vec![person(ALICE)])]);
     cache.apply_event(promote(10, 11));
     let asked = cache.sequence();
     let members = [(ME, Role::SuperAdmin), (ALICE, Role::Admin), (BOB, Role::Member)];
     cache.apply_read(&id(), asked, Some(record(&members, 12, 11)));
-    assert_eq!(news(&mut cache), [(GroupEventKind::Join, vec![person(BOB)])], "the read brought somebody new");
+    assert_eq!(diffs(&mut cache), [(GroupEventKind::Join, vec![person(BOB)])], "the read brought somebody new");
     cache.apply_read_all(asked, all(vec![record(&members, 12, 11)]));
-    assert_eq!(news(&mut cache), []);
+    assert_eq!(diffs(&mut cache), []);
     cache.apply_read_all(cache.sequence(), all(vec![]));
-    assert_eq!(news(&mut cache), [(GroupEventKind::Leave, vec![person(ME)])]);
+    assert_eq!(diffs(&mut cache), [(GroupEventKind::Leave, vec![person(ME)])]);
 }
 
 #[test]
@@ -360,7 +360,7 @@ fn notifications_that_waited_for_one_before_them_keep_their_own_authors() {
     let mut cache = cache();
     let by = |author, previous, this, action| event(author, Some((previous, this)), action);
     cache.apply_event(by(BOB, 11, 12, GroupAction::Demoted(vec![person(ALICE)])));
-    assert_eq!(news(&mut cache), []);
+    assert_eq!(diffs(&mut cache), []);
     cache.apply_event(by(ME, 10, 11, GroupAction::Promoted(vec![person(ALICE)])));
     let actors: Vec<_> = cache.take_diffs().into_iter().map(|news| (news.kind, news.actor)).collect();
     assert_eq!(actors, [(GroupEventKind::Promote, Some(person(ME))), (GroupEventKind::Demote, Some(person(BOB)))]);
@@ -370,9 +370,9 @@ fn notifications_that_waited_for_one_before_them_keep_their_own_authors() {
 fn the_first_look_at_all_groups_is_no_news() {
     let mut cache = GroupCache::restore(person(ME), Vec::new(), Names::default(), false);
     cache.apply_read_all(0, all(vec![record(&[(ME, Role::Member)], 1, 1)]));
-    assert_eq!(news(&mut cache), []);
+    assert_eq!(diffs(&mut cache), []);
     cache.apply_event(event(BOB, Some((1, 2)), GroupAction::Added(vec![Member::plain(person(ALICE))])));
-    assert_eq!(news(&mut cache), [(GroupEventKind::Join, vec![person(ALICE)])]);
+    assert_eq!(diffs(&mut cache), [(GroupEventKind::Join, vec![person(ALICE)])]);
 }
 
 #[test]

@@ -17,7 +17,7 @@ pub(super) struct EngineSlot<E = Engine> {
     /// The credentials are to be wiped: it is gone only when they are.
     is_wiping: bool,
     engine: Option<Arc<E>>,
-    /// We asked WhatsApp to unlink the device: that it is removed is no news from the phone.
+    /// We asked WhatsApp to unlink the device: that it is removed is nothing that the phone did.
     pub(super) is_logging_out: bool,
     /// What was linked may not stay, and is on its way out.
     pub(super) turned_away: Option<TurnedAway>,

@@ -39,7 +39,7 @@ pub(crate) struct SessionRecord {
     /// Its credentials are to be wiped, and were not yet: a restart goes on with that.
     #[serde(default)]
     pub(crate) wiping: bool,
-    /// All groups of this account were written down once: what differs from them later is news.
+    /// All groups of this account were written down once: what differs from them later is an event.
     #[serde(default)]
     pub(crate) groups_stored: bool,
     /// The account that it belongs to, also while none is linked (session/account.rs).

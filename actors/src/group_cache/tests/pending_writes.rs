@@ -63,10 +63,10 @@ fn a_demotion_elsewhere_right_after_a_promotion_of_an_admin_is_shown_and_told_a_
     let mut cache = promoted_twice();
     let confirmed = cache.sequence();
     cache.apply_event(told(BOB, Demote, 11, 12));
-    news(&mut cache);
+    diffs(&mut cache);
     cache.end_unsure(&id(), confirmed);
     assert_eq!(is_admin(&mut cache, ALICE), Some(false), "G-1");
-    assert_eq!(news(&mut cache), [(GroupEventKind::Demote, vec![person(ALICE)])]);
+    assert_eq!(diffs(&mut cache), [(GroupEventKind::Demote, vec![person(ALICE)])]);
 }
 
 #[test]

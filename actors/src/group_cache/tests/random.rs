@@ -195,8 +195,8 @@ fn whatever_comes_in_whatever_order_the_cache_shows_what_whatsapp_has_once_all_h
             model.quiet();
             let shown = Model::members(&model.cache.record(&id()).unwrap());
             let group = &model.cache.groups[&id()];
-            let own: Vec<_> = group.own.changes().collect();
-            let kept = format!("{:?}, {own:?}, {:?}, {:?}", group.record, group.pending, group.stale_since);
+            let own: Vec<_> = group.writes.changes().collect();
+            let kept = format!("{:?}, {own:?}, {:?}, {:?}", group.record, group.early, group.stale_since);
             let log = &model.log[model.log.len().saturating_sub(30)..];
             assert_eq!(shown, Model::members(&model.group), "seed {seed}, round {round}: {kept}\n{}", log.join("\n"));
         }
