@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use rookery_model::{GroupId, ParticipantId, SessionId, SessionName, Timestamp};
 
+use serde_json::{Map, Value};
+
 use crate::auth::{AddressRange, client_address};
+use crate::http::error::ApiError;
 use crate::http::handlers::{
     api_keys, audit, communities, groups, join, participants, picture, session_config, settings,
 };
 use crate::http::middleware::authorization;
-use crate::http::request::fields::Fields;
+use crate::http::request::fields::{Fields, FromFields, Known};
 use crate::http::request::{body, extract, group_filter};
 
 /// Ids of groups, people and sessions: one that is read is written as it is read again.
@@ -55,14 +58,14 @@ pub fn queries(bytes: &[u8]) {
 /// Bodies of all kinds.
 pub fn bodies(bytes: &[u8]) {
     let Ok(map) = body::parse(bytes) else { return };
-    let fields = |known: &[&str]| Fields::of(map.clone(), known);
-    let none = |_: &str| None;
-    let _ = api_keys::key_change(fields(&api_keys::FIELDS), none, Timestamp(0));
-    let _ = session_config::config_change(&mut fields(&session_config::CONFIG_FIELDS));
-    let _ = (communities::new_community(fields(&[])), settings::settings(fields(&[])));
-    let _ = (join::code_of_body(fields(&[])), picture::picture_source(fields(&[])));
-    if let Ok((_, people, _)) = groups::new_group(map.clone()) {
-        assert!((1..=256).contains(&people.len()));
+    fn read<T: FromFields>(map: &Map<String, Value>) -> Result<T, ApiError> {
+        Fields::parse(map.clone(), Known::default())
+    }
+    let _ = (read::<api_keys::KeyUpdate>(&map), read::<session_config::NewConfig>(&map));
+    let _ = (read::<communities::CommunityRequest>(&map), read::<settings::NewSettings>(&map));
+    let _ = (read::<join::Invitation>(&map), read::<picture::NewPicture>(&map).map(picture::NewPicture::source));
+    if let Ok(new) = read::<groups::NewGroup>(&map) {
+        assert!((1..=256).contains(&new.command(None).participants.len()));
     }
 }
 

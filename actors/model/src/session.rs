@@ -88,16 +88,18 @@ impl SessionStatus {
     }
 }
 
-/// What an operator decided about one session.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What an operator decided about a session.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct SessionConfig {
     /// Incoming calls are rejected at once.
+    #[schema(example = false)]
     pub auto_reject_calls: bool,
-    /// Reconnects tried in a row before the session is `failed`; `None`: no end.
+    /// Reconnects tried in a row before the session is `failed`; `null`: no end.
+    #[schema(required, minimum = 0, maximum = 20, example = json!(null))]
     pub max_reconnect_attempts: Option<u32>,
-    /// Milliseconds before the second reconnect in a row; doubled for each further one, up to a minute. The
-    /// first is at once.
+    /// Milliseconds before the second reconnect in a row; doubled for each further one, up to a minute. The first is at once.
+    #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
     pub reconnect_base_delay: u32,
 }
 

@@ -17,12 +17,9 @@ use crate::auth::{AddressRange, KEY_GROUPS_MAX, Key, KeyChange, KeyTerms, Role};
 use crate::http::error::ApiError;
 use crate::http::limits::{KEY_GRACE_DEFAULT_S, KEY_GRACE_S, KEY_NAME_CHARS, KEY_SCOPE_ENTRIES_MAX};
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{JsonObject, KeyPath};
-use crate::http::request::fields::{Fields, shorten};
+use crate::http::request::extract::{JsonBody, KeyPath};
+use crate::http::request::fields::{Fields, FromFields, shorten};
 use crate::http::response::json::{Created, Gone, JsonResult};
-
-pub(crate) const FIELDS: [&str; 7] =
-    ["name", "role", "allowedIps", "allowedSessions", "allowedGroups", "allowGroupCreation", "expiresAt"];
 
 /// A key as callers see it.
 #[derive(Serialize, ToSchema)]
@@ -74,65 +71,125 @@ pub(crate) struct KeyAnswer {
 /// A key to be made.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct KeyRequest {
+pub(crate) struct KeyRequest {
     /// What its owner calls it.
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "alice")]
     name: String,
     /// `operator` unless told otherwise.
     role: Option<Role>,
     /// Addresses or CIDR ranges from which it may be used; none is anywhere.
-    #[schema(max_items = 100, example = json!(["10.0.0.0/8"]))]
-    allowed_ips: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!(["10.0.0.0/8"]))]
+    allowed_ips: Option<Vec<AddressRange>>,
     /// Ids or names of the sessions it may see and touch; none is all.
-    #[schema(max_items = 100, example = json!([]))]
-    allowed_sessions: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!([]))]
+    allowed_sessions: Option<Vec<SessionId>>,
     /// Groups it may see and touch. An empty list is no group; left out or `null` is all groups of its sessions.
-    #[schema(max_items = 1024, example = json!(["120363021234567890@g.us"]))]
-    allowed_groups: Option<Vec<GroupId>>,
+    #[schema(value_type = Option<Vec<GroupId>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
+    allowed_groups: Option<Option<BTreeSet<GroupId>>>,
     /// Whether a key with `allowedGroups` may make, join and leave groups; what it makes or joins is added to these.
     #[schema(example = false)]
     allow_group_creation: Option<bool>,
     /// ISO 8601, in the future; a date alone is its first moment in UTC.
-    #[schema(example = "2099-01-31")]
-    expires_at: Option<String>,
+    #[schema(value_type = Option<String>, example = "2099-01-31")]
+    expires_at: Option<Option<Timestamp>>,
 }
 
 /// What is to be different about a key. What is left out stays; `null` takes a limit away.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct KeyUpdate {
+pub(crate) struct KeyUpdate {
     /// What its owner calls it.
     #[schema(nullable = false, min_length = 1, max_length = 100, pattern = r"\S", example = "alice")]
     name: Option<String>,
     #[schema(nullable = false)]
     role: Option<Role>,
     /// Addresses or CIDR ranges from which it may be used; none is anywhere.
-    #[schema(max_items = 100, example = json!(["10.0.0.0/8"]))]
-    allowed_ips: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!(["10.0.0.0/8"]))]
+    allowed_ips: Option<Vec<AddressRange>>,
     /// Ids or names of the sessions it may see and touch; none is all.
-    #[schema(max_items = 100, example = json!([]))]
-    allowed_sessions: Option<Vec<String>>,
+    #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!([]))]
+    allowed_sessions: Option<Vec<SessionId>>,
     /// Groups it may see and touch. An empty list is no group; `null` is all groups of its sessions.
-    #[schema(max_items = 1024, example = json!(["120363021234567890@g.us"]))]
-    allowed_groups: Option<Vec<GroupId>>,
+    #[schema(value_type = Option<Vec<GroupId>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
+    allowed_groups: Option<Option<BTreeSet<GroupId>>>,
     /// Whether a key with `allowedGroups` may make, join and leave groups; what it makes or joins is added to these.
     #[schema(nullable = false, example = false)]
     allow_group_creation: Option<bool>,
     /// ISO 8601, in the future; a date alone is its first moment in UTC.
-    #[schema(example = "2099-01-31")]
-    expires_at: Option<String>,
+    #[schema(value_type = Option<String>, example = "2099-01-31")]
+    expires_at: Option<Option<Timestamp>>,
+}
+
+impl FromFields for KeyRequest {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let name = fields.plain_text("name", KEY_NAME_CHARS);
+        let KeyUpdate { role, allowed_ips, allowed_sessions, allowed_groups, allow_group_creation, expires_at, .. } =
+            KeyUpdate::read(fields);
+        Self { name, role, allowed_ips, allowed_sessions, allowed_groups, allow_group_creation, expires_at }
+    }
+}
+
+impl FromFields for KeyUpdate {
+    /// Sessions are given by id or name and kept by id. Empty lists of addresses and sessions limit nothing, as OpenWA's
+    /// clients expect; an empty list of groups is no group.
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            name: fields.has("name").then(|| fields.plain_text("name", KEY_NAME_CHARS)),
+            role: role(fields),
+            allowed_ips: fields.has("allowedIps").then(|| addresses(fields)),
+            allowed_sessions: fields.has("allowedSessions").then(|| sessions(fields)),
+            allowed_groups: fields.has("allowedGroups").then(|| allowed_groups(fields)),
+            allow_group_creation: fields.nullable_flag("allowGroupCreation").map(Option::unwrap_or_default),
+            expires_at: fields.has("expiresAt").then(|| end(fields)),
+        }
+    }
+}
+
+impl KeyRequest {
+    fn terms(self) -> KeyTerms {
+        let Self { name, role, allowed_ips, allowed_sessions, allowed_groups, allow_group_creation, expires_at } = self;
+        let change = KeyUpdate {
+            name: None,
+            role,
+            allowed_ips,
+            allowed_sessions,
+            allowed_groups,
+            allow_group_creation,
+            expires_at,
+        };
+        KeyTerms::named(name).with(change.change())
+    }
+}
+
+impl KeyUpdate {
+    fn change(self) -> KeyChange {
+        KeyChange {
+            name: self.name,
+            role: self.role,
+            allowed_ips: self.allowed_ips,
+            allowed_sessions: self.allowed_sessions,
+            allowed_groups: self.allowed_groups,
+            allow_group_creation: self.allow_group_creation,
+            // Known where the sessions are.
+            account_epochs: None,
+            expires_at: self.expires_at,
+        }
+    }
 }
 
 /// How a key is to be rotated.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct Rotation {
+pub(crate) struct Rotation {
     /// Seconds for which the secret until now works beside the new one; an hour unless told otherwise.
     #[schema(minimum = 0, maximum = 2_592_000, example = 3_600)]
     grace_seconds: Option<u32>,
+}
+
+impl FromFields for Rotation {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { grace_seconds: fields.nullable_number("graceSeconds", KEY_GRACE_S).flatten() }
+    }
 }
 
 #[derive(Serialize, ToSchema)]
@@ -164,9 +221,9 @@ pub(crate) async fn validate(caller: Caller) -> Json<ValidateAnswer> {
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    JsonObject(body): JsonObject,
+    JsonBody(request): JsonBody<KeyRequest>,
 ) -> Result<Created<KeyAnswer>, ApiError> {
-    let mut terms = new_key(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
+    let mut terms = request.terms();
     terms.account_epochs = account_epochs(&app);
     let (key, secret) = app.keys.create(terms).await?;
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
@@ -207,9 +264,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Js
 pub(crate) async fn update(
     State(app): State<Arc<App>>,
     KeyPath(id): KeyPath,
-    JsonObject(body): JsonObject,
+    JsonBody(update): JsonBody<KeyUpdate>,
 ) -> JsonResult<KeyAnswer> {
-    let mut change = key_change(Fields::of(body, &FIELDS), finder(&app), app.keys.now())?;
+    let mut change = update.change();
     let is_new_scope = change.allowed_groups.is_some() || change.allowed_sessions.is_some();
     change.account_epochs = is_new_scope.then(|| account_epochs(&app));
     Ok(Json(answer(&*app.keys.update(id, change).await?)))
@@ -245,12 +302,9 @@ pub(crate) async fn revoke(State(app): State<Arc<App>>, KeyPath(id): KeyPath) ->
 pub(crate) async fn rotate(
     State(app): State<Arc<App>>,
     KeyPath(id): KeyPath,
-    JsonObject(body): JsonObject,
+    JsonBody(rotation): JsonBody<Rotation>,
 ) -> JsonResult<KeyAnswer> {
-    let mut fields = Fields::of(body, &["graceSeconds"]);
-    let grace_s = fields.nullable_number("graceSeconds", KEY_GRACE_S).flatten().unwrap_or(KEY_GRACE_DEFAULT_S);
-    fields.finish()?;
-    let grace = Duration::from_secs(grace_s.into());
+    let grace = Duration::from_secs(rotation.grace_seconds.unwrap_or(KEY_GRACE_DEFAULT_S).into());
     let (key, secret) = app.keys.rotate(id, grace).await?;
     Ok(Json(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
@@ -299,42 +353,7 @@ fn account_epochs(app: &App) -> BTreeMap<SessionId, u32> {
     changed.map(|session| (session.id, session.account_epoch)).collect()
 }
 
-fn finder(app: &App) -> impl Fn(&str) -> Option<SessionId> {
-    |session| app.gateway.find(session).ok()
-}
-
-fn new_key(
-    mut fields: Fields,
-    find_session: impl Fn(&str) -> Option<SessionId>,
-    now: Timestamp,
-) -> Result<KeyTerms, ApiError> {
-    let name = fields.plain_text("name", KEY_NAME_CHARS);
-    Ok(KeyTerms::named(name).with(key_change(fields, find_session, now)?))
-}
-
-/// Sessions are given by id or name and kept by id. Empty lists of addresses and sessions limit nothing, as OpenWA's
-/// clients expect; an empty list of groups is no group.
-pub(crate) fn key_change(
-    mut fields: Fields,
-    find_session: impl Fn(&str) -> Option<SessionId>,
-    now: Timestamp,
-) -> Result<KeyChange, ApiError> {
-    let change = KeyChange {
-        name: fields.has("name").then(|| fields.plain_text("name", KEY_NAME_CHARS)),
-        role: role(&mut fields),
-        allowed_ips: fields.has("allowedIps").then(|| addresses(&mut fields)),
-        allowed_sessions: fields.has("allowedSessions").then(|| sessions(&mut fields, find_session)),
-        allowed_groups: fields.has("allowedGroups").then(|| allowed_groups(&mut fields)),
-        allow_group_creation: fields.nullable_flag("allowGroupCreation").map(Option::unwrap_or_default),
-        // Known where the sessions are.
-        account_epochs: None,
-        expires_at: fields.has("expiresAt").then(|| end(&mut fields, now)),
-    };
-    fields.finish()?;
-    Ok(change)
-}
-
-fn role(fields: &mut Fields) -> Option<Role> {
+fn role(fields: &mut Fields<'_>) -> Option<Role> {
     let text = fields.optional_text("role")?;
     let role = Role::parse(&text);
     if role.is_none() {
@@ -343,7 +362,7 @@ fn role(fields: &mut Fields) -> Option<Role> {
     role
 }
 
-fn addresses(fields: &mut Fields) -> Vec<AddressRange> {
+fn addresses(fields: &mut Fields<'_>) -> Vec<AddressRange> {
     let texts = fields.optional_texts("allowedIps", KEY_SCOPE_ENTRIES_MAX);
     let ranges: Vec<_> = texts.iter().filter_map(|text| text.parse().ok()).collect();
     if ranges.len() != texts.len() {
@@ -352,10 +371,10 @@ fn addresses(fields: &mut Fields) -> Vec<AddressRange> {
     ranges
 }
 
-fn sessions(fields: &mut Fields, find: impl Fn(&str) -> Option<SessionId>) -> Vec<SessionId> {
+fn sessions(fields: &mut Fields<'_>) -> Vec<SessionId> {
     let mut sessions = Vec::new();
     for text in fields.optional_texts("allowedSessions", KEY_SCOPE_ENTRIES_MAX) {
-        match find(&text) {
+        match (fields.known().find_session)(&text) {
             Some(id) if sessions.contains(&id) => {}
             Some(id) => sessions.push(id),
             None => fields.message(format!("session {} in allowedSessions does not exist", shorten(&text))),
@@ -364,7 +383,7 @@ fn sessions(fields: &mut Fields, find: impl Fn(&str) -> Option<SessionId>) -> Ve
     sessions
 }
 
-fn allowed_groups(fields: &mut Fields) -> Option<BTreeSet<GroupId>> {
+fn allowed_groups(fields: &mut Fields<'_>) -> Option<BTreeSet<GroupId>> {
     if fields.take_null("allowedGroups") {
         return None;
     }
@@ -378,11 +397,11 @@ fn allowed_groups(fields: &mut Fields) -> Option<BTreeSet<GroupId>> {
     Some(groups)
 }
 
-fn end(fields: &mut Fields, now: Timestamp) -> Option<Timestamp> {
+fn end(fields: &mut Fields<'_>) -> Option<Timestamp> {
     let end = date(&fields.optional_text("expiresAt")?);
     match end {
         None => fields.broken("expiresAt", "must be a valid ISO 8601 date string"),
-        Some(end) if end <= now => fields.broken("expiresAt", "must be in the future"),
+        Some(end) if end <= fields.known().now => fields.broken("expiresAt", "must be in the future"),
         Some(_) => {}
     }
     end
@@ -398,14 +417,16 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     const NOW: Timestamp = Timestamp(1_700_000_000_000);
 
     fn check(body: &Value) -> Result<KeyTerms, Vec<String>> {
         let known = SessionId::random();
-        let find = |name: &str| (name == "my-session").then_some(known);
+        let find_session = |name: &str| (name == "my-session").then_some(known);
         let map = body.as_object().cloned().unwrap_or_default();
-        new_key(Fields::of(map, &FIELDS), find, NOW).map_err(|error| match error {
+        let request = Fields::parse::<KeyRequest>(map, Known { find_session: &find_session, now: NOW });
+        request.map(KeyRequest::terms).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })
@@ -430,7 +451,10 @@ mod tests {
 
     #[test]
     fn what_a_change_leaves_out_stays_and_null_takes_a_limit_away() {
-        let change = |body: Value| key_change(Fields::of(body.as_object().cloned().unwrap(), &FIELDS), |_| None, NOW);
+        let change = |body: Value| {
+            let update = Fields::parse::<KeyUpdate>(body.as_object().cloned().unwrap(), Known::default());
+            update.map(KeyUpdate::change)
+        };
         assert_eq!(change(json!({})).unwrap(), KeyChange::default());
         let all = json!({
             "role": "viewer", "allowedIps": null, "allowedSessions": null, "allowedGroups": null,

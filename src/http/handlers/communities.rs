@@ -8,8 +8,7 @@ use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use rookery_actors::CommandError;
 use rookery_actors::commands::{
-    CreateCommunity, CreateGroup, DeactivateCommunity, LinkGroups, Linking, ListGroups, ReadCommunity,
-    ReadKnownCommunity,
+    CreateCommunity, DeactivateCommunity, LinkGroups, Linking, ListGroups, ReadCommunity, ReadKnownCommunity,
 };
 use rookery_model::{Aged, Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId};
 use serde::Serialize;
@@ -17,13 +16,13 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::error::ApiError;
-use crate::http::handlers::groups::{NewGroup, new_group};
-use crate::http::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
+use crate::http::handlers::groups::NewGroup;
+use crate::http::limits::{DESCRIPTION_CHARS_MAX, LINKED_GROUPS, SUBJECT_CHARS};
 use crate::http::middleware::authorization::community_scope::may_add_to_community;
 use crate::http::middleware::authorization::community_scope::may_touch_community;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{CommunityPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
-use crate::http::request::fields::{Fields, groups};
+use crate::http::request::extract::{CommunityPath, JsonBody, KnownTag, Page, Refresh, SessionPath, Stale};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::etag::tagged;
 use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, unless_all_refused, with_total};
 use crate::http::response::staleness::answered;
@@ -31,8 +30,7 @@ use crate::http::response::staleness::answered;
 /// A community to be made.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct CommunityRequest {
+pub(crate) struct CommunityRequest {
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Neighbourhood")]
     name: String,
     #[schema(max_length = 2048, example = "All streets around the park")]
@@ -48,27 +46,62 @@ struct CommunityRequest {
     general_chat: Option<bool>,
 }
 
+impl FromFields for CommunityRequest {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self {
+            name: fields.text("name", SUBJECT_CHARS),
+            description: fields.optional_text_up_to("description", DESCRIPTION_CHARS_MAX),
+            membership_approval: fields.optional_flag("membershipApproval"),
+            members_may_add_groups: fields.optional_flag("membersMayAddGroups"),
+            general_chat: fields.optional_flag("generalChat"),
+        }
+    }
+}
+
+impl From<CommunityRequest> for NewCommunity {
+    fn from(request: CommunityRequest) -> Self {
+        Self {
+            name: request.name,
+            description: request.description.filter(|description| !description.is_empty()),
+            membership_approval: request.membership_approval.unwrap_or(false),
+            members_may_add_groups: request.members_may_add_groups.unwrap_or(false),
+            general_chat: request.general_chat.unwrap_or(false),
+        }
+    }
+}
+
 /// Groups to be linked.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct GroupsToLink {
+pub(crate) struct GroupsToLink {
     /// Named twice is named once.
     #[schema(min_items = 1, max_items = 64)]
     groups: Vec<GroupId>,
 }
 
+impl FromFields for GroupsToLink {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { groups: fields.distinct("groups", LINKED_GROUPS, ApiError::Groups) }
+    }
+}
+
 /// Groups to be unlinked.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct GroupsToUnlink {
+pub(crate) struct GroupsToUnlink {
     /// Named twice is named once.
     #[schema(min_items = 1, max_items = 64)]
     groups: Vec<GroupId>,
     /// People who are in no other group of the community leave it too; not unless told so.
     #[schema(nullable = false)]
     remove_orphans: Option<bool>,
+}
+
+impl FromFields for GroupsToUnlink {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let remove_orphans = fields.optional_flag("removeOrphans");
+        Self { groups: fields.distinct("groups", LINKED_GROUPS, ApiError::Groups), remove_orphans }
+    }
 }
 
 /// Links were changed for some of the groups.
@@ -127,30 +160,12 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     caller: Caller,
-    JsonObject(body): JsonObject,
+    JsonBody(request): JsonBody<CommunityRequest>,
 ) -> Result<Created<Community>, ApiError> {
-    let new = new_community(Fields::of(
-        body,
-        &["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"],
-    ))?;
-    let community = app.gateway.execute(session, CreateCommunity { new }).await?;
+    let community = app.gateway.execute(session, CreateCommunity { new: request.into() }).await?;
     let groups = community.groups.iter().map(|group| &group.id).chain([&community.id]);
     caller.add_to_scope(&app, groups.cloned().collect()).await;
     Ok(Created(community))
-}
-
-pub(crate) fn new_community(mut fields: Fields) -> Result<NewCommunity, ApiError> {
-    let new = NewCommunity {
-        name: fields.text("name", SUBJECT_CHARS),
-        description: fields
-            .optional_text_up_to("description", DESCRIPTION_CHARS_MAX)
-            .filter(|description| !description.is_empty()),
-        membership_approval: fields.optional_flag("membershipApproval").unwrap_or(false),
-        members_may_add_groups: fields.optional_flag("membersMayAddGroups").unwrap_or(false),
-        general_chat: fields.optional_flag("generalChat").unwrap_or(false),
-    };
-    fields.finish()?;
-    Ok(new)
 }
 
 /// Read a community
@@ -197,12 +212,10 @@ pub(crate) async fn create_group(
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
     caller: Caller,
-    JsonObject(body): JsonObject,
+    JsonBody(new): JsonBody<NewGroup>,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let (name, participants, invite_fallback) = new_group(body)?;
     may_add_to_community(&app, &caller, session, &community).await?;
-    let create = CreateGroup { name, participants, community: Some(community), invite_fallback };
-    let created = app.gateway.execute(session, create).await?;
+    let created = app.gateway.execute(session, new.command(Some(community))).await?;
     caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
 }
@@ -222,9 +235,8 @@ pub(crate) async fn link(
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
     caller: Caller,
-    JsonObject(body): JsonObject,
+    JsonBody(GroupsToLink { groups }): JsonBody<GroupsToLink>,
 ) -> JsonResult<LinksAcknowledged> {
-    let groups = groups(Fields::of(body, &["groups"]))?;
     caller.may_touch(&groups)?;
     may_add_to_community(&app, &caller, session, &community).await?;
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Link }).await
@@ -245,11 +257,9 @@ pub(crate) async fn unlink(
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
     caller: Caller,
-    JsonObject(body): JsonObject,
+    JsonBody(GroupsToUnlink { groups, remove_orphans }): JsonBody<GroupsToUnlink>,
 ) -> JsonResult<LinksAcknowledged> {
-    let mut fields = Fields::of(body, &["groups", "removeOrphans"]);
-    let remove_orphans = fields.optional_flag("removeOrphans").unwrap_or(false);
-    let groups = groups(fields)?;
+    let remove_orphans = remove_orphans.unwrap_or(false);
     caller.may_touch(&groups)?;
     may_touch_community(&app, &caller, session, &community).await?;
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Unlink { remove_orphans } }).await
@@ -290,13 +300,38 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     fn check(body: &Value) -> Result<NewCommunity, Vec<String>> {
-        let known = ["name", "description", "membershipApproval", "membersMayAddGroups", "generalChat"];
-        new_community(Fields::of(body.as_object().cloned().unwrap(), &known)).map_err(|error| match error {
+        let request = Fields::parse::<CommunityRequest>(body.as_object().cloned().unwrap(), Known::default());
+        request.map(NewCommunity::from).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })
+    }
+
+    #[test]
+    fn groups_are_one_to_sixty_four_ids_each_once() {
+        let read = |body: Value| {
+            let read = Fields::parse::<GroupsToLink>(body.as_object().cloned().unwrap(), Known::default());
+            read.map(|read| read.groups)
+        };
+        let id = "120363021234567890@g.us";
+        let many: Vec<_> = (0..65).map(|number| format!("{number}@g.us")).collect();
+        let cases = [
+            (json!({}), "groups must be an array"),
+            (json!({"groups": []}), "groups should not be empty"),
+            (json!({"groups": [1]}), "each value in groups must be a string"),
+            (json!({"groups": many}), "groups must contain no more than 64 elements"),
+        ];
+        for (body, expected) in cases {
+            let Err(ApiError::Body(messages)) = read(body) else { panic!("{expected}") };
+            assert_eq!(messages, [expected]);
+        }
+        let merged = read(json!({"groups": [id, "1@g.us", id]})).unwrap();
+        assert_eq!(merged.iter().map(ToString::to_string).collect::<Vec<_>>(), [id, "1@g.us"]);
+        let Err(ApiError::Groups(offenders)) = read(json!({"groups": ["family", id, "1@c.us"]})) else { panic!() };
+        assert_eq!(offenders, ["family", "1@c.us"]);
     }
 
     #[test]

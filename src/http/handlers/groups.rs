@@ -7,9 +7,8 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
 use rookery_actors::commands::{CreateGroup, LeaveGroup, ListGroups, ReadGroup, SetDescription, SetSubject};
-use rookery_model::{CreatedGroup, Group, GroupSummary, ParticipantId};
+use rookery_model::{CreatedGroup, Group, GroupId, GroupSummary};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::app::App;
@@ -17,8 +16,8 @@ use crate::http::error::ApiError;
 use crate::http::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
 use crate::http::middleware::authorization::community_scope::may_touch_linked;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{GroupPath, JsonObject, KnownTag, Page, Refresh, SessionPath, Stale};
-use crate::http::request::fields::{Fields, Person, participants};
+use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, Refresh, SessionPath, Stale};
+use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
 use crate::http::request::group_filter::GroupFilter;
 use crate::http::response::etag::{known_tags, tagged, tagged_as};
 use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
@@ -96,9 +95,8 @@ pub(crate) async fn count(
 }
 
 /// A group to be made.
-#[derive(ToSchema)]
+#[derive(Debug, PartialEq, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct NewGroup {
     /// The subject.
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Trip")]
@@ -108,6 +106,26 @@ pub(crate) struct NewGroup {
     /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
     #[schema(nullable = false)]
     invite_fallback: Option<bool>,
+}
+
+impl FromFields for NewGroup {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let name = fields.text("name", SUBJECT_CHARS);
+        let invite_fallback = fields.optional_flag("inviteFallback");
+        if fields.is_empty_list("participants") {
+            fields.broken("participants", "must name somebody: WhatsApp makes a group with at least one other person");
+        }
+        Self { name, participants: fields.participants(), invite_fallback }
+    }
+}
+
+impl NewGroup {
+    /// The command that makes it, in a community when one is named.
+    pub(crate) fn command(self, community: Option<GroupId>) -> CreateGroup {
+        let Self { name, participants, invite_fallback } = self;
+        let invite_fallback = invite_fallback.unwrap_or(false);
+        CreateGroup { name, participants: ids_of(participants), community, invite_fallback }
+    }
 }
 
 /// Make a group
@@ -123,24 +141,11 @@ pub(crate) async fn create(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     caller: Caller,
-    JsonObject(body): JsonObject,
+    JsonBody(new): JsonBody<NewGroup>,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let (name, participants, invite_fallback) = new_group(body)?;
-    let created =
-        app.gateway.execute(session, CreateGroup { name, participants, community: None, invite_fallback }).await?;
+    let created = app.gateway.execute(session, new.command(None)).await?;
     caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
-}
-
-/// Name, people, and whether who may only be invited is sent an invitation.
-pub(crate) fn new_group(body: Map<String, Value>) -> Result<(String, Vec<ParticipantId>, bool), ApiError> {
-    let mut fields = Fields::of(body, &["name", "participants", "inviteFallback"]);
-    let name = fields.text("name", SUBJECT_CHARS);
-    let invite_fallback = fields.optional_flag("inviteFallback").unwrap_or(false);
-    if fields.is_empty_list("participants") {
-        fields.broken("participants", "must name somebody: WhatsApp makes a group with at least one other person");
-    }
-    Ok((name, participants(fields)?, invite_fallback))
 }
 
 /// Read a group
@@ -176,10 +181,15 @@ pub(crate) async fn get(
 /// A group's new subject.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct NewSubject {
+pub(crate) struct NewSubject {
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Launch Team")]
     subject: String,
+}
+
+impl FromFields for NewSubject {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { subject: fields.text("subject", SUBJECT_CHARS) }
+    }
 }
 
 /// Change the subject
@@ -193,11 +203,8 @@ pub(crate) async fn set_subject(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    JsonObject(body): JsonObject,
+    JsonBody(NewSubject { subject }): JsonBody<NewSubject>,
 ) -> JsonResult<Acknowledged> {
-    let mut fields = Fields::of(body, &["subject"]);
-    let subject = fields.text("subject", SUBJECT_CHARS);
-    fields.finish()?;
     app.gateway.execute(session, SetSubject { group, subject }).await?;
     Ok(acknowledged("Group subject updated"))
 }
@@ -205,11 +212,16 @@ pub(crate) async fn set_subject(
 /// A group's new description.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct NewDescription {
+pub(crate) struct NewDescription {
     /// An empty one clears it.
     #[schema(max_length = 2048, example = "Where the project is talked about")]
     description: String,
+}
+
+impl FromFields for NewDescription {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { description: fields.text_or_empty("description", DESCRIPTION_CHARS_MAX) }
+    }
 }
 
 /// Change the description
@@ -223,11 +235,8 @@ pub(crate) async fn set_description(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    JsonObject(body): JsonObject,
+    JsonBody(NewDescription { description }): JsonBody<NewDescription>,
 ) -> JsonResult<Acknowledged> {
-    let mut fields = Fields::of(body, &["description"]);
-    let description = fields.text_or_empty("description", DESCRIPTION_CHARS_MAX);
-    fields.finish()?;
     app.gateway.execute(session, SetDescription { group, description }).await?;
     Ok(acknowledged("Group description updated"))
 }
@@ -257,14 +266,18 @@ pub(crate) async fn leave(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     #[test]
     fn a_new_group_has_a_name_and_people_and_may_invite() {
-        let check = |body: Value| match new_group(body.as_object().cloned().unwrap()) {
-            Ok((name, people, invite_fallback)) => Ok((name, people.len(), invite_fallback)),
+        let check = |body: Value| match Fields::parse::<NewGroup>(body.as_object().cloned().unwrap(), Known::default())
+        {
+            Ok(NewGroup { name, participants, invite_fallback }) => {
+                Ok((name, participants.len(), invite_fallback == Some(true)))
+            }
             Err(ApiError::Body(messages)) => Err(messages),
             Err(other) => panic!("{other:?}"),
         };

@@ -17,8 +17,8 @@ use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::INVITE_CODE_CHARS_MAX;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{JsonObject, SessionPath, query, value_of};
-use crate::http::request::fields::Fields;
+use crate::http::request::extract::{JsonBody, SessionPath, query, value_of};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::JsonResult;
 
 /// WhatsApp's number for a code that it never gave out.
@@ -33,14 +33,27 @@ const INVITE_HOST: &str = "chat.whatsapp.com";
 /// The group to get into.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct Invitation {
+pub(crate) struct Invitation {
     /// The code, or the whole link.
     #[schema(
         pattern = r"^((https?://)?chat\.whatsapp\.com/(invite/)?)?[A-Za-z0-9_-]{1,128}/?([?#].*)?$",
         example = "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv"
     )]
-    invite_code: String,
+    pub(crate) invite_code: String,
+}
+
+impl FromFields for Invitation {
+    /// As the code alone.
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let text = fields.text("inviteCode", 1..=usize::MAX);
+        let code = code_of(&text);
+        match &code {
+            None if !text.trim().is_empty() => fields.broken("inviteCode", &rule()),
+            Some(code) if code.len() == PRIVATE_CODE_CHARS => fields.broken("inviteCode", PRIVATE_CODE),
+            _ => {}
+        }
+        Self { invite_code: code.unwrap_or_default() }
+    }
 }
 
 #[derive(Copy, Clone, Serialize, ToSchema)]
@@ -81,9 +94,8 @@ pub(crate) async fn join(
     SessionPath(session): SessionPath,
     caller: Caller,
     AdmissionOf(admission): AdmissionOf,
-    JsonObject(body): JsonObject,
+    JsonBody(Invitation { invite_code: code }): JsonBody<Invitation>,
 ) -> JsonResult<JoinAnswer> {
-    let code = code_of_body(Fields::of(body, &["inviteCode"]))?;
     if caller.key.is_limited_to_groups() {
         refuse_foreign_group(&app, session, &caller, code.clone()).await?;
         // WhatsApp was asked.
@@ -162,18 +174,6 @@ async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, co
     if is_foreign { Err(AccessError::GroupNotAllowed.into()) } else { Ok(()) }
 }
 
-pub(crate) fn code_of_body(mut fields: Fields) -> Result<String, ApiError> {
-    let text = fields.text("inviteCode", 1..=usize::MAX);
-    let code = code_of(&text);
-    match &code {
-        None if !text.trim().is_empty() => fields.broken("inviteCode", &rule()),
-        Some(code) if code.len() == PRIVATE_CODE_CHARS => fields.broken("inviteCode", PRIVATE_CODE),
-        _ => {}
-    }
-    fields.finish()?;
-    code.ok_or_else(|| ApiError::Internal("an invite code passed its checks but is none".into()))
-}
-
 fn rule() -> String {
     format!(
         "must be an invite code or a link https://{INVITE_HOST}/<code>: up to {INVITE_CODE_CHARS_MAX} characters of \
@@ -224,6 +224,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     const CODE: &str = "AbCdEfGhIjKlMnOpQrStUv";
 
@@ -263,9 +264,12 @@ mod tests {
 
     #[test]
     fn a_body_without_a_code_is_named() {
-        let check = |body: Value| match code_of_body(Fields::of(body.as_object().cloned().unwrap(), &["inviteCode"])) {
-            Err(ApiError::Body(messages)) => messages,
-            other => panic!("{other:?}"),
+        let check = |body: Value| {
+            let read = Fields::parse::<Invitation>(body.as_object().cloned().unwrap(), Known::default());
+            match read.map(|invitation| invitation.invite_code) {
+                Err(ApiError::Body(messages)) => messages,
+                other => panic!("{other:?}"),
+            }
         };
         let (rule, private) = (format!("inviteCode {}", rule()), format!("inviteCode {PRIVATE_CODE}"));
         let cases = [

@@ -11,18 +11,23 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{GroupPath, JsonObject, SessionPath};
-use crate::http::request::fields::{Fields, Person, optional_participants};
+use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
+use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
 use crate::http::response::json::{BatchAcknowledged, JsonResult, batch_acknowledged};
 
 /// Whom a decision is about.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct Applicants {
+pub(crate) struct Applicants {
     /// Left out: everybody who asked.
     #[schema(nullable = false, min_items = 1, max_items = 256)]
     participants: Option<Vec<Person>>,
+}
+
+impl FromFields for Applicants {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { participants: fields.has("participants").then(|| fields.participants()) }
+    }
 }
 
 /// Who asked to be let in?
@@ -56,10 +61,10 @@ pub(crate) async fn approve(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    body: JsonObject,
+    JsonBody(applicants): JsonBody<Applicants>,
 ) -> JsonResult<BatchAcknowledged> {
     may_add_to(&app, &caller, session.0, &group.0).await?;
-    decide(&app, session, group, body, MembershipDecision::Approve).await
+    decide(&app, session, group, applicants, MembershipDecision::Approve).await
 }
 
 /// Turn people down
@@ -75,23 +80,48 @@ pub(crate) async fn reject(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
-    body: JsonObject,
+    JsonBody(applicants): JsonBody<Applicants>,
 ) -> JsonResult<BatchAcknowledged> {
-    decide(&app, session, group, body, MembershipDecision::Reject).await
+    decide(&app, session, group, applicants, MembershipDecision::Reject).await
 }
 
 async fn decide(
     app: &App,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    JsonObject(body): JsonObject,
+    applicants: Applicants,
     decision: MembershipDecision,
 ) -> JsonResult<BatchAcknowledged> {
-    let participants = optional_participants(Fields::of(body, &["participants"]))?;
+    let participants = applicants.participants.map(ids_of);
     let done = match decision {
         MembershipDecision::Approve => "Membership requests approved",
         MembershipDecision::Reject => "Membership requests rejected",
     };
     let command = DecideMembership { group, decision, participants };
     batch_acknowledged(done, decision.phrase(), app.gateway.execute(session, command).await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::http::error::ApiError;
+    use crate::http::request::fields::Known;
+
+    #[test]
+    fn participants_may_be_left_out_where_all_are_meant() {
+        let read = |body: Value| Fields::parse::<Applicants>(body.as_object().cloned().unwrap(), Known::default());
+        assert!(read(json!({})).unwrap().participants.is_none());
+        assert_eq!(read(json!({"participants": ["15550100001"]})).unwrap().participants.map(|all| all.len()), Some(1));
+        let cases = [
+            (json!({"participants": null}), "participants must be an array"),
+            (json!({"participants": []}), "participants should not be empty"),
+            (json!({"people": []}), "property people should not exist"),
+        ];
+        for (body, expected) in cases {
+            let Err(ApiError::Body(messages)) = read(body) else { panic!("{expected}") };
+            assert_eq!(messages, [expected]);
+        }
+    }
 }

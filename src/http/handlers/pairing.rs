@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::error::ApiError;
-use crate::http::request::extract::{JsonObject, SessionPath, query, value_of};
-use crate::http::request::fields::Fields;
+use crate::http::request::extract::{JsonBody, SessionPath, query, value_of};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::Created;
 use crate::http::response::qr;
 
@@ -101,11 +101,22 @@ fn qr_format(asked: Option<&str>, headers: &HeaderMap) -> Result<QrFormat, ApiEr
 /// The phone to be linked.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct PairingCodeRequest {
+pub(crate) struct PairingCodeRequest {
     /// International, with or without a leading `+`.
-    #[schema(pattern = r"^\+?[1-9][0-9]{4,17}$", example = "15550100001")]
-    phone_number: String,
+    #[schema(value_type = String, pattern = r"^\+?[1-9][0-9]{4,17}$", example = "15550100001")]
+    phone_number: ParticipantId,
+}
+
+impl FromFields for PairingCodeRequest {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let text = fields.text("phoneNumber", 1..=20);
+        let digits = text.strip_prefix('+').unwrap_or(&text);
+        let phone = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        if !text.trim().is_empty() && phone.is_none() {
+            fields.broken("phoneNumber", "must be a phone number in international form, digits only");
+        }
+        Self { phone_number: phone.unwrap_or(ParticipantId::Phone(0)) }
+    }
 }
 
 /// Ask for a code to type into the phone
@@ -123,23 +134,10 @@ struct PairingCodeRequest {
 pub(crate) async fn pairing_code(
     State(app): State<Arc<App>>,
     SessionPath(id): SessionPath,
-    JsonObject(body): JsonObject,
+    JsonBody(request): JsonBody<PairingCodeRequest>,
 ) -> Result<Created<PairingCodeAnswer>, ApiError> {
-    let phone = phone_number(Fields::of(body, &["phoneNumber"]))?;
-    let code = app.gateway.pairing_code(id, phone).await?;
+    let code = app.gateway.pairing_code(id, request.phone_number).await?;
     Ok(Created(PairingCodeAnswer { pairing_code: code.code, status: code.status }))
-}
-
-/// International, with or without a leading `+`.
-fn phone_number(mut fields: Fields) -> Result<ParticipantId, ApiError> {
-    let text = fields.text("phoneNumber", 1..=20);
-    let digits = text.strip_prefix('+').unwrap_or(&text);
-    let phone = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
-    if !text.trim().is_empty() && phone.is_none() {
-        fields.broken("phoneNumber", "must be a phone number in international form, digits only");
-    }
-    fields.finish()?;
-    phone.ok_or_else(|| ApiError::Internal("a phone number passed its checks but is none".into()))
 }
 
 #[cfg(test)]
@@ -147,6 +145,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     #[test]
     fn the_format_is_what_was_asked_for_or_else_accepted() {
@@ -177,7 +176,8 @@ mod tests {
         ];
         for (text, accepted) in cases {
             let body = json!({ "phoneNumber": text }).as_object().cloned().unwrap();
-            assert_eq!(phone_number(Fields::of(body, &["phoneNumber"])).is_ok(), accepted, "{text}");
+            let read = Fields::parse::<PairingCodeRequest>(body, Known::default());
+            assert_eq!(read.is_ok(), accepted, "{text}");
         }
     }
 }

@@ -15,8 +15,8 @@ use crate::http::error::ApiError;
 use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::middleware::authorization::community_scope::may_touch_linked;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{GroupPath, JsonObject, KnownTag, Page, SessionPath, Stale, query, value_of};
-use crate::http::request::fields::{Fields, Person, participants};
+use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, SessionPath, Stale, query, value_of};
+use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
 use crate::http::response::etag::tagged;
 use crate::http::response::json::{BatchAcknowledged, JsonResult, batch_acknowledged, with_total};
 use crate::http::response::staleness::{self, answered_of};
@@ -24,24 +24,35 @@ use crate::http::response::staleness::{self, answered_of};
 /// The people whom a change concerns.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct People {
+pub(crate) struct People {
     /// Named twice is named once.
     #[schema(min_items = 1, max_items = 256)]
     participants: Vec<Person>,
 }
 
+impl FromFields for People {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { participants: fields.participants() }
+    }
+}
+
 /// The people who are to be added.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct NewPeople {
+pub(crate) struct NewPeople {
     /// Named twice is named once.
     #[schema(min_items = 1, max_items = 256)]
     participants: Vec<Person>,
     /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
     #[schema(nullable = false)]
     invite_fallback: Option<bool>,
+}
+
+impl FromFields for NewPeople {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let invite_fallback = fields.optional_flag("inviteFallback");
+        Self { participants: fields.participants(), invite_fallback }
+    }
 }
 
 /// Whom a list is about.
@@ -122,10 +133,11 @@ pub(crate) async fn add(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    body: JsonObject,
+    JsonBody(NewPeople { participants, invite_fallback }): JsonBody<NewPeople>,
 ) -> JsonResult<BatchAcknowledged> {
     may_add_to(&app, &caller, session.0, &group.0).await?;
-    change(&app, session, group, body, ParticipantChange::Add).await
+    let invite_fallback = invite_fallback.unwrap_or(false);
+    change(&app, session, group, ParticipantChange::Add, participants, invite_fallback).await
 }
 
 /// Remove people
@@ -142,10 +154,10 @@ pub(crate) async fn remove(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    body: JsonObject,
+    JsonBody(people): JsonBody<People>,
 ) -> JsonResult<BatchAcknowledged> {
     may_touch_linked(&app, &caller, session.0, &group.0).await?;
-    change(&app, session, group, body, ParticipantChange::Remove).await
+    change(&app, session, group, ParticipantChange::Remove, people.participants, false).await
 }
 
 /// Make people admins
@@ -159,9 +171,9 @@ pub(crate) async fn promote(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
-    body: JsonObject,
+    JsonBody(people): JsonBody<People>,
 ) -> JsonResult<BatchAcknowledged> {
-    change(&app, session, group, body, ParticipantChange::Promote).await
+    change(&app, session, group, ParticipantChange::Promote, people.participants, false).await
 }
 
 /// Make admins plain members
@@ -175,36 +187,26 @@ pub(crate) async fn demote(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
-    body: JsonObject,
+    JsonBody(people): JsonBody<People>,
 ) -> JsonResult<BatchAcknowledged> {
-    change(&app, session, group, body, ParticipantChange::Demote).await
+    change(&app, session, group, ParticipantChange::Demote, people.participants, false).await
 }
 
 async fn change(
     app: &App,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    JsonObject(body): JsonObject,
     change: ParticipantChange,
+    participants: Vec<Person>,
+    invite_fallback: bool,
 ) -> JsonResult<BatchAcknowledged> {
-    let known: &[&str] = match change {
-        ParticipantChange::Add => &["participants", "inviteFallback"],
-        _ => &["participants"],
-    };
-    let mut fields = Fields::of(body, known);
-    // Of the other changes it is an unknown field, which is named already.
-    let invite_fallback = match change {
-        ParticipantChange::Add => fields.optional_flag("inviteFallback").unwrap_or(false),
-        _ => false,
-    };
-    let participants = participants(fields)?;
     let done = match change {
         ParticipantChange::Add => "Participants added",
         ParticipantChange::Remove => "Participants removed",
         ParticipantChange::Promote => "Participants promoted to admin",
         ParticipantChange::Demote => "Participants demoted from admin",
     };
-    let command = ChangeParticipants { group, change, participants, invite_fallback };
+    let command = ChangeParticipants { group, change, participants: ids_of(participants), invite_fallback };
     batch_acknowledged(done, change.phrase(), app.gateway.execute(session, command).await?)
 }
 

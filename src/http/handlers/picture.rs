@@ -13,13 +13,10 @@ use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{GroupPath, JsonObject, SessionPath};
-use crate::http::request::fields::Fields;
+use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::{Acknowledged, JsonResult, acknowledged};
 use crate::picture::{PictureSource, PictureUser};
-
-/// The fields that [`picture_source`] reads.
-const PICTURE_FIELDS: [&str; 3] = ["base64", "mimetype", "url"];
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PictureAnswer {
@@ -32,14 +29,37 @@ pub(crate) struct PictureAnswer {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({ "url": "https://example.com/team.png" }))]
-#[expect(dead_code, reason = "only its schema is used")]
-struct NewPicture {
+pub(crate) struct NewPicture {
     /// A JPEG, PNG, WebP or GIF of up to 5 MiB and 25 million pixels, 192 or more a side; also as a `data:` URL.
     base64: Option<String>,
     /// What `base64` holds.
     mimetype: Option<String>,
     /// An http or https URL that is fetched now; its host has to have public addresses only.
     url: Option<String>,
+}
+
+impl FromFields for NewPicture {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let mut given = |name| fields.optional_text(name).filter(|text| !text.trim().is_empty());
+        let new = Self { base64: given("base64"), mimetype: given("mimetype"), url: given("url") };
+        match (&new.base64, &new.mimetype, &new.url) {
+            (Some(_), None, _) => fields.broken("mimetype", "is required with base64"),
+            (None, _, None) => fields.message("base64 with mimetype, or url, is required".into()),
+            _ => {}
+        }
+        new
+    }
+}
+
+impl NewPicture {
+    /// `base64` wins over `url`, as in OpenWA's own client.
+    pub(crate) fn source(self) -> Result<PictureSource, ApiError> {
+        match (self.base64, self.mimetype, self.url) {
+            (Some(data), Some(mimetype), _) => Ok(PictureSource::Base64 { data, mimetype }),
+            (_, _, Some(url)) => Ok(PictureSource::Url(url)),
+            _ => Err(ApiError::Internal("a picture passed its checks but is none".into())),
+        }
+    }
 }
 
 /// Where is the picture?
@@ -73,10 +93,10 @@ pub(crate) async fn set(
     GroupPath(group): GroupPath,
     caller: Caller,
     AdmissionOf(admission): AdmissionOf,
-    JsonObject(body): JsonObject,
+    JsonBody(new): JsonBody<NewPicture>,
 ) -> JsonResult<Acknowledged> {
     let begun = Instant::now();
-    let source = picture_source(Fields::of(body, &PICTURE_FIELDS))?;
+    let source = new.source()?;
     // For a group that cannot be had now nothing is fetched and nothing decoded.
     let read = ReadGroup { group: group.clone(), known: Vec::new(), source: Source::Cache };
     app.gateway.execute(session, read).await?;
@@ -104,38 +124,16 @@ pub(crate) async fn remove(
     Ok(acknowledged("Group picture removed"))
 }
 
-/// The picture of a body. `base64` wins over `url`, as in OpenWA's own client. Ends the checking of the body.
-///
-/// # Errors
-/// [`ApiError::Body`].
-pub(crate) fn picture_source(mut fields: Fields) -> Result<PictureSource, ApiError> {
-    let mut given = |name| fields.optional_text(name).filter(|text| !text.trim().is_empty());
-    let (base64, mimetype, url) = (given("base64"), given("mimetype"), given("url"));
-    let source = match (base64, mimetype, url) {
-        (Some(data), Some(mimetype), _) => Some(PictureSource::Base64 { data, mimetype }),
-        (Some(_), None, _) => {
-            fields.broken("mimetype", "is required with base64");
-            None
-        }
-        (None, _, Some(url)) => Some(PictureSource::Url(url)),
-        (None, _, None) => {
-            fields.message("base64 with mimetype, or url, is required".into());
-            None
-        }
-    };
-    fields.finish()?;
-    source.ok_or_else(|| ApiError::Internal("a picture passed its checks but is none".into()))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     fn check(body: &Value) -> Result<PictureSource, Vec<String>> {
-        let fields = Fields::of(body.as_object().cloned().unwrap(), &PICTURE_FIELDS);
-        picture_source(fields).map_err(|error| match error {
+        let new = Fields::parse::<NewPicture>(body.as_object().cloned().unwrap(), Known::default());
+        new.and_then(NewPicture::source).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })

@@ -9,51 +9,53 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::limits::{RECONNECT_ATTEMPTS, RECONNECT_BASE_DELAY_MS};
-use crate::http::request::extract::{JsonObject, SessionPath};
-use crate::http::request::fields::Fields;
+use crate::http::request::extract::{JsonBody, SessionPath};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::JsonResult;
-
-/// The fields that [`config_change`] reads.
-pub(crate) const CONFIG_FIELDS: [&str; 3] = ["autoRejectCalls", "maxReconnectAttempts", "reconnectBaseDelay"];
-
-/// What an operator decided about a session.
-#[derive(ToSchema)]
-#[serde(rename_all = "camelCase")]
-#[schema(as = SessionConfig)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct ConfigFields {
-    /// Incoming calls are rejected at once.
-    #[schema(example = false)]
-    auto_reject_calls: bool,
-    /// Reconnects tried in a row before the session is `failed`; `null`: no end.
-    #[schema(required, minimum = 0, maximum = 20, example = json!(null))]
-    max_reconnect_attempts: Option<u32>,
-    /// Milliseconds before the second reconnect in a row; doubled for each further one, up to a minute. The first is at once.
-    #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
-    reconnect_base_delay: u32,
-}
 
 /// What is to change of a session's configuration. `null` sets a field back to its default.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
 pub(crate) struct NewConfig {
     /// Incoming calls are rejected at once; not by default.
     #[schema(example = true)]
     auto_reject_calls: Option<bool>,
     /// Reconnects tried in a row before the session is `failed`; no end by default.
-    #[schema(minimum = 0, maximum = 20, example = 10)]
-    max_reconnect_attempts: Option<u32>,
+    #[schema(value_type = Option<u32>, minimum = 0, maximum = 20, example = 10)]
+    max_reconnect_attempts: Option<Option<u32>>,
     /// Milliseconds before the second reconnect in a row, 5,000 by default; doubled for each further one, up to a minute.
     #[schema(minimum = 1_000, maximum = 300_000, example = 5_000)]
     reconnect_base_delay: Option<u32>,
+}
+
+impl FromFields for NewConfig {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let default = SessionConfig::default();
+        let delay = fields.nullable_number("reconnectBaseDelay", RECONNECT_BASE_DELAY_MS);
+        let calls = fields.nullable_flag("autoRejectCalls");
+        Self {
+            auto_reject_calls: calls.map(|on| on.unwrap_or(default.auto_reject_calls)),
+            max_reconnect_attempts: fields.nullable_number("maxReconnectAttempts", RECONNECT_ATTEMPTS),
+            reconnect_base_delay: delay.map(|delay| delay.unwrap_or(default.reconnect_base_delay)),
+        }
+    }
+}
+
+impl From<NewConfig> for ConfigChange {
+    fn from(new: NewConfig) -> Self {
+        Self {
+            auto_reject_calls: new.auto_reject_calls,
+            max_reconnect_attempts: new.max_reconnect_attempts,
+            reconnect_base_delay: new.reconnect_base_delay,
+        }
+    }
 }
 
 /// Read the configuration
 #[utoipa::path(
     get,
     path = "/api/sessions/{session}/config",
-    responses((status = 200, description = "The configuration", body = ConfigFields)),
+    responses((status = 200, description = "The configuration", body = SessionConfig)),
 )]
 pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<SessionConfig> {
     Ok(Json(app.gateway.config(id)?))
@@ -66,28 +68,14 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
     patch,
     path = "/api/sessions/{session}/config",
     request_body = NewConfig,
-    responses((status = 200, description = "The configuration after the change", body = ConfigFields)),
+    responses((status = 200, description = "The configuration after the change", body = SessionConfig)),
 )]
 pub(crate) async fn change(
     State(app): State<Arc<App>>,
     SessionPath(id): SessionPath,
-    JsonObject(body): JsonObject,
+    JsonBody(new): JsonBody<NewConfig>,
 ) -> JsonResult<SessionConfig> {
-    let mut fields = Fields::of(body, &CONFIG_FIELDS);
-    let change = config_change(&mut fields);
-    fields.finish()?;
-    Ok(Json(app.gateway.configure(id, change).await?))
-}
-
-/// The change that a body asks for. Not to be used when the fields are broken.
-pub(crate) fn config_change(fields: &mut Fields) -> ConfigChange {
-    let default = SessionConfig::default();
-    let delay = fields.nullable_number("reconnectBaseDelay", RECONNECT_BASE_DELAY_MS);
-    ConfigChange {
-        auto_reject_calls: fields.nullable_flag("autoRejectCalls").map(|on| on.unwrap_or(default.auto_reject_calls)),
-        max_reconnect_attempts: fields.nullable_number("maxReconnectAttempts", RECONNECT_ATTEMPTS),
-        reconnect_base_delay: delay.map(|delay| delay.unwrap_or(default.reconnect_base_delay)),
-    }
+    Ok(Json(app.gateway.configure(id, new.into()).await?))
 }
 
 #[cfg(test)]
@@ -96,13 +84,13 @@ mod tests {
 
     use super::*;
     use crate::http::error::ApiError;
+    use crate::http::request::fields::Known;
 
     fn check(body: &Value) -> Result<SessionConfig, Vec<String>> {
-        let mut fields = Fields::of(body.as_object().cloned().unwrap(), &CONFIG_FIELDS);
-        let change = config_change(&mut fields);
+        let new = Fields::parse::<NewConfig>(body.as_object().cloned().unwrap(), Known::default());
         let set =
             SessionConfig { auto_reject_calls: true, max_reconnect_attempts: Some(7), reconnect_base_delay: 9_000 };
-        fields.finish().map(|()| change.applied_to(set)).map_err(|error| match error {
+        new.map(|new| ConfigChange::from(new).applied_to(set)).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })

@@ -6,16 +6,16 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use rookery_model::{IdError, Session, SessionConfig, SessionName};
+use rookery_model::{ConfigChange, IdError, Session, SessionConfig, SessionName};
 use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::error::{AccessError, ApiError};
-use crate::http::handlers::session_config::{CONFIG_FIELDS, NewConfig, config_change};
+use crate::http::handlers::session_config::NewConfig;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{JsonObject, Page, SessionPath, query, value_of};
-use crate::http::request::fields::Fields;
+use crate::http::request::extract::{JsonBody, Page, SessionPath, query, value_of};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::{Created, Gone, JsonResult, with_total};
 
 /// Characters of a session's name, for the wording; `SessionName` is what decides.
@@ -24,12 +24,28 @@ const NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=50;
 /// A session to be made.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct NewSession {
+pub(crate) struct NewSession {
     /// Unique, and not a UUID.
     #[schema(pattern = "^[A-Za-z0-9-]{3,50}$", example = "my-phone")]
     name: String,
     config: Option<NewConfig>,
+}
+
+impl FromFields for NewSession {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let name = fields.text("name", NAME_CHARS);
+        match name.parse::<SessionName>() {
+            Err(IdError::NameIsUuid) => fields.broken("name", "must not be a UUID"),
+            Err(_) if name.chars().any(|c| !c.is_ascii_alphanumeric() && c != '-') => {
+                fields.broken("name", "must contain only letters, digits and hyphens");
+            }
+            _ => {}
+        }
+        for later in ["proxyUrl", "proxyType"] {
+            fields.not_supported(later);
+        }
+        Self { name, config: fields.optional_object("config") }
+    }
 }
 
 /// Make a session
@@ -46,28 +62,11 @@ struct NewSession {
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    JsonObject(body): JsonObject,
+    JsonBody(NewSession { name, config }): JsonBody<NewSession>,
 ) -> Result<Created<Arc<Session>>, ApiError> {
-    let (name, config) = new_session(Fields::of(body, &["name", "proxyUrl", "proxyType", "config"]))?;
-    Ok(Created(app.gateway.create_session(name, config).await?))
-}
-
-fn new_session(mut fields: Fields) -> Result<(SessionName, SessionConfig), ApiError> {
-    let text = fields.text("name", NAME_CHARS);
-    let name = text.parse();
-    match &name {
-        Err(IdError::NameIsUuid) => fields.broken("name", "must not be a UUID"),
-        Err(_) if text.chars().any(|c| !c.is_ascii_alphanumeric() && c != '-') => {
-            fields.broken("name", "must contain only letters, digits and hyphens");
-        }
-        _ => {}
-    }
-    for later in ["proxyUrl", "proxyType"] {
-        fields.not_supported(later);
-    }
-    let config = fields.optional_object("config", &CONFIG_FIELDS, config_change).unwrap_or_default();
-    fields.finish()?;
-    Ok((name?, config.applied_to(SessionConfig::default())))
+    let change = config.map(ConfigChange::from).unwrap_or_default();
+    let config = change.applied_to(SessionConfig::default());
+    Ok(Created(app.gateway.create_session(name.parse()?, config).await?))
 }
 
 /// List the sessions
@@ -126,11 +125,16 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): Session
 /// How a session is to be started.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[expect(dead_code, reason = "only its schema is used")]
-struct StartWish {
+pub(crate) struct StartWish {
     /// The phone that is linked now may have another account than the session's. False when left out.
     #[schema(example = false)]
     allow_account_change: Option<bool>,
+}
+
+impl FromFields for StartWish {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        Self { allow_account_change: fields.nullable_flag("allowAccountChange").flatten() }
+    }
 }
 
 /// Start a session
@@ -148,11 +152,9 @@ pub(crate) async fn start(
     State(app): State<Arc<App>>,
     SessionPath(id): SessionPath,
     caller: Caller,
-    JsonObject(body): JsonObject,
+    JsonBody(wish): JsonBody<StartWish>,
 ) -> JsonResult<Arc<Session>> {
-    let mut fields = Fields::of(body, &["allowAccountChange"]);
-    let allow_account_change = fields.nullable_flag("allowAccountChange").flatten().unwrap_or_default();
-    fields.finish()?;
+    let allow_account_change = wish.allow_account_change.unwrap_or_default();
     if allow_account_change && caller.key.is_limited_to_sessions() {
         return Err(AccessError::ScopedKey.into());
     }
@@ -201,11 +203,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     fn check(body: &Value) -> Result<String, Vec<String>> {
         let map = body.as_object().cloned().unwrap_or_default();
-        let fields = Fields::of(map, &["name", "proxyUrl", "proxyType", "config"]);
-        new_session(fields).map(|(name, _)| name.to_string()).map_err(|error| match error {
+        Fields::parse::<NewSession>(map, Known::default()).map(|new| new.name).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })

@@ -12,32 +12,18 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::limits::EPHEMERAL_S;
-use crate::http::request::extract::{GroupPath, JsonObject, SessionPath, Stale};
-use crate::http::request::fields::Fields;
+use crate::http::request::extract::{GroupPath, JsonBody, SessionPath, Stale};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::{Acknowledged, JsonResult, acknowledged};
 use crate::http::response::staleness::{self, answered_of};
 
-const FIELDS: [&str; Setting::COUNT] = [
-    "announce",
-    "locked",
-    "ephemeralSeconds",
-    "memberAddMode",
-    "membershipApproval",
-    "memberLinkMode",
-    "memberShareHistoryMode",
-    "limitSharing",
-    "noFrequentlyForwarded",
-    "allowAdminReports",
-    "groupHistory",
-];
 const WHO: [(&str, Who); 2] = [("all", Who::All), ("admins", Who::Admins)];
 
 /// Settings that are to change; at least one.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schema(example = json!({ "announce": true, "ephemeralSeconds": 86400 }))]
-#[expect(dead_code, reason = "only its schema is used")]
-struct NewSettings {
+pub(crate) struct NewSettings {
     /// Only admins may send messages.
     #[schema(nullable = false)]
     announce: Option<bool>,
@@ -104,36 +90,54 @@ pub(crate) async fn set(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
-    JsonObject(body): JsonObject,
+    JsonBody(new): JsonBody<NewSettings>,
 ) -> JsonResult<Acknowledged> {
-    let settings = settings(Fields::of(body, &FIELDS))?;
-    app.gateway.execute(session, SetSettings { group, settings }).await?;
+    app.gateway.execute(session, SetSettings { group, settings: new.settings() }).await?;
     Ok(acknowledged("Group settings updated"))
 }
 
-/// The settings of a body, at least one.
-pub(crate) fn settings(mut fields: Fields) -> Result<Vec<Setting>, ApiError> {
-    let seconds = fields.nullable_number("ephemeralSeconds", EPHEMERAL_S);
-    let found = [
-        fields.optional_flag("announce").map(Setting::Announce),
-        fields.optional_flag("locked").map(Setting::Locked),
-        seconds.map(|seconds| Setting::EphemeralSeconds(seconds.unwrap_or(0))),
-        fields.optional_word("memberAddMode", &WHO).map(Setting::MemberAddMode),
-        fields.optional_flag("membershipApproval").map(Setting::MembershipApproval),
-        fields.optional_word("memberLinkMode", &WHO).map(Setting::MemberLinkMode),
-        fields.optional_word("memberShareHistoryMode", &WHO).map(Setting::MemberShareHistoryMode),
-        fields.optional_flag("limitSharing").map(Setting::LimitSharing),
-        fields.optional_flag("noFrequentlyForwarded").map(Setting::NoFrequentlyForwarded),
-        fields.optional_flag("allowAdminReports").map(Setting::AllowAdminReports),
-        fields.optional_flag("groupHistory").map(Setting::GroupHistory),
-    ];
-    fields.finish()?;
-    let settings: Vec<_> = found.into_iter().flatten().collect();
-    if settings.is_empty() {
-        let message = format!("at least one of the following is required: {}", FIELDS.join(", "));
-        return Err(ApiError::Body(vec![message]));
+impl FromFields for NewSettings {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let ephemeral_seconds = fields.nullable_number("ephemeralSeconds", EPHEMERAL_S);
+        let new = Self {
+            announce: fields.optional_flag("announce"),
+            locked: fields.optional_flag("locked"),
+            ephemeral_seconds: ephemeral_seconds.map(Option::unwrap_or_default),
+            member_add_mode: fields.optional_word("memberAddMode", &WHO),
+            membership_approval: fields.optional_flag("membershipApproval"),
+            member_link_mode: fields.optional_word("memberLinkMode", &WHO),
+            member_share_history_mode: fields.optional_word("memberShareHistoryMode", &WHO),
+            limit_sharing: fields.optional_flag("limitSharing"),
+            no_frequently_forwarded: fields.optional_flag("noFrequentlyForwarded"),
+            allow_admin_reports: fields.optional_flag("allowAdminReports"),
+            group_history: fields.optional_flag("groupHistory"),
+        };
+        if new.settings().is_empty() && !fields.is_broken() {
+            let names = Setting::NAMES.join(", ");
+            fields.message(format!("at least one of the following is required: {names}"));
+        }
+        new
     }
-    Ok(settings)
+}
+
+impl NewSettings {
+    /// Those that are to change.
+    pub(crate) fn settings(&self) -> Vec<Setting> {
+        let all = [
+            self.announce.map(Setting::Announce),
+            self.locked.map(Setting::Locked),
+            self.ephemeral_seconds.map(Setting::EphemeralSeconds),
+            self.member_add_mode.map(Setting::MemberAddMode),
+            self.membership_approval.map(Setting::MembershipApproval),
+            self.member_link_mode.map(Setting::MemberLinkMode),
+            self.member_share_history_mode.map(Setting::MemberShareHistoryMode),
+            self.limit_sharing.map(Setting::LimitSharing),
+            self.no_frequently_forwarded.map(Setting::NoFrequentlyForwarded),
+            self.allow_admin_reports.map(Setting::AllowAdminReports),
+            self.group_history.map(Setting::GroupHistory),
+        ];
+        all.into_iter().flatten().collect()
+    }
 }
 
 #[cfg(test)]
@@ -141,9 +145,11 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::http::request::fields::Known;
 
     fn check(body: &Value) -> Result<Vec<Setting>, Vec<String>> {
-        settings(Fields::of(body.as_object().cloned().unwrap(), &FIELDS)).map_err(|error| match error {
+        let new = Fields::parse::<NewSettings>(body.as_object().cloned().unwrap(), Known::default());
+        new.map(|new| new.settings()).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],
         })
@@ -158,7 +164,7 @@ mod tests {
         });
         let found = check(&all).unwrap();
         let names: Vec<_> = found.iter().map(|setting| setting.name()).collect();
-        assert_eq!(names, FIELDS, "each field is read, and in the order of application");
+        assert_eq!(names, Setting::NAMES, "each field is read, and in the order of application");
         for (body, expected) in [
             (json!({"announce": true}), Setting::Announce(true)),
             (json!({"ephemeralSeconds": 0}), Setting::EphemeralSeconds(0)),

@@ -1,23 +1,26 @@
 //! What handlers take out of a request, each refused in the one error shape. Nothing in here waits.
 
+use std::sync::Arc;
+
 use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::Uri;
 use axum::http::request::Parts;
 use futures_util::FutureExt as _;
 use rookery_actors::commands::Source;
 use rookery_model::{GroupId, IdError, SessionId};
-use serde_json::{Map, Value};
 use utoipa::IntoParams;
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 use uuid::Uuid;
 
+use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::limits::PAGE_ENTRIES_MAX;
 use crate::http::request::body::object_of;
 use crate::http::request::caller::Caller;
-use crate::http::request::fields::shorten;
+
+use crate::http::request::fields::{Fields, FromFields, Known, shorten};
 
 /// The path parameter that names a session, by id or name.
 pub(crate) const SESSION_PARAMETER: &str = "session";
@@ -255,15 +258,17 @@ pub(crate) fn value_of<'a>(query: &'a [(String, String)], name: &str) -> Option<
     query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
 }
 
-/// The body as a JSON object; no body is an empty one. The gate has read it (`request/body.rs`).
+/// The JSON body, as the struct that documents it; no body is an empty object. `request/body.rs` has read it.
 #[derive(Debug)]
-pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
+pub(crate) struct JsonBody<T>(pub(crate) T);
 
-impl<S: Sync> FromRequestParts<S> for JsonObject {
+impl<T: FromFields> FromRequestParts<Arc<App>> for JsonBody<T> {
     type Rejection = ApiError;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        object_of(parts).map(Self)
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        let find_session = |session: &str| app.gateway.find(session).ok();
+        let known = Known { find_session: &find_session, now: app.keys.now() };
+        Fields::parse(object_of(parts)?, known).map(Self)
     }
 }
 

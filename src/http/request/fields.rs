@@ -1,37 +1,87 @@
-//! The fields of a JSON body, checked one by one: every broken rule is one message, unknown fields come first, and
-//! the wording is the one OpenWA's clients know. Never reads a request.
+//! The fields of a JSON body, read into the struct that documents it and checked one by one: every broken rule is one message,
+//! unknown fields come first, and the wording is the one OpenWA's clients know. Never reads a request.
 
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use rookery_model::{GroupId, ParticipantId};
+use rookery_model::{IdError, ParticipantId, SessionId, Timestamp};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
-use crate::http::limits::{ECHO_CHARS_MAX, LINKED_GROUPS, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
+use crate::http::limits::{ECHO_CHARS_MAX, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
 use crate::http::request::characters::is_control;
 
 /// A person as callers may write one: a phone number in international form without `+`, or a LID.
-#[derive(ToSchema)]
-#[schema(pattern = r"^[1-9][0-9]{4,17}(@(c\.us|s\.whatsapp\.net|lid))?$", example = "628123456789")]
-#[expect(dead_code, reason = "only its schema is used")]
-pub(crate) struct Person(String);
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = String, pattern = r"^[1-9][0-9]{4,17}(@(c\.us|s\.whatsapp\.net|lid))?$", example = "628123456789")]
+pub(crate) struct Person(pub(crate) ParticipantId);
 
-/// A body being checked. A broken field yields an empty value and a message; [`Fields::finish`] turns the messages
-/// into the answer.
-pub(crate) struct Fields {
-    map: Map<String, Value>,
-    messages: Vec<String>,
+impl FromStr for Person {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        text.parse().map(Self)
+    }
 }
 
-impl Fields {
-    /// Starts with a message for every field that is not in `known`.
-    pub(crate) fn of(map: Map<String, Value>, known: &[&str]) -> Self {
-        let unknown = map.keys().filter(|name| !known.contains(&name.as_str()));
-        let message = |name: &String| format!("property {} should not exist", shorten(name));
-        let messages = unknown.take(VALIDATION_MESSAGES_MAX).map(message).collect();
-        Self { map, messages }
+/// The ids of people.
+pub(crate) fn ids_of(people: Vec<Person>) -> Vec<ParticipantId> {
+    people.into_iter().map(|person| person.0).collect()
+}
+
+/// A struct that is the JSON body of a request.
+pub(crate) trait FromFields: Sized {
+    /// Reads all of its fields. What is broken is noted, and has any value then.
+    fn read(fields: &mut Fields<'_>) -> Self;
+}
+
+/// What fields are checked against beside themselves.
+#[derive(Copy, Clone)]
+pub(crate) struct Known<'a> {
+    /// The session with this id or name.
+    pub(crate) find_session: &'a dyn Fn(&str) -> Option<SessionId>,
+    /// The time by which a date is in the future.
+    pub(crate) now: Timestamp,
+}
+
+impl Default for Known<'_> {
+    /// No session, at no time.
+    fn default() -> Self {
+        Self { find_session: &|_| None, now: Timestamp(0) }
+    }
+}
+
+/// A body being read. A broken field yields an empty value and a message; [`Fields::finish`] turns the messages
+/// into the answer. Fields that nobody read are unknown.
+pub(crate) struct Fields<'a> {
+    map: Map<String, Value>,
+    messages: Vec<String>,
+    /// Texts of a list that stand for nothing: told when nothing else is broken.
+    offenders: Option<ApiError>,
+    known: Known<'a>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of this object.
+    pub(crate) fn of(map: Map<String, Value>, known: Known<'a>) -> Self {
+        Self { map, messages: Vec::new(), offenders: None, known }
+    }
+
+    /// Reads a whole body.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub(crate) fn parse<T: FromFields>(map: Map<String, Value>, known: Known<'a>) -> Result<T, ApiError> {
+        let mut fields = Self::of(map, known);
+        let value = T::read(&mut fields);
+        fields.finish()?;
+        Ok(value)
+    }
+
+    /// What fields are checked against beside themselves.
+    pub(crate) fn known(&self) -> Known<'a> {
+        self.known
     }
 
     /// A text of this many characters that is not blank.
@@ -136,20 +186,15 @@ impl Fields {
         found
     }
 
-    /// What `check` makes of an object in the body; `None` when the field is absent or `null`. Its messages are named
-    /// by the field: `config.name must be a string`.
-    pub(crate) fn optional_object<T>(
-        &mut self,
-        name: &str,
-        known: &[&str],
-        check: impl FnOnce(&mut Self) -> T,
-    ) -> Option<T> {
+    /// An object in the body; `None` when the field is absent or `null`. Its messages are named by the field: `config.name must be
+    /// a string`.
+    pub(crate) fn optional_object<T: FromFields>(&mut self, name: &str) -> Option<T> {
         match self.map.remove(name)? {
             Value::Null => None,
             Value::Object(map) => {
-                let mut inner = Self::of(map, known);
-                let value = check(&mut inner);
-                inner.messages.into_iter().for_each(|message| self.message(format!("{name}.{message}")));
+                let mut inner = Self::of(map, self.known);
+                let value = T::read(&mut inner);
+                inner.all_messages().into_iter().for_each(|message| self.message(format!("{name}.{message}")));
                 Some(value)
             }
             _ => {
@@ -198,9 +243,40 @@ impl Fields {
     /// An array of texts, empty when the field is absent or `null`.
     pub(crate) fn optional_texts(&mut self, name: &str, entries_max: usize) -> Vec<String> {
         match self.map.get(name) {
-            None | Some(Value::Null) => Vec::new(),
+            None => Vec::new(),
+            Some(Value::Null) => {
+                self.map.remove(name);
+                Vec::new()
+            }
             Some(_) => self.texts(name, 0..=entries_max),
         }
+    }
+
+    /// An array of texts with this many entries, each as what it stands for, once, in the order of the request. `offenders` makes the
+    /// answer of those that stand for nothing.
+    pub(crate) fn distinct<T: FromStr + PartialEq>(
+        &mut self,
+        name: &str,
+        entries: RangeInclusive<usize>,
+        offenders: fn(Vec<String>) -> ApiError,
+    ) -> Vec<T> {
+        let (mut values, mut broken) = (Vec::new(), Vec::new());
+        for text in self.texts(name, entries) {
+            match text.parse() {
+                Ok(value) if values.contains(&value) => {}
+                Ok(value) => values.push(value),
+                Err(_) => broken.push(shorten(&text)),
+            }
+        }
+        if !broken.is_empty() {
+            self.offenders.get_or_insert_with(|| offenders(broken));
+        }
+        values
+    }
+
+    /// The people in the field `participants`.
+    pub(crate) fn participants(&mut self) -> Vec<Person> {
+        self.distinct("participants", PARTICIPANTS, ApiError::Participants)
     }
 
     /// A field that will mean something later: it is refused rather than ignored.
@@ -220,11 +296,29 @@ impl Fields {
         self.messages.push(message);
     }
 
+    /// Whether something is broken, once all fields were read.
+    pub(crate) fn is_broken(&self) -> bool {
+        !self.messages.is_empty() || !self.map.is_empty()
+    }
+
+    /// Ends the checking.
+    ///
     /// # Errors
-    /// [`ApiError::Body`] with what was noted.
+    /// [`ApiError::Body`] with what was noted; else [`ApiError::Participants`] or [`ApiError::Groups`] with every text that stands for
+    /// nothing.
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {
-        self.messages.truncate(VALIDATION_MESSAGES_MAX);
-        if self.messages.is_empty() { Ok(()) } else { Err(ApiError::Body(self.messages)) }
+        let offenders = self.offenders.take();
+        let messages = self.all_messages();
+        if messages.is_empty() { offenders.map_or(Ok(()), Err) } else { Err(ApiError::Body(messages)) }
+    }
+
+    /// Unknown fields first.
+    fn all_messages(self) -> Vec<String> {
+        let message = |name: &String| format!("property {} should not exist", shorten(name));
+        let mut messages: Vec<String> = self.map.keys().map(message).collect();
+        messages.extend(self.messages);
+        messages.truncate(VALIDATION_MESSAGES_MAX);
+        messages
     }
 
     fn check_length(&mut self, name: &str, text: &str, chars: RangeInclusive<usize>) {
@@ -244,48 +338,6 @@ impl Fields {
         self.broken(name, "must be a string");
         String::new()
     }
-}
-
-/// The people in the field `participants`, each once, in the order of the request. Ends the checking of the body.
-///
-/// # Errors
-/// [`ApiError::Body`], or [`ApiError::Participants`] with every text that names nobody.
-pub(crate) fn participants(mut fields: Fields) -> Result<Vec<ParticipantId>, ApiError> {
-    let texts = fields.texts("participants", PARTICIPANTS);
-    fields.finish()?;
-    distinct(texts).map_err(ApiError::Participants)
-}
-
-/// As [`participants`]; `None` when the body has no such field.
-///
-/// # Errors
-/// As [`participants`].
-pub(crate) fn optional_participants(fields: Fields) -> Result<Option<Vec<ParticipantId>>, ApiError> {
-    if fields.has("participants") { participants(fields).map(Some) } else { fields.finish().map(|()| None) }
-}
-
-/// The groups in the field `groups`, each once, in the order of the request. Ends the checking of the body.
-///
-/// # Errors
-/// [`ApiError::Body`], or [`ApiError::Groups`] with every text that is no group's id.
-pub(crate) fn groups(mut fields: Fields) -> Result<Vec<GroupId>, ApiError> {
-    let texts = fields.texts("groups", LINKED_GROUPS);
-    fields.finish()?;
-    distinct(texts).map_err(ApiError::Groups)
-}
-
-/// What the texts stand for, each once, or those that stand for nothing.
-fn distinct<T: FromStr + PartialEq>(texts: Vec<String>) -> Result<Vec<T>, Vec<String>> {
-    let mut ids: Vec<T> = Vec::with_capacity(texts.len());
-    let mut offenders = Vec::new();
-    for text in texts {
-        match text.parse() {
-            Ok(id) if ids.contains(&id) => {}
-            Ok(id) => ids.push(id),
-            Err(_) => offenders.push(shorten(&text)),
-        }
-    }
-    if offenders.is_empty() { Ok(ids) } else { Err(offenders) }
 }
 
 /// A whole number of JSON, where `5.0` is one as well.
@@ -321,8 +373,15 @@ mod tests {
 
     use super::*;
 
-    fn fields(body: &Value, known: &[&str]) -> Fields {
-        Fields::of(body.as_object().cloned().unwrap_or_default(), known)
+    fn fields(body: &Value) -> Fields<'static> {
+        Fields::of(body.as_object().cloned().unwrap_or_default(), Known::default())
+    }
+
+    /// A body with people alone.
+    fn participants(body: &Value) -> Result<Vec<Person>, ApiError> {
+        let mut fields = fields(body);
+        let people = fields.participants();
+        fields.finish().map(|()| people)
     }
 
     fn messages<T: std::fmt::Debug>(result: Result<T, ApiError>) -> Vec<String> {
@@ -345,7 +404,7 @@ mod tests {
             (json!({"foo": 1, "name": 2}), vec!["property foo should not exist", "name must be a string"]),
         ];
         for (body, expected) in cases {
-            let mut fields = fields(&body, &["name"]);
+            let mut fields = fields(&body);
             fields.text("name", 3..=100);
             assert_eq!(messages(fields.finish()), expected, "{body}");
         }
@@ -354,7 +413,7 @@ mod tests {
     #[test]
     fn length_is_counted_in_characters_not_bytes() {
         let body = json!({"name": "ü".repeat(100), "description": ""});
-        let mut fields = fields(&body, &["name", "description"]);
+        let mut fields = fields(&body);
         assert_eq!(fields.text("name", 1..=100).chars().count(), 100);
         assert_eq!(fields.text_or_empty("description", 1024), "");
         assert!(fields.finish().is_ok());
@@ -371,17 +430,17 @@ mod tests {
             (json!({"participants": many}), vec!["participants must contain no more than 256 elements"]),
         ];
         for (body, expected) in cases {
-            assert_eq!(messages(participants(fields(&body, &["participants"]))), expected);
+            assert_eq!(messages(participants(&body)), expected);
         }
     }
 
     #[test]
     fn people_are_merged_and_offenders_named_together() {
         let body = json!({"participants": ["15550100001", "15550100002@c.us", "15550100001@s.whatsapp.net"]});
-        let people = participants(fields(&body, &["participants"])).unwrap();
-        assert_eq!(people, [ParticipantId::Phone(15_550_100_001), ParticipantId::Phone(15_550_100_002)]);
+        let people = participants(&body).unwrap();
+        assert_eq!(people, [15_550_100_001, 15_550_100_002].map(|digits| Person(ParticipantId::Phone(digits))));
         let body = json!({"participants": ["alice", "15550100001", "", "b".repeat(70)]});
-        let Err(ApiError::Participants(offenders)) = participants(fields(&body, &["participants"])) else { panic!() };
+        let Err(ApiError::Participants(offenders)) = participants(&body) else { panic!() };
         assert_eq!(offenders, ["alice".into(), "\"\"".into(), format!("{}...", "b".repeat(64))]);
     }
 
@@ -407,7 +466,7 @@ mod tests {
             (json!({"word": "none"}), Err(vec!["word must be one of the following values: all, admins"])),
         ];
         for (body, expected) in cases {
-            let mut fields = fields(&body, &["flag", "wide", "number", "word"]);
+            let mut fields = fields(&body);
             let found = (
                 fields.optional_flag("flag"),
                 fields.nullable_flag("wide"),
@@ -418,6 +477,14 @@ mod tests {
                 Ok(expected) => assert_eq!((found, fields.finish().is_ok()), (expected, true), "{body}"),
                 Err(expected) => assert_eq!(messages(fields.finish()), expected, "{body}"),
             }
+        }
+    }
+
+    struct Inner(String);
+
+    impl FromFields for Inner {
+        fn read(fields: &mut Fields<'_>) -> Self {
+            Self(fields.text("name", 1..=9))
         }
     }
 
@@ -434,8 +501,8 @@ mod tests {
             ),
         ];
         for (body, expected) in cases {
-            let mut fields = fields(&body, &["config"]);
-            let found = fields.optional_object("config", &["name"], |inner| inner.text("name", 1..=9));
+            let mut fields = fields(&body);
+            let found = fields.optional_object::<Inner>("config").map(|inner| inner.0);
             match expected {
                 Ok(expected) => assert_eq!((found.as_deref(), fields.finish().is_ok()), (expected, true), "{body}"),
                 Err(expected) => assert_eq!(messages(fields.finish()), expected, "{body}"),
@@ -444,45 +511,9 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_one_to_sixty_four_ids_each_once() {
-        let id = "120363021234567890@g.us";
-        let many: Vec<_> = (0..65).map(|number| format!("{number}@g.us")).collect();
-        let cases = [
-            (json!({}), vec!["groups must be an array"]),
-            (json!({"groups": []}), vec!["groups should not be empty"]),
-            (json!({"groups": [1]}), vec!["each value in groups must be a string"]),
-            (json!({"groups": many}), vec!["groups must contain no more than 64 elements"]),
-        ];
-        for (body, expected) in cases {
-            assert_eq!(messages(groups(fields(&body, &["groups"]))), expected);
-        }
-        let merged = groups(fields(&json!({"groups": [id, "1@g.us", id]}), &["groups"])).unwrap();
-        assert_eq!(merged.iter().map(ToString::to_string).collect::<Vec<_>>(), [id, "1@g.us"]);
-        let broken = groups(fields(&json!({"groups": ["family", id, "1@c.us"]}), &["groups"]));
-        let Err(ApiError::Groups(offenders)) = broken else { panic!() };
-        assert_eq!(offenders, ["family", "1@c.us"]);
-    }
-
-    #[test]
-    fn participants_may_be_left_out_where_all_are_meant() {
-        let known = ["participants"];
-        assert!(matches!(optional_participants(fields(&json!({}), &known)), Ok(None)));
-        let one = optional_participants(fields(&json!({"participants": ["15550100001"]}), &known));
-        assert_eq!(one.unwrap(), Some(vec![ParticipantId::Phone(15_550_100_001)]));
-        let cases = [
-            (json!({"participants": null}), "participants must be an array"),
-            (json!({"participants": []}), "participants should not be empty"),
-            (json!({"people": []}), "property people should not exist"),
-        ];
-        for (body, expected) in cases {
-            assert_eq!(messages(optional_participants(fields(&body, &known))), [expected]);
-        }
-    }
-
-    #[test]
     fn what_is_to_come_is_refused_rather_than_ignored() {
         let body = json!({"proxyUrl": "http://127.0.0.1:1", "config": null});
-        let mut fields = fields(&body, &["proxyUrl", "config"]);
+        let mut fields = fields(&body);
         fields.not_supported("proxyUrl");
         fields.not_supported("config");
         assert_eq!(messages(fields.finish()), ["proxyUrl is not supported yet"]);
