@@ -10,7 +10,7 @@ use utoipa::{PartialSchema, ToSchema};
 use crate::auth::Role;
 use crate::http::error::ErrorBody;
 use crate::http::policy::Scope;
-use crate::http::route::{Description, Route, Schemas};
+use crate::http::route::Route;
 
 const JSON: &str = "application/json";
 const ABOUT: &str = "\
@@ -139,22 +139,18 @@ const FAILURES: [Failure; 12] = [
 /// The document.
 ///
 /// # Panics
-/// When what stands at a handler is not where its route is, or a section has no description: a defect of the routes.
+/// When a section has no description: a defect of the routes.
 pub(crate) fn document(routes: Vec<Route>) -> Value {
     let mut schemas = BTreeMap::from([("Error".to_owned(), to_value(ErrorBody::schema()))]);
-    let mut add = |more: Schemas| {
-        schemas.extend(more.into_iter().map(|(name, schema)| (name, to_value(schema))));
-    };
-    let mut error_schemas = Schemas::new();
+    let mut error_schemas = Vec::new();
     ErrorBody::schemas(&mut error_schemas);
-    add(error_schemas);
+    schemas.extend(error_schemas.into_iter().map(|(name, schema)| (name, to_value(schema))));
 
     let mut paths = Map::new();
     for route in routes {
-        let described = (route.describe)();
-        assert!(stands_at(&described, &route), "{} {} is documented as another route", route.method, route.path);
         assert!(SECTIONS.iter().any(|(name, _)| *name == route.tag()), "`{}` has no description", route.tag());
-        add(described.schemas);
+        let described = (route.describe)();
+        schemas.extend(described.schemas.into_iter().map(|(name, schema)| (name, to_value(schema))));
         let item = paths.entry(route.path).or_insert_with(|| json!({}));
         item[method(&route)] = operation(&route, &to_value(described.operation));
     }
@@ -198,11 +194,6 @@ fn free_bodies(document: &mut Value) {
             body["required"] = json!(false);
         }
     }
-}
-
-fn stands_at(described: &Description, route: &Route) -> bool {
-    let methods: Vec<_> = described.methods.iter().map(to_value).collect();
-    described.path == route.path && methods == [method(route)]
 }
 
 fn method(route: &Route) -> String {

@@ -1,19 +1,17 @@
 //! One route: where it is, who may call it, what it does, and what the document says of it. There is no way to make
 //! one without its documentation. Never answers a request.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::http::Method;
 use axum::routing::MethodRouter;
-use utoipa::openapi::RefOr;
-use utoipa::openapi::path::{HttpMethod, Operation};
+use utoipa::openapi::path::Operation;
 use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{OpenApi, RefOr};
 
 use crate::app::App;
 use crate::http::policy::AccessPolicy;
-
-/// Schemas by name, as an operation refers to them.
-pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
 
 /// A route, not yet behind its authorization layer.
 pub(crate) struct Route {
@@ -23,7 +21,7 @@ pub(crate) struct Route {
     /// What the route does, in one word: its `operationId` in the document, and its action in the audit log.
     pub(crate) action: &'static str,
     pub(crate) handler: MethodRouter<Arc<App>>,
-    /// What its handler's `#[utoipa::path]` says.
+    /// What `#[utoipa::path]` says of its handler.
     pub(crate) describe: fn() -> Description,
 }
 
@@ -34,32 +32,39 @@ impl Route {
     }
 }
 
-/// What stands at the handler.
+/// What `#[utoipa::path]` says of a handler.
 pub(crate) struct Description {
-    pub(crate) path: String,
-    pub(crate) methods: Vec<HttpMethod>,
     pub(crate) operation: Operation,
-    pub(crate) schemas: Schemas,
+    pub(crate) schemas: BTreeMap<String, RefOr<Schema>>,
 }
 
-/// What `#[utoipa::path]` made of the handler that `P` stands for.
-pub(crate) fn describe<P: utoipa::Path + utoipa::__dev::SchemaReferences>() -> Description {
-    let mut schemas = Schemas::new();
-    P::schemas(&mut schemas);
-    Description { path: P::path(), methods: P::methods(), operation: P::operation(), schemas }
+impl Description {
+    /// Of the one operation in a document.
+    pub(crate) fn of(document: OpenApi) -> Self {
+        let item = document.paths.paths.into_values().next().unwrap_or_default();
+        let operations = [item.get, item.post, item.put, item.patch, item.delete];
+        let operation = operations.into_iter().flatten().next().unwrap_or_default();
+        Self { operation, schemas: document.components.map(|components| components.schemas).unwrap_or_default() }
+    }
 }
 
-/// One route a line: `METHOD "path" POLICY "action" module::handler,`.
+/// One route a line: `METHOD "path" POLICY "action" module::handler,`. The path stands here alone: `#[utoipa::path]` has an empty one.
 macro_rules! routes {
-    ($($method:ident $path:literal $policy:ident $action:literal $module:ident::$name:ident,)+) => { pastey::paste! {
-        vec![$($crate::http::route::Route {
-            method: axum::http::Method::$method,
-            path: $path,
-            policy: $policy,
-            action: $action,
-            handler: axum::routing::[<$method:lower>]($module::$name),
-            describe: $crate::http::route::describe::<$module::[<__path_ $name>]>,
+    ($($method:ident $path:literal $policy:ident $action:literal $module:ident::$name:ident,)+) => {
+        vec![$({
+            #[derive(utoipa::OpenApi)]
+            #[openapi(paths($module::$name))]
+            struct Document;
+
+            $crate::http::route::Route {
+                method: axum::http::Method::$method,
+                path: $path,
+                policy: $policy,
+                action: $action,
+                handler: axum::routing::on(axum::routing::MethodFilter::$method, $module::$name),
+                describe: || $crate::http::route::Description::of(<Document as utoipa::OpenApi>::openapi()),
+            }
         },)+]
-    }};
+    };
 }
 pub(crate) use routes;

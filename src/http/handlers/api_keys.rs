@@ -202,7 +202,7 @@ pub(crate) struct ValidateAnswer {
 /// Is this key valid?
 #[utoipa::path(
     post,
-    path = "/api/auth/validate",
+    path = "",
     responses((status = 200, description = "It is, and has this role", body = ValidateAnswer)),
 )]
 pub(crate) async fn validate(caller: Caller) -> Json<ValidateAnswer> {
@@ -212,7 +212,7 @@ pub(crate) async fn validate(caller: Caller) -> Json<ValidateAnswer> {
 /// Make a key
 #[utoipa::path(
     post,
-    path = "/api/auth/api-keys",
+    path = "",
     request_body = KeyRequest,
     responses(
         (status = 201, description = "The new key; `apiKey` is shown this once", body = KeyAnswer),
@@ -232,7 +232,7 @@ pub(crate) async fn create(
 /// List the keys
 #[utoipa::path(
     get,
-    path = "/api/auth/api-keys",
+    path = "",
     responses((status = 200, description = "Every key, oldest first", body = Vec<KeyAnswer>)),
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<KeyAnswer>> {
@@ -242,7 +242,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<KeyAnswer>> {
 /// Read a key
 #[utoipa::path(
     get,
-    path = "/api/auth/api-keys/{key}",
+    path = "",
     responses((status = 200, description = "The key, but for its secret", body = KeyAnswer)),
 )]
 pub(crate) async fn get(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> JsonResult<KeyAnswer> {
@@ -254,7 +254,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Js
 /// It counts at once, also for who uses the key now.
 #[utoipa::path(
     put,
-    path = "/api/auth/api-keys/{key}",
+    path = "",
     request_body = KeyUpdate,
     responses(
         (status = 200, description = "The key as it is now", body = KeyAnswer),
@@ -277,7 +277,7 @@ pub(crate) async fn update(
 /// It is refused from now on and stays in the list.
 #[utoipa::path(
     post,
-    path = "/api/auth/api-keys/{key}/revoke",
+    path = "",
     responses(
         (status = 200, description = "The key, which is not active any more", body = KeyAnswer),
         (status = 409, description = "The last active admin key stays (`last_admin_key`)"),
@@ -292,7 +292,7 @@ pub(crate) async fn revoke(State(app): State<Arc<App>>, KeyPath(id): KeyPath) ->
 /// It gets a new secret. The one until now works beside it for `graceSeconds`; the one before that ends at once.
 #[utoipa::path(
     post,
-    path = "/api/auth/api-keys/{key}/rotate",
+    path = "",
     request_body = Rotation,
     responses(
         (status = 200, description = "The key; its new `apiKey` is shown this once", body = KeyAnswer),
@@ -312,7 +312,7 @@ pub(crate) async fn rotate(
 /// Delete a key
 #[utoipa::path(
     delete,
-    path = "/api/auth/api-keys/{key}",
+    path = "",
     responses(
         (status = 204, description = "It is refused from now on"),
         (status = 409, description = "The last active admin key stays (`last_admin_key`)"),

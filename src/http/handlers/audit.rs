@@ -134,7 +134,7 @@ pub(crate) struct AuditVerdict {
 /// Follows the chain of hashes from the first record to the last, over those that were removed; changes wait meanwhile.
 #[utoipa::path(
     get,
-    path = "/api/audit/verify",
+    path = "",
     responses((status = 200, description = "What was found", body = AuditVerdict, example = json!({
         "valid": true, "records": 4711, "removed": 0, "lastId": 4710,
         "lastHash": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
@@ -171,7 +171,7 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> JsonResult<AuditVerdi
 /// minute are one record with a `count`. What was removed by age or share is a record too (`audit_remove`). A search looks through the whole log, one at a time.
 #[utoipa::path(
     get,
-    path = "/api/audit",
+    path = "",
     params(Wanted, Page),
     responses((status = 200, description = "The records", body = AuditAnswer)),
 )]

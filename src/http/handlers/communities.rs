@@ -120,7 +120,7 @@ pub(crate) struct LinksAcknowledged {
 /// Those among the session's groups, ordered by id.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/communities",
+    path = "",
     params(Page, Refresh, Stale, KnownTag),
     responses(
         (status = 200, description = "The communities", body = Vec<GroupSummary>, headers(
@@ -152,7 +152,7 @@ pub(crate) async fn list(
 /// WhatsApp makes its announcement group with it.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/communities",
+    path = "",
     request_body = CommunityRequest,
     responses((status = 201, description = "The new community", body = Community)),
 )]
@@ -173,7 +173,7 @@ pub(crate) async fn create(
 /// Asked of WhatsApp: only it knows the groups that this account is not in. A stale answer has those alone that it is in.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/communities/{community}",
+    path = "",
     params(Stale),
     responses((status = 200, description = "The community with all its groups", body = Community)),
 )]
@@ -203,7 +203,7 @@ pub(crate) async fn get(
 /// group: a key that is limited to groups has to be allowed that, too.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/communities/{community}/groups",
+    path = "",
     request_body = NewGroup,
     responses((status = 201, description = "The new group, whoever was refused", body = CreatedGroup)),
 )]
@@ -226,7 +226,7 @@ pub(crate) async fn create_group(
 /// key that is limited to groups has to be allowed that, too.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/communities/{community}/links",
+    path = "",
     request_body = GroupsToLink,
     responses((status = 200, description = "Groups linked", body = LinksAcknowledged)),
 )]
@@ -248,7 +248,7 @@ pub(crate) async fn link(
 /// groups has to be allowed every group of the community.
 #[utoipa::path(
     delete,
-    path = "/api/sessions/{session}/communities/{community}/links",
+    path = "",
     request_body = GroupsToUnlink,
     responses((status = 200, description = "Groups unlinked", body = LinksAcknowledged)),
 )]
@@ -270,7 +270,7 @@ pub(crate) async fn unlink(
 /// Its groups go on without it. A key that is limited to groups has to be allowed every one of them.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/communities/{community}/deactivate",
+    path = "",
     responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Community deactivated" }))),
 )]
 pub(crate) async fn deactivate(

@@ -22,7 +22,7 @@ const PARTICIPANT_COLUMNS: [&str; 5] = ["id", "number", "name", "isAdmin", "isSu
 /// With a line of headings. A cell that a spreadsheet would take for a formula has an apostrophe in front.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups.csv",
+    path = "",
     params(GroupFilter, Stale),
     responses((status = 200, description = "A line per group, ordered by id", content(
         (String = "text/csv", example = json!("id,name,participantsCount,isAdmin,isCommunity,linkedParentJID\r\n120363021234567890@g.us,Project Team,12,true,false,\r\n")),
@@ -61,7 +61,7 @@ fn groups_table(groups: Arc<Vec<GroupSummary>>, filter: GroupFilter) -> Response
 /// With a line of headings. A cell that a spreadsheet would take for a formula has an apostrophe in front.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}/participants.csv",
+    path = "",
     params(Stale),
     responses((status = 200, description = "A line per participant", content(
         (String = "text/csv", example = json!("id,number,name,isAdmin,isSuperAdmin\r\n15550100001@c.us,15550100001,Alice,true,true\r\n")),

@@ -40,7 +40,7 @@ impl Documentation {
 /// Read this as a page
 #[utoipa::path(
     get,
-    path = "/api/docs",
+    path = "",
     responses((status = 200, description = "The page; it loads nothing from elsewhere", content_type = "text/html")),
 )]
 pub(crate) async fn page() -> Response {
@@ -51,7 +51,7 @@ pub(crate) async fn page() -> Response {
 /// Read this as an OpenAPI document
 #[utoipa::path(
     get,
-    path = "/api/docs-json",
+    path = "",
     responses((status = 200, description = "OpenAPI 3.1", body = Object, example = json!({ "openapi": "3.1.0" }))),
 )]
 pub(crate) async fn document() -> Response {

@@ -28,7 +28,7 @@ use crate::http::response::staleness::answered;
 /// Ordered by id, so that pages stay stable.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups",
+    path = "",
     params(GroupFilter, Page, Refresh, Stale, KnownTag),
     responses(
         (status = 200, description = "The groups", body = Vec<GroupSummary>, headers(
@@ -75,7 +75,7 @@ pub(crate) struct GroupCount {
 /// With a filter only those are counted that it lets through.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/count",
+    path = "",
     params(GroupFilter, Stale),
     responses((status = 200, description = "How many groups there are", body = GroupCount)),
 )]
@@ -133,7 +133,7 @@ impl NewGroup {
 /// WhatsApp may refuse single people: `results` says what became of each.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups",
+    path = "",
     request_body = NewGroup,
     responses((status = 201, description = "The new group, whoever was refused", body = CreatedGroup)),
 )]
@@ -151,7 +151,7 @@ pub(crate) async fn create(
 /// Read a group
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}",
+    path = "",
     params(Refresh, Stale, KnownTag),
     responses(
         (status = 200, description = "The group", body = Group, headers(
@@ -195,7 +195,7 @@ impl FromFields for NewSubject {
 /// Change the subject
 #[utoipa::path(
     put,
-    path = "/api/sessions/{session}/groups/{group}/subject",
+    path = "",
     request_body = NewSubject,
     responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group subject updated" }))),
 )]
@@ -227,7 +227,7 @@ impl FromFields for NewDescription {
 /// Change the description
 #[utoipa::path(
     put,
-    path = "/api/sessions/{session}/groups/{group}/description",
+    path = "",
     request_body = NewDescription,
     responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group description updated" }))),
 )]
@@ -246,7 +246,7 @@ pub(crate) async fn set_description(
 /// Whoever leaves a community leaves all its groups: a key that is limited to groups has to be allowed every one of them.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/leave",
+    path = "",
     responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Left the group" }))),
 )]
 pub(crate) async fn leave(

@@ -40,7 +40,7 @@ pub(crate) struct ReadyAnswer {
 /// Does it answer?
 #[utoipa::path(
     get,
-    path = "/api/health",
+    path = "",
     responses((status = 200, description = "It does", body = HealthAnswer)),
 )]
 pub(crate) async fn health() -> Json<HealthAnswer> {
@@ -50,7 +50,7 @@ pub(crate) async fn health() -> Json<HealthAnswer> {
 /// Is the process alive?
 #[utoipa::path(
     get,
-    path = "/api/health/live",
+    path = "",
     responses((status = 200, description = "It is", body = LiveAnswer)),
 )]
 pub(crate) async fn live() -> Json<LiveAnswer> {
@@ -60,7 +60,7 @@ pub(crate) async fn live() -> Json<LiveAnswer> {
 /// May it get traffic?
 #[utoipa::path(
     get,
-    path = "/api/health/ready",
+    path = "",
     responses(
         (status = 200, description = "It may", body = ReadyAnswer),
         (status = 503, description = "It shuts down, or its store takes no writes: `details` says which"),

@@ -31,7 +31,7 @@ pub(crate) struct InviteAnswer {
 /// Read the invite code
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}/invite-code",
+    path = "",
     responses((status = 200, description = "The code and its link", body = InviteAnswer)),
 )]
 pub(crate) async fn get(
@@ -48,7 +48,7 @@ pub(crate) async fn get(
 /// The old code and link stop working.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/invite-code/revoke",
+    path = "",
     responses((status = 200, description = "The new code and its link", body = InviteAnswer)),
 )]
 pub(crate) async fn revoke(

@@ -82,7 +82,7 @@ pub(crate) struct JoinAnswer {
 /// Join a group
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/join",
+    path = "",
     request_body = Invitation,
     responses(
         (status = 200, description = "Joined, or asked to be let in; also when the account is in the group already", body = JoinAnswer),
@@ -119,7 +119,7 @@ pub(crate) async fn join(
 /// Asked of WhatsApp, before one joins.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/join-info",
+    path = "",
     params((
         "code" = String, Query, description = "The code, or the whole link",
         pattern = r"^((https?://)?chat\.whatsapp\.com/(invite/)?)?[A-Za-z0-9_-]{1,128}/?([?#].*)?$",

@@ -35,7 +35,7 @@ impl FromFields for Applicants {
 /// Asked of WhatsApp, which tells admins only.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}/membership-requests",
+    path = "",
     responses((status = 200, description = "Everybody who waits", body = Vec<MembershipRequest>)),
 )]
 pub(crate) async fn list(
@@ -52,7 +52,7 @@ pub(crate) async fn list(
 /// people.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/membership-requests/approve",
+    path = "",
     request_body = Applicants,
     responses((status = 200, description = "Membership requests approved", body = BatchAcknowledged)),
 )]
@@ -72,7 +72,7 @@ pub(crate) async fn approve(
 /// As for letting them in.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/membership-requests/reject",
+    path = "",
     request_body = Applicants,
     responses((status = 200, description = "Membership requests rejected", body = BatchAcknowledged)),
 )]

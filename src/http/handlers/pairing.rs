@@ -54,7 +54,7 @@ pub(crate) struct PairingCodeAnswer {
 /// Without `format` it is JSON, or the picture that `Accept` begins with: `image/png` or `image/svg+xml`.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/qr",
+    path = "",
     params(("format" = inline(Option<QrFormat>), Query, nullable = false, description = "How to answer")),
     responses((status = 200, description = "The QR that can be scanned now", content(
         (QrAnswer = "application/json"),
@@ -124,7 +124,7 @@ impl FromFields for PairingCodeRequest {
 /// Asked again for the same number while a code is open: the same code. For another number: the old one is cancelled.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/pairing-code",
+    path = "",
     request_body = PairingCodeRequest,
     responses(
         (status = 201, description = "The code", body = PairingCodeAnswer),

@@ -88,7 +88,7 @@ impl ListedRole {
 /// List the people in a group
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}/participants",
+    path = "",
     params(
         ("role" = inline(Option<ListedRole>), Query, nullable = false, description = "Only members who are no admins; only admins, super admins included; only super admins"),
         Page, Stale, KnownTag,
@@ -124,7 +124,7 @@ pub(crate) async fn list(
 /// community means into its announcement group: a key that is limited to groups has to be allowed both and the community.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/participants",
+    path = "",
     request_body = NewPeople,
     responses((status = 200, description = "Participants added", body = BatchAcknowledged)),
 )]
@@ -145,7 +145,7 @@ pub(crate) async fn add(
 /// Out of a community means out of all its groups: a key that is limited to groups has to be allowed every one of them.
 #[utoipa::path(
     delete,
-    path = "/api/sessions/{session}/groups/{group}/participants",
+    path = "",
     request_body = People,
     responses((status = 200, description = "Participants removed", body = BatchAcknowledged)),
 )]
@@ -163,7 +163,7 @@ pub(crate) async fn remove(
 /// Make people admins
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/participants/promote",
+    path = "",
     request_body = People,
     responses((status = 200, description = "Participants promoted to admin", body = BatchAcknowledged)),
 )]
@@ -179,7 +179,7 @@ pub(crate) async fn promote(
 /// Make admins plain members
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/groups/{group}/participants/demote",
+    path = "",
     request_body = People,
     responses((status = 200, description = "Participants demoted from admin", body = BatchAcknowledged)),
 )]

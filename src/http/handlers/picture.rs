@@ -67,7 +67,7 @@ impl NewPicture {
 /// Asked of WhatsApp.
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}/picture",
+    path = "",
     responses((status = 200, description = "The picture's URL", body = PictureAnswer)),
 )]
 pub(crate) async fn get(
@@ -83,7 +83,7 @@ pub(crate) async fn get(
 /// The square in its middle becomes a JPEG of at most 640 pixels a side, without metadata.
 #[utoipa::path(
     put,
-    path = "/api/sessions/{session}/groups/{group}/picture",
+    path = "",
     request_body = NewPicture,
     responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group picture updated" }))),
 )]
@@ -112,7 +112,7 @@ pub(crate) async fn set(
 /// Remove the picture
 #[utoipa::path(
     delete,
-    path = "/api/sessions/{session}/groups/{group}/picture",
+    path = "",
     responses((status = 200, description = "Done; also when there was none", body = Acknowledged, example = json!({ "success": true, "message": "Group picture removed" }))),
 )]
 pub(crate) async fn remove(

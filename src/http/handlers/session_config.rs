@@ -54,7 +54,7 @@ impl From<NewConfig> for ConfigChange {
 /// Read the configuration
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/config",
+    path = "",
     responses((status = 200, description = "The configuration", body = SessionConfig)),
 )]
 pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<SessionConfig> {
@@ -66,7 +66,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
 /// What is left out stays as it is. It holds at once, also for the connection that there is.
 #[utoipa::path(
     patch,
-    path = "/api/sessions/{session}/config",
+    path = "",
     request_body = NewConfig,
     responses((status = 200, description = "The configuration after the change", body = SessionConfig)),
 )]

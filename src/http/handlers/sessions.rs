@@ -53,7 +53,7 @@ impl FromFields for NewSession {
 /// `proxyUrl` and `proxyType` are refused until they are supported.
 #[utoipa::path(
     post,
-    path = "/api/sessions",
+    path = "",
     request_body = NewSession,
     responses(
         (status = 201, description = "The new session; it is not started yet", body = Session),
@@ -72,7 +72,7 @@ pub(crate) async fn create(
 /// List the sessions
 #[utoipa::path(
     get,
-    path = "/api/sessions",
+    path = "",
     params(Page, ("name" = Option<String>, Query, nullable = false, min_length = 1, description = "Only the session with this name")),
     responses((status = 200, description = "The sessions that the key may see, newest first", body = Vec<Session>, headers(
         ("X-Total-Count" = u32, description = "How many sessions there are in all"),
@@ -98,7 +98,7 @@ pub(crate) async fn list(
 /// Read a session
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}",
+    path = "",
     responses((status = 200, description = "The session", body = Session)),
 )]
 pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
@@ -110,7 +110,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
 /// Logs the device out at WhatsApp, for 5 s at most, then wipes its credentials.
 #[utoipa::path(
     delete,
-    path = "/api/sessions/{session}",
+    path = "",
     responses((status = 204, description = "It is gone, and its name is free")),
 )]
 pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> Result<Gone, ApiError> {
@@ -144,7 +144,7 @@ impl FromFields for StartWish {
 /// nothing. Then groups, idempotency keys and group scopes of API keys that belong to the account before end.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/start",
+    path = "",
     request_body(content = StartWish, description = "May be left out"),
     responses((status = 200, description = "Started; connecting goes on", body = Session)),
 )]
@@ -166,7 +166,7 @@ pub(crate) async fn start(
 /// Its credentials stay.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/stop",
+    path = "",
     responses((status = 200, description = "Stopped; also when it was stopped before", body = Session)),
 )]
 pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
@@ -178,7 +178,7 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPa
 /// Unlinks the device at WhatsApp and wipes its credentials.
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/logout",
+    path = "",
     responses(
         (status = 200, description = "Unlinked and stopped", body = Session),
         (status = 502, description = "WhatsApp did not confirm: stopped, credentials kept (`SESSION_LOGOUT_INCOMPLETE`)"),
@@ -191,7 +191,7 @@ pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): Session
 /// Drop a connection
 #[utoipa::path(
     post,
-    path = "/api/sessions/{session}/force-kill",
+    path = "",
     responses((status = 200, description = "Dropped, without ceremony; credentials stay", body = Session)),
 )]
 pub(crate) async fn force_kill(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {

@@ -62,7 +62,7 @@ pub(crate) struct NewSettings {
 /// Read the settings
 #[utoipa::path(
     get,
-    path = "/api/sessions/{session}/groups/{group}/settings",
+    path = "",
     params(Stale),
     responses((status = 200, description = "What is set; left out is what WhatsApp does not say", body = GroupSettings)),
 )]
@@ -82,7 +82,7 @@ pub(crate) async fn get(
 /// `settings` of the error says which have their new value.
 #[utoipa::path(
     put,
-    path = "/api/sessions/{session}/groups/{group}/settings",
+    path = "",
     request_body = NewSettings,
     responses((status = 200, description = "Done", body = Acknowledged, example = json!({ "success": true, "message": "Group settings updated" }))),
 )]

@@ -61,7 +61,7 @@ struct MemoryUsage {
 /// Only those that the key may see.
 #[utoipa::path(
     get,
-    path = "/api/sessions/stats/overview",
+    path = "",
     responses((status = 200, description = "The figures", body = Overview)),
 )]
 pub(crate) async fn overview(State(app): State<Arc<App>>, caller: Caller) -> Json<Overview> {
