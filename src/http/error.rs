@@ -9,12 +9,13 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_model::{GROUP_ID_FORM, IdError, LinkResult, PERSON_ID_FORM, ParticipantResult};
+use rookery_model::{GROUP_ID_FORM, IdError, LinkResult, PERSON_ID_FORM, ParticipantResult, ResultCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::audit::AuditError;
 use crate::auth::KeysError;
+use crate::http::response::happened::Happened;
 use crate::http::response::readiness::Details;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
@@ -389,7 +390,7 @@ impl ApiError {
                     | IdempotencyError::TooMany
                     | IdempotencyError::Store(_)
             ),
-            Self::AllRefused { results, .. } => results.iter().all(|result| result.status == Some(429)),
+            Self::AllRefused { results, .. } => results.iter().all(|result| result.code == ResultCode::RateLimited),
             Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::Audit(AuditError::LowSpace | AuditError::Unwritable) => true,
             Self::Command(error) => is_nothing_done(error),
@@ -426,6 +427,12 @@ impl IntoResponse for ApiError {
             _ => {}
         }
         let mut response = (status, Json(body)).into_response();
+        let happened = match &self {
+            Self::AllRefused { results, .. } => Happened::to_people(results),
+            Self::NoneLinked { results, .. } => Happened::to_groups(results),
+            _ => Happened::default(),
+        };
+        response.extensions_mut().insert(Happened { code: Some(code.to_owned()), ..happened });
         if let Some(seconds) = self.retry_after_s() {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use rookery_model::{SessionId, Timestamp};
 use rookery_store::SessionNumber;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
@@ -43,6 +44,8 @@ pub(crate) struct Answer {
     pub(crate) headers: Vec<(String, String)>,
     /// The body as it was sent.
     pub(crate) body: Bytes,
+    /// What the call came to, as JSON, for whoever keeps records of it; `None` in records of versions before.
+    pub(crate) happened: Option<Value>,
 }
 
 /// What is known of a slot. Without an answer: its call was begun.
@@ -73,6 +76,14 @@ struct Head {
 struct AnswerHead {
     status: u16,
     headers: Vec<(String, String)>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    happened: Option<Value>,
+}
+
+impl AnswerHead {
+    fn of(answer: &Answer) -> Self {
+        Self { status: answer.status, headers: answer.headers.clone(), happened: answer.happened.clone() }
+    }
 }
 
 impl Slot {
@@ -169,7 +180,7 @@ impl Record {
             user: self.user,
             fingerprint: self.fingerprint,
             created_at: self.created_at,
-            answer: answer.map(|answer| AnswerHead { status: answer.status, headers: answer.headers.clone() }),
+            answer: answer.map(AnswerHead::of),
         };
         let mut bytes = serde_json::to_vec(&head)?;
         bytes.push(b'\n');
@@ -181,9 +192,9 @@ impl Record {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
         let Head { user, fingerprint, created_at, answer } = serde_json::from_slice(&bytes[..end])?;
         let body = bytes.get(end + 1..).unwrap_or_default();
-        let answer = answer.map(|AnswerHead { status, headers }| {
+        let answer = answer.map(|AnswerHead { status, headers, happened }| {
             let body = Bytes::copy_from_slice(body);
-            Answer { status, headers, body }
+            Answer { status, headers, body, happened }
         });
         Ok(Self { user, fingerprint, created_at, answer })
     }
@@ -211,6 +222,7 @@ mod tests {
             status: 201,
             headers: vec![("content-type".into(), "application/json".into())],
             body: Bytes::from_static(b"{\"a\":\n\xff}\n"),
+            happened: Some(serde_json::json!({ "target": "1@g.us" })),
         };
         for answer in [None, Some(answer)] {
             let record =

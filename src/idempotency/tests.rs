@@ -68,7 +68,7 @@ impl Bench {
 
 fn answer(body: impl Into<Bytes>) -> Answer {
     let headers = vec![("retry-after".into(), "5".into())];
-    Answer { status: 201, headers, body: body.into() }
+    Answer { status: 201, headers, body: body.into(), happened: None }
 }
 
 fn word(start: &Result<Start, IdempotencyError>) -> &'static str {

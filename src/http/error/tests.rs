@@ -11,7 +11,8 @@ fn refused(code: u16) -> CommandError {
 }
 
 fn result(status: u16) -> ParticipantResult {
-    let (id, code) = (ParticipantId::Phone(15_550_100_001), ResultCode::NotAllowed);
+    let code = if status == 429 { ResultCode::RateLimited } else { ResultCode::NotAllowed };
+    let id = ParticipantId::Phone(15_550_100_001);
     ParticipantResult { id, success: false, status: Some(status), code, message: None }
 }
 

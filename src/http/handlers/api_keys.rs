@@ -19,6 +19,7 @@ use crate::http::limits::{KEY_GRACE_DEFAULT_S, KEY_GRACE_S, KEY_NAME_CHARS, KEY_
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, KeyPath};
 use crate::http::request::fields::{Fields, FromFields, shorten};
+use crate::http::response::happened::{Happened, Tells};
 use crate::http::response::json::{Created, Gone, JsonResult};
 
 /// A key as callers see it.
@@ -66,6 +67,12 @@ pub(crate) struct KeyAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "rk_5f0c6e9a3f434bb09a526a2f8f7f3c115f0c6e9a3f434bb09a526a2f8f7f3c11")]
     api_key: Option<String>,
+}
+
+impl Tells for KeyAnswer {
+    fn happened(&self) -> Happened {
+        Happened::to(self.id)
+    }
 }
 
 /// A key to be made.

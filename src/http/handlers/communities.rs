@@ -24,7 +24,10 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::{CommunityPath, JsonBody, KnownTag, Page, Refresh, SessionPath, Stale};
 use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::etag::tagged;
-use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, unless_all_refused, with_total};
+use crate::http::response::happened::{Happened, Tells, Told};
+use crate::http::response::json::{
+    Acknowledged, Created, JsonResult, ToldResult, acknowledged, unless_all_refused, with_total,
+};
 use crate::http::response::staleness::answered;
 
 /// A community to be made.
@@ -113,6 +116,12 @@ pub(crate) struct LinksAcknowledged {
     message: &'static str,
     /// One entry per distinct group, in the order of the request.
     results: Vec<LinkResult>,
+}
+
+impl Tells for LinksAcknowledged {
+    fn happened(&self) -> Happened {
+        Happened::to_groups(&self.results)
+    }
 }
 
 /// List the communities
@@ -236,7 +245,7 @@ pub(crate) async fn link(
     CommunityPath(community): CommunityPath,
     caller: Caller,
     JsonBody(GroupsToLink { groups }): JsonBody<GroupsToLink>,
-) -> JsonResult<LinksAcknowledged> {
+) -> ToldResult<LinksAcknowledged> {
     caller.may_touch(&groups)?;
     may_add_to_community(&app, &caller, session, &community).await?;
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Link }).await
@@ -258,7 +267,7 @@ pub(crate) async fn unlink(
     CommunityPath(community): CommunityPath,
     caller: Caller,
     JsonBody(GroupsToUnlink { groups, remove_orphans }): JsonBody<GroupsToUnlink>,
-) -> JsonResult<LinksAcknowledged> {
+) -> ToldResult<LinksAcknowledged> {
     let remove_orphans = remove_orphans.unwrap_or(false);
     caller.may_touch(&groups)?;
     may_touch_community(&app, &caller, session, &community).await?;
@@ -284,7 +293,7 @@ pub(crate) async fn deactivate(
     Ok(acknowledged("Community deactivated"))
 }
 
-async fn change_links(app: &App, session: SessionId, change: LinkGroups) -> JsonResult<LinksAcknowledged> {
+async fn change_links(app: &App, session: SessionId, change: LinkGroups) -> ToldResult<LinksAcknowledged> {
     let (done, what) = match change.linking {
         Linking::Link => ("Groups linked", change.linking.phrase()),
         Linking::Unlink { .. } => ("Groups unlinked", change.linking.phrase()),
@@ -292,7 +301,7 @@ async fn change_links(app: &App, session: SessionId, change: LinkGroups) -> Json
     let results = app.gateway.execute(session, change).await?;
     let results =
         unless_all_refused(results, |result| result.success, |results| ApiError::NoneLinked { what, results })?;
-    Ok(Json(LinksAcknowledged { success: true, message: done, results }))
+    Ok(Told(LinksAcknowledged { success: true, message: done, results }))
 }
 
 #[cfg(test)]

@@ -19,7 +19,8 @@ use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, SessionPath, query, value_of};
 use crate::http::request::fields::{Fields, FromFields};
-use crate::http::response::json::JsonResult;
+use crate::http::response::happened::{Happened, Tells, Told};
+use crate::http::response::json::{JsonResult, ToldResult};
 
 /// WhatsApp's number for a code that it never gave out.
 const UNKNOWN_CODE: u16 = 406;
@@ -79,6 +80,12 @@ pub(crate) struct JoinAnswer {
     already_member: Option<bool>,
 }
 
+impl Tells for JoinAnswer {
+    fn happened(&self) -> Happened {
+        Happened::to(&self.group_id)
+    }
+}
+
 /// Join a group
 #[utoipa::path(
     post,
@@ -95,7 +102,7 @@ pub(crate) async fn join(
     caller: Caller,
     AdmissionOf(admission): AdmissionOf,
     JsonBody(Invitation { invite_code: code }): JsonBody<Invitation>,
-) -> JsonResult<JoinAnswer> {
+) -> ToldResult<JoinAnswer> {
     if caller.key.is_limited_to_groups() {
         refuse_foreign_group(&app, session, &caller, code.clone()).await?;
         // WhatsApp was asked.
@@ -111,7 +118,7 @@ pub(crate) async fn join(
     }
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };
     let already_member = joined.already_member.then_some(true);
-    Ok(Json(JoinAnswer { success: true, group_id: joined.group, status, already_member }))
+    Ok(Told(JoinAnswer { success: true, group_id: joined.group, status, already_member }))
 }
 
 /// What does an invite code tell?

@@ -13,7 +13,7 @@ use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
 use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
-use crate::http::response::json::{BatchAcknowledged, JsonResult, batch_acknowledged};
+use crate::http::response::json::{BatchAcknowledged, JsonResult, ToldResult, batch_acknowledged};
 
 /// Whom a decision is about.
 #[derive(ToSchema)]
@@ -62,7 +62,7 @@ pub(crate) async fn approve(
     group: GroupPath,
     caller: Caller,
     JsonBody(applicants): JsonBody<Applicants>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     may_add_to(&app, &caller, session.0, &group.0).await?;
     decide(&app, session, group, applicants, MembershipDecision::Approve).await
 }
@@ -81,7 +81,7 @@ pub(crate) async fn reject(
     session: SessionPath,
     group: GroupPath,
     JsonBody(applicants): JsonBody<Applicants>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     decide(&app, session, group, applicants, MembershipDecision::Reject).await
 }
 
@@ -91,7 +91,7 @@ async fn decide(
     GroupPath(group): GroupPath,
     applicants: Applicants,
     decision: MembershipDecision,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     let participants = applicants.participants.map(ids_of);
     let done = match decision {
         MembershipDecision::Approve => "Membership requests approved",

@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::request::extract::{JsonBody, SessionPath, query, value_of};
 use crate::http::request::fields::{Fields, FromFields};
+use crate::http::response::happened::{Happened, Tells};
 use crate::http::response::json::Created;
 use crate::http::response::qr;
 
@@ -47,6 +48,12 @@ pub(crate) struct PairingCodeAnswer {
     pairing_code: String,
     #[schema(example = "qr_ready")]
     status: SessionStatus,
+}
+
+impl Tells for PairingCodeAnswer {
+    fn happened(&self) -> Happened {
+        Happened::default()
+    }
 }
 
 /// Read the QR to scan

@@ -18,7 +18,7 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, SessionPath, Stale, query, value_of};
 use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
 use crate::http::response::etag::tagged;
-use crate::http::response::json::{BatchAcknowledged, JsonResult, batch_acknowledged, with_total};
+use crate::http::response::json::{BatchAcknowledged, ToldResult, batch_acknowledged, with_total};
 use crate::http::response::staleness::{self, answered_of};
 
 /// The people whom a change concerns.
@@ -134,7 +134,7 @@ pub(crate) async fn add(
     group: GroupPath,
     caller: Caller,
     JsonBody(NewPeople { participants, invite_fallback }): JsonBody<NewPeople>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     may_add_to(&app, &caller, session.0, &group.0).await?;
     let invite_fallback = invite_fallback.unwrap_or(false);
     change(&app, session, group, ParticipantChange::Add, participants, invite_fallback).await
@@ -155,7 +155,7 @@ pub(crate) async fn remove(
     group: GroupPath,
     caller: Caller,
     JsonBody(people): JsonBody<People>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     may_touch_linked(&app, &caller, session.0, &group.0).await?;
     change(&app, session, group, ParticipantChange::Remove, people.participants, false).await
 }
@@ -172,7 +172,7 @@ pub(crate) async fn promote(
     session: SessionPath,
     group: GroupPath,
     JsonBody(people): JsonBody<People>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     change(&app, session, group, ParticipantChange::Promote, people.participants, false).await
 }
 
@@ -188,7 +188,7 @@ pub(crate) async fn demote(
     session: SessionPath,
     group: GroupPath,
     JsonBody(people): JsonBody<People>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     change(&app, session, group, ParticipantChange::Demote, people.participants, false).await
 }
 
@@ -199,7 +199,7 @@ async fn change(
     change: ParticipantChange,
     participants: Vec<Person>,
     invite_fallback: bool,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     let done = match change {
         ParticipantChange::Add => "Participants added",
         ParticipantChange::Remove => "Participants removed",

@@ -16,7 +16,8 @@ use crate::http::handlers::session_config::NewConfig;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, Page, SessionPath, query, value_of};
 use crate::http::request::fields::{Fields, FromFields};
-use crate::http::response::json::{Created, Gone, JsonResult, with_total};
+use crate::http::response::happened::Told;
+use crate::http::response::json::{Created, Gone, JsonResult, ToldResult, with_total};
 
 /// Characters of a session's name, for the wording; `SessionName` is what decides.
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=50;
@@ -153,12 +154,12 @@ pub(crate) async fn start(
     SessionPath(id): SessionPath,
     caller: Caller,
     JsonBody(wish): JsonBody<StartWish>,
-) -> JsonResult<Arc<Session>> {
+) -> ToldResult<Arc<Session>> {
     let allow_account_change = wish.allow_account_change.unwrap_or_default();
     if allow_account_change && caller.key.is_limited_to_sessions() {
         return Err(AccessError::ScopedKey.into());
     }
-    Ok(Json(app.gateway.start_session(id, allow_account_change).await?))
+    Ok(Told(app.gateway.start_session(id, allow_account_change).await?))
 }
 
 /// Stop a session
@@ -169,8 +170,8 @@ pub(crate) async fn start(
     path = "",
     responses((status = 200, description = "Stopped; also when it was stopped before", body = Session)),
 )]
-pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
-    Ok(Json(app.gateway.stop_session(id).await?))
+pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> ToldResult<Arc<Session>> {
+    Ok(Told(app.gateway.stop_session(id).await?))
 }
 
 /// Log a session out
@@ -184,8 +185,8 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPa
         (status = 502, description = "WhatsApp did not confirm: stopped, credentials kept (`SESSION_LOGOUT_INCOMPLETE`)"),
     ),
 )]
-pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
-    Ok(Json(app.gateway.logout_session(id).await?))
+pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> ToldResult<Arc<Session>> {
+    Ok(Told(app.gateway.logout_session(id).await?))
 }
 
 /// Drop a connection
@@ -194,8 +195,8 @@ pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): Session
     path = "",
     responses((status = 200, description = "Dropped, without ceremony; credentials stay", body = Session)),
 )]
-pub(crate) async fn force_kill(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> JsonResult<Arc<Session>> {
-    Ok(Json(app.gateway.kill_session(id).await?))
+pub(crate) async fn force_kill(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> ToldResult<Arc<Session>> {
+    Ok(Told(app.gateway.kill_session(id).await?))
 }
 
 #[cfg(test)]

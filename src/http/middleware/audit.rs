@@ -1,21 +1,16 @@
 //! What the audit log gets to know: every call that changes something, with what it came to, and every refusal. What a
-//! call came to is read from its answer, so that no handler can forget to say it.
+//! call came to stands in the extensions of its answer ([`Happened`]).
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::Request;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
-use http_body_util::BodyExt as _;
 use rookery_model::GroupId;
-use serde_json::Value;
 use tower::Service;
-use tracing::error;
 
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
@@ -29,29 +24,13 @@ use crate::http::request::extract::GROUP_PARAMETERS;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::path_parameters;
 use crate::http::request::fields::shorten;
+use crate::http::response::happened::Happened;
 
 /// People or groups in one record: more than one request may name. Requests to be let in, which may be decided all at once,
 /// can be more than a record holds.
 const RESULTS_MAX: usize = 400;
 /// The path parameter that names an API key.
 const KEY_PARAMETER: &str = "key";
-
-/// What is read of an answer; all of it may be absent.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Answered {
-    /// Of a failure.
-    code: Option<String>,
-    /// Of what was made.
-    id: Option<String>,
-    /// Of a group that was joined.
-    group_id: Option<String>,
-    /// Who or which group, and what became of it.
-    results: Vec<(String, String)>,
-    /// Of a community.
-    groups: Vec<String>,
-    /// Something of it has another shape than ours.
-    is_partial: bool,
-}
 
 /// What is known of a call before it is carried out.
 pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> AuditEvent {
@@ -105,17 +84,11 @@ where
         // As it cannot be written down, it would only be in the way of those that can.
         return response;
     }
-    let (parts, body) = response.into_parts();
-    let body = match body.collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) => return ApiError::Internal(error.to_string()).into_response(),
-    };
-    let response = Response::from_parts(parts, Body::from(body.clone()));
-    if let Some(error) = caller.and_then(|caller| out_of_scope(&caller, &response, &body)) {
+    if let Some(error) = caller.and_then(|caller| out_of_scope(&caller, &response)) {
         note_refusal(&app, entry, &error);
         return error.into_response();
     }
-    let entry = AuditEvent { removes: policy.removes, ..completed(entry, &response, &body) };
+    let entry = AuditEvent { removes: policy.removes, ..completed(entry, &response) };
     // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record. But a daemon
     // that was killed may have kept an answer and not its record.
     let is_on_record = entry.replayed && response.extensions().get::<FirstReplay>().is_none();
@@ -127,15 +100,18 @@ where
     response
 }
 
-/// Why an answer that is given again is not for this caller: it tells of groups that the key may not touch any more.
-fn out_of_scope(caller: &Caller, response: &Response, body: &[u8]) -> Option<ApiError> {
+/// Why an answer that is given again is not for this caller: it tells of groups that the key may not touch any more, or nobody knows what
+/// it tells of.
+fn out_of_scope(caller: &Caller, response: &Response) -> Option<ApiError> {
     if !caller.key.is_limited_to_groups() || !response.headers().contains_key(REPLAYED_HEADER) {
         return None;
     }
-    let Answered { id, group_id, results, groups, .. } = Answered::of(body);
-    let ids = [id, group_id].into_iter().flatten().chain(results.into_iter().map(|(id, _)| id)).chain(groups);
-    let mut groups = ids.filter_map(|id| id.parse::<GroupId>().ok());
-    groups.any(|group| !caller.key.allows_group(&group)).then(|| AccessError::GroupNotAllowed.into())
+    let is_allowed = response.extensions().get::<Happened>().is_some_and(|happened| {
+        let ids = happened.target.iter().chain(happened.results.iter().map(|(id, _)| id)).chain(&happened.groups);
+        let mut groups = ids.filter_map(|id| id.parse::<GroupId>().ok());
+        groups.all(|group| caller.key.allows_group(&group))
+    });
+    (!is_allowed).then(|| AccessError::GroupNotAllowed.into())
 }
 
 /// A route whose calls are put on record: none is carried out while the log cannot be written.
@@ -162,8 +138,8 @@ where
     }
 }
 
-fn completed(mut entry: AuditEvent, response: &Response, body: &[u8]) -> AuditEvent {
-    let answered = Answered::of(body);
+fn completed(mut entry: AuditEvent, response: &Response) -> AuditEvent {
+    let happened = response.extensions().get::<Happened>();
     let status = response.status();
     entry.outcome = match response.extensions().get::<Refused>() {
         Some(Refused) => Outcome::Refused,
@@ -171,89 +147,18 @@ fn completed(mut entry: AuditEvent, response: &Response, body: &[u8]) -> AuditEv
         None => Outcome::Failed,
     };
     entry.status_code = status.as_u16();
-    entry.detail_missing = answered.is_partial;
-    if answered.is_partial {
-        error!(request.id = entry.request_id, action = %entry.action, "an answer has no shape that the audit log knows");
-    }
-    entry.code = answered.code.filter(|_| !status.is_success());
-    let made = answered.group_id.or(answered.id).filter(|_| status == StatusCode::CREATED || entry.group_id.is_none());
-    entry.target_id = entry.target_id.or(made.filter(|_| status.is_success()));
     entry.replayed = response.headers().contains_key(REPLAYED_HEADER);
+    entry.detail_missing = entry.replayed && happened.is_none();
+    let Happened { code, target, results, .. } = happened.cloned().unwrap_or_default();
+    entry.code = code.filter(|_| !status.is_success());
+    entry.target_id = entry.target_id.or(target.filter(|_| status.is_success()));
     if entry.replayed && response.extensions().get::<FirstReplay>().is_none() {
         // They are in the record of the first call: repeating it must not fill the log.
         return entry;
     }
-    entry.results_left_out = answered.results.len().saturating_sub(RESULTS_MAX) as u64;
-    for (id, code) in answered.results.into_iter().take(RESULTS_MAX) {
+    entry.results_left_out = results.len().saturating_sub(RESULTS_MAX) as u64;
+    for (id, code) in results.into_iter().take(RESULTS_MAX) {
         entry.results.entry(code).or_default().push(id);
     }
     entry
-}
-
-impl Answered {
-    /// Reads each part for itself: one that is not as it should be takes no other with it.
-    fn of(body: &[u8]) -> Self {
-        let mut answered = Self::default();
-        if body.is_empty() {
-            return answered;
-        }
-        let Ok(Value::Object(mut fields)) = serde_json::from_slice(body) else {
-            return Self { is_partial: true, ..answered };
-        };
-        let mut is_partial = false;
-        let mut text = |name| match fields.remove(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text),
-            Some(_) => {
-                is_partial = true;
-                None
-            }
-        };
-        (answered.code, answered.id, answered.group_id) = (text("code"), text("id"), text("groupId"));
-        let results = match fields.remove("results") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Array(results)) => results,
-            Some(_) => {
-                is_partial = true;
-                Vec::new()
-            }
-        };
-        for result in results {
-            match (result.get("id").and_then(Value::as_str), result.get("code").and_then(Value::as_str)) {
-                (Some(id), Some(code)) => answered.results.push((id.to_owned(), code.to_owned())),
-                _ => is_partial = true,
-            }
-        }
-        if let Some(Value::Array(groups)) = fields.remove("groups") {
-            answered.groups = groups.iter().filter_map(|group| Some(group.get("id")?.as_str()?.to_owned())).collect();
-        }
-        answered.is_partial = is_partial;
-        answered
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_part_of_an_answer_that_is_of_another_shape_takes_no_other_with_it_and_is_told() {
-        let results = || vec![("1@c.us".to_owned(), "added".to_owned())];
-        let made = || Answered { id: Some("7".into()), results: results(), ..Answered::default() };
-        let good = json!({ "id": "1@c.us", "success": true, "code": "added" });
-        for (body, expected) in [
-            (json!({ "id": "7", "results": [good], "more": {} }), made()),
-            (json!({ "id": "7", "code": 5, "results": [good] }), Answered { is_partial: true, ..made() }),
-            (json!({ "id": "7", "results": [good, { "id": 5 }, 3] }), Answered { is_partial: true, ..made() }),
-            (json!({ "id": "7", "results": {} }), Answered { results: vec![], is_partial: true, ..made() }),
-            (json!({ "id": null, "results": null }), Answered::default()),
-            (json!([1]), Answered { is_partial: true, ..Answered::default() }),
-        ] {
-            assert_eq!(Answered::of(body.to_string().as_bytes()), expected, "{body}");
-        }
-        assert_eq!(Answered::of(b""), Answered::default());
-        assert!(Answered::of(b"half {").is_partial);
-    }
 }

@@ -19,6 +19,7 @@ use crate::http::request::body::taken;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::path_parameters;
+use crate::http::response::happened::Happened;
 use crate::idempotency::{Answer, Execution, Fingerprint, Idempotency, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -100,7 +101,13 @@ async fn keep(call: Execution, response: Response) -> Result<Response, ApiError>
     }
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| ApiError::Internal(error.to_string()))?.to_bytes();
-    let kept = Answer { status: parts.status.as_u16(), headers: kept_headers(&parts.headers), body: body.clone() };
+    let happened = parts.extensions.get::<Happened>().cloned().unwrap_or_default();
+    let kept = Answer {
+        status: parts.status.as_u16(),
+        headers: kept_headers(&parts.headers),
+        body: body.clone(),
+        happened: serde_json::to_value(happened).ok(),
+    };
     // What was done was done: its caller is told, also when it cannot be told again.
     if let Err(error) = call.keep(kept).await {
         warn!(%error, "could not keep an answer, its idempotency key counts as interrupted");
@@ -119,9 +126,16 @@ fn replay(answer: Answer) -> Result<Response, ApiError> {
     for (name, value) in answer.headers {
         response = response.header(name, value);
     }
+    let happened = match answer.happened {
+        Some(happened) => serde_json::from_value(happened).ok(),
+        None => Happened::of_kept(&answer.body),
+    };
     let response = response.body(Body::from(answer.body));
     let mut response =
         response.map_err(|error| ApiError::Internal(format!("a kept answer cannot be sent: {error}")))?;
+    if let Some(happened) = happened {
+        response.extensions_mut().insert(happened);
+    }
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
         // Clients wait as long as it says before they look or ask anew. Older records are without.
         response.headers_mut().entry(header::RETRY_AFTER).or_insert(REPLAY_RETRY_S.into());
@@ -139,7 +153,7 @@ mod tests {
     fn a_replayed_503_says_when_to_come_back_also_when_its_record_does_not() {
         let replayed = |status, headers: &[(&str, &str)]| {
             let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            let response = replay(Answer { status, headers, body: Bytes::new() }).unwrap();
+            let response = replay(Answer { status, headers, body: Bytes::new(), happened: None }).unwrap();
             response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(replayed(503, &[("retry-after", "7")]).as_deref(), Some("7"));

@@ -8,16 +8,20 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
+use crate::http::response::happened::{Happened, Tells, Told};
 
 /// What every handler that answers JSON returns.
 pub(crate) type JsonResult<T> = Result<Json<T>, ApiError>;
 
+/// The same where it is put on record what became of single people, groups or sessions.
+pub(crate) type ToldResult<T> = Result<Told<T>, ApiError>;
+
 /// 201: something was made.
 pub(crate) struct Created<T>(pub(crate) T);
 
-impl<T: Serialize> IntoResponse for Created<T> {
+impl<T: Serialize + Tells> IntoResponse for Created<T> {
     fn into_response(self) -> Response {
-        (StatusCode::CREATED, Json(self.0)).into_response()
+        (StatusCode::CREATED, Told(self.0)).into_response()
     }
 }
 
@@ -49,6 +53,12 @@ pub(crate) struct BatchAcknowledged {
     results: Vec<ParticipantResult>,
 }
 
+impl Tells for BatchAcknowledged {
+    fn happened(&self) -> Happened {
+        Happened::to_people(&self.results)
+    }
+}
+
 /// The acknowledgement of a write.
 pub(crate) fn acknowledged(message: &'static str) -> Json<Acknowledged> {
     Json(Acknowledged { success: true, message })
@@ -62,10 +72,10 @@ pub(crate) fn batch_acknowledged(
     message: &'static str,
     what: &'static str,
     results: Vec<ParticipantResult>,
-) -> JsonResult<BatchAcknowledged> {
+) -> ToldResult<BatchAcknowledged> {
     let results =
         unless_all_refused(results, |result| result.success, |results| ApiError::AllRefused { what, results })?;
-    Ok(Json(BatchAcknowledged { success: true, message, results }))
+    Ok(Told(BatchAcknowledged { success: true, message, results }))
 }
 
 /// Some failed: the answer says which. All failed: the request did. Of none there is nothing to fail.

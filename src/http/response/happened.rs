@@ -1,0 +1,150 @@
+//! What a call came to, as the audit log and the scopes of keys want to know it. It travels in the extensions of the answer, and is kept
+//! with it under an idempotency key.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use rookery_model::{Community, CreatedGroup, LinkResult, ParticipantResult, Session};
+use serde::{Deserialize, Serialize};
+
+/// What a call came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Happened {
+    /// The word of a failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) code: Option<String>,
+    /// The id of what was made or changed, where the path does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) target: Option<String>,
+    /// Who or which group, and what became of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) results: Vec<(String, String)>,
+    /// Further groups that the answer tells of.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+}
+
+/// An answer that says what its call came to.
+pub(crate) trait Tells {
+    /// What it came to.
+    fn happened(&self) -> Happened;
+}
+
+/// A JSON answer of a call that changed something.
+pub(crate) struct Told<T>(pub(crate) T);
+
+impl<T: Serialize + Tells> IntoResponse for Told<T> {
+    fn into_response(self) -> Response {
+        let happened = self.0.happened();
+        let mut response = Json(self.0).into_response();
+        response.extensions_mut().insert(happened);
+        response
+    }
+}
+
+impl Happened {
+    /// One that made or changed this.
+    pub(crate) fn to(target: impl ToString) -> Self {
+        Self { target: Some(target.to_string()), ..Self::default() }
+    }
+
+    /// What became of people.
+    pub(crate) fn to_people(results: &[ParticipantResult]) -> Self {
+        Self {
+            results: results.iter().map(|result| (result.id.to_string(), word(&result.code))).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// What became of groups.
+    pub(crate) fn to_groups(results: &[LinkResult]) -> Self {
+        Self {
+            results: results.iter().map(|result| (result.id.to_string(), word(&result.code))).collect(),
+            ..Self::default()
+        }
+    }
+}
+
+/// An answer that a version before kept, of which it did not note what its call came to.
+#[derive(Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+struct KeptBefore {
+    code: Option<String>,
+    id: Option<String>,
+    group_id: Option<String>,
+    results: Vec<KeptResult>,
+    groups: Vec<KeptGroup>,
+}
+
+#[derive(Deserialize)]
+struct KeptResult {
+    id: String,
+    code: String,
+}
+
+#[derive(Deserialize)]
+struct KeptGroup {
+    id: String,
+}
+
+impl Happened {
+    /// What an answer that a version before kept says of its call; `None` where that cannot be read.
+    pub(crate) fn of_kept(body: &[u8]) -> Option<Self> {
+        if body.is_empty() {
+            return Some(Self::default());
+        }
+        let kept: KeptBefore = serde_json::from_slice(body).ok()?;
+        Some(Self {
+            code: kept.code,
+            target: kept.group_id.or(kept.id),
+            results: kept.results.into_iter().map(|result| (result.id, result.code)).collect(),
+            groups: kept.groups.into_iter().map(|group| group.id).collect(),
+        })
+    }
+}
+
+/// A code as answers have it.
+fn word(code: &impl Serialize) -> String {
+    serde_json::to_value(code).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+}
+
+impl Tells for CreatedGroup {
+    fn happened(&self) -> Happened {
+        Happened { target: Some(self.summary.id.to_string()), ..Happened::to_people(&self.results) }
+    }
+}
+
+impl Tells for Community {
+    fn happened(&self) -> Happened {
+        let groups = self.groups.iter().map(|group| group.id.to_string()).collect();
+        Happened { groups, ..Happened::to(&self.id) }
+    }
+}
+
+impl Tells for Arc<Session> {
+    fn happened(&self) -> Happened {
+        Happened::to(self.id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_versions_before_kept_says_what_it_came_to() {
+        let kept = |body: serde_json::Value| Happened::of_kept(body.to_string().as_bytes());
+        let made = json!({ "id": "1@g.us", "name": "Trip", "results": [{ "id": "1@c.us", "success": true, "code": "added" }] });
+        let expected = Happened { results: vec![("1@c.us".into(), "added".into())], ..Happened::to("1@g.us") };
+        assert_eq!(kept(made), Some(expected));
+        let community = json!({ "id": "1@g.us", "groups": [{ "id": "2@g.us", "name": "x" }] });
+        assert_eq!(kept(community), Some(Happened { groups: vec!["2@g.us".into()], ..Happened::to("1@g.us") }));
+        assert_eq!(kept(json!({ "success": true, "groupId": "3@g.us" })), Some(Happened::to("3@g.us")));
+        assert_eq!((kept(json!({ "results": {} })), Happened::of_kept(b"half {")), (None, None));
+        assert_eq!(Happened::of_kept(b""), Some(Happened::default()));
+    }
+}
