@@ -28,7 +28,7 @@ pub use http::HttpArguments;
 #[cfg(test)]
 pub(crate) use http_options::DRAIN_TIME_S;
 pub use http_options::{HttpLimits, HttpOptions};
-pub use rate_limits::PaceArguments;
+pub use rate_limits::RateLimitArguments;
 pub use reader::ConfigError;
 use reader::Reader;
 pub(crate) use reader::{BOOTSTRAP_KEY_RULE, bootstrap_key};
@@ -218,7 +218,7 @@ pub struct ServeArguments {
     #[arg(long, value_name = "NUMBER")]
     audit_records_max: Option<OsString>,
     #[command(flatten)]
-    rate_limits: PaceArguments,
+    rate_limits: RateLimitArguments,
     /// Log filter, such as info or rookery=debug [ROOKERY_LOG, default info]
     #[arg(long, value_name = "FILTER")]
     log: Option<OsString>,

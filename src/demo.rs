@@ -14,7 +14,7 @@ use rookery_simulator::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::config::{Config, HttpArguments, PaceArguments, Secret};
+use crate::config::{Config, HttpArguments, RateLimitArguments, Secret};
 use crate::daemon::{self, Daemon};
 use crate::signals::Signals;
 
@@ -53,7 +53,7 @@ pub struct DemoArguments {
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]
-    rate_limits: PaceArguments,
+    rate_limits: RateLimitArguments,
     #[command(flatten)]
     http: HttpArguments,
 }

@@ -63,7 +63,7 @@ pub enum CommandError {
     },
     /// One of our own limits, which protect the account; WhatsApp was not asked.
     #[error("the limit of {limit} is reached: {allowed}")]
-    Paced {
+    LimitReached {
         /// What is limited, as a noun phrase: `creating groups`.
         limit: &'static str,
         /// How much is allowed, in words.
@@ -131,7 +131,7 @@ impl CommandError {
     pub fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::Refused { retry_after_s: Some(seconds), .. } => Some(*seconds),
-            Self::RateLimited { retry_after_s } | Self::Paced { retry_after_s, .. } => Some(*retry_after_s),
+            Self::RateLimited { retry_after_s } | Self::LimitReached { retry_after_s, .. } => Some(*retry_after_s),
             Self::SettingsPartly { error, .. } => error.retry_after_s(),
             Self::Refused { code: 500.., .. }
             | Self::OutcomeUnknown

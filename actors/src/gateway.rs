@@ -197,7 +197,7 @@ impl Gateway {
     /// Never blocks.
     ///
     /// # Errors
-    /// [`CommandError::UnknownSession`], [`CommandError::Paced`], [`CommandError::RateLimited`].
+    /// [`CommandError::UnknownSession`], [`CommandError::LimitReached`], [`CommandError::RateLimited`].
     pub fn count_picture(&self, id: SessionId) -> Answer<()> {
         self.entry(id)?.rate_limiter.take(Cost::Write)
     }

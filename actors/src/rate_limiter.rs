@@ -130,7 +130,7 @@ impl Limit {
     fn take(&self, count: u32, clock: &DefaultClock) -> Result<(), CommandError> {
         let Some(count) = NonZeroU32::new(count.min(self.rate_limit.burst.get())) else { return Ok(()) };
         match self.limiter.check_n(count) {
-            Ok(Err(not_until)) => Err(CommandError::Paced {
+            Ok(Err(not_until)) => Err(CommandError::LimitReached {
                 limit: self.name,
                 allowed: self.rate_limit.to_string(),
                 retry_after_s: seconds_of(not_until.wait_time_from(clock.now())),
@@ -159,7 +159,8 @@ mod tests {
             [rate_limiter.take(Cost::Create { people: 1 }), rate_limiter.take(Cost::Create { people: 1 })],
             [Ok(()), Ok(())]
         );
-        let Err(CommandError::Paced { limit, allowed, retry_after_s }) = rate_limiter.take(Cost::Create { people: 1 })
+        let Err(CommandError::LimitReached { limit, allowed, retry_after_s }) =
+            rate_limiter.take(Cost::Create { people: 1 })
         else {
             panic!("has to wait")
         };
@@ -184,7 +185,7 @@ mod tests {
         let (create, add) = (Some(RateLimit::new(1, hour, 1)), Some(RateLimit::new(1, minute, 256)));
         let rate_limiter = RateLimiter::new(&RateLimits { create, add, ..RateLimits::default() });
         let refused_for = |cost| match rate_limiter.take(cost) {
-            Err(CommandError::Paced { limit, .. }) => limit,
+            Err(CommandError::LimitReached { limit, .. }) => limit,
             other => panic!("has to wait: {other:?}"),
         };
         assert_eq!(rate_limiter.take(Cost::Add(250)), Ok(()));

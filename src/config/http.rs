@@ -37,10 +37,10 @@ pub struct HttpArguments {
     #[arg(long, value_name = "ORIGINS")]
     cors_origins: Option<OsString>,
     /// Requests per API key, as COUNT/s|min|h|d:BURST, or off [ROOKERY_KEY_RATE, default 100/s:200]
-    #[arg(long, value_name = "PACE")]
+    #[arg(long, value_name = "LIMIT")]
     key_rate: Option<OsString>,
     /// Wrong API keys per address, as COUNT/s|min|h|d:BURST, or off [ROOKERY_FAILED_LOGINS, default 10/min:10]
-    #[arg(long, value_name = "PACE")]
+    #[arg(long, value_name = "LIMIT")]
     failed_logins: Option<OsString>,
     /// HTTP connections open at once, 1-65536 [ROOKERY_HTTP_CONNECTIONS_MAX, default 512]
     #[arg(long, value_name = "NUMBER")]
@@ -144,8 +144,8 @@ impl HttpArguments {
                 default.requests_per_key_max,
                 REQUESTS,
             )?,
-            key_rate: read.pace("key-rate", self.key_rate, default.key_rate, 1)?,
-            failed_logins: read.pace("failed-logins", self.failed_logins, default.failed_logins, 1)?,
+            key_rate: read.rate_limit("key-rate", self.key_rate, default.key_rate, 1)?,
+            failed_logins: read.rate_limit("failed-logins", self.failed_logins, default.failed_logins, 1)?,
             body_bytes_max: count("body-bytes-max", self.body_bytes_max, default.body_bytes_max, BODY_BYTES)?,
             media_body_bytes_max: count(
                 "media-body-bytes-max",

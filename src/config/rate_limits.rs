@@ -7,26 +7,26 @@ use rookery_actors::RateLimits;
 use super::reader::{ConfigError, Reader};
 
 /// People that one request may name: a smaller burst would count them as fewer.
-const PACE_ADD_BURST_MIN: u32 = 256;
+const ADD_BURST_MIN: u32 = 256;
 
-/// The limits that protect the accounts, as flags with a variable of the same name.
+/// The limits that protect the accounts, as flags with a variable of the same name. Flags and variables were named `pace` before.
 #[derive(Clone, Default, clap::Args)]
-pub struct PaceArguments {
-    /// Groups and communities made per session, as COUNT/s|min|h|d:BURST, or off [ROOKERY_PACE_CREATE, default 10/h:5]
-    #[arg(long, value_name = "PACE")]
-    pub(super) pace_create: Option<OsString>,
-    /// People added or let in per session; the burst is 256 or more [ROOKERY_PACE_ADD, default 60/min:256]
-    #[arg(long, value_name = "PACE")]
-    pub(super) pace_add: Option<OsString>,
-    /// Other changes of groups per session [ROOKERY_PACE_WRITE, default 30/min:30]
-    #[arg(long, value_name = "PACE")]
-    pub(super) pace_write: Option<OsString>,
-    /// Questions per session that only WhatsApp can answer [ROOKERY_PACE_QUERY, default 60/min:60]
-    #[arg(long, value_name = "PACE")]
-    pub(super) pace_query: Option<OsString>,
+pub struct RateLimitArguments {
+    /// Groups and communities made per session, as COUNT/s|min|h|d:BURST, or off [ROOKERY_LIMIT_CREATE, default 10/h:5]
+    #[arg(long, alias = "pace-create", value_name = "LIMIT")]
+    pub(super) limit_create: Option<OsString>,
+    /// People added or let in per session; the burst is 256 or more [ROOKERY_LIMIT_ADD, default 60/min:256]
+    #[arg(long, alias = "pace-add", value_name = "LIMIT")]
+    pub(super) limit_add: Option<OsString>,
+    /// Other changes of groups per session [ROOKERY_LIMIT_WRITE, default 30/min:30]
+    #[arg(long, alias = "pace-write", value_name = "LIMIT")]
+    pub(super) limit_write: Option<OsString>,
+    /// Questions per session that only WhatsApp can answer [ROOKERY_LIMIT_QUERY, default 60/min:60]
+    #[arg(long, alias = "pace-query", value_name = "LIMIT")]
+    pub(super) limit_query: Option<OsString>,
 }
 
-impl PaceArguments {
+impl RateLimitArguments {
     /// Reads and checks them; `variable` answers the value of an environment variable.
     ///
     /// # Errors
@@ -37,12 +37,12 @@ impl PaceArguments {
 
     pub(super) fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<RateLimits, ConfigError> {
         let default = RateLimits::default();
-        let add_burst_min = PACE_ADD_BURST_MIN;
+        let add_burst_min = ADD_BURST_MIN;
         Ok(RateLimits {
-            create: read.pace("pace-create", self.pace_create, default.create, 1)?,
-            add: read.pace("pace-add", self.pace_add, default.add, add_burst_min)?,
-            write: read.pace("pace-write", self.pace_write, default.write, 1)?,
-            query: read.pace("pace-query", self.pace_query, default.query, 1)?,
+            create: read.rate_limit("limit-create", self.limit_create, default.create, 1)?,
+            add: read.rate_limit("limit-add", self.limit_add, default.add, add_burst_min)?,
+            write: read.rate_limit("limit-write", self.limit_write, default.write, 1)?,
+            query: read.rate_limit("limit-query", self.limit_query, default.query, 1)?,
         })
     }
 }

@@ -12,7 +12,7 @@ use super::{is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::auth::Secret;
 
 /// More in a second is no limit: `off` says that.
-const PACE_COUNT_MAX: u32 = 1_000_000;
+const RATE_COUNT_MAX: u32 = 1_000_000;
 /// A shorter bootstrap key could be guessed by trying.
 const BOOTSTRAP_KEY_CHARS: RangeInclusive<usize> = 32..=256;
 /// What a bootstrap key is, in words.
@@ -66,11 +66,14 @@ struct Given {
 
 impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
     fn given(&self, name: &str, flag: Option<OsString>, allowed: &str) -> Result<Option<Given>, ConfigError> {
-        let variable = || {
+        let variable = |name: &str| {
             let name = format!("ROOKERY_{}", name.replace('-', "_").to_uppercase());
             (self.variable)(&name).filter(|value| !value.is_empty()).map(|value| (name, value))
         };
-        let Some((source, value)) = flag.map(|value| (format!("--{name}"), value)).or_else(variable) else {
+        // The limits' names of before.
+        let before = || variable(&format!("pace-{}", name.strip_prefix("limit-")?));
+        let flag = flag.map(|value| (format!("--{name}"), value));
+        let Some((source, value)) = flag.or_else(|| variable(name)).or_else(before) else {
             return Ok(None);
         };
         match value.into_string() {
@@ -105,7 +108,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         })
     }
 
-    pub(super) fn pace(
+    pub(super) fn rate_limit(
         &self,
         name: &str,
         flag: Option<OsString>,
@@ -118,7 +121,7 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
         };
         let allowed =
             format!("`off`, or a count per s, min, h or d and a burst, such as 10/h:{}{least}", burst_min.max(5));
-        self.parsed(name, flag, default, &allowed, |text| pace(text, burst_min))
+        self.parsed(name, flag, default, &allowed, |text| rate_limit(text, burst_min))
     }
 
     /// From its variable alone.
@@ -151,14 +154,14 @@ impl<F: Fn(&str) -> Option<OsString>> Reader<F> {
 }
 
 /// `10/h:5` is ten an hour and five at once; `off` is no limit.
-pub(super) fn pace(text: &str, burst_min: u32) -> Option<Option<RateLimit>> {
+pub(super) fn rate_limit(text: &str, burst_min: u32) -> Option<Option<RateLimit>> {
     if text == "off" {
         return Some(None);
     }
     let (rate, burst) = text.split_once(':')?;
     let (count, unit) = rate.split_once('/')?;
     let number =
-        |text: &str, least| u32::from_str(text).ok().filter(|number| (least..=PACE_COUNT_MAX).contains(number));
+        |text: &str, least| u32::from_str(text).ok().filter(|number| (least..=RATE_COUNT_MAX).contains(number));
     let per_s = match unit {
         "s" => 1,
         "min" => 60,

@@ -2,7 +2,7 @@
 
 use rookery_actors::{RateLimit, WHATSAPP_URL};
 
-use super::reader::pace;
+use super::reader::rate_limit;
 use super::*;
 
 const LOOPBACK: &str = "ws://127.0.0.1:7700/ws/chat";
@@ -36,7 +36,7 @@ fn a_bad_value_names_itself_its_source_and_what_is_allowed() {
         ("ROOKERY_CONNECTS_PER_SECOND", "0", "is `0`, but must be a whole number from 1 to 1000"),
         ("ROOKERY_WHATSAPP_TIMEOUT_MS", "20 s", "is `20 s`, but must be a whole number from 100 to 20000"),
         ("ROOKERY_FETCH_ALLOW", "10.0.0.0/8", "is `10.0.0.0/8`, but must be comma-separated hosts"),
-        ("ROOKERY_PACE_CREATE", "ten", "is `ten`, but must be `off`, or a count per s, min, h or d and a burst"),
+        ("ROOKERY_LIMIT_CREATE", "ten", "is `ten`, but must be `off`, or a count per s, min, h or d and a burst"),
         ("ROOKERY_PACE_QUERY", "1/w:1", "such as 10/h:5"),
         ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`, but must be a log filter"),
     ];
@@ -68,19 +68,22 @@ fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
         ("", None),
     ];
     for (text, expected) in cases {
-        assert_eq!(pace(text, 1), expected, "{text}");
+        assert_eq!(rate_limit(text, 1), expected, "{text}");
     }
 }
 
 #[test]
-fn paces_are_the_actors_own_unless_told_otherwise() {
+fn rate_limits_are_the_actors_own_unless_told_otherwise() {
     assert_eq!(resolve_variable("ROOKERY_LOG", "info").unwrap().rate_limits, RateLimits::default());
-    let rate_limits = resolve_variable("ROOKERY_PACE_CREATE", "off").unwrap().session_options().rate_limits;
-    assert_eq!(rate_limits, RateLimits { create: None, ..RateLimits::default() });
-    let flags = PaceArguments { pace_write: Some("7/s:9".into()), ..PaceArguments::default() };
+    // The second is the name of before.
+    for variable in ["ROOKERY_LIMIT_CREATE", "ROOKERY_PACE_CREATE"] {
+        let rate_limits = resolve_variable(variable, "off").unwrap().session_options().rate_limits;
+        assert_eq!(rate_limits, RateLimits { create: None, ..RateLimits::default() });
+    }
+    let flags = RateLimitArguments { limit_write: Some("7/s:9".into()), ..RateLimitArguments::default() };
     let write = flags.resolve(|_| None).unwrap().write;
     assert_eq!(write, Some(RateLimit::new(7, Duration::from_secs(1), 9)));
-    let error = resolve_variable("ROOKERY_PACE_ADD", "60/min:255").map(|_| ()).unwrap_err().to_string();
+    let error = resolve_variable("ROOKERY_LIMIT_ADD", "60/min:255").map(|_| ()).unwrap_err().to_string();
     assert!(error.contains("a burst of 256 or more as one request may name that many people"), "{error}");
 }
 

@@ -50,7 +50,7 @@ pub(crate) const JSON_VALUES_MAX: usize = 4_096;
 pub(crate) const JSON_DEPTH_MAX: usize = 16;
 
 /// Bytes a second of a body or an answer at least, over all of it: a tenth of what a phone has at the edge of its network.
-pub(crate) const CLIENT_PACE_BYTES_MIN: usize = 2 * 1024;
+pub(crate) const CLIENT_BYTES_PER_SECOND_MIN: usize = 2 * 1024;
 
 /// Time for a request in all. Clients give up at 30 s; WhatsApp's answer and its read-back take 26 s at most.
 pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(29);

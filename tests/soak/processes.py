@@ -95,8 +95,8 @@ class Processes:
                 "ROOKERY_WHATSAPP_URL": f"ws://127.0.0.1:{whatsapp}/ws/chat",
                 # Faults that do not answer would fill the time otherwise.
                 "ROOKERY_WHATSAPP_TIMEOUT_MS": "2000",
-                "ROOKERY_PACE_CREATE": "off", "ROOKERY_PACE_ADD": "off",
-                "ROOKERY_PACE_WRITE": "off", "ROOKERY_PACE_QUERY": "off",
+                "ROOKERY_LIMIT_CREATE": "off", "ROOKERY_LIMIT_ADD": "off",
+                "ROOKERY_LIMIT_WRITE": "off", "ROOKERY_LIMIT_QUERY": "off",
                 "ROOKERY_KEY_RATE": "off", "ROOKERY_FAILED_LOGINS": "off",
                 "ROOKERY_LOG": "info",
             },

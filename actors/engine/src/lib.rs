@@ -54,7 +54,7 @@ use events::Reporter;
 use http::{SharedHttp, SharedVersion};
 use rookery_model::{ParticipantId, ParticipantIds, SessionConfig};
 use rookery_store::{SessionNumber, Store, StoreError};
-use transport::{ClientSlot, PacedTransports};
+use transport::{ClientSlot, ThrottledTransports};
 use websocket::{Endpoint, WebSockets};
 
 /// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
@@ -219,7 +219,7 @@ impl Engine {
         let client: ClientSlot = Arc::new(OnceLock::new());
         let sockets =
             WebSockets { endpoint: shared.endpoint.clone(), connect: shared.connect.clone(), wire: wire.clone() };
-        let transports = PacedTransports {
+        let transports = ThrottledTransports {
             inner: Box::new(sockets),
             turn: turn.clone(),
             client: client.clone(),

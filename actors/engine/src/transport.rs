@@ -31,7 +31,7 @@ const ENDED: &str = "it ended, or nothing was heard any more";
 pub(super) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
 
 /// The engine's transports.
-pub(super) struct PacedTransports {
+pub(super) struct ThrottledTransports {
     pub(super) inner: Box<dyn TransportFactory>,
     pub(super) turn: Arc<ConnectPermit>,
     pub(super) client: ClientSlot,
@@ -65,7 +65,7 @@ impl ConnectPermit {
     }
 }
 
-impl PacedTransports {
+impl ThrottledTransports {
     /// A connect that the session did not begin: the connection before is gone, whether or not the engine said so.
     async fn reconnect(&self) -> anyhow::Result<Opened> {
         self.turn.end();
@@ -145,7 +145,7 @@ impl PacedTransports {
 }
 
 #[async_trait]
-impl TransportFactory for PacedTransports {
+impl TransportFactory for ThrottledTransports {
     async fn create_transport(&self) -> anyhow::Result<Opened> {
         let is_first = self.turn.begin();
         let connect = async { if is_first { self.open().await } else { self.reconnect().await } };
@@ -202,14 +202,14 @@ mod tests {
         }
     }
 
-    fn transports(pacer: &Arc<ConnectThrottle>, away: Away) -> (PacedTransports, Arc<Mutex<Vec<String>>>) {
+    fn transports(pacer: &Arc<ConnectThrottle>, away: Away) -> (ThrottledTransports, Arc<Mutex<Vec<String>>>) {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let heard = told.clone();
         let report: Report = Arc::new(move |fact| {
             let EngineEvent::ConnectionLost(reason) = fact else { panic!("{fact:?}") };
             heard.lock().unwrap().push(reason);
         });
-        let transports = PacedTransports {
+        let transports = ThrottledTransports {
             inner: Box::new(away),
             turn: Arc::new(ConnectPermit::new(pacer.clone())),
             client: ClientSlot::default(),
@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// What the engine does with a session whose connection broke: it comes again until it is connected.
-    async fn reconnected(transports: PacedTransports) -> Instant {
+    async fn reconnected(transports: ThrottledTransports) -> Instant {
         while timeout(Duration::from_secs(20), transports.create_transport())
             .await
             .expect("the engine would end the call here")

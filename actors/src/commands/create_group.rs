@@ -14,7 +14,7 @@ use rookery_model::{CreatedGroup, GroupId, GroupRecord, ParticipantChange, Parti
 ///
 /// # Errors
 /// As every group write: [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Busy`],
-/// [`CommandError::Paced`], [`CommandError::RateLimited`], [`CommandError::Refused`], [`CommandError::Unanswered`],
+/// [`CommandError::LimitReached`], [`CommandError::RateLimited`], [`CommandError::Refused`], [`CommandError::Unanswered`],
 /// [`CommandError::OutcomeUnknown`]. And [`CommandError::NotMade`]; [`CommandError::GroupNotFound`] is about the community.
 pub struct CreateGroup {
     /// Its subject.

@@ -23,7 +23,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::NotLoaded(_)
         | E::Busy
         | E::RateLimited { .. }
-        | E::Paced { .. }
+        | E::LimitReached { .. }
         | E::GroupNotFound(_)
         | E::NotCommunity(_)
         | E::InviteRevoked
@@ -66,7 +66,7 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             "rate_limited_by_whatsapp",
             "WhatsApp asks to slow down: changes of this session's groups pause",
         ),
-        E::Paced { limit, allowed, .. } => {
+        E::LimitReached { limit, allowed, .. } => {
             let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
             one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
         }

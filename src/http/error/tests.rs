@@ -138,7 +138,10 @@ fn what_did_nothing_and_may_be_sent_again_does_not_use_up_an_idempotency_key() {
         (refused(429).into(), true),
         (refused(503).into(), true),
         (CommandError::RateLimited { retry_after_s: 1 }.into(), true),
-        (CommandError::Paced { limit: "creating groups", allowed: String::new(), retry_after_s: 1 }.into(), true),
+        (
+            CommandError::LimitReached { limit: "creating groups", allowed: String::new(), retry_after_s: 1 }.into(),
+            true,
+        ),
         (partly(&[], refused(429)).into(), true),
         (partly(&["announce"], refused(429)).into(), false),
         (partly(&[], refused(403)).into(), false),

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::app::App;
 use crate::config::HttpLimits;
 use crate::http::error::ApiError;
-use crate::http::limits::{BODY_INLINE_BYTES_MAX, BodyKind, CLIENT_PACE_BYTES_MIN};
+use crate::http::limits::{BODY_INLINE_BYTES_MAX, BodyKind, CLIENT_BYTES_PER_SECOND_MIN};
 use crate::http::request::body_room::Room;
 use crate::http::request::context::RequestContext;
 pub(crate) use json::parse;
@@ -151,7 +151,7 @@ async fn read(mut body: Body, bounds: Bounds, room: &mut Room) -> Result<Bytes, 
 
 /// The time that these bytes may have taken.
 pub(crate) fn earned_by(bytes: usize) -> Duration {
-    let ms = bytes as u64 * 1_000 / CLIENT_PACE_BYTES_MIN as u64;
+    let ms = bytes as u64 * 1_000 / CLIENT_BYTES_PER_SECOND_MIN as u64;
     Duration::from_millis(ms)
 }
 
@@ -223,9 +223,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_body_that_trickles_is_given_up_and_one_that_keeps_its_pace_is_not() {
         // Bytes that come at once, every 100 ms.
-        for (bytes, kept_for_ms) in
-            [(1, 5_000..5_100), (CLIENT_PACE_BYTES_MIN / 20, 9_700..10_300), (CLIENT_PACE_BYTES_MIN, 20_000..20_100)]
-        {
+        for (bytes, kept_for_ms) in [
+            (1, 5_000..5_100),
+            (CLIENT_BYTES_PER_SECOND_MIN / 20, 9_700..10_300),
+            (CLIENT_BYTES_PER_SECOND_MIN, 20_000..20_100),
+        ] {
             let limits = HttpLimits {
                 body_time_max: Duration::from_secs(20),
                 client_wait_max: Duration::from_secs(5),

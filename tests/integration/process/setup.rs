@@ -86,10 +86,10 @@ impl Setup {
             ("ROOKERY_WHATSAPP_URL", &*url),
             ("ROOKERY_BOOTSTRAP_KEY", KEY),
             ("ROOKERY_CONNECTS_PER_SECOND", "1000"),
-            ("ROOKERY_PACE_CREATE", "off"),
-            ("ROOKERY_PACE_ADD", "off"),
-            ("ROOKERY_PACE_WRITE", "off"),
-            ("ROOKERY_PACE_QUERY", "off"),
+            ("ROOKERY_LIMIT_CREATE", "off"),
+            ("ROOKERY_LIMIT_ADD", "off"),
+            ("ROOKERY_LIMIT_WRITE", "off"),
+            ("ROOKERY_LIMIT_QUERY", "off"),
             ("ROOKERY_LOG", "trace"),
         ];
         all.extend_from_slice(variables);
