@@ -14,22 +14,21 @@ use crate::http::route::Route;
 
 const JSON: &str = "application/json";
 const ABOUT: &str = "\
-Payloads are raw JSON, lists bare arrays. The key goes into `X-API-Key` or `Authorization: Bearer`. `{session}` is a \
-session's UUID or its name. People are written as `<digits>@c.us`, bare digits, `<digits>@s.whatsapp.net` or \
+Bodies are plain JSON; lists are bare arrays. The API key goes into `X-API-Key` or `Authorization: Bearer`. `{session}` is a \
+session's UUID or its name. Participants are written as `<digits>@c.us`, bare digits, `<digits>@s.whatsapp.net` or \
 `<digits>@lid`. An empty body is `{}`; its `Content-Type` does not matter. Every answer has `X-Request-ID`: the \
 caller's own if it is up to 128 of `[A-Za-z0-9-]`, else a new one. Every answer to a known key has `RateLimit-Limit` \
 (requests that fit at once), `RateLimit-Remaining` and `RateLimit-Reset` (seconds until all fit again).
 
-Every failure has one shape, `Error`. So has what no route of this page answers: 404 for an unknown path, 405 with \
-`Allow` for another method. Only a request that is no HTTP, or whose head is too large, is answered 400 or 431 without \
-a body. Answers may get new fields.";
+Every failure has one shape, `Error`: also 404 for an unknown path, and 405 with `Allow` for another method. Only a \
+request that is not HTTP gets 400 without a body, and one with too large a head gets 431 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
 const SECTIONS: [(&str, &str); 17] = [
-    ("sessions", "WhatsApp accounts: make, start, stop, log out, delete"),
+    ("sessions", "WhatsApp accounts: create, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
-    ("configuration", "What is decided about a session: calls and reconnects"),
-    ("groups", "Groups: list, make, read, rename, describe, leave. Reads come from the session's cache"),
+    ("configuration", "The configuration of a session: calls and reconnects"),
+    ("groups", "Groups: list, create, get, update subject and description, leave. Reads come from the session's cache"),
     ("settings", "What is set in a group"),
     ("picture", "A group's picture"),
     ("participants", "Who is in a group, and who is its admin"),

@@ -206,7 +206,7 @@ pub(crate) struct ValidateAnswer {
     role: Role,
 }
 
-/// Is this key valid?
+/// Validate the API key
 #[utoipa::path(
     post,
     path = "",
@@ -216,7 +216,7 @@ pub(crate) async fn validate(caller: Caller) -> Json<ValidateAnswer> {
     Json(ValidateAnswer { valid: true, role: caller.key.role() })
 }
 
-/// Make a key
+/// Create an API key
 #[utoipa::path(
     post,
     path = "",
@@ -236,7 +236,7 @@ pub(crate) async fn create(
     Ok(Created(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
 
-/// List the keys
+/// List API keys
 #[utoipa::path(
     get,
     path = "",
@@ -246,7 +246,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Json<Vec<KeyAnswer>> {
     Json(app.keys.list().iter().map(|key| answer(key)).collect())
 }
 
-/// Read a key
+/// Get an API key
 #[utoipa::path(
     get,
     path = "",
@@ -256,9 +256,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, KeyPath(id): KeyPath) -> Js
     Ok(Json(answer(&*app.keys.get(id)?)))
 }
 
-/// Change a key
+/// Update an API key
 ///
-/// It counts at once, also for who uses the key now.
+/// The change takes effect at once, also for requests that use the key now.
 #[utoipa::path(
     put,
     path = "",
@@ -279,9 +279,9 @@ pub(crate) async fn update(
     Ok(Json(answer(&*app.keys.update(id, change).await?)))
 }
 
-/// Revoke a key
+/// Revoke an API key
 ///
-/// It is refused from now on and stays in the list.
+/// Requests with the key are refused from now on. The key stays in the list.
 #[utoipa::path(
     post,
     path = "",
@@ -294,9 +294,9 @@ pub(crate) async fn revoke(State(app): State<Arc<App>>, KeyPath(id): KeyPath) ->
     Ok(Json(answer(&*app.keys.revoke(id).await?)))
 }
 
-/// Rotate a key
+/// Rotate an API key
 ///
-/// It gets a new secret. The one until now works beside it for `graceSeconds`; the one before that ends at once.
+/// The key gets a new secret. The current secret works beside it for `graceSeconds`. An older secret stops working at once.
 #[utoipa::path(
     post,
     path = "",
@@ -316,7 +316,7 @@ pub(crate) async fn rotate(
     Ok(Json(KeyAnswer { api_key: Some(secret.reveal().into()), ..answer(&key) }))
 }
 
-/// Delete a key
+/// Delete an API key
 #[utoipa::path(
     delete,
     path = "",

@@ -129,9 +129,9 @@ pub(crate) struct AuditVerdict {
     broken_because: Option<&'static str>,
 }
 
-/// Was the log changed?
+/// Verify the audit log
 ///
-/// Follows the chain of hashes from the first record to the last, over those that were removed; changes wait meanwhile.
+/// The daemon follows the chain of hashes from the first record to the last, also over removed records. Changes wait meanwhile.
 #[utoipa::path(
     get,
     path = "",
@@ -165,10 +165,11 @@ pub(crate) async fn verify(State(app): State<Arc<App>>) -> JsonResult<AuditVerdi
     }))
 }
 
-/// Who changed what?
+/// List audit records
 ///
-/// Every call that changed something, and every refusal, newest first. Refusals and replays that repeat themselves within a
-/// minute are one record with a `count`. What was removed by age or share is a record too (`audit_remove`). A search looks through the whole log, one at a time.
+/// The log has every call that changed something and every refusal, newest first. Refusals and replays that repeat within a minute are
+/// one record with a `count`. A removal of old records is a record, too (`audit_remove`). A search reads the whole log; one search runs
+/// at a time.
 #[utoipa::path(
     get,
     path = "",

@@ -124,9 +124,9 @@ impl Tells for LinksAcknowledged {
     }
 }
 
-/// List the communities
+/// List communities
 ///
-/// Those among the session's groups, ordered by id.
+/// The list has the communities among the session's groups, ordered by id.
 #[utoipa::path(
     get,
     path = "",
@@ -156,9 +156,9 @@ pub(crate) async fn list(
     })
 }
 
-/// Make a community
+/// Create a community
 ///
-/// WhatsApp makes its announcement group with it.
+/// WhatsApp creates the announcement group together with the community.
 #[utoipa::path(
     post,
     path = "",
@@ -177,9 +177,10 @@ pub(crate) async fn create(
     Ok(Created(community))
 }
 
-/// Read a community
+/// Get a community
 ///
-/// Asked of WhatsApp: only it knows the groups that this account is not in. A stale answer has those alone that it is in.
+/// WhatsApp is asked each time: only WhatsApp knows the groups that this account is not in. A stale answer has only groups that the account
+/// is in.
 #[utoipa::path(
     get,
     path = "",
@@ -206,10 +207,10 @@ pub(crate) async fn get(
     })
 }
 
-/// Make a group in a community
+/// Create a group in a community
 ///
-/// WhatsApp may refuse single people: `results` says what became of each. Its members come into the community's announcement
-/// group: a key that is limited to groups has to be allowed that, too.
+/// WhatsApp may refuse single participants: `results` has the outcome of each participant. The members join the community's announcement
+/// group: a key that is limited to groups needs that group, too.
 #[utoipa::path(
     post,
     path = "",
@@ -229,10 +230,10 @@ pub(crate) async fn create_group(
     Ok(Created(created))
 }
 
-/// Link groups
+/// Link groups to a community
 ///
-/// Some refused: 200, and `results` says which. All refused: 403. The members of the groups come into the announcement group: a
-/// key that is limited to groups has to be allowed that, too.
+/// The status is 200 when WhatsApp linked at least one group, and 403 when it refused all of them. `results` has the outcome of each group.
+/// The members of the groups join the announcement group: a key that is limited to groups needs that group, too.
 #[utoipa::path(
     post,
     path = "",
@@ -251,10 +252,10 @@ pub(crate) async fn link(
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Link }).await
 }
 
-/// Unlink groups
+/// Unlink groups from a community
 ///
-/// They go on without the community. Some refused: 200, and `results` says which. All refused: 403. A key that is limited to
-/// groups has to be allowed every group of the community.
+/// The groups stay, without the community. The status is 200 when WhatsApp unlinked at least one group, and 403 when it refused all of them.
+/// `results` has the outcome of each group. A key that is limited to groups needs every group of the community.
 #[utoipa::path(
     delete,
     path = "",
@@ -274,9 +275,9 @@ pub(crate) async fn unlink(
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Unlink { remove_orphans } }).await
 }
 
-/// End a community
+/// Deactivate a community
 ///
-/// Its groups go on without it. A key that is limited to groups has to be allowed every one of them.
+/// The groups stay, without the community. A key that is limited to groups needs every one of them.
 #[utoipa::path(
     post,
     path = "",

@@ -17,9 +17,9 @@ use crate::http::response::staleness::{self, answered, answered_of, marked};
 const GROUP_COLUMNS: [&str; 6] = ["id", "name", "participantsCount", "isAdmin", "isCommunity", "linkedParentJID"];
 const PARTICIPANT_COLUMNS: [&str; 5] = ["id", "number", "name", "isAdmin", "isSuperAdmin"];
 
-/// The groups as a table
+/// Export groups as CSV
 ///
-/// With a line of headings. A cell that a spreadsheet would take for a formula has an apostrophe in front.
+/// The first line has the headings. A cell that a spreadsheet would read as a formula begins with an apostrophe.
 #[utoipa::path(
     get,
     path = "",
@@ -56,9 +56,9 @@ fn groups_table(groups: Arc<Vec<GroupSummary>>, filter: GroupFilter) -> Response
     table("groups.csv", &GROUP_COLUMNS, row)
 }
 
-/// The participants of a group as a table
+/// Export group participants as CSV
 ///
-/// With a line of headings. A cell that a spreadsheet would take for a formula has an apostrophe in front.
+/// The first line has the headings. A cell that a spreadsheet would read as a formula begins with an apostrophe.
 #[utoipa::path(
     get,
     path = "",

@@ -37,7 +37,7 @@ impl Documentation {
     }
 }
 
-/// Read this as a page
+/// Get the API documentation as a page
 #[utoipa::path(
     get,
     path = "",
@@ -48,7 +48,7 @@ pub(crate) async fn page() -> Response {
     answer("text/html; charset=utf-8", [policy], DOCUMENTATION.page.clone())
 }
 
-/// Read this as an OpenAPI document
+/// Get the OpenAPI document
 #[utoipa::path(
     get,
     path = "",

@@ -23,7 +23,7 @@ use crate::http::response::etag::{known_tags, tagged, tagged_as};
 use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
 use crate::http::response::staleness::answered;
 
-/// List the groups
+/// List groups
 ///
 /// Ordered by id, so that pages stay stable.
 #[utoipa::path(
@@ -70,9 +70,9 @@ pub(crate) struct GroupCount {
     communities: usize,
 }
 
-/// Count the groups
+/// Count groups
 ///
-/// With a filter only those are counted that it lets through.
+/// With a filter, only matching groups are counted.
 #[utoipa::path(
     get,
     path = "",
@@ -128,9 +128,9 @@ impl NewGroup {
     }
 }
 
-/// Make a group
+/// Create a group
 ///
-/// WhatsApp may refuse single people: `results` says what became of each.
+/// WhatsApp may refuse single participants: `results` has the outcome of each participant.
 #[utoipa::path(
     post,
     path = "",
@@ -148,7 +148,7 @@ pub(crate) async fn create(
     Ok(Created(created))
 }
 
-/// Read a group
+/// Get a group
 #[utoipa::path(
     get,
     path = "",
@@ -192,7 +192,7 @@ impl FromFields for NewSubject {
     }
 }
 
-/// Change the subject
+/// Update the group subject
 #[utoipa::path(
     put,
     path = "",
@@ -224,7 +224,7 @@ impl FromFields for NewDescription {
     }
 }
 
-/// Change the description
+/// Update the group description
 #[utoipa::path(
     put,
     path = "",
@@ -243,7 +243,7 @@ pub(crate) async fn set_description(
 
 /// Leave a group
 ///
-/// Whoever leaves a community leaves all its groups: a key that is limited to groups has to be allowed every one of them.
+/// Leaving a community means leaving all its groups: a key that is limited to groups needs every one of them.
 #[utoipa::path(
     post,
     path = "",

@@ -37,7 +37,7 @@ pub(crate) struct ReadyAnswer {
     details: Details,
 }
 
-/// Does it answer?
+/// Get health
 #[utoipa::path(
     get,
     path = "",
@@ -47,7 +47,7 @@ pub(crate) async fn health() -> Json<HealthAnswer> {
     Json(HealthAnswer { status: "ok", timestamp: Timestamp::now() })
 }
 
-/// Is the process alive?
+/// Check liveness
 #[utoipa::path(
     get,
     path = "",
@@ -57,7 +57,7 @@ pub(crate) async fn live() -> Json<LiveAnswer> {
     Json(LiveAnswer { status: "ok" })
 }
 
-/// May it get traffic?
+/// Check readiness
 #[utoipa::path(
     get,
     path = "",

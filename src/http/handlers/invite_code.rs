@@ -28,7 +28,7 @@ pub(crate) struct InviteAnswer {
     message: Option<&'static str>,
 }
 
-/// Read the invite code
+/// Get the invite code
 #[utoipa::path(
     get,
     path = "",
@@ -43,7 +43,7 @@ pub(crate) async fn get(
     Ok(answer(code, None))
 }
 
-/// Replace the invite code
+/// Revoke the invite code
 ///
 /// The old code and link stop working.
 #[utoipa::path(

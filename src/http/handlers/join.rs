@@ -86,7 +86,7 @@ impl Tells for JoinAnswer {
     }
 }
 
-/// Join a group
+/// Join a group by its invite code
 #[utoipa::path(
     post,
     path = "",
@@ -121,9 +121,9 @@ pub(crate) async fn join(
     Ok(Told(JoinAnswer { success: true, group_id: joined.group, status, already_member }))
 }
 
-/// What does an invite code tell?
+/// Preview a group by its invite code
 ///
-/// Asked of WhatsApp, before one joins.
+/// WhatsApp is asked each time.
 #[utoipa::path(
     get,
     path = "",

@@ -30,9 +30,9 @@ impl FromFields for Applicants {
     }
 }
 
-/// Who asked to be let in?
+/// List membership requests
 ///
-/// Asked of WhatsApp, which tells admins only.
+/// WhatsApp is asked each time. It answers admins only.
 #[utoipa::path(
     get,
     path = "",
@@ -46,10 +46,10 @@ pub(crate) async fn list(
     Ok(Json(app.gateway.execute(session, ReadMembershipRequests { group }).await?))
 }
 
-/// Let people in
+/// Approve membership requests
 ///
-/// Some refused: 200, and `results` says who. All refused: 403. Nobody waits: 200 without results. Scopes of keys are as for adding
-/// people.
+/// The status is 200 when WhatsApp approved at least one request or nobody waits, and 403 when it refused all of them. `results` has the
+/// outcome of each participant. A key needs the same groups as for adding participants.
 #[utoipa::path(
     post,
     path = "",
@@ -67,9 +67,9 @@ pub(crate) async fn approve(
     decide(&app, session, group, applicants, MembershipDecision::Approve).await
 }
 
-/// Turn people down
+/// Reject membership requests
 ///
-/// As for letting them in.
+/// The answers are those of approving them.
 #[utoipa::path(
     post,
     path = "",

@@ -56,7 +56,7 @@ impl Tells for PairingCodeAnswer {
     }
 }
 
-/// Read the QR to scan
+/// Get the pairing QR code
 ///
 /// Without `format` it is JSON, or the picture that `Accept` begins with: `image/png` or `image/svg+xml`.
 #[utoipa::path(
@@ -126,9 +126,9 @@ impl FromFields for PairingCodeRequest {
     }
 }
 
-/// Ask for a code to type into the phone
+/// Request a pairing code
 ///
-/// Asked again for the same number while a code is open: the same code. For another number: the old one is cancelled.
+/// While a code is valid, a second request for the same number returns the same code. A request for another number cancels the old code.
 #[utoipa::path(
     post,
     path = "",

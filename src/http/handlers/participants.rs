@@ -85,7 +85,7 @@ impl ListedRole {
     }
 }
 
-/// List the people in a group
+/// List group participants
 #[utoipa::path(
     get,
     path = "",
@@ -118,10 +118,11 @@ pub(crate) async fn list(
     })
 }
 
-/// Add people
+/// Add participants
 ///
-/// Some refused: 200, and `results` says who. All refused: 403. Who was sent an invitation was not refused. Into a group of a
-/// community means into its announcement group: a key that is limited to groups has to be allowed both and the community.
+/// The status is 200 when WhatsApp added at least one participant, and 403 when it refused all of them. `results` has the outcome of each
+/// participant. A private invitation counts as success. Participants of a group in a community also join its announcement group: a key that
+/// is limited to groups needs both groups and the community.
 #[utoipa::path(
     post,
     path = "",
@@ -140,9 +141,9 @@ pub(crate) async fn add(
     change(&app, session, group, ParticipantChange::Add, participants, invite_fallback).await
 }
 
-/// Remove people
+/// Remove participants
 ///
-/// Out of a community means out of all its groups: a key that is limited to groups has to be allowed every one of them.
+/// Participants who are removed from a community leave all its groups: a key that is limited to groups needs every one of them.
 #[utoipa::path(
     delete,
     path = "",
@@ -160,7 +161,7 @@ pub(crate) async fn remove(
     change(&app, session, group, ParticipantChange::Remove, people.participants, false).await
 }
 
-/// Make people admins
+/// Promote participants to admin
 #[utoipa::path(
     post,
     path = "",
@@ -176,7 +177,7 @@ pub(crate) async fn promote(
     change(&app, session, group, ParticipantChange::Promote, people.participants, false).await
 }
 
-/// Make admins plain members
+/// Demote admins to members
 #[utoipa::path(
     post,
     path = "",

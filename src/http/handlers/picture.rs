@@ -62,9 +62,9 @@ impl NewPicture {
     }
 }
 
-/// Where is the picture?
+/// Get group picture
 ///
-/// Asked of WhatsApp.
+/// WhatsApp is asked each time.
 #[utoipa::path(
     get,
     path = "",
@@ -78,9 +78,9 @@ pub(crate) async fn get(
     Ok(Json(PictureAnswer { url: app.gateway.execute(session, ReadPicture { group }).await? }))
 }
 
-/// Set the picture
+/// Set group picture
 ///
-/// The square in its middle becomes a JPEG of at most 640 pixels a side, without metadata.
+/// The daemon cuts out the square in the middle and makes a JPEG of it: at most 640 pixels a side, without metadata.
 #[utoipa::path(
     put,
     path = "",
@@ -109,7 +109,7 @@ pub(crate) async fn set(
     Ok(acknowledged("Group picture updated"))
 }
 
-/// Remove the picture
+/// Remove group picture
 #[utoipa::path(
     delete,
     path = "",

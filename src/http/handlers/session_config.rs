@@ -51,7 +51,7 @@ impl From<NewConfig> for ConfigChange {
     }
 }
 
-/// Read the configuration
+/// Get the session configuration
 #[utoipa::path(
     get,
     path = "",
@@ -61,9 +61,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
     Ok(Json(app.gateway.config(id)?))
 }
 
-/// Change the configuration
+/// Update the session configuration
 ///
-/// What is left out stays as it is. It holds at once, also for the connection that there is.
+/// Fields that are left out stay as they are. The change takes effect at once, also for an open connection.
 #[utoipa::path(
     patch,
     path = "",

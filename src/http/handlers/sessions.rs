@@ -49,7 +49,7 @@ impl FromFields for NewSession {
     }
 }
 
-/// Make a session
+/// Create a session
 ///
 /// `proxyUrl` and `proxyType` are refused until they are supported.
 #[utoipa::path(
@@ -70,7 +70,7 @@ pub(crate) async fn create(
     Ok(Created(app.gateway.create_session(name.parse()?, config).await?))
 }
 
-/// List the sessions
+/// List sessions
 #[utoipa::path(
     get,
     path = "",
@@ -96,7 +96,7 @@ pub(crate) async fn list(
     Ok(with_total(sessions.len(), Json(page.of(&sessions)).into_response()))
 }
 
-/// Read a session
+/// Get a session
 #[utoipa::path(
     get,
     path = "",
@@ -108,7 +108,7 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
 
 /// Delete a session
 ///
-/// Logs the device out at WhatsApp, for 5 s at most, then wipes its credentials.
+/// The daemon logs the device out at WhatsApp, for 5 s at most. Then it wipes the credentials.
 #[utoipa::path(
     delete,
     path = "",
@@ -140,9 +140,9 @@ impl FromFields for StartWish {
 
 /// Start a session
 ///
-/// It stays started, also over a restart of the daemon. A session belongs to the account that linked it first: a phone with
-/// another account is unlinked again at once, unless `allowAccountChange` is true, which takes a key that is limited to
-/// nothing. Then groups, idempotency keys and group scopes of API keys that belong to the account before end.
+/// The session stays started, also over a restart of the daemon. A session belongs to the account that linked it first: the daemon
+/// unlinks a phone with another account at once, unless `allowAccountChange` is true. Only a key without limits may set that. With the new
+/// account, the groups, idempotency keys and group scopes of the old account end.
 #[utoipa::path(
     post,
     path = "",
@@ -164,7 +164,7 @@ pub(crate) async fn start(
 
 /// Stop a session
 ///
-/// Its credentials stay.
+/// The credentials stay.
 #[utoipa::path(
     post,
     path = "",
@@ -174,9 +174,9 @@ pub(crate) async fn stop(State(app): State<Arc<App>>, SessionPath(id): SessionPa
     Ok(Told(app.gateway.stop_session(id).await?))
 }
 
-/// Log a session out
+/// Log out a session
 ///
-/// Unlinks the device at WhatsApp and wipes its credentials.
+/// The daemon unlinks the device at WhatsApp and wipes its credentials.
 #[utoipa::path(
     post,
     path = "",
@@ -189,7 +189,7 @@ pub(crate) async fn logout(State(app): State<Arc<App>>, SessionPath(id): Session
     Ok(Told(app.gateway.logout_session(id).await?))
 }
 
-/// Drop a connection
+/// Force-kill a session
 #[utoipa::path(
     post,
     path = "",

@@ -59,7 +59,7 @@ pub(crate) struct NewSettings {
     group_history: Option<bool>,
 }
 
-/// Read the settings
+/// Get group settings
 #[utoipa::path(
     get,
     path = "",
@@ -76,10 +76,10 @@ pub(crate) async fn get(
     answered_of(group, |group| Ok(Json(&group.settings).into_response()))
 }
 
-/// Change settings
+/// Update group settings
 ///
-/// One after the other, in the order of the fields in this document. The first that fails is the last that is tried;
-/// `settings` of the error says which have their new value.
+/// The daemon sets them one after the other, in the order of the fields in this document. It stops at the first failure: `settings` in
+/// the error says which settings have their new value.
 #[utoipa::path(
     put,
     path = "",

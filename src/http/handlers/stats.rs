@@ -56,9 +56,9 @@ struct MemoryUsage {
     rss: u64,
 }
 
-/// Count the sessions
+/// Count sessions
 ///
-/// Only those that the key may see.
+/// Only sessions that the key may see are counted.
 #[utoipa::path(
     get,
     path = "",
