@@ -5,6 +5,8 @@ mod access;
 mod layers;
 mod undone;
 
+use std::fmt;
+
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -36,11 +38,11 @@ const PICTURES_BUSY_RETRY_S: u32 = 5;
 /// Keys that have expired go every few minutes.
 const KEYS_EXHAUSTED_RETRY_S: u32 = 600;
 
-/// Why a request was not carried out.
-#[derive(Debug)]
+/// Why a request was not carried out. Shown as what callers get to see.
+#[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     /// The caller was not let in.
-    Access(AccessError),
+    Access(#[from] AccessError),
     /// No route has this path.
     UnknownRoute(Method, String),
     /// The route has other methods.
@@ -78,7 +80,7 @@ pub(crate) enum ApiError {
     /// No group has this invite code, which was asked about.
     InviteCodeUnknown,
     /// A picture cannot be used.
-    Picture(PictureError),
+    Picture(#[from] PictureError),
     /// WhatsApp refused every participant of a batch.
     AllRefused {
         /// The request, as a noun phrase that can start a sentence.
@@ -96,13 +98,13 @@ pub(crate) enum ApiError {
     /// The idempotency key cannot be read.
     IdempotencyKeyInvalid,
     /// A call with an idempotency key was not carried out.
-    Idempotency(IdempotencyError),
+    Idempotency(#[from] IdempotencyError),
     /// Keys were not changed.
-    ApiKeys(KeysError),
+    ApiKeys(#[from] KeysError),
     /// The audit log cannot be read or written.
-    Audit(AuditError),
+    Audit(#[from] AuditError),
     /// What the sessions answered.
-    Command(CommandError),
+    Command(#[from] CommandError),
     /// The request took too long; `may_have_changed` when it was not a mere question.
     TooSlow {
         /// Whether something may have been changed.
@@ -150,6 +152,15 @@ struct Answer {
 enum Message {
     One(String),
     Many(Vec<String>),
+}
+
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::One(text) => f.write_str(text),
+            Self::Many(texts) => f.write_str(&texts.join("; ")),
+        }
+    }
 }
 
 /// What became of each person, or of each group.
@@ -221,45 +232,15 @@ impl<'a> ErrorBody<'a> {
     }
 }
 
-impl From<AccessError> for ApiError {
-    fn from(error: AccessError) -> Self {
-        Self::Access(error)
-    }
-}
-
-impl From<CommandError> for ApiError {
-    fn from(error: CommandError) -> Self {
-        Self::Command(error)
+impl fmt::Display for ApiError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.answer().message.fmt(f)
     }
 }
 
 impl From<IdError> for ApiError {
     fn from(error: IdError) -> Self {
         Self::Command(CommandError::Id(error))
-    }
-}
-
-impl From<KeysError> for ApiError {
-    fn from(error: KeysError) -> Self {
-        Self::ApiKeys(error)
-    }
-}
-
-impl From<AuditError> for ApiError {
-    fn from(error: AuditError) -> Self {
-        Self::Audit(error)
-    }
-}
-
-impl From<PictureError> for ApiError {
-    fn from(error: PictureError) -> Self {
-        Self::Picture(error)
-    }
-}
-
-impl From<IdempotencyError> for ApiError {
-    fn from(error: IdempotencyError) -> Self {
-        Self::Idempotency(error)
     }
 }
 

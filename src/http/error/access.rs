@@ -1,6 +1,8 @@
 //! Who is not let in, and why: everything that is refused before a handler runs because of who asks, from where, or how
 //! often. Part of `error.rs`, the only place that chooses status codes.
 
+use std::fmt;
+
 use axum::http::StatusCode;
 
 use super::{Answer, one};
@@ -10,7 +12,7 @@ use crate::auth::{Refusal, Role, Throttle};
 const IN_FLIGHT_RETRY_S: u32 = 1;
 
 /// Why a caller is not let in.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AccessError {
     /// No key was presented.
     KeyMissing,
@@ -53,6 +55,12 @@ pub(crate) enum AccessError {
     SeveralSessions,
     /// The key is limited to some groups and may not make, join or leave any.
     GroupCreationNotAllowed,
+}
+
+impl fmt::Display for AccessError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.answer().message.fmt(f)
+    }
 }
 
 impl AccessError {
