@@ -8,7 +8,6 @@ mod allow;
 mod tests;
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -93,14 +92,7 @@ impl Fetcher {
     /// # Errors
     /// When no TLS version can be used, which is a defect of the build.
     pub(crate) fn new(allowed: FetchAllow) -> Result<Self, rustls::Error> {
-        // The bundled web roots, as for WhatsApp: no trust in what is installed on the machine.
-        let mut roots = rustls::RootCertStore::empty();
-        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let tls = rookery_actors::tls_config()?;
         Ok(Self { tls, allowed, permits: Semaphore::new(FETCHES_MAX), time_max: FETCH_TIME_MAX })
     }
 

@@ -20,7 +20,6 @@ mod view;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 pub(crate) use diff::GroupDiff;
@@ -28,7 +27,7 @@ pub(crate) use names::{Name, Names};
 pub(crate) use pending_change::{PendingChange, is_so};
 use pending_writes::Unsure;
 pub(crate) use pending_writes::{Heard, WriteId};
-use rookery_model::{Group, GroupId, GroupRecord, GroupSummary, ParticipantIds, Tagged};
+use rookery_model::{Group, GroupId, GroupRecord, GroupSummary, ParticipantIds, Tagged, tag_of};
 
 use cached::CachedGroup;
 use diff::Cause;
@@ -350,13 +349,6 @@ impl GroupCache {
             group.tag = None;
         }
     }
-}
-
-/// Without keys, so that it stays the same over a restart. Equal tags of different groups are an accident of 1 in 2^64.
-fn tag_of(group: &Group) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    group.hash(&mut hasher);
-    hasher.finish()
 }
 
 #[cfg(test)]

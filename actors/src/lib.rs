@@ -21,8 +21,8 @@ pub use error::CommandError;
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use journal::{EventReader, EventsError};
-pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX};
-pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url};
+pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
+pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 
 pub use supervisor::{Running, StartError, start};

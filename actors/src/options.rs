@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use governor::Quota;
 use rookery_engine::{EngineOptions, WHATSAPP_URL};
 
 /// How often something may be done: so many at once, and then so many in a time.
@@ -37,6 +38,13 @@ impl RateLimit {
         Self { count: at_least_one(count), per, burst: at_least_one(burst) }
     }
 
+    /// What counts it.
+    #[must_use]
+    pub fn quota(&self) -> Quota {
+        let quota = Quota::with_period(self.period()).unwrap_or_else(|| Quota::per_second(self.count));
+        quota.allow_burst(self.burst)
+    }
+
     /// The time after which one more fits.
     #[must_use]
     pub fn period(&self) -> Duration {
@@ -69,6 +77,12 @@ impl Default for RateLimits {
             query: Some(RateLimit::new(60, minute, 60)),
         }
     }
+}
+
+/// Whole seconds, rounded up: whoever comes back after them is let through.
+#[must_use]
+pub fn whole_seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Options of all sessions of one daemon.

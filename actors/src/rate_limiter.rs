@@ -5,11 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use governor::DefaultDirectRateLimiter;
 use governor::clock::{Clock as _, DefaultClock};
-use governor::{DefaultDirectRateLimiter, Quota};
 
 use crate::error::CommandError;
-use crate::options::{RateLimit, RateLimits};
+use crate::options::{RateLimit, RateLimits, whole_seconds};
 use rookery_engine::EngineError;
 
 /// WhatsApp said 429 without a hint: its own clients wait about a minute.
@@ -111,7 +111,7 @@ impl RateLimiter {
 
     /// What a caller is told while the pause lasts.
     pub(crate) fn rate_limited(&self) -> CommandError {
-        CommandError::RateLimited { retry_after_s: seconds_of(self.pause_left().unwrap_or_default()) }
+        CommandError::RateLimited { retry_after_s: whole_seconds(self.pause_left().unwrap_or_default()).max(1) }
     }
 
     /// How long the pause still is.
@@ -123,8 +123,7 @@ impl RateLimiter {
 
 impl Limit {
     fn new(name: &'static str, rate_limit: RateLimit) -> Self {
-        let quota = Quota::with_period(rate_limit.period()).unwrap_or_else(|| Quota::per_second(rate_limit.count));
-        Self { name, rate_limit, limiter: DefaultDirectRateLimiter::direct(quota.allow_burst(rate_limit.burst)) }
+        Self { name, rate_limit, limiter: DefaultDirectRateLimiter::direct(rate_limit.quota()) }
     }
 
     fn take(&self, count: u32, clock: &DefaultClock) -> Result<(), CommandError> {
@@ -133,17 +132,12 @@ impl Limit {
             Ok(Err(not_until)) => Err(CommandError::LimitReached {
                 limit: self.name,
                 allowed: self.rate_limit.to_string(),
-                retry_after_s: seconds_of(not_until.wait_time_from(clock.now())),
+                retry_after_s: whole_seconds(not_until.wait_time_from(clock.now())).max(1),
             }),
             // More than ever fit at once is counted as that many.
             Ok(Ok(())) | Err(_) => Ok(()),
         }
     }
-}
-
-/// Rounded up: a caller who comes back then is let through.
-fn seconds_of(left: Duration) -> u32 {
-    u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX).max(1)
 }
 
 #[cfg(test)]

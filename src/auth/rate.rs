@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use governor::clock::{Clock as _, DefaultClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::state::{InMemoryState, NotKeyed};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
-use rookery_actors::RateLimit;
+use governor::{DefaultKeyedRateLimiter, RateLimiter};
+use rookery_actors::{RateLimit, whole_seconds};
 
 /// Addresses whose failed log-ins are counted at once; as they are forgotten after a pause, only an attack has as many.
 const ADDRESSES_MAX: usize = 10_000;
@@ -31,15 +31,15 @@ pub(crate) struct RateState {
 /// The rate of one key.
 #[derive(Debug)]
 pub(super) struct KeyRate {
-    pace: RateLimit,
+    rate_limit: RateLimit,
     limiter: RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>,
     clock: DefaultClock,
 }
 
 impl KeyRate {
-    pub(super) fn new(pace: RateLimit) -> Self {
-        let limiter = RateLimiter::direct(quota(pace)).with_middleware();
-        Self { pace, limiter, clock: DefaultClock::default() }
+    pub(super) fn new(rate_limit: RateLimit) -> Self {
+        let limiter = RateLimiter::direct(rate_limit.quota()).with_middleware();
+        Self { rate_limit, limiter, clock: DefaultClock::default() }
     }
 
     /// Counts a request.
@@ -50,16 +50,16 @@ impl KeyRate {
         match self.limiter.check() {
             Ok(snapshot) => Ok(self.state(snapshot.remaining_burst_capacity())),
             Err(not_until) => {
-                let retry_after_s = seconds(not_until.wait_time_from(self.clock.now())).max(1);
+                let retry_after_s = whole_seconds(not_until.wait_time_from(self.clock.now())).max(1);
                 Err((self.state(0), retry_after_s))
             }
         }
     }
 
     fn state(&self, remaining: u32) -> RateState {
-        let limit = self.pace.burst.get();
+        let limit = self.rate_limit.burst.get();
         let used = limit.saturating_sub(remaining);
-        RateState { limit, remaining, reset_s: seconds(self.pace.period().saturating_mul(used)) }
+        RateState { limit, remaining, reset_s: whole_seconds(self.rate_limit.period().saturating_mul(used)) }
     }
 }
 
@@ -73,8 +73,8 @@ pub(crate) struct FailedLogins {
 
 impl FailedLogins {
     /// `None`: they are not counted.
-    pub(crate) fn new(pace: Option<RateLimit>) -> Self {
-        let limiter = pace.map(|pace| RateLimiter::keyed(quota(pace)));
+    pub(crate) fn new(rate_limit: Option<RateLimit>) -> Self {
+        let limiter = rate_limit.map(|rate_limit| RateLimiter::keyed(rate_limit.quota()));
         Self { limiter, clock: DefaultClock::default(), swept_at: Mutex::default() }
     }
 
@@ -88,7 +88,7 @@ impl FailedLogins {
             return Err(1);
         }
         let counted = limiter.check_key(&subscriber(address));
-        counted.map_err(|not_until| seconds(not_until.wait_time_from(self.clock.now())).max(1))
+        counted.map_err(|not_until| whole_seconds(not_until.wait_time_from(self.clock.now())).max(1))
     }
 }
 
@@ -114,16 +114,6 @@ pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
         }
         v4 => v4,
     }
-}
-
-fn quota(pace: RateLimit) -> Quota {
-    let quota = Quota::with_period(pace.period()).unwrap_or_else(|| Quota::per_second(pace.count));
-    quota.allow_burst(pace.burst)
-}
-
-/// Rounded up.
-fn seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -192,14 +192,16 @@ impl EngineShared {
     }
 }
 
-/// WhatsApp's servers are checked against the bundled web roots: no trust in what is installed on the machine.
-fn tls_config() -> anyhow::Result<rustls::ClientConfig> {
+/// TLS as a client. Servers are checked against the bundled web roots: no trust in what is installed on the machine.
+///
+/// # Errors
+/// When no TLS version can be used, which is a defect of the build.
+pub fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .context("no TLS version can be used")?
+        .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_no_client_auth())
 }

@@ -12,6 +12,8 @@ mod name;
 mod session;
 mod setting;
 
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
 pub use event::{Event, EventKind, GroupEventKind, OperatorNotice, OperatorNoticeKind};
 pub use group::{
@@ -26,6 +28,15 @@ pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, Ses
 pub use name::NameSource;
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
+
+/// The tag of an answer: equal ones have the same, also after a restart, as it has no key. Equal tags of different ones are an accident
+/// of 1 in 2^64.
+#[must_use]
+pub fn tag_of(value: &(impl Hash + ?Sized)) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
 
 /// Milliseconds since the Unix epoch, written as ISO 8601 UTC with milliseconds in JSON.
 #[derive(Copy, Clone, Debug, Eq, PartialEq, Ord, PartialOrd, Hash, utoipa::ToSchema)]
