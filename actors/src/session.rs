@@ -178,7 +178,7 @@ impl SessionState {
             M::LogoutAnswered { confirmed, reply } => self.logout_answered(confirmed, reply),
             M::ReadQr { reply } => self.read_qr(reply),
             M::RequestPairingCode { phone, permit, reply } => self.request_pairing_code(phone, permit, reply),
-            M::PairingCodeMade { generation, number, code } => self.pairing_code_made(generation, number, code),
+            M::PairingCodeMade { generation, number, code } => self.pairing_code_made(generation, number, &code),
             M::TurnedAway { generation, unlinked } => self.turned_away(generation, unlinked),
             M::QrRenewalDue { generation } => self.qr_renewal_due(generation),
             M::ClosingOverdue { round } => self.closing_overdue(round),

@@ -1,5 +1,6 @@
 //! Linking a phone: the QR, the pairing code, and the time for it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::SessionState;
@@ -10,6 +11,7 @@ use crate::commands::read_error;
 use crate::error::CommandError;
 use crate::reply::{Permit, Reply};
 use crate::supervisor::message::SupervisorMsg;
+use rookery_engine::Engine;
 use rookery_model::{PairingCode, ParticipantId, Qr, SessionStatus};
 use rookery_store::{Health, StoreError};
 
@@ -21,7 +23,7 @@ const CODE_VALID: Duration = Duration::from_secs(160);
 pub(super) struct Pairing {
     qr: Option<String>,
     code: Option<OpenCode>,
-    /// A code is being asked for: this number, and who waits.
+    /// A code is being asked for.
     asking: Option<Asking>,
     /// Counts the times linking was opened: an older one's end says nothing about this one.
     start: u64,
@@ -46,15 +48,18 @@ struct Asking {
 }
 
 impl Pairing {
-    /// Drops what a phone could use; who waits for a code is told so by the dropped reply.
-    pub(super) fn forget(&mut self) {
-        self.qr = None;
-        self.code = None;
-        if let Some(asking) = self.asking.take() {
-            for (_, reply) in asking.waiting {
-                let _ = reply.send(Err(CommandError::NoPairingCode("linking ended".into())));
-            }
+    /// Linking begins. A number for its end, unless it is open already: new connections within its time do not prolong it.
+    fn open(&mut self) -> Option<u64> {
+        if std::mem::replace(&mut self.opened, true) {
+            return None;
         }
+        self.start += 1;
+        Some(self.start)
+    }
+
+    /// Whether the time that is over is that of the linking that is open now.
+    fn is_over(&self, start: u64) -> bool {
+        self.start == start
     }
 
     /// Linking is over: the next start opens it anew.
@@ -63,24 +68,99 @@ impl Pairing {
         self.start += 1;
     }
 
+    /// Drops what a phone could use, and tells those who wait for a code.
+    pub(super) fn forget(&mut self) {
+        self.qr = None;
+        self.code = None;
+        if let Some(asking) = self.asking.take() {
+            asking.refuse("linking ended");
+        }
+    }
+
     pub(super) fn forget_code(&mut self) {
         self.code = None;
     }
+
+    /// The QR that can be scanned now, or why there is none.
+    fn qr(&self, status: SessionStatus, is_loaded: bool) -> Result<Qr, CommandError> {
+        match &self.qr {
+            Some(text) => Ok(Qr { text: text.clone(), status }),
+            None if !is_loaded => Err(CommandError::NotStarted),
+            None if is_linked(status) => Err(CommandError::NoQr("a phone is linked".into())),
+            None => Err(CommandError::NoQr("it is not there yet, ask again in a moment".into())),
+        }
+    }
+
+    /// Somebody wants a code for this phone. The number of the code that WhatsApp is to be asked for; `None`: they were answered, or wait
+    /// for one that it is asked for already.
+    fn ask(
+        &mut self,
+        phone: ParticipantId,
+        now: Instant,
+        permit: Permit,
+        reply: Reply<PairingCode>,
+        status: SessionStatus,
+    ) -> Option<u64> {
+        let is_open = |open: &&OpenCode| open.phone == phone && now.duration_since(open.made_at) < CODE_VALID;
+        if let Some(open) = self.code.as_ref().filter(is_open) {
+            let _ = reply.send(Ok(PairingCode { code: open.code.clone(), status }));
+            return None;
+        }
+        if let Some(asking) = self.asking.as_mut().filter(|asking| asking.phone == phone) {
+            asking.waiting.push((permit, reply));
+            return None;
+        }
+        self.asked += 1;
+        let asking = Asking { number: self.asked, phone, waiting: vec![(permit, reply)] };
+        if let Some(replaced) = self.asking.replace(asking) {
+            replaced.refuse("a code for another number was asked for");
+        }
+        self.code = None;
+        Some(self.asked)
+    }
+
+    /// WhatsApp gave the code with this number, or not. `is_current`: the engine that asked for it is the one that there is.
+    fn made(
+        &mut self,
+        number: u64,
+        code: &Result<String, CommandError>,
+        is_current: bool,
+        now: Instant,
+        status: SessionStatus,
+    ) {
+        let Some(asking) = self.asking.take_if(|asking| asking.number == number).filter(|_| is_current) else { return };
+        if let Ok(code) = code {
+            self.code = Some(OpenCode { phone: asking.phone, code: code.clone(), made_at: now });
+        }
+        for (_, reply) in asking.waiting {
+            let _ = reply.send(code.clone().map(|code| PairingCode { code, status }));
+        }
+    }
+}
+
+impl Asking {
+    fn refuse(self, why: &str) {
+        for (_, reply) in self.waiting {
+            let _ = reply.send(Err(CommandError::NoPairingCode(why.into())));
+        }
+    }
+}
+
+fn is_linked(status: SessionStatus) -> bool {
+    matches!(status, SessionStatus::Ready | SessionStatus::Authenticating)
 }
 
 impl SessionState {
-    /// Linking is open from a start on, for its time; new connections within it do not prolong it.
+    /// Linking is open from a start on, for its time.
     pub(super) fn open_linking(&mut self) {
-        if std::mem::replace(&mut self.pairing.opened, true) {
-            return;
+        if let Some(start) = self.pairing.open() {
+            let window = self.context.options.linking_window;
+            self.myself.send_after(window, move || SessionMsg::LinkingDue { start });
         }
-        self.pairing.start += 1;
-        let start = self.pairing.start;
-        self.myself.send_after(self.context.options.linking_window, move || SessionMsg::LinkingDue { start });
     }
 
     pub(super) fn linking_due(&mut self, start: u64) {
-        if self.pairing.start == start && self.engine.is_loaded() && self.record.link == Link::None {
+        if self.pairing.is_over(start) && self.engine.is_loaded() && self.record.link == Link::None {
             self.apply(Fact::LinkingExpired);
         }
     }
@@ -107,16 +187,8 @@ impl SessionState {
     }
 
     pub(super) fn read_qr(&self, reply: Reply<Qr>) {
-        let status = self.record.status;
-        let answer = match &self.pairing.qr {
-            Some(text) => self.check_room_for_link().map(|()| Qr { text: text.clone(), status }),
-            None if !self.engine.is_loaded() => Err(CommandError::NotStarted),
-            None if matches!(status, SessionStatus::Ready | SessionStatus::Authenticating) => {
-                Err(CommandError::NoQr("a phone is linked".into()))
-            }
-            None => Err(CommandError::NoQr("it is not there yet, ask again in a moment".into())),
-        };
-        let _ = reply.send(answer);
+        let qr = self.pairing.qr(self.record.status, self.engine.is_loaded());
+        let _ = reply.send(qr.and_then(|qr| self.check_room_for_link().map(|()| qr)));
     }
 
     /// Nobody links a phone while what comes of it cannot be saved.
@@ -130,38 +202,11 @@ impl SessionState {
     }
 
     pub(super) fn request_pairing_code(&mut self, phone: ParticipantId, permit: Permit, reply: Reply<PairingCode>) {
-        let refuse = |reply: Reply<PairingCode>, error| drop(reply.send(Err(error)));
-        let ParticipantId::Phone(_) = phone else {
-            return refuse(reply, CommandError::NoPairingCode("a phone number is needed".into()));
+        let engine = match self.engine_for_code(phone) {
+            Ok(engine) => engine,
+            Err(error) => return drop(reply.send(Err(error))),
         };
-        let engine = match (self.engine.any(), self.record.status) {
-            (Some(engine), SessionStatus::QrReady) => match self.check_room_for_link() {
-                Ok(()) => engine,
-                Err(error) => return refuse(reply, error),
-            },
-            _ if !self.engine.is_loaded() => return refuse(reply, CommandError::NotStarted),
-            (_, SessionStatus::Ready | SessionStatus::Authenticating) => {
-                return refuse(reply, CommandError::NoPairingCode("a phone is linked".into()));
-            }
-            _ => return refuse(reply, CommandError::NotConnected),
-        };
-        let open = self.pairing.code.as_ref().filter(|open| open.phone == phone && open.made_at.elapsed() < CODE_VALID);
-        if let Some(open) = open {
-            let _ = reply.send(Ok(PairingCode { code: open.code.clone(), status: self.record.status }));
-            return;
-        }
-        if let Some(asking) = self.pairing.asking.as_mut().filter(|asking| asking.phone == phone) {
-            asking.waiting.push((permit, reply));
-            return;
-        }
-        self.pairing.asked += 1;
-        let number = self.pairing.asked;
-        if let Some(replaced) = self.pairing.asking.replace(Asking { number, phone, waiting: vec![(permit, reply)] }) {
-            for (_, reply) in replaced.waiting {
-                refuse(reply, CommandError::NoPairingCode("a code for another number was asked for".into()));
-            }
-        }
-        self.pairing.code = None;
+        let Some(number) = self.pairing.ask(phone, Instant::now(), permit, reply, self.record.status) else { return };
         let (myself, generation) = (self.myself.clone(), self.engine.generation());
         let timeout = self.context.options.whatsapp_timeout;
         tokio::spawn(async move {
@@ -173,22 +218,99 @@ impl SessionState {
         });
     }
 
+    /// The engine that can ask WhatsApp for a code, or why there is none.
+    fn engine_for_code(&self, phone: ParticipantId) -> Result<Arc<Engine>, CommandError> {
+        if !matches!(phone, ParticipantId::Phone(_)) {
+            return Err(CommandError::NoPairingCode("a phone number is needed".into()));
+        }
+        match (self.engine.any(), self.record.status) {
+            (Some(engine), SessionStatus::QrReady) => self.check_room_for_link().map(|()| engine),
+            _ if !self.engine.is_loaded() => Err(CommandError::NotStarted),
+            (_, status) if is_linked(status) => Err(CommandError::NoPairingCode("a phone is linked".into())),
+            _ => Err(CommandError::NotConnected),
+        }
+    }
+
     pub(super) fn pairing_code_made(
         &mut self,
         generation: Generation,
         number: u64,
-        code: Result<String, CommandError>,
+        code: &Result<String, CommandError>,
     ) {
-        let Some(asking) = self.pairing.asking.take_if(|asking| asking.number == number) else { return };
-        if !self.engine.is_current(generation) {
-            return;
-        }
-        if let Ok(code) = &code {
-            self.pairing.code = Some(OpenCode { phone: asking.phone, code: code.clone(), made_at: Instant::now() });
-        }
-        let status = self.record.status;
-        for (_, reply) in asking.waiting {
-            let _ = reply.send(code.clone().map(|code| PairingCode { code, status }));
-        }
+        let is_current = self.engine.is_current(generation);
+        self.pairing.made(number, code, is_current, Instant::now(), self.record.status);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::sync::{Semaphore, oneshot};
+
+    use super::*;
+
+    type Code = oneshot::Receiver<Result<PairingCode, CommandError>>;
+
+    const ALICE: ParticipantId = ParticipantId::Phone(15_550_100_001);
+    const BOB: ParticipantId = ParticipantId::Phone(15_550_100_002);
+
+    /// Asks for a code; the number of the one that WhatsApp is to be asked for, and the answer.
+    fn ask(pairing: &mut Pairing, phone: ParticipantId, now: Instant) -> (Option<u64>, Code) {
+        let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
+        let (reply, code) = oneshot::channel();
+        (pairing.ask(phone, now, permit, reply, SessionStatus::QrReady), code)
+    }
+
+    fn made(pairing: &mut Pairing, number: u64, code: &str, now: Instant) {
+        pairing.made(number, &Ok(code.to_owned()), true, now, SessionStatus::QrReady);
+    }
+
+    fn code_of(mut code: Code) -> Result<String, CommandError> {
+        code.try_recv().expect("it is answered").map(|code| code.code)
+    }
+
+    #[test]
+    fn all_who_ask_for_one_number_get_one_code_as_long_as_it_is_valid() {
+        let (mut pairing, now) = (Pairing::default(), Instant::now());
+        let (first, one) = ask(&mut pairing, ALICE, now);
+        let (second, other) = ask(&mut pairing, ALICE, now);
+        assert_eq!((first, second), (Some(1), None));
+        made(&mut pairing, 1, "ABCD", now);
+        assert_eq!((code_of(one), code_of(other)), (Ok("ABCD".into()), Ok("ABCD".into())));
+        let (number, again) = ask(&mut pairing, ALICE, now + CODE_VALID - Duration::from_secs(1));
+        assert_eq!((number, code_of(again)), (None, Ok("ABCD".into())));
+        assert_eq!(ask(&mut pairing, ALICE, now + CODE_VALID).0, Some(2));
+    }
+
+    #[test]
+    fn another_number_ends_the_code_before_and_a_late_code_is_nobodys() {
+        let (mut pairing, now) = (Pairing::default(), Instant::now());
+        let (_, alice) = ask(&mut pairing, ALICE, now);
+        let (number, bob) = ask(&mut pairing, BOB, now);
+        assert_eq!(number, Some(2));
+        assert!(matches!(code_of(alice), Err(CommandError::NoPairingCode(_))));
+        made(&mut pairing, 1, "LATE", now);
+        made(&mut pairing, 2, "GOOD", now);
+        assert_eq!(code_of(bob), Ok("GOOD".into()));
+        pairing.forget();
+        assert_eq!(ask(&mut pairing, BOB, now).0, Some(3), "it is forgotten");
+    }
+
+    #[test]
+    fn linking_is_open_once_from_a_start_to_its_end() {
+        let mut pairing = Pairing::default();
+        let start = pairing.open().unwrap();
+        assert_eq!(pairing.open(), None, "a new connection does not prolong it");
+        assert!(pairing.is_over(start));
+        pairing.close();
+        assert!(!pairing.is_over(start), "the time of an earlier one");
+        assert!(pairing.open().is_some_and(|next| next > start));
+        let refused = |status, is_loaded| pairing.qr(status, is_loaded).map(|_| ()).unwrap_err();
+        assert_eq!(refused(SessionStatus::Disconnected, false), CommandError::NotStarted);
+        assert!(matches!(refused(SessionStatus::Ready, true), CommandError::NoQr(why) if why.contains("linked")));
+        assert!(
+            matches!(refused(SessionStatus::Initializing, true), CommandError::NoQr(why) if why.contains("moment"))
+        );
     }
 }
