@@ -4,7 +4,8 @@
 //! ```text
 //! nothing to write --something changed--> a batch of all that changed (one at a time; what changes meanwhile is in the next)
 //! a batch --on disk--> its events are told, and who waited for the record is answered
-//! a batch --refused--> all of it is to be written once more after a while; until then the record alone, where somebody waits for it
+//! a batch --refused--> all of it is to be written once more after a while; until then the record and the session's own events, where
+//!                      the record changed or somebody waits for it
 //! ```
 //!
 //! Events have their numbers by the batch that they are in, so that one that is refused leaves no gap. A group's events and its record
@@ -24,7 +25,7 @@ use tracing::{info, warn};
 use crate::group_cache::{GroupCache, GroupDiff, Name, Stored};
 pub(crate) use reading::rows_of;
 pub use reading::{EventReader, EventsError};
-pub(crate) use write::{Written, write};
+pub(crate) use write::{Written, session_batch, write};
 
 /// Events that are in no batch yet. Beyond it, which takes a disk that refuses, what happened to a group is told as the difference
 /// between what is stored and what is so.
@@ -53,6 +54,9 @@ const RETRY_DOUBLINGS_MAX: u32 = 3;
 
 /// Called when what it waits for is on disk, or with why it is not.
 pub(crate) type WhenSaved = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Whom to call, with whether it is on disk.
+type DueAnswer = (WhenSaved, Result<(), StoreError>);
 
 /// The journal of one session.
 pub(crate) struct Journal {
@@ -124,13 +128,15 @@ enum GroupWrite {
     Gone,
 }
 
-/// What the session's actor is to do after a batch.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What the session's actor is to do after a batch, in this order.
+#[derive(Default)]
 pub(crate) struct AfterWrite {
     /// The events up to this number are on disk: whoever listens may read them.
     pub(crate) told: Option<u64>,
     /// What the operator is to be told.
     pub(crate) kinds: Vec<EventKind>,
+    /// Who waited for the session's record, and whether it is on disk.
+    pub(crate) answers: Vec<DueAnswer>,
     /// Call [`Journal::retry`] after this.
     pub(crate) retry_in: Option<Duration>,
     /// What is said of the session changed.
@@ -239,13 +245,15 @@ impl Journal {
         let record = is_record_changed.then_some(self.record_version);
         let mut draft = Draft { record, is_removal: self.is_record_removal, ..Draft::default() };
         if self.is_retry_due || !has_room {
-            // The record alone, where it changed since that was tried, or somebody waits.
+            // The record and what it tells, where it changed since that was tried, or somebody waits.
             if !is_record_changed || (self.record_tried == self.record_version && self.waiting.is_empty()) {
                 return None;
             }
             self.record_tried = self.record_version;
+            self.fill_events(&mut draft, |event| event.group.is_none());
         } else {
-            self.fill(&mut draft, cache);
+            self.fill_groups(&mut draft, cache);
+            self.fill_events(&mut draft, |event| event.group.as_ref().is_none_or(|group| !cache.is_unsaved(group)));
             if draft.is_empty() {
                 return None;
             }
@@ -260,8 +268,8 @@ impl Journal {
         is_clean && !self.is_writing && !self.is_group_missing && self.rest_trouble.is_none()
     }
 
-    /// As many groups as fit, with all of their events, and the events of no group.
-    fn fill(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
+    /// As many groups as fit.
+    fn fill_groups(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
         draft.names = cache.names.take_unsaved(NAMES_PER_BATCH_MAX);
         let mut operations = OPERATIONS_RESERVED + draft.names.len();
         while let Some((id, stored)) = cache.take_unsaved() {
@@ -276,11 +284,14 @@ impl Journal {
             operations += cost;
             draft.groups.push(GroupDraft { id, stored, write, deltas });
         }
-        let is_left_out = |event: &Event| event.group.as_ref().is_some_and(|group| cache.is_unsaved(group));
+    }
+
+    /// The events that may be told with the rest of the batch, as many as fit.
+    fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(&Event) -> bool) {
         let mut bytes = 0;
         let mut left = VecDeque::new();
         for mut event in std::mem::take(&mut self.waiting_events) {
-            if is_left_out(&event) || bytes > EVENTS_BYTES_MAX {
+            if !may_be_told(&event) || bytes > EVENTS_BYTES_MAX {
                 left.push_back(event);
                 continue;
             }
@@ -325,12 +336,12 @@ impl Journal {
         self.is_writing = false;
         let mut after = AfterWrite::default();
         let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
-        let is_record_alone = draft.is_record_alone();
+        let is_of_session = draft.is_of_session();
         let Draft { record, is_removal, events, old_rows, groups, names } = draft;
         match &first {
             Ok(()) => {
                 if let Some(version) = record {
-                    self.record_is_saved(version);
+                    after.answers = self.record_is_saved(version);
                 }
                 self.rows.retain(|(first, _)| !old_rows.contains(first));
                 if let (Some(begin), Some(end)) = (events.first(), events.last()) {
@@ -340,19 +351,19 @@ impl Journal {
                 }
                 after.kinds = events.into_iter().map(|event| event.kind).collect();
             }
-            Err(error) if is_record_alone => {
-                self.record_is_not_saved(record.unwrap_or_default(), error);
-            }
-            Err(_) => {
+            Err(error) => {
                 for event in events.into_iter().rev() {
                     self.waiting_events.push_front(event);
+                }
+                if is_of_session {
+                    after.answers = self.record_is_not_saved(record.unwrap_or_default(), error);
                 }
             }
         }
         let are_events_written = first.is_ok();
         match first.and(rest) {
             // There is room again.
-            Ok(()) if is_record_alone => self.is_retry_due &= is_removal,
+            Ok(()) if is_of_session => self.is_retry_due &= is_removal,
             Ok(()) => {
                 self.is_group_missing = is_group_missing;
                 self.groups_are_saved(groups, &checksums);
@@ -361,7 +372,7 @@ impl Journal {
                     self.retries = 0;
                 }
             }
-            Err(_) if is_record_alone => after.retry_in = self.retry_later(),
+            Err(_) if is_of_session => after.retry_in = self.retry_later(),
             Err(error) => {
                 for GroupDraft { id, stored, .. } in groups {
                     // Some of them may be on disk as they are now.
@@ -382,7 +393,7 @@ impl Journal {
         after
     }
 
-    fn record_is_saved(&mut self, version: u64) {
+    fn record_is_saved(&mut self, version: u64) -> Vec<DueAnswer> {
         self.record_saved = version;
         if version == self.record_version {
             self.is_record_removal = false;
@@ -391,22 +402,20 @@ impl Journal {
             info!(session.id = %self.session, "the session's record is saved now");
             self.retries = 0;
         }
-        self.answer(version, &Ok(()));
+        self.answers(version, &Ok(()))
     }
 
-    fn record_is_not_saved(&mut self, version: u64, error: &StoreError) {
+    fn record_is_not_saved(&mut self, version: u64, error: &StoreError) -> Vec<DueAnswer> {
         if self.record_trouble.is_none() {
             warn!(session.id = %self.session, %error, "could not save the session's record, will retry");
         }
         self.record_trouble = Some(error.clone());
-        self.answer(version, &Err(error.clone()));
+        self.answers(version, &Err(error.clone()))
     }
 
-    fn answer(&mut self, version: u64, saved: &Result<(), StoreError>) {
-        let (due, waiting) = std::mem::take(&mut self.waiting).into_iter().partition(|(of, _)| *of <= version);
-        self.waiting = waiting;
-        let due: Vec<(u64, WhenSaved)> = due;
-        due.into_iter().for_each(|(_, then)| then(saved.clone()));
+    fn answers(&mut self, version: u64, saved: &Result<(), StoreError>) -> Vec<DueAnswer> {
+        let due = self.waiting.extract_if(.., |(of, _)| *of <= version);
+        due.map(|(_, then)| (then, saved.clone())).collect()
     }
 
     fn groups_are_saved(&mut self, groups: Vec<GroupDraft>, checksums: &[(GroupId, u32)]) {
@@ -471,9 +480,10 @@ impl Draft {
         self.record.is_some()
     }
 
-    /// Whether it holds the session's record and nothing else.
-    pub(crate) fn is_record_alone(&self) -> bool {
-        self.record.is_some() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
+    /// Whether it holds the session's record and nothing of its groups.
+    pub(crate) fn is_of_session(&self) -> bool {
+        let is_of_groups = !self.groups.is_empty() || !self.names.is_empty();
+        self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group.is_none())
     }
 }
 

@@ -63,14 +63,23 @@ impl Bench {
         let draft = self.journal.draft(&mut self.cache, true).expect("there is something to write");
         let record = if draft.has_record() { self.record.batch(ALICE, false) } else { Batch::new() };
         let written = write(&*self.store, ALICE, record, draft).await;
-        self.journal.written(written, &mut self.cache)
+        let mut after = self.journal.written(written, &mut self.cache);
+        after.answers.drain(..).for_each(|(then, saved)| then(saved));
+        after
     }
 
     /// The next batch is refused.
     fn refuse(&mut self, has_room: bool) -> Option<AfterWrite> {
         self.journal.take_from(&mut self.cache);
         let draft = self.journal.draft(&mut self.cache, has_room)?;
-        Some(self.journal.written(Written::record_alone(draft, Err(refused())), &mut self.cache))
+        Some(self.journal.written(Written::of_session(draft, Err(refused())), &mut self.cache))
+    }
+
+    /// A draft that holds nothing of groups is on disk, or not: who waited is told.
+    fn written(&mut self, draft: Draft, first: Result<(), StoreError>) -> AfterWrite {
+        let mut after = self.journal.written(Written::of_session(draft, first), &mut self.cache);
+        after.answers.drain(..).for_each(|(then, saved)| then(saved));
+        after
     }
 
     /// WhatsApp tells a change of members.
@@ -169,13 +178,13 @@ async fn while_a_batch_is_to_be_written_again_the_record_alone_is_written_for_th
     bench.journal.note_record(true);
     bench.journal.when_saved(then(&answered));
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    assert!(draft.is_record_alone() && bench.journal.is_record_removal());
-    bench.journal.written(Written::record_alone(draft, Err(refused())), &mut bench.cache);
+    assert!(draft.is_of_session() && bench.journal.is_record_removal());
+    bench.written(draft, Err(refused()));
     assert_eq!(answered.load(Ordering::Relaxed), 1, "it is told that it is not saved");
     assert!(bench.journal.draft(&mut bench.cache, true).is_none(), "it was tried");
     bench.journal.when_saved(then(&answered));
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    bench.journal.written(Written::record_alone(draft, Ok(())), &mut bench.cache);
+    bench.written(draft, Ok(()));
     assert_eq!(answered.load(Ordering::Relaxed), 2);
     assert!(
         bench.journal.trouble().is_some_and(|trouble| trouble.starts_with("groups and events could not be saved yet"))
@@ -183,6 +192,30 @@ async fn while_a_batch_is_to_be_written_again_the_record_alone_is_written_for_th
     bench.journal.retry();
     assert_eq!(bench.write().await.told, Some(1));
     assert_eq!(bench.journal.trouble(), None);
+}
+
+#[tokio::test]
+async fn what_happened_to_the_session_itself_is_told_with_its_record_whatever_waits_of_its_groups() {
+    let mut bench = Bench::new(3).await;
+    bench.added(1);
+    bench.journal.tell(EventKind::AccountChanged, Map::new());
+    bench.journal.note_record(true);
+    bench.refuse(true).unwrap();
+    for has_room in [true, false] {
+        let draft = bench.journal.draft(&mut bench.cache, has_room).unwrap();
+        let kinds: Vec<_> = draft.events.iter().map(|event| event.kind).collect();
+        assert!(draft.is_of_session() && kinds == [EventKind::AccountChanged], "{draft:?}");
+        bench.written(draft, Err(refused()));
+        bench.journal.note_record(true);
+    }
+    let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
+    let record = bench.record.batch(ALICE, true);
+    bench.store.commit(session_batch(&*bench.store, ALICE, record, &draft).unwrap()).await.unwrap();
+    let after = bench.written(draft, Ok(()));
+    assert_eq!((after.told, after.kinds), (Some(1), vec![EventKind::AccountChanged]));
+    bench.journal.retry();
+    assert_eq!(bench.write().await.told, Some(2));
+    assert_eq!(bench.events().await, [(1, "session.account_changed"), (2, "group.join")]);
 }
 
 #[tokio::test]

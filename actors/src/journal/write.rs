@@ -23,8 +23,8 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Of a draft that holds nothing but the session's record.
-    pub(crate) fn record_alone(draft: Draft, first: Result<(), StoreError>) -> Self {
+    /// Of a draft that holds nothing of groups.
+    pub(crate) fn of_session(draft: Draft, first: Result<(), StoreError>) -> Self {
         Self { draft, first, rest: Ok(()), checksums: Vec::new(), is_group_missing: false }
     }
 }
@@ -62,18 +62,7 @@ fn batches(
     checksums: &mut Vec<(GroupId, u32)>,
     is_group_missing: &mut bool,
 ) -> Result<Vec<Batch>, StoreError> {
-    let mut first = record;
-    if !draft.events.is_empty() {
-        let events = serde_json::to_vec(&draft.events).unwrap_or_default();
-        let key = layout::events(draft.events[0].number);
-        let mut batch = Batch::new();
-        put_parts(store, &mut batch, number, Table::Events, &key, &events)?;
-        for old in &draft.old_rows {
-            delete_parts(store, &mut batch, number, Table::Events, &layout::events(*old))?;
-        }
-        first.append(batch);
-    }
-    let mut batches = vec![first];
+    let mut batches = vec![session_batch(store, number, record, draft)?];
     let mut add = |batch: Batch| {
         if batch.is_empty() {
             return;
@@ -95,6 +84,26 @@ fn batches(
     }
     add(name_batch(number, &draft.names));
     Ok(batches)
+}
+
+/// The session's record and the events. Where nothing of groups is in the draft, it has room wherever the record has: that an account
+/// was logged out is told although the disk is nearly full.
+pub(crate) fn session_batch(
+    store: &dyn Store,
+    number: SessionNumber,
+    record: Batch,
+    draft: &Draft,
+) -> Result<Batch, StoreError> {
+    let mut batch = record;
+    let Some(first) = draft.events.first() else { return Ok(batch) };
+    let mut events = if draft.is_of_session() { Batch::for_removal() } else { Batch::new() };
+    let json = serde_json::to_vec(&draft.events).unwrap_or_default();
+    put_parts(store, &mut events, number, Table::Events, &layout::events(first.number), &json)?;
+    for old in &draft.old_rows {
+        delete_parts(store, &mut events, number, Table::Events, &layout::events(*old))?;
+    }
+    batch.append(events);
+    Ok(batch)
 }
 
 fn group_batch(

@@ -40,11 +40,15 @@ impl SessionState {
         let (store, number, myself) = (self.context.store.clone(), self.entry.number, self.myself.clone());
         let record =
             if draft.has_record() { self.record.batch(number, self.journal.is_record_removal()) } else { Batch::new() };
-        if draft.is_record_alone() {
+        if draft.is_of_session() {
             // At once: when the actor is gone, nothing of it is written any more.
-            let ticket = store.commit(record);
+            let ticket = journal::session_batch(&*store, number, record, &draft).map(|batch| store.commit(batch));
             tokio::spawn(async move {
-                let written = Written::record_alone(draft, ticket.await);
+                let first = match ticket {
+                    Ok(ticket) => ticket.await,
+                    Err(error) => Err(error),
+                };
+                let written = Written::of_session(draft, first);
                 let _ = myself.send_message(SessionMsg::JournalWritten(Box::new(written)));
             });
             return;
@@ -75,6 +79,7 @@ impl SessionState {
             // Nobody has to listen.
             let _ = self.context.notices.send(OperatorNotice { session: self.entry.id, kind });
         }
+        after.answers.into_iter().for_each(|(then, saved)| then(saved));
         if let Some(delay) = after.retry_in {
             self.myself.send_after(delay, || SessionMsg::SaveDue);
         }
