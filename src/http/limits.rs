@@ -63,14 +63,14 @@ pub(crate) const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Connections for which there is no place and that are told so at once, or how the daemon is; beyond these the one that
 /// was idle longest is closed unanswered.
-pub(crate) const PARTINGS_MAX: usize = 32;
+pub(crate) const REJECTIONS_MAX: usize = 32;
 
 /// Time for the head of the request that such a connection is answered, and for the last answers when the daemon stops.
-pub(crate) const PARTING_TIME_MAX: Duration = Duration::from_secs(2);
+pub(crate) const REJECTION_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// For how long HTTP may go on when the daemon stops.
 #[cfg(test)]
-pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(*DRAIN_TIME_S.end() + PARTING_TIME_MAX.as_secs());
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(*DRAIN_TIME_S.end() + REJECTION_TIME_MAX.as_secs());
 
 /// A connection that keeps its body or its answer waiting for this long may be closed when there are too many: shorter
 /// pauses are the network's.

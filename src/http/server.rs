@@ -31,7 +31,7 @@ use tracing::{debug, info, warn};
 use crate::config::HttpOptions;
 use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::{
-    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, PARTING_TIME_MAX, PARTINGS_MAX, UNREAD_TIME_MAX, UNSENT_BYTES_MAX,
+    ACCEPT_RETRY, CONNECTION_BUFFER_BYTES_MAX, REJECTION_TIME_MAX, REJECTIONS_MAX, UNREAD_TIME_MAX, UNSENT_BYTES_MAX,
 };
 use crate::http::middleware::request_context::{self, Peer};
 use crate::http::server::places::Place;
@@ -51,7 +51,7 @@ pub(crate) async fn serve(
 ) {
     let limits = &options.limits;
     let places = Places::new(Capacity::of(limits.connections_max, limits.connections_per_address_max));
-    let partings = Places::new(Capacity::unshared(PARTINGS_MAX));
+    let rejections = Places::new(Capacity::unshared(REJECTIONS_MAX));
     let server = Server {
         router,
         options: Arc::clone(&options),
@@ -73,7 +73,7 @@ pub(crate) async fn serve(
             Ok(place) => drop(connections.spawn(connection(server.clone(), stream, place))),
             Err(refusal) => {
                 // One that asks nothing gives way to the next.
-                if let Ok(place) = partings.enter(address, true) {
+                if let Ok(place) = rejections.enter(address, true) {
                     connections.spawn(turn_away(server.clone(), stream, place, refusal));
                 }
             }
@@ -106,7 +106,7 @@ impl Server {
         if tokio::time::timeout(time_max, all_over(&mut connections)).await.is_err() {
             warn!(drain_time_s = time_max.as_secs(), "some requests did not finish in time, answering them 503");
             self.over.cancel();
-            let _ = tokio::time::timeout(PARTING_TIME_MAX, all_over(&mut connections)).await;
+            let _ = tokio::time::timeout(REJECTION_TIME_MAX, all_over(&mut connections)).await;
         }
         connections.shutdown().await;
     }
@@ -171,8 +171,8 @@ async fn turn_away(mut server: Server, stream: TcpStream, place: Entered, refusa
         }
     });
     let mut http = http1::Builder::new();
-    http.keep_alive(false).header_read_timeout(PARTING_TIME_MAX);
-    let _ = tokio::time::timeout(2 * PARTING_TIME_MAX, serve_on(&server, stream, place.place(), &http)).await;
+    http.keep_alive(false).header_read_timeout(REJECTION_TIME_MAX);
+    let _ = tokio::time::timeout(2 * REJECTION_TIME_MAX, serve_on(&server, stream, place.place(), &http)).await;
 }
 
 async fn serve_on(server: &Server, stream: TcpStream, place: &Arc<Place>, http: &http1::Builder) {

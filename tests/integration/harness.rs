@@ -73,7 +73,7 @@ impl Bench {
             bootstrap_key: Some(KEY.into()),
             whatsapp_url: simulator.url(),
             whatsapp_timeout_ms: 2_000,
-            // Tests make more calls than a person would; `pacing.rs` sets limits of its own.
+            // Tests make more calls than a person would; `rate_limits.rs` sets limits of its own.
             rate_limits: RateLimits { create: None, add: None, write: None, query: None },
             ..Config::default()
         };

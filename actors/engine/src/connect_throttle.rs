@@ -1,4 +1,4 @@
-//! Turns to connect: how many connects start per second and how many are under way at once, over all sessions. A turn
+//! Permits to connect: how many connects start per second and how many are under way at once, over all sessions. A permit
 //! is taken before a connect begins and ends when it is over, well or badly.
 
 use std::num::NonZeroU32;
@@ -17,7 +17,7 @@ const TURN_MAX: Duration = Duration::from_secs(30);
 /// Sessions that wait are told at most this often that another one got in: thousands may wait.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Hands out turns to connect. One for the daemon.
+/// Hands out permits to connect. One for the daemon.
 pub(super) struct ConnectThrottle {
     connecting: Arc<Semaphore>,
     period: Duration,
@@ -28,11 +28,11 @@ pub(super) struct ConnectThrottle {
     answered_at: watch::Sender<Option<Instant>>,
 }
 
-/// One session's turn: kept while it connects.
+/// One session's permit: kept while it connects.
 pub(super) struct ConnectPermit {
-    pacer: Arc<ConnectThrottle>,
+    throttle: Arc<ConnectThrottle>,
     state: Mutex<PermitState>,
-    /// The engine is to end: nobody waits for a turn any more.
+    /// The engine is to end: nobody waits for a permit any more.
     closed: watch::Sender<bool>,
     /// WhatsApp was asked for a sign of life and has not given one yet.
     doubted: watch::Sender<bool>,
@@ -83,8 +83,8 @@ impl ConnectThrottle {
 }
 
 impl ConnectPermit {
-    pub(super) fn new(pacer: Arc<ConnectThrottle>) -> Self {
-        Self { pacer, state: Mutex::default(), closed: watch::channel(false).0, doubted: watch::channel(false).0 }
+    pub(super) fn new(throttle: Arc<ConnectThrottle>) -> Self {
+        Self { throttle, state: Mutex::default(), closed: watch::channel(false).0, doubted: watch::channel(false).0 }
     }
 
     /// No connect begins from now on.
@@ -99,9 +99,9 @@ impl ConnectPermit {
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
-    /// Waits for a turn. Dropping the call is safe.
+    /// Waits for a permit. Dropping the call is safe.
     pub(super) async fn take(&self) -> anyhow::Result<()> {
-        let permit = self.pacer.permit().await?;
+        let permit = self.throttle.permit().await?;
         let mut state = self.lock();
         (state.permit, state.fresh, state.number) = (Some(permit), true, state.number + 1);
         Ok(())
@@ -128,11 +128,11 @@ impl ConnectPermit {
 
     /// When WhatsApp last let any session in; changes when it does again after a while.
     pub(super) fn answers(&self) -> watch::Receiver<Option<Instant>> {
-        self.pacer.answered_at.subscribe()
+        self.throttle.answered_at.subscribe()
     }
 
     /// Sees whether the connect is over with this event, well or badly. After pairing the engine connects again in a new
-    /// turn.
+    /// permit.
     pub(super) fn note(&self, event: &Event) {
         match event {
             Event::Connected(_) | Event::PairingQrCode(_) => {
@@ -153,24 +153,24 @@ impl ConnectPermit {
 
     /// The session is let in: others that wait may try, too.
     pub(super) fn connected(&self) {
-        self.pacer.answered();
+        self.throttle.answered();
         let mut state = self.lock();
         (state.reconnects, state.told_lost) = (Reconnects::default(), false);
         drop(state);
         self.end();
     }
 
-    /// Begins the connect that a turn was taken for; false when there is none. A connect that fails in the handshake
-    /// tells nobody: its turn ends by itself.
+    /// Begins the connect that a permit was taken for; false when there is none. A connect that fails in the handshake
+    /// tells nobody: its permit ends by itself.
     pub(super) fn begin(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
         let begun = std::mem::take(&mut state.fresh);
         if begun {
-            let (turn, number) = (self.clone(), state.number);
+            let (permit, number) = (self.clone(), state.number);
             tokio::spawn(async move {
                 sleep(TURN_MAX).await;
-                if turn.lock().number == number {
-                    turn.end();
+                if permit.lock().number == number {
+                    permit.end();
                 }
             });
         }
@@ -187,18 +187,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn turns_are_given_at_their_pace_and_one_who_gave_up_costs_nothing() {
-        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(10).unwrap(), 100));
+    async fn permits_are_given_at_their_rate_and_one_who_gave_up_costs_nothing() {
+        let throttle = Arc::new(ConnectThrottle::new(NonZeroU32::new(10).unwrap(), 100));
         let started = Instant::now();
-        let mut turns = Vec::new();
+        let mut permits = Vec::new();
         for nth in 0..20 {
-            let turn = ConnectPermit::new(pacer.clone());
-            let gives_up = tokio::time::timeout(Duration::from_millis(1), turn.take()).await;
+            let permit = ConnectPermit::new(throttle.clone());
+            let gives_up = tokio::time::timeout(Duration::from_millis(1), permit.take()).await;
             if gives_up.is_err() {
-                turn.take().await.unwrap();
+                permit.take().await.unwrap();
             }
-            assert!(turn.lock().fresh, "{nth}");
-            turns.push(turn);
+            assert!(permit.lock().fresh, "{nth}");
+            permits.push(permit);
         }
         let took = started.elapsed();
         assert!((1_900..2_000).contains(&took.as_millis()), "{took:?}");
@@ -206,26 +206,26 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_while_nobody_knows_whether_whatsapp_hears_it() {
-        let turn = ConnectPermit::new(Arc::new(ConnectThrottle::new(NonZeroU32::MIN, 1)));
-        assert!(turn.may_send().await);
-        turn.doubt(true);
+        let permit = ConnectPermit::new(Arc::new(ConnectThrottle::new(NonZeroU32::MIN, 1)));
+        assert!(permit.may_send().await);
+        permit.doubt(true);
         let heard = async {
             sleep(Duration::from_secs(3)).await;
-            turn.doubt(false);
+            permit.doubt(false);
         };
         let started = Instant::now();
-        assert!(tokio::join!(turn.may_send(), heard).0);
+        assert!(tokio::join!(permit.may_send(), heard).0);
         assert_eq!(started.elapsed().as_secs(), 3);
-        turn.lock().told_lost = true;
-        assert!(!turn.may_send().await);
-        turn.connected();
-        assert!(turn.may_send().await);
+        permit.lock().told_lost = true;
+        assert!(!permit.may_send().await);
+        permit.connected();
+        assert!(permit.may_send().await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn no_more_connect_at_once_than_allowed_and_one_that_never_ends_is_given_up() {
-        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(1_000).unwrap(), 1));
-        let (first, second) = (Arc::new(ConnectPermit::new(pacer.clone())), ConnectPermit::new(pacer.clone()));
+        let throttle = Arc::new(ConnectThrottle::new(NonZeroU32::new(1_000).unwrap(), 1));
+        let (first, second) = (Arc::new(ConnectPermit::new(throttle.clone())), ConnectPermit::new(throttle.clone()));
         let started = Instant::now();
         first.take().await.unwrap();
         assert!(first.begin());

@@ -1,4 +1,4 @@
-//! What the engine tells, as facts: one match, no decisions.
+//! What the engine tells, as events of ours: one match, no decisions.
 
 use std::sync::Arc;
 
@@ -64,8 +64,8 @@ pub enum EngineEvent {
 impl EngineEvent {
     /// Whether it says that the log-in is over for good.
     pub fn ends_log_in(&self) -> bool {
-        use EngineEvent as F;
-        matches!(self, F::LoggedOut(_) | F::Refused(_) | F::Replaced | F::Banned { .. } | F::Outdated)
+        use EngineEvent as E;
+        matches!(self, E::LoggedOut(_) | E::Refused(_) | E::Replaced | E::Banned { .. } | E::Outdated)
     }
 
     /// Whether there may be floods of it: those wait in a bounded number (L-1).
@@ -100,24 +100,24 @@ pub enum LogoutKind {
     Other(i32),
 }
 
-/// Where facts go: called from the engine's tasks, in no order.
+/// Where events go: called from the engine's tasks, in no order.
 pub type Report = Arc<dyn Fn(EngineEvent) + Send + Sync>;
 
-/// The engine's event handler: hands every fact on.
+/// The engine's event handler: hands every event on.
 pub(super) struct Reporter {
-    turn: Arc<ConnectPermit>,
+    permit: Arc<ConnectPermit>,
     report: Report,
 }
 
 impl Reporter {
-    pub(super) fn new(turn: Arc<ConnectPermit>, report: Report) -> Self {
-        Self { turn, report }
+    pub(super) fn new(permit: Arc<ConnectPermit>, report: Report) -> Self {
+        Self { permit, report }
     }
 }
 
 impl EventHandler for Reporter {
     fn handle_event(&self, event: Arc<Event>) {
-        self.turn.note(&event);
+        self.permit.note(&event);
         match &*event {
             Event::Notification(node) => {
                 if let Some((author, name)) = notifications::named_author(node.get()) {
@@ -127,10 +127,10 @@ impl EventHandler for Reporter {
                     (self.report)(EngineEvent::Group(change));
                 }
             }
-            Event::Messages(batch) => batch.iter().filter_map(named_sender).for_each(|fact| (self.report)(fact)),
+            Event::Messages(batch) => batch.iter().filter_map(named_sender).for_each(|named| (self.report)(named)),
             event => {
-                if let Some(fact) = fact(event) {
-                    (self.report)(fact);
+                if let Some(event) = engine_event(event) {
+                    (self.report)(event);
                 }
             }
         }
@@ -171,7 +171,7 @@ fn lost_because(reason: &DisconnectReason) -> String {
     }
 }
 
-fn fact(event: &Event) -> Option<EngineEvent> {
+fn engine_event(event: &Event) -> Option<EngineEvent> {
     Some(match event {
         Event::PairingQrCode(qr) => EngineEvent::QrShown(qr.code.clone()),
         Event::PairSuccess(pair) => {
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_refusal_that_passes_by_itself_is_a_lost_connection() {
-        let refused = |reason| fact(&Event::ConnectFailure(ConnectFailure::builder().reason(reason).build()));
+        let refused = |reason| engine_event(&Event::ConnectFailure(ConnectFailure::builder().reason(reason).build()));
         for reason in [ConnectFailureReason::ServiceUnavailable, ConnectFailureReason::InternalServerError] {
             assert!(matches!(refused(reason), Some(EngineEvent::ConnectionLost(_))));
         }

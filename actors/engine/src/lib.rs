@@ -85,7 +85,7 @@ pub struct EngineOptions {
     pub connecting_max: usize,
 }
 
-/// What all engines of a daemon share: one way to WhatsApp with its TLS sessions, one HTTP client, one version, one pace.
+/// What all engines of a daemon share: one way to WhatsApp with its TLS sessions, one HTTP client, one version, one connect throttle.
 pub struct EngineShared {
     url: String,
     device_name: String,
@@ -94,7 +94,7 @@ pub struct EngineShared {
     connect: Arc<dyn Connect>,
     http: SharedHttp,
     version: SharedVersion,
-    pacer: Arc<ConnectThrottle>,
+    throttle: Arc<ConnectThrottle>,
 }
 
 /// Why the engine could not do what it was asked.
@@ -141,14 +141,14 @@ pub struct Engine {
     client: Arc<Client>,
     backend: Arc<SessionBackend>,
     wire: Arc<Wire>,
-    turn: Arc<ConnectPermit>,
+    permit: Arc<ConnectPermit>,
 }
 
 /// The part of an engine that has to be run: its connection, until it ends for good.
 pub struct EngineRun {
     bot: Bot,
     wire: Arc<Wire>,
-    turn: Arc<ConnectPermit>,
+    permit: Arc<ConnectPermit>,
     report: Report,
 }
 
@@ -182,7 +182,7 @@ impl EngineShared {
             connect: Arc::new(Direct::new()),
             version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
             http,
-            pacer: Arc::new(ConnectThrottle::new(per_second, options.connecting_max)),
+            throttle: Arc::new(ConnectThrottle::new(per_second, options.connecting_max)),
             url: options.whatsapp_url,
         })
     }
@@ -207,7 +207,7 @@ pub fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
 }
 
 impl Engine {
-    /// Waits for a turn to connect, then builds the client over the session's stored device. The caller holds the
+    /// Waits for a permit to connect, then builds the client over the session's stored device. The caller holds the
     /// device's permit (K-1) and runs the second half. Facts are reported from the engine's tasks, in no order.
     pub async fn open(
         shared: &EngineShared,
@@ -215,15 +215,15 @@ impl Engine {
         report: Report,
     ) -> anyhow::Result<(Self, EngineRun)> {
         let EngineSession { number, config, wire } = session;
-        let turn = Arc::new(ConnectPermit::new(shared.pacer.clone()));
-        turn.take().await?;
+        let permit = Arc::new(ConnectPermit::new(shared.throttle.clone()));
+        permit.take().await?;
         let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
         let client: ClientSlot = Arc::new(OnceLock::new());
         let sockets =
             WebSockets { endpoint: shared.endpoint.clone(), connect: shared.connect.clone(), wire: wire.clone() };
         let transports = ThrottledTransports {
             inner: Box::new(sockets),
-            turn: turn.clone(),
+            permit: permit.clone(),
             client: client.clone(),
             config,
             report: report.clone(),
@@ -237,12 +237,12 @@ impl Engine {
             .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
             .with_wanted_pre_key_count(PRE_KEYS_WANTED)
             .skip_history_sync()
-            .with_event_handler(Reporter::new(turn.clone(), report.clone()))
+            .with_event_handler(Reporter::new(permit.clone(), report.clone()))
             .build()
             .await?;
         let _ = client.set(Arc::downgrade(&bot.client()));
-        let engine = Self { client: bot.client(), backend, wire: wire.clone(), turn: turn.clone() };
-        Ok((engine, EngineRun { bot, wire, turn, report }))
+        let engine = Self { client: bot.client(), backend, wire: wire.clone(), permit: permit.clone() };
+        Ok((engine, EngineRun { bot, wire, permit, report }))
     }
 
     /// Whether a device was linked: false before pairing and after its data was wiped.
@@ -287,7 +287,7 @@ impl Engine {
     /// How much was sent so far; `None` when there is no connection that is logged in and hears us: nothing is to be sent
     /// now. Waits while WhatsApp is asked for a sign of life, up to 5 s.
     pub async fn sent(&self) -> Option<Sent> {
-        let may_send = self.turn.may_send().await && self.client.is_connected() && self.client.is_logged_in();
+        let may_send = self.permit.may_send().await && self.client.is_connected() && self.client.is_logged_in();
         may_send.then(|| Sent(self.wire.written()))
     }
 
@@ -299,7 +299,7 @@ impl Engine {
 
     /// Ends the connection for good and flushes. [`EngineRun::run`] returns soon after.
     pub async fn disconnect(&self) {
-        self.turn.close();
+        self.permit.close();
         self.client.disconnect().await;
     }
 
@@ -353,12 +353,12 @@ impl Engine {
 impl EngineRun {
     /// Connects and reconnects until the connection is over for good.
     pub async fn run(self) {
-        let Self { bot, wire, turn, report } = self;
+        let Self { bot, wire, permit, report } = self;
         let client = bot.client();
         tokio::select! {
             () = bot.run() => {}
             // Never ends by itself.
-            () = watch::watch(&client, &wire, &turn, &report) => {}
+            () = watch::watch(&client, &wire, &permit, &report) => {}
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The engine's transports: each is opened in its turn, and what becomes of it is told. All waiting between reconnects
+//! The engine's transports: each is opened with a permit, and what becomes of it is told. All waiting between reconnects
 //! is decided here, the engine's own is set back.
 
 use std::sync::{Arc, OnceLock, Weak};
@@ -16,7 +16,7 @@ use super::reconnects::Reconnect;
 use super::{EngineEvent, Report};
 use rookery_model::SessionConfig;
 
-/// A reconnect waits this long for its time and its turn. The engine gives a connect 20 s in all and comes again.
+/// A reconnect waits this long for its time and its permit. The engine gives a connect 20 s in all and comes again.
 const WAIT_MAX: Duration = Duration::from_secs(8);
 /// Name, TCP, TLS and WebSocket together: with the wait before it, this ends before the engine's time does.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(super) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
 /// The engine's transports.
 pub(super) struct ThrottledTransports {
     pub(super) inner: Box<dyn TransportFactory>,
-    pub(super) turn: Arc<ConnectPermit>,
+    pub(super) permit: Arc<ConnectPermit>,
     pub(super) client: ClientSlot,
     pub(super) config: Arc<ArcSwap<SessionConfig>>,
     pub(super) report: Report,
@@ -46,13 +46,13 @@ struct UsedUp;
 
 type Opened = (Arc<dyn Transport>, async_channel::Receiver<TransportEvent>);
 
-/// Ends a turn unless it is taken out.
+/// Ends a permit unless it is taken out.
 struct EndOnDrop<'a>(Option<&'a ConnectPermit>);
 
 impl Drop for EndOnDrop<'_> {
     fn drop(&mut self) {
-        if let Some(turn) = self.0 {
-            turn.end();
+        if let Some(permit) = self.0 {
+            permit.end();
         }
     }
 }
@@ -68,35 +68,35 @@ impl ConnectPermit {
 impl ThrottledTransports {
     /// A connect that the session did not begin: the connection before is gone, whether or not the engine said so.
     async fn reconnect(&self) -> anyhow::Result<Opened> {
-        self.turn.end();
+        self.permit.end();
         if self.has_to_set_back() {
             bail!("the engine's backoff is set back first");
         }
         self.tell_if_unknown();
         let until = Instant::now() + WAIT_MAX;
         self.wait_for_reconnect(until).await?;
-        timeout_at(until, self.turn.take()).await.context("no turn to connect in time")??;
-        self.turn.lock().reconnects.count(Instant::now());
-        self.turn.begin();
+        timeout_at(until, self.permit.take()).await.context("no permit to connect in time")??;
+        self.permit.lock().reconnects.count(Instant::now());
+        self.permit.begin();
         self.open().await
     }
 
     fn tell_if_unknown(&self) {
-        let state = self.turn.lock();
+        let state = self.permit.lock();
         // WhatsApp ends the connection once a phone was linked: nothing is lost.
         let is_known = state.told_lost || state.reconnects.are_expected();
         drop(state);
         if !is_known {
-            self.turn.tell_lost(&self.report, ENDED.into());
+            self.permit.tell_lost(&self.report, ENDED.into());
         }
     }
 
     /// Waits for what the session's configuration asks for, or for the news that another session got in.
     async fn wait_for_reconnect(&self, until: Instant) -> anyhow::Result<()> {
-        let mut answers = self.turn.answers();
+        let mut answers = self.permit.answers();
         loop {
             let (now, answered_at) = (Instant::now(), *answers.borrow_and_update());
-            let decided = self.turn.lock().reconnects.next(&self.config.load(), now, answered_at);
+            let decided = self.permit.lock().reconnects.next(&self.config.load(), now, answered_at);
             match decided {
                 Reconnect::Go => return Ok(()),
                 Reconnect::Wait(_) if now >= until => bail!("the next reconnect is not due yet"),
@@ -114,14 +114,14 @@ impl ThrottledTransports {
 
     async fn open(&self) -> anyhow::Result<Opened> {
         // The engine drops this call after its own time limit.
-        let mut unopened = EndOnDrop(Some(&self.turn));
+        let mut unopened = EndOnDrop(Some(&self.permit));
         let opened = timeout(OPEN_TIMEOUT, self.inner.create_transport()).await;
         let opened = opened.unwrap_or_else(|_| Err(anyhow::anyhow!("it does not answer")));
         match &opened {
             Ok(_) => unopened.0 = None,
             Err(error) => {
-                self.turn.lock().reconnects.fail(Instant::now());
-                self.turn.tell_lost(&self.report, format!("WhatsApp cannot be reached: {error}"));
+                self.permit.lock().reconnects.fail(Instant::now());
+                self.permit.tell_lost(&self.report, format!("WhatsApp cannot be reached: {error}"));
             }
         }
         opened
@@ -130,7 +130,7 @@ impl ThrottledTransports {
     /// Whether the engine's own backoff would soon be longer than ours: it goes on growing over failed connects, and over
     /// connections that break soon after the log-in. For the latter it is the only one, and grows as far as ours.
     fn has_to_set_back(&self) -> bool {
-        let mut state = self.turn.lock();
+        let mut state = self.permit.lock();
         state.engine_attempts += 1;
         state.engine_attempts > if state.reconnects.have_failed() { 1 } else { ENGINE_ATTEMPTS_MAX }
     }
@@ -140,18 +140,18 @@ impl ThrottledTransports {
     async fn set_back(&self) {
         let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
         client.reconnect_immediately().await;
-        self.turn.lock().engine_attempts = 0;
+        self.permit.lock().engine_attempts = 0;
     }
 }
 
 #[async_trait]
 impl TransportFactory for ThrottledTransports {
     async fn create_transport(&self) -> anyhow::Result<Opened> {
-        let is_first = self.turn.begin();
+        let is_first = self.permit.begin();
         let connect = async { if is_first { self.open().await } else { self.reconnect().await } };
         let opened = tokio::select! {
             biased;
-            () = self.turn.closed() => bail!("the engine ends"),
+            () = self.permit.closed() => bail!("the engine ends"),
             opened = connect => opened,
         };
         // After a first connect that failed the engine comes again in a second by itself.
@@ -202,16 +202,16 @@ mod tests {
         }
     }
 
-    fn transports(pacer: &Arc<ConnectThrottle>, away: Away) -> (ThrottledTransports, Arc<Mutex<Vec<String>>>) {
+    fn transports(throttle: &Arc<ConnectThrottle>, away: Away) -> (ThrottledTransports, Arc<Mutex<Vec<String>>>) {
         let told = Arc::<Mutex<Vec<String>>>::default();
         let heard = told.clone();
-        let report: Report = Arc::new(move |fact| {
-            let EngineEvent::ConnectionLost(reason) = fact else { panic!("{fact:?}") };
+        let report: Report = Arc::new(move |event| {
+            let EngineEvent::ConnectionLost(reason) = event else { panic!("{event:?}") };
             heard.lock().unwrap().push(reason);
         });
         let transports = ThrottledTransports {
             inner: Box::new(away),
-            turn: Arc::new(ConnectPermit::new(pacer.clone())),
+            permit: Arc::new(ConnectPermit::new(throttle.clone())),
             client: ClientSlot::default(),
             config: Arc::new(ArcSwap::from_pointee(SessionConfig::default())),
             report,
@@ -227,10 +227,10 @@ mod tests {
             .is_err()
         {
             // In place of the client's part, which sets the engine's backoff back.
-            transports.turn.lock().engine_attempts = 0;
+            transports.permit.lock().engine_attempts = 0;
             tokio::task::yield_now().await;
         }
-        transports.turn.connected();
+        transports.permit.connected();
         Instant::now()
     }
 
@@ -238,10 +238,10 @@ mod tests {
     async fn sessions_are_back_within_a_minute_of_a_server_that_answers_again() {
         let minutes = Duration::from_secs(180);
         for is_silent in [false, true] {
-            let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
+            let throttle = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
             let (until, mut sessions) = (Instant::now() + minutes, JoinSet::new());
             for _ in 0..200 {
-                sessions.spawn(reconnected(transports(&pacer, Away { until, is_silent }).0));
+                sessions.spawn(reconnected(transports(&throttle, Away { until, is_silent }).0));
             }
             let mut back: Vec<Instant> = sessions.join_all().await;
             back.sort();
@@ -252,10 +252,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_session_alone_is_back_within_a_minute_too() {
-        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
+        let throttle = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
         for away_s in [1, 30, 180, 3_600] {
             let until = Instant::now() + Duration::from_secs(away_s);
-            let back = reconnected(transports(&pacer, Away { until, is_silent: false }).0).await;
+            let back = reconnected(transports(&throttle, Away { until, is_silent: false }).0).await;
             let late = back.duration_since(until);
             assert!(late <= super::super::reconnects::RECONNECT_DELAY_MAX, "{away_s} s: {late:?}");
         }
@@ -263,9 +263,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_reconnect_that_nobody_told_of_is_told_and_so_is_each_new_reason() {
-        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
+        let throttle = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
         let until = Instant::now() + Duration::from_secs(3);
-        let (transports, told) = transports(&pacer, Away { until, is_silent: false });
+        let (transports, told) = transports(&throttle, Away { until, is_silent: false });
         reconnected(transports).await;
         let told = told.lock().unwrap();
         assert_eq!(*told, [ENDED, "WhatsApp cannot be reached: the connection was refused"]);
@@ -273,11 +273,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_that_ends_waits_for_nothing() {
-        let pacer = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
+        let throttle = Arc::new(ConnectThrottle::new(NonZeroU32::new(20).unwrap(), 50));
         let until = Instant::now() + Duration::from_secs(600);
-        let (transports, _) = transports(&pacer, Away { until, is_silent: true });
-        let (turn, started) = (transports.turn.clone(), Instant::now());
-        let (connect, ()) = tokio::join!(transports.create_transport(), async { turn.close() });
+        let (transports, _) = transports(&throttle, Away { until, is_silent: true });
+        let (permit, started) = (transports.permit.clone(), Instant::now());
+        let (connect, ()) = tokio::join!(transports.create_transport(), async { permit.close() });
         assert!(connect.is_err());
         assert!(started.elapsed() < Duration::from_secs(1));
     }

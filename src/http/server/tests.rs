@@ -139,7 +139,7 @@ async fn when_all_are_worked_for_probes_are_served_and_others_are_told() {
     );
     // Idle ones in the few places that are left keep no probe out either.
     let mut idle = Vec::new();
-    for _ in 0..2 * PARTINGS_MAX {
+    for _ in 0..2 * REJECTIONS_MAX {
         idle.push(bench.connect(5).await);
     }
     assert!(bench.ask(4, "GET /api/health").await.starts_with("HTTP/1.1 200"));

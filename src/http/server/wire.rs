@@ -23,13 +23,13 @@ pub(super) struct Wire<S> {
     stream: S,
     place: Arc<Place>,
     scanner: Scanner,
-    pace: RateLimit,
+    waiting_time: WaitingTime,
     closing: Option<Closing>,
 }
 
 /// For how long a client may still keep its answers waiting. Each byte that it takes earns it time, up to what it had at
 /// first.
-struct RateLimit {
+struct WaitingTime {
     credit: Duration,
     credit_max: Duration,
     waiting: Option<Waiting>,
@@ -49,28 +49,32 @@ struct Closing {
 
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, place: Arc<Place>, client_wait_max: Duration) -> Self {
-        let pace = RateLimit { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
-        Self { stream, place, scanner: Scanner::default(), pace, closing: None }
+        let waiting_time = WaitingTime { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
+        Self { stream, place, scanner: Scanner::default(), waiting_time, closing: None }
     }
 
     /// What a write came to, within the client's time.
-    fn paced(&mut self, written: Poll<io::Result<usize>>, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    fn within_its_time(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        context: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         match written {
             Poll::Ready(Ok(bytes)) => {
-                self.pace.earn(bytes);
+                self.waiting_time.earn(bytes);
                 self.place.note_written();
                 Poll::Ready(Ok(bytes))
             }
             Poll::Pending => {
                 self.place.note_unread();
-                self.pace.poll_over(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                self.waiting_time.poll_over(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
             }
             failed => failed,
         }
     }
 }
 
-impl RateLimit {
+impl WaitingTime {
     fn earn(&mut self, bytes: usize) {
         if let Some(waiting) = self.waiting.take() {
             self.credit = self.credit.saturating_sub(waiting.since.elapsed());
@@ -104,7 +108,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write(context, bytes);
-        this.paced(written, context)
+        this.within_its_time(written, context)
     }
 
     fn poll_write_vectored(
@@ -114,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.stream).poll_write_vectored(context, bytes);
-        this.paced(written, context)
+        this.within_its_time(written, context)
     }
 
     fn is_write_vectored(&self) -> bool {
