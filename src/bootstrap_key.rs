@@ -19,7 +19,7 @@ pub(crate) fn find(config: &Config) -> Result<Option<Secret>> {
     if config.bootstrap_key.is_some() {
         return Ok(config.bootstrap_key.clone());
     }
-    let credential = config.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
+    let credential = config.location.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
     let given = config.bootstrap_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
     given.map(read).transpose()
 }
@@ -40,7 +40,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (file, credential) = (directory.path().join("key"), directory.path().join(CREDENTIAL));
         let [of_variable, of_file, of_credential] = ["v", "f", "c"].map(|letter| letter.repeat(32));
-        let mut config = Config { credentials_dir: Some(directory.path().into()), ..Config::default() };
+        let mut config = Config::default();
+        config.location.credentials_dir = Some(directory.path().into());
         assert_eq!(find(&config).unwrap(), None);
         files::write_secret(&credential, &of_credential).unwrap();
         assert_eq!(find(&config).unwrap(), Some(of_credential.as_str().into()));

@@ -79,7 +79,7 @@ impl Daemon {
     /// In words for the operator: the address is in use, the data directory cannot be used or is another daemon's,
     /// the store cannot be read.
     pub async fn start(config: Config) -> Result<Self> {
-        let data_dir = config.data_dir.clone();
+        let data_dir = config.location.data_dir.clone();
         let locked = spawn_blocking(move || {
             data_dir::prepare(&data_dir)?;
             data_dir::Lock::take(&data_dir)
@@ -95,26 +95,26 @@ impl Daemon {
         let listener = listener.with_context(|| format!("could not listen on {}", config.listen))?;
         let address = listener.local_addr().context("could not read the address listened on")?;
 
-        let (location, clock) = (config.location(), Clock::kept_in(config.data_dir.join(CLOCK_FILE)));
+        let (location, clock) = (config.location.clone(), Clock::kept_in(config.location.data_dir.join(CLOCK_FILE)));
         let (store, store_key) = store_key::open(&location).await.context("could not open the store")?;
         let migrating = Arc::clone(&store);
         let migrated = spawn_blocking(move || bring_to_layout(&*migrating)).await.context("starting was cut short")?;
         migrated.context("could not bring the store to the layout of this version")?;
-        let is_restored = put_back_pepper(&*store, &config.data_dir).await?;
-        let pepper = pepper(&*store, &config.data_dir)?;
+        let is_restored = put_back_pepper(&*store, &config.location.data_dir).await?;
+        let pepper = pepper(&*store, &config.location.data_dir)?;
         let keys = ApiKeys::open(Arc::clone(&store), pepper, key_limits(&config), clock.clone()).await;
         let keys = keys.map_err(|error| {
             let rule = if matches!(error, KeysError::OtherPepper) { format!("; {PEPPER_RULE}") } else { String::new() };
             anyhow::Error::new(error).context(format!("could not read the API keys{rule}"))
         })?;
         let bootstrap = bootstrap_key::find(&config)?;
-        let (admin_key, admin_key_file) = first_key(&keys, bootstrap, &config.data_dir).await?;
+        let (admin_key, admin_key_file) = first_key(&keys, bootstrap, &config.location.data_dir).await?;
         let (opening, counted_by) = (Arc::clone(&store), clock.clone());
         let idempotency =
             spawn_blocking(move || Idempotency::open(opening, counted_by)).await.context("starting was cut short")?;
         let idempotency = idempotency.context("could not read the idempotency keys")?;
-        let (audit, auditor) =
-            Audit::open(Arc::clone(&store), config.audit, clock.clone()).context("could not read the audit log")?;
+        let (audit, auditor) = Audit::open(Arc::clone(&store), config.retention(), clock.clone())
+            .context("could not read the audit log")?;
         let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
         if is_restored {
             audit.note(control::entry("restore", true)).await;

@@ -14,7 +14,7 @@ use rookery_simulator::{
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::config::{Config, HttpArguments, RateLimitArguments, Secret};
+use crate::config::{Config, DataLocation, HttpOptions, RateLimitArguments, Secret};
 use crate::daemon::{self, Daemon};
 use crate::signals::Signals;
 
@@ -55,7 +55,7 @@ pub struct DemoArguments {
     #[command(flatten)]
     rate_limits: RateLimitArguments,
     #[command(flatten)]
-    http: HttpArguments,
+    http: HttpOptions,
 }
 
 fn api_key(text: &str) -> Result<Secret, String> {
@@ -69,8 +69,6 @@ fn api_key(text: &str) -> Result<Secret, String> {
 /// When something cannot be started, or the session did not become ready in time.
 pub async fn run(arguments: DemoArguments) -> Result<()> {
     let mut signals = Signals::listen().context("could not listen for signals")?;
-    let rate_limits = arguments.rate_limits.resolve(|name| std::env::var_os(name))?;
-    let http = arguments.http.resolve(|name| std::env::var_os(name))?;
     let data = DataDirectory::prepare(arguments.data_dir)?;
     let listen = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
     let options = SimulatorOptions { listen, seed: SEED, ..Default::default() };
@@ -80,11 +78,11 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
 
     let config = Config {
         listen: arguments.listen,
-        data_dir: data.path.clone(),
+        location: DataLocation { data_dir: data.path.clone(), ..DataLocation::default() },
         bootstrap_key: arguments.api_key,
         whatsapp_url: simulator.url(),
-        rate_limits,
-        http,
+        rate_limits: arguments.rate_limits,
+        http: arguments.http,
         ..Config::default()
     };
     let daemon = Daemon::start(config.clone()).await?;

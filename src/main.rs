@@ -1,11 +1,10 @@
 //! The command line: arguments, logging, configuration, run, exit code.
 
-use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use rookery::backup::commands::{self, BackupArguments, RestoreArguments};
-use rookery::config::{Config, ConfigError, DataLocationArguments, EXIT_USAGE, ServeArguments};
+use rookery::config::{self, Config, DataLocation, EXIT_USAGE};
 use rookery::offline::{self, RekeyArguments, VerifyArguments};
 use rookery::{daemon, secrecy, telemetry};
 #[cfg(feature = "simulator")]
@@ -27,13 +26,13 @@ struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
     #[command(flatten)]
-    serve: Box<ServeArguments>,
+    serve: Box<Config>,
 }
 
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon; the default
-    Serve(Box<ServeArguments>),
+    Serve(Box<Config>),
     /// Write all data into one encrypted file, whether the daemon runs or not
     Backup(BackupArguments),
     /// Put a backup into the place of all data, whether the daemon runs or not
@@ -49,7 +48,7 @@ enum Command {
         command: StoreCommand,
     },
     /// Remove every API key of a daemon that does not run; its next start makes a new admin key
-    ResetKeys(DataLocationArguments),
+    ResetKeys(DataLocation),
     /// Run the daemon with a simulated WhatsApp and a linked session, to try things out
     #[cfg(feature = "simulator")]
     Demo(Box<demo::DemoArguments>),
@@ -71,52 +70,52 @@ enum StoreCommand {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let command = match command_line() {
+        Ok(command) => command,
         Err(error) => {
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    match execute(cli.command.unwrap_or(Command::Serve(cli.serve))) {
+    match execute(command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error),
     }
 }
 
+/// What is to be done, with all of its settings read and checked.
+fn command_line() -> Result<Command, clap::Error> {
+    let mut known = config::with_variables(Cli::command());
+    // Of a subcommand's call only its own settings matter.
+    if std::env::args_os().nth(1).is_some_and(|first| known.find_subcommand(first).is_some()) {
+        known = config::without_variables(known);
+    }
+    let cli = Cli::from_arg_matches(&known.try_get_matches()?)?;
+    let command = cli.command.unwrap_or(Command::Serve(cli.serve));
+    if let Command::Serve(config) = &command {
+        config.check()?;
+    }
+    Ok(command)
+}
+
 fn execute(command: Command) -> anyhow::Result<()> {
     secrecy::forbid_dumps()?;
     match command {
-        Command::Serve(arguments) => {
-            let config = Config::resolve(*arguments, variable)?;
-            run(&config.log.clone(), daemon::serve(config))
-        }
-        Command::Backup(arguments) => {
-            let (location, file) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, commands::backup(location, file))
-        }
-        Command::Restore(arguments) => {
-            let (location, how) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, commands::restore(location, how))
-        }
+        Command::Serve(config) => run(&config.log.clone(), daemon::serve(*config)),
+        Command::Backup(arguments) => run(OFFLINE_LOG_FILTER, commands::backup(arguments)),
+        Command::Restore(arguments) => run(OFFLINE_LOG_FILTER, commands::restore(arguments)),
         Command::Audit { command: AuditCommand::Verify(arguments) } => {
-            let (location, noted) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, offline::verify_audit(location, noted))
+            run(OFFLINE_LOG_FILTER, offline::verify_audit(arguments))
         }
         Command::Store { command: StoreCommand::Rekey(arguments) } => {
-            let (location, new_key_file) = arguments.resolve(variable)?;
-            run(OFFLINE_LOG_FILTER, offline::rekey(location, new_key_file))
+            run(OFFLINE_LOG_FILTER, offline::rekey(arguments))
         }
-        Command::ResetKeys(arguments) => run(OFFLINE_LOG_FILTER, offline::reset_keys(arguments.resolve(variable)?)),
+        Command::ResetKeys(location) => run(OFFLINE_LOG_FILTER, offline::reset_keys(location)),
         #[cfg(feature = "simulator")]
         Command::Demo(arguments) => run(demo::LOG_FILTER, demo::run(*arguments)),
         #[cfg(feature = "simulator")]
         Command::Simulator(arguments) => run(simulator_command::LOG_FILTER, simulator_command::run(arguments)),
     }
-}
-
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(name)
 }
 
 fn run(log_filter: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
@@ -131,5 +130,5 @@ fn run(log_filter: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyh
 #[expect(clippy::print_stderr, reason = "the last words of a command line program")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("rookery: {error:#}");
-    ExitCode::from(if error.is::<ConfigError>() { EXIT_USAGE } else { 1 })
+    ExitCode::FAILURE
 }

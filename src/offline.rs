@@ -1,6 +1,5 @@
 //! Commands for a data directory whose daemon does not run. Each says what it did.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -11,7 +10,6 @@ use tokio::task::spawn_blocking;
 
 use crate::audit::{self, AuditError, Found, Verdict};
 use crate::auth::ApiKeys;
-use crate::config::{ConfigError, DataLocationArguments};
 use crate::data_dir::DataLocation;
 use crate::data_dir::Offline;
 use crate::data_dir::PEPPER_FILE;
@@ -22,7 +20,7 @@ use crate::store_key::{self, STORE_DIRECTORY};
 #[derive(Clone, Default, clap::Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
-    location: DataLocationArguments,
+    location: DataLocation,
     /// A record that was noted earlier, as ID:HASH: it has to be there as it was, so that nothing before it was cut off
     #[arg(long, value_name = "ID:HASH", value_parser = noted)]
     noted: Option<(u64, String)>,
@@ -36,25 +34,13 @@ fn noted(text: &str) -> Result<(u64, String), String> {
         .ok_or_else(|| "must be a record's number, a colon and 64 hex digits".into())
 }
 
-impl VerifyArguments {
-    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
-    ///
-    /// # Errors
-    /// It cannot be used.
-    pub fn resolve(
-        self,
-        variable: impl Fn(&str) -> Option<OsString>,
-    ) -> Result<(DataLocation, Option<(u64, String)>), ConfigError> {
-        Ok((self.location.resolve(variable)?, self.noted))
-    }
-}
-
 /// `rookery audit verify`: follows the chain of the audit log and names the first record that is not as it should be.
 ///
 /// # Errors
 /// There is no store, its daemon runs, or the log was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn verify_audit(location: DataLocation, noted: Option<(u64, String)>) -> Result<()> {
+pub async fn verify_audit(arguments: VerifyArguments) -> Result<()> {
+    let VerifyArguments { location, noted } = arguments;
     let (_offline, store) =
         store_of(&location).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
     let verdict = spawn_blocking(move || {
@@ -101,20 +87,10 @@ async fn store_of(location: &DataLocation) -> Result<(Offline, Arc<dyn Store>)> 
 #[derive(Clone, clap::Args)]
 pub struct RekeyArguments {
     #[command(flatten)]
-    location: DataLocationArguments,
+    location: DataLocation,
     /// File with the new key, 64 hex digits; made when it is missing
     #[arg(long, value_name = "FILE")]
     new_key_file: PathBuf,
-}
-
-impl RekeyArguments {
-    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
-    ///
-    /// # Errors
-    /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(DataLocation, PathBuf), ConfigError> {
-        Ok((self.location.resolve(variable)?, self.new_key_file))
-    }
 }
 
 /// `rookery store rekey`: from now on another key opens the store.
@@ -122,7 +98,8 @@ impl RekeyArguments {
 /// # Errors
 /// There is no store, its daemon runs, or the key until now does not open it; nothing was changed then.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn rekey(location: DataLocation, new_key_file: PathBuf) -> Result<()> {
+pub async fn rekey(arguments: RekeyArguments) -> Result<()> {
+    let RekeyArguments { location, new_key_file } = arguments;
     store_key::rekey(&location, &new_key_file).await.context("the store has its key as before")?;
     println!(
         "the key in `{0}` opens the store now: start the daemon with --store-key-file {0}",

@@ -1,6 +1,5 @@
 //! `rookery backup` and `rookery restore`: the daemon that runs is asked, and without one the data directory is used itself.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
@@ -14,7 +13,6 @@ use tokio::task::spawn_blocking;
 use super::check;
 use super::client::Client;
 use super::restore::{self, NOTHING_CHANGED, Restored, Wish, list};
-use crate::config::{ConfigError, DataLocationArguments};
 use crate::data_dir::DataLocation;
 use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
@@ -27,7 +25,7 @@ const UNREACHABLE: &str = "a daemon that runs here could not be asked by way of 
 #[derive(Clone, clap::Args)]
 pub struct BackupArguments {
     #[command(flatten)]
-    location: DataLocationArguments,
+    location: DataLocation,
     /// File to write; it must not exist
     #[arg(value_name = "FILE")]
     file: PathBuf,
@@ -37,7 +35,7 @@ pub struct BackupArguments {
 #[derive(Clone, clap::Args)]
 pub struct RestoreArguments {
     #[command(flatten)]
-    location: DataLocationArguments,
+    location: DataLocation,
     #[command(flatten)]
     how: How,
 }
@@ -62,32 +60,13 @@ pub struct How {
     check: bool,
 }
 
-impl BackupArguments {
-    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
-    ///
-    /// # Errors
-    /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(DataLocation, PathBuf), ConfigError> {
-        Ok((self.location.resolve(variable)?, self.file))
-    }
-}
-
-impl RestoreArguments {
-    /// Reads and checks the data directory; `variable` answers the value of an environment variable.
-    ///
-    /// # Errors
-    /// It cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<(DataLocation, How), ConfigError> {
-        Ok((self.location.resolve(variable)?, self.how))
-    }
-}
-
 /// `rookery backup`: writes all of a daemon's data into one encrypted file.
 ///
 /// # Errors
 /// In words for the operator; there is no file then.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn backup(location: DataLocation, file: PathBuf) -> Result<()> {
+pub async fn backup(arguments: BackupArguments) -> Result<()> {
+    let BackupArguments { location, file } = arguments;
     if file.try_exists().with_context(|| format!("could not look at `{}`", file.display()))? {
         bail!("`{}` exists already: name a new file", file.display());
     }
@@ -131,7 +110,8 @@ async fn save_offline(location: DataLocation, file: PathBuf) -> Result<()> {
 /// # Errors
 /// In words for the operator; it says so when something was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
-pub async fn restore(location: DataLocation, how: How) -> Result<()> {
+pub async fn restore(arguments: RestoreArguments) -> Result<()> {
+    let RestoreArguments { location, how } = arguments;
     let named = || format!("could not read `{}`", how.file.display());
     let file = File::open(&how.file).with_context(named)?;
     let backup_key = how.backup_key_file.as_deref().map(store_key::named_key).transpose()?;

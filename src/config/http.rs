@@ -1,11 +1,13 @@
-//! What the operator decides about HTTP, as flags.
+//! What the operator decides about HTTP beside the address. The limits that are fixed are in `http/limits.rs`.
 
-use std::ffi::OsString;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::http_options::{DRAIN_TIME_S, HttpLimits, HttpOptions};
-use super::reader::{ConfigError, Reader};
+use rookery_actors::RateLimit;
+
+use super::cors_origins::CorsOrigins;
+use super::parsers::{from_str, from_str_or_default, number, rate_limit, seconds};
+use super::unset;
 use crate::auth::AddressRange;
 
 /// Each open connection costs a file descriptor and up to 64 KiB.
@@ -24,141 +26,113 @@ const TIME_S: RangeInclusive<u64> = 1..=300;
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
 /// A second is a fast network; after a minute nobody waits any more.
 const CLIENT_WAIT_S: RangeInclusive<u64> = 1..=60;
+/// Seconds that an operator may give requests in flight when the daemon stops: systemd waits for what else it does then.
+pub(crate) const DRAIN_TIME_S: RangeInclusive<u64> = 1..=30;
 
-/// What the operator decides about HTTP, as flags with a variable of the same name.
-#[derive(Clone, Default, clap::Args)]
-pub struct HttpArguments {
-    /// Proxies whose X-Forwarded-For is believed: addresses or CIDR ranges, comma-separated
-    /// [ROOKERY_TRUSTED_PROXIES, default none]
-    #[arg(long, value_name = "ADDRESSES")]
-    trusted_proxies: Option<OsString>,
-    /// Web pages that may call from a browser: origins such as `https://app.example.com`, comma-separated
-    /// [ROOKERY_CORS_ORIGINS, default none]
-    #[arg(long, value_name = "ORIGINS")]
-    cors_origins: Option<OsString>,
-    /// Requests per API key, as COUNT/s|min|h|d:BURST, or off [ROOKERY_KEY_RATE, default 100/s:200]
-    #[arg(long, value_name = "LIMIT")]
-    key_rate: Option<OsString>,
-    /// Wrong API keys per address, as COUNT/s|min|h|d:BURST, or off [ROOKERY_FAILED_LOGINS, default 10/min:10]
-    #[arg(long, value_name = "LIMIT")]
-    failed_logins: Option<OsString>,
-    /// HTTP connections open at once, 1-65536 [ROOKERY_HTTP_CONNECTIONS_MAX, default 512]
-    #[arg(long, value_name = "NUMBER")]
-    http_connections_max: Option<OsString>,
-    /// Of these from one address, 1-65536 [ROOKERY_HTTP_CONNECTIONS_PER_ADDRESS_MAX, default 256]
-    #[arg(long, value_name = "NUMBER")]
-    http_connections_per_address_max: Option<OsString>,
-    /// Requests in flight at once, 1-65536 [ROOKERY_REQUESTS_MAX, default 1024]
-    #[arg(long, value_name = "NUMBER")]
-    requests_max: Option<OsString>,
-    /// Of these with one API key, 1-65536 [ROOKERY_REQUESTS_PER_KEY_MAX, default 256]
-    #[arg(long, value_name = "NUMBER")]
-    requests_per_key_max: Option<OsString>,
-    /// Bytes of a request body, 16384-268435456 [ROOKERY_BODY_BYTES_MAX, default 1048576]
-    #[arg(long, value_name = "BYTES")]
-    body_bytes_max: Option<OsString>,
-    /// Bytes of a request body with a file, 16384-268435456 [ROOKERY_MEDIA_BODY_BYTES_MAX, default 67108864]
-    #[arg(long, value_name = "BYTES")]
-    media_body_bytes_max: Option<OsString>,
-    /// Bytes of a request's line and headers, 8192-1048576 [ROOKERY_HEADER_BYTES_MAX, default 16384]
-    #[arg(long, value_name = "BYTES")]
-    header_bytes_max: Option<OsString>,
-    /// Bytes of a request's path and query, 1024-65534 [ROOKERY_URL_BYTES_MAX, default 8192]
-    #[arg(long, value_name = "BYTES")]
-    url_bytes_max: Option<OsString>,
-    /// Seconds for a request's head to arrive and for a connection to idle, 1-300 [ROOKERY_HEADER_TIMEOUT_S, default 30]
-    #[arg(long, value_name = "SECONDS")]
-    header_timeout_s: Option<OsString>,
-    /// Seconds for a request's body to arrive, 1-20 [ROOKERY_BODY_TIMEOUT_S, default 10]
-    #[arg(long, value_name = "SECONDS")]
-    body_timeout_s: Option<OsString>,
-    /// Seconds that a client may keep a body or an answer waiting, beside one for every 2 KiB, 1-60
-    /// [ROOKERY_CLIENT_WAIT_S, default 5]
-    #[arg(long, value_name = "SECONDS")]
-    client_wait_s: Option<OsString>,
-    /// Seconds for requests in flight when the daemon stops, 1-30 [ROOKERY_DRAIN_TIMEOUT_S, default 10]
-    #[arg(long, value_name = "SECONDS")]
-    drain_timeout_s: Option<OsString>,
+const RANGES: &str = "comma-separated addresses or CIDR ranges, such as 127.0.0.1,10.0.0.0/8";
+const ORIGINS: &str = "comma-separated origins as browsers write them, such as https://app.example.com";
+
+/// What the operator decides about HTTP beside the address.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HttpOptions {
+    /// Proxies whose X-Forwarded-For is believed: addresses or CIDR ranges, comma-separated [default: none]
+    #[arg(long, env = "ROOKERY_TRUSTED_PROXIES", value_name = "ADDRESSES", value_delimiter = ',')]
+    #[arg(value_parser = from_str::<AddressRange>(RANGES))]
+    pub trusted_proxies: Vec<AddressRange>,
+    /// Web pages that may call from a browser: origins such as `https://app.example.com`, comma-separated [default: none]
+    #[arg(long, env = "ROOKERY_CORS_ORIGINS", value_name = "ORIGINS")]
+    #[arg(default_value = "", hide_default_value = true, value_parser = from_str_or_default::<CorsOrigins>(ORIGINS))]
+    pub cors_origins: CorsOrigins,
+    /// How much, how often and how long.
+    #[command(flatten)]
+    pub limits: HttpLimits,
 }
 
-impl HttpArguments {
-    /// Reads and checks them; `variable` answers the value of an environment variable.
-    ///
-    /// # Errors
-    /// The first one that cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<HttpOptions, ConfigError> {
-        self.read(&Reader { variable })
-    }
+/// Limits that the operator may set; none of them is off unless it is said so.
+// A whole path to `Option`: `off` is a value, too.
+#[derive(Clone, Debug, clap::Args)]
+pub struct HttpLimits {
+    /// HTTP connections open at once, 1-65536
+    // Half of them such that never sent a valid key. When there are more, the ones that have been idle longest are closed.
+    // Half of the usual 1,024 file descriptors, the other half is for sessions.
+    #[arg(long = "http-connections-max", env = "ROOKERY_HTTP_CONNECTIONS_MAX", value_name = "NUMBER")]
+    #[arg(default_value = "512", value_parser = number::<usize>(CONNECTIONS))]
+    pub connections_max: usize,
+    /// Of these from one address, 1-65536
+    // Further ones are answered 429 and closed. Trusted proxies have no such limit.
+    #[arg(
+        long = "http-connections-per-address-max",
+        env = "ROOKERY_HTTP_CONNECTIONS_PER_ADDRESS_MAX",
+        value_name = "NUMBER"
+    )]
+    #[arg(default_value = "256", value_parser = number::<usize>(CONNECTIONS))]
+    pub connections_per_address_max: usize,
+    /// Requests in flight at once, 1-65536
+    // Over all keys: each may hold its body and an answer.
+    #[arg(long = "requests-max", env = "ROOKERY_REQUESTS_MAX", value_name = "NUMBER")]
+    #[arg(default_value = "1024", value_parser = number::<usize>(REQUESTS))]
+    pub requests_max: usize,
+    /// Of these with one API key, 1-65536
+    // Slow ones of one client must leave room for the others'.
+    #[arg(long = "requests-per-key-max", env = "ROOKERY_REQUESTS_PER_KEY_MAX", value_name = "NUMBER")]
+    #[arg(default_value = "256", value_parser = number::<usize>(REQUESTS))]
+    pub requests_per_key_max: usize,
+    /// Requests per API key, as COUNT/s|min|h|d:BURST, or off
+    #[arg(long = "key-rate", env = "ROOKERY_KEY_RATE", value_name = "LIMIT")]
+    #[arg(default_value = "100/s:200", value_parser = rate_limit(1))]
+    pub key_rate: ::std::option::Option<RateLimit>,
+    /// Wrong API keys per address, as COUNT/s|min|h|d:BURST, or off
+    #[arg(long = "failed-logins", env = "ROOKERY_FAILED_LOGINS", value_name = "LIMIT")]
+    #[arg(default_value = "10/min:10", value_parser = rate_limit(1))]
+    pub failed_logins: ::std::option::Option<RateLimit>,
+    /// Bytes of a request body, 16384-268435456
+    // 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
+    #[arg(long = "body-bytes-max", env = "ROOKERY_BODY_BYTES_MAX", value_name = "BYTES")]
+    #[arg(default_value = "1048576", value_parser = number::<usize>(BODY_BYTES))]
+    pub body_bytes_max: usize,
+    /// Bytes of a request body with a file, 16384-268435456
+    #[arg(long = "media-body-bytes-max", env = "ROOKERY_MEDIA_BODY_BYTES_MAX", value_name = "BYTES")]
+    #[arg(default_value = "67108864", value_parser = number::<usize>(BODY_BYTES))]
+    pub media_body_bytes_max: usize,
+    /// Bytes of a request's line and headers, 8192-1048576
+    // Ours are below 1 kB.
+    #[arg(long = "header-bytes-max", env = "ROOKERY_HEADER_BYTES_MAX", value_name = "BYTES")]
+    #[arg(default_value = "16384", value_parser = number::<usize>(HEADER_BYTES))]
+    pub header_bytes_max: usize,
+    /// Bytes of a request's path and query, 1024-65534
+    #[arg(long = "url-bytes-max", env = "ROOKERY_URL_BYTES_MAX", value_name = "BYTES")]
+    #[arg(default_value = "8192", value_parser = number::<usize>(URL_BYTES))]
+    pub url_bytes_max: usize,
+    /// Seconds for a request's head to arrive and for a connection to idle, 1-300
+    // Longer than HTTP clients keep idle connections, so that they close first.
+    #[arg(long = "header-timeout-s", env = "ROOKERY_HEADER_TIMEOUT_S", value_name = "SECONDS")]
+    #[arg(default_value = "30", value_parser = seconds(TIME_S))]
+    pub header_time_max: Duration,
+    /// Seconds for a request's body to arrive, 1-20
+    // A megabyte over a slow phone network.
+    #[arg(long = "body-timeout-s", env = "ROOKERY_BODY_TIMEOUT_S", value_name = "SECONDS")]
+    #[arg(default_value = "10", value_parser = seconds(BODY_TIME_S))]
+    pub body_time_max: Duration,
+    /// Seconds that a client may keep a body or an answer waiting, beside one for every 2 KiB, 1-60
+    // A phone network that is gone for a moment.
+    #[arg(long = "client-wait-s", env = "ROOKERY_CLIENT_WAIT_S", value_name = "SECONDS")]
+    #[arg(default_value = "5", value_parser = seconds(CLIENT_WAIT_S))]
+    pub client_wait_max: Duration,
+    /// Seconds for requests in flight when the daemon stops, 1-30
+    // Those that are not over then are answered 503.
+    #[arg(long = "drain-timeout-s", env = "ROOKERY_DRAIN_TIMEOUT_S", value_name = "SECONDS")]
+    #[arg(default_value = "10", value_parser = seconds(DRAIN_TIME_S))]
+    pub drain_time_max: Duration,
+}
 
-    pub(super) fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<HttpOptions, ConfigError> {
-        let default = HttpOptions::default();
-        let proxies = "comma-separated addresses or CIDR ranges, such as 127.0.0.1,10.0.0.0/8";
-        let origins = "comma-separated origins as browsers write them, such as https://app.example.com";
-        let list =
-            |text: &str| text.split(',').map(|one| one.trim().parse().ok()).collect::<Option<Vec<AddressRange>>>();
-        Ok(HttpOptions {
-            trusted_proxies: read.parsed(
-                "trusted-proxies",
-                self.trusted_proxies.clone(),
-                default.trusted_proxies,
-                proxies,
-                list,
-            )?,
-            cors_origins: read.parsed(
-                "cors-origins",
-                self.cors_origins.clone(),
-                default.cors_origins,
-                origins,
-                |text| text.parse().ok(),
-            )?,
-            limits: self.limits(read, default.limits)?,
-        })
+impl Default for HttpOptions {
+    fn default() -> Self {
+        unset()
     }
+}
 
-    fn limits<F: Fn(&str) -> Option<OsString>>(
-        self,
-        read: &Reader<F>,
-        default: HttpLimits,
-    ) -> Result<HttpLimits, ConfigError> {
-        let count = |name: &str, flag, default: usize, range| read.number(name, flag, default, range);
-        let seconds = |name: &str, flag, default: Duration, range| {
-            read.number(name, flag, default.as_secs(), range).map(Duration::from_secs)
-        };
-        Ok(HttpLimits {
-            connections_max: count(
-                "http-connections-max",
-                self.http_connections_max,
-                default.connections_max,
-                CONNECTIONS,
-            )?,
-            connections_per_address_max: count(
-                "http-connections-per-address-max",
-                self.http_connections_per_address_max,
-                default.connections_per_address_max,
-                CONNECTIONS,
-            )?,
-            requests_max: count("requests-max", self.requests_max, default.requests_max, REQUESTS)?,
-            requests_per_key_max: count(
-                "requests-per-key-max",
-                self.requests_per_key_max,
-                default.requests_per_key_max,
-                REQUESTS,
-            )?,
-            key_rate: read.rate_limit("key-rate", self.key_rate, default.key_rate, 1)?,
-            failed_logins: read.rate_limit("failed-logins", self.failed_logins, default.failed_logins, 1)?,
-            body_bytes_max: count("body-bytes-max", self.body_bytes_max, default.body_bytes_max, BODY_BYTES)?,
-            media_body_bytes_max: count(
-                "media-body-bytes-max",
-                self.media_body_bytes_max,
-                default.media_body_bytes_max,
-                BODY_BYTES,
-            )?,
-            header_bytes_max: count("header-bytes-max", self.header_bytes_max, default.header_bytes_max, HEADER_BYTES)?,
-            url_bytes_max: count("url-bytes-max", self.url_bytes_max, default.url_bytes_max, URL_BYTES)?,
-            header_time_max: seconds("header-timeout-s", self.header_timeout_s, default.header_time_max, TIME_S)?,
-            body_time_max: seconds("body-timeout-s", self.body_timeout_s, default.body_time_max, BODY_TIME_S)?,
-            client_wait_max: seconds("client-wait-s", self.client_wait_s, default.client_wait_max, CLIENT_WAIT_S)?,
-            drain_time_max: seconds("drain-timeout-s", self.drain_timeout_s, default.drain_time_max, DRAIN_TIME_S)?,
-        })
+impl Default for HttpLimits {
+    fn default() -> Self {
+        unset()
     }
 }

@@ -1,48 +1,57 @@
 //! The limits that protect the accounts, as the operator writes them.
 
-use std::ffi::OsString;
+use rookery_actors::{RateLimit, RateLimits};
 
-use rookery_actors::RateLimits;
-
-use super::reader::{ConfigError, Reader};
+use super::parsers::rate_limit;
 
 /// People that one request may name: a smaller burst would count them as fewer.
 const ADD_BURST_MIN: u32 = 256;
 
-/// The limits that protect the accounts, as flags with a variable of the same name. Flags and variables were named `pace` before.
-#[derive(Clone, Default, clap::Args)]
+/// The limits that protect the accounts. Flags and variables were named `pace` before.
+// A whole path to `Option`: `off` is a value, too.
+#[derive(Clone, Debug, clap::Args)]
 pub struct RateLimitArguments {
-    /// Groups and communities made per session, as COUNT/s|min|h|d:BURST, or off [ROOKERY_LIMIT_CREATE, default 10/h:5]
-    #[arg(long, alias = "pace-create", value_name = "LIMIT")]
-    pub(super) limit_create: Option<OsString>,
-    /// People added or let in per session; the burst is 256 or more [ROOKERY_LIMIT_ADD, default 60/min:256]
-    #[arg(long, alias = "pace-add", value_name = "LIMIT")]
-    pub(super) limit_add: Option<OsString>,
-    /// Other changes of groups per session [ROOKERY_LIMIT_WRITE, default 30/min:30]
-    #[arg(long, alias = "pace-write", value_name = "LIMIT")]
-    pub(super) limit_write: Option<OsString>,
-    /// Questions per session that only WhatsApp can answer [ROOKERY_LIMIT_QUERY, default 60/min:60]
-    #[arg(long, alias = "pace-query", value_name = "LIMIT")]
-    pub(super) limit_query: Option<OsString>,
+    /// Groups and communities made per session, as COUNT/s|min|h|d:BURST, or off
+    #[arg(long, alias = "pace-create", env = "ROOKERY_LIMIT_CREATE", value_name = "LIMIT")]
+    #[arg(default_value = "10/h:5", value_parser = rate_limit(1))]
+    pub limit_create: ::std::option::Option<RateLimit>,
+    /// People added or let in per session; the burst is 256 or more
+    #[arg(long, alias = "pace-add", env = "ROOKERY_LIMIT_ADD", value_name = "LIMIT")]
+    #[arg(default_value = "60/min:256", value_parser = rate_limit(ADD_BURST_MIN))]
+    pub limit_add: ::std::option::Option<RateLimit>,
+    /// Other changes of groups per session
+    #[arg(long, alias = "pace-write", env = "ROOKERY_LIMIT_WRITE", value_name = "LIMIT")]
+    #[arg(default_value = "30/min:30", value_parser = rate_limit(1))]
+    pub limit_write: ::std::option::Option<RateLimit>,
+    /// Questions per session that only WhatsApp can answer
+    #[arg(long, alias = "pace-query", env = "ROOKERY_LIMIT_QUERY", value_name = "LIMIT")]
+    #[arg(default_value = "60/min:60", value_parser = rate_limit(1))]
+    pub limit_query: ::std::option::Option<RateLimit>,
 }
 
 impl RateLimitArguments {
-    /// Reads and checks them; `variable` answers the value of an environment variable.
-    ///
-    /// # Errors
-    /// The first one that cannot be used.
-    pub fn resolve(self, variable: impl Fn(&str) -> Option<OsString>) -> Result<RateLimits, ConfigError> {
-        self.read(&Reader { variable })
-    }
+    /// The variables' names of today and of before.
+    pub(super) const VARIABLES_BEFORE: [(&str, &str); 4] = [
+        ("ROOKERY_LIMIT_CREATE", "ROOKERY_PACE_CREATE"),
+        ("ROOKERY_LIMIT_ADD", "ROOKERY_PACE_ADD"),
+        ("ROOKERY_LIMIT_WRITE", "ROOKERY_PACE_WRITE"),
+        ("ROOKERY_LIMIT_QUERY", "ROOKERY_PACE_QUERY"),
+    ];
+}
 
-    pub(super) fn read<F: Fn(&str) -> Option<OsString>>(self, read: &Reader<F>) -> Result<RateLimits, ConfigError> {
-        let default = RateLimits::default();
-        let add_burst_min = ADD_BURST_MIN;
-        Ok(RateLimits {
-            create: read.rate_limit("limit-create", self.limit_create, default.create, 1)?,
-            add: read.rate_limit("limit-add", self.limit_add, default.add, add_burst_min)?,
-            write: read.rate_limit("limit-write", self.limit_write, default.write, 1)?,
-            query: read.rate_limit("limit-query", self.limit_query, default.query, 1)?,
-        })
+impl From<&RateLimitArguments> for RateLimits {
+    fn from(given: &RateLimitArguments) -> Self {
+        Self { create: given.limit_create, add: given.limit_add, write: given.limit_write, query: given.limit_query }
+    }
+}
+
+impl From<RateLimits> for RateLimitArguments {
+    fn from(limits: RateLimits) -> Self {
+        Self {
+            limit_create: limits.create,
+            limit_add: limits.add,
+            limit_write: limits.write,
+            limit_query: limits.query,
+        }
     }
 }

@@ -1,56 +1,106 @@
-//! Every setting as flags and variables give it.
+//! Every setting as flags give it. Variables are tried with the daemon itself (`tests/integration/process.rs`).
 
-use rookery_actors::{RateLimit, WHATSAPP_URL};
+use clap::FromArgMatches as _;
+use rookery_actors::{RateLimit, RateLimits};
 
-use super::reader::rate_limit;
+use super::parsers::rate_limit_of;
 use super::*;
 
-const LOOPBACK: &str = "ws://127.0.0.1:7700/ws/chat";
-
-fn flags(change: impl FnOnce(&mut ServeArguments)) -> ServeArguments {
-    let mut flags = ServeArguments { whatsapp_url: Some(LOOPBACK.into()), ..ServeArguments::default() };
-    change(&mut flags);
-    flags
+fn command() -> Command {
+    <Config as clap::Args>::augment_args(Command::new("rookery").no_binary_name(true))
 }
 
-fn resolve_variable(name: &str, value: &str) -> Result<Config, ConfigError> {
-    Config::resolve(flags(|_| ()), |asked| (asked == name).then(|| value.into()))
+fn parse(flags: &[&str]) -> Result<Config, String> {
+    let given = without_variables(command()).try_get_matches_from(flags);
+    given.and_then(|given| Config::from_arg_matches(&given)).map_err(|error| error.to_string())
 }
 
 #[test]
-fn a_flag_wins_over_its_variable_and_an_empty_variable_is_none() {
-    let given = flags(|flags| flags.listen = Some("127.0.0.1:1".into()));
-    let config = Config::resolve(given, |_| Some("".into())).unwrap();
-    assert_eq!((config.listen.port(), config.connecting_max), (1, 50));
-    let config = resolve_variable("ROOKERY_LISTEN", "[::1]:9").unwrap();
-    assert_eq!(config.listen.to_string(), "[::1]:9");
-    assert_eq!(resolve_variable("ROOKERY_HTTP_CONNECTIONS_MAX", "7").unwrap().http.limits.connections_max, 7);
-    let allow = resolve_variable("ROOKERY_FETCH_ALLOW", "10.0.0.7:8080, media.example.com").unwrap().fetch_allow;
-    assert_eq!(Ok(allow), "10.0.0.7:8080,media.example.com".parse());
-}
-
-#[test]
-fn a_bad_value_names_itself_its_source_and_what_is_allowed() {
-    let cases = [
-        ("ROOKERY_LISTEN", "localhost", "ROOKERY_LISTEN is `localhost`, but must be an address and port"),
-        ("ROOKERY_CONNECTS_PER_SECOND", "0", "is `0`, but must be a whole number from 1 to 1000"),
-        ("ROOKERY_WHATSAPP_TIMEOUT_MS", "20 s", "is `20 s`, but must be a whole number from 100 to 20000"),
-        ("ROOKERY_FETCH_ALLOW", "10.0.0.0/8", "is `10.0.0.0/8`, but must be comma-separated hosts"),
-        ("ROOKERY_LIMIT_CREATE", "ten", "is `ten`, but must be `off`, or a count per s, min, h or d and a burst"),
-        ("ROOKERY_PACE_QUERY", "1/w:1", "such as 10/h:5"),
-        ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`, but must be a log filter"),
-    ];
-    for (name, value, expected) in cases {
-        let error = resolve_variable(name, value).map(|_| ()).unwrap_err().to_string();
-        assert!(error.starts_with(name) && error.contains(expected), "{error}");
+fn every_flag_has_a_variable_of_its_name() {
+    for arg in command().get_arguments() {
+        let flag = arg.get_long().unwrap();
+        let expected = match flag {
+            "credentials-dir" => "CREDENTIALS_DIRECTORY".to_owned(),
+            _ => format!("ROOKERY_{}", flag.replace('-', "_").to_uppercase()),
+        };
+        assert_eq!(arg.get_env().and_then(|name| name.to_str()), Some(&*expected));
     }
-    let given = flags(|flags| flags.connecting_max = Some("many".into()));
-    let error = Config::resolve(given, |_| None).map(|_| ()).unwrap_err().to_string();
-    assert_eq!(error, "--connecting-max is `many`, but must be a whole number from 1 to 10000");
 }
 
 #[test]
-fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
+fn defaults_are_those_of_the_parts() {
+    let config = Config::default();
+    let (ours, theirs) = (config.session_options(), SessionOptions::default());
+    assert_eq!(ours.rate_limits, RateLimits::default());
+    assert_eq!(
+        (ours.whatsapp_url, ours.whatsapp_timeout, ours.connects_per_second, ours.connecting_max),
+        (theirs.whatsapp_url, theirs.whatsapp_timeout, theirs.connects_per_second, theirs.connecting_max)
+    );
+    assert_eq!(
+        (ours.requests_per_session_max, ours.linking_window, ours.sessions_max),
+        (theirs.requests_per_session_max, theirs.linking_window, theirs.sessions_max)
+    );
+    assert_eq!(config.retention(), Retention::default());
+    assert_eq!((config.listen.to_string(), config.location.data_dir), ("127.0.0.1:2785".into(), "./data".into()));
+    assert!(config.http.trusted_proxies.is_empty() && config.fetch_allow == FetchAllow::default());
+    assert_eq!(config.http.cors_origins, CorsOrigins::default());
+}
+
+#[test]
+fn flags_are_read() {
+    let config = parse(&[
+        "--listen=[::1]:9",
+        "--http-connections-max=7",
+        "--header-timeout-s=8",
+        "--fetch-allow=10.0.0.7:8080, media.example.com",
+        "--trusted-proxies=127.0.0.1, 10.0.0.0/8",
+        "--cors-origins=https://a.example",
+        "--pace-create=off",
+        "--key-rate=off",
+        "--limit-write=7/s:9",
+    ]);
+    let config = config.unwrap();
+    assert_eq!(config.listen.to_string(), "[::1]:9");
+    assert_eq!((config.http.limits.connections_max, config.http.limits.header_time_max.as_secs()), (7, 8));
+    assert_eq!(Ok(config.fetch_allow.clone()), "10.0.0.7:8080,media.example.com".parse());
+    assert_eq!(config.http.trusted_proxies, ["127.0.0.1", "10.0.0.0/8"].map(|range| range.parse().unwrap()));
+    assert_eq!(Ok(config.http.cors_origins.clone()), "https://a.example".parse());
+    assert_eq!(config.http.limits.key_rate, None);
+    let rate_limits = config.session_options().rate_limits;
+    let write = Some(RateLimit::new(7, Duration::from_secs(1), 9));
+    assert_eq!(rate_limits, RateLimits { create: None, write, ..RateLimits::default() });
+}
+
+#[test]
+fn a_bad_value_names_its_flag_and_what_is_allowed() {
+    let cases = [
+        ("--listen", "localhost", "an address and port"),
+        ("--connects-per-second", "0", "a whole number from 1 to 1000"),
+        ("--connecting-max", "many", "a whole number from 1 to 10000"),
+        ("--whatsapp-timeout-ms", "20 s", "a whole number from 100 to 20000"),
+        ("--drain-timeout-s", "31", "a whole number from 1 to 30"),
+        ("--fetch-allow", "10.0.0.0/8", "comma-separated hosts"),
+        ("--fetch-allow", "", "comma-separated hosts"),
+        ("--cors-origins", "", "comma-separated origins"),
+        ("--trusted-proxies", "proxy", "comma-separated addresses or CIDR ranges"),
+        ("--trusted-proxies", "", "comma-separated addresses or CIDR ranges"),
+        ("--limit-create", "ten", "`off`, or a count per s, min, h or d and a burst, such as 10/h:5"),
+        (
+            "--limit-add",
+            "60/min:255",
+            "such as 10/h:256, with a burst of 256 or more as one request may name that many people",
+        ),
+        ("--log", "rookery=loud", "a log filter"),
+        ("--whatsapp-url", "http://127.0.0.1/", "loopback"),
+    ];
+    for (flag, value, allowed) in cases {
+        let error = parse(&[&format!("{flag}={value}")]).map(|_| ()).unwrap_err();
+        assert!(error.contains(&format!("{flag} is `{value}`, but must be ")) && error.contains(allowed), "{error}");
+    }
+}
+
+#[test]
+fn a_rate_limit_is_a_count_in_a_time_and_a_burst_or_off() {
     let hour = Duration::from_secs(3_600);
     let cases = [
         ("off", Some(None)),
@@ -68,44 +118,21 @@ fn a_pace_is_a_count_in_a_time_and_a_burst_or_off() {
         ("", None),
     ];
     for (text, expected) in cases {
-        assert_eq!(rate_limit(text, 1), expected, "{text}");
+        assert_eq!(rate_limit_of(text, 1), expected, "{text}");
     }
-}
-
-#[test]
-fn rate_limits_are_the_actors_own_unless_told_otherwise() {
-    assert_eq!(resolve_variable("ROOKERY_LOG", "info").unwrap().rate_limits, RateLimits::default());
-    // The second is the name of before.
-    for variable in ["ROOKERY_LIMIT_CREATE", "ROOKERY_PACE_CREATE"] {
-        let rate_limits = resolve_variable(variable, "off").unwrap().session_options().rate_limits;
-        assert_eq!(rate_limits, RateLimits { create: None, ..RateLimits::default() });
-    }
-    let flags = RateLimitArguments { limit_write: Some("7/s:9".into()), ..RateLimitArguments::default() };
-    let write = flags.resolve(|_| None).unwrap().write;
-    assert_eq!(write, Some(RateLimit::new(7, Duration::from_secs(1), 9)));
-    let error = resolve_variable("ROOKERY_LIMIT_ADD", "60/min:255").map(|_| ()).unwrap_err().to_string();
-    assert!(error.contains("a burst of 256 or more as one request may name that many people"), "{error}");
-}
-
-#[test]
-fn a_bad_bootstrap_key_is_not_repeated() {
-    let error = resolve_variable("ROOKERY_BOOTSTRAP_KEY", "hunter2").map(|_| ()).unwrap_err().to_string();
-    assert!(error.starts_with("ROOKERY_BOOTSTRAP_KEY must be 32 to 256 characters") && !error.contains("hunter2"));
-    let config = resolve_variable("ROOKERY_BOOTSTRAP_KEY", &"k".repeat(32)).unwrap();
-    assert!(!format!("{config:?}").contains("kkkk"));
 }
 
 #[test]
 fn a_bootstrap_key_on_the_command_line_is_refused_and_not_repeated() {
-    let given = flags(|flags| flags.bootstrap_key = Some("k".repeat(32).into()));
-    let error = Config::resolve(given, |_| None).map(|_| ()).unwrap_err().to_string();
+    let error = parse(&["--bootstrap-key", &"k".repeat(32)]).map(|_| ()).unwrap_err();
     for other_way in ["--bootstrap-key-file", "ROOKERY_BOOTSTRAP_KEY", "rookery-bootstrap-key"] {
-        assert!(error.starts_with("--bootstrap-key must be given") && error.contains(other_way), "{error}");
+        assert!(error.contains("--bootstrap-key must be given") && error.contains(other_way), "{error}");
     }
     assert!(!error.contains("kkkk"));
-    let config = resolve_variable("ROOKERY_BOOTSTRAP_KEY_FILE", "/etc/rookery/key").unwrap();
+    let config = Config { bootstrap_key: Some("k".repeat(32).as_str().into()), ..Config::default() };
+    assert!(!format!("{config:?}").contains("kkkk"));
+    let config = parse(&["--bootstrap-key-file=/etc/rookery/key"]).unwrap();
     assert_eq!(config.bootstrap_key_file, Some("/etc/rookery/key".into()));
-    assert_eq!((config.api_keys_max, config.sessions_max), (1_000, 10_000));
 }
 
 #[test]
@@ -126,6 +153,5 @@ fn a_whatsapp_url_is_encrypted_or_on_loopback() {
     for (url, allowed) in cases {
         assert_eq!(is_whatsapp_url_allowed(url), allowed, "{url}");
     }
-    let without = ServeArguments::default();
-    assert_eq!(Config::resolve(without, |_| None).is_ok(), own);
+    assert_eq!(Config::default().check().is_ok(), own);
 }

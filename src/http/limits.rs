@@ -1,5 +1,5 @@
 //! The limits of the HTTP side that are fixed, with their units and reasons. Those that the operator may set are in
-//! `config/http_options.rs`.
+//! `config/http.rs`.
 
 use std::time::Duration;
 

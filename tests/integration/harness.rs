@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use reqwest::Method;
 use reqwest::header::HeaderMap;
-use rookery::config::Config;
+use rookery::config::{Config, DataLocation};
 use rookery::daemon::Daemon;
 use rookery_actors::RateLimits;
 use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
@@ -69,12 +69,12 @@ impl Bench {
         let data = TempDir::new().unwrap();
         let mut config = Config {
             listen: "127.0.0.1:0".parse().unwrap(),
-            data_dir: data.path().join("data"),
+            location: DataLocation { data_dir: data.path().join("data"), ..DataLocation::default() },
             bootstrap_key: Some(KEY.into()),
             whatsapp_url: simulator.url(),
             whatsapp_timeout_ms: 2_000,
             // Tests make more calls than a person would; `rate_limits.rs` sets limits of its own.
-            rate_limits: RateLimits { create: None, add: None, write: None, query: None },
+            rate_limits: RateLimits { create: None, add: None, write: None, query: None }.into(),
             ..Config::default()
         };
         adjust(&mut config);
@@ -83,7 +83,7 @@ impl Bench {
     }
 
     pub(crate) fn data_dir(&self) -> &Path {
-        &self.config.data_dir
+        &self.config.location.data_dir
     }
 
     /// Starts the daemon again on the same data, with other settings.

@@ -12,8 +12,8 @@ const FILLING_BYTES: u64 = 256 << 20;
 
 /// The disk has three quarters of what changes need, which is half as much again as removals need.
 fn with_little_space(config: &mut Config) {
-    let volume = rustix::fs::statvfs(config.data_dir.as_path()).unwrap();
-    config.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize / 3 * 4);
+    let volume = rustix::fs::statvfs(config.location.data_dir.as_path()).unwrap();
+    config.location.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize / 3 * 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -47,7 +47,7 @@ async fn linked_sessions_come_back_and_are_read_and_say_what_is_missing() {
     }
     bench.world.change_participants(&group, rookery_simulator::ParticipantChange::Add, ALICE, &[CAROL]).unwrap();
     until_equal(world_members(&bench.world, &group), async || bench.get(&path).await.members()).await;
-    bench.restart_with(|config| config.free_space_min_bytes = None).await;
+    bench.restart_with(|config| config.location.free_space_min_bytes = None).await;
     assert_eq!(bench.until_status("alice", "ready").await["lastError"], Value::Null);
 }
 
@@ -87,7 +87,7 @@ async fn sessions_and_keys_can_be_ended_and_that_is_on_record() {
     // What nobody asked for in so many words is on record as well, and not only once there is room.
     let changed = async |bench: &Bench| bench.get("/audit?action=sessions.account_changed").await.body["total"].clone();
     until_equal(Value::from(1), async || changed(&bench).await).await;
-    bench.restart_with(|config| config.free_space_min_bytes = None).await;
+    bench.restart_with(|config| config.location.free_space_min_bytes = None).await;
     assert_eq!(changed(&bench).await, 1);
     assert_eq!(bench.get("/audit/verify").await.body["valid"], true);
     assert_eq!(bench.get("/sessions/alice").await.body["status"], "disconnected");
@@ -102,8 +102,8 @@ struct Filling(tempfile::NamedTempFile);
 impl Filling {
     /// How little may be free for it to have an effect, and none without it: half of it is for what others write meanwhile.
     fn prepare(config: &mut Config) {
-        let volume = rustix::fs::statvfs(config.data_dir.parent().unwrap()).unwrap();
-        config.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize - FILLING_BYTES / 2);
+        let volume = rustix::fs::statvfs(config.location.data_dir.parent().unwrap()).unwrap();
+        config.location.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize - FILLING_BYTES / 2);
     }
 
     async fn fill(bench: &Bench) -> Self {
@@ -150,8 +150,8 @@ async fn no_phone_is_linked_while_the_link_could_not_be_saved() {
 
 /// The disk has less than what removals need, and more than what a start needs.
 fn with_no_space(config: &mut Config) {
-    let volume = rustix::fs::statvfs(config.data_dir.as_path()).unwrap();
-    config.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize * 3);
+    let volume = rustix::fs::statvfs(config.location.data_dir.as_path()).unwrap();
+    config.location.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize * 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,7 +178,7 @@ async fn with_no_room_even_for_removals_nothing_is_ended() {
     }
     assert_eq!(bench.world.live_connections(ALICE), 1);
     assert_eq!(bench.get(&format!("/sessions/alice/groups/{group}")).await.status, 200, "reads go on");
-    bench.restart_with(|config| config.free_space_min_bytes = None).await;
+    bench.restart_with(|config| config.location.free_space_min_bytes = None).await;
     bench.until_status("alice", "ready").await;
     bench.post("/sessions/bob/start", json!({})).await;
     bench.until_status("bob", "ready").await;

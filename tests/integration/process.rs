@@ -93,7 +93,9 @@ async fn a_bad_setting_ends_with_64_and_is_named() {
         ("ROOKERY_LISTEN", "somewhere", "ROOKERY_LISTEN is `somewhere`"),
         ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`"),
         ("ROOKERY_CONNECTS_PER_SECOND", "0", "ROOKERY_CONNECTS_PER_SECOND is `0`"),
-        ("ROOKERY_BOOTSTRAP_KEY", "short", "ROOKERY_BOOTSTRAP_KEY must be"),
+        ("ROOKERY_BOOTSTRAP_KEY", "short", "ROOKERY_BOOTSTRAP_KEY must be 32 to 256 characters"),
+        ("ROOKERY_TRUSTED_PROXIES", "127.0.0.1,proxy", "ROOKERY_TRUSTED_PROXIES is `proxy`"),
+        ("ROOKERY_KEY_RATE", "many", "ROOKERY_KEY_RATE is `many`, but must be `off`, or a count"),
         ("ROOKERY_WHATSAPP_URL", "wss://web.whatsapp.com/ws/chat", "must be a ws:// or wss:// URL on loopback"),
         ("ROOKERY_WHATSAPP_URL", "ws://192.0.2.1:7700/ws/chat", "must be a ws:// or wss:// URL on loopback"),
     ];
@@ -105,6 +107,24 @@ async fn a_bad_setting_ends_with_64_and_is_named() {
         assert!(output.contains(expected), "{variable}={value}: {output}");
         assert!(!output.contains("short"), "a secret is not repeated: {output}");
     }
+
+    // A flag wins over its variable, the names of before count, and an empty variable is not set.
+    let calls = [
+        ("serve --listen=here", "ROOKERY_LISTEN=there", "--listen is `here`"),
+        ("--listen=here", "ROOKERY_LISTEN=there", "--listen is `here`"),
+        ("serve", "ROOKERY_PACE_ADD=1/w:1 ROOKERY_LIMIT_ADD=", "ROOKERY_PACE_ADD is `1/w:1`"),
+        ("serve", "ROOKERY_SESSIONS_MAX= ROOKERY_PACE_ADD=x ROOKERY_LIMIT_ADD=y", "ROOKERY_LIMIT_ADD is `y`"),
+    ];
+    for (arguments, variables, expected) in calls {
+        let variables: Vec<_> = variables.split(' ').filter_map(|variable| variable.split_once('=')).collect();
+        let child = Child::spawn(&arguments.split(' ').collect::<Vec<_>>(), &variables);
+        assert_eq!(child.until_exit(REFUSAL_TIME_MAX).await, Some(64), "{expected}: {}", child.output());
+        assert!(child.output().contains(expected), "{expected}: {}", child.output());
+    }
+    // Of another command only its own settings count.
+    let other = Child::spawn(&["reset-keys"], &[("ROOKERY_LISTEN", "here"), ("ROOKERY_DATA_DIR", "/nowhere")]);
+    assert_eq!(other.until_exit(REFUSAL_TIME_MAX).await, Some(1), "{}", other.output());
+    assert!(other.output().contains("there is no store in `/nowhere`"), "{}", other.output());
 
     let unknown = Child::spawn(&["serve", "--no-such-flag"], &[]);
     assert_eq!(unknown.until_exit(REFUSAL_TIME_MAX).await, Some(64));

@@ -13,7 +13,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 const NO_LIMITS: RateLimits = RateLimits { create: None, add: None, write: None, query: None };
 
 async fn ready_with_group(rate_limits: RateLimits) -> (Bench, String) {
-    let bench = Bench::with(|config| config.rate_limits = rate_limits).await;
+    let bench = Bench::with(|config| config.rate_limits = rate_limits.into()).await;
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.link("alice", ALICE).await;
     let path = format!("/sessions/alice/groups/{group}");
