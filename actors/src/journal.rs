@@ -11,18 +11,21 @@
 //! Events have their numbers by the batch that they are in, so that one that is refused leaves no gap. A group's events and its record
 //! are in one batch: a crash neither tells a change twice nor loses it.
 
+mod draft;
 mod reading;
 mod write;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, SessionId, Timestamp};
-use rookery_store::{BATCH_OPERATIONS_MAX, StoreError, VALUE_BYTES_MAX, parts_in};
-use serde_json::{Map, json};
+use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, SessionId, Timestamp};
+use rookery_store::{BATCH_OPERATIONS_MAX, StoreError, VALUE_BYTES_MAX};
+use serde_json::Map;
 use tracing::{info, warn};
 
-use crate::group_cache::{GroupCache, GroupDiff, Name, Stored};
+use crate::group_cache::{GroupCache, Stored};
+pub(crate) use draft::{Draft, is_large};
+use draft::{GroupDraft, GroupWrite, event_of};
 pub(crate) use reading::rows_of;
 pub use reading::{EventReader, EventsError};
 pub(crate) use write::{Written, session_batch, write};
@@ -42,8 +45,6 @@ const EVENT_ROWS_REMOVED_MAX: usize = 8;
 const OPERATIONS_RESERVED: usize = 40;
 /// Names in one batch.
 const NAMES_PER_BATCH_MAX: usize = 32;
-/// Groups with more members are written as what changed in them; a smaller one fits in one row as it is.
-const WHOLE_MEMBERS_MAX: usize = 64;
 /// Changes of a large group that are stored beside its record, before that is written anew: a change of one member costs a 32nd of
 /// the record in the long run.
 const DELTAS_MAX: u8 = 32;
@@ -93,39 +94,6 @@ pub(crate) struct Base {
     pub(crate) checksum: u32,
     /// Rows of deltas beside it, those of earlier records included.
     pub(crate) deltas: u8,
-}
-
-/// What is in the next batch.
-#[derive(Debug, Default)]
-pub(crate) struct Draft {
-    /// The version of the session's record that it holds.
-    record: Option<u64>,
-    /// With that it is taken with little space, too.
-    is_removal: bool,
-    events: Vec<Event>,
-    /// Rows of events to be removed.
-    old_rows: Vec<u64>,
-    groups: Vec<GroupDraft>,
-    names: Vec<(ParticipantId, Option<Name>)>,
-}
-
-/// A group in a batch.
-#[derive(Debug)]
-struct GroupDraft {
-    id: GroupId,
-    /// What is stored of it until then.
-    stored: Stored,
-    write: GroupWrite,
-    /// Rows of deltas that are there.
-    deltas: u8,
-}
-
-/// How a group is written.
-#[derive(Debug, PartialEq)]
-enum GroupWrite {
-    Whole(Box<GroupRecord>),
-    Delta(Box<GroupDelta>),
-    Gone,
 }
 
 /// What the session's actor is to do after a batch, in this order.
@@ -462,66 +430,6 @@ impl Journal {
         let record = self.record_trouble.as_ref();
         let record = record.map(|error| format!("the session's record could not be saved yet: {error}"));
         record.or_else(|| Some(format!("groups and events could not be saved yet: {}", self.rest_trouble.as_ref()?)))
-    }
-}
-
-/// Whether a change of a group is stored beside its record.
-pub(crate) fn is_large(record: &GroupRecord) -> bool {
-    record.members.len() > WHOLE_MEMBERS_MAX
-}
-
-impl Draft {
-    fn is_empty(&self) -> bool {
-        self.record.is_none() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
-    }
-
-    /// Whether it holds the session's record.
-    pub(crate) fn has_record(&self) -> bool {
-        self.record.is_some()
-    }
-
-    /// Whether it holds the session's record and nothing of its groups.
-    pub(crate) fn is_of_session(&self) -> bool {
-        let is_of_groups = !self.groups.is_empty() || !self.names.is_empty();
-        self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group.is_none())
-    }
-}
-
-impl GroupWrite {
-    /// Operations that it adds to a batch, beside the removal of deltas: more rather than less.
-    fn operations_max(&self) -> usize {
-        match self {
-            Self::Whole(record) => {
-                let texts = record.subject.len() + record.description.as_ref().map_or(0, String::len);
-                // JSON writes six bytes for some characters, and 40 for a member.
-                parts_in(2_048 + texts * 6 + record.members.len() * 40)
-            }
-            Self::Delta(_) => 1,
-            // As many parts as the largest record has.
-            Self::Gone => 8,
-        }
-    }
-}
-
-/// A change of a group as its log has it.
-fn event_of(session: SessionId, diff: GroupDiff) -> Event {
-    let now = Timestamp::now();
-    let occurred_at =
-        diff.at.and_then(|at| i64::try_from(at).ok()).map_or(now, |at| Timestamp(at.saturating_mul(1_000)));
-    let people: Vec<ParticipantId> = diff.people.iter().filter_map(rookery_model::ParticipantIds::id).collect();
-    let mut data = Map::from_iter([("participantIds".to_owned(), json!(people))]);
-    if let Some(changes) = diff.changes {
-        data.insert("changes".to_owned(), changes.into());
-    }
-    Event {
-        session,
-        number: 0,
-        kind: EventKind::Group(diff.kind),
-        occurred_at,
-        seen_at: now,
-        actor: diff.actor.and_then(|actor| actor.id()),
-        group: Some(diff.group),
-        data,
     }
 }
 

@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use rookery_model::{AllGroups, GroupEventKind, GroupNotification, Member, ParticipantIds, Versions};
-use rookery_model::{GroupAction, Role};
+use rookery_model::{
+    AllGroups, GroupAction, GroupEventKind, GroupNotification, Member, ParticipantId, ParticipantIds, Role, Versions,
+};
 use rookery_store::{Batch, SessionNumber, Store, open_memory};
+use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;

@@ -1,0 +1,105 @@
+//! What is in a batch. Decides nothing.
+
+use rookery_model::{
+    Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, ParticipantIds, SessionId, Timestamp,
+};
+use rookery_store::parts_in;
+use serde_json::{Map, json};
+
+use crate::group_cache::{GroupDiff, Name, Stored};
+
+/// Groups with more members are written as what changed in them; a smaller one fits in one row as it is.
+const WHOLE_MEMBERS_MAX: usize = 64;
+
+/// What is in the next batch.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    /// The version of the session's record that it holds.
+    pub(super) record: Option<u64>,
+    /// With that it is taken with little space, too.
+    pub(super) is_removal: bool,
+    pub(super) events: Vec<Event>,
+    /// Rows of events to be removed.
+    pub(super) old_rows: Vec<u64>,
+    pub(super) groups: Vec<GroupDraft>,
+    pub(super) names: Vec<(ParticipantId, Option<Name>)>,
+}
+
+/// A group in a batch.
+#[derive(Debug)]
+pub(super) struct GroupDraft {
+    pub(super) id: GroupId,
+    /// What is stored of it until then.
+    pub(super) stored: Stored,
+    pub(super) write: GroupWrite,
+    /// Rows of deltas that are there.
+    pub(super) deltas: u8,
+}
+
+/// How a group is written.
+#[derive(Debug, PartialEq)]
+pub(super) enum GroupWrite {
+    Whole(Box<GroupRecord>),
+    Delta(Box<GroupDelta>),
+    Gone,
+}
+
+/// Whether a change of a group is stored beside its record.
+pub(crate) fn is_large(record: &GroupRecord) -> bool {
+    record.members.len() > WHOLE_MEMBERS_MAX
+}
+
+impl Draft {
+    pub(super) fn is_empty(&self) -> bool {
+        self.record.is_none() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
+    }
+
+    /// Whether it holds the session's record.
+    pub(crate) fn has_record(&self) -> bool {
+        self.record.is_some()
+    }
+
+    /// Whether it holds the session's record and nothing of its groups.
+    pub(crate) fn is_of_session(&self) -> bool {
+        let is_of_groups = !self.groups.is_empty() || !self.names.is_empty();
+        self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group.is_none())
+    }
+}
+
+impl GroupWrite {
+    /// Operations that it adds to a batch, beside the removal of deltas: more rather than less.
+    pub(super) fn operations_max(&self) -> usize {
+        match self {
+            Self::Whole(record) => {
+                let texts = record.subject.len() + record.description.as_ref().map_or(0, String::len);
+                // JSON writes six bytes for some characters, and 40 for a member.
+                parts_in(2_048 + texts * 6 + record.members.len() * 40)
+            }
+            Self::Delta(_) => 1,
+            // As many parts as the largest record has.
+            Self::Gone => 8,
+        }
+    }
+}
+
+/// A change of a group as its log has it.
+pub(super) fn event_of(session: SessionId, diff: GroupDiff) -> Event {
+    let now = Timestamp::now();
+    let occurred_at =
+        diff.at.and_then(|at| i64::try_from(at).ok()).map_or(now, |at| Timestamp(at.saturating_mul(1_000)));
+    let people: Vec<ParticipantId> = diff.people.iter().filter_map(ParticipantIds::id).collect();
+    let mut data = Map::from_iter([("participantIds".to_owned(), json!(people))]);
+    if let Some(changes) = diff.changes {
+        data.insert("changes".to_owned(), changes.into());
+    }
+    Event {
+        session,
+        number: 0,
+        kind: EventKind::Group(diff.kind),
+        occurred_at,
+        seen_at: now,
+        actor: diff.actor.and_then(|actor| actor.id()),
+        group: Some(diff.group),
+        data,
+    }
+}
