@@ -29,7 +29,7 @@ use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-pub(crate) use record::{Answer, Fingerprint, Slot};
+pub(crate) use record::{Fingerprint, KeptResponse, Slot};
 use record::{Hour, Moved, Record};
 
 /// Keys of one session in 24 hours. An API key may use as many as it leaves free, so that there always are some for others: 5,000
@@ -90,7 +90,7 @@ pub(crate) enum Start {
 
 /// An answer that is given again.
 pub(crate) struct Replay {
-    pub(crate) answer: Answer,
+    pub(crate) answer: KeptResponse,
     /// It was kept before this start of the daemon, and is given for the first time since: nobody knows whether it was given then.
     pub(crate) is_first_since_start: bool,
 }
@@ -185,18 +185,18 @@ impl Idempotency {
     ) -> Result<Start, IdempotencyError> {
         let owner = Arc::clone(self);
         let looked = spawn_blocking(move || owner.look(slot, user, fingerprint, times)).await;
-        let (call, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
-            Look::Again(replay) => return Ok(Start::Again(replay)),
-            Look::First { call, mark } => (call, mark),
+        let (execution, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
+            LookedUp::Again(replay) => return Ok(Start::Again(replay)),
+            LookedUp::First { execution, mark } => (execution, mark),
         };
         if let Err(error) = self.store.commit(mark).await {
             self.book().note_removed(user, slot.session());
             return Err(error.into());
         }
-        Ok(Start::First(call))
+        Ok(Start::First(execution))
     }
 
-    fn replay(&self, slot: Slot, answer: Answer) -> Replay {
+    fn replay(&self, slot: Slot, answer: KeptResponse) -> Replay {
         Replay { answer, is_first_since_start: self.book().from_before.remove(&slot) }
     }
 
@@ -237,7 +237,7 @@ impl Idempotency {
         user: Uuid,
         fingerprint: Fingerprint,
         times: Times,
-    ) -> Result<Look, IdempotencyError> {
+    ) -> Result<LookedUp, IdempotencyError> {
         if let Some(running) = self.book().running.get(&slot) {
             return Err(in_use(*running, fingerprint));
         }
@@ -245,24 +245,24 @@ impl Idempotency {
         let known = self.read(slot)?.filter(|record| !record.is_expired(times.ended));
         let known = known.filter(|record| record.fingerprint == fingerprint);
         if let Some(answer) = known.and_then(|record| record.answer) {
-            return Ok(Look::Again(self.replay(slot, answer)));
+            return Ok(LookedUp::Again(self.replay(slot, answer)));
         }
         let claim = self.claim(slot, Some(fingerprint)).map_err(|running| in_use(running, fingerprint))?;
         // Nobody else changes the slot from here on: what is read now is the truth.
         let old = self.read(slot)?;
         match old.as_ref().filter(|record| !record.is_expired(times.ended)) {
             Some(record) if record.fingerprint != fingerprint => return Err(IdempotencyError::Reused),
-            Some(Record { answer: Some(answer), .. }) => return Ok(Look::Again(self.replay(slot, answer.clone()))),
+            Some(Record { answer: Some(answer), .. }) => return Ok(LookedUp::Again(self.replay(slot, answer.clone()))),
             Some(Record { answer: None, .. }) => return Err(IdempotencyError::Interrupted),
             None => {}
         }
 
-        let call = Execution { claim, user, fingerprint, created_at: times.made };
+        let execution = Execution { claim, user, fingerprint, created_at: times.made };
         let mut mark = Batch::new();
         if let Some(old) = &old {
             mark.delete(slot.session(), Table::IdempotentHours, slot.hour_key(Hour::of(old.created_at)));
         }
-        self.put(&mut mark, slot, &call.record(None))?;
+        self.put(&mut mark, slot, &execution.record(None))?;
         let mut book = self.book();
         if let Some(old) = &old {
             // It is replaced, not joined.
@@ -272,7 +272,7 @@ impl Idempotency {
         }
         book.note_kept(user, slot.session(), Hour::of(times.made));
         drop(book);
-        Ok(Look::First { call, mark })
+        Ok(LookedUp::First { execution, mark })
     }
 
     fn read(&self, slot: Slot) -> Result<Option<Record>, IdempotencyError> {
@@ -363,9 +363,9 @@ impl Idempotency {
 }
 
 /// What [`Idempotency::look`] found.
-enum Look {
+enum LookedUp {
     Again(Replay),
-    First { call: Execution, mark: Batch },
+    First { execution: Execution, mark: Batch },
 }
 
 impl Execution {
@@ -373,7 +373,7 @@ impl Execution {
     ///
     /// # Errors
     /// Why it is not kept: the key then counts as interrupted, so that the call is still not carried out twice.
-    pub(crate) async fn keep(self, answer: Answer) -> Result<(), IdempotencyError> {
+    pub(crate) async fn keep(self, answer: KeptResponse) -> Result<(), IdempotencyError> {
         self.end(move |owner, call| {
             let mut batch = Batch::new();
             owner.put(&mut batch, call.claim.slot, &call.record(Some(answer)))?;
@@ -410,7 +410,7 @@ impl Execution {
         Ok(claim)
     }
 
-    fn record(&self, answer: Option<Answer>) -> Record {
+    fn record(&self, answer: Option<KeptResponse>) -> Record {
         Record { user: self.user, fingerprint: self.fingerprint, created_at: self.created_at, answer }
     }
 }

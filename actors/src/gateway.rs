@@ -18,7 +18,7 @@ use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{ConfigChange, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName};
 use rookery_store::{Health, SessionNumber, Store};
 
-type Answer<T> = Result<T, CommandError>;
+type CommandResult<T> = Result<T, CommandError>;
 
 /// The handle on all sessions. Cheap to clone; every call may be dropped at any time without harm:
 /// what was sent to WhatsApp is carried through and lands in the cache.
@@ -34,7 +34,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
-    pub fn find(&self, id_or_name: &str) -> Answer<SessionId> {
+    pub fn find(&self, id_or_name: &str) -> CommandResult<SessionId> {
         let by_id = id_or_name.parse().ok().filter(|id| self.directory.get(*id).is_some());
         by_id
             .or_else(|| self.directory.by_name(id_or_name))
@@ -45,7 +45,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
-    pub fn session(&self, id: SessionId) -> Answer<Arc<Session>> {
+    pub fn session(&self, id: SessionId) -> CommandResult<Arc<Session>> {
         Ok(self.entry(id)?.session.load_full())
     }
 
@@ -53,7 +53,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
-    pub fn number(&self, id: SessionId) -> Answer<SessionNumber> {
+    pub fn number(&self, id: SessionId) -> CommandResult<SessionNumber> {
         Ok(self.entry(id)?.number)
     }
 
@@ -62,7 +62,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
-    pub fn heard_at(&self, id: SessionId) -> Answer<Option<Instant>> {
+    pub fn heard_at(&self, id: SessionId) -> CommandResult<Option<Instant>> {
         Ok(self.entry(id)?.wire.heard_at().map(tokio::time::Instant::into_std))
     }
 
@@ -84,7 +84,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::NameTaken`], [`CommandError::TooManySessions`], [`CommandError::Store`], [`CommandError::Draining`].
-    pub async fn create_session(&self, name: SessionName, config: SessionConfig) -> Answer<Arc<Session>> {
+    pub async fn create_session(&self, name: SessionName, config: SessionConfig) -> CommandResult<Arc<Session>> {
         self.ask_supervisor(|reply| SupervisorMsg::Create { name, config, reply }).await
     }
 
@@ -92,7 +92,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
-    pub fn config(&self, id: SessionId) -> Answer<SessionConfig> {
+    pub fn config(&self, id: SessionId) -> CommandResult<SessionConfig> {
         Ok(**self.entry(id)?.config.load())
     }
 
@@ -100,7 +100,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As every session command.
-    pub async fn configure(&self, id: SessionId, change: ConfigChange) -> Answer<SessionConfig> {
+    pub async fn configure(&self, id: SessionId, change: ConfigChange) -> CommandResult<SessionConfig> {
         self.ask(id, |reply| SessionMsg::Configure { change, reply }).await
     }
 
@@ -109,7 +109,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::Restarting`], [`CommandError::NotLoaded`].
-    pub async fn events(&self, id: SessionId) -> Answer<EventReader> {
+    pub async fn events(&self, id: SessionId) -> CommandResult<EventReader> {
         let entry = self.entry(id)?;
         entry.actor().await.ok_or_else(|| entry.absent())?;
         Ok(EventReader::new(&self.store, id, entry.number, entry.latest_event.subscribe()))
@@ -119,7 +119,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::Store`], [`CommandError::Draining`].
-    pub async fn delete_session(&self, id: SessionId) -> Answer<()> {
+    pub async fn delete_session(&self, id: SessionId) -> CommandResult<()> {
         self.entry(id)?;
         self.ask_supervisor(|reply| SupervisorMsg::Delete { id, reply }).await
     }
@@ -130,7 +130,7 @@ impl Gateway {
     /// # Errors
     /// [`CommandError::AlreadyStarted`], or as every session command: [`CommandError::UnknownSession`],
     /// [`CommandError::Restarting`], [`CommandError::Store`].
-    pub async fn start_session(&self, id: SessionId, allow_account_change: bool) -> Answer<Arc<Session>> {
+    pub async fn start_session(&self, id: SessionId, allow_account_change: bool) -> CommandResult<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::Start { allow_account_change, reply }).await
     }
 
@@ -138,7 +138,7 @@ impl Gateway {
     ///
     /// # Errors
     /// As every session command.
-    pub async fn stop_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+    pub async fn stop_session(&self, id: SessionId) -> CommandResult<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::Stop { reply }).await
     }
 
@@ -146,7 +146,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], or as every session command.
-    pub async fn kill_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+    pub async fn kill_session(&self, id: SessionId) -> CommandResult<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::ForceKill { reply }).await
     }
 
@@ -155,7 +155,7 @@ impl Gateway {
     /// # Errors
     /// [`CommandError::NotStarted`]; [`CommandError::LogoutIncomplete`] when WhatsApp did not confirm: the session
     /// is stopped then and keeps its credentials.
-    pub async fn logout_session(&self, id: SessionId) -> Answer<Arc<Session>> {
+    pub async fn logout_session(&self, id: SessionId) -> CommandResult<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::Logout { reply }).await
     }
 
@@ -163,7 +163,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::NoQr`], [`CommandError::NotStarted`].
-    pub async fn qr(&self, id: SessionId) -> Answer<Qr> {
+    pub async fn qr(&self, id: SessionId) -> CommandResult<Qr> {
         self.ask(id, |reply| SessionMsg::ReadQr { reply }).await
     }
 
@@ -171,7 +171,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], [`CommandError::NoPairingCode`], [`CommandError::Refused`] with 429.
-    pub async fn pairing_code(&self, id: SessionId, phone: ParticipantId) -> Answer<PairingCode> {
+    pub async fn pairing_code(&self, id: SessionId, phone: ParticipantId) -> CommandResult<PairingCode> {
         let permit = self.permit(id)?;
         self.ask(id, |reply| SessionMsg::RequestPairingCode { phone, permit, reply }).await
     }
@@ -181,7 +181,7 @@ impl Gateway {
     /// # Errors
     /// [`CommandError::UnknownSession`]; [`CommandError::Busy`] with as many commands at WhatsApp as the session may have; else as the
     /// command says.
-    pub async fn execute<C: Command>(&self, id: SessionId, command: C) -> Answer<C::Output> {
+    pub async fn execute<C: Command>(&self, id: SessionId, command: C) -> CommandResult<C::Output> {
         let kind = command.kind();
         let permit = if kind == CommandKind::Lookup { None } else { Some(self.permit(id)?) };
         let lost = match kind {
@@ -198,7 +198,7 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::LimitReached`], [`CommandError::RateLimited`].
-    pub fn count_picture(&self, id: SessionId) -> Answer<()> {
+    pub fn count_picture(&self, id: SessionId) -> CommandResult<()> {
         self.entry(id)?.rate_limiter.take(Cost::Write)
     }
 
@@ -207,20 +207,20 @@ impl Gateway {
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::Restarting`].
     #[cfg(feature = "simulator")]
-    pub fn fail(&self, id: SessionId, failpoint: crate::Failpoint) -> Answer<()> {
+    pub fn fail(&self, id: SessionId, failpoint: crate::Failpoint) -> CommandResult<()> {
         let actor = self.entry(id)?.actor.load_full().ok_or(CommandError::Restarting)?;
         actor.send_message(SessionMsg::Fail { failpoint }).map_err(|_| CommandError::Restarting)
     }
 
-    fn entry(&self, id: SessionId) -> Answer<Arc<SessionHandle>> {
+    fn entry(&self, id: SessionId) -> CommandResult<Arc<SessionHandle>> {
         self.directory.get(id).ok_or_else(|| CommandError::UnknownSession(id.to_string()))
     }
 
-    fn permit(&self, id: SessionId) -> Answer<Permit> {
+    fn permit(&self, id: SessionId) -> CommandResult<Permit> {
         self.entry(id)?.commands.clone().try_acquire_owned().map_err(|_| CommandError::Busy)
     }
 
-    async fn ask<T>(&self, id: SessionId, message: impl FnOnce(Reply<T>) -> SessionMsg) -> Answer<T> {
+    async fn ask<T>(&self, id: SessionId, message: impl FnOnce(Reply<T>) -> SessionMsg) -> CommandResult<T> {
         self.ask_or(CommandError::Restarting, id, message).await
     }
 
@@ -230,7 +230,7 @@ impl Gateway {
         lost: CommandError,
         id: SessionId,
         message: impl FnOnce(Reply<T>) -> SessionMsg,
-    ) -> Answer<T> {
+    ) -> CommandResult<T> {
         let entry = self.entry(id)?;
         let actor = entry.actor().await.ok_or_else(|| entry.absent())?;
         let (reply, answer) = oneshot::channel();
@@ -238,7 +238,7 @@ impl Gateway {
         answer.await.unwrap_or(Err(lost))
     }
 
-    async fn ask_supervisor<T>(&self, message: impl FnOnce(Reply<T>) -> SupervisorMsg) -> Answer<T> {
+    async fn ask_supervisor<T>(&self, message: impl FnOnce(Reply<T>) -> SupervisorMsg) -> CommandResult<T> {
         let (reply, answer) = oneshot::channel();
         self.supervisor.send_message(message(reply)).map_err(|_| CommandError::Draining)?;
         answer.await.unwrap_or(Err(CommandError::Draining))

@@ -22,7 +22,7 @@ use crate::http::response::readiness::Details;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
 pub(crate) use access::AccessError;
-use layers::{audit_answer, command_answer, idempotency_answer, is_nothing_done, key_rule, keys_answer};
+use layers::{audit_response, command_response, idempotency_response, is_nothing_done, key_rule, keys_response};
 use undone::{all_refused, are_partly_unknown, nobody_done, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -137,10 +137,10 @@ pub(crate) struct NothingDone;
 
 /// The caller was not let in. Lies in the extensions of the answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Refused;
+pub(crate) struct AccessDenied;
 
 /// What a caller gets to see.
-struct Answer {
+struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
     message: Message,
@@ -245,7 +245,7 @@ impl From<IdError> for ApiError {
 }
 
 impl ApiError {
-    fn answer(&self) -> Answer {
+    fn answer(&self) -> ErrorResponse {
         use StatusCode as S;
         match self {
             Self::Access(error) => error.answer(),
@@ -257,9 +257,11 @@ impl ApiError {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
             }
             Self::Head(why) => one(S::BAD_REQUEST, "invalid_request_head", *why),
-            Self::Body(messages) => {
-                Answer { status: S::BAD_REQUEST, code: "validation_failed", message: Message::Many(messages.clone()) }
-            }
+            Self::Body(messages) => ErrorResponse {
+                status: S::BAD_REQUEST,
+                code: "validation_failed",
+                message: Message::Many(messages.clone()),
+            },
             Self::BodyNotJson(why) => one(S::BAD_REQUEST, "invalid_json", why),
             Self::BodyTooLarge { bytes_max } => {
                 one(S::PAYLOAD_TOO_LARGE, "body_too_large", format!("The body is larger than {bytes_max} bytes"))
@@ -273,9 +275,9 @@ impl ApiError {
             Self::BodyEndedEarly => one(S::BAD_REQUEST, "invalid_json", "the body ended early"),
             Self::Query(why) => one(S::BAD_REQUEST, "invalid_parameter", why),
             Self::Participants(offenders) => {
-                offenders_answer(offenders, "participant id", PERSON_ID_FORM, "invalid_participant_id")
+                offenders_response(offenders, "participant id", PERSON_ID_FORM, "invalid_participant_id")
             }
-            Self::Groups(offenders) => offenders_answer(offenders, "group id", GROUP_ID_FORM, "invalid_group_id"),
+            Self::Groups(offenders) => offenders_response(offenders, "group id", GROUP_ID_FORM, "invalid_group_id"),
             Self::InviteCodeUnknown => one(
                 S::NOT_FOUND,
                 "invite_code_unknown",
@@ -292,10 +294,10 @@ impl ApiError {
             Self::AllRefused { what, results } => nobody_done(what, results),
             Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
-            Self::Idempotency(error) => idempotency_answer(error),
-            Self::ApiKeys(error) => keys_answer(error),
-            Self::Audit(error) => audit_answer(error),
-            Self::Command(error) => command_answer(error),
+            Self::Idempotency(error) => idempotency_response(error),
+            Self::ApiKeys(error) => keys_response(error),
+            Self::Audit(error) => audit_response(error),
+            Self::Command(error) => command_response(error),
             Self::TooSlow { may_have_changed } => too_slow(*may_have_changed),
             Self::Stopped { may_have_changed } => stopped(*may_have_changed),
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
@@ -305,7 +307,7 @@ impl ApiError {
 
     /// The status and the word that it is answered with.
     pub(crate) fn status_and_code(&self) -> (u16, &'static str) {
-        let Answer { status, code, .. } = self.answer();
+        let ErrorResponse { status, code, .. } = self.answer();
         (status.as_u16(), code)
     }
 
@@ -335,8 +337,8 @@ impl ApiError {
         match self {
             Self::Internal(cause) => Some(cause.clone()),
             Self::Command(error @ CommandError::Store(_)) => Some(error.to_string()),
-            Self::ApiKeys(error) if keys_answer(error).status.is_server_error() => Some(error.to_string()),
-            Self::Audit(error) if audit_answer(error).status.is_server_error() => Some(error.to_string()),
+            Self::ApiKeys(error) if keys_response(error).status.is_server_error() => Some(error.to_string()),
+            Self::Audit(error) if audit_response(error).status.is_server_error() => Some(error.to_string()),
             Self::Idempotency(
                 error @ (IdempotencyError::Store(_)
                 | IdempotencyError::Record(_)
@@ -381,22 +383,22 @@ impl ApiError {
 }
 
 /// `kind` is what each of them is not, `form` how one is written.
-fn offenders_answer(offenders: &[String], kind: &str, form: &str, code: &'static str) -> Answer {
+fn offenders_response(offenders: &[String], kind: &str, form: &str, code: &'static str) -> ErrorResponse {
     let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
     one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}: {form}", offenders.join(", ")))
 }
 
-fn one(status: StatusCode, code: &'static str, message: impl Into<String>) -> Answer {
-    Answer { status, code, message: Message::One(message.into()) }
+fn one(status: StatusCode, code: &'static str, message: impl Into<String>) -> ErrorResponse {
+    ErrorResponse { status, code, message: Message::One(message.into()) }
 }
 
-fn internal() -> Answer {
+fn internal() -> ErrorResponse {
     one(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "Internal server error")
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let Answer { status, code, message } = self.answer();
+        let ErrorResponse { status, code, message } = self.answer();
         let mut body = ErrorBody::new(status, code, &message);
         match &self {
             Self::AllRefused { results, .. } => body.results = Some(Results::People(results)),
@@ -424,7 +426,7 @@ impl IntoResponse for ApiError {
             response.extensions_mut().insert(Cause(cause));
         }
         if matches!(self, Self::Access(_)) {
-            response.extensions_mut().insert(Refused);
+            response.extensions_mut().insert(AccessDenied);
         }
         if self.is_nothing_done() {
             response.extensions_mut().insert(NothingDone);

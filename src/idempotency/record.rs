@@ -37,7 +37,7 @@ pub(crate) struct Fingerprint([u8; DIGEST_BYTES]);
 
 /// What was answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct KeptResponse {
     /// The status code.
     pub(crate) status: u16,
     /// Names and values, in the order of the answer.
@@ -55,7 +55,7 @@ pub(super) struct Record {
     pub(super) user: Uuid,
     pub(super) fingerprint: Fingerprint,
     pub(super) created_at: Timestamp,
-    pub(super) answer: Option<Answer>,
+    pub(super) answer: Option<KeptResponse>,
 }
 
 /// The hour in which a record was made, counted from 1970.
@@ -81,7 +81,7 @@ struct AnswerHead {
 }
 
 impl AnswerHead {
-    fn of(answer: &Answer) -> Self {
+    fn of(answer: &KeptResponse) -> Self {
         Self { status: answer.status, headers: answer.headers.clone(), happened: answer.happened.clone() }
     }
 }
@@ -194,7 +194,7 @@ impl Record {
         let body = bytes.get(end + 1..).unwrap_or_default();
         let answer = answer.map(|AnswerHead { status, headers, happened }| {
             let body = Bytes::copy_from_slice(body);
-            Answer { status, headers, body, happened }
+            KeptResponse { status, headers, body, happened }
         });
         Ok(Self { user, fingerprint, created_at, answer })
     }
@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_record_is_read_as_it_was_written() {
-        let answer = Answer {
+        let answer = KeptResponse {
             status: 201,
             headers: vec![("content-type".into(), "application/json".into())],
             body: Bytes::from_static(b"{\"a\":\n\xff}\n"),

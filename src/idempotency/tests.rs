@@ -66,9 +66,9 @@ impl Bench {
     }
 }
 
-fn answer(body: impl Into<Bytes>) -> Answer {
+fn answer(body: impl Into<Bytes>) -> KeptResponse {
     let headers = vec![("retry-after".into(), "5".into())];
-    Answer { status: 201, headers, body: body.into(), happened: None }
+    KeptResponse { status: 201, headers, body: body.into(), happened: None }
 }
 
 fn word(start: &Result<Start, IdempotencyError>) -> &'static str {

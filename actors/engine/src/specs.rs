@@ -51,13 +51,13 @@ impl IqSpec for ReadGroup {
 pub(super) struct CreateGroup(pub(super) NewGroup);
 
 /// A new group, and the people whom WhatsApp did not take: their ids and its number. Nobody is in both.
-pub(super) struct Created {
+pub(super) struct CreateGroupResponse {
     pub(super) record: GroupRecord,
     pub(super) refused: Vec<super::ParticipantAnswer>,
 }
 
 impl IqSpec for CreateGroup {
-    type Response = Created;
+    type Response = CreateGroupResponse;
 
     fn build_iq(&self) -> InfoQuery<'static> {
         let new = &self.0;
@@ -89,7 +89,7 @@ impl IqSpec for CreateGroup {
         let refused = refused.filter_map(super::ParticipantAnswer::from_node);
         // One person under two ids is added by one and refused by the other.
         let refused = refused.filter(|answer| record.member(&answer.person).is_none()).collect();
-        Ok(Created { record, refused })
+        Ok(CreateGroupResponse { record, refused })
     }
 }
 

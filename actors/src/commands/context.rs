@@ -37,7 +37,7 @@ pub(crate) struct CommandContext {
 }
 
 /// What came out of a write.
-pub(super) struct Outcome<T> {
+pub(super) struct WriteResult<T> {
     pub(super) result: Result<T, CommandError>,
     /// WhatsApp did not say so: it was read there, and the cache has it.
     pub(super) read_back: bool,
@@ -127,12 +127,12 @@ impl CommandContext {
         what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
         look: impl Fn() -> L,
-    ) -> Outcome<T> {
+    ) -> WriteResult<T> {
         match self.ask(what, call).await {
             Err(CommandError::OutcomeUnknown) => self.reconcile(CommandError::Unanswered, look).await,
             // One part of WhatsApp failed: what the others have done by then, it does not say.
             Err(failed @ CommandError::Refused { code: 500.., .. }) => self.reconcile(failed, look).await,
-            result => Outcome { result, read_back: false },
+            result => WriteResult { result, read_back: false },
         }
     }
 
@@ -142,17 +142,17 @@ impl CommandContext {
         &self,
         missing: CommandError,
         look: impl Fn() -> L,
-    ) -> Outcome<T> {
+    ) -> WriteResult<T> {
         let until = Instant::now().min(self.deadline) + RECONCILE_TIME;
-        let unknown = Outcome { result: Err(CommandError::OutcomeUnknown), read_back: false };
+        let unknown = WriteResult { result: Err(CommandError::OutcomeUnknown), read_back: false };
         let mut missed_at = None;
         loop {
             let wait = match timeout_at(until, look()).await {
-                Ok(Reconciliation::Applied(value)) => return Outcome { result: Ok(value), read_back: true },
+                Ok(Reconciliation::Applied(value)) => return WriteResult { result: Ok(value), read_back: true },
                 Ok(Reconciliation::NotApplied) => {
                     let since = missed_at.get_or_insert_with(Instant::now).elapsed();
                     if since >= MISSING_TIME {
-                        return Outcome { result: Err(missing), read_back: true };
+                        return WriteResult { result: Err(missing), read_back: true };
                     }
                     MISSING_TIME - since
                 }
@@ -303,7 +303,7 @@ pub(super) fn field_finished(
     group: GroupId,
     write: WriteId,
     change: PendingChange,
-    outcome: Outcome<()>,
+    outcome: WriteResult<()>,
 ) -> Finished<()> {
     Finished::new(Some(field_change(group, write, change, &outcome)), outcome.result)
 }
@@ -313,7 +313,7 @@ pub(super) fn field_change<T>(
     group: GroupId,
     write: WriteId,
     change: PendingChange,
-    outcome: &Outcome<T>,
+    outcome: &WriteResult<T>,
 ) -> GroupChange {
     match &outcome.result {
         Ok(_) => GroupChange::Confirmed { group, write, done: Some(change) },

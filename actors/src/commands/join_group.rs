@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::context::{CommandContext, Outcome, Reconciliation};
+use super::context::{CommandContext, Reconciliation, WriteResult};
 use super::port::GroupChange;
 use super::{Command, CommandKind, Finished, SessionAccess, Started};
 use crate::error::CommandError;
@@ -64,7 +64,7 @@ impl Command for JoinGroup {
         let known: BTreeSet<GroupId> = session.cache.ids().cloned().collect();
         Ok(context.run(move |context| async move {
             let look = || look(&context, &code);
-            let Outcome { result, read_back } =
+            let WriteResult { result, read_back } =
                 context.carry_out("Joining the group", context.engine.join(&code), look).await;
             let result = match result {
                 Err(CommandError::Refused { code: ALREADY_MEMBER | CONFLICT, .. }) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::context::{CommandContext, Outcome, Reconciliation};
+use super::context::{CommandContext, Reconciliation, WriteResult};
 use super::creations::{Creation, Found};
 use super::port::{CommandQuestion, GroupChange};
 use crate::error::CommandError;
@@ -31,7 +31,7 @@ pub(super) async fn make(
             Err(error) => Reconciliation::because(&error),
         }
     };
-    let Outcome { result, read_back } = context.carry_out(what, context.engine.create_group(new), look).await;
+    let WriteResult { result, read_back } = context.carry_out(what, context.engine.create_group(new), look).await;
     let (record, mut answers) = result.map_err(|error| match error {
         CommandError::Unanswered | CommandError::Refused { code: 500.., .. } => CommandError::NotMade,
         error => error,

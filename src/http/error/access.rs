@@ -5,7 +5,7 @@ use std::fmt;
 
 use axum::http::StatusCode;
 
-use super::{Answer, one};
+use super::{ErrorResponse, one};
 use crate::auth::{Refusal, Role, Throttle};
 
 /// Most requests are over within a second.
@@ -64,7 +64,7 @@ impl fmt::Display for AccessError {
 }
 
 impl AccessError {
-    pub(super) fn answer(self) -> Answer {
+    pub(super) fn answer(self) -> ErrorResponse {
         use StatusCode as S;
         let (status, code, message) = match self {
             Self::KeyMissing => (S::UNAUTHORIZED, "api_key_missing", "API key is required"),

@@ -6,7 +6,7 @@ use rookery_actors::CommandError;
 use rookery_model::IdError;
 use rookery_store::StoreError;
 
-use super::{Answer, Message, internal, one};
+use super::{ErrorResponse, Message, internal, one};
 use crate::audit::AuditError;
 use crate::auth::KeysError;
 use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
@@ -40,7 +40,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
     }
 }
 
-pub(super) fn command_answer(error: &CommandError) -> Answer {
+pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
     use CommandError as E;
     use StatusCode as S;
     match error {
@@ -71,7 +71,7 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
         }
         E::SettingsPartly { applied, failed, not_tried, error } => {
-            settings_answer(applied, *failed, not_tried, command_answer(error))
+            settings_response(applied, *failed, not_tried, command_response(error))
         }
         E::InviteRevoked => one(
             S::NOT_FOUND,
@@ -101,15 +101,20 @@ pub(super) fn command_answer(error: &CommandError) -> Answer {
             "It was done, but could not be saved, as the disk is full or failing: it may come undone at a restart. It is saved \
              as soon as that works",
         ),
-        E::Store(error) => store_answer(error),
+        E::Store(error) => store_response(error),
         E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
         E::Internal => internal(),
     }
 }
 
 /// `failure`: what the setting that failed would be answered alone.
-fn settings_answer(applied: &[&str], failed: Option<&str>, not_tried: &[&str], failure: Answer) -> Answer {
-    let Answer { status, code, message } = failure;
+fn settings_response(
+    applied: &[&str],
+    failed: Option<&str>,
+    not_tried: &[&str],
+    failure: ErrorResponse,
+) -> ErrorResponse {
+    let ErrorResponse { status, code, message } = failure;
     let why = match message {
         Message::One(why) => why,
         Message::Many(all) => all.join(", "),
@@ -123,11 +128,11 @@ fn settings_answer(applied: &[&str], failed: Option<&str>, not_tried: &[&str], f
     one(status, code, format!("{failed} was not set: {why}"))
 }
 
-fn unanswered(words: &'static str) -> Answer {
+fn unanswered(words: &'static str) -> ErrorResponse {
     one(StatusCode::SERVICE_UNAVAILABLE, "whatsapp_unanswered", words)
 }
 
-pub(super) fn store_answer(error: &StoreError) -> Answer {
+pub(super) fn store_response(error: &StoreError) -> ErrorResponse {
     let status = StatusCode::SERVICE_UNAVAILABLE;
     match error {
         StoreError::LowSpace { .. } => one(status, "storage_full", "The disk is nearly full: nothing was changed"),
@@ -136,14 +141,14 @@ pub(super) fn store_answer(error: &StoreError) -> Answer {
     }
 }
 
-pub(super) fn audit_answer(error: &AuditError) -> Answer {
+pub(super) fn audit_response(error: &AuditError) -> ErrorResponse {
     let unavailable = StatusCode::SERVICE_UNAVAILABLE;
     match error {
         AuditError::LowSpace => one(unavailable, "storage_full", "The disk is nearly full: nothing was changed"),
         AuditError::Unwritable => {
             one(unavailable, "audit_unwritable", "The audit log cannot be written: nothing was changed")
         }
-        AuditError::Store(error) => store_answer(error),
+        AuditError::Store(error) => store_response(error),
         AuditError::Busy => {
             one(StatusCode::TOO_MANY_REQUESTS, "audit_busy", "Somebody else reads the audit log: try again")
         }
@@ -151,7 +156,7 @@ pub(super) fn audit_answer(error: &AuditError) -> Answer {
     }
 }
 
-pub(super) fn keys_answer(error: &KeysError) -> Answer {
+pub(super) fn keys_response(error: &KeysError) -> ErrorResponse {
     use StatusCode as S;
     match error {
         KeysError::NotFound => one(S::NOT_FOUND, "api_key_not_found", "API key not found"),
@@ -168,7 +173,7 @@ pub(super) fn keys_answer(error: &KeysError) -> Answer {
         KeysError::Revoked => one(S::CONFLICT, "api_key_revoked", "The API key was revoked: make a new one"),
         KeysError::TooMany(_) => one(S::CONFLICT, "too_many_keys", error.to_string()),
         KeysError::TooManyGroups => one(S::CONFLICT, "too_many_groups", error.to_string()),
-        KeysError::Store(error) => store_answer(error),
+        KeysError::Store(error) => store_response(error),
         // Nobody is answered that: what was made is told all the same.
         KeysError::Narrowed
         | KeysError::TooLarge
@@ -179,7 +184,7 @@ pub(super) fn keys_answer(error: &KeysError) -> Answer {
     }
 }
 
-pub(super) fn idempotency_answer(error: &IdempotencyError) -> Answer {
+pub(super) fn idempotency_response(error: &IdempotencyError) -> ErrorResponse {
     use IdempotencyError as E;
     use StatusCode as S;
     match error {
@@ -202,7 +207,7 @@ pub(super) fn idempotency_answer(error: &IdempotencyError) -> Answer {
             "idempotency_keys_exhausted",
             "Too many idempotency keys in 24 hours: nothing was changed",
         ),
-        E::Store(error) => store_answer(error),
+        E::Store(error) => store_response(error),
         E::TooLarge(_) | E::Record(_) | E::CutShort => internal(),
     }
 }

@@ -65,7 +65,7 @@ fn every_command_error_has_its_status_word_and_text() {
         (CommandError::Internal, 500, "internal_error", "Internal server error"),
     ];
     for (error, status, code, message) in cases {
-        let answer = command_answer(&error);
+        let answer = command_response(&error);
         let message = Message::One(message.into());
         assert_eq!((answer.status.as_u16(), answer.code, answer.message), (status, code, message), "{error}");
     }

@@ -3,10 +3,10 @@
 use axum::http::StatusCode;
 use rookery_model::{ParticipantResult, ResultCode};
 
-use super::{Answer, one};
+use super::{ErrorResponse, one};
 
 /// The request was not over within its time.
-pub(super) fn too_slow(may_have_changed: bool) -> Answer {
+pub(super) fn too_slow(may_have_changed: bool) -> ErrorResponse {
     let (code, message) = match may_have_changed {
         true => ("outcome_unknown", "The request took too long: the change may have been applied"),
         false => ("timed_out", "The request took too long: nothing was changed"),
@@ -15,7 +15,7 @@ pub(super) fn too_slow(may_have_changed: bool) -> Answer {
 }
 
 /// The daemon was stopped before the request was over.
-pub(super) fn stopped(may_have_changed: bool) -> Answer {
+pub(super) fn stopped(may_have_changed: bool) -> ErrorResponse {
     let (code, message) = match may_have_changed {
         true => (
             "outcome_unknown",
@@ -28,7 +28,7 @@ pub(super) fn stopped(may_have_changed: bool) -> Answer {
 }
 
 /// Nothing is known to have been done for anybody.
-pub(super) fn nobody_done(what: &str, results: &[ParticipantResult]) -> Answer {
+pub(super) fn nobody_done(what: &str, results: &[ParticipantResult]) -> ErrorResponse {
     if are_partly_unknown(results) {
         let message = "WhatsApp did not say what became of everybody, results has who: something may have been changed";
         return one(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message);
@@ -42,7 +42,7 @@ pub(super) fn are_partly_unknown(results: &[ParticipantResult]) -> bool {
 }
 
 /// Everything of a batch was refused, with these numbers.
-pub(super) fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> Answer {
+pub(super) fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> ErrorResponse {
     one(StatusCode::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(statuses)))
 }
 

@@ -14,7 +14,7 @@ use tower::Service;
 
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
-use crate::http::error::{AccessError, ApiError, NothingDone, Refused};
+use crate::http::error::{AccessDenied, AccessError, ApiError, NothingDone};
 use crate::http::middleware::idempotency::{self, FirstReplay, REPLAYED_HEADER};
 use crate::http::middleware::request_context::panicked;
 use crate::http::policy::AccessPolicy;
@@ -141,8 +141,8 @@ where
 fn completed(mut entry: AuditEvent, response: &Response) -> AuditEvent {
     let happened = response.extensions().get::<Happened>();
     let status = response.status();
-    entry.outcome = match response.extensions().get::<Refused>() {
-        Some(Refused) => Outcome::Refused,
+    entry.outcome = match response.extensions().get::<AccessDenied>() {
+        Some(AccessDenied) => Outcome::Refused,
         None if status.is_success() => Outcome::Done,
         None => Outcome::Failed,
     };

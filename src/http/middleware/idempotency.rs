@@ -20,7 +20,7 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::path_parameters;
 use crate::http::response::happened::Happened;
-use crate::idempotency::{Answer, Execution, Fingerprint, Idempotency, Slot, Start};
+use crate::idempotency::{Execution, Fingerprint, Idempotency, KeptResponse, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// In answers that were given before.
@@ -102,7 +102,7 @@ async fn keep(call: Execution, response: Response) -> Result<Response, ApiError>
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| ApiError::Internal(error.to_string()))?.to_bytes();
     let happened = parts.extensions.get::<Happened>().cloned().unwrap_or_default();
-    let kept = Answer {
+    let kept = KeptResponse {
         status: parts.status.as_u16(),
         headers: kept_headers(&parts.headers),
         body: body.clone(),
@@ -121,7 +121,7 @@ fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     others.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
 }
 
-fn replay(answer: Answer) -> Result<Response, ApiError> {
+fn replay(answer: KeptResponse) -> Result<Response, ApiError> {
     let mut response = Response::builder().status(answer.status).header(REPLAYED_HEADER, "true");
     for (name, value) in answer.headers {
         response = response.header(name, value);
@@ -153,7 +153,7 @@ mod tests {
     fn a_replayed_503_says_when_to_come_back_also_when_its_record_does_not() {
         let replayed = |status, headers: &[(&str, &str)]| {
             let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-            let response = replay(Answer { status, headers, body: Bytes::new(), happened: None }).unwrap();
+            let response = replay(KeptResponse { status, headers, body: Bytes::new(), happened: None }).unwrap();
             response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
         };
         assert_eq!(replayed(503, &[("retry-after", "7")]).as_deref(), Some("7"));
