@@ -34,7 +34,7 @@ pub(crate) async fn open(location: &DataLocation) -> Result<(Arc<dyn Store>, Sto
         let (key, file) = key(&location)?;
         let mut options = with_key(&key);
         options.free_space_min_bytes = location.free_space_min_bytes.unwrap_or(options.free_space_min_bytes);
-        let opened = rookery_store::open_sealed(&path, options).map_err(|error| named(error, &file))?;
+        let opened = rookery_store::open_encrypted(&path, options).map_err(|error| named(error, &file))?;
         Ok((opened, key))
     });
     opened.await.context("opening the store was cut short")?
@@ -58,7 +58,7 @@ pub(crate) async fn rekey(location: &DataLocation, new_file: &Path) -> Result<()
         }
         // One that is not encrypted yet has to be, before it can be re-keyed.
         let options = with_key(&key);
-        rookery_store::open_sealed(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
+        rookery_store::open_encrypted(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
         let new = match read(&new_file)? {
             Some(new) => new,
             None => make(&new_file)?,
@@ -106,7 +106,7 @@ fn key(location: &DataLocation) -> Result<(StoreKey, PathBuf)> {
     let path = location.data_dir.join(STORE_DIRECTORY);
     rookery_store::settle(&path)?;
     match path.is_dir().then(|| rookery_store::open(&path, StoreOptions::default())) {
-        Some(Err(StoreError::Sealed { .. })) => bail!(
+        Some(Err(StoreError::Encrypted { .. })) => bail!(
             "`{}` is missing, and without it the store cannot be read: put it back from a backup, or name the key with \
              --store-key-file",
             file.display()

@@ -172,7 +172,7 @@ pub(super) fn open_readable(location: &DataLocation, key: &StoreKey) -> Result<O
         return Ok(None);
     }
     rookery_store::settle(&path)?;
-    // Not `open_sealed`, which would remove what was unpacked.
+    // Not `open_encrypted`, which would remove what was unpacked.
     match rookery_store::open(&path, store_key::with_key(key)) {
         Ok(store) => Ok(Some(store)),
         Err(StoreError::Damaged { .. } | StoreError::UnfinishedImport { .. } | StoreError::UnknownLayout { .. }) => {

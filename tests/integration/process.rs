@@ -7,11 +7,11 @@ mod audited;
 mod backups;
 mod child;
 mod demo;
+mod encrypted;
 mod hardened;
 mod idempotent;
 mod killed;
 mod layout;
-mod sealed;
 mod secrets;
 mod setup;
 

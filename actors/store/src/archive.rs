@@ -3,7 +3,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 16 | `rookery-backup1` and a line feed |
-//! | 72 | the file's own key, sealed with the operator's [`StoreKey`] |
+//! | 72 | the file's own key, encrypted with the operator's [`StoreKey`] |
 //! | 19 | a random nonce |
 //! | the rest | chunks of 64 KiB, the last one shorter, each encrypted with XChaCha20-Poly1305, with a tag of 16 bytes |
 //!
@@ -19,7 +19,7 @@ use super::encryption::{TAG_BYTES, WRAPPED_BYTES, random};
 use super::{StoreError, StoreKey};
 
 const MAGIC: &[u8; 16] = b"rookery-backup1\n";
-/// What the file's own key is bound to when it is sealed.
+/// What the file's own key is bound to when it is encrypted.
 const WRAP_CONTEXT: &[u8] = b"rookery backup key";
 /// Of XChaCha20-Poly1305's 24, all but the chunk's number (4 bytes) and the mark of the last one.
 const NONCE_BYTES: usize = 19;

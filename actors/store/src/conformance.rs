@@ -15,7 +15,7 @@ fn sled(path: &Path) -> Arc<dyn Store> {
     open(path, StoreOptions { cache_bytes: 4 * 1024 * 1024, ..StoreOptions::default() }).unwrap()
 }
 
-fn sealed(path: &Path) -> Arc<dyn Store> {
+fn encrypted(path: &Path) -> Arc<dyn Store> {
     let key = Some(StoreKey::from_bytes([7; 32]));
     open(path, StoreOptions { cache_bytes: 4 * 1024 * 1024, key, ..StoreOptions::default() }).unwrap()
 }
@@ -27,7 +27,7 @@ fn memory(_: &Path) -> Arc<dyn Store> {
 macro_rules! on_both_stores {
     ($($test:ident)+) => {
         mod on_sled { $(#[test] fn $test() { super::with(super::sled, super::$test) })+ }
-        mod on_sealed_sled { $(#[test] fn $test() { super::with(super::sealed, super::$test) })+ }
+        mod on_encrypted_sled { $(#[test] fn $test() { super::with(super::encrypted, super::$test) })+ }
         mod on_memory { $(#[test] fn $test() { super::with(super::memory, super::$test) })+ }
     };
 }

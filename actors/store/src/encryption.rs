@@ -1,7 +1,7 @@
-//! Sealing: every value on disk is encrypted with XChaCha20-Poly1305 and bound to its row, so that who reads the files
+//! Encryption: every value on disk is encrypted with XChaCha20-Poly1305 and bound to its row, so that who reads the files
 //! learns no content, and who moves or changes a value is noticed. Keys of rows, and the table `Meta`, stay readable.
 //!
-//! Values are sealed with a key of the store's own, which lies in the store, sealed itself with the operator's
+//! Values are encrypted with a key of the store's own, which lies in the store, encrypted itself with the operator's
 //! [`StoreKey`]: a new one of these changes one row, not all of them.
 
 use std::fmt;
@@ -15,12 +15,12 @@ pub(super) const KEY_BYTES: usize = 32;
 /// Random, so long that no two are ever the same.
 const NONCE_BYTES: usize = 24;
 pub(super) const TAG_BYTES: usize = 16;
-/// Bytes of a key that is sealed with another one.
+/// Bytes of a key that is encrypted with another one.
 pub(super) const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
-/// What the store's own key is bound to when it is sealed.
+/// What the store's own key is bound to when it is encrypted.
 const WRAP_CONTEXT: &[u8] = b"rookery store key";
 
-/// The operator's key: without it a sealed store cannot be read.
+/// The operator's key: without it an encrypted store cannot be read.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoreKey([u8; KEY_BYTES]);
 
@@ -39,14 +39,14 @@ impl StoreKey {
         Self(bytes)
     }
 
-    /// Seals another key; `context` says what that one is for.
+    /// Encrypts another key; `context` says what that one is for.
     pub(super) fn wrap(&self, context: &[u8], key: &[u8; KEY_BYTES]) -> Result<Vec<u8>, StoreError> {
-        seal(&cipher(&self.0), context, key)
+        encrypt(&cipher(&self.0), context, key)
     }
 
-    /// The key that was sealed with this one for this context; `None`: it was not, or was changed.
+    /// The key that was encrypted with this one for this context; `None`: it was not, or was changed.
     pub(super) fn unwrap(&self, context: &[u8], wrapped: &[u8]) -> Option<[u8; KEY_BYTES]> {
-        open(&cipher(&self.0), context, wrapped)?.try_into().ok()
+        decrypt(&cipher(&self.0), context, wrapped)?.try_into().ok()
     }
 
     /// The key itself, for the file that keeps it.
@@ -62,13 +62,13 @@ impl fmt::Debug for StoreKey {
     }
 }
 
-/// Seals and opens the values of one store.
-pub(super) struct Sealer {
+/// Encrypts and decrypts the values of one store.
+pub(super) struct ValueCipher {
     own_key: [u8; KEY_BYTES],
     cipher: XChaCha20Poly1305,
 }
 
-impl Sealer {
+impl ValueCipher {
     /// With a new key of the store's own.
     pub(super) fn generate() -> Result<Self, StoreError> {
         random().map(Self::with)
@@ -78,30 +78,36 @@ impl Sealer {
         Self { own_key, cipher: cipher(&own_key) }
     }
 
-    /// The store's own key, sealed.
+    /// The store's own key, encrypted.
     pub(super) fn wrap(&self, key: &StoreKey) -> Result<Vec<u8>, StoreError> {
         key.wrap(WRAP_CONTEXT, &self.own_key)
     }
 
-    /// `None`: it was sealed with another key, or changed.
+    /// `None`: it was encrypted with another key, or changed.
     pub(super) fn unwrap(key: &StoreKey, wrapped: &[u8]) -> Option<Self> {
         key.unwrap(WRAP_CONTEXT, wrapped).map(Self::with)
     }
 
     /// A value as it is written into its row.
-    pub(super) fn seal(
+    pub(super) fn encrypt(
         &self,
         session: SessionNumber,
         table: Table,
         key: &[u8],
         value: &[u8],
     ) -> Result<Vec<u8>, StoreError> {
-        seal(&self.cipher, &place(session, table, key), value)
+        encrypt(&self.cipher, &place(session, table, key), value)
     }
 
-    /// The value of a row; `None` when it is not what was sealed for this row.
-    pub(super) fn open(&self, session: SessionNumber, table: Table, key: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-        open(&self.cipher, &place(session, table, key), sealed)
+    /// The value of a row; `None` when it is not what was encrypted for this row.
+    pub(super) fn decrypt(
+        &self,
+        session: SessionNumber,
+        table: Table,
+        key: &[u8],
+        encrypted: &[u8],
+    ) -> Option<Vec<u8>> {
+        decrypt(&self.cipher, &place(session, table, key), encrypted)
     }
 }
 
@@ -116,19 +122,19 @@ fn cipher(key: &[u8; KEY_BYTES]) -> XChaCha20Poly1305 {
 }
 
 /// Nonce, then the encrypted bytes, then the tag.
-fn seal(cipher: &XChaCha20Poly1305, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+fn encrypt(cipher: &XChaCha20Poly1305, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     let nonce: [u8; NONCE_BYTES] = random()?;
-    let mut sealed = Vec::with_capacity(NONCE_BYTES + bytes.len() + TAG_BYTES);
-    sealed.extend_from_slice(&nonce);
-    sealed.extend_from_slice(bytes);
-    let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), context, (&mut sealed[NONCE_BYTES..]).into());
+    let mut encrypted = Vec::with_capacity(NONCE_BYTES + bytes.len() + TAG_BYTES);
+    encrypted.extend_from_slice(&nonce);
+    encrypted.extend_from_slice(bytes);
+    let tag = cipher.encrypt_inout_detached(&XNonce::from(nonce), context, (&mut encrypted[NONCE_BYTES..]).into());
     let tag = tag.map_err(|_| StoreError::Failed("a value could not be encrypted".to_owned()))?;
-    sealed.extend_from_slice(&tag);
-    Ok(sealed)
+    encrypted.extend_from_slice(&tag);
+    Ok(encrypted)
 }
 
-fn open(cipher: &XChaCha20Poly1305, context: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
-    let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+fn decrypt(cipher: &XChaCha20Poly1305, context: &[u8], encrypted: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, rest) = encrypted.split_first_chunk::<NONCE_BYTES>()?;
     let (encrypted, tag) = rest.split_last_chunk::<TAG_BYTES>()?;
     let mut bytes = encrypted.to_vec();
     let nonce = XNonce::from(*nonce);
@@ -150,35 +156,39 @@ mod tests {
 
     #[test]
     fn a_value_is_opened_in_its_own_row_and_nowhere_else() {
-        let sealer = Sealer::generate().unwrap();
-        let sealed = sealer.seal(ALICE, Table::Device, b"k", b"secret").unwrap();
-        assert_eq!(sealer.open(ALICE, Table::Device, b"k", &sealed).as_deref(), Some(&b"secret"[..]));
-        assert!(!sealed.windows(6).any(|window| window == b"secret"));
-        assert_ne!(sealer.seal(ALICE, Table::Device, b"k", b"secret").unwrap(), sealed, "each has a nonce of its own");
+        let value_cipher = ValueCipher::generate().unwrap();
+        let encrypted = value_cipher.encrypt(ALICE, Table::Device, b"k", b"secret").unwrap();
+        assert_eq!(value_cipher.decrypt(ALICE, Table::Device, b"k", &encrypted).as_deref(), Some(&b"secret"[..]));
+        assert!(!encrypted.windows(6).any(|window| window == b"secret"));
+        assert_ne!(
+            value_cipher.encrypt(ALICE, Table::Device, b"k", b"secret").unwrap(),
+            encrypted,
+            "each has a nonce of its own"
+        );
         for (session, table, key) in
             [(SessionNumber(2), Table::Device, &b"k"[..]), (ALICE, Table::PreKeys, b"k"), (ALICE, Table::Device, b"K")]
         {
-            assert_eq!(sealer.open(session, table, key, &sealed), None);
+            assert_eq!(value_cipher.decrypt(session, table, key, &encrypted), None);
         }
-        assert_eq!(Sealer::generate().unwrap().open(ALICE, Table::Device, b"k", &sealed), None);
-        for at in 0..sealed.len() {
-            let mut changed = sealed.clone();
+        assert_eq!(ValueCipher::generate().unwrap().decrypt(ALICE, Table::Device, b"k", &encrypted), None);
+        for at in 0..encrypted.len() {
+            let mut changed = encrypted.clone();
             changed[at] ^= 1;
-            assert_eq!(sealer.open(ALICE, Table::Device, b"k", &changed), None);
-            assert_eq!(sealer.open(ALICE, Table::Device, b"k", &sealed[..at]), None);
+            assert_eq!(value_cipher.decrypt(ALICE, Table::Device, b"k", &changed), None);
+            assert_eq!(value_cipher.decrypt(ALICE, Table::Device, b"k", &encrypted[..at]), None);
         }
     }
 
     #[test]
     fn the_stores_own_key_is_opened_with_the_operators_and_outlives_it() {
         let (old, new) = (StoreKey::generate().unwrap(), StoreKey::generate().unwrap());
-        let sealer = Sealer::generate().unwrap();
-        let sealed = sealer.seal(ALICE, Table::Device, b"k", b"").unwrap();
-        let wrapped = sealer.wrap(&old).unwrap();
-        assert!(Sealer::unwrap(&new, &wrapped).is_none());
-        let wrapped = Sealer::unwrap(&old, &wrapped).unwrap().wrap(&new).unwrap();
-        let sealer = Sealer::unwrap(&new, &wrapped).unwrap();
-        assert_eq!(sealer.open(ALICE, Table::Device, b"k", &sealed).as_deref(), Some(&b""[..]));
+        let value_cipher = ValueCipher::generate().unwrap();
+        let encrypted = value_cipher.encrypt(ALICE, Table::Device, b"k", b"").unwrap();
+        let wrapped = value_cipher.wrap(&old).unwrap();
+        assert!(ValueCipher::unwrap(&new, &wrapped).is_none());
+        let wrapped = ValueCipher::unwrap(&old, &wrapped).unwrap().wrap(&new).unwrap();
+        let value_cipher = ValueCipher::unwrap(&new, &wrapped).unwrap();
+        assert_eq!(value_cipher.decrypt(ALICE, Table::Device, b"k", &encrypted).as_deref(), Some(&b""[..]));
         assert_eq!(format!("{new:?}"), "StoreKey(..)");
     }
 }

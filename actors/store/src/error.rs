@@ -33,19 +33,19 @@ pub enum StoreError {
         /// The layout of this version.
         known: u32,
     },
-    /// The store is sealed, and no key was given.
+    /// The store is encrypted, and no key was given.
     #[error("the store in `{}` is encrypted: the key it was encrypted with is needed", path.display())]
-    Sealed {
+    Encrypted {
         /// The store's directory.
         path: PathBuf,
     },
-    /// The store is not sealed, but a key was given.
+    /// The store is not encrypted, but a key was given.
     #[error("the store in `{}` is not encrypted", path.display())]
-    Unsealed {
+    Unencrypted {
         /// The store's directory.
         path: PathBuf,
     },
-    /// The store is sealed with another key. Nothing was changed.
+    /// The store is encrypted with another key. Nothing was changed.
     #[error("the store in `{}` is encrypted with another key: give the one that it was made or last re-keyed with", path.display())]
     WrongKey {
         /// The store's directory.

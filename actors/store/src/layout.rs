@@ -14,22 +14,22 @@ pub const LAYOUT_VERSION_MIN: u32 = 1;
 /// `Meta`: the layout version, as decimal text.
 pub const LAYOUT: &[u8] = b"store.layout";
 
-/// Behind the version of a store whose values are sealed: a version that knows no seals does not know it.
-const SEALED_MARK: &str = "-sealed";
+/// Behind the version of a store whose values are encrypted: a version that knows no encryption does not know it.
+const ENCRYPTED_MARK: &str = "-sealed";
 
 /// What is in `Meta` under [`LAYOUT`].
-pub(super) fn version_text(version: u32, is_sealed: bool) -> String {
-    format!("{version}{}", if is_sealed { SEALED_MARK } else { "" })
+pub(super) fn version_text(version: u32, is_encrypted: bool) -> String {
+    format!("{version}{}", if is_encrypted { ENCRYPTED_MARK } else { "" })
 }
 
-/// Whether the values of a store with this text in `Meta` under [`LAYOUT`] are sealed.
-pub(super) fn is_sealed(text: &[u8]) -> bool {
-    text.ends_with(SEALED_MARK.as_bytes())
+/// Whether the values of a store with this text in `Meta` under [`LAYOUT`] are encrypted.
+pub(super) fn is_encrypted(text: &[u8]) -> bool {
+    text.ends_with(ENCRYPTED_MARK.as_bytes())
 }
 
 /// Whether this version reads a store with this text in `Meta` under [`LAYOUT`].
 pub(super) fn is_known_version(text: &[u8]) -> bool {
-    let version = std::str::from_utf8(text).ok().map(|text| text.strip_suffix(SEALED_MARK).unwrap_or(text));
+    let version = std::str::from_utf8(text).ok().map(|text| text.strip_suffix(ENCRYPTED_MARK).unwrap_or(text));
     version.and_then(|version| version.parse().ok()).is_some_and(is_known)
 }
 
@@ -56,8 +56,8 @@ pub fn split_group_delta(key: &[u8]) -> Option<(&[u8], u8)> {
     split_part(key)
 }
 
-/// `Meta`: the store's own key, sealed with the operator's.
-pub(super) const SEAL: &[u8] = b"store.seal";
+/// `Meta`: the store's own key, encrypted with the operator's.
+pub(super) const STORE_KEY: &[u8] = b"store.seal";
 
 /// `Meta`: present while an import runs.
 pub const IMPORTING: &[u8] = b"store.importing";

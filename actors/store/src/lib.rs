@@ -9,13 +9,13 @@ mod compacting;
 #[cfg(test)]
 mod conformance;
 mod copying;
+mod encrypting;
 mod encryption;
 mod error;
 pub mod layout;
 mod memory;
 mod parts;
 mod rebuilding;
-mod sealing;
 mod sled;
 mod space;
 mod stream;
@@ -33,12 +33,12 @@ use serde::{Deserialize, Serialize};
 
 pub use archive::{ArchiveError, ArchiveReader, ArchiveWriter};
 pub use batch::{BATCH_OPERATIONS_MAX, Batch, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX};
+pub use encrypting::{open_encrypted, rekey};
 pub use encryption::StoreKey;
 pub use error::{Health, StoreError};
 pub use parts::{
     RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,
 };
-pub use sealing::{open_sealed, rekey};
 pub use space::SpaceWatch;
 #[cfg(fuzzing)]
 pub use stream::fuzz_rows;
@@ -123,7 +123,7 @@ pub struct StoreOptions {
     /// Free space on the volume below which commits are refused with [`StoreError::LowSpace`], in bytes. Half of it is
     /// enough for deletions ([`Batch::for_removal`]), a quarter for opening. 0 asks for none.
     pub free_space_min_bytes: u64,
-    /// What the values are sealed with; `None`: they are not.
+    /// What the values are encrypted with; `None`: they are not.
     pub key: Option<StoreKey>,
 }
 
@@ -138,7 +138,7 @@ impl Default for StoreOptions {
 ///
 /// # Errors
 /// [`StoreError::InUse`], [`StoreError::NoRoomToOpen`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`], [`StoreError::UnfinishedImport`],
-/// [`StoreError::Sealed`], [`StoreError::Unsealed`], [`StoreError::WrongKey`] or [`StoreError::Io`]; each says what to do. Never panics over what it finds on the disk.
+/// [`StoreError::Encrypted`], [`StoreError::Unencrypted`], [`StoreError::WrongKey`] or [`StoreError::Io`]; each says what to do. Never panics over what it finds on the disk.
 pub fn open(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sled::SledStore::open(path, &options)?))
 }

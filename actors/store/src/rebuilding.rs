@@ -61,7 +61,9 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
 /// Whether the copy has every row; its key is looked at only after that.
 fn check(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     match open(&swap::next(path), options.clone()) {
-        Ok(_) | Err(StoreError::Sealed { .. } | StoreError::Unsealed { .. } | StoreError::WrongKey { .. }) => Ok(()),
+        Ok(_) | Err(StoreError::Encrypted { .. } | StoreError::Unencrypted { .. } | StoreError::WrongKey { .. }) => {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }

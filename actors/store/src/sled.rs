@@ -18,7 +18,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use super::batch::Change;
-use super::encryption::Sealer;
+use super::encryption::ValueCipher;
 use super::space::{SpaceWatch, Use};
 use super::{
     Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, layout, stream,
@@ -64,7 +64,7 @@ pub(super) struct SledStore {
     /// One tree per table, in the order of [`Table::ALL`].
     trees: Vec<::sled::Tree>,
     /// Between the callers' values and those on disk.
-    sealer: Option<Sealer>,
+    value_cipher: Option<ValueCipher>,
     /// Bytes of all rows when it was opened.
     live_bytes: u64,
     committer: Option<JoinHandle<()>>,
@@ -81,13 +81,13 @@ impl SledStore {
             rows: RwLock::new(()),
             writing: Mutex::new(()),
         });
-        let (trees, sealer, live_bytes) = (opened.trees.clone(), opened.sealer.take(), opened.live_bytes);
+        let (trees, value_cipher, live_bytes) = (opened.trees.clone(), opened.value_cipher.take(), opened.live_bytes);
         let committer = Committer::new(opened, Arc::clone(&shared));
         let thread = std::thread::Builder::new()
             .name("store-committer".to_owned())
             .spawn(move || committer.run())
             .map_err(|error| StoreError::Io { path: path.to_owned(), reason: error.to_string() })?;
-        Ok(Self { shared, trees, sealer, live_bytes, committer: Some(thread) })
+        Ok(Self { shared, trees, value_cipher, live_bytes, committer: Some(thread) })
     }
 
     /// Bytes of all rows, as they are on disk, when it was opened.
@@ -95,41 +95,42 @@ impl SledStore {
         self.live_bytes
     }
 
-    /// Seals the store's own key with another key of the operator's.
+    /// Encrypts the store's own key with another key of the operator's.
     pub(super) fn rekey(&self, key: &StoreKey) -> Result<(), StoreError> {
-        let sealer = self.sealer.as_ref().ok_or_else(|| StoreError::Unsealed { path: self.shared.path.clone() })?;
+        let value_cipher =
+            self.value_cipher.as_ref().ok_or_else(|| StoreError::Unencrypted { path: self.shared.path.clone() })?;
         let mut batch = Batch::new();
-        batch.put(SessionNumber::DAEMON, Table::Meta, layout::SEAL, sealer.wrap(key)?);
+        batch.put(SessionNumber::DAEMON, Table::Meta, layout::STORE_KEY, value_cipher.wrap(key)?);
         self.commit(batch).wait_blocking()
     }
 
-    /// What seals the values of this table; the store's own facts have to be read before there is a key.
-    fn sealer(&self, table: Table) -> Option<&Sealer> {
-        self.sealer.as_ref().filter(|_| table != Table::Meta)
+    /// What encrypts the values of this table; the store's own facts have to be read before there is a key.
+    fn value_cipher(&self, table: Table) -> Option<&ValueCipher> {
+        self.value_cipher.as_ref().filter(|_| table != Table::Meta)
     }
 
-    fn sealed(&self, batch: Batch) -> Result<Batch, StoreError> {
-        if self.sealer.is_none() {
+    fn encrypted(&self, batch: Batch) -> Result<Batch, StoreError> {
+        if self.value_cipher.is_none() {
             return Ok(batch);
         }
-        let mut sealed = batch.emptied();
+        let mut encrypted = batch.emptied();
         for Change { session, table, key, value } in batch.into_changes() {
-            match (value, self.sealer(table)) {
-                (Some(value), Some(sealer)) => {
-                    let value = sealer.seal(session, table, &key, &value)?;
-                    sealed.put(session, table, key, value);
+            match (value, self.value_cipher(table)) {
+                (Some(value), Some(value_cipher)) => {
+                    let value = value_cipher.encrypt(session, table, &key, &value)?;
+                    encrypted.put(session, table, key, value);
                 }
-                (Some(value), None) => sealed.put(session, table, key, value),
-                (None, _) => sealed.delete(session, table, key),
+                (Some(value), None) => encrypted.put(session, table, key, value),
+                (None, _) => encrypted.delete(session, table, key),
             }
         }
-        Ok(sealed)
+        Ok(encrypted)
     }
 
-    /// The caller's value of what is on disk; one that was not sealed for this row is damage, which is sticky.
+    /// The caller's value of what is on disk; one that was not encrypted for this row is damage, which is sticky.
     fn opened(&self, session: SessionNumber, table: Table, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let Some(sealer) = self.sealer(table) else { return Ok(value.to_vec()) };
-        sealer.open(session, table, key, value).ok_or_else(|| {
+        let Some(value_cipher) = self.value_cipher(table) else { return Ok(value.to_vec()) };
+        value_cipher.decrypt(session, table, key, value).ok_or_else(|| {
             let reason =
                 format!("a value in table `{}` is not the one that was encrypted for its row", table.tree_name());
             self.shared.fail(reason.clone());
@@ -189,7 +190,7 @@ impl Store for SledStore {
         if let Some(failed) = self.shared.failed() {
             return Ticket::decided(Err(failed));
         }
-        match batch.check().and_then(|()| self.sealed(batch)) {
+        match batch.check().and_then(|()| self.encrypted(batch)) {
             Ok(batch) => self.shared.queue.push(batch),
             Err(refused) => Ticket::decided(Err(refused)),
         }

@@ -82,7 +82,7 @@ impl<'a> Writer<'a> {
 
 /// Whether the row is about this store rather than in it.
 pub(super) fn is_own_mark(table: Table, session: SessionNumber, key: &[u8]) -> bool {
-    let marks = [layout::LAYOUT, layout::SEAL, layout::IMPORTING, layout::TALLY];
+    let marks = [layout::LAYOUT, layout::STORE_KEY, layout::IMPORTING, layout::TALLY];
     table == Table::Meta && session == SessionNumber::DAEMON && marks.contains(&key)
 }
 
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn a_stream_cannot_bring_another_stores_marks() {
         let own = SessionNumber::DAEMON;
-        for mark in [layout::LAYOUT, layout::SEAL, layout::IMPORTING, layout::TALLY] {
+        for mark in [layout::LAYOUT, layout::STORE_KEY, layout::IMPORTING, layout::TALLY] {
             let refused = open_memory().import(&mut stream(own, mark).as_slice());
             assert!(matches!(refused, Err(StoreError::Stream(_))), "{refused:?}");
             assert_eq!(open_memory().import(&mut stream(SessionNumber(7), mark).as_slice()), Ok(()));

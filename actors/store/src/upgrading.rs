@@ -8,7 +8,7 @@ use super::{Batch, SessionNumber, Store, StoreError, Table, layout};
 /// Why the store could not be read or written.
 pub fn mark_as_current(store: &dyn Store) -> Result<(), StoreError> {
     let Some(mark) = store.get(SessionNumber::DAEMON, Table::Meta, layout::LAYOUT)? else { return Ok(()) };
-    let current = layout::version_text(layout::LAYOUT_VERSION, layout::is_sealed(&mark));
+    let current = layout::version_text(layout::LAYOUT_VERSION, layout::is_encrypted(&mark));
     if mark == current.as_bytes() {
         return Ok(());
     }

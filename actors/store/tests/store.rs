@@ -5,10 +5,10 @@ mod store {
     mod child;
     mod compacting;
     mod damage;
+    mod encrypting;
     mod full_disk;
     mod kill;
     mod opening;
     mod rows;
-    mod sealing;
     mod stopped;
 }

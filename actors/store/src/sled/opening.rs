@@ -6,7 +6,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::super::encryption::Sealer;
+use super::super::encryption::ValueCipher;
 use super::super::space;
 use super::super::{SessionNumber, StoreError, StoreKey, StoreOptions, Table, layout};
 use super::tally::{self, Tally, Witness};
@@ -33,8 +33,8 @@ pub(super) struct Opened {
     db: ::sled::Db,
     /// One tree per table, in the order of [`Table::ALL`].
     pub(super) trees: Vec<::sled::Tree>,
-    /// What seals its values; taken out by who reads and writes them.
-    pub(super) sealer: Option<Sealer>,
+    /// What encrypts its values; taken out by who reads and writes them.
+    pub(super) value_cipher: Option<ValueCipher>,
     /// What the rows add up to.
     pub(super) tally: Tally,
     /// Bytes of all rows when it was opened.
@@ -113,18 +113,19 @@ fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreErr
         let file = File::open(path.join(DATA_FILE)).map_err(|error| io_error(path, &error))?;
         let key = options.key.as_ref();
         let live_bytes = known.map_or(0, |(_, bytes)| bytes);
-        let (tally, sealer) = match known {
-            Some((tally, _)) => (tally, sealer(path, &trees, key)?),
+        let (tally, value_cipher) = match known {
+            Some((tally, _)) => (tally, value_cipher(path, &trees, key)?),
             None => {
-                let sealer = key.map(|_| Sealer::generate()).transpose()?;
-                let seal = sealer.as_ref().zip(key).map(|(sealer, key)| sealer.wrap(key)).transpose()?;
-                (make(path, &db, &trees, &file, seal)?, sealer)
+                let value_cipher = key.map(|_| ValueCipher::generate()).transpose()?;
+                let wrapped_key =
+                    value_cipher.as_ref().zip(key).map(|(value_cipher, key)| value_cipher.wrap(key)).transpose()?;
+                (make(path, &db, &trees, &file, wrapped_key)?, value_cipher)
             }
         };
         // Without one, the store is new, or somebody was stopped while making it.
         let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
         let witness = witness.map_err(|error| io_error(path, &error))?;
-        Ok(Opened { path: path.to_owned(), db, trees, sealer, tally, live_bytes, witness, file })
+        Ok(Opened { path: path.to_owned(), db, trees, value_cipher, tally, live_bytes, witness, file })
     })
 }
 
@@ -237,37 +238,42 @@ fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<
     Ok(counted)
 }
 
-/// What opens the values of a store that is there, if the key is the one that it was sealed with.
-fn sealer(path: &Path, trees: &[::sled::Tree], key: Option<&StoreKey>) -> Result<Option<Sealer>, StoreError> {
+/// What opens the values of a store that is there, if the key is the one that it was encrypted with.
+fn value_cipher(
+    path: &Path,
+    trees: &[::sled::Tree],
+    key: Option<&StoreKey>,
+) -> Result<Option<ValueCipher>, StoreError> {
     let path = || path.to_owned();
-    match (read_mark(&path(), trees, layout::SEAL)?, key) {
+    match (read_mark(&path(), trees, layout::STORE_KEY)?, key) {
         (None, None) => Ok(None),
-        (None, Some(_)) => Err(StoreError::Unsealed { path: path() }),
-        (Some(_), None) => Err(StoreError::Sealed { path: path() }),
-        (Some(seal), Some(key)) => {
-            Sealer::unwrap(key, &seal).map(Some).ok_or_else(|| StoreError::WrongKey { path: path() })
+        (None, Some(_)) => Err(StoreError::Unencrypted { path: path() }),
+        (Some(_), None) => Err(StoreError::Encrypted { path: path() }),
+        (Some(wrapped_key), Some(key)) => {
+            ValueCipher::unwrap(key, &wrapped_key).map(Some).ok_or_else(|| StoreError::WrongKey { path: path() })
         }
     }
 }
 
-/// Writes the layout version, the seal and the first tally.
+/// Writes the layout version, the encrypted key and the first tally.
 fn make(
     path: &Path,
     db: &::sled::Db,
     trees: &[::sled::Tree],
     file: &File,
-    seal: Option<Vec<u8>>,
+    wrapped_key: Option<Vec<u8>>,
 ) -> Result<Tally, StoreError> {
     let (mut tally, _) = guard::run(|| Tally::count(trees, 0)).map_err(|reason| damaged(path, reason))?;
     if tally != Tally::default() {
         return Err(damaged(path, "its layout version is gone".to_owned()));
     }
     let layout = layout::row(SessionNumber::DAEMON, layout::LAYOUT);
-    let version = layout::version_text(layout::LAYOUT_VERSION, seal.is_some());
+    let version = layout::version_text(layout::LAYOUT_VERSION, wrapped_key.is_some());
     tally.commits = 1;
     let mut batch = ::sled::Batch::default();
-    let seal = seal.map(|seal| (layout::row(SessionNumber::DAEMON, layout::SEAL), seal));
-    for (row, value) in std::iter::once((layout, version.as_bytes().to_vec())).chain(seal) {
+    let wrapped_key =
+        wrapped_key.map(|wrapped_key| (layout::row(SessionNumber::DAEMON, layout::STORE_KEY), wrapped_key));
+    for (row, value) in std::iter::once((layout, version.as_bytes().to_vec())).chain(wrapped_key) {
         tally.change(Table::Meta, &row, None, Some(&value));
         batch.insert(row, value);
     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use rookery_store::{Batch, SessionNumber, StoreKey, StoreOptions, Table, VALUE_BYTES_MAX, open_next, open_sealed};
+use rookery_store::{Batch, SessionNumber, StoreKey, StoreOptions, Table, VALUE_BYTES_MAX, open_encrypted, open_next};
 
 use super::rows;
 
@@ -29,7 +29,7 @@ fn ballast(change: impl Fn(&mut Batch, [u8; 8])) -> Vec<Batch> {
 
 /// Makes a store that is mostly dead.
 fn make(path: &Path) {
-    let store = open_sealed(path, options()).unwrap();
+    let store = open_encrypted(path, options()).unwrap();
     let value = vec![7; VALUE_BYTES_MAX - 64];
     for batch in ballast(|batch, number| batch.put(BALLAST, Table::Names, number, value.clone())) {
         store.commit(batch).wait_blocking().unwrap();
@@ -65,7 +65,7 @@ fn a_store_that_is_mostly_dead_gets_small_wherever_its_compacting_was_stopped() 
         &|path| drop(open_next(path, options()).unwrap().commit(rows::batch(0))),
         // Between the two renames.
         &|path| {
-            drop(open_sealed(path, options()).unwrap());
+            drop(open_encrypted(path, options()).unwrap());
             fs::rename(path, path.with_file_name("store.next")).unwrap();
             copy(&path.with_file_name("good"), &path.with_file_name("store.before"));
         },
@@ -81,7 +81,7 @@ fn a_store_that_is_mostly_dead_gets_small_wherever_its_compacting_was_stopped() 
         copy(&good, &path);
         stop(&path);
         for _ in 0..2 {
-            let store = open_sealed(&path, options()).unwrap();
+            let store = open_encrypted(&path, options()).unwrap();
             assert_eq!(rows::check(&*store), Ok(Some(BATCHES - 1)), "{number}");
             drop(store);
             assert!(file_bytes(&path) < before / 2, "{number}: {before} bytes before, {} after", file_bytes(&path));
@@ -98,7 +98,7 @@ fn a_store_that_cannot_be_compacted_opens_as_it_is() {
     make(&path);
     let before = file_bytes(&path);
     // There is no room for a second one.
-    let store = open_sealed(&path, StoreOptions { free_space_min_bytes: free_bytes(&path), ..options() }).unwrap();
+    let store = open_encrypted(&path, StoreOptions { free_space_min_bytes: free_bytes(&path), ..options() }).unwrap();
     assert_eq!(rows::check(&*store), Ok(Some(BATCHES - 1)));
     drop(store);
     assert!(file_bytes(&path) >= before);

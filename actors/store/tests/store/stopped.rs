@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rookery_store::{StoreError, StoreKey, StoreOptions, open, open_sealed};
+use rookery_store::{StoreError, StoreKey, StoreOptions, open, open_encrypted};
 
 use super::child::{self, Running, say};
 use super::full_disk::{RUN, fill_volume, in_own_namespace};
@@ -141,7 +141,7 @@ fn a_snapshot_that_is_not_whole_is_done_without_when_no_row_is_missing() {
         fs::write(path.join(&name), bytes).unwrap();
         let refused = open(&path, options.clone()).err().unwrap().to_string();
         assert!(refused.contains("is not whole") && refused.contains("restore the latest backup"), "{refused}");
-        let store = open_sealed(&path, options.clone()).unwrap();
+        let store = open_encrypted(&path, options.clone()).unwrap();
         assert_eq!(rows::check(&*store), Ok(Some(BATCHES - 1)));
         drop(store);
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing is left beside it");
@@ -154,7 +154,7 @@ fn a_snapshot_that_is_not_whole_is_done_without_when_no_row_is_missing() {
     let length = db.len();
     db[length / 2..].fill(0);
     fs::write(path.join("db"), &db).unwrap();
-    let refused = open_sealed(&path, options).err().unwrap();
+    let refused = open_encrypted(&path, options).err().unwrap();
     assert!(matches!(refused, StoreError::Damaged { .. }), "{refused}");
     assert!(fs::read(path.join("db")).unwrap() == db && fs::read(path.join(&name)).unwrap().len() == 7);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2);

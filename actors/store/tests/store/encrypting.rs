@@ -1,10 +1,10 @@
-//! Sealed stores on disk: what the files show, what a key opens, and how a store that was not sealed becomes one.
+//! Encrypted stores on disk: what the files show, what a key opens, and how a store that was not encrypted becomes one.
 
 use std::fs;
 use std::path::Path;
 
 use rookery_store::{
-    Batch, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, open, open_next, open_sealed, rekey,
+    Batch, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, open, open_encrypted, open_next, rekey,
     replace,
 };
 
@@ -52,7 +52,7 @@ fn plain_store(path: &Path) {
 }
 
 #[test]
-fn the_files_of_a_sealed_store_show_no_value() {
+fn the_files_of_an_encrypted_store_show_no_value() {
     for (options, shows) in [(options(None), true), (with_key(1), false)] {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store");
@@ -71,11 +71,11 @@ fn a_wrong_key_or_none_opens_nothing_and_changes_nothing() {
     let path = directory.path().join("store");
     put(&*open(&path, with_key(1)).unwrap(), "k", SECRET);
     for _ in 0..2 {
-        let refused = |options| open_sealed(&path, options).err().unwrap();
+        let refused = |options| open_encrypted(&path, options).err().unwrap();
         assert_eq!(refused(with_key(2)), StoreError::WrongKey { path: path.clone() });
-        assert_eq!(open(&path, options(None)).err(), Some(StoreError::Sealed { path: path.clone() }));
+        assert_eq!(open(&path, options(None)).err(), Some(StoreError::Encrypted { path: path.clone() }));
     }
-    assert_eq!(get(&*open_sealed(&path, with_key(1)).unwrap(), "k").as_deref(), Some(SECRET));
+    assert_eq!(get(&*open_encrypted(&path, with_key(1)).unwrap(), "k").as_deref(), Some(SECRET));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
@@ -87,12 +87,12 @@ fn what_lies_beside_a_store_that_does_not_open_is_left_alone() {
     let is_there = || beside.iter().all(|path| path.exists());
     let in_use = open(&path, with_key(1)).unwrap();
     beside.iter().for_each(|path| fs::create_dir(path).unwrap());
-    assert_eq!(open_sealed(&path, with_key(1)).err(), Some(StoreError::InUse { path: path.clone() }));
+    assert_eq!(open_encrypted(&path, with_key(1)).err(), Some(StoreError::InUse { path: path.clone() }));
     assert!(is_there());
     drop(in_use);
-    assert_eq!(open_sealed(&path, with_key(2)).err(), Some(StoreError::WrongKey { path: path.clone() }));
+    assert_eq!(open_encrypted(&path, with_key(2)).err(), Some(StoreError::WrongKey { path: path.clone() }));
     assert!(is_there());
-    drop(open_sealed(&path, with_key(1)).unwrap());
+    drop(open_encrypted(&path, with_key(1)).unwrap());
     assert!(beside.iter().all(|path| !path.exists()));
 }
 
@@ -108,7 +108,7 @@ fn a_new_key_takes_the_place_of_the_old_one() {
 }
 
 #[test]
-fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
+fn a_store_that_was_not_encrypted_is_encrypted_wherever_it_was_stopped() {
     let states: [&dyn Fn(&Path); 6] = [
         &|_| {},
         // While copying.
@@ -116,7 +116,7 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
         &|path| fs::create_dir(path.with_file_name("store.next")).unwrap(),
         // Between the two renames.
         &|path| {
-            drop(open_sealed(path, with_key(1)).unwrap());
+            drop(open_encrypted(path, with_key(1)).unwrap());
             fs::rename(path, path.with_file_name("store.next")).unwrap();
             fs::create_dir(path.with_file_name("store.before")).unwrap();
         },
@@ -124,7 +124,7 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
         &|path| fs::rename(path, path.with_file_name("store.before")).unwrap(),
         // Before the old one was removed.
         &|path| {
-            drop(open_sealed(path, with_key(1)).unwrap());
+            drop(open_encrypted(path, with_key(1)).unwrap());
             plain_store(&path.with_file_name("store.before"));
         },
     ];
@@ -133,7 +133,7 @@ fn a_store_that_was_not_sealed_is_sealed_wherever_it_was_stopped() {
         let path = directory.path().join("store");
         plain_store(&path);
         stop(&path);
-        let store = open_sealed(&path, with_key(1)).unwrap();
+        let store = open_encrypted(&path, with_key(1)).unwrap();
         let rows = store.scan_prefix(ALICE, Table::Device, &[]).unwrap();
         assert!(rows.len() == 500 && rows.iter().all(|(_, value)| value == SECRET), "{number}");
         drop(store);
@@ -150,10 +150,10 @@ fn a_replacing_that_was_stopped_before_its_first_rename_leaves_no_trace() {
         let path = directory.path().join("store");
         put(&*open(&path, with_key(1)).unwrap(), "k", b"old");
         fs::write(path.join(file), name).unwrap();
-        drop(open_sealed(&path, with_key(1)).unwrap());
+        drop(open_encrypted(&path, with_key(1)).unwrap());
         put(&*open_next(&path, with_key(1)).unwrap(), "k", b"new");
         replace(&path, None).unwrap();
-        assert_eq!(get(&*open_sealed(&path, with_key(1)).unwrap(), "k").as_deref(), Some(&b"new"[..]));
+        assert_eq!(get(&*open_encrypted(&path, with_key(1)).unwrap(), "k").as_deref(), Some(&b"new"[..]));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "the old one is gone");
     }
 }
@@ -177,7 +177,7 @@ fn a_store_that_is_to_be_kept_is_kept_wherever_its_replacing_was_stopped() {
         put(&*open_next(&path, with_key(1)).unwrap(), "k", b"new");
         replace(&path, Some("kept")).unwrap();
         stop(&path);
-        assert_eq!(get(&*open_sealed(&path, with_key(1)).unwrap(), "k").as_deref(), Some(&b"new"[..]), "{number}");
+        assert_eq!(get(&*open_encrypted(&path, with_key(1)).unwrap(), "k").as_deref(), Some(&b"new"[..]), "{number}");
         let kept = path.with_file_name("kept");
         assert_eq!(get(&*open(&kept, with_key(1)).unwrap(), "k").as_deref(), Some(&b"old"[..]), "{number}");
     }

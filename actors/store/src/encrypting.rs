@@ -1,4 +1,4 @@
-//! Opening a sealed store: one that was made before stores were sealed is sealed first, into new files, so that the old
+//! Opening an encrypted store: one that was made before stores were encrypted is encrypted first, into new files, so that the old
 //! ones can go as a whole. Stopped in the middle it begins anew, or goes on where nothing can be lost (`swap.rs`).
 
 use std::path::Path;
@@ -7,19 +7,19 @@ use std::sync::Arc;
 use super::sled::SledStore;
 use super::{Store, StoreError, StoreKey, StoreOptions, compacting, copying, open, rebuilding, swap};
 
-/// Opens the sealed store in this directory with `options.key`, and seals it first when it is not. One that is mostly dead is
+/// Opens the encrypted store in this directory with `options.key`, and encrypts it first when it is not. One that is mostly dead is
 /// compacted, and one whose snapshot is not whole is read from its log, if no row is missing then. Blocks.
 ///
 /// # Errors
 /// As [`open`]; [`StoreError::WrongKey`] changes nothing.
-pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
+pub fn open_encrypted(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     swap::settle(path)?;
     let is_new = swap::is_new(path);
     if !is_new {
         rebuilding::rebuild(path, &options)?;
     }
     let opened = match SledStore::open(path, &options) {
-        Err(StoreError::Unsealed { .. }) => {
+        Err(StoreError::Unencrypted { .. }) => {
             let plain = open(path, StoreOptions { key: None, ..options.clone() })?;
             copying::copy_beside(path, plain, &options)?;
             swap::replace(path, None)?;
@@ -34,7 +34,7 @@ pub fn open_sealed(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>,
     Ok(Arc::new(compacting::compact(path, &options, opened)?))
 }
 
-/// Seals the store's own key with another key; the one before opens nothing any more. Blocks.
+/// Encrypts the store's own key with another key; the one before opens nothing any more. Blocks.
 ///
 /// # Errors
 /// As [`open`]; nothing was changed then.
