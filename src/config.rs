@@ -2,6 +2,7 @@
 //! flag wins over its variable; an empty variable counts as not set. Never reads files.
 
 mod cors_origins;
+mod data_location;
 mod http;
 mod parsers;
 mod rate_limits;
@@ -22,14 +23,14 @@ use tracing_subscriber::EnvFilter;
 
 pub use crate::audit::Retention;
 pub use crate::auth::{AddressRange, Secret};
-pub use crate::data_dir::DataLocation;
 pub use crate::url_fetch::FetchAllow;
 pub use cors_origins::CorsOrigins;
+pub use data_location::DataLocation;
 #[cfg(test)]
 pub(crate) use http::DRAIN_TIME_S;
 pub use http::{HttpLimits, HttpOptions};
 pub(crate) use parsers::{BOOTSTRAP_KEY_RULE, bootstrap_key};
-use parsers::{Setting, from_str, from_str_or_default, number, secret};
+use parsers::{Setting, from_str, from_str_or_default, number, path, secret};
 pub use rate_limits::RateLimitArguments;
 
 /// Exit code for a bad flag or variable: `EX_USAGE` of sysexits.
@@ -78,7 +79,7 @@ pub struct Config {
     pub bootstrap_key: Option<Secret>,
     /// File with an admin key that is always valid, 32 characters or more [default: a credential of systemd named
     /// rookery-bootstrap-key, if there is one; or the key itself in ROOKERY_BOOTSTRAP_KEY]
-    #[arg(long, env = "ROOKERY_BOOTSTRAP_KEY_FILE", value_name = "FILE")]
+    #[arg(long, env = "ROOKERY_BOOTSTRAP_KEY_FILE", value_name = "FILE", value_parser = path())]
     pub bootstrap_key_file: Option<PathBuf>,
     /// API keys that there may be, 1-10000
     #[arg(long, env = "ROOKERY_API_KEYS_MAX", value_name = "NUMBER")]
@@ -153,7 +154,8 @@ impl Config {
         }
         // WhatsApp's own URL, which is the default, is let through until here.
         let (url, rule) = (&self.whatsapp_url, whatsapp_url_rule());
-        let message = format!("ROOKERY_WHATSAPP_URL, or its default, is `{url}`, but must be {rule}\n");
+        let message =
+            format!("the WhatsApp URL is `{url}`, its default, but must be {rule}; set ROOKERY_WHATSAPP_URL\n");
         Err(clap::Error::raw(ErrorKind::ValueValidation, message))
     }
 
@@ -195,7 +197,8 @@ pub fn with_variables(command: Command) -> Command {
             _ => arg,
         }
     };
-    command.mut_args(with_variable).mut_subcommands(with_variables)
+    // What others may have put into a variable is not for the help.
+    command.mut_args(|arg| with_variable(arg).hide_env_values(true)).mut_subcommands(with_variables)
 }
 
 /// The command without the variables of its own flags: a subcommand has those that it needs.

@@ -10,7 +10,7 @@ use tokio::task::spawn_blocking;
 
 use crate::audit::{self, AuditError, Found, Verdict};
 use crate::auth::ApiKeys;
-use crate::data_dir::DataLocation;
+use crate::config::DataLocation;
 use crate::data_dir::Offline;
 use crate::data_dir::PEPPER_FILE;
 use crate::files;

@@ -9,7 +9,7 @@ use rookery_store::{Store, StoreError, StoreKey, StoreOptions};
 use tokio::task::spawn_blocking;
 use tracing::info;
 
-use crate::data_dir::DataLocation;
+use crate::config::DataLocation;
 use crate::data_dir::Offline;
 use crate::data_dir::PEPPER_FILE;
 use crate::files;

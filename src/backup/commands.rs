@@ -13,7 +13,7 @@ use tokio::task::spawn_blocking;
 use super::check;
 use super::client::Client;
 use super::restore::{self, NOTHING_CHANGED, Restored, Wish, list};
-use crate::data_dir::DataLocation;
+use crate::config::DataLocation;
 use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};

@@ -35,7 +35,7 @@ use super::transfer::{Spool, body_of};
 use super::write;
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
-use crate::data_dir::DataLocation;
+use crate::config::DataLocation;
 
 /// The socket in the data directory.
 const SOCKET_FILE: &str = "control.sock";

@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{BackupError, Home, pepper_of, read, write};
 use crate::auth::ApiKeys;
+use crate::config::DataLocation;
 use crate::data_dir;
-use crate::data_dir::DataLocation;
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 

@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::home::Home;
 use super::restore::{self, Restored};
 use super::*;
+use crate::config::DataLocation;
 use crate::data_dir;
-use crate::data_dir::DataLocation;
 use crate::store_key::{self, STORE_DIRECTORY};
 
 const KEY: [u8; 32] = [7; 32];

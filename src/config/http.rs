@@ -6,7 +6,7 @@ use std::time::Duration;
 use rookery_actors::RateLimit;
 
 use super::cors_origins::CorsOrigins;
-use super::parsers::{from_str, from_str_or_default, number, rate_limit, seconds};
+use super::parsers::{from_str_or_default, list, number, rate_limit, seconds};
 use super::unset;
 use crate::auth::AddressRange;
 
@@ -36,9 +36,10 @@ const ORIGINS: &str = "comma-separated origins as browsers write them, such as h
 #[derive(Clone, Debug, clap::Args)]
 pub struct HttpOptions {
     /// Proxies whose X-Forwarded-For is believed: addresses or CIDR ranges, comma-separated [default: none]
-    #[arg(long, env = "ROOKERY_TRUSTED_PROXIES", value_name = "ADDRESSES", value_delimiter = ',')]
-    #[arg(value_parser = from_str::<AddressRange>(RANGES))]
-    pub trusted_proxies: Vec<AddressRange>,
+    // A whole path to `Vec`: the list is one value.
+    #[arg(long, env = "ROOKERY_TRUSTED_PROXIES", value_name = "ADDRESSES")]
+    #[arg(default_value = "", hide_default_value = true, value_parser = list::<AddressRange>(RANGES))]
+    pub trusted_proxies: ::std::vec::Vec<AddressRange>,
     /// Web pages that may call from a browser: origins such as `https://app.example.com`, comma-separated [default: none]
     #[arg(long, env = "ROOKERY_CORS_ORIGINS", value_name = "ORIGINS")]
     #[arg(default_value = "", hide_default_value = true, value_parser = from_str_or_default::<CorsOrigins>(ORIGINS))]

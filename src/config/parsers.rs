@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,12 +75,25 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Setting<T> {
 
 /// Whatever the type reads.
 pub(super) fn from_str<T: FromStr>(allowed: &str) -> Setting<T> {
-    Setting::new(allowed, |text| text.trim().parse().ok())
+    Setting::new(allowed, |text| text.parse().ok())
 }
 
 /// Whatever the type reads; the empty text, which only a default may be, is the type's default.
 pub(super) fn from_str_or_default<T: FromStr + Default>(allowed: &str) -> Setting<T> {
     Setting::new(allowed, |text| if text.is_empty() { Some(T::default()) } else { text.parse().ok() })
+}
+
+/// Several, separated by commas; the empty text, which only a default may be, is none.
+pub(super) fn list<T: FromStr>(allowed: &str) -> Setting<Vec<T>> {
+    Setting::new(allowed, |text| {
+        let parts = text.split(',').filter(|_| !text.is_empty());
+        parts.map(|one| one.trim().parse().ok()).collect()
+    })
+}
+
+/// A path, in UTF-8: it is written into texts, such as the head of a backup.
+pub(super) fn path() -> Setting<PathBuf> {
+    Setting::new("a path", |text| Some(text.into()))
 }
 
 /// A whole number.

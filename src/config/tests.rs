@@ -82,7 +82,8 @@ fn a_bad_value_names_its_flag_and_what_is_allowed() {
         ("--fetch-allow", "10.0.0.0/8", "comma-separated hosts"),
         ("--fetch-allow", "", "comma-separated hosts"),
         ("--cors-origins", "", "comma-separated origins"),
-        ("--trusted-proxies", "proxy", "comma-separated addresses or CIDR ranges"),
+        ("--trusted-proxies", "10.0.0.1,", "comma-separated addresses or CIDR ranges"),
+        ("--data-dir", "", "a path"),
         ("--trusted-proxies", "", "comma-separated addresses or CIDR ranges"),
         ("--limit-create", "ten", "`off`, or a count per s, min, h or d and a burst, such as 10/h:5"),
         (

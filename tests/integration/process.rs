@@ -94,7 +94,7 @@ async fn a_bad_setting_ends_with_64_and_is_named() {
         ("ROOKERY_LOG", "rookery=loud", "ROOKERY_LOG is `rookery=loud`"),
         ("ROOKERY_CONNECTS_PER_SECOND", "0", "ROOKERY_CONNECTS_PER_SECOND is `0`"),
         ("ROOKERY_BOOTSTRAP_KEY", "short", "ROOKERY_BOOTSTRAP_KEY must be 32 to 256 characters"),
-        ("ROOKERY_TRUSTED_PROXIES", "127.0.0.1,proxy", "ROOKERY_TRUSTED_PROXIES is `proxy`"),
+        ("ROOKERY_TRUSTED_PROXIES", "127.0.0.1,proxy", "ROOKERY_TRUSTED_PROXIES is `127.0.0.1,proxy`"),
         ("ROOKERY_KEY_RATE", "many", "ROOKERY_KEY_RATE is `many`, but must be `off`, or a count"),
         ("ROOKERY_WHATSAPP_URL", "wss://web.whatsapp.com/ws/chat", "must be a ws:// or wss:// URL on loopback"),
         ("ROOKERY_WHATSAPP_URL", "ws://192.0.2.1:7700/ws/chat", "must be a ws:// or wss:// URL on loopback"),
