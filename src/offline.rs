@@ -41,8 +41,7 @@ fn noted(text: &str) -> Result<(u64, String), String> {
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn verify_audit(arguments: VerifyArguments) -> Result<()> {
     let VerifyArguments { location, noted } = arguments;
-    let (_offline, store) =
-        store_of(&location).await.context("stop the daemon, or ask it itself: GET /api/audit/verify")?;
+    let (_offline, store) = store_of(&location, "stop the daemon, or ask it itself: GET /api/audit/verify").await?;
     let verdict = spawn_blocking(move || {
         let known = noted.map(|(id, hash)| Ok::<_, AuditError>((id, hash, audit::find(&*store, id)?))).transpose()?;
         Ok::<_, AuditError>((audit::verify(&*store)?, known))
@@ -74,12 +73,12 @@ pub async fn verify_audit(arguments: VerifyArguments) -> Result<()> {
     Ok(())
 }
 
-/// The store of a data directory, and the right to use it.
-async fn store_of(location: &DataLocation) -> Result<(Offline, Arc<dyn Store>)> {
+/// The store of a data directory, and the right to use it; `while_it_runs` is said when its daemon has that.
+async fn store_of(location: &DataLocation, while_it_runs: &'static str) -> Result<(Offline, Arc<dyn Store>)> {
     if !rookery_store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
     }
-    let offline = Offline::begin(&location.data_dir)?;
+    let offline = Offline::begin(&location.data_dir).context(while_it_runs)?;
     Ok((offline, store_key::open(location).await?.0))
 }
 
@@ -114,7 +113,7 @@ pub async fn rekey(arguments: RekeyArguments) -> Result<()> {
 /// There is no store, its daemon runs, or it cannot be read or written.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn reset_keys(location: DataLocation) -> Result<()> {
-    let (_offline, store) = store_of(&location).await.context("stop the daemon first")?;
+    let (_offline, store) = store_of(&location, "stop the daemon first").await?;
     let removed = ApiKeys::remove_all(&*store).await.context("could not remove the API keys")?;
     let pepper = location.data_dir.join(PEPPER_FILE);
     files::remove_file(&pepper).with_context(|| format!("could not remove `{}`", pepper.display()))?;

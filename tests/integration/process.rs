@@ -124,7 +124,7 @@ async fn a_bad_setting_ends_with_64_and_is_named() {
     // Of another command only its own settings count.
     let other = Child::spawn(&["reset-keys"], &[("ROOKERY_LISTEN", "here"), ("ROOKERY_DATA_DIR", "/nowhere")]);
     assert_eq!(other.until_exit(REFUSAL_TIME_MAX).await, Some(1), "{}", other.output());
-    assert!(other.output().contains("there is no store in `/nowhere`"), "{}", other.output());
+    assert!(other.output().contains("rookery: there is no store in `/nowhere`"), "{}", other.output());
 
     let unknown = Child::spawn(&["serve", "--no-such-flag"], &[]);
     assert_eq!(unknown.until_exit(REFUSAL_TIME_MAX).await, Some(64));
