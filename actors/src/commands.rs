@@ -1,5 +1,5 @@
-//! What callers want of a session's groups, as values: one file per operation, with its data, its cost, its call to WhatsApp, how
-//! an unanswered one is reconciled, and what it changes in the cache. [`crate::Gateway::execute`] carries them out.
+//! What callers want of a session's groups, as values. A file has one operation, or the few about one subject, each with its data, its cost, its call to
+//! WhatsApp, how an unanswered one is reconciled, and what it changes in the cache. [`crate::Gateway::execute`] carries them out.
 //!
 //! A command begins in the session's actor, which never waits (S-1): there it is refused, answered from the cache, or turned
 //! into a task. The task reports what changed to the actor first, and then answers the caller (G-2).
@@ -48,7 +48,7 @@ pub use join_group::{JoinGroup, ReadJoinInfo};
 pub use leave_group::LeaveGroup;
 pub use link_groups::{LinkGroups, Linking};
 pub use picture::{ReadPicture, RemovePicture, SetPicture};
-pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, SessionPort};
+pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
 pub(crate) use read_community::known_community;
 pub use read_community::{ReadCommunity, ReadKnownCommunity};
 pub use read_groups::{ListGroups, ReadGroup, Source};
@@ -57,6 +57,12 @@ pub use subject::SetSubject;
 pub(crate) use whatsapp_codes::read_error;
 
 /// One operation of a session.
+///
+/// # Errors
+/// Every command: [`CommandError::UnknownSession`], [`CommandError::NotStarted`], [`CommandError::NotConnected`],
+/// [`CommandError::Restarting`], [`CommandError::NotLoaded`]. One that asks WhatsApp also [`CommandError::Busy`],
+/// [`CommandError::LimitReached`], [`CommandError::RateLimited`], [`CommandError::Refused`], [`CommandError::Unanswered`]. One that
+/// changes something also [`CommandError::OutcomeUnknown`]. Each says what it has beside these.
 pub trait Command: Send + Sized + 'static {
     /// What its caller gets.
     type Output: Send + 'static;

@@ -179,8 +179,7 @@ impl Gateway {
     /// Carries out a command of a session.
     ///
     /// # Errors
-    /// [`CommandError::UnknownSession`]; [`CommandError::Busy`] with as many commands at WhatsApp as the session may have; else as the
-    /// command says.
+    /// Those of [`Command`], and what the command says.
     pub async fn execute<C: Command>(&self, id: SessionId, command: C) -> CommandResult<C::Output> {
         let kind = command.kind();
         let permit = if kind == CommandKind::Lookup { None } else { Some(self.permit(id)?) };

@@ -82,7 +82,7 @@ impl Default for RateLimits {
 /// Whole seconds, rounded up: whoever comes back after them is let through.
 #[must_use]
 pub fn whole_seconds(time: Duration) -> u32 {
-    u32::try_from(time.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
+    u32::try_from(time.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
 }
 
 /// Options of all sessions of one daemon.

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! SessionActor            starts from the store alone; state table in session/lifecycle.rs
-//!   engine task           opened and owned by the supervisor; its facts come in as `Engine*` messages
-//!   command task          one per command in flight, with a permit and the reply: commands/context.rs
+//!   engine task           opened and owned by the supervisor; its events come in as `Engine*` messages
+//!   command task          one per command in flight, with a permit and the reply: commands.rs
 //!   read task             one per group, and one for all groups, shared by all who ask: session/refresher.rs
 //!   journal task          one at a time: what changed, on its way to the store: journal.rs
 //! ```
@@ -30,7 +30,7 @@ use std::time::Duration;
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 use tracing::info;
 
-use crate::commands::Creations;
+use crate::commands::{CommandQuestion, Creations, known_community};
 use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::error::CommandError;
@@ -184,7 +184,10 @@ impl SessionState {
             M::ClosingOverdue { round } => self.closing_overdue(round),
             M::LinkingDue { start } => self.linking_due(start),
             M::Execute(command) => self.execute(command),
-            M::CommandAsked(question) => {
+            M::CommandAsked(CommandQuestion::KnownCommunity { community, reply }) => {
+                drop(reply.send(known_community(&self.cache, &self.record.me(), &community)));
+            }
+            M::CommandAsked(CommandQuestion::Read(question)) => {
                 let is_ready = self.is_ready();
                 let me = self.record.me();
                 self.refresher.ask(question, is_ready, &self.cache, &mut self.creations, &me);

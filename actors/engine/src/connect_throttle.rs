@@ -13,7 +13,7 @@ use wacore::types::events::Event;
 use super::reconnects::Reconnects;
 
 /// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
-const TURN_MAX: Duration = Duration::from_secs(30);
+const PERMIT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Sessions that wait are told at most this often that another one got in: thousands may wait.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -168,7 +168,7 @@ impl ConnectPermit {
         if begun {
             let (permit, number) = (self.clone(), state.number);
             tokio::spawn(async move {
-                sleep(TURN_MAX).await;
+                sleep(PERMIT_TIME_MAX).await;
                 if permit.lock().number == number {
                     permit.end();
                 }
@@ -230,6 +230,6 @@ mod tests {
         first.take().await.unwrap();
         assert!(first.begin());
         second.take().await.unwrap();
-        assert_eq!(started.elapsed().as_secs(), TURN_MAX.as_secs());
+        assert_eq!(started.elapsed().as_secs(), PERMIT_TIME_MAX.as_secs());
     }
 }

@@ -208,7 +208,7 @@ pub fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
 
 impl Engine {
     /// Waits for a permit to connect, then builds the client over the session's stored device. The caller holds the
-    /// device's permit (K-1) and runs the second half. Facts are reported from the engine's tasks, in no order.
+    /// device's permit (K-1) and runs the second half. Events are reported from the engine's tasks, in no order.
     pub async fn open(
         shared: &EngineShared,
         session: EngineSession,

@@ -25,7 +25,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 const READ_GRACE: Duration = Duration::from_millis(100);
 
 /// Watches a client's connections for as long as it is polled.
-pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, turn: &ConnectPermit, report: &Report) {
+pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, permit: &ConnectPermit, report: &Report) {
     let mut asked_at: Option<Instant> = None;
     loop {
         let now = Instant::now();
@@ -41,15 +41,15 @@ pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, turn: &ConnectPermi
         if !client.is_logged_in() {
             continue;
         }
-        turn.doubt(true);
+        permit.doubt(true);
         let is_heard = is_heard(client, wire, now).await;
         if is_heard {
-            turn.doubt(false);
+            permit.doubt(false);
             continue;
         }
         let silence = wire.heard_at().map_or(SILENCE_MAX, |at| at.elapsed());
-        turn.tell_lost(report, format!("nothing was heard from WhatsApp for {} s", silence.as_secs()));
-        turn.doubt(false);
+        permit.tell_lost(report, format!("nothing was heard from WhatsApp for {} s", silence.as_secs()));
+        permit.doubt(false);
         client.reconnect_immediately().await;
     }
 }

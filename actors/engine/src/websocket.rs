@@ -1,5 +1,5 @@
-//! WhatsApp's WebSocket: a byte stream, TLS over it, the upgrade, and then the engine's transport. Never waits for a turn
-//! and never tries twice: `transport.rs` does.
+//! WhatsApp's WebSocket: a byte stream, TLS over it, the upgrade, and then the engine's transport. Never waits for a
+//! permit and never tries twice: `transport.rs` does.
 
 use std::io;
 use std::sync::Arc;

@@ -20,7 +20,7 @@ use rookery_model::{
 /// Adds, removes, promotes or demotes; one result per distinct participant, in the order of the request.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct ChangeParticipants {
     /// The group.
     pub group: GroupId,

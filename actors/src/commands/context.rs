@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Finished;
-use super::port::{CommandQuestion, GroupChange, GroupRead, SessionPort};
+use super::port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
 use super::whatsapp_codes::{is_doubtful, read_error, write_error};
 use crate::error::CommandError;
 use crate::group_cache::{Heard, PendingChange, WriteId};
@@ -136,6 +136,16 @@ impl CommandContext {
         }
     }
 
+    /// Carries out what does no harm when it is done twice: that is how it is looked into.
+    pub(super) async fn carry_out_again<T, F: Future<Output = Result<T, EngineError>>>(
+        &self,
+        what: &'static str,
+        call: impl Fn() -> F,
+    ) -> Result<T, CommandError> {
+        let again = || async { self.look_up(call()).await.map_or_else(|look| look, Reconciliation::Applied) };
+        self.carry_out(what, call(), again).await.result
+    }
+
     /// A write that is not there is looked for again before that is believed: WhatsApp may be at it. `missing`: what it
     /// comes to then.
     async fn reconcile<T, L: Future<Output = Reconciliation<T>>>(
@@ -199,7 +209,8 @@ impl CommandContext {
     /// # Errors
     /// It could not be read now.
     pub(super) async fn read_back(&self, group: &GroupId, write: Option<WriteId>) -> Result<GroupRead, CommandError> {
-        self.ask_actor(|reply| CommandQuestion::ReadBack { group: group.clone(), write, reply }).await
+        self.ask_actor(|reply| CommandQuestion::Read(ReadQuestion::ReadBack { group: group.clone(), write, reply }))
+            .await
     }
 
     /// Has a group read until the cache shows what was read, for the time that is left; true when it does (G-2).
@@ -218,7 +229,7 @@ impl CommandContext {
     /// Has the actor read all groups of WhatsApp, so that the next look shows what was done (G-2); false when that was not possible in
     /// time.
     pub(super) async fn read_all(&self) -> bool {
-        let read = self.ask_actor(|reply| CommandQuestion::ReadAll { reply });
+        let read = self.ask_actor(|reply| CommandQuestion::Read(ReadQuestion::ReadAll { reply }));
         matches!(timeout_at(self.end(), read).await, Ok(Ok(())))
     }
 
@@ -309,11 +320,11 @@ pub(super) fn field_finished(
 }
 
 /// What the write of one field means for the cache.
-pub(super) fn field_change<T>(
+pub(super) fn field_change(
     group: GroupId,
     write: WriteId,
     change: PendingChange,
-    outcome: &WriteResult<T>,
+    outcome: &WriteResult<()>,
 ) -> GroupChange {
     match &outcome.result {
         Ok(_) => GroupChange::Confirmed { group, write, done: Some(change) },

@@ -11,7 +11,7 @@ use rookery_model::{Community, NewCommunity};
 /// Creates a community, and gives it as the cache has it, once all groups that came with it are there.
 ///
 /// # Errors
-/// As every group write.
+/// As every command that changes something ([`Command`]), and [`CommandError::NotMade`].
 pub struct CreateCommunity {
     /// What it is like.
     pub new: NewCommunity,

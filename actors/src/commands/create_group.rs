@@ -13,9 +13,8 @@ use rookery_model::{CreatedGroup, GroupId, GroupRecord, ParticipantChange, Parti
 /// Creates a group. Answers as soon as WhatsApp made it, whoever was refused.
 ///
 /// # Errors
-/// As every group write: [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Busy`],
-/// [`CommandError::LimitReached`], [`CommandError::RateLimited`], [`CommandError::Refused`], [`CommandError::Unanswered`],
-/// [`CommandError::OutcomeUnknown`]. And [`CommandError::NotMade`]; [`CommandError::GroupNotFound`] is about the community.
+/// As every command that changes something ([`Command`]), and [`CommandError::NotMade`]; [`CommandError::GroupNotFound`] is about the
+/// community.
 pub struct CreateGroup {
     /// Its subject.
     pub name: String,

@@ -12,7 +12,7 @@ use rookery_model::GroupId;
 /// Ends a community; its groups go on without it.
 ///
 /// # Errors
-/// As every group write, [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
+/// As every command that changes something ([`Command`]), [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
 pub struct DeactivateCommunity {
     /// The community.
     pub community: GroupId,

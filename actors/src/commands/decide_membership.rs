@@ -24,7 +24,7 @@ const RECOGNISED_MAX: usize = 256;
 /// Reads who asked to be let into a group.
 ///
 /// # Errors
-/// As every question to WhatsApp, and [`CommandError::GroupNotFound`].
+/// As every command that asks WhatsApp ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct ReadMembershipRequests {
     /// The group.
     pub group: GroupId,
@@ -33,7 +33,7 @@ pub struct ReadMembershipRequests {
 /// Lets people in who asked for it, or turns them down. One result per distinct person, in the order of the request.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct DecideMembership {
     /// The group.
     pub group: GroupId,

@@ -11,7 +11,7 @@ use rookery_model::{GroupId, GroupRecord};
 /// Changes a group's description.
 ///
 /// # Errors
-/// As every group write, [`CommandError::GroupNotFound`], [`CommandError::DescriptionConflict`].
+/// As every command that changes something ([`Command`]), [`CommandError::GroupNotFound`], [`CommandError::DescriptionConflict`].
 pub struct SetDescription {
     /// The group.
     pub group: GroupId,

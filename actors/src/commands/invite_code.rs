@@ -1,6 +1,5 @@
 //! A group's invite code: reading it, and replacing it by a new one.
 
-use super::context::Reconciliation;
 use super::{Command, CommandKind, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::rate_limiter::Cost;
@@ -9,7 +8,7 @@ use rookery_model::GroupId;
 /// Reads a group's invite code.
 ///
 /// # Errors
-/// As every question to WhatsApp, and [`CommandError::GroupNotFound`].
+/// As every command that asks WhatsApp ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct ReadInviteCode {
     /// The group.
     pub group: GroupId,
@@ -18,7 +17,7 @@ pub struct ReadInviteCode {
 /// Replaces a group's invite code by a new one.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct RevokeInviteCode {
     /// The group.
     pub group: GroupId,
@@ -51,12 +50,8 @@ impl Command for RevokeInviteCode {
         let context = session.admit(Cost::Write, Some(&group))?;
         Ok(context.run(|context| async move {
             // A code that nobody was told is replaced once more: the one before is void either way.
-            let again = || async {
-                let revoke = context.engine.invite_code(&group, true);
-                context.look_up(revoke).await.map_or_else(|look| look, Reconciliation::Applied)
-            };
-            let call = context.engine.invite_code(&group, true);
-            context.carry_out("Revoking the invite code", call, again).await.result.into()
+            let revoke = || context.engine.invite_code(&group, true);
+            context.carry_out_again("Revoking the invite code", revoke).await.into()
         }))
     }
 }

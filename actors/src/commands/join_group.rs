@@ -20,7 +20,7 @@ const GONE: u16 = 410;
 /// Reads what an invite code (not a link) tells about its group.
 ///
 /// # Errors
-/// As every question to WhatsApp, and [`CommandError::InviteRevoked`].
+/// As every command that asks WhatsApp ([`Command`]), and [`CommandError::InviteRevoked`].
 pub struct ReadJoinInfo {
     /// The code.
     pub code: String,
@@ -29,7 +29,7 @@ pub struct ReadJoinInfo {
 /// Follows an invite code (not a link).
 ///
 /// # Errors
-/// As every group write, and [`CommandError::InviteRevoked`].
+/// As every command that changes something ([`Command`]), and [`CommandError::InviteRevoked`].
 pub struct JoinGroup {
     /// The code.
     pub code: String,

@@ -11,7 +11,7 @@ use rookery_model::GroupId;
 /// Leaves a group; it is gone from the session's list when this is answered.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct LeaveGroup {
     /// The group.
     pub group: GroupId,

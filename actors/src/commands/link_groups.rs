@@ -36,7 +36,7 @@ impl Linking {
 /// Makes groups part of a community, or takes them out of it; one result per group, in the order of the request.
 ///
 /// # Errors
-/// As every group write, [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
+/// As every command that changes something ([`Command`]), [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
 pub struct LinkGroups {
     /// The community.
     pub community: GroupId,
@@ -62,16 +62,15 @@ impl Command for LinkGroups {
         let context = session.admit(Cost::Write, Some(&community))?;
         Ok(context.run(move |context| async move {
             let look = || looked_at(&context, &community, &groups, linking);
-            let outcome = match linking {
-                Linking::Link => {
-                    let call = context.engine.link_groups(&community, &groups);
-                    context.carry_out(linking.phrase(), call, look).await
-                }
-                Linking::Unlink { remove_orphans } => {
-                    let call = context.engine.unlink_groups(&community, &groups, remove_orphans);
-                    context.carry_out(linking.phrase(), call, look).await
+            let call = async {
+                match linking {
+                    Linking::Link => context.engine.link_groups(&community, &groups).await,
+                    Linking::Unlink { remove_orphans } => {
+                        context.engine.unlink_groups(&community, &groups, remove_orphans).await
+                    }
                 }
             };
+            let outcome = context.carry_out(linking.phrase(), call, look).await;
             // A link changes both sides, and with orphans also who is where.
             let read = outcome.result.is_err() || context.read_all().await;
             let answer = outcome.result.map(|answers| link_results(linking, &groups, &answers));

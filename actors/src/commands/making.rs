@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::context::{CommandContext, Reconciliation, WriteResult};
 use super::creations::{Creation, Found};
-use super::port::{CommandQuestion, GroupChange};
+use super::port::{CommandQuestion, GroupChange, ReadQuestion};
 use crate::error::CommandError;
 use rookery_engine::{NewGroup, ParticipantAnswer};
 use rookery_model::{GroupRecord, Role};
@@ -22,7 +22,8 @@ pub(super) async fn make(
     creation: &Arc<Creation>,
 ) -> Result<(GroupRecord, Vec<ParticipantAnswer>), CommandError> {
     let look = || async {
-        let find = context.ask_actor(|reply| CommandQuestion::FindCreated { creation: creation.clone(), reply });
+        let find = context
+            .ask_actor(|reply| CommandQuestion::Read(ReadQuestion::FindCreated { creation: creation.clone(), reply }));
         match find.await {
             Ok(Found::Made(record)) => Reconciliation::Applied((*record, Vec::new())),
             Ok(Found::Nothing) => Reconciliation::NotApplied,

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::context::{CommandContext, Reconciliation};
+use super::context::CommandContext;
 use super::{Command, CommandKind, Finished, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::rate_limiter::Cost;
@@ -11,7 +11,7 @@ use rookery_model::GroupId;
 /// Sets a group's picture. [`crate::Gateway::count_picture`] has counted it against the session's limit.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct SetPicture {
     /// The group.
     pub group: GroupId,
@@ -24,7 +24,7 @@ pub struct SetPicture {
 /// Removes a group's picture, if it has one.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct RemovePicture {
     /// The group.
     pub group: GroupId,
@@ -33,7 +33,7 @@ pub struct RemovePicture {
 /// Reads where a group's picture can be fetched; `None` when it has none.
 ///
 /// # Errors
-/// As every question to WhatsApp, and [`CommandError::GroupNotFound`].
+/// As every command that asks WhatsApp ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct ReadPicture {
     /// The group.
     pub group: GroupId,
@@ -68,12 +68,8 @@ impl Command for RemovePicture {
 }
 
 async fn set(context: CommandContext, what: &'static str, group: GroupId, jpeg: Option<Vec<u8>>) -> Finished<()> {
-    // Which picture a group has cannot be read; setting the same one again does no harm.
-    let again = || async {
-        let set = context.engine.set_picture(&group, jpeg.clone());
-        context.look_up(set).await.map_or_else(|look| look, Reconciliation::Applied)
-    };
-    context.carry_out(what, context.engine.set_picture(&group, jpeg.clone()), again).await.result.into()
+    // Which picture a group has cannot be read.
+    context.carry_out_again(what, || context.engine.set_picture(&group, jpeg.clone())).await.into()
 }
 
 impl Command for ReadPicture {

@@ -18,12 +18,18 @@ pub(crate) trait SessionPort: Send + Sync {
 
 /// What a command's task asks.
 pub(crate) enum CommandQuestion {
+    /// What WhatsApp shows.
+    Read(ReadQuestion),
+    /// A community as the cache has it, with those of its groups that this account is in.
+    KnownCommunity { community: GroupId, reply: Reply<Community> },
+}
+
+/// What a command's task wants to know of WhatsApp.
+pub(crate) enum ReadQuestion {
     /// Read one group of WhatsApp, to look at what a write did, if it is one that the cache shows.
     ReadBack { group: GroupId, write: Option<WriteId>, reply: Reply<GroupRead> },
     /// Read all groups of WhatsApp, for the same.
     ReadAll { reply: Reply<()> },
-    /// A community as the cache has it, with those of its groups that this account is in.
-    KnownCommunity { community: GroupId, reply: Reply<Community> },
     /// Find a group that WhatsApp may have made.
     FindCreated { creation: Arc<Creation>, reply: Reply<Found> },
 }

@@ -11,7 +11,7 @@ use rookery_model::{Aged, Community, CommunityGroup, CommunityRole, GroupId, Gro
 /// Reads a community with all its groups, asked of WhatsApp: only WhatsApp knows those that this account is not in.
 ///
 /// # Errors
-/// As every question to WhatsApp, [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
+/// As every command that asks WhatsApp ([`Command`]), [`CommandError::GroupNotFound`], [`CommandError::NotCommunity`].
 pub struct ReadCommunity {
     /// The community.
     pub community: GroupId,

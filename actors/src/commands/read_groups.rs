@@ -23,7 +23,7 @@ pub enum Source {
 ///
 /// # Errors
 /// [`CommandError::NotStarted`], [`CommandError::NotConnected`] (of [`Source::StaleCache`] before all groups were read once);
-/// of [`Source::WhatsApp`] also [`CommandError::Busy`] and [`CommandError::Unanswered`].
+/// of [`Source::WhatsApp`] as every command that asks WhatsApp ([`Command`]).
 pub struct ListGroups {
     /// Where from.
     pub source: Source,

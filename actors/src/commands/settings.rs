@@ -11,7 +11,7 @@ use rookery_model::{GroupId, GroupRecord, Setting};
 /// Changes settings, one after the other, in the order of [`Setting`]; the first that fails is the last that is tried.
 ///
 /// # Errors
-/// As every group write, [`CommandError::GroupNotFound`], [`CommandError::SettingsPartly`].
+/// As every command that changes something ([`Command`]), [`CommandError::GroupNotFound`], [`CommandError::SettingsPartly`].
 pub struct SetSettings {
     /// The group.
     pub group: GroupId,

@@ -10,7 +10,7 @@ use rookery_model::{GroupId, GroupRecord};
 /// Changes a group's subject.
 ///
 /// # Errors
-/// As every group write, and [`CommandError::GroupNotFound`].
+/// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct SetSubject {
     /// The group.
     pub group: GroupId,

@@ -164,7 +164,7 @@ impl SessionState {
                 }
             }
             EngineEvent::GroupsMissed => {
-                let is_ready = self.record.status == SessionStatus::Ready;
+                let is_ready = self.is_ready();
                 self.refresher.groups_missed(is_ready);
             }
         }

@@ -36,9 +36,6 @@ pub(crate) enum ActorExit {
     /// Somebody stopped it.
     #[error("stopped")]
     Stopped,
-    /// It could not be started.
-    #[error("{0}")]
-    NotStarted(String),
     /// What is stored of the session could not be read.
     #[error("{0}")]
     NotRead(String),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::commands::{AfterRead, CommandQuestion, Creation, Creations, Found, GroupRead, Scope, SharedRead};
+use crate::commands::{AfterRead, Creation, Creations, Found, GroupRead, ReadQuestion, Scope, SharedRead};
 use crate::error::CommandError;
 use crate::group_cache::{GroupCache, Sequence, WriteId};
 use crate::rate_limiter::RateLimiter;
@@ -149,14 +149,14 @@ impl Refresher {
     /// unless the session is ready.
     pub(super) fn ask(
         &mut self,
-        question: CommandQuestion,
+        question: ReadQuestion,
         is_ready: bool,
         cache: &GroupCache,
         creations: &mut Creations,
         me: &ParticipantIds,
     ) {
         match question {
-            CommandQuestion::ReadBack { group, write, reply } => {
+            ReadQuestion::ReadBack { group, write, reply } => {
                 let waiting = OneWaiting::Command(write, reply);
                 if !is_ready {
                     waiting.fail(CommandError::NotConnected);
@@ -166,15 +166,12 @@ impl Refresher {
                     self.read_one(group, [waiting]);
                 }
             }
-            CommandQuestion::ReadAll { reply } => self.read_all_anew(AllWaiting::Command(reply), is_ready),
-            CommandQuestion::FindCreated { creation, reply } => match creations.find(&creation, cache, me) {
+            ReadQuestion::ReadAll { reply } => self.read_all_anew(AllWaiting::Command(reply), is_ready),
+            ReadQuestion::FindCreated { creation, reply } => match creations.find(&creation, cache, me) {
                 // It was told by a notification.
                 Found::Made(record) if is_ready => drop(reply.send(Ok(Found::Made(record)))),
                 _ => self.read_all_anew(AllWaiting::Creation(creation, reply), is_ready),
             },
-            CommandQuestion::KnownCommunity { community, reply } => {
-                drop(reply.send(crate::commands::known_community(cache, me, &community)));
-            }
         }
     }
 

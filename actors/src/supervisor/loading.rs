@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Starts an actor. It begins at once, as it reads nothing.
+    /// Starts an actor. It begins at once, as it reads nothing, and cannot but by a defect.
     pub(super) async fn spawn(
         &mut self,
         myself: &ActorRef<SupervisorMsg>,
@@ -111,7 +111,7 @@ impl State {
             given_up: given_up.map(|given_up| given_up.to_string()),
         };
         let spawned = Actor::spawn_linked(None, SessionActor, arguments, myself.get_cell()).await;
-        let (actor, _) = spawned.map_err(|error| ActorExit::NotStarted(error.to_string()))?;
+        let (actor, _) = spawned.map_err(|_| ActorExit::Defect)?;
         self.by_actor.insert(actor.get_id(), entry.id);
         entry.actor.store(Some(Arc::new(actor)));
         Ok(())

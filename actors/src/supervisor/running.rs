@@ -50,7 +50,7 @@ pub enum StartError {
     Supervisor(String),
 }
 
-/// Brings back every known session from the store; those that were started connect by themselves, paced.
+/// Brings back every known session from the store; those that were started connect by themselves, as the connect throttle lets them.
 ///
 /// # Errors
 /// [`StartError`] when the store cannot be read or an option is unusable.

@@ -295,9 +295,10 @@ pub(crate) async fn deactivate(
 }
 
 async fn change_links(app: &App, session: SessionId, change: LinkGroups) -> ToldResult<LinksAcknowledged> {
-    let (done, what) = match change.linking {
-        Linking::Link => ("Groups linked", change.linking.phrase()),
-        Linking::Unlink { .. } => ("Groups unlinked", change.linking.phrase()),
+    let what = change.linking.phrase();
+    let done = match change.linking {
+        Linking::Link => "Groups linked",
+        Linking::Unlink { .. } => "Groups unlinked",
     };
     let results = app.gateway.execute(session, change).await?;
     let results =

@@ -23,7 +23,7 @@ impl Bench {
 
     fn read_back(&mut self) -> oneshot::Receiver<Result<GroupRead, CommandError>> {
         let (reply, answer) = oneshot::channel();
-        let question = CommandQuestion::ReadBack { group: group(), write: None, reply };
+        let question = ReadQuestion::ReadBack { group: group(), write: None, reply };
         self.refresher.ask(question, true, &self.cache, &mut self.creations, &ALICE);
         answer
     }
