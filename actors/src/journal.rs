@@ -15,7 +15,7 @@ mod draft;
 mod reading;
 mod write;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, SessionId, Timestamp};
@@ -24,24 +24,28 @@ use serde_json::Map;
 use tracing::{info, warn};
 
 use crate::group_cache::{GroupCache, Stored};
-pub(crate) use draft::{Draft, is_large};
-use draft::{GroupDraft, GroupWrite, event_of};
+pub(crate) use draft::{Draft, EventRow, is_large};
+use draft::{GroupDraft, GroupWrite, WaitingEvent, event_of};
 pub(crate) use reading::rows_of;
 pub use reading::{EventReader, EventsError};
-pub(crate) use write::{Written, session_batch, write};
+pub(crate) use write::{Written, begin_of_session, write};
 
-/// Events that are in no batch yet. Beyond it, which takes a disk that refuses, what happened to a group is told as the difference
-/// between what is stored and what is so.
+/// Events that are in no batch yet while the disk refuses. Beyond it, what happened to a group is told as the difference between what is
+/// stored and what is so.
 const EVENTS_WAITING_MAX: usize = 2_048;
-/// Bytes of the events of one batch: a tenth of what a record in parts may have, and 10 rows of the batch.
+/// The same while it does not: more than thousands of groups that changed while nobody was connected.
+const EVENTS_WAITING_HARD_MAX: usize = 65_536;
+/// Bytes of the events of one batch: a tenth of what a record in parts may have, and 10 operations of the batch.
 const EVENTS_BYTES_MAX: usize = 150 * 1024;
+/// The same where they are of one group, which is not told in halves: 33 operations.
+const EVENTS_BYTES_HARD_MAX: usize = 512 * 1024;
 /// Events stay in the store for this long, whatever reads them...
 const EVENTS_KEPT_MS: i64 = 10 * 60 * 1_000;
 /// ... and so many rows of them, each the events of one batch.
 const EVENT_ROWS_MAX: usize = 256;
-/// Rows of events removed with a batch: more than are added.
-const EVENT_ROWS_REMOVED_MAX: usize = 8;
-/// Operations of a batch that are left for events, for the removal of older ones, and for the session's record.
+/// Parts of rows of events removed after a batch: more than are added, and as many as one row may have.
+const EVENT_PARTS_REMOVED_MAX: usize = 64;
+/// Operations of a batch that are left for events and for the session's record.
 const OPERATIONS_RESERVED: usize = 40;
 /// Names in one batch.
 const NAMES_PER_BATCH_MAX: usize = 32;
@@ -64,9 +68,9 @@ pub(crate) struct Journal {
     session: SessionId,
     /// The number of the next event.
     next_event: u64,
-    /// Rows of events on disk: the number of the first event, and when it was written.
-    rows: VecDeque<(u64, Timestamp)>,
-    waiting_events: VecDeque<Event>,
+    /// Rows of events on disk, oldest first.
+    rows: VecDeque<EventRow>,
+    waiting_events: VecDeque<WaitingEvent>,
     /// Large groups whose stored record is known.
     bases: BTreeMap<GroupId, Base>,
     /// Counts the changes of the session's record: the latest one, the latest on disk, and the latest that was tried alone.
@@ -81,8 +85,8 @@ pub(crate) struct Journal {
     /// A batch was refused, and all is to be written once more later.
     is_retry_due: bool,
     retries: u32,
-    /// A group is too large to be saved at all.
-    is_group_missing: bool,
+    /// Groups that are too large to be saved at all.
+    too_large: BTreeSet<GroupId>,
     record_trouble: Option<StoreError>,
     rest_trouble: Option<StoreError>,
 }
@@ -112,14 +116,18 @@ pub(crate) struct AfterWrite {
 }
 
 impl Journal {
-    /// The journal of a session whose log goes on with this number. `rows`: the first numbers of the rows of events in the store;
-    /// `bases`: its large groups.
-    pub(crate) fn new(session: SessionId, next_event: u64, rows: Vec<u64>, bases: BTreeMap<GroupId, Base>) -> Self {
-        let now = Timestamp::now();
+    /// The journal of a session whose log goes on with this number. `rows`: its rows of events in the store; `bases`: its large
+    /// groups.
+    pub(crate) fn new(
+        session: SessionId,
+        next_event: u64,
+        rows: Vec<EventRow>,
+        bases: BTreeMap<GroupId, Base>,
+    ) -> Self {
         Self {
             session,
             next_event,
-            rows: rows.into_iter().map(|first| (first, now)).collect(),
+            rows: rows.into(),
             waiting_events: VecDeque::new(),
             bases,
             record_version: 0,
@@ -130,7 +138,7 @@ impl Journal {
             is_writing: false,
             is_retry_due: false,
             retries: 0,
-            is_group_missing: false,
+            too_large: BTreeSet::new(),
             record_trouble: None,
             rest_trouble: None,
         }
@@ -164,42 +172,49 @@ impl Journal {
     /// Something happened to the session.
     pub(crate) fn tell(&mut self, kind: EventKind, data: Map<String, serde_json::Value>) {
         let now = Timestamp::now();
-        self.waiting_events.push_back(Event {
-            session: self.session,
-            number: 0,
-            kind,
-            occurred_at: now,
-            seen_at: now,
-            actor: None,
-            group: None,
-            data,
-        });
+        let session = self.session;
+        let event = Event { session, number: 0, kind, occurred_at: now, seen_at: now, actor: None, group: None, data };
+        self.waiting_events.push_back(event.into());
     }
 
     /// Takes what happened to groups since the last time.
     pub(crate) fn take_from(&mut self, cache: &mut GroupCache) {
-        let diffs = cache.take_diffs();
-        self.waiting_events.extend(diffs.into_iter().map(|diff| event_of(self.session, diff)));
-        if self.waiting_events.len() > EVENTS_WAITING_MAX {
-            self.bound(cache);
+        let session = self.session;
+        self.waiting_events.extend(cache.take_diffs().into_iter().map(|diff| event_of(session, diff).into()));
+        let is_refused = self.is_retry_due || self.rest_trouble.is_some();
+        let most = if is_refused { EVENTS_WAITING_MAX } else { EVENTS_WAITING_HARD_MAX };
+        if self.waiting_events.len() > most {
+            self.tell_differences(cache, |_| true);
+            self.drop_oldest(most);
         }
     }
 
-    /// Tells what happened to groups as a whole, in place of all that waits; the oldest of the rest goes where that is still too much.
-    fn bound(&mut self, cache: &GroupCache) {
-        let differences = cache.differences();
-        let is_state = |event: &Event| matches!(event.kind, EventKind::Group(kind) if kind.is_of_state());
-        let is_replaced = |event: &Event| {
-            let of_group =
-                |(id, stored): (&GroupId, &Stored)| *stored != Stored::Unknown && Some(id) == event.group.as_ref();
-            is_state(event) && cache.unsaved().any(of_group)
-        };
-        self.waiting_events.retain(|event| !is_replaced(event));
-        self.waiting_events.extend(differences.into_iter().map(|diff| event_of(self.session, diff)));
-        let lost = self.waiting_events.len().saturating_sub(EVENTS_WAITING_MAX);
+    /// Tells what happened to these groups as a whole, in place of all that waits of it.
+    fn tell_differences(&mut self, cache: &GroupCache, of: impl Fn(&GroupId) -> bool) {
+        let is_stored_known =
+            |group: &GroupId| cache.unsaved().any(|(id, stored)| id == group && *stored != Stored::Unknown);
+        let mut replaced = BTreeMap::<GroupId, bool>::new();
+        self.waiting_events.retain(|WaitingEvent { event, .. }| {
+            let (EventKind::Group(kind), Some(group)) = (event.kind, &event.group) else { return true };
+            let is_replaced =
+                kind.is_of_state() && of(group) && *replaced.entry(group.clone()).or_insert_with_key(&is_stored_known);
+            !is_replaced
+        });
+        let session = self.session;
+        let differences = cache.differences().into_iter().filter(|diff| of(&diff.group));
+        self.waiting_events.extend(differences.map(|diff| event_of(session, diff).into()));
+    }
+
+    /// Drops the oldest events that nobody but listeners wants, where there are more.
+    fn drop_oldest(&mut self, most: usize) {
+        let mut lost = self.waiting_events.len().saturating_sub(most);
         if lost > 0 {
-            warn!(session.id = %self.session, events.lost = lost, "too many events wait for room on the disk, the oldest are not told");
-            self.waiting_events.drain(..lost);
+            warn!(session.id = %self.session, events.lost = lost, "too many events wait for the disk, the oldest are not told");
+            self.waiting_events.retain(|waiting| {
+                let is_dropped = lost > 0 && waiting.event.kind.notice().is_none();
+                lost -= usize::from(is_dropped);
+                !is_dropped
+            });
         }
     }
 
@@ -218,10 +233,10 @@ impl Journal {
                 return None;
             }
             self.record_tried = self.record_version;
-            self.fill_events(&mut draft, |event| event.group.is_none());
+            self.fill_events(&mut draft, |group| group.is_none());
         } else {
             self.fill_groups(&mut draft, cache);
-            self.fill_events(&mut draft, |event| event.group.as_ref().is_none_or(|group| !cache.is_unsaved(group)));
+            self.fill_events(&mut draft, |group| group.is_none_or(|group| !cache.is_unsaved(group)));
             if draft.is_empty() {
                 return None;
             }
@@ -233,39 +248,69 @@ impl Journal {
     /// Whether all of the session's groups are on disk, as far as they can be.
     pub(crate) fn is_quiet(&self, cache: &GroupCache) -> bool {
         let is_clean = cache.unsaved().next().is_none() && !cache.names.has_unsaved();
-        is_clean && !self.is_writing && !self.is_group_missing && self.rest_trouble.is_none()
+        is_clean && !self.is_writing && self.too_large.is_empty() && self.rest_trouble.is_none()
     }
 
-    /// As many groups as fit.
+    /// As many groups as fit with all of their events.
     fn fill_groups(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
         draft.names = cache.names.take_unsaved(NAMES_PER_BATCH_MAX);
-        let mut operations = OPERATIONS_RESERVED + draft.names.len();
+        let loud: BTreeSet<GroupId> = self
+            .bytes_by_group()
+            .into_iter()
+            .filter(|(_, bytes)| *bytes > EVENTS_BYTES_MAX)
+            .map(|(id, _)| id)
+            .collect();
+        if !loud.is_empty() {
+            self.tell_differences(cache, |group| loud.contains(group));
+        }
+        let event_bytes = self.bytes_by_group();
+        let (mut operations, mut bytes) = (OPERATIONS_RESERVED + draft.names.len(), 0);
         while let Some((id, stored)) = cache.take_unsaved() {
             let now = cache.record(&id);
             let deltas = self.bases.get(&id).map_or(0, |base| base.deltas);
             let write = self.group_write(&id, &stored, now.as_deref());
             let cost = write.operations_max() + usize::from(deltas);
-            if operations + cost > BATCH_OPERATIONS_MAX && !draft.groups.is_empty() {
+            let bytes_of_group = event_bytes.get(&id).copied().unwrap_or_default();
+            let is_too_much = operations + cost > BATCH_OPERATIONS_MAX || bytes + bytes_of_group > EVENTS_BYTES_MAX;
+            if is_too_much && !draft.groups.is_empty() {
                 cache.put_back_unsaved(id, stored);
                 break;
             }
             operations += cost;
+            bytes += bytes_of_group;
             draft.groups.push(GroupDraft { id, stored, write, deltas });
         }
     }
 
-    /// The events that may be told with the rest of the batch, as many as fit.
-    fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(&Event) -> bool) {
+    /// Bytes of the events that wait, by their groups.
+    fn bytes_by_group(&self) -> BTreeMap<GroupId, usize> {
+        let mut bytes = BTreeMap::new();
+        for waiting in &self.waiting_events {
+            if let Some(group) = &waiting.event.group {
+                *bytes.entry(group.clone()).or_default() += waiting.bytes;
+            }
+        }
+        bytes
+    }
+
+    /// The events that may be told with the rest of the batch: all of its groups, and as many others as fit.
+    fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(Option<&GroupId>) -> bool) {
+        let groups: BTreeSet<&GroupId> = draft.groups.iter().map(|group| &group.id).collect();
         let mut bytes = 0;
         let mut left = VecDeque::new();
-        for mut event in std::mem::take(&mut self.waiting_events) {
-            if !may_be_told(&event) || bytes > EVENTS_BYTES_MAX {
-                left.push_back(event);
-                continue;
+        for waiting in std::mem::take(&mut self.waiting_events) {
+            let group = waiting.event.group.as_ref();
+            let bytes_max =
+                if group.is_some_and(|id| groups.contains(id)) { EVENTS_BYTES_HARD_MAX } else { EVENTS_BYTES_MAX };
+            if waiting.bytes > EVENTS_BYTES_HARD_MAX {
+                warn!(session.id = %self.session, event.bytes = waiting.bytes, "an event is too large to be saved, it is not told");
+            } else if !may_be_told(group) || bytes + waiting.bytes > bytes_max {
+                left.push_back(waiting);
+            } else {
+                bytes += waiting.bytes;
+                let number = self.next_event + draft.events.len() as u64;
+                draft.events.push(Event { number, ..waiting.event });
             }
-            bytes += serde_json::to_vec(&event).map_or(0, |json| json.len());
-            event.number = self.next_event + draft.events.len() as u64;
-            draft.events.push(event);
         }
         self.waiting_events = left;
         if !draft.events.is_empty() {
@@ -273,13 +318,14 @@ impl Journal {
         }
     }
 
-    fn old_rows(&self, now: Timestamp) -> Vec<u64> {
+    fn old_rows(&self, now: Timestamp) -> Vec<EventRow> {
         let too_many = self.rows.len().saturating_sub(EVENT_ROWS_MAX);
-        let is_old = |(place, (_, written_at)): (usize, &(u64, Timestamp))| {
-            place < too_many || written_at.0 + EVENTS_KEPT_MS < now.0
+        let mut parts = 0;
+        let is_old = |(place, row): &(usize, &EventRow)| {
+            parts += usize::from(row.parts);
+            (*place < too_many || row.written_at.0 + EVENTS_KEPT_MS < now.0) && parts <= EVENT_PARTS_REMOVED_MAX
         };
-        let old = self.rows.iter().enumerate().take_while(|(place, row)| is_old((*place, row)));
-        old.map(|(_, (first, _))| *first).take(EVENT_ROWS_REMOVED_MAX).collect()
+        self.rows.iter().enumerate().take_while(is_old).map(|(_, row)| *row).collect()
     }
 
     fn group_write(&self, id: &GroupId, stored: &Stored, now: Option<&GroupRecord>) -> GroupWrite {
@@ -300,20 +346,23 @@ impl Journal {
 
     /// A batch is on disk, or not.
     pub(crate) fn written(&mut self, written: Written, cache: &mut GroupCache) -> AfterWrite {
-        let Written { draft, first, rest, checksums, is_group_missing } = written;
+        let Written { draft, first, rest, event_parts, are_old_removed, groups: of_groups } = written;
         self.is_writing = false;
         let mut after = AfterWrite::default();
         let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
         let is_of_session = draft.is_of_session();
         let Draft { record, is_removal, events, old_rows, groups, names } = draft;
+        if are_old_removed {
+            self.rows.retain(|row| !old_rows.contains(row));
+        }
         match &first {
             Ok(()) => {
                 if let Some(version) = record {
                     after.answers = self.record_is_saved(version);
                 }
-                self.rows.retain(|(first, _)| !old_rows.contains(first));
                 if let (Some(begin), Some(end)) = (events.first(), events.last()) {
-                    self.rows.push_back((begin.number, end.seen_at));
+                    let written_at = Timestamp::now();
+                    self.rows.push_back(EventRow { first: begin.number, parts: event_parts, written_at });
                     self.next_event = end.number + 1;
                     after.told = Some(end.number);
                 }
@@ -321,7 +370,7 @@ impl Journal {
             }
             Err(error) => {
                 for event in events.into_iter().rev() {
-                    self.waiting_events.push_front(event);
+                    self.waiting_events.push_front(event.into());
                 }
                 if is_of_session {
                     after.answers = self.record_is_not_saved(record.unwrap_or_default(), error);
@@ -333,8 +382,8 @@ impl Journal {
             // There is room again.
             Ok(()) if is_of_session => self.is_retry_due &= is_removal,
             Ok(()) => {
-                self.is_group_missing = is_group_missing;
-                self.groups_are_saved(groups, &checksums);
+                self.note_too_large(&groups, of_groups.too_large);
+                self.groups_are_saved(groups, &of_groups.checksums);
                 if self.rest_trouble.take().is_some() {
                     info!(session.id = %self.session, "groups, names and events are saved now");
                     self.retries = 0;
@@ -343,9 +392,9 @@ impl Journal {
             Err(_) if is_of_session => after.retry_in = self.retry_later(),
             Err(error) => {
                 for GroupDraft { id, stored, .. } in groups {
-                    // Some of them may be on disk as they are now.
-                    if are_events_written {
-                        self.bases.remove(&id);
+                    // Some of them may be on disk as they are now: each is written whole, and all that may be beside it goes.
+                    if let Some(base) = self.bases.get_mut(&id).filter(|_| are_events_written) {
+                        base.deltas = DELTAS_MAX;
                     }
                     cache.put_back_unsaved(id, if are_events_written { Stored::Unknown } else { stored });
                 }
@@ -384,6 +433,16 @@ impl Journal {
     fn answers(&mut self, version: u64, saved: &Result<(), StoreError>) -> Vec<DueAnswer> {
         let due = self.waiting.extract_if(.., |(of, _)| *of <= version);
         due.map(|(_, then)| (then, saved.clone())).collect()
+    }
+
+    fn note_too_large(&mut self, written: &[GroupDraft], too_large: Vec<GroupId>) {
+        for GroupDraft { id, .. } in written {
+            self.too_large.remove(id);
+        }
+        if !too_large.is_empty() {
+            warn!(session.id = %self.session, groups = too_large.len(), "groups are too large to be saved");
+        }
+        self.too_large.extend(too_large);
     }
 
     fn groups_are_saved(&mut self, groups: Vec<GroupDraft>, checksums: &[(GroupId, u32)]) {

@@ -233,8 +233,10 @@ impl State {
         let answer = match stored {
             Ok(()) => {
                 let entry = SessionHandle::new(number, record.to_model(false), record.config, &self.context.options);
-                let entry = self.enter(entry).entry.clone();
-                // There is nothing to read yet.
+                let slot = self.enter(entry);
+                // There is nothing to read yet. The next actor, after a crash, is not the first.
+                slot.readings = 1;
+                let entry = slot.entry.clone();
                 match self.spawn(myself, &entry, Loaded::new(record.clone()), None).await {
                     Ok(()) => Ok(Arc::new(record.to_model(false))),
                     Err(exit) => {

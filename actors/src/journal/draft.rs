@@ -20,9 +20,34 @@ pub(crate) struct Draft {
     pub(super) is_removal: bool,
     pub(super) events: Vec<Event>,
     /// Rows of events to be removed.
-    pub(super) old_rows: Vec<u64>,
+    pub(super) old_rows: Vec<EventRow>,
     pub(super) groups: Vec<GroupDraft>,
     pub(super) names: Vec<(ParticipantId, Option<Name>)>,
+}
+
+/// A row of events in the store: the events of one batch.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct EventRow {
+    /// The number of its first event.
+    pub(super) first: u64,
+    /// The parts that it is stored in.
+    pub(super) parts: u8,
+    pub(super) written_at: Timestamp,
+}
+
+/// An event that is in no batch yet.
+#[derive(Debug)]
+pub(super) struct WaitingEvent {
+    pub(super) event: Event,
+    /// Of its JSON.
+    pub(super) bytes: usize,
+}
+
+impl From<Event> for WaitingEvent {
+    fn from(event: Event) -> Self {
+        let bytes = serde_json::to_vec(&event).map_or(0, |json| json.len());
+        Self { event, bytes }
+    }
 }
 
 /// A group in a batch.

@@ -3,10 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
 
-use rookery_model::{Event, SessionId};
-use rookery_store::{SessionNumber, Store, StoreError, Table, scan_parts_each};
+use rookery_model::{Event, SessionId, Timestamp};
+use rookery_store::{SessionNumber, Store, StoreError, Table, get_parts, layout, parts_in, scan_parts_each};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+
+use super::EventRow;
+
+/// A row that cannot be read had no more events than this: their numbers are not given again.
+const EVENTS_UNREADABLE: u64 = 10_000;
+/// Parts of the largest row.
+const EVENT_PARTS_MAX: u8 = 64;
 
 /// Reads a session's events one after the other. A slow one delays nobody, and holds no event in memory that it has not asked for.
 pub struct EventReader {
@@ -16,6 +23,8 @@ pub struct EventReader {
     number: SessionNumber,
     /// The number of the latest event that was given.
     position: u64,
+    /// The number with which the next row begins that is to be read.
+    next_row: u64,
     /// The number of the latest event on disk.
     latest: watch::Receiver<u64>,
     read: VecDeque<Event>,
@@ -44,7 +53,8 @@ impl EventReader {
         latest: watch::Receiver<u64>,
     ) -> Self {
         let position = *latest.borrow();
-        Self { store: Arc::downgrade(store), session, number, position, latest, read: VecDeque::new() }
+        let (store, next_row) = (Arc::downgrade(store), position + 1);
+        Self { store, session, number, position, next_row, latest, read: VecDeque::new() }
     }
 
     /// Follows another one's latest event from the same position on.
@@ -59,59 +69,76 @@ impl EventReader {
     /// [`EventsError`].
     pub async fn next(&mut self) -> Result<Event, EventsError> {
         if self.read.is_empty() {
-            let position = self.position;
-            self.latest.wait_for(|latest| *latest > position).await.map_err(|_| EventsError::Gone)?;
+            let next_row = self.next_row;
+            let latest = *self.latest.wait_for(|latest| *latest >= next_row).await.map_err(|_| EventsError::Gone)?;
             let store = self.store.upgrade().ok_or(EventsError::Gone)?;
-            let (session, number) = (self.session, self.number);
-            let read = spawn_blocking(move || events_after(&*store, session, number, position)).await;
-            self.read = read.map_err(|_| EventsError::Gone)??.into();
+            let number = self.number;
+            let read = spawn_blocking(move || row_from(&*store, number, next_row, latest)).await;
+            let row = read.map_err(|_| EventsError::Gone)??;
+            self.next_row = row.end;
+            self.read = row.events.into();
+            if self.read.is_empty() {
+                // What is told is on disk: it was removed meanwhile, or is damaged.
+                let missed = row.end - 1 - std::mem::replace(&mut self.position, row.end - 1);
+                return Err(EventsError::Missed(missed));
+            }
         }
-        let Some(event) = self.read.front() else {
-            // What is told is on disk: it was removed meanwhile.
-            let latest = *self.latest.borrow();
-            let missed = latest - std::mem::replace(&mut self.position, latest);
-            return Err(EventsError::Missed(missed));
-        };
+        let Some(event) = self.read.front() else { return Err(EventsError::Gone) };
         let missed = event.number - self.position - 1;
         if missed > 0 {
             self.position = event.number - 1;
             return Err(EventsError::Missed(missed));
         }
         self.position = event.number;
-        self.read.pop_front().ok_or(EventsError::Gone)
+        let event = self.read.pop_front().ok_or(EventsError::Gone)?;
+        Ok(Event { session: self.session, ..event })
     }
 }
 
-/// The events behind this number, in order. An event that this version cannot read is left out.
-fn events_after(
-    store: &dyn Store,
-    session: SessionId,
-    number: SessionNumber,
-    position: u64,
-) -> Result<Vec<Event>, StoreError> {
-    let rows = scan_parts_each(store, number, Table::Events, b"")?;
-    let events = rows.into_iter().filter_map(|(key, row)| Some((first_of(&key)?, row.ok()?)));
-    let events = events.flat_map(|(first, row)| (first..).zip(values_of(&row)));
-    let event = |(number, value): (u64, serde_json::Value)| {
-        let event: Event = serde_json::from_value(value).ok()?;
-        Some(Event { session, number, ..event })
-    };
-    Ok(events.filter(|(number, _)| *number > position).filter_map(event).collect())
+/// A row that was read.
+struct Row {
+    /// An event that this version cannot read is left out.
+    events: Vec<Event>,
+    /// The number behind its last event.
+    end: u64,
 }
 
-/// The numbers with which the rows of a session's events begin, and the number of the next event.
-pub(crate) fn rows_of(store: &dyn Store, number: SessionNumber) -> Result<(Vec<u64>, u64), StoreError> {
+impl Row {
+    fn of(first: u64, json: &[u8]) -> Self {
+        let values = values_of(json);
+        let end = first + values.len() as u64;
+        let event = |(number, value)| Some(Event { number, ..serde_json::from_value(value).ok()? });
+        Self { events: (first..).zip(values).filter_map(event).collect(), end }
+    }
+}
+
+/// The row that begins with this number, or else the next one that is there and told; without one, no events up to the latest.
+fn row_from(store: &dyn Store, number: SessionNumber, first: u64, latest: u64) -> Result<Row, StoreError> {
+    if let Ok(Some(json)) = get_parts(store, number, Table::Events, &layout::events(first)) {
+        return Ok(Row::of(first, &json));
+    }
     let rows = scan_parts_each(store, number, Table::Events, b"")?;
+    let rows = rows.into_iter().filter_map(|(key, json)| Some((first_of(&key)?, json.ok()?)));
+    let next = rows.into_iter().find(|(begin, _)| (first..=latest).contains(begin));
+    Ok(next.map_or_else(|| Row { events: Vec::new(), end: latest + 1 }, |(begin, json)| Row::of(begin, &json)))
+}
+
+/// The rows of a session's events, and the number of the next event.
+pub(crate) fn rows_of(store: &dyn Store, number: SessionNumber) -> Result<(Vec<EventRow>, u64), StoreError> {
+    let written_at = Timestamp::now();
     let mut next = 1;
-    let mut firsts = Vec::with_capacity(rows.len());
-    for (key, row) in rows {
+    let mut rows = Vec::new();
+    let mut stored = scan_parts_each(store, number, Table::Events, b"")?.into_iter().peekable();
+    while let Some((key, json)) = stored.next() {
         let Some(first) = first_of(&key) else { continue };
-        // One that cannot be read held one event at least.
-        let count = row.map_or(1, |row| values_of(&row).len() as u64);
-        next = next.max(first + count.max(1));
-        firsts.push(first);
+        // Numbers are without a gap: only the last row has to be read for them.
+        if stored.peek().is_none() {
+            next = first + json.as_ref().map_or(EVENTS_UNREADABLE, |json| (values_of(json).len() as u64).max(1));
+        }
+        let parts = json.map_or(u8::MAX, |json| u8::try_from(parts_in(json.len())).unwrap_or(u8::MAX));
+        rows.push(EventRow { first, parts: parts.min(EVENT_PARTS_MAX), written_at });
     }
-    Ok((firsts, next))
+    Ok((rows, next))
 }
 
 fn first_of(key: &[u8]) -> Option<u64> {

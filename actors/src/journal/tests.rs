@@ -65,21 +65,26 @@ impl Bench {
         let draft = self.journal.draft(&mut self.cache, true).expect("there is something to write");
         let record = if draft.has_record() { self.record.batch(ALICE, false) } else { Batch::new() };
         let written = write(&*self.store, ALICE, record, draft).await;
-        let mut after = self.journal.written(written, &mut self.cache);
-        after.answers.drain(..).for_each(|(then, saved)| then(saved));
-        after
+        self.written(written)
+    }
+
+    /// Writes a draft that holds nothing of groups.
+    async fn write_of_session(&mut self, draft: Draft) -> AfterWrite {
+        let record = self.record.batch(ALICE, true);
+        let written = begin_of_session(&*self.store, ALICE, record, draft).await;
+        self.written(written)
     }
 
     /// The next batch is refused.
     fn refuse(&mut self, has_room: bool) -> Option<AfterWrite> {
         self.journal.take_from(&mut self.cache);
         let draft = self.journal.draft(&mut self.cache, has_room)?;
-        Some(self.journal.written(Written::of_session(draft, Err(refused())), &mut self.cache))
+        Some(self.journal.written(Written::refused(draft, refused()), &mut self.cache))
     }
 
-    /// A draft that holds nothing of groups is on disk, or not: who waited is told.
-    fn written(&mut self, draft: Draft, first: Result<(), StoreError>) -> AfterWrite {
-        let mut after = self.journal.written(Written::of_session(draft, first), &mut self.cache);
+    /// A batch is on disk, or not: who waited is told.
+    fn written(&mut self, written: Written) -> AfterWrite {
+        let mut after = self.journal.written(written, &mut self.cache);
         after.answers.drain(..).for_each(|(then, saved)| then(saved));
         after
     }
@@ -181,12 +186,12 @@ async fn while_a_batch_is_to_be_written_again_the_record_alone_is_written_for_th
     bench.journal.when_saved(then(&answered));
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
     assert!(draft.is_of_session() && bench.journal.is_record_removal());
-    bench.written(draft, Err(refused()));
+    bench.written(Written::refused(draft, refused()));
     assert_eq!(answered.load(Ordering::Relaxed), 1, "it is told that it is not saved");
     assert!(bench.journal.draft(&mut bench.cache, true).is_none(), "it was tried");
     bench.journal.when_saved(then(&answered));
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    bench.written(draft, Ok(()));
+    bench.write_of_session(draft).await;
     assert_eq!(answered.load(Ordering::Relaxed), 2);
     assert!(
         bench.journal.trouble().is_some_and(|trouble| trouble.starts_with("groups and events could not be saved yet"))
@@ -207,13 +212,11 @@ async fn what_happened_to_the_session_itself_is_told_with_its_record_whatever_wa
         let draft = bench.journal.draft(&mut bench.cache, has_room).unwrap();
         let kinds: Vec<_> = draft.events.iter().map(|event| event.kind).collect();
         assert!(draft.is_of_session() && kinds == [EventKind::AccountChanged], "{draft:?}");
-        bench.written(draft, Err(refused()));
+        bench.written(Written::refused(draft, refused()));
         bench.journal.note_record(true);
     }
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    let record = bench.record.batch(ALICE, true);
-    bench.store.commit(session_batch(&*bench.store, ALICE, record, &draft).unwrap()).await.unwrap();
-    let after = bench.written(draft, Ok(()));
+    let after = bench.write_of_session(draft).await;
     assert_eq!((after.told, after.kinds), (Some(1), vec![EventKind::AccountChanged]));
     bench.journal.retry();
     assert_eq!(bench.write().await.told, Some(2));
@@ -224,6 +227,7 @@ async fn what_happened_to_the_session_itself_is_told_with_its_record_whatever_wa
 async fn what_cannot_be_written_for_long_is_told_as_the_difference_and_nothing_that_is_of_no_state_is_lost() {
     let mut bench = Bench::new(3).await;
     bench.told(GroupAction::Told(GroupEventKind::InviteRevoked, Vec::new()));
+    bench.refuse(true).unwrap();
     for _ in 0..EVENTS_WAITING_MAX {
         bench.added(7);
         bench.removed(7);
@@ -233,11 +237,11 @@ async fn what_cannot_be_written_for_long_is_told_as_the_difference_and_nothing_t
     }
     let waiting = &bench.journal.waiting_events;
     assert!(waiting.len() <= EVENTS_WAITING_MAX);
-    let kind = |event: &&Event| event.kind == EventKind::Group(GroupEventKind::InviteRevoked);
+    let kind = |waiting: &&WaitingEvent| waiting.event.kind == EventKind::Group(GroupEventKind::InviteRevoked);
     assert_eq!(waiting.iter().filter(kind).count(), 1);
     // Whoever follows the events ends where the group is.
-    let mut members: std::collections::BTreeSet<String> = (0..3).map(|nth| format!("{}@c.us", ME + nth)).collect();
-    for event in waiting {
+    let mut members: BTreeSet<String> = (0..3).map(|nth| format!("{}@c.us", ME + nth)).collect();
+    for WaitingEvent { event, .. } in waiting {
         for id in event.data["participantIds"].as_array().unwrap() {
             let id = id.as_str().unwrap().to_owned();
             let changed = match event.kind.as_str() {
@@ -249,8 +253,63 @@ async fn what_cannot_be_written_for_long_is_told_as_the_difference_and_nothing_t
         }
     }
     assert_eq!(members.into_iter().collect::<Vec<_>>(), [ME, ME + 2, 8].map(|digits| format!("{digits}@c.us")));
+    bench.journal.retry();
     let after = bench.write().await;
     assert!(after.told.is_some() && bench.reloaded().cache().record(&group()) == bench.cache.record(&group()));
+}
+
+#[tokio::test]
+async fn a_burst_is_told_whole_and_a_group_is_never_ahead_of_its_events() {
+    let mut bench = Bench::new(3).await;
+    let groups = (0..900_u64).map(|nth| {
+        let mut record: GroupRecord =
+            serde_json::from_value(json!({ "id": format!("12036310000{nth}@g.us") })).unwrap();
+        record.members = (0..=nth % 60).map(|digits| Member::plain(person(ME + digits))).collect();
+        record
+    });
+    let mut groups: Vec<GroupRecord> = groups.collect();
+    let read = |groups: &[GroupRecord]| AllGroups { groups: groups.to_vec(), unreadable: 0 };
+    bench.cache.apply_read_all(bench.cache.sequence(), read(&groups));
+    while !bench.journal.is_quiet(&bench.cache) {
+        bench.write().await;
+    }
+    let before = bench.journal.last_event();
+    // Somebody came, somebody left, and a subject is new: in each of them.
+    for group in &mut groups {
+        group.members.remove(0);
+        group.members.extend((0..40).map(|digits| Member::plain(person(77 + digits))));
+        group.subject = "x".repeat(60);
+    }
+    bench.cache.apply_read_all(bench.cache.sequence(), read(&groups));
+    let mut told = std::collections::HashMap::<GroupId, usize>::new();
+    while !bench.journal.is_quiet(&bench.cache) {
+        bench.journal.take_from(&mut bench.cache);
+        let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
+        for event in &draft.events {
+            *told.entry(event.group.clone().unwrap()).or_default() += 1;
+        }
+        let untold: Vec<_> = draft.groups.iter().filter(|group| told.get(&group.id) < Some(&3)).collect();
+        assert!(untold.is_empty(), "saved without their events: {untold:?}");
+        let written = write(&*bench.store, ALICE, Batch::new(), draft).await;
+        assert_eq!(bench.written(written).retry_in, None);
+    }
+    assert!(bench.journal.waiting_events.is_empty());
+    assert!(bench.journal.last_event() - before >= 3 * 900);
+    let events = bench.events().await;
+    assert_eq!(events.last().unwrap().0, bench.journal.last_event());
+}
+
+#[tokio::test]
+async fn what_happened_to_one_group_beyond_what_a_batch_holds_is_told_as_the_difference() {
+    let mut bench = Bench::new(3).await;
+    for _ in 0..3_000 {
+        bench.added(7);
+        bench.removed(7);
+    }
+    bench.added(8);
+    let last = bench.write().await.told.unwrap();
+    assert!(last < 10 && bench.journal.waiting_events.is_empty(), "{last}");
+    assert_eq!(bench.reloaded().cache().record(&group()), bench.cache.record(&group()));
 }
 
 #[tokio::test]

@@ -2,7 +2,8 @@
 
 use rookery_model::GroupId;
 use rookery_store::{
-    BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, layout, put_parts,
+    BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_known_parts, delete_parts, layout,
+    put_new_parts, put_parts,
 };
 
 use super::{Draft, GroupDraft, GroupWrite};
@@ -16,53 +17,86 @@ pub(crate) struct Written {
     pub(super) first: Result<(), StoreError>,
     /// What became of the rest, which may take several batches.
     pub(super) rest: Result<(), StoreError>,
+    /// Parts of the row of events.
+    pub(super) event_parts: u8,
+    /// Older rows of events are removed.
+    pub(super) are_old_removed: bool,
+    pub(super) groups: WrittenGroups,
+}
+
+/// What is to be known of groups that were written.
+#[derive(Default)]
+pub(crate) struct WrittenGroups {
     /// CRC-32 of the records that were written whole.
     pub(super) checksums: Vec<(GroupId, u32)>,
-    /// A group is too large to be saved.
-    pub(super) is_group_missing: bool,
+    /// Too large to be saved.
+    pub(super) too_large: Vec<GroupId>,
 }
 
 impl Written {
-    /// Of a draft that holds nothing of groups.
-    pub(crate) fn of_session(draft: Draft, first: Result<(), StoreError>) -> Self {
-        Self { draft, first, rest: Ok(()), checksums: Vec::new(), is_group_missing: false }
+    /// A draft that holds nothing of groups, and is not on disk.
+    #[cfg(test)]
+    pub(super) fn refused(draft: Draft, error: StoreError) -> Self {
+        let groups = WrittenGroups::default();
+        Self { draft, first: Err(error), rest: Ok(()), event_parts: 0, are_old_removed: false, groups }
+    }
+}
+
+/// Has a draft that holds nothing of groups written. It is on its way when this returns, and nothing was read for it.
+pub(crate) fn begin_of_session(
+    store: &dyn Store,
+    number: SessionNumber,
+    record: Batch,
+    draft: Draft,
+) -> impl Future<Output = Written> + Send + use<> {
+    // Where nothing of groups is in the draft, events have room wherever the record has: that an account was logged out is told although
+    // the disk is nearly full.
+    let first = session_batch(number, record, &draft, Batch::for_removal());
+    let first = first.map(|(batch, parts)| (store.commit(batch), parts));
+    let removal = store.commit(removal_of_old_rows(number, &draft));
+    async move {
+        let (first, event_parts) = match first {
+            Ok((ticket, parts)) => (ticket.await, parts),
+            Err(error) => (Err(error), 0),
+        };
+        let are_old_removed = removal.await.is_ok();
+        Written { draft, first, rest: Ok(()), event_parts, are_old_removed, groups: WrittenGroups::default() }
     }
 }
 
 /// Writes a draft; `record` is the session's record, in a batch that is for removal if it is, where the draft holds it. Never fails
 /// halfway without saying so.
 pub(crate) async fn write(store: &dyn Store, number: SessionNumber, record: Batch, draft: Draft) -> Written {
-    let (mut checksums, mut is_group_missing) = (Vec::new(), false);
-    let batches = batches(store, number, record, &draft, &mut checksums, &mut is_group_missing);
-    let (first, rest) = match batches {
-        Ok(batches) => {
+    let mut groups = WrittenGroups::default();
+    let (mut first, mut rest, mut event_parts) = (Ok(()), Ok(()), 0);
+    match batches(store, number, record, &draft, &mut groups) {
+        Ok((batches, parts)) => {
+            event_parts = parts;
             let mut batches = batches.into_iter();
             // State is never ahead of its events.
-            let first = match batches.next() {
-                Some(batch) => store.commit(batch).await,
-                None => Ok(()),
-            };
-            let mut rest = Ok(());
+            if let Some(batch) = batches.next() {
+                first = store.commit(batch).await;
+            }
             for ticket in batches.filter(|_| first.is_ok()).map(|batch| store.commit(batch)).collect::<Vec<_>>() {
                 rest = rest.and(ticket.await);
             }
-            (first, rest)
         }
-        Err(error) => (Err(error), Ok(())),
-    };
-    Written { draft, first, rest, checksums, is_group_missing }
+        Err(error) => first = Err(error),
+    }
+    let are_old_removed = store.commit(removal_of_old_rows(number, &draft)).await.is_ok();
+    Written { draft, first, rest, event_parts, are_old_removed, groups }
 }
 
-/// In order; the first has the session's record and the events.
+/// In order, with the parts of the row of events; the first has the session's record and the events.
 fn batches(
     store: &dyn Store,
     number: SessionNumber,
     record: Batch,
     draft: &Draft,
-    checksums: &mut Vec<(GroupId, u32)>,
-    is_group_missing: &mut bool,
-) -> Result<Vec<Batch>, StoreError> {
-    let mut batches = vec![session_batch(store, number, record, draft)?];
+    groups: &mut WrittenGroups,
+) -> Result<(Vec<Batch>, u8), StoreError> {
+    let (first, parts) = session_batch(number, record, draft, Batch::new())?;
+    let mut batches = vec![first];
     let mut add = |batch: Batch| {
         if batch.is_empty() {
             return;
@@ -74,36 +108,40 @@ fn batches(
         }
     };
     for group in &draft.groups {
-        match group_batch(store, number, group, checksums) {
+        match group_batch(store, number, group, &mut groups.checksums) {
             Ok(batch) => add(batch),
             Err(
                 StoreError::RecordTooLarge { .. } | StoreError::ValueTooLarge { .. } | StoreError::BatchTooLarge { .. },
-            ) => *is_group_missing = true,
+            ) => groups.too_large.push(group.id.clone()),
             Err(error) => return Err(error),
         }
     }
     add(name_batch(number, &draft.names));
-    Ok(batches)
+    Ok((batches, parts))
 }
 
-/// The session's record and the events. Where nothing of groups is in the draft, it has room wherever the record has: that an account
-/// was logged out is told although the disk is nearly full.
-pub(crate) fn session_batch(
-    store: &dyn Store,
+/// The session's record and the row of events, which is added to `events`, with its parts.
+fn session_batch(
     number: SessionNumber,
     record: Batch,
     draft: &Draft,
-) -> Result<Batch, StoreError> {
+    mut events: Batch,
+) -> Result<(Batch, u8), StoreError> {
     let mut batch = record;
-    let Some(first) = draft.events.first() else { return Ok(batch) };
-    let mut events = if draft.is_of_session() { Batch::for_removal() } else { Batch::new() };
+    let Some(first) = draft.events.first() else { return Ok((batch, 0)) };
     let json = serde_json::to_vec(&draft.events).unwrap_or_default();
-    put_parts(store, &mut events, number, Table::Events, &layout::events(first.number), &json)?;
-    for old in &draft.old_rows {
-        delete_parts(store, &mut events, number, Table::Events, &layout::events(*old))?;
-    }
+    let parts = put_new_parts(&mut events, number, Table::Events, &layout::events(first.number), &json)?;
     batch.append(events);
-    Ok(batch)
+    Ok((batch, parts))
+}
+
+/// Apart from what is written: it need not happen together with that.
+fn removal_of_old_rows(number: SessionNumber, draft: &Draft) -> Batch {
+    let mut batch = Batch::for_removal();
+    for row in &draft.old_rows {
+        delete_known_parts(&mut batch, number, Table::Events, &layout::events(row.first), row.parts);
+    }
+    batch
 }
 
 fn group_batch(

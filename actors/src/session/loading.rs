@@ -48,7 +48,7 @@ impl Loaded {
         let stored = scan_parts_each(store, number, Table::Groups, b"")?;
         let count = stored.len();
         let (mut groups, mut unread) = (Vec::<GroupRecord>::with_capacity(count), Vec::new());
-        let (mut deltas, mut bases) = (load_deltas(store, number)?, BTreeMap::new());
+        let (mut deltas, mut bases, mut are_deltas_read) = (load_deltas(store, number)?, BTreeMap::new(), true);
         for (key, json) in stored {
             // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
             let read = json.ok().and_then(|json| Some((serde_json::from_slice::<GroupRecord>(&json).ok()?, json)));
@@ -56,10 +56,11 @@ impl Loaded {
             let of_group = deltas.remove(&key).unwrap_or_default();
             if is_large(&group) || !of_group.is_empty() {
                 let checksum = crc32fast::hash(&json);
+                // What follows one that cannot be read is not known.
+                let read = of_group.iter().map_while(|(_, delta)| delta.as_ref());
+                are_deltas_read &= of_group.iter().all(|(_, delta)| delta.is_some());
                 // Those of an earlier record are void.
-                let valid =
-                    of_group.iter().filter_map(|(_, delta)| delta.as_ref()).filter(|delta| delta.is_of(checksum));
-                valid.for_each(|delta| delta.apply(&mut group));
+                read.filter(|delta| delta.is_of(checksum)).for_each(|delta| delta.apply(&mut group));
                 let places = of_group.last().map_or(0, |(place, _)| place.saturating_add(1));
                 bases.insert(group.id.clone(), Base { checksum, deltas: places });
             }
@@ -69,7 +70,7 @@ impl Loaded {
             }
             groups.push(group);
         }
-        let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count;
+        let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count && are_deltas_read;
         let mut cache = GroupCache::restore(record.me(), groups, load_names(store, number)?, filled);
         for (group, settings) in unread {
             cache.note_unread_settings(group, settings);

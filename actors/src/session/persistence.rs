@@ -42,20 +42,17 @@ impl SessionState {
             if draft.has_record() { self.record.batch(number, self.journal.is_record_removal()) } else { Batch::new() };
         if draft.is_of_session() {
             // At once: when the actor is gone, nothing of it is written any more.
-            let ticket = journal::session_batch(&*store, number, record, &draft).map(|batch| store.commit(batch));
+            let written = journal::begin_of_session(&*store, number, record, draft);
             tokio::spawn(async move {
-                let first = match ticket {
-                    Ok(ticket) => ticket.await,
-                    Err(error) => Err(error),
-                };
-                let written = Written::of_session(draft, first);
+                let written = written.await;
                 let _ = myself.send_message(SessionMsg::JournalWritten(Box::new(written)));
             });
             return;
         }
         tokio::spawn(async move {
-            let _permit = permit;
             let written = journal::write(&*store, number, record, draft).await;
+            // Before the actor hears of it: it needs the permit for the next batch.
+            drop(permit);
             let _ = myself.send_message(SessionMsg::JournalWritten(Box::new(written)));
         });
     }
@@ -79,13 +76,13 @@ impl SessionState {
             // Nobody has to listen.
             let _ = self.context.notices.send(OperatorNotice { session: self.entry.id, kind });
         }
-        after.answers.into_iter().for_each(|(then, saved)| then(saved));
         if let Some(delay) = after.retry_in {
             self.myself.send_after(delay, || SessionMsg::SaveDue);
         }
         if after.has_trouble_changed {
             self.publish();
         }
+        after.answers.into_iter().for_each(|(then, saved)| then(saved));
     }
 
     /// Every later write of the record has the mark, too.

@@ -37,7 +37,8 @@ pub use encrypting::{open_encrypted, rekey};
 pub use encryption::StoreKey;
 pub use error::{Health, StoreError};
 pub use parts::{
-    RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,
+    RECORD_BYTES_MAX, ReadRecord, delete_known_parts, delete_parts, get_parts, parts_in, put_new_parts, put_parts,
+    scan_parts, scan_parts_each,
 };
 pub use space::SpaceWatch;
 #[cfg(fuzzing)]
