@@ -1,6 +1,6 @@
 //! The routes, all on this screen, and who may call them. What a route does and how it is documented is in
-//! `handlers/`, in the module that it names; what every request passes before is in `middleware/`; what a failure answers is in `error.rs`; how long and how large things may be is in `limits.rs`.
-
+//! `handlers/`, in the module that it names; what every request passes before is in `middleware/`; what a failure answers is in
+//! `error.rs`; how long and how large things may be is in `limits.rs`.
 pub(crate) mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -23,8 +23,7 @@ use axum::extract::Request;
 
 use crate::app::App;
 use crate::auth::Role;
-use crate::http::policy::AccessPolicy;
-use crate::http::policy::Scope;
+use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     api_keys, audit, communities, csv, docs, groups, health, invite_code, join, membership_requests, pairing,

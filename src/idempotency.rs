@@ -37,8 +37,9 @@ use record::{Hour, Moved, Record};
 const KEPT_PER_SESSION_MAX: usize = 10_000;
 /// Keys of all sessions in 24 hours, shared in the same way: at about 1 KiB each they are 200 MiB of the disk.
 const KEPT_MAX: usize = 200_000;
-/// Bytes of one record. 256 results, each with a message, are 50 KiB; the limit of one batch is far above.
-pub(crate) const RECORD_BYTES_MAX: usize = 128 * 1024;
+/// Bytes of one record. A result is 110 bytes in it, with a message 200: 1,024 people who are all turned down are 200 KiB at most. The
+/// limit of one batch is far above.
+pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// Keys removed in one batch: each may take all the parts of a record and a row of the index.
 const REMOVED_IN_BATCH_MAX: usize = BATCH_OPERATIONS_MAX / (parts_in(RECORD_BYTES_MAX) + 1);
 
@@ -458,7 +459,6 @@ impl Book {
             (0..count).for_each(|_| self.note_removed(user, session));
         }
         self.from_before.retain(|slot| slot.session() != session);
-        self.hours.retain(|(_, of)| *of != session);
     }
 }
 
@@ -472,7 +472,7 @@ pub(crate) fn migrate(
 ) -> Result<(), StoreError> {
     let rows = store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, b"")?;
     let numbers = if rows.is_empty() { HashMap::new() } else { numbers()? };
-    // All rows of a record are in one batch: those of one key are beside each other, the index aside, which only finds it.
+    // Each row moves at once, and a start that finds some left goes on: a record may be in both places in between.
     for rows in rows.chunks(BATCH_OPERATIONS_MAX / 2) {
         let mut batch = Batch::new();
         for (key, value) in rows {

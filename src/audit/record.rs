@@ -145,7 +145,7 @@ pub(crate) struct AuditEvent {
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schema(required = false, example = 0)]
     pub(crate) results_left_out: u64,
-    /// The answer was not as expected, so that some of what it said is missing here; the log has an error with the request id.
+    /// An answer that an earlier version kept was given again, and what it came to cannot be read.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) detail_missing: bool,

@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use super::parsers::path;
+use super::unset;
 
 /// Where a daemon's data is, and the key to it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+#[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct DataLocation {
     /// Directory of the store and of admin.key
     // Made with mode 0700 when it is missing.
@@ -21,4 +22,10 @@ pub struct DataLocation {
     /// Bytes that the store wants free on its volume to change anything; `None`: 64 MiB. No flag sets it.
     #[arg(skip)]
     pub free_space_min_bytes: Option<u64>,
+}
+
+impl Default for DataLocation {
+    fn default() -> Self {
+        unset()
+    }
 }

@@ -36,7 +36,7 @@ const ORIGINS: &str = "comma-separated origins as browsers write them, such as h
 #[derive(Clone, Debug, clap::Args)]
 pub struct HttpOptions {
     /// Proxies whose X-Forwarded-For is believed: addresses or CIDR ranges, comma-separated [default: none]
-    // A whole path to `Vec`: the list is one value.
+    // `::std::vec::Vec`, because clap takes a plain `Vec` for a setting that may be given several times.
     #[arg(long, env = "ROOKERY_TRUSTED_PROXIES", value_name = "ADDRESSES")]
     #[arg(default_value = "", hide_default_value = true, value_parser = list::<AddressRange>(RANGES))]
     pub trusted_proxies: ::std::vec::Vec<AddressRange>,
@@ -50,7 +50,7 @@ pub struct HttpOptions {
 }
 
 /// Limits that the operator may set; none of them is off unless it is said so.
-// A whole path to `Option`: `off` is a value, too.
+// `::std::option::Option`, because clap takes a plain `Option` for a setting that may be left out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HttpLimits {
     /// HTTP connections open at once, 1-65536
@@ -70,38 +70,38 @@ pub struct HttpLimits {
     pub connections_per_address_max: usize,
     /// Requests in flight at once, 1-65536
     // Over all keys: each may hold its body and an answer.
-    #[arg(long = "requests-max", env = "ROOKERY_REQUESTS_MAX", value_name = "NUMBER")]
+    #[arg(long, env = "ROOKERY_REQUESTS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "1024", value_parser = number::<usize>(REQUESTS))]
     pub requests_max: usize,
     /// Of these with one API key, 1-65536
     // Slow ones of one client must leave room for the others'.
-    #[arg(long = "requests-per-key-max", env = "ROOKERY_REQUESTS_PER_KEY_MAX", value_name = "NUMBER")]
+    #[arg(long, env = "ROOKERY_REQUESTS_PER_KEY_MAX", value_name = "NUMBER")]
     #[arg(default_value = "256", value_parser = number::<usize>(REQUESTS))]
     pub requests_per_key_max: usize,
     /// Requests per API key, as COUNT/s|min|h|d:BURST, or off
-    #[arg(long = "key-rate", env = "ROOKERY_KEY_RATE", value_name = "LIMIT")]
+    #[arg(long, env = "ROOKERY_KEY_RATE", value_name = "LIMIT")]
     #[arg(default_value = "100/s:200", value_parser = rate_limit(1))]
     pub key_rate: ::std::option::Option<RateLimit>,
     /// Wrong API keys per address, as COUNT/s|min|h|d:BURST, or off
-    #[arg(long = "failed-logins", env = "ROOKERY_FAILED_LOGINS", value_name = "LIMIT")]
+    #[arg(long, env = "ROOKERY_FAILED_LOGINS", value_name = "LIMIT")]
     #[arg(default_value = "10/min:10", value_parser = rate_limit(1))]
     pub failed_logins: ::std::option::Option<RateLimit>,
     /// Bytes of a request body, 16384-268435456
     // 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
-    #[arg(long = "body-bytes-max", env = "ROOKERY_BODY_BYTES_MAX", value_name = "BYTES")]
+    #[arg(long, env = "ROOKERY_BODY_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "1048576", value_parser = number::<usize>(BODY_BYTES))]
     pub body_bytes_max: usize,
     /// Bytes of a request body with a file, 16384-268435456
-    #[arg(long = "media-body-bytes-max", env = "ROOKERY_MEDIA_BODY_BYTES_MAX", value_name = "BYTES")]
+    #[arg(long, env = "ROOKERY_MEDIA_BODY_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "67108864", value_parser = number::<usize>(BODY_BYTES))]
     pub media_body_bytes_max: usize,
     /// Bytes of a request's line and headers, 8192-1048576
     // Ours are below 1 kB.
-    #[arg(long = "header-bytes-max", env = "ROOKERY_HEADER_BYTES_MAX", value_name = "BYTES")]
+    #[arg(long, env = "ROOKERY_HEADER_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "16384", value_parser = number::<usize>(HEADER_BYTES))]
     pub header_bytes_max: usize,
     /// Bytes of a request's path and query, 1024-65534
-    #[arg(long = "url-bytes-max", env = "ROOKERY_URL_BYTES_MAX", value_name = "BYTES")]
+    #[arg(long, env = "ROOKERY_URL_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "8192", value_parser = number::<usize>(URL_BYTES))]
     pub url_bytes_max: usize,
     /// Seconds for a request's head to arrive and for a connection to idle, 1-300

@@ -8,7 +8,7 @@ use super::parsers::rate_limit;
 const ADD_BURST_MIN: u32 = 256;
 
 /// The limits that protect the accounts. Flags and variables were named `pace` before.
-// A whole path to `Option`: `off` is a value, too.
+// `::std::option::Option`, because clap takes a plain `Option` for a setting that may be left out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RateLimitArguments {
     /// Groups and communities made per session, as COUNT/s|min|h|d:BURST, or off

@@ -191,6 +191,9 @@ async fn what_adds_people_to_a_community_needs_a_key_for_its_announcement_group(
         for (path, body) in &calls {
             assert_eq!(some.post(path, body.clone()).await.failure(), (401, "group_not_allowed"), "{path}");
         }
+        // That it is out of scope comes before what is wrong with the body.
+        let refused = some.post(&participants, json!({ "participants": "x" })).await;
+        assert_eq!(refused.failure(), (401, "group_not_allowed"));
     }
     assert_eq!(bench.world.group(&announcements).unwrap().participants.len(), 2, "nobody came in");
     let both = Tenant::new(&bench, &[&mine, &other, &community, &announcements], true).await;

@@ -9,6 +9,7 @@ use rookery_model::{MembershipDecision, MembershipRequest};
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::http::error::ApiError;
 use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
@@ -61,9 +62,10 @@ pub(crate) async fn approve(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    JsonBody(applicants): JsonBody<Applicants>,
+    body: Result<JsonBody<Applicants>, ApiError>,
 ) -> ToldResult<BatchAcknowledged> {
     may_add_to(&app, &caller, session.0, &group.0).await?;
+    let JsonBody(applicants) = body?;
     decide(&app, session, group, applicants, MembershipDecision::Approve).await
 }
 

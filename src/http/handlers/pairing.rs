@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::request::extract::{JsonBody, SessionPath, query, value_of};
 use crate::http::request::fields::{Fields, FromFields};
-use crate::http::response::happened::{Happened, Tells};
+use crate::http::response::happened::Tells;
 use crate::http::response::json::Created;
 use crate::http::response::qr;
 
@@ -50,11 +50,7 @@ pub(crate) struct PairingCodeAnswer {
     status: SessionStatus,
 }
 
-impl Tells for PairingCodeAnswer {
-    fn happened(&self) -> Happened {
-        Happened::default()
-    }
-}
+impl Tells for PairingCodeAnswer {}
 
 /// Get the pairing QR code
 ///

@@ -134,9 +134,11 @@ pub(crate) async fn add(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    JsonBody(NewPeople { participants, invite_fallback }): JsonBody<NewPeople>,
+    body: Result<JsonBody<NewPeople>, ApiError>,
 ) -> ToldResult<BatchAcknowledged> {
+    // Out of scope is said before what is wrong with a body.
     may_add_to(&app, &caller, session.0, &group.0).await?;
+    let JsonBody(NewPeople { participants, invite_fallback }) = body?;
     let invite_fallback = invite_fallback.unwrap_or(false);
     change(&app, session, group, ParticipantChange::Add, participants, invite_fallback).await
 }
@@ -155,9 +157,10 @@ pub(crate) async fn remove(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    JsonBody(people): JsonBody<People>,
+    body: Result<JsonBody<People>, ApiError>,
 ) -> ToldResult<BatchAcknowledged> {
     may_touch_linked(&app, &caller, session.0, &group.0).await?;
+    let JsonBody(people) = body?;
     change(&app, session, group, ParticipantChange::Remove, people.participants, false).await
 }
 

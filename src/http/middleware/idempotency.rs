@@ -130,6 +130,9 @@ fn replay(answer: KeptResponse) -> Result<Response, ApiError> {
         Some(happened) => serde_json::from_value(happened).ok(),
         None => Happened::of_kept(&answer.body),
     };
+    if happened.is_none() {
+        warn!("what a kept answer came to cannot be read, its audit record is without that");
+    }
     let response = response.body(Body::from(answer.body));
     let mut response =
         response.map_err(|error| ApiError::Internal(format!("a kept answer cannot be sent: {error}")))?;

@@ -166,7 +166,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
     }
 }
 
-/// The answer's tag that the caller has already. Only for the document: `answer::tagged` reads it.
+/// The answer's tag that the caller has already. Only for the document: `response::etag::tagged` reads it.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only its schema is used")]

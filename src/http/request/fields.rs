@@ -194,6 +194,7 @@ impl<'a> Fields<'a> {
             Value::Object(map) => {
                 let mut inner = Self::of(map, self.known);
                 let value = T::read(&mut inner);
+                self.offenders = self.offenders.take().or(inner.offenders.take());
                 inner.all_messages().into_iter().for_each(|message| self.message(format!("{name}.{message}")));
                 Some(value)
             }

@@ -28,8 +28,10 @@ pub(crate) struct Happened {
 
 /// An answer that says what its call came to.
 pub(crate) trait Tells {
-    /// What it came to.
-    fn happened(&self) -> Happened;
+    /// What it came to: nothing beside what its address says.
+    fn happened(&self) -> Happened {
+        Happened::default()
+    }
 }
 
 /// A JSON answer of a call that changed something.
@@ -52,18 +54,16 @@ impl Happened {
 
     /// What became of people.
     pub(crate) fn to_people(results: &[ParticipantResult]) -> Self {
-        Self {
-            results: results.iter().map(|result| (result.id.to_string(), word(&result.code))).collect(),
-            ..Self::default()
-        }
+        Self::to_each(results.iter().map(|result| (&result.id, word(&result.code))))
     }
 
     /// What became of groups.
     pub(crate) fn to_groups(results: &[LinkResult]) -> Self {
-        Self {
-            results: results.iter().map(|result| (result.id.to_string(), word(&result.code))).collect(),
-            ..Self::default()
-        }
+        Self::to_each(results.iter().map(|result| (&result.id, word(&result.code))))
+    }
+
+    fn to_each<T: ToString>(results: impl Iterator<Item = (T, String)>) -> Self {
+        Self { results: results.map(|(id, code)| (id.to_string(), code)).collect(), ..Self::default() }
     }
 }
 
