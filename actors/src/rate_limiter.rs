@@ -23,7 +23,7 @@ pub(crate) enum Cost {
     /// A group or community is made, with so many people, who count as added.
     Create {
         /// How many people it is made with.
-        people: u32,
+        participants: u32,
     },
     /// So many people are added or let in.
     Add(u32),
@@ -74,14 +74,14 @@ impl RateLimiter {
             return Err(self.rate_limited());
         }
         match cost {
-            Cost::Create { people } => {
+            Cost::Create { participants } => {
                 if !self.create_counted.swap(false, Ordering::Relaxed) {
                     self.count(self.create.as_ref(), 1)?;
                 }
-                self.count(self.add.as_ref(), people)
+                self.count(self.add.as_ref(), participants)
                     .inspect_err(|_| self.create_counted.store(true, Ordering::Relaxed))
             }
-            Cost::Add(people) => self.count(self.add.as_ref(), people),
+            Cost::Add(count) => self.count(self.add.as_ref(), count),
             Cost::Write => self.count(self.write.as_ref(), 1),
             Cost::Query => self.count(self.query.as_ref(), 1),
             Cost::Counted => Ok(()),
@@ -150,11 +150,11 @@ mod tests {
         let rate_limiter =
             RateLimiter::new(&RateLimits { create: Some(RateLimit::new(10, hour, 2)), ..RateLimits::default() });
         assert_eq!(
-            [rate_limiter.take(Cost::Create { people: 1 }), rate_limiter.take(Cost::Create { people: 1 })],
+            [rate_limiter.take(Cost::Create { participants: 1 }), rate_limiter.take(Cost::Create { participants: 1 })],
             [Ok(()), Ok(())]
         );
         let Err(CommandError::LimitReached { limit, allowed, retry_after_s }) =
-            rate_limiter.take(Cost::Create { people: 1 })
+            rate_limiter.take(Cost::Create { participants: 1 })
         else {
             panic!("has to wait")
         };
@@ -183,10 +183,10 @@ mod tests {
             other => panic!("has to wait: {other:?}"),
         };
         assert_eq!(rate_limiter.take(Cost::Add(250)), Ok(()));
-        assert_eq!(refused_for(Cost::Create { people: 100 }), "adding people");
-        assert_eq!(refused_for(Cost::Create { people: 100 }), "adding people");
-        assert_eq!(rate_limiter.take(Cost::Create { people: 3 }), Ok(()));
-        assert_eq!(refused_for(Cost::Create { people: 1 }), "creating groups");
+        assert_eq!(refused_for(Cost::Create { participants: 100 }), "adding people");
+        assert_eq!(refused_for(Cost::Create { participants: 100 }), "adding people");
+        assert_eq!(rate_limiter.take(Cost::Create { participants: 3 }), Ok(()));
+        assert_eq!(refused_for(Cost::Create { participants: 1 }), "creating groups");
     }
 
     #[test]
@@ -194,7 +194,7 @@ mod tests {
         let rate_limiter = RateLimiter::new(&RateLimits { create: None, add: None, write: None, query: None });
         rate_limiter.pause(Some(30));
         rate_limiter.pause(Some(5));
-        for cost in [Cost::Create { people: 1 }, Cost::Add(1), Cost::Write] {
+        for cost in [Cost::Create { participants: 1 }, Cost::Add(1), Cost::Write] {
             assert_eq!(rate_limiter.take(cost), Err(CommandError::RateLimited { retry_after_s: 30 }));
         }
         assert_eq!(rate_limiter.take(Cost::Query), Ok(()));

@@ -167,7 +167,7 @@ impl fmt::Display for Message {
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Results<'a> {
-    People(&'a [ParticipantResult]),
+    Participants(&'a [ParticipantResult]),
     Groups(&'a [LinkResult]),
 }
 
@@ -401,7 +401,7 @@ impl IntoResponse for ApiError {
         let ErrorResponse { status, code, message } = self.answer();
         let mut body = ErrorBody::new(status, code, &message);
         match &self {
-            Self::AllRefused { results, .. } => body.results = Some(Results::People(results)),
+            Self::AllRefused { results, .. } => body.results = Some(Results::Participants(results)),
             Self::NoneLinked { results, .. } => body.results = Some(Results::Groups(results)),
             Self::Command(CommandError::SettingsPartly { applied, failed, not_tried, .. }) => {
                 body.settings = Some(SettingsOutcome { applied, failed: *failed, not_tried });
@@ -411,7 +411,7 @@ impl IntoResponse for ApiError {
         }
         let mut response = (status, Json(body)).into_response();
         let happened = match &self {
-            Self::AllRefused { results, .. } => Happened::to_people(results),
+            Self::AllRefused { results, .. } => Happened::to_participants(results),
             Self::NoneLinked { results, .. } => Happened::to_groups(results),
             _ => Happened::default(),
         };

@@ -170,8 +170,8 @@ impl Bench {
     async fn named(&self, id: SessionId, group: &GroupId) -> Result<usize> {
         let read = ReadGroup { group: group.clone(), known: Vec::new(), source: Source::Cache };
         let group = self.gateway.execute(id, read).await?.value;
-        let people = group.value.as_ref().map(|group| group.participants.as_slice()).unwrap_or_default();
-        Ok(people.iter().filter(|person| person.name.is_some()).count())
+        let participants = group.value.as_ref().map(|group| group.participants.as_slice()).unwrap_or_default();
+        Ok(participants.iter().filter(|person| person.name.is_some()).count())
     }
 
     /// A session that is linked to this phone and ready.

@@ -31,9 +31,9 @@ async fn ready() -> (Bench, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_is_noted_with_who_what_where_and_what_became_of_each_person() {
     let (bench, group) = ready().await;
-    let people = json!({ "participants": [CAROL, "15550100099", BOB] });
+    let participants = json!({ "participants": [CAROL, "15550100099", BOB] });
     let path = format!("/sessions/alice/groups/{group}/participants");
-    let added = bench.post(&path, people).await;
+    let added = bench.post(&path, participants).await;
     assert_eq!(added.status, 200, "{added:?}");
     let record = last(&bench, "participants_add").await;
     let session = bench.get("/sessions/alice").await.body["id"].clone();

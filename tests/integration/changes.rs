@@ -109,12 +109,15 @@ async fn the_echo_of_our_own_change_counts_once_before_and_after_the_answer() {
         let (bench, group, path) = ready_with_group(Addressing::Lid).await;
         bench.world.set_echo(echo);
         for n in 0..10 {
-            let people = json!({ "participants": [DAVE] });
-            assert_eq!(bench.post(&format!("{path}/participants"), people.clone()).await.codes(), ["added"]);
+            let participants = json!({ "participants": [DAVE] });
+            assert_eq!(bench.post(&format!("{path}/participants"), participants.clone()).await.codes(), ["added"]);
             assert!(bench.get(&path).await.members().contains(&DAVE.to_owned()), "G-2");
-            assert_eq!(bench.post(&format!("{path}/participants/promote"), people.clone()).await.codes(), ["promoted"]);
+            assert_eq!(
+                bench.post(&format!("{path}/participants/promote"), participants.clone()).await.codes(),
+                ["promoted"]
+            );
             assert!(bench.get(&path).await.members().contains(&format!("{DAVE}*")), "G-2");
-            assert_eq!(bench.delete(&format!("{path}/participants"), people).await.codes(), ["removed"]);
+            assert_eq!(bench.delete(&format!("{path}/participants"), participants).await.codes(), ["removed"]);
             assert_eq!(bench.get(&path).await.members(), world_members(&bench.world, &group), "G-2");
             let subject = format!("subject {n}");
             assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": subject })).await.status, 200);

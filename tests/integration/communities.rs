@@ -94,8 +94,8 @@ async fn groups_are_linked_and_unlinked_and_each_is_answered_for() {
     assert_eq!(unlinked.body["message"], "Groups unlinked");
     assert_eq!(bench.world.group(&group).unwrap().parent, None);
     assert_eq!(bench.get(&path).await.body["linkedParentJID"], Value::Null, "G-2");
-    let people = bench.world.group(&community).unwrap().participants;
-    assert!(people.iter().all(|person| person.phone != BOB), "an orphan");
+    let participants = bench.world.group(&community).unwrap().participants;
+    assert!(participants.iter().all(|person| person.phone != BOB), "an orphan");
 
     let again = bench.delete(&links, json!({ "groups": [group] })).await;
     assert_eq!(again.codes(), ["not_linked"], "it is there, and not in the community: {again:?}");

@@ -74,8 +74,8 @@ async fn own_changes_are_told_once_and_by_ourselves() {
         assert_eq!(bench.put(&format!("{path}/subject"), json!({ "subject": subject })).await.status, 200);
         assert_eq!(next(&mut events).await, json!(["group.update", [], me, { "name": subject }]));
     }
-    let people = json!({ "participants": [DAVE, BOB] });
-    assert_eq!(bench.post(&format!("{path}/participants"), people).await.codes(), ["added", "already_member"]);
+    let participants = json!({ "participants": [DAVE, BOB] });
+    assert_eq!(bench.post(&format!("{path}/participants"), participants).await.codes(), ["added", "already_member"]);
     assert_eq!(next(&mut events).await, json!(["group.join", [jid(DAVE)], me, null]));
     let made = bench.post("/sessions/alice/groups", json!({ "name": "New", "participants": [BOB] })).await;
     assert_eq!(made.status, 201);

@@ -24,8 +24,8 @@ async fn a_group_is_created_and_the_refused_are_named_and_not_counted() {
     let bench = Bench::start().await;
     bench.world.add_account(AccountSpec { addable: Addable::InviteOnly, ..AccountSpec::new(DAVE) });
     bench.link("alice", ALICE).await;
-    let people = [BOB, DAVE, NOT_ON_WHATSAPP, BOB];
-    let created = bench.post("/sessions/alice/groups", json!({ "name": "New", "participants": people })).await;
+    let participants = [BOB, DAVE, NOT_ON_WHATSAPP, BOB];
+    let created = bench.post("/sessions/alice/groups", json!({ "name": "New", "participants": participants })).await;
     assert_eq!(created.status, 201, "{created:?}");
     assert_eq!(created.codes(), ["added", "invite_required", "not_on_whatsapp"]);
     assert_eq!(created.body["participantsCount"], 2);
@@ -194,8 +194,8 @@ async fn bad_input_is_named() {
     for (answer, status, message) in table {
         assert_eq!((answer.status, &answer.body["message"]), (status, &message));
     }
-    let people = json!({ "participants": [BOB, "alice", "12@g.us"] });
-    let answer = bench.post(&format!("{path}/participants"), people).await;
+    let participants = json!({ "participants": [BOB, "alice", "12@g.us"] });
+    let answer = bench.post(&format!("{path}/participants"), participants).await;
     assert_eq!(answer.status, 400);
     let message = answer.body["message"].to_string();
     assert!(message.contains("alice") && message.contains("12@g.us") && !message.contains(BOB), "{message}");

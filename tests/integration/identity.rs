@@ -35,7 +35,7 @@ async fn people_are_added_promoted_demoted_and_removed_by_lid_whatever_the_answe
             let path = format!("{GROUPS}/{group}/participants");
             crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
             bench.world.set_answers(Answers { ids, ..Answers::default() });
-            let people = json!({ "participants": [lid(&bench, CAROL)] });
+            let participants = json!({ "participants": [lid(&bench, CAROL)] });
             let steps = [
                 (Method::POST, "", "added"),
                 (Method::POST, "/promote", "promoted"),
@@ -43,7 +43,7 @@ async fn people_are_added_promoted_demoted_and_removed_by_lid_whatever_the_answe
                 (Method::DELETE, "", "removed"),
             ];
             for (method, route, code) in steps {
-                let answer = bench.call(method, &format!("{path}{route}"), Some(people.clone())).await;
+                let answer = bench.call(method, &format!("{path}{route}"), Some(participants.clone())).await;
                 assert_eq!((answer.status, answer.codes()), (200, vec![code]), "{addressing:?} {ids:?} {answer:?}");
                 let shown = bench.get(&format!("{GROUPS}/{group}")).await;
                 assert_eq!(shown.members(), world_members(&bench.world, &group), "G-2 after {code}, {ids:?}");
@@ -76,10 +76,10 @@ async fn whoever_may_only_be_invited_keeps_the_invitation_whatever_the_answers_l
         crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
         bench.world.set_answers(Answers { ids, ..Answers::default() });
         let path = format!("{GROUPS}/{group}/participants");
-        let people = |fallback: bool| json!({ "participants": [lid(&bench, erin)], "inviteFallback": fallback });
-        let refused = bench.post(&path, people(false)).await;
+        let participants = |fallback: bool| json!({ "participants": [lid(&bench, erin)], "inviteFallback": fallback });
+        let refused = bench.post(&path, participants(false)).await;
         assert_eq!((refused.status, refused.codes()), (403, vec!["invite_required"]), "{ids:?} {refused:?}");
-        let invited = bench.post(&path, people(true)).await;
+        let invited = bench.post(&path, participants(true)).await;
         assert_eq!((invited.status, invited.codes()), (200, vec!["invite_sent"]), "{ids:?} {invited:?}");
         let mixed = json!({ "participants": [lid(&bench, CAROL), lid(&bench, erin), BOB, lid(&bench, DAVE)] });
         let added = bench.post(&path, mixed).await;
@@ -173,9 +173,9 @@ async fn somebody_who_hides_their_number_is_never_told_to_be_refused_when_named_
     let group = bench.group(&[BOB, erin], Addressing::Lid);
     crate::harness::until_equal(200, async || bench.get(&format!("{GROUPS}/{group}")).await.status).await;
     let path = format!("{GROUPS}/{group}/participants");
-    let people = json!({ "participants": [erin] });
+    let participants = json!({ "participants": [erin] });
     for (method, route) in [(Method::POST, "/promote"), (Method::POST, "/demote"), (Method::DELETE, "")] {
-        let answer = bench.call(method, &format!("{path}{route}"), Some(people.clone())).await;
+        let answer = bench.call(method, &format!("{path}{route}"), Some(participants.clone())).await;
         assert!([200, 503].contains(&answer.status), "{route} {answer:?}");
         assert_ne!(answer.body["code"], "whatsapp_unanswered", "something was changed: {answer:?}");
     }
@@ -257,7 +257,7 @@ async fn whoever_hides_their_number_is_never_said_to_be_none_of_the_group() {
             ("w:g2:demote", Method::POST, "/demote", "demoted"),
             ("w:g2:remove", Method::DELETE, "", "removed"),
         ] {
-            for people in [vec![ERIN], vec![ERIN, CAROL]] {
+            for participants in [vec![ERIN], vec![ERIN, CAROL]] {
                 let group = bench.group(&[BOB, CAROL, ERIN], Addressing::Lid);
                 if done == "demoted" {
                     bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[CAROL, ERIN]).unwrap();
@@ -270,7 +270,7 @@ async fn whoever_hides_their_number_is_never_said_to_be_none_of_the_group() {
                 if let Some(fault) = fault {
                     bench.world.add_fault(ALICE, Fault::new(fault).at(at));
                 }
-                let body = json!({ "participants": people });
+                let body = json!({ "participants": participants });
                 let answer = bench.call(method.clone(), &format!("{path}/participants{route}"), Some(body)).await;
                 says_done_or_unknown(&answer, done);
                 bench.world.clear_faults(ALICE);

@@ -26,7 +26,7 @@ struct Seen {
     /// Lines without their digits.
     lines: HashSet<String>,
     /// Runs of digits that may be a person.
-    people: HashSet<String>,
+    participants: HashSet<String>,
     /// Lines that hold a key.
     with_keys: Vec<String>,
 }
@@ -69,8 +69,8 @@ impl Seen {
     fn add(&mut self, line: &str) {
         let runs = line.split(|char: char| !char.is_ascii_digit());
         for run in runs.filter(|run| PERSON_DIGITS.contains(&run.len())) {
-            if !self.people.contains(run) {
-                self.people.insert(run.to_owned());
+            if !self.participants.contains(run) {
+                self.participants.insert(run.to_owned());
             }
         }
         let made = line.match_indices(KEY_PREFIX).any(|(at, _)| {
@@ -88,8 +88,8 @@ impl Seen {
 
     /// What should not have been logged.
     fn leak_of(&self, snapshot: &Value) -> Option<String> {
-        let people = list(snapshot, "accounts").flat_map(|account| [&account["phone"], &account["lid"]]);
-        let person = people.filter_map(Value::as_str).find(|person| self.people.contains(*person));
+        let participants = list(snapshot, "accounts").flat_map(|account| [&account["phone"], &account["lid"]]);
+        let person = participants.filter_map(Value::as_str).find(|person| self.participants.contains(*person));
         if let Some(person) = person {
             return Some(format!("`{person}` was logged"));
         }

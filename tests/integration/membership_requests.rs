@@ -5,11 +5,11 @@ use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
 
-async fn ready_with_requests(people: &[&str]) -> (Bench, String, String) {
+async fn ready_with_requests(participants: &[&str]) -> (Bench, String, String) {
     let bench = Bench::start().await;
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.world.change_setting(&group, ALICE, Setting::Approval(true)).unwrap();
-    for person in people {
+    for person in participants {
         bench.world.request_to_join(&group, person).unwrap();
     }
     bench.link("alice", ALICE).await;
@@ -27,9 +27,10 @@ async fn one_is_let_in_another_turned_down_and_somebody_who_did_not_ask_named() 
     let requests = format!("{path}/membership-requests");
     let list = bench.get(&requests).await;
     assert_eq!(list.status, 200, "{list:?}");
-    let mut people: Vec<_> = list.body.as_array().unwrap().iter().map(|one| one["participantId"].clone()).collect();
-    people.sort_by_key(ToString::to_string);
-    assert_eq!(people, [format!("{CAROL}@c.us"), format!("{DAVE}@c.us")]);
+    let mut participants: Vec<_> =
+        list.body.as_array().unwrap().iter().map(|one| one["participantId"].clone()).collect();
+    participants.sort_by_key(ToString::to_string);
+    assert_eq!(participants, [format!("{CAROL}@c.us"), format!("{DAVE}@c.us")]);
     assert_eq!(list.body[0]["method"], "invite_link");
     assert!(list.body[0]["requestedAt"].as_u64().is_some_and(|at| at > 1_700_000_000), "{list:?}");
 

@@ -7,8 +7,8 @@ use crate::harness::{ALICE, BOB, Bench, CAROL, until_equal};
 
 async fn name_of(bench: &Bench, path: &str, phone: &str) -> Value {
     let group = bench.get(path).await.body;
-    let people = group["participants"].as_array().cloned().unwrap_or_default();
-    people.iter().find(|person| person["number"] == phone).map_or(Value::Null, |person| person["name"].clone())
+    let participants = group["participants"].as_array().cloned().unwrap_or_default();
+    participants.iter().find(|person| person["number"] == phone).map_or(Value::Null, |person| person["name"].clone())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -66,16 +66,16 @@ async fn removing_promoting_and_demoting_have_theirs() {
     let group = bench.world.add_group(GroupSpec { participants, ..GroupSpec::new("Bob's", BOB) });
     bench.world.change_participants(&group, ParticipantChange::Promote, BOB, &[ALICE]).unwrap();
     bench.link("alice", ALICE).await;
-    let people = format!("/sessions/alice/groups/{group}/participants");
+    let participants = format!("/sessions/alice/groups/{group}/participants");
     let body = |person: &str| json!({ "participants": [person] });
     let table = [
-        (bench.post(&format!("{people}/promote"), body(DAVE)).await, "not_member"),
-        (bench.post(&format!("{people}/promote"), body(CAROL)).await, "promoted"),
-        (bench.post(&format!("{people}/demote"), body(CAROL)).await, "demoted"),
-        (bench.post(&format!("{people}/demote"), body(BOB)).await, "not_allowed"),
-        (bench.delete(&people, body(BOB)).await, "not_allowed"),
-        (bench.delete(&people, body(DAVE)).await, "not_member"),
-        (bench.delete(&people, body(CAROL)).await, "removed"),
+        (bench.post(&format!("{participants}/promote"), body(DAVE)).await, "not_member"),
+        (bench.post(&format!("{participants}/promote"), body(CAROL)).await, "promoted"),
+        (bench.post(&format!("{participants}/demote"), body(CAROL)).await, "demoted"),
+        (bench.post(&format!("{participants}/demote"), body(BOB)).await, "not_allowed"),
+        (bench.delete(&participants, body(BOB)).await, "not_allowed"),
+        (bench.delete(&participants, body(DAVE)).await, "not_member"),
+        (bench.delete(&participants, body(CAROL)).await, "removed"),
     ];
     for (answer, code) in table {
         assert_eq!(answer.codes(), [code], "{answer:?}");
@@ -87,12 +87,12 @@ async fn ones_own_number_is_named_and_nothing_is_sent() {
     let bench = Bench::start().await;
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.link("alice", ALICE).await;
-    let people = format!("/sessions/alice/groups/{group}/participants");
+    let participants = format!("/sessions/alice/groups/{group}/participants");
     let body = json!({ "participants": [CAROL, ALICE] });
     let new = json!({ "name": "New", "participants": [ALICE] });
     for answer in [
-        bench.post(&people, body.clone()).await,
-        bench.delete(&people, body).await,
+        bench.post(&participants, body.clone()).await,
+        bench.delete(&participants, body).await,
         bench.post("/sessions/alice/groups", new).await,
     ] {
         assert_eq!(answer.status, 400, "{answer:?}");

@@ -81,7 +81,7 @@ impl Run {
         groups.choose(&mut self.rng).cloned()
     }
 
-    fn some_people(&mut self) -> Vec<&'static str> {
+    fn some_participants(&mut self) -> Vec<&'static str> {
         let count = self.rng.random_range(1..=3);
         PEOPLE.sample(&mut self.rng, count).copied().collect()
     }
@@ -102,15 +102,15 @@ impl Run {
     fn somebody_else(&mut self) {
         let Some(group) = self.a_group() else { return };
         let (gid, actor) = (group.id.as_str(), self.one_of(&PEOPLE[..5]));
-        let (people, setting) = (self.some_people(), self.a_setting());
+        let (participants, setting) = (self.some_participants(), self.a_setting());
         let number = self.rng.random_range(0..1_000_000);
         let world = self.bench.world.clone();
         let what = self.rng.random_range(0..10);
         let done = match what {
-            0 | 1 => world.change_participants(gid, ParticipantChange::Add, actor, &people),
-            2 => world.change_participants(gid, ParticipantChange::Remove, actor, &people),
-            3 => world.change_participants(gid, ParticipantChange::Promote, actor, &people),
-            4 => world.change_participants(gid, ParticipantChange::Demote, actor, &people),
+            0 | 1 => world.change_participants(gid, ParticipantChange::Add, actor, &participants),
+            2 => world.change_participants(gid, ParticipantChange::Remove, actor, &participants),
+            3 => world.change_participants(gid, ParticipantChange::Promote, actor, &participants),
+            4 => world.change_participants(gid, ParticipantChange::Demote, actor, &participants),
             5 => world.change_subject(gid, actor, &format!("subject {number}")),
             6 => world.change_description(gid, actor, (number % 3 > 0).then_some("about")),
             7 => world.change_setting(gid, actor, setting),
@@ -118,7 +118,7 @@ impl Run {
             _ if group.participants.len() > 3 => world.leave(gid, actor),
             _ => Ok(()),
         };
-        self.log.push(format!("{actor} elsewhere: {what} in {gid} with {people:?} {setting:?}: {done:?}"));
+        self.log.push(format!("{actor} elsewhere: {what} in {gid} with {participants:?} {setting:?}: {done:?}"));
     }
 
     /// A session does something, perhaps while WhatsApp misbehaves.
@@ -139,7 +139,7 @@ impl Run {
         self.log.push(format!("{session}: {what} in {:?}, {fault:?}", group.as_ref().map(|group| &group.id)));
         match (what, group) {
             (0, _) if self.bench.world.groups().len() < GROUPS_MAX => self.create(&groups).await,
-            (1..=5, Some(group)) => self.change_people(&groups, &group).await,
+            (1..=5, Some(group)) => self.change_participants(&groups, &group).await,
             (6, Some(group)) => self.change_text(&groups, &group, "subject").await,
             (7, Some(group)) => self.change_text(&groups, &group, "description").await,
             (8, Some(group)) => self.change_setting(&groups, &group).await,
@@ -178,8 +178,8 @@ impl Run {
     }
 
     async fn create(&mut self, groups: &str) {
-        let (before, people) = (self.bench.world.groups().len(), self.some_people());
-        let answer = self.call(Method::POST, groups, json!({ "name": "Made", "participants": people })).await;
+        let (before, participants) = (self.bench.world.groups().len(), self.some_participants());
+        let answer = self.call(Method::POST, groups, json!({ "name": "Made", "participants": participants })).await;
         let made = self.bench.world.groups().len() - before;
         assert!(is_unknown(&answer) || made == usize::from(answer.status == 201), "{answer:?}");
         if answer.status == 201 {
@@ -188,7 +188,7 @@ impl Run {
         }
     }
 
-    async fn change_people(&mut self, groups: &str, group: &GroupView) {
+    async fn change_participants(&mut self, groups: &str, group: &GroupView) {
         type IsTrue = fn(Option<Role>) -> bool;
         let changes: [(Method, &str, IsTrue); 4] = [
             (Method::POST, "", |role| role.is_some()),
@@ -197,12 +197,12 @@ impl Run {
             (Method::POST, "/demote", |role| role == Some(Role::Member)),
         ];
         let (method, route, is_true) = changes.choose(&mut self.rng).cloned().unwrap();
-        let mut people: Vec<String> = self.some_people().into_iter().map(str::to_owned).collect();
+        let mut participants: Vec<String> = self.some_participants().into_iter().map(str::to_owned).collect();
         if self.rng.random_bool(0.2) {
-            people.extend(self.twin_of(&people[0]));
+            participants.extend(self.twin_of(&participants[0]));
         }
         let path = format!("{groups}/{}/participants{route}", group.id);
-        let answer = self.call(method, &path, json!({ "participants": people })).await;
+        let answer = self.call(method, &path, json!({ "participants": participants })).await;
         let now = self.now(group);
         if answer.body["results"].is_array() {
             self.results_are_true(&answer, &now, is_true);

@@ -35,8 +35,8 @@ async fn each_limit_holds_says_when_to_come_back_and_keeps_whatsapp_out() {
     assert_eq!(bench.put(&format!("{path}/subject"), subject("One")).await.status, 200);
     assert_eq!(bench.post("/sessions/alice/groups", group.clone()).await.status, 201);
     assert_eq!(bench.get(&format!("{path}/invite-code")).await.status, 200);
-    let people = json!({ "participants": [CAROL, DAVE] });
-    assert_eq!(bench.post(&format!("{path}/participants"), people).await.status, 200);
+    let participants = json!({ "participants": [CAROL, DAVE] });
+    assert_eq!(bench.post(&format!("{path}/participants"), participants).await.status, 200);
 
     let kinds = ["w:g2:subject", "w:g2:create", "w:g2:invite", "w:g2:add", "w:g2:query", "w:g2:participating"];
     let requests = || kinds.map(|kind| bench.world.requests(ALICE, kind));
@@ -85,10 +85,10 @@ async fn when_whatsapp_asks_to_slow_down_writes_pause_and_reads_go_on() {
     let first = bench.put(&format!("{path}/subject"), json!({ "subject": "One" })).await;
     assert_eq!((first.status, first.retry_after), (429, Some(30)), "{first:?}");
     let before = bench.world.requests(ALICE, "w:g2:subject");
-    let people = json!({ "participants": [CAROL] });
+    let participants = json!({ "participants": [CAROL] });
     let paused = [
         bench.put(&format!("{path}/subject"), json!({ "subject": "Two" })).await,
-        bench.post(&format!("{path}/participants"), people.clone()).await,
+        bench.post(&format!("{path}/participants"), participants.clone()).await,
         bench.post("/sessions/alice/groups", json!({ "name": "New", "participants": [BOB] })).await,
     ];
     for answer in paused {

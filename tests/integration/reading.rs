@@ -113,25 +113,29 @@ async fn tables_hold_every_row_quoted_and_without_formulas() {
     assert_eq!(bench.get("/sessions/alice/groups.csv").await.text().lines().count(), 6);
 
     let path = format!("{GROUPS}/{own}/participants.csv");
-    let people = bench.get(&path).await;
-    assert_eq!(people.header("content-disposition"), "attachment; filename=\"participants-100000000001.csv\"");
-    let people = people.text();
-    assert!(people.starts_with("id,number,name,isAdmin,isSuperAdmin\r\n"), "{people}");
-    assert!(people.contains(&format!("\r\n{BOB}@c.us,{BOB},")) && people.ends_with("\r\n"), "{people}");
-    assert_eq!(people.lines().count(), 3);
+    let participants = bench.get(&path).await;
+    assert_eq!(participants.header("content-disposition"), "attachment; filename=\"participants-100000000001.csv\"");
+    let participants = participants.text();
+    assert!(participants.starts_with("id,number,name,isAdmin,isSuperAdmin\r\n"), "{participants}");
+    assert!(
+        participants.contains(&format!("\r\n{BOB}@c.us,{BOB},")) && participants.ends_with("\r\n"),
+        "{participants}"
+    );
+    assert_eq!(participants.lines().count(), 3);
     assert_eq!(bench.get(&format!("{GROUPS}/1@g.us/participants.csv")).await.failure(), (404, "group_not_found"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_group_is_a_whole_table() {
     let bench = Bench::start().await;
-    let people: Vec<String> = (0..1000).map(|number| (15_550_300_000_u64 + number).to_string()).collect();
-    people.iter().for_each(|phone| bench.world.add_account(AccountSpec::new(phone)));
-    let group = bench.world.add_group(GroupSpec { participants: people.clone(), ..GroupSpec::new("Large", ALICE) });
+    let participants: Vec<String> = (0..1000).map(|number| (15_550_300_000_u64 + number).to_string()).collect();
+    participants.iter().for_each(|phone| bench.world.add_account(AccountSpec::new(phone)));
+    let group =
+        bench.world.add_group(GroupSpec { participants: participants.clone(), ..GroupSpec::new("Large", ALICE) });
     bench.link("alice", ALICE).await;
     let table = bench.get(&format!("{GROUPS}/{group}/participants.csv")).await.text();
     assert_eq!(table.lines().count(), 1002);
-    assert!(people.iter().all(|phone| table.contains(&format!("\r\n{phone}@c.us,{phone},"))));
+    assert!(participants.iter().all(|phone| table.contains(&format!("\r\n{phone}@c.us,{phone},"))));
     assert_eq!(bench.get(&format!("{GROUPS}/{group}/participants?limit=1000&offset=1000")).await.ids().len(), 1);
 }
 

@@ -85,7 +85,7 @@ async fn a_key_of_one_group_sees_no_other_in_any_list() {
 async fn a_key_of_one_group_changes_that_one_and_no_other() {
     let (bench, [mine, other, _], _) = ready().await;
     let tenant = Tenant::new(&bench, &[&mine], false).await;
-    let people = json!({ "participants": [CAROL] });
+    let participants = json!({ "participants": [CAROL] });
     for (group, status) in [(&mine, 200), (&other, 401)] {
         let path = format!("{GROUPS}/{group}");
         assert_eq!(tenant.get(&path).await.status, status);
@@ -96,7 +96,7 @@ async fn a_key_of_one_group_changes_that_one_and_no_other() {
             status
         );
         assert_eq!(
-            tenant.call(Method::DELETE, &format!("{path}/participants"), people.clone()).await.status,
+            tenant.call(Method::DELETE, &format!("{path}/participants"), participants.clone()).await.status,
             match status {
                 200 => 403,
                 refused => refused,
@@ -219,15 +219,15 @@ async fn what_reaches_every_group_of_a_community_needs_a_key_for_all_of_them() {
     let all: Vec<_> = groups.as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
     let announcement = groups.as_array().unwrap().iter().find(|group| group["isAnnouncementGroup"] == true).unwrap();
     let announcement = announcement["id"].as_str().unwrap();
-    let people = json!({ "participants": [BOB] });
+    let participants = json!({ "participants": [BOB] });
 
     let some = Tenant::new(&bench, &[&community, &mine, announcement], true).await;
     let (of_community, of_announcement) = (format!("{GROUPS}/{community}"), format!("{GROUPS}/{announcement}"));
     for (method, path, body) in [
         (Method::POST, format!("{of_community}/leave"), json!({})),
         (Method::POST, format!("{of_announcement}/leave"), json!({})),
-        (Method::DELETE, format!("{of_community}/participants"), people.clone()),
-        (Method::DELETE, format!("{of_announcement}/participants"), people.clone()),
+        (Method::DELETE, format!("{of_community}/participants"), participants.clone()),
+        (Method::DELETE, format!("{of_announcement}/participants"), participants.clone()),
         (Method::DELETE, links.clone(), json!({ "groups": [mine] })),
         (Method::POST, format!("{COMMUNITIES}/{community}/deactivate"), json!({})),
     ] {
@@ -236,7 +236,7 @@ async fn what_reaches_every_group_of_a_community_needs_a_key_for_all_of_them() {
     }
     assert_eq!(bench.world.group(&mine).unwrap().parent.as_ref(), Some(&community), "nothing was done");
     // What concerns one group only is as before.
-    let removed = some.call(Method::DELETE, &format!("{GROUPS}/{mine}/participants"), people).await;
+    let removed = some.call(Method::DELETE, &format!("{GROUPS}/{mine}/participants"), participants).await;
     assert_eq!(removed.status, 200, "{removed:?}");
 
     let every: Vec<_> = all.iter().copied().chain([community.as_str()]).collect();

@@ -209,13 +209,13 @@ mod tests {
 
     #[test]
     fn a_participant_who_cannot_be_read_costs_only_that_participant() {
-        let people = [
+        let participants = [
             member("15550100001@s.whatsapp.net").build(),
             member("someone@s.whatsapp.net").build(),
             NodeBuilder::new("participant").build(),
             member("867051314767696@bot").build(),
         ];
-        let record = read(&group().attr("subject", "Team").children(people).build()).unwrap();
+        let record = read(&group().attr("subject", "Team").children(participants).build()).unwrap();
         assert_eq!((record.members.len(), record.completeness), (1, Completeness::Part));
     }
 

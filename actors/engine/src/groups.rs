@@ -99,9 +99,9 @@ impl Engine {
         &self,
         group: &GroupId,
         change: ParticipantChange,
-        people: &[ParticipantId],
+        participants: &[ParticipantId],
     ) -> Result<Vec<ParticipantAnswer>, EngineError> {
-        let jids: Vec<Jid> = people.iter().copied().map(ids::jid).collect();
+        let jids: Vec<Jid> = participants.iter().copied().map(ids::jid).collect();
         let (groups, group) = (self.client.groups(), ids::group_jid(group));
         let mut answers = match change {
             ParticipantChange::Add => match groups.add_participants(&group, &jids).await {
@@ -123,7 +123,7 @@ impl Engine {
                 self.client.execute(specs::AboutParticipants(DemoteParticipantsIq::new(&group, &jids))).await?
             }
         };
-        self.learn_ids_of(&mut answers, people).await;
+        self.learn_ids_of(&mut answers, participants).await;
         Ok(answers)
     }
 
@@ -203,16 +203,16 @@ impl Engine {
         &self,
         group: &GroupId,
         decision: MembershipDecision,
-        people: &[ParticipantId],
+        participants: &[ParticipantId],
     ) -> Result<Vec<ParticipantAnswer>, EngineError> {
-        let jids: Vec<Jid> = people.iter().copied().map(ids::jid).collect();
+        let jids: Vec<Jid> = participants.iter().copied().map(ids::jid).collect();
         let group = ids::group_jid(group);
         let request = match decision {
             MembershipDecision::Approve => MembershipRequestActionIq::approve(&group, &jids),
             MembershipDecision::Reject => MembershipRequestActionIq::reject(&group, &jids),
         };
         let mut answers = self.client.execute(specs::AboutParticipants(request)).await?;
-        self.learn_ids_of(&mut answers, people).await;
+        self.learn_ids_of(&mut answers, participants).await;
         Ok(answers)
     }
 
@@ -238,8 +238,8 @@ impl Engine {
             return;
         }
         let is_asked = |person: &ParticipantIds| person.ids().any(|id| asked.contains(&id));
-        let people = answers.iter().map(|answer| answer.person);
-        let unasked = people.filter(|person| person.lid.is_none() && !is_asked(person));
+        let participants = answers.iter().map(|answer| answer.person);
+        let unasked = participants.filter(|person| person.lid.is_none() && !is_asked(person));
         let unanswered = asked.iter().filter(|id| matches!(id, ParticipantId::Phone(_)) && !is_answered(id)).copied();
         let phones = unasked.filter_map(|person| person.id()).chain(unanswered);
         let phones: Vec<Jid> = phones.map(ids::jid).collect();
@@ -247,18 +247,21 @@ impl Engine {
             return;
         }
         // Without an answer to this they are looked for in the group.
-        for person in self.people_with(&phones).await {
+        for person in self.participants_with(&phones).await {
             answers.iter_mut().filter(|a| a.person.is(&person)).for_each(|answer| answer.person.learn(&person));
         }
     }
 
     /// The people with these phone numbers, each by all ids, as far as WhatsApp tells; none when it does not answer.
-    pub async fn people_with_phones(&self, phones: impl IntoIterator<Item = ParticipantId>) -> Vec<ParticipantIds> {
+    pub async fn participants_with_phones(
+        &self,
+        phones: impl IntoIterator<Item = ParticipantId>,
+    ) -> Vec<ParticipantIds> {
         let phones: Vec<Jid> = phones.into_iter().map(ids::jid).collect();
-        if phones.is_empty() { Vec::new() } else { self.people_with(&phones).await }
+        if phones.is_empty() { Vec::new() } else { self.participants_with(&phones).await }
     }
 
-    async fn people_with(&self, phones: &[Jid]) -> Vec<ParticipantIds> {
+    async fn participants_with(&self, phones: &[Jid]) -> Vec<ParticipantIds> {
         let known = self.client.contacts().is_on_whatsapp(phones).await.unwrap_or_default();
         let person = |user: &whatsapp_rust::IsOnWhatsAppResult| {
             ids::person_of([Some(&user.jid), user.pn_jid.as_ref(), user.lid.as_ref()])
@@ -267,8 +270,8 @@ impl Engine {
     }
 
     /// Fills in phone numbers that the answer left out and the engine knows.
-    async fn learn_phones_of(&self, people: impl Iterator<Item = &mut ParticipantIds>) {
-        for person in people {
+    async fn learn_phones_of(&self, participants: impl Iterator<Item = &mut ParticipantIds>) {
+        for person in participants {
             let (None, Some(lid)) = (person.phone, person.lid) else { continue };
             if let Ok(Some(entry)) = self.client.get_lid_pn_entry(&Jid::lid(lid.to_string())).await {
                 person.phone = entry.phone_number.parse().ok();

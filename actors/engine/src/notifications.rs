@@ -67,9 +67,9 @@ fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
     use GroupNotificationAction as A;
     match parsed {
         A::Add { participants, .. } => members_of(&participants).map_or(GroupAction::Unclear, GroupAction::Added),
-        A::Remove { participants, .. } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Removed),
-        A::Promote { participants } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Promoted),
-        A::Demote { participants } => people_of(&participants).map_or(GroupAction::Unclear, GroupAction::Demoted),
+        A::Remove { participants, .. } => ids_of(&participants).map_or(GroupAction::Unclear, GroupAction::Removed),
+        A::Promote { participants } => ids_of(&participants).map_or(GroupAction::Unclear, GroupAction::Promoted),
+        A::Demote { participants } => ids_of(&participants).map_or(GroupAction::Unclear, GroupAction::Demoted),
         A::Subject { subject, .. } => GroupAction::Subject(subject),
         A::Description { id, description } => GroupAction::Description { id, text: description },
         A::Locked { .. } => GroupAction::Set(Setting::Locked(true)),
@@ -88,8 +88,8 @@ fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
         A::NotAllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(false)),
         // "Joined by link" in the engine's words; WhatsApp sends it with the code that replaced another.
         A::Invite { .. } | A::RevokeInvite => GroupAction::Told(GroupEventKind::InviteRevoked, Vec::new()),
-        A::CreatedMembershipRequests { requests, .. } => people_of(&requests)
-            .map_or(GroupAction::Ignored, |people| GroupAction::Told(GroupEventKind::JoinRequest, people)),
+        A::CreatedMembershipRequests { requests, .. } => ids_of(&requests)
+            .map_or(GroupAction::Ignored, |participants| GroupAction::Told(GroupEventKind::JoinRequest, participants)),
         A::Delete { .. } => GroupAction::Deleted,
         A::Create { .. } => {
             let group = node.get_optional_child("group").and_then(group_record);
@@ -114,7 +114,7 @@ fn person_of_info(info: &GroupParticipantInfo) -> Option<ParticipantIds> {
     person_of([Some(&info.jid), info.phone_number.as_ref(), info.lid.as_ref()])
 }
 
-fn people_of(infos: &[GroupParticipantInfo]) -> Option<Vec<ParticipantIds>> {
+fn ids_of(infos: &[GroupParticipantInfo]) -> Option<Vec<ParticipantIds>> {
     infos.iter().map(person_of_info).collect()
 }
 

@@ -84,7 +84,7 @@ mod tests {
             is_admin,
             is_super_admin,
         };
-        let people = vec![
+        let participants = vec![
             person(ParticipantId::Phone(15_550_100_001), None, true, true),
             person(ParticipantId::Phone(15_550_100_002), Some("Alice \"quoted\" \\ \u{1}\n\u{1f426}"), true, false),
             person(ParticipantId::Lid(123_456_789_012_345), Some(""), false, false),
@@ -109,7 +109,7 @@ mod tests {
             owner: Some(ParticipantId::Lid(7)),
             created_at: Some(1_700_000_000),
             incomplete: true,
-            participants: people,
+            participants,
             ..empty.clone()
         };
         for group in [empty, full] {

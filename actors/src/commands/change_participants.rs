@@ -45,31 +45,31 @@ impl Command for ChangeParticipants {
         let targets = targets(before.as_deref(), change, &participants);
         refuse_oneself(&session.me, change, &targets)?;
         let context = session.admit(cost(change, &targets), Some(&group))?;
-        let people: Vec<ParticipantIds> = targets.iter().map(|target| target.person).collect();
-        let write = session.cache.begin_write(&group, PendingChange::Participants(change, people));
+        let participants: Vec<ParticipantIds> = targets.iter().map(|target| target.person).collect();
+        let write = session.cache.begin_write(&group, PendingChange::Participants(change, participants));
         Ok(context.run(move |context| async move {
-            let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
-            let call = context.engine.change_participants(&group, change, &people);
+            let participants: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+            let call = context.engine.change_participants(&group, change, &participants);
             let judge = |now: &GroupRecord, heard: &Heard| seen(change, &targets, before.as_deref(), now, heard);
             let look = || context.look_into(&group, write, judge);
             let result = match context.carry_out(change.phrase(), call, look).await.result {
                 Ok(answers) => {
-                    let mut people = addressed(&targets, &answers, before.as_deref());
+                    let mut participants = addressed(&targets, &answers, before.as_deref());
                     let verdict = |target: &Target, now: &GroupRecord| verdict(change, target, before.as_deref(), now);
-                    look_up_unanswered(&context, &group, Some(write), &mut people, verdict).await;
-                    participant_results::results(Asked::Change(change), &people)
-                        .map(|(results, done)| (people, results, done))
+                    look_up_unanswered(&context, &group, Some(write), &mut participants, verdict).await;
+                    participant_results::results(Asked::Change(change), &participants)
+                        .map(|(results, done)| (participants, results, done))
                 }
                 Err(error) => Err(error),
             };
             match result {
-                Ok((people, mut results, done)) => {
+                Ok((participants, mut results, done)) => {
                     if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                         context.slow_down();
                     }
                     if invite_fallback {
                         let name = before.as_ref().map_or("", |record| record.subject.as_str());
-                        participant_results::invite(&context, &group, name, &people, &mut results).await;
+                        participant_results::invite(&context, &group, name, &participants, &mut results).await;
                     }
                     let done = (!done.is_empty()).then_some(PendingChange::Participants(change, done));
                     Finished::new(Some(GroupChange::Confirmed { group, write, done }), Ok(results))

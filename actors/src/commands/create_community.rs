@@ -26,7 +26,7 @@ impl Command for CreateCommunity {
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Community>, CommandError> {
         let Self { new } = self;
-        let context = session.admit(Cost::Create { people: 0 }, None)?;
+        let context = session.admit(Cost::Create { participants: 0 }, None)?;
         let creation = session.creations.begin(session.cache, &new.name, true, None);
         Ok(context.run(move |context| async move {
             let group = NewGroup {

@@ -37,7 +37,7 @@ impl Command for CreateGroup {
         let Self { name, participants, community, invite_fallback } = self;
         let (me, targets) = (session.me, targets(None, ParticipantChange::Add, &participants));
         refuse_oneself(&me, ParticipantChange::Add, &targets)?;
-        let cost = Cost::Create { people: u32::try_from(targets.len()).unwrap_or(u32::MAX) };
+        let cost = Cost::Create { participants: u32::try_from(targets.len()).unwrap_or(u32::MAX) };
         let context = session.admit(cost, community.as_ref())?;
         let creation = session.creations.begin(session.cache, &name, false, community.clone());
         Ok(context.run(move |context| async move {
@@ -51,14 +51,14 @@ impl Command for CreateGroup {
                 Ok(made) => made,
                 Err(error) => return Err(error).into(),
             };
-            let mut people = addressed(&targets, &answers, Some(&record));
+            let mut participants = addressed(&targets, &answers, Some(&record));
             let verdict = |target: &Target, now: &GroupRecord| match now.member(&target.person) {
                 Some(_) => Verdict::Done,
                 None => Verdict::Not(NOT_SAID),
             };
-            look_up_unanswered(&context, &record.id, None, &mut people, verdict).await;
+            look_up_unanswered(&context, &record.id, None, &mut participants, verdict).await;
             // The group is made, whatever is known about its people.
-            let mut results = participant_results::results_of(Asked::Change(ParticipantChange::Add), &people);
+            let mut results = participant_results::results_of(Asked::Change(ParticipantChange::Add), &participants);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                 context.slow_down();
             }
@@ -66,7 +66,7 @@ impl Command for CreateGroup {
             let summary = to_summary(&record, &me);
             let told = context.tell(made(&creation, record));
             if invite_fallback {
-                participant_results::invite(&context, &summary.id, &summary.name, &people, &mut results).await;
+                participant_results::invite(&context, &summary.id, &summary.name, &participants, &mut results).await;
             }
             if told { Ok(CreatedGroup { summary, results }) } else { Err(CommandError::OutcomeUnknown) }.into()
         }))

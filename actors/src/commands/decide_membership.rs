@@ -118,7 +118,7 @@ async fn decide(
     if decision == MembershipDecision::Reject {
         recognise(context, &mut targets, &mut open_before).await;
     }
-    let people: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+    let participants: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
     let verdict = |target: &Target, open: &[Applicant], now: &GroupRecord| {
         let is_member = now.member(&target.person).is_some();
         match decision {
@@ -144,19 +144,19 @@ async fn decide(
         context.look_at(group, None, |read| read.record.as_deref().map_or(Reconciliation::Unclear, judge)).await
     };
     let answers = context
-        .carry_out(decision.phrase(), context.engine.decide_membership(group, decision, &people), look)
+        .carry_out(decision.phrase(), context.engine.decide_membership(group, decision, &participants), look)
         .await
         .result?;
-    let mut people = addressed(&targets, &answers, record);
-    if people.iter().any(Addressed::is_open) {
+    let mut participants = addressed(&targets, &answers, record);
+    if participants.iter().any(Addressed::is_open) {
         let open = applicants(context, group).await;
         let verdict = |target: &Target, now: &GroupRecord| match &open {
             Ok(open) => verdict(target, open, now),
             Err(_) => Verdict::Unknown,
         };
-        look_up_unanswered(context, group, None, &mut people, verdict).await;
+        look_up_unanswered(context, group, None, &mut participants, verdict).await;
     }
-    Ok(participant_results::results(Asked::Decision(decision), &people)?.0)
+    Ok(participant_results::results(Asked::Decision(decision), &participants)?.0)
 }
 
 /// Everybody who asked to be let in.
@@ -168,10 +168,12 @@ async fn applicants(context: &CommandContext, group: &GroupId) -> Result<Vec<App
 /// phone numbers, where somebody is not among those who asked. Those who turn out to be one person are one after it.
 async fn recognise(context: &CommandContext, targets: &mut Vec<Target>, open: &mut [Applicant]) {
     if targets.iter().any(|target| applicant(open, target).is_none()) {
-        let people = targets.iter().map(|target| &target.person).chain(open.iter().map(|applicant| &applicant.person));
-        let phones = people.filter(|person| person.lid.is_none()).filter_map(ParticipantIds::id);
+        let participants =
+            targets.iter().map(|target| &target.person).chain(open.iter().map(|applicant| &applicant.person));
+        let phones = participants.filter(|person| person.lid.is_none()).filter_map(ParticipantIds::id);
         let phones: Vec<_> = phones.take(RECOGNISED_MAX).collect();
-        let known = timeout_at(context.end(), context.engine.people_with_phones(phones)).await.unwrap_or_default();
+        let known =
+            timeout_at(context.end(), context.engine.participants_with_phones(phones)).await.unwrap_or_default();
         let asked = open.iter_mut().map(|applicant| &mut applicant.person);
         for person in targets.iter_mut().map(|target| &mut target.person).chain(asked) {
             for known in &known {

@@ -82,9 +82,9 @@ pub(super) fn addressed(
 }
 
 /// People, each once.
-fn merged(people: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
+fn merged(participants: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
     let mut merged: Vec<Addressed> = Vec::new();
-    for person in people {
+    for person in participants {
         match merged.iter_mut().find(|other| other.target.person.is(&person.target.person)) {
             Some(twin) => twin.merge(person),
             None => merged.push(person),
@@ -190,14 +190,14 @@ pub(super) async fn look_up_unanswered(
     context: &CommandContext,
     group: &GroupId,
     write: Option<WriteId>,
-    people: &mut Vec<Addressed>,
+    participants: &mut Vec<Addressed>,
     verdict: impl Fn(&Target, &GroupRecord) -> Verdict,
 ) {
-    if !people.iter().any(Addressed::is_open) {
+    if !participants.iter().any(Addressed::is_open) {
         return;
     }
     let read = timeout_at(context.end(), context.read_back(group, write)).await;
-    let open = people.iter_mut().filter(|person| person.is_open());
+    let open = participants.iter_mut().filter(|person| person.is_open());
     let Ok(Ok(GroupRead { record: Some(now), heard, .. })) = read else {
         return open.for_each(|person| person.answer = None);
     };
@@ -215,7 +215,7 @@ pub(super) async fn look_up_unanswered(
             verdict => verdict.answer(target.person).map(|seen| broken.unwrap_or(seen)),
         };
     }
-    *people = merged(std::mem::take(people));
+    *participants = merged(std::mem::take(participants));
 }
 
 /// Whether a group can be searched for somebody: it is told whole, and every member has an id of a kind that is known of them.
@@ -237,24 +237,24 @@ pub(super) fn are_comparable(one: &ParticipantIds, other: &ParticipantIds) -> bo
 /// nothing about anybody, and nothing was done for anybody.
 pub(super) fn results(
     asked: Asked,
-    people: &[Addressed],
+    participants: &[Addressed],
 ) -> Result<(Vec<ParticipantResult>, Vec<ParticipantIds>), CommandError> {
-    if !people.is_empty() && people.iter().all(|person| person.answer.is_none()) {
+    if !participants.is_empty() && participants.iter().all(|person| person.answer.is_none()) {
         return Err(CommandError::OutcomeUnknown);
     }
     // What a look at the group showed is no refusal of WhatsApp's.
     let is_not_said = |person: &Addressed| person.answer.as_ref().is_some_and(|answer| answer.error == Some(NOT_SAID));
-    if !people.is_empty() && people.iter().all(is_not_said) {
+    if !participants.is_empty() && participants.iter().all(is_not_said) {
         return Err(CommandError::Unreadable);
     }
-    let done = people.iter().filter(|person| person.answer.as_ref().is_some_and(|answer| answer.error.is_none()));
+    let done = participants.iter().filter(|person| person.answer.as_ref().is_some_and(|answer| answer.error.is_none()));
     let done = done.map(|person| person.target.person).collect();
-    Ok((results_of(asked, people), done))
+    Ok((results_of(asked, participants), done))
 }
 
 /// One result per person, in the order of the request.
-pub(super) fn results_of(asked: Asked, people: &[Addressed]) -> Vec<ParticipantResult> {
-    people.iter().map(|person| result(asked, person)).collect()
+pub(super) fn results_of(asked: Asked, participants: &[Addressed]) -> Vec<ParticipantResult> {
+    participants.iter().map(|person| result(asked, person)).collect()
 }
 
 fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> ParticipantResult {
@@ -281,10 +281,10 @@ pub(super) async fn invite(
     context: &CommandContext,
     group: &GroupId,
     group_name: &str,
-    people: &[Addressed],
+    participants: &[Addressed],
     results: &mut [ParticipantResult],
 ) {
-    for (person, result) in people.iter().zip(results) {
+    for (person, result) in participants.iter().zip(results) {
         let Some(invitation) = person.answer.as_ref().and_then(|answer| answer.invitation.as_ref()) else { continue };
         if context.is_paused() {
             return;
@@ -324,8 +324,8 @@ mod tests {
     fn results_follow_the_request_and_match_by_any_id() {
         let (alice, bob_by_lid) = (target("15550100001"), target(LID));
         let answers = [answer(bob(), None, false), answer(alice.person, Some(403), true)];
-        let people = addressed(&[alice, bob_by_lid], &answers, None);
-        let (results, done) = results(Asked::Change(ParticipantChange::Add), &people).unwrap();
+        let participants = addressed(&[alice, bob_by_lid], &answers, None);
+        let (results, done) = results(Asked::Change(ParticipantChange::Add), &participants).unwrap();
         assert_eq!(results[0].code, ResultCode::InviteRequired);
         assert_eq!((results[1].code, results[1].status), (ResultCode::Added, Some(200)));
         assert_eq!(done, [bob()]);
@@ -335,8 +335,8 @@ mod tests {
     fn one_person_under_two_ids_is_one_result_and_what_was_done_counts() {
         for (of_phone, of_lid) in [(None, Some(409)), (Some(409), None)] {
             let answers = [answer(target("15550100002").person, of_phone, false), answer(bob(), of_lid, false)];
-            let people = addressed(&[target("15550100002"), target(LID)], &answers, None);
-            let (results, done) = results(Asked::Change(ParticipantChange::Add), &people).unwrap();
+            let participants = addressed(&[target("15550100002"), target(LID)], &answers, None);
+            let (results, done) = results(Asked::Change(ParticipantChange::Add), &participants).unwrap();
             let told: Vec<_> = results.iter().map(|result| (result.id.to_string(), result.code)).collect();
             assert_eq!(told, [("15550100002@c.us".to_owned(), ResultCode::Added)], "{of_phone:?} {of_lid:?}");
             assert_eq!(done, [bob()]);
@@ -359,18 +359,18 @@ mod tests {
     #[test]
     fn what_whatsapp_says_nothing_about_is_no_refusal() {
         let alice = target("15550100001");
-        let people = addressed(&[alice], &[answer(alice.person, Some(NOT_SAID), false)], None);
-        assert_eq!(results(Asked::Change(ParticipantChange::Add), &people), Err(CommandError::Unreadable));
+        let participants = addressed(&[alice], &[answer(alice.person, Some(NOT_SAID), false)], None);
+        assert_eq!(results(Asked::Change(ParticipantChange::Add), &participants), Err(CommandError::Unreadable));
     }
 
     #[test]
     fn where_nothing_is_known_about_anybody_nothing_is_claimed() {
         let (alice, bob) = (target("15550100001"), target("15550100002"));
         let asked = Asked::Decision(MembershipDecision::Reject);
-        let people = addressed(&[alice, bob], &[], None);
-        assert_eq!(results(asked, &people), Err(CommandError::OutcomeUnknown));
-        let people = addressed(&[alice, bob], &[answer(bob.person, None, false)], None);
-        let (results, done) = results(asked, &people).unwrap();
+        let participants = addressed(&[alice, bob], &[], None);
+        assert_eq!(results(asked, &participants), Err(CommandError::OutcomeUnknown));
+        let participants = addressed(&[alice, bob], &[answer(bob.person, None, false)], None);
+        let (results, done) = results(asked, &participants).unwrap();
         assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::OutcomeUnknown, None, false));
         assert_eq!((results[1].code, done), (ResultCode::Rejected, vec![bob.person]));
     }

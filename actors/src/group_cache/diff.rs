@@ -11,7 +11,7 @@ use rookery_model::{GroupEventKind, GroupId};
 pub(crate) struct GroupDiff {
     pub(crate) kind: GroupEventKind,
     pub(crate) group: GroupId,
-    pub(crate) people: Vec<ParticipantIds>,
+    pub(crate) participants: Vec<ParticipantIds>,
     /// Who did it, when known.
     pub(crate) actor: Option<ParticipantIds>,
     /// Unix seconds, when known.
@@ -48,10 +48,10 @@ pub(super) fn between(
     cause: Cause,
 ) -> Vec<GroupDiff> {
     let Some(group) = after.or(before).map(|record| record.id.clone()) else { return Vec::new() };
-    let diff = |kind, people, changes| GroupDiff {
+    let diff = |kind, participants, changes| GroupDiff {
         kind,
         group: group.clone(),
-        people,
+        participants,
         actor: cause.actor,
         at: cause.at,
         changes,
@@ -63,9 +63,9 @@ pub(super) fn between(
     };
     let mut all = Vec::new();
     if before.members != after.members {
-        for (kind, people) in member_changes(before, after) {
-            if !people.is_empty() {
-                all.push(diff(kind, people, None));
+        for (kind, participants) in member_changes(before, after) {
+            if !participants.is_empty() {
+                all.push(diff(kind, participants, None));
             }
         }
     }

@@ -123,14 +123,14 @@ fn apply_to_lists(record: &mut GroupRecord, event: &GroupNotification, me: &Part
     let mut all_are_members = true;
     match &event.action {
         GroupAction::Added(members) => members.iter().for_each(|member| record.add(*member)),
-        GroupAction::Removed(people) if people.iter().any(|person| person.is(me)) => return Applied::Left,
-        GroupAction::Removed(people) => people.iter().for_each(|person| record.remove(person)),
+        GroupAction::Removed(participants) if participants.iter().any(|person| person.is(me)) => return Applied::Left,
+        GroupAction::Removed(participants) => participants.iter().for_each(|person| record.remove(person)),
         // Somebody who became an admin has become a member before, which the other list has yet to say.
-        GroupAction::Promoted(people) => {
-            people.iter().for_each(|person| all_are_members &= record.set_admin(person, true));
+        GroupAction::Promoted(participants) => {
+            participants.iter().for_each(|person| all_are_members &= record.set_admin(person, true));
         }
-        GroupAction::Demoted(people) => {
-            people.iter().for_each(|person| all_are_members &= record.set_admin(person, false));
+        GroupAction::Demoted(participants) => {
+            participants.iter().for_each(|person| all_are_members &= record.set_admin(person, false));
         }
         _ => {}
     }

@@ -17,9 +17,9 @@ impl GroupCache {
         if !self.groups.contains_key(&id) {
             return self.apply_to_unknown(event);
         }
-        if let GroupAction::Told(kind, people) = event.action {
+        if let GroupAction::Told(kind, participants) = event.action {
             let (actor, at) = (event.author, Some(event.at));
-            self.diffs.push(GroupDiff { kind, group: id, people, actor, at, changes: None });
+            self.diffs.push(GroupDiff { kind, group: id, participants, actor, at, changes: None });
             return false;
         }
         let now = self.count();
@@ -57,11 +57,11 @@ impl GroupCache {
     }
 
     fn apply_to_unknown(&mut self, event: GroupNotification) -> bool {
-        let mine = |people: &[ParticipantIds]| people.iter().any(|person| person.is(&self.me));
+        let mine = |participants: &[ParticipantIds]| participants.iter().any(|person| person.is(&self.me));
         let cause = Cause { actor: event.author, at: Some(event.at) };
         match event.action {
             GroupAction::Deleted => self.miss(&event.group),
-            GroupAction::Removed(people) if mine(&people) => self.miss(&event.group),
+            GroupAction::Removed(participants) if mine(&participants) => self.miss(&event.group),
             // One that is known to be gone may have been so before this was sent: a read decides.
             GroupAction::Created { record, .. }
                 if record.member(&self.me).is_some() && !self.tombstones.contains_key(&event.group) =>

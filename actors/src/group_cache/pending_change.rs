@@ -23,8 +23,8 @@ pub(crate) enum PendingChange {
 impl PendingChange {
     pub(super) fn apply(&self, record: &mut GroupRecord) {
         match self {
-            Self::Participants(change, people) => {
-                for person in people {
+            Self::Participants(change, participants) => {
+                for person in participants {
                     match change {
                         ParticipantChange::Add => record.add(Member::plain(*person)),
                         ParticipantChange::Remove => record.remove(person),
@@ -43,7 +43,7 @@ impl PendingChange {
 impl PendingChange {
     /// Whether it is about participants, and names nobody.
     pub(super) fn is_empty(&self) -> bool {
-        matches!(self, Self::Participants(_, people) if people.is_empty())
+        matches!(self, Self::Participants(_, participants) if participants.is_empty())
     }
 
     /// Whether it is a field, and the record has its value. Who is a participant is a matter of versions.
@@ -82,14 +82,14 @@ impl PendingChange {
                 && diff.changes.as_ref().is_some_and(|changes| changes.len() == 1 && changes.get(field) == Some(&value))
         };
         match self {
-            Self::Participants(change, people) => {
+            Self::Participants(change, participants) => {
                 let kind = match change {
                     ParticipantChange::Add => GroupEventKind::Join,
                     ParticipantChange::Remove => GroupEventKind::Leave,
                     ParticipantChange::Promote => GroupEventKind::Promote,
                     ParticipantChange::Demote => GroupEventKind::Demote,
                 };
-                diff.kind == kind && diff.people.iter().all(|person| any_is(people, person))
+                diff.kind == kind && diff.participants.iter().all(|person| any_is(participants, person))
             }
             Self::Subject(subject) => only("name", json!(subject)),
             Self::Description(text) => only("description", json!(text)),
@@ -112,9 +112,9 @@ pub(crate) fn is_so(change: ParticipantChange, role: Option<Role>) -> bool {
 pub(super) fn participants_of(action: &GroupAction) -> Option<(ParticipantChange, Vec<ParticipantIds>)> {
     match action {
         GroupAction::Added(members) => Some((ParticipantChange::Add, members.iter().map(|m| m.person).collect())),
-        GroupAction::Removed(people) => Some((ParticipantChange::Remove, people.clone())),
-        GroupAction::Promoted(people) => Some((ParticipantChange::Promote, people.clone())),
-        GroupAction::Demoted(people) => Some((ParticipantChange::Demote, people.clone())),
+        GroupAction::Removed(participants) => Some((ParticipantChange::Remove, participants.clone())),
+        GroupAction::Promoted(participants) => Some((ParticipantChange::Promote, participants.clone())),
+        GroupAction::Demoted(participants) => Some((ParticipantChange::Demote, participants.clone())),
         _ => None,
     }
 }
@@ -124,6 +124,6 @@ pub(super) fn changes_admins(change: ParticipantChange) -> bool {
     matches!(change, ParticipantChange::Promote | ParticipantChange::Demote)
 }
 
-pub(super) fn any_is(people: &[ParticipantIds], person: &ParticipantIds) -> bool {
-    people.iter().any(|other| other.is(person))
+pub(super) fn any_is(participants: &[ParticipantIds], person: &ParticipantIds) -> bool {
+    participants.iter().any(|other| other.is(person))
 }

@@ -39,18 +39,18 @@ struct PendingWrite {
     /// When WhatsApp confirmed it.
     confirmed: Option<Sequence>,
     /// People, or the field, that a notification has brought already.
-    echoed_people: Vec<ParticipantIds>,
+    echoed_participants: Vec<ParticipantIds>,
     echoed_field: bool,
     /// People, or the field, of which nobody can tell whether a notification is still to come: they were as asked for before it was
     /// confirmed, or something was learnt about them meanwhile.
-    people_unsure: Vec<ParticipantIds>,
+    participants_unsure: Vec<ParticipantIds>,
     field_unsure: bool,
 }
 
 /// What notifications have told, while a write was in flight, of what it is about: it may be done and undone by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
-    people: Vec<ParticipantIds>,
+    participants: Vec<ParticipantIds>,
     field: bool,
     /// Nobody listened.
     is_partial: bool,
@@ -59,7 +59,7 @@ pub(crate) struct Heard {
 impl Heard {
     /// Whether something may have happened to this person.
     pub(crate) fn may_be_about(&self, person: &ParticipantIds) -> bool {
-        self.is_partial || any_is(&self.people, person)
+        self.is_partial || any_is(&self.participants, person)
     }
 
     /// Whether something may have happened to the field.
@@ -116,9 +116,9 @@ impl PendingWrites {
             id,
             change,
             confirmed: None,
-            echoed_people: Vec::new(),
+            echoed_participants: Vec::new(),
             echoed_field: false,
-            people_unsure: Vec::new(),
+            participants_unsure: Vec::new(),
             field_unsure: false,
         });
         self.note_unsure(record);
@@ -135,11 +135,11 @@ impl PendingWrites {
         if self.watched.is_empty() {
             return;
         }
-        let (people, field) = (participants_of(&event.action), PendingChange::told_by(&event.action));
+        let (participants, field) = (participants_of(&event.action), PendingChange::told_by(&event.action));
         for Watched { change, heard, .. } in &mut self.watched {
-            match (change, &people) {
-                (PendingChange::Participants(_, mine), Some((_, people))) => {
-                    heard.people.extend(people.iter().filter(|person| any_is(mine, person)));
+            match (change, &participants) {
+                (PendingChange::Participants(_, mine), Some((_, participants))) => {
+                    heard.participants.extend(participants.iter().filter(|person| any_is(mine, person)));
                 }
                 (own, _) => heard.field |= field.as_ref().is_some_and(|field| own.touches(field)),
             }
@@ -175,9 +175,9 @@ impl PendingWrites {
         let write = &mut self.writes[at];
         write.note_unsure(&shown);
         let is_in = match &mut done {
-            PendingChange::Participants(_, people) => {
-                people.retain(|person| !any_is(&write.echoed_people, person));
-                people.is_empty()
+            PendingChange::Participants(_, participants) => {
+                participants.retain(|person| !any_is(&write.echoed_participants, person));
+                participants.is_empty()
             }
             _ => write.echoed_field,
         };
@@ -203,17 +203,17 @@ impl PendingWrites {
             if write.confirmed.is_none_or(|at| at > before) {
                 return true;
             }
-            let unsure = std::mem::take(&mut write.people_unsure);
+            let unsure = std::mem::take(&mut write.participants_unsure);
             match &mut write.change {
-                PendingChange::Participants(change, people) => {
-                    people.retain(|person| {
+                PendingChange::Participants(change, participants) => {
+                    participants.retain(|person| {
                         let is_unsure = any_is(&unsure, person);
                         if is_unsure {
                             end(is_so(*change, record.member(person).map(|member| member.role)));
                         }
                         !is_unsure
                     });
-                    !people.is_empty()
+                    !participants.is_empty()
                 }
                 field => {
                     if write.field_unsure {
@@ -244,11 +244,11 @@ impl PendingWrites {
         let eligible = |write: &PendingWrite| write.matches(event) && (seen == Seen::New || write.confirmed.is_some());
         let echoed = self.writes.iter().position(eligible).filter(|_| is_ours);
         match participants_of(&event.action) {
-            Some((change, people)) => {
+            Some((change, participants)) => {
                 if let Some(at) = echoed {
-                    self.writes[at].echoed_people.extend(&people);
+                    self.writes[at].echoed_participants.extend(&participants);
                 }
-                for person in &people {
+                for person in &participants {
                     let role = record.member(person).map(|member| member.role);
                     self.end_about(person, change, role, echoed, seen);
                 }
@@ -279,15 +279,16 @@ impl PendingWrites {
         seen: Seen,
     ) {
         for (at, write) in self.writes.iter_mut().enumerate() {
-            let PendingChange::Participants(own, people) = &mut write.change else { continue };
-            if !any_is(people, person) {
+            let PendingChange::Participants(own, participants) = &mut write.change else { continue };
+            if !any_is(participants, person) {
                 continue;
             }
             let is_same_list = changes_admins(*own) == changes_admins(change);
             if write.confirmed.is_none() {
                 // It may be older than this, or newer: then its own notification comes with the answer.
-                if (is_same_list || change == ParticipantChange::Remove) && !any_is(&write.people_unsure, person) {
-                    write.people_unsure.push(*person);
+                if (is_same_list || change == ParticipantChange::Remove) && !any_is(&write.participants_unsure, person)
+                {
+                    write.participants_unsure.push(*person);
                 }
                 continue;
             }
@@ -299,7 +300,7 @@ impl PendingWrites {
                 change == ParticipantChange::Remove && (is_older || (seen == Seen::New && echoed.is_none()))
             };
             if ends {
-                people.retain(|other| !other.is(person));
+                participants.retain(|other| !other.is(person));
             } else {
                 role = role_after(*own, role);
             }
@@ -321,7 +322,7 @@ impl PendingWrites {
         for write in self.writes.iter_mut().filter(|write| write.confirmed.is_none()) {
             // Carried out before the read or after it.
             match &write.change {
-                PendingChange::Participants(_, people) => write.people_unsure.clone_from(people),
+                PendingChange::Participants(_, participants) => write.participants_unsure.clone_from(participants),
                 field => write.field_unsure |= field.is_field_in(record),
             }
         }
@@ -361,12 +362,12 @@ impl PendingWrite {
     /// Notes what is as asked for in this record. What others change before the answer comes is later than that.
     fn note_unsure(&mut self, record: &GroupRecord) {
         match &self.change {
-            PendingChange::Participants(change, people) => {
+            PendingChange::Participants(change, participants) => {
                 let role = |person: &ParticipantIds| record.member(person).map(|member| member.role);
-                let so = people.iter().filter(|person| is_so(*change, role(person)));
+                let so = participants.iter().filter(|person| is_so(*change, role(person)));
                 let new: Vec<ParticipantIds> =
-                    so.filter(|person| !any_is(&self.people_unsure, person)).copied().collect();
-                self.people_unsure.extend(new);
+                    so.filter(|person| !any_is(&self.participants_unsure, person)).copied().collect();
+                self.participants_unsure.extend(new);
             }
             field => self.field_unsure |= field.is_field_in(record),
         }
@@ -375,8 +376,8 @@ impl PendingWrite {
     /// Whether a notification by ourselves is about this write.
     fn matches(&self, event: &GroupNotification) -> bool {
         match (&self.change, participants_of(&event.action)) {
-            (PendingChange::Participants(change, mine), Some((told, people))) => {
-                *change == told && people.iter().any(|person| any_is(mine, person))
+            (PendingChange::Participants(change, mine), Some((told, participants))) => {
+                *change == told && participants.iter().any(|person| any_is(mine, person))
             }
             (field, None) => PendingChange::told_by(&event.action).is_some_and(|told| *field == told),
             _ => false,

@@ -297,7 +297,7 @@ fn a_stale_event_is_not_written_again() {
 
 /// The kinds of differences since the last look, with the people they are about.
 fn diffs(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<ParticipantIds>)> {
-    cache.take_diffs().into_iter().map(|diff| (diff.kind, diff.people)).collect()
+    cache.take_diffs().into_iter().map(|diff| (diff.kind, diff.participants)).collect()
 }
 
 #[test]
@@ -339,12 +339,12 @@ fn an_own_write_and_its_echo_are_news_once_in_either_order() {
 #[test]
 fn an_echo_of_a_promotion_leaves_an_add_of_the_same_person_that_has_none_yet() {
     let mut cache = cache();
-    let people = || vec![person(BOB)];
+    let participants = || vec![person(BOB)];
     for (change, echo) in [
         (ParticipantChange::Add, None),
-        (ParticipantChange::Promote, Some(event(ME, Some((10, 11)), GroupAction::Promoted(people())))),
+        (ParticipantChange::Promote, Some(event(ME, Some((10, 11)), GroupAction::Promoted(participants())))),
     ] {
-        let change = PendingChange::Participants(change, people());
+        let change = PendingChange::Participants(change, participants());
         let write = cache.begin_write(&id(), change.clone());
         cache.confirm_write(&id(), write, Some(change));
         if let Some(echo) = echo {

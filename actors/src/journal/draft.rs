@@ -112,8 +112,8 @@ pub(super) fn event_of(session: SessionId, diff: GroupDiff) -> Event {
     let now = Timestamp::now();
     let occurred_at =
         diff.at.and_then(|at| i64::try_from(at).ok()).map_or(now, |at| Timestamp(at.saturating_mul(1_000)));
-    let people: Vec<ParticipantId> = diff.people.iter().filter_map(ParticipantIds::id).collect();
-    let mut data = Map::from_iter([("participantIds".to_owned(), json!(people))]);
+    let participants: Vec<ParticipantId> = diff.participants.iter().filter_map(ParticipantIds::id).collect();
+    let mut data = Map::from_iter([("participantIds".to_owned(), json!(participants))]);
     if let Some(changes) = diff.changes {
         data.insert("changes".to_owned(), changes.into());
     }

@@ -17,7 +17,7 @@ use crate::http::limits::{DESCRIPTION_CHARS_MAX, SUBJECT_CHARS};
 use crate::http::middleware::authorization::community_scope::may_touch_linked;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, Refresh, SessionPath, Stale};
-use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
+use crate::http::request::fields::{Fields, FromFields, ParticipantField, ids_of};
 use crate::http::request::group_filter::GroupFilter;
 use crate::http::response::etag::{known_tags, tagged, tagged_as};
 use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
@@ -102,7 +102,7 @@ pub(crate) struct NewGroup {
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "Trip")]
     name: String,
     #[schema(min_items = 1, max_items = 256)]
-    participants: Vec<Person>,
+    participants: Vec<ParticipantField>,
     /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
     #[schema(nullable = false)]
     invite_fallback: Option<bool>,
@@ -281,12 +281,15 @@ mod tests {
             Err(ApiError::Body(messages)) => Err(messages),
             Err(other) => panic!("{other:?}"),
         };
-        let people = ["15550100001", "15550100001@c.us"];
+        let participants = ["15550100001", "15550100001@c.us"];
         let cases = [
-            (json!({"name": "Trip", "participants": people}), Ok(("Trip".to_owned(), 1, false))),
-            (json!({"name": "Trip", "participants": people, "inviteFallback": true}), Ok(("Trip".to_owned(), 1, true))),
+            (json!({"name": "Trip", "participants": participants}), Ok(("Trip".to_owned(), 1, false))),
             (
-                json!({"name": "Trip", "participants": people, "inviteFallback": null}),
+                json!({"name": "Trip", "participants": participants, "inviteFallback": true}),
+                Ok(("Trip".to_owned(), 1, true)),
+            ),
+            (
+                json!({"name": "Trip", "participants": participants, "inviteFallback": null}),
                 Err(vec!["inviteFallback must be a boolean value".to_owned()]),
             ),
             (

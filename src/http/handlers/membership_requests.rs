@@ -13,7 +13,7 @@ use crate::http::error::ApiError;
 use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
-use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
+use crate::http::request::fields::{Fields, FromFields, ParticipantField, ids_of};
 use crate::http::response::json::{BatchAcknowledged, JsonResult, ToldResult, batch_acknowledged};
 
 /// Whom a decision is about.
@@ -22,7 +22,7 @@ use crate::http::response::json::{BatchAcknowledged, JsonResult, ToldResult, bat
 pub(crate) struct Applicants {
     /// Left out: everybody who asked.
     #[schema(nullable = false, min_items = 1, max_items = 256)]
-    participants: Option<Vec<Person>>,
+    participants: Option<Vec<ParticipantField>>,
 }
 
 impl FromFields for Applicants {

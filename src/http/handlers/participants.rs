@@ -16,39 +16,41 @@ use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::middleware::authorization::community_scope::may_touch_linked;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, SessionPath, Stale, query, value_of};
-use crate::http::request::fields::{Fields, FromFields, Person, ids_of};
+use crate::http::request::fields::{Fields, FromFields, ParticipantField, ids_of};
 use crate::http::response::etag::tagged;
 use crate::http::response::json::{BatchAcknowledged, ToldResult, batch_acknowledged, with_total};
 use crate::http::response::staleness::{self, answered_of};
 
-/// The people whom a change concerns.
+/// The participants whom a change concerns.
 #[derive(ToSchema)]
+#[schema(as = People)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct People {
+pub(crate) struct ParticipantsBody {
     /// Named twice is named once.
     #[schema(min_items = 1, max_items = 256)]
-    participants: Vec<Person>,
+    participants: Vec<ParticipantField>,
 }
 
-impl FromFields for People {
+impl FromFields for ParticipantsBody {
     fn read(fields: &mut Fields<'_>) -> Self {
         Self { participants: fields.participants() }
     }
 }
 
-/// The people who are to be added.
+/// The participants who are to be added.
 #[derive(ToSchema)]
+#[schema(as = NewPeople)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct NewPeople {
+pub(crate) struct AddParticipantsBody {
     /// Named twice is named once.
     #[schema(min_items = 1, max_items = 256)]
-    participants: Vec<Person>,
+    participants: Vec<ParticipantField>,
     /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
     #[schema(nullable = false)]
     invite_fallback: Option<bool>,
 }
 
-impl FromFields for NewPeople {
+impl FromFields for AddParticipantsBody {
     fn read(fields: &mut Fields<'_>) -> Self {
         let invite_fallback = fields.optional_flag("inviteFallback");
         Self { participants: fields.participants(), invite_fallback }
@@ -113,8 +115,8 @@ pub(crate) async fn list(
     let role = ListedRole::read(value_of(&query(&parts)?, "role"))?;
     answered_of(staleness::group(&app, session, group, stale).await?, |group| {
         let is_listed = |person: &&Participant| role.is_none_or(|role| role.fits(person));
-        let people: Vec<_> = group.participants.iter().filter(is_listed).collect();
-        Ok(with_total(people.len(), tagged(&headers, page.of(&people))?))
+        let participants: Vec<_> = group.participants.iter().filter(is_listed).collect();
+        Ok(with_total(participants.len(), tagged(&headers, page.of(&participants))?))
     })
 }
 
@@ -126,7 +128,7 @@ pub(crate) async fn list(
 #[utoipa::path(
     post,
     path = "",
-    request_body = NewPeople,
+    request_body = AddParticipantsBody,
     responses((status = 200, description = "Participants added", body = BatchAcknowledged)),
 )]
 pub(crate) async fn add(
@@ -134,11 +136,11 @@ pub(crate) async fn add(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    body: Result<JsonBody<NewPeople>, ApiError>,
+    body: Result<JsonBody<AddParticipantsBody>, ApiError>,
 ) -> ToldResult<BatchAcknowledged> {
     // Out of scope is said before what is wrong with a body.
     may_add_to(&app, &caller, session.0, &group.0).await?;
-    let JsonBody(NewPeople { participants, invite_fallback }) = body?;
+    let JsonBody(AddParticipantsBody { participants, invite_fallback }) = body?;
     let invite_fallback = invite_fallback.unwrap_or(false);
     change(&app, session, group, ParticipantChange::Add, participants, invite_fallback).await
 }
@@ -149,7 +151,7 @@ pub(crate) async fn add(
 #[utoipa::path(
     delete,
     path = "",
-    request_body = People,
+    request_body = ParticipantsBody,
     responses((status = 200, description = "Participants removed", body = BatchAcknowledged)),
 )]
 pub(crate) async fn remove(
@@ -157,43 +159,43 @@ pub(crate) async fn remove(
     session: SessionPath,
     group: GroupPath,
     caller: Caller,
-    body: Result<JsonBody<People>, ApiError>,
+    body: Result<JsonBody<ParticipantsBody>, ApiError>,
 ) -> ToldResult<BatchAcknowledged> {
     may_touch_linked(&app, &caller, session.0, &group.0).await?;
-    let JsonBody(people) = body?;
-    change(&app, session, group, ParticipantChange::Remove, people.participants, false).await
+    let JsonBody(body) = body?;
+    change(&app, session, group, ParticipantChange::Remove, body.participants, false).await
 }
 
 /// Promote participants to admin
 #[utoipa::path(
     post,
     path = "",
-    request_body = People,
+    request_body = ParticipantsBody,
     responses((status = 200, description = "Participants promoted to admin", body = BatchAcknowledged)),
 )]
 pub(crate) async fn promote(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
-    JsonBody(people): JsonBody<People>,
+    JsonBody(body): JsonBody<ParticipantsBody>,
 ) -> ToldResult<BatchAcknowledged> {
-    change(&app, session, group, ParticipantChange::Promote, people.participants, false).await
+    change(&app, session, group, ParticipantChange::Promote, body.participants, false).await
 }
 
 /// Demote admins to members
 #[utoipa::path(
     post,
     path = "",
-    request_body = People,
+    request_body = ParticipantsBody,
     responses((status = 200, description = "Participants demoted from admin", body = BatchAcknowledged)),
 )]
 pub(crate) async fn demote(
     State(app): State<Arc<App>>,
     session: SessionPath,
     group: GroupPath,
-    JsonBody(people): JsonBody<People>,
+    JsonBody(body): JsonBody<ParticipantsBody>,
 ) -> ToldResult<BatchAcknowledged> {
-    change(&app, session, group, ParticipantChange::Demote, people.participants, false).await
+    change(&app, session, group, ParticipantChange::Demote, body.participants, false).await
 }
 
 async fn change(
@@ -201,7 +203,7 @@ async fn change(
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
     change: ParticipantChange,
-    participants: Vec<Person>,
+    participants: Vec<ParticipantField>,
     invite_fallback: bool,
 ) -> ToldResult<BatchAcknowledged> {
     let done = match change {
@@ -228,10 +230,10 @@ mod tests {
             is_admin,
             is_super_admin,
         };
-        let people = [person(false, false), person(true, false), person(true, true)];
+        let participants = [person(false, false), person(true, false), person(true, true)];
         for (text, fits) in [("member", [1, 0, 0]), ("admin", [0, 1, 1]), ("superadmin", [0, 0, 1])] {
             let role = ListedRole::read(Some(text)).unwrap().unwrap();
-            assert_eq!(people.each_ref().map(|person| i32::from(role.fits(person))), fits, "{text}");
+            assert_eq!(participants.each_ref().map(|person| i32::from(role.fits(person))), fits, "{text}");
         }
         assert_eq!(ListedRole::read(None).unwrap(), None);
         assert!(ListedRole::read(Some("owner")).is_err() && ListedRole::read(Some("")).is_err());

@@ -14,10 +14,10 @@ use crate::http::request::characters::is_control;
 
 /// A person as callers may write one: a phone number in international form without `+`, or a LID.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(value_type = String, pattern = r"^[1-9][0-9]{4,17}(@(c\.us|s\.whatsapp\.net|lid))?$", example = "628123456789")]
-pub(crate) struct Person(pub(crate) ParticipantId);
+#[schema(as = Person, value_type = String, pattern = r"^[1-9][0-9]{4,17}(@(c\.us|s\.whatsapp\.net|lid))?$", example = "628123456789")]
+pub(crate) struct ParticipantField(pub(crate) ParticipantId);
 
-impl FromStr for Person {
+impl FromStr for ParticipantField {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
@@ -26,8 +26,8 @@ impl FromStr for Person {
 }
 
 /// The ids of people.
-pub(crate) fn ids_of(people: Vec<Person>) -> Vec<ParticipantId> {
-    people.into_iter().map(|person| person.0).collect()
+pub(crate) fn ids_of(participants: Vec<ParticipantField>) -> Vec<ParticipantId> {
+    participants.into_iter().map(|person| person.0).collect()
 }
 
 /// A struct that is the JSON body of a request.
@@ -276,7 +276,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The people in the field `participants`.
-    pub(crate) fn participants(&mut self) -> Vec<Person> {
+    pub(crate) fn participants(&mut self) -> Vec<ParticipantField> {
         self.distinct("participants", PARTICIPANTS, ApiError::Participants)
     }
 
@@ -379,10 +379,10 @@ mod tests {
     }
 
     /// A body with people alone.
-    fn participants(body: &Value) -> Result<Vec<Person>, ApiError> {
+    fn participants(body: &Value) -> Result<Vec<ParticipantField>, ApiError> {
         let mut fields = fields(body);
-        let people = fields.participants();
-        fields.finish().map(|()| people)
+        let participants = fields.participants();
+        fields.finish().map(|()| participants)
     }
 
     fn messages<T: std::fmt::Debug>(result: Result<T, ApiError>) -> Vec<String> {
@@ -438,8 +438,8 @@ mod tests {
     #[test]
     fn people_are_merged_and_offenders_named_together() {
         let body = json!({"participants": ["15550100001", "15550100002@c.us", "15550100001@s.whatsapp.net"]});
-        let people = participants(&body).unwrap();
-        assert_eq!(people, [15_550_100_001, 15_550_100_002].map(|digits| Person(ParticipantId::Phone(digits))));
+        let merged = [15_550_100_001, 15_550_100_002].map(|digits| ParticipantField(ParticipantId::Phone(digits)));
+        assert_eq!(participants(&body).unwrap(), merged);
         let body = json!({"participants": ["alice", "15550100001", "", "b".repeat(70)]});
         let Err(ApiError::Participants(offenders)) = participants(&body) else { panic!() };
         assert_eq!(offenders, ["alice".into(), "\"\"".into(), format!("{}...", "b".repeat(64))]);

@@ -53,7 +53,7 @@ impl Happened {
     }
 
     /// What became of people.
-    pub(crate) fn to_people(results: &[ParticipantResult]) -> Self {
+    pub(crate) fn to_participants(results: &[ParticipantResult]) -> Self {
         Self::to_each(results.iter().map(|result| (&result.id, word(&result.code))))
     }
 
@@ -112,7 +112,7 @@ fn word(code: &impl Serialize) -> String {
 
 impl Tells for CreatedGroup {
     fn happened(&self) -> Happened {
-        Happened { target: Some(self.summary.id.to_string()), ..Happened::to_people(&self.results) }
+        Happened { target: Some(self.summary.id.to_string()), ..Happened::to_participants(&self.results) }
     }
 }
 

@@ -55,7 +55,7 @@ pub(crate) struct BatchAcknowledged {
 
 impl Tells for BatchAcknowledged {
     fn happened(&self) -> Happened {
-        Happened::to_people(&self.results)
+        Happened::to_participants(&self.results)
     }
 }
 

@@ -35,7 +35,7 @@ async fn the_demos_curl_lines_work_and_nothing_of_it_is_left_behind() {
 
     let (status, team) = pasted(get);
     assert_eq!((status, &team["id"]), (200, &json!("120363021234567890@g.us")), "{team:#}");
-    assert_eq!((&team["name"], people(&team)), (&json!("Project Team"), 12), "{team:#}");
+    assert_eq!((&team["name"], participants(&team)), (&json!("Project Team"), 12), "{team:#}");
 
     let (status, added) = pasted(add);
     assert_eq!((status, &added["message"]), (200, &json!("Participants added")), "{added:#}");
@@ -46,7 +46,7 @@ async fn the_demos_curl_lines_work_and_nothing_of_it_is_left_behind() {
     let (status, renamed) = pasted(rename);
     assert_eq!((status, renamed), (200, json!({ "success": true, "message": "Group subject updated" })));
     let (_, team) = pasted(get);
-    assert_eq!((&team["name"], people(&team)), (&json!("Launch Team"), 13), "{team:#}");
+    assert_eq!((&team["name"], participants(&team)), (&json!("Launch Team"), 13), "{team:#}");
 
     demo.signal(Signal::Interrupt);
     assert_eq!(demo.until_exit(SHUTDOWN_TIME_MAX).await, Some(0), "{}", demo.output());
@@ -64,7 +64,7 @@ async fn a_demo_refuses_a_data_directory_that_is_not_empty() {
     assert!(given.path().join("precious").exists());
 }
 
-fn people(group: &Value) -> usize {
+fn participants(group: &Value) -> usize {
     group["participants"].as_array().map_or(0, Vec::len)
 }
 

@@ -35,14 +35,14 @@ async fn whatever_a_daemon_acknowledged_before_it_was_killed_is_true_after_it() 
 
     for round in 0..WRITE_ROUNDS {
         let subjects = write_subjects(&daemon, &team, round);
-        let people = add_people(&daemon, &setup.world(), &crowd, round);
+        let participants = add_participants(&daemon, &setup.world(), &crowd, round);
         tokio::time::sleep(moments.next(WRITING_MS_MAX)).await;
         daemon.child.kill();
 
         let context = format!("{moments:?}, round {round}");
-        let (subjects, people) = (subjects.await.expect("no panic"), people.await.expect("no panic"));
+        let (subjects, participants) = (subjects.await.expect("no panic"), participants.await.expect("no panic"));
         assert_subject_is_the_last(&setup.world(), &team, round, &subjects, &context);
-        assert_all_are_members(&setup.world(), &crowd, &people, &context);
+        assert_all_are_members(&setup.world(), &crowd, &participants, &context);
 
         // Nothing was acknowledged by this one: it may be killed at any moment of its start.
         let starting = setup.spawn_daemon(&[]);
@@ -166,7 +166,7 @@ fn write_subjects(daemon: &Arc<Daemon>, group: &str, round: usize) -> JoinHandle
 }
 
 /// Adds one person after the other until the daemon is gone; those who were acknowledged.
-fn add_people(daemon: &Arc<Daemon>, world: &World, group: &str, round: usize) -> JoinHandle<Vec<String>> {
+fn add_participants(daemon: &Arc<Daemon>, world: &World, group: &str, round: usize) -> JoinHandle<Vec<String>> {
     let (daemon, path) = (Arc::clone(daemon), groups_of("alice", &format!("/{group}/participants")));
     let (world, count) = (world.clone(), AtomicUsize::new(0));
     tokio::spawn(async move {
@@ -200,9 +200,9 @@ fn assert_subject_is_the_last(
     assert!(is_last, "{context}: {acknowledged} of round {round} were acknowledged, but it is `{now}`");
 }
 
-fn assert_all_are_members(world: &World, group: &str, people: &[String], context: &str) {
+fn assert_all_are_members(world: &World, group: &str, participants: &[String], context: &str) {
     let members = world.group(group).expect("the group exists").participants;
-    for phone in people {
+    for phone in participants {
         let is_member = members.iter().any(|member| member.phone == *phone);
         assert!(is_member, "{context}: adding {phone} was acknowledged, but only these are members: {members:?}");
     }

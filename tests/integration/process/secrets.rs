@@ -118,7 +118,7 @@ async fn link_by_code(daemon: &Daemon, world: &rookery_simulator::World, secrets
 
 async fn call_every_group_route(daemon: &Daemon, group: &str, secrets: &mut Secrets) {
     let path = |rest: &str| groups_of("alice", &format!("/{group}{rest}"));
-    let people = |phones: &[&str]| json!({ "participants": phones });
+    let participants = |phones: &[&str]| json!({ "participants": phones });
     let all = [CONTACT, INVITE_ONLY, NOT_ON_WHATSAPP];
     let created = daemon.post(&groups_of("alice", ""), json!({ "name": "Renamed", "participants": all })).await;
     secrets.add("invite code", &invite_code(daemon.get(&path("/invite-code")).await));
@@ -126,10 +126,10 @@ async fn call_every_group_route(daemon: &Daemon, group: &str, secrets: &mut Secr
     let answers = [
         daemon.get(&groups_of("alice", "?refresh=true")).await,
         daemon.get(&path("?refresh=true")).await,
-        daemon.post(&path("/participants"), people(&all)).await,
-        daemon.post(&path("/participants/promote"), people(&[CONTACT])).await,
-        daemon.post(&path("/participants/demote"), people(&[CONTACT])).await,
-        daemon.delete(&path("/participants"), people(&[MEMBERS[1]])).await,
+        daemon.post(&path("/participants"), participants(&all)).await,
+        daemon.post(&path("/participants/promote"), participants(&[CONTACT])).await,
+        daemon.post(&path("/participants/demote"), participants(&[CONTACT])).await,
+        daemon.delete(&path("/participants"), participants(&[MEMBERS[1]])).await,
         daemon.put(&path("/subject"), json!({ "subject": NEW_SUBJECT })).await,
         daemon.put(&path("/description"), json!({ "description": DESCRIPTION })).await,
         daemon.get(&path("")).await,

@@ -340,9 +340,9 @@ async fn read_groups(daemon: &Daemon, session: &str) -> Value {
         let id = summary["id"].as_str().expect("an id");
         let (status, group) = daemon.get(&groups_of(session, &format!("/{id}"))).await;
         assert_eq!(status, 200, "{group}");
-        let people = group["participants"].as_array().expect("a list of participants");
-        let members = people.iter().map(|one| json!([one["id"], one["isAdmin"], one["isSuperAdmin"]]));
-        assert_eq!((&summary["name"], &summary["participantsCount"]), (&group["name"], &json!(people.len())));
+        let participants = group["participants"].as_array().expect("a list of participants");
+        let members = participants.iter().map(|one| json!([one["id"], one["isAdmin"], one["isSuperAdmin"]]));
+        assert_eq!((&summary["name"], &summary["participantsCount"]), (&group["name"], &json!(participants.len())));
         groups.push(json!({
             "id": id, "name": group["name"], "description": group["description"], "members": sorted(members.collect()),
         }));

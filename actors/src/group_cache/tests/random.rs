@@ -71,9 +71,14 @@ impl Model {
     }
 
     /// Carries a change out: those of whom it is true now, but not those who were members, or were none, before.
-    fn change(&mut self, author: u64, change: ParticipantChange, people: &[ParticipantIds]) -> Vec<ParticipantIds> {
+    fn change(
+        &mut self,
+        author: u64,
+        change: ParticipantChange,
+        participants: &[ParticipantIds],
+    ) -> Vec<ParticipantIds> {
         let (mut done, mut changed) = (Vec::new(), Vec::new());
-        for person in people {
+        for person in participants {
             let role = self.group.member(person).map(|member| member.role);
             let answers_done = match change {
                 ParticipantChange::Add => role.is_none(),
@@ -107,16 +112,16 @@ impl Model {
     }
 
     fn somebody_else(&mut self) {
-        let (change, people) = self.a_change();
-        self.log.push(format!("somebody else: {change:?} {people:?}"));
-        self.change(BOB + 7, change, &people);
+        let (change, participants) = self.a_change();
+        self.log.push(format!("somebody else: {change:?} {participants:?}"));
+        self.change(BOB + 7, change, &participants);
     }
 
     fn write(&mut self) {
-        let (change, people) = self.a_change();
-        let write = self.cache.begin_write(&id(), PendingChange::Participants(change, people.clone()));
-        let done = self.change(ME, change, &people);
-        self.log.push(format!("we, {write:?}: {change:?} {people:?}, done {done:?}"));
+        let (change, participants) = self.a_change();
+        let write = self.cache.begin_write(&id(), PendingChange::Participants(change, participants.clone()));
+        let done = self.change(ME, change, &participants);
+        self.log.push(format!("we, {write:?}: {change:?} {participants:?}, done {done:?}"));
         let done = (!done.is_empty()).then_some(PendingChange::Participants(change, done));
         self.answers.push((write, done, self.sent));
     }

@@ -15,7 +15,7 @@ const SHY: &str = "15550100004";
 const HERMIT: &str = "15550100005";
 const NOBODY: &str = "15550100099";
 
-fn people(world: &World) {
+fn participants(world: &World) {
     for phone in [ALICE, BOB, CAROL] {
         world.add_account(AccountSpec::new(phone));
     }
@@ -36,7 +36,7 @@ fn has(phone: &str, role: Role) -> (String, Role) {
 async fn a_group_is_made_and_changed_by_its_owner() {
     let simulator = simulator().await;
     let world = simulator.world();
-    people(&world);
+    participants(&world);
     let session = Session::linked(&simulator, ALICE).await;
     let groups = session.client.groups();
 
@@ -85,7 +85,7 @@ async fn a_group_is_made_and_changed_by_its_owner() {
 async fn rights_are_as_whatsapp_has_them() {
     let simulator = simulator().await;
     let world = simulator.world();
-    people(&world);
+    participants(&world);
     let group =
         GroupSpec { participants: vec![BOB.into()], admins: vec![CAROL.into()], ..GroupSpec::new("Team", ALICE) };
     let gid = world.add_group(group);
@@ -111,7 +111,7 @@ async fn rights_are_as_whatsapp_has_them() {
 async fn participants_are_named_as_the_group_addresses_them() {
     let simulator = simulator().await;
     let world = simulator.world();
-    people(&world);
+    participants(&world);
     let session = Session::linked(&simulator, ALICE).await;
     for addressing in [Addressing::Pn, Addressing::Lid] {
         let group = GroupSpec { participants: vec![BOB.into()], addressing, ..GroupSpec::new("Team", ALICE) };
@@ -130,7 +130,7 @@ async fn participants_are_named_as_the_group_addresses_them() {
 async fn changes_made_elsewhere_arrive_with_linked_versions() {
     let simulator = simulator().await;
     let world = simulator.world();
-    people(&world);
+    participants(&world);
     let gid = world.add_group(GroupSpec { participants: vec![BOB.into()], ..GroupSpec::new("Team", ALICE) });
     let session = Session::linked(&simulator, BOB).await;
     let before = world.group(&gid).expect("there");
@@ -153,7 +153,7 @@ async fn changes_made_elsewhere_arrive_with_linked_versions() {
 async fn a_burst_reaches_the_client_whole() {
     let simulator = simulator().await;
     let world = simulator.world();
-    people(&world);
+    participants(&world);
     let gid = world.add_group(GroupSpec { participants: vec![BOB.into()], ..GroupSpec::new("Team", ALICE) });
     let session = Session::linked(&simulator, ALICE).await;
     let pair = [(ParticipantChange::Promote, BOB), (ParticipantChange::Demote, BOB)];
@@ -174,7 +174,7 @@ async fn a_burst_reaches_the_client_whole() {
 async fn somebody_added_learns_the_whole_group() {
     let simulator = simulator().await;
     let world = simulator.world();
-    people(&world);
+    participants(&world);
     world.set_echo(Echo::Before);
     let gid = world.add_group(GroupSpec::new("Team", ALICE));
     let session = Session::linked(&simulator, BOB).await;
