@@ -1,4 +1,5 @@
-//! What a request may reach, and nothing else. `daemon.rs` fills it, starts and stops what works beside it.
+//! The parts of the daemon that a request may use, and nothing else. `daemon.rs` fills [`App`], and starts and stops
+//! the tasks beside it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
 
-/// What a request may reach.
+/// The parts of the daemon that a request may use.
 pub(crate) struct App {
     pub(crate) gateway: Gateway,
     pub(crate) keys: ApiKeys,

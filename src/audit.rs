@@ -1,9 +1,10 @@
-//! The audit log: every call that changed something or was refused, in the store, each record chained by hash to the one
-//! before it. What goes is decided in `retention.rs`, and is itself a record. Knows no HTTP beyond a status.
+//! The audit log in the store: every call that changed something or was refused. Each record is chained by hash to the
+//! one before it. `retention.rs` decides which records are removed; a removal is itself a record. Knows no HTTP beyond
+//! a status.
 //!
-//! One task writes (`writer.rs`), so that there is one order. Whoever changed something waits for it; refusals and replays do not
-//! wait, and those that repeat themselves within a minute become one record with a count, so that a flood of them is a few
-//! records and not a full disk.
+//! One task writes (`writer.rs`), so that there is one order. A call that changed something waits for its record.
+//! Refusals and replays do not wait; those that repeat within a minute become one record with a count, so that a flood
+//! of them is a few records and not a full disk.
 
 mod chain;
 mod gaps;
@@ -53,7 +54,7 @@ pub(crate) enum AuditError {
     /// The last record could not be written.
     #[error("the audit log cannot be written")]
     Unwritable,
-    /// Somebody else reads it now.
+    /// Another caller reads the log now.
     #[error("the audit log is being read")]
     Busy,
     /// A task of ours died.
@@ -61,7 +62,7 @@ pub(crate) enum AuditError {
     CutShort,
 }
 
-/// The door to the log.
+/// The handle to the log.
 pub(crate) struct Audit {
     store: Arc<dyn Store>,
     sender: mpsc::Sender<Note>,
@@ -70,31 +71,31 @@ pub(crate) struct Audit {
     reading: Arc<Semaphore>,
 }
 
-/// What the task and the callers both know.
+/// The state that the task and the callers share.
 struct Shared {
     extent: ArcSwap<LogBounds>,
     gaps: Arc<RwLock<Gaps>>,
-    /// Who plans a removal is to stop.
+    /// Tells the task that plans a removal to stop.
     is_ending: Arc<AtomicBool>,
-    /// The last commit failed, and what it held is still to be written.
+    /// The last commit failed; its records are still unwritten.
     is_failing: AtomicBool,
-    /// Refusals that found no room.
+    /// Refusals that found no room in the queue.
     dropped: AtomicU64,
 }
 
-/// What the task is told.
+/// The messages to the task.
 enum Note {
     /// A call that changed something; the caller waits until it is on disk.
     Write { entry: Box<AuditEvent>, reply: oneshot::Sender<()> },
     /// A call that changed nothing.
     Unchanged(Box<AuditEvent>),
-    /// Look at the whole chain, while nothing is added to it.
+    /// Verify the whole chain, while nothing is added to it.
     Verify { permit: OwnedSemaphorePermit, reply: oneshot::Sender<Result<Verdict, AuditError>> },
 }
 
 impl Audit {
-    /// Reads where the log ends and what is missing from it, and starts the task; it ends when the door is dropped. Blocks for a
-    /// row and a scan.
+    /// Reads where the log ends and which records are missing, and starts the task, which ends when the handle is
+    /// dropped. Blocks for a row and a scan.
     ///
     /// # Errors
     /// [`AuditError::Store`], [`AuditError::Record`], [`AuditError::Gap`].
@@ -117,8 +118,8 @@ impl Audit {
         Ok((Self { store, sender, shared, reading: Arc::new(Semaphore::new(1)) }, task))
     }
 
-    /// Why nothing may be changed now: what is changed has to be written down. `removes`: the change takes something away; the store
-    /// has room for those, and for a record of them, when it has none for others.
+    /// Fails when nothing may be changed now, because each change has to be recorded. `removes`: the change removes
+    /// something. When the store has no room for other changes, it still has room for removals and their records.
     ///
     /// # Errors
     /// [`AuditError::LowSpace`], [`AuditError::Unwritable`].
@@ -134,7 +135,8 @@ impl Audit {
         }
     }
 
-    /// Notes a call that changed something; returns when that is on disk, or cannot be put there now, which is logged.
+    /// Records a call that changed something. Returns when the record is on disk, or cannot be written now, which is
+    /// logged.
     pub(crate) async fn note(&self, entry: AuditEvent) {
         let (reply, written) = oneshot::channel();
         if self.sender.send(Note::Write { entry: Box::new(entry), reply }).await.is_ok() {
@@ -142,7 +144,7 @@ impl Audit {
         }
     }
 
-    /// Notes a call that changed nothing: a refusal, a failure or a replay. Never waits.
+    /// Records a call that changed nothing: a refusal, a failure or a replay. Never waits.
     pub(crate) fn note_unchanged(&self, entry: AuditEvent) {
         if self.sender.try_send(Note::Unchanged(Box::new(entry))).is_err() {
             self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -152,7 +154,7 @@ impl Audit {
     /// A page of the records that match, newest first, and how many match in all.
     ///
     /// # Errors
-    /// [`AuditError::Busy`] when somebody else reads, [`AuditError::Store`], [`AuditError::Record`].
+    /// [`AuditError::Busy`] when another caller reads, [`AuditError::Store`], [`AuditError::Record`].
     pub(crate) async fn page(
         &self,
         filter: AuditFilter,
@@ -166,9 +168,9 @@ impl Audit {
     /// Whether each record follows on the one before. Nothing is added meanwhile: changes wait for it.
     ///
     /// # Errors
-    /// [`AuditError::Busy`] when somebody else reads, [`AuditError::Store`], [`AuditError::Record`].
+    /// [`AuditError::Busy`] when another caller reads, [`AuditError::Store`], [`AuditError::Record`].
     pub(crate) async fn verify(&self) -> Result<Verdict, AuditError> {
-        // It goes along: one whose client is gone is still under way.
+        // The permit goes with the message: a verification whose client is gone still runs.
         let permit = Arc::clone(&self.reading).try_acquire_owned().map_err(|_| AuditError::Busy)?;
         let (reply, verdict) = oneshot::channel();
         self.sender.send(Note::Verify { permit, reply }).await.map_err(|_| AuditError::CutShort)?;
@@ -197,7 +199,7 @@ pub(crate) fn verify(store: &dyn Store) -> Result<Verdict, AuditError> {
     chain::verify(store)
 }
 
-/// What there is of a record in a store that nobody writes. Blocks.
+/// Looks up a record in a store that nobody writes. Blocks.
 ///
 /// # Errors
 /// [`AuditError::Store`], [`AuditError::Record`], [`AuditError::Gap`].

@@ -1,5 +1,5 @@
-//! Who may call: the daemon's API keys, in memory and in the store. Knows neither HTTP nor what a role is asked for.
-//! Only keyed hashes are kept; a check takes no lock, writes nothing, and costs the same however many keys there are.
+//! The daemon's API keys, in memory and in the store. Knows neither HTTP nor which route needs which role. Only keyed
+//! hashes are kept; a check takes no lock, writes nothing, and costs the same however many keys there are.
 
 mod addresses;
 mod client;
@@ -41,14 +41,14 @@ pub(crate) const KEY_GROUPS_MAX: usize = 1_024;
 
 type ByHash = HashMap<KeyHash, Arc<Key>>;
 
-/// How much one key may ask for.
+/// The limits of API keys.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct KeyLimits {
-    /// Requests; `None` is no limit.
+    /// Requests of one key; `None` is no limit.
     pub(crate) rate: Option<RateLimit>,
-    /// Requests that may be in flight at once.
+    /// Requests of one key that may be in flight at once.
     pub(crate) in_flight_max: usize,
-    /// Keys of the daemon: each is a record in memory and one entry of an answer that is not paged.
+    /// Keys of the daemon: each is a record in memory and an entry of a response without pages.
     pub(crate) keys_max: usize,
 }
 
@@ -58,13 +58,13 @@ pub(crate) struct ApiKeys {
     pepper: Pepper,
     limits: KeyLimits,
     clock: Clock,
-    /// By each secret that works or worked: a key that is being rotated is here twice.
+    /// Keys by the hash of each secret that works or worked: a key that is being rotated is here twice.
     by_hash: ArcSwap<ByHash>,
     /// Held while the store and then the map are changed, so that both change in the same order.
     writing: Mutex<()>,
 }
 
-/// Who has a key made.
+/// The origin of a key.
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum MadeBy {
     /// An admin, over HTTP.
@@ -82,7 +82,7 @@ pub(crate) enum Refusal {
     Invalid,
     /// The key was revoked.
     Revoked,
-    /// The key has come to its end.
+    /// The key has expired.
     Expired,
     /// Not allowed from the caller's address.
     Address,
@@ -100,13 +100,13 @@ pub(crate) enum KeysError {
     /// The key is from the configuration.
     #[error("the key comes from ROOKERY_BOOTSTRAP_KEY and is changed there")]
     Bootstrap,
-    /// A key that was revoked does not come back.
+    /// The key was revoked, and does not come back.
     #[error("the key was revoked")]
     Revoked,
     /// There are as many keys as there may be.
     #[error("there are {0} API keys already, as many as --api-keys-max allows: delete some, or have it raised")]
     TooMany(usize),
-    /// A key is limited to as many groups as it may be.
+    /// The key is limited to the highest number of groups already.
     #[error("a key can be limited to {KEY_GROUPS_MAX} groups at most")]
     TooManyGroups,
     /// An admin narrowed the key meanwhile.
@@ -181,8 +181,8 @@ impl ApiKeys {
         self.by_hash.load().values().any(|key| key.record().is_lasting_admin(now))
     }
 
-    /// The key with this secret, if it may be used now and from this address (`None`: nobody knows which); its use is
-    /// noted. Never blocks.
+    /// The key with this secret, if it may be used now and from this address (`None`: the address is unknown). Counts
+    /// the use. Never blocks.
     ///
     /// # Errors
     /// Why it is not accepted.
@@ -192,7 +192,7 @@ impl ApiKeys {
         Ok(key)
     }
 
-    /// As [`Self::check`], for a request whose use of the key is noted already: the key as it is now. Never blocks.
+    /// As [`Self::check`], for a request whose use of the key was counted already: the key as it is now. Never blocks.
     ///
     /// # Errors
     /// Why it is not accepted any more.
@@ -204,7 +204,7 @@ impl ApiKeys {
         if key.allows_address(address) { Ok(Arc::clone(key)) } else { Err(Refusal::Address) }
     }
 
-    /// The time by which keys expire. One that has expired does not come back while the system's clock is behind.
+    /// The time by which keys expire. An expired key does not come back while the system's clock is behind.
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.latest()
     }
@@ -245,7 +245,7 @@ impl ApiKeys {
         Ok((key, secret))
     }
 
-    /// Sees to it that this secret is an admin key without limits; nothing is written when it is one already.
+    /// Ensures that this secret is an admin key without limits; writes nothing when it is one already.
     ///
     /// # Errors
     /// [`KeysError::Store`].
@@ -253,7 +253,8 @@ impl ApiKeys {
         self.ensure(name, secret, false).await
     }
 
-    /// The same for the key of the configuration, `None` when it has none; one that was there before loses its rights.
+    /// As [`Self::ensure_admin`], for the key of the configuration (`None`: it has none). An earlier one loses its
+    /// rights.
     ///
     /// # Errors
     /// [`KeysError::Store`].
@@ -285,7 +286,7 @@ impl ApiKeys {
         self.make(secret, terms, made_by).await.map(drop)
     }
 
-    /// Changes what a key is allowed; it counts from now on, also for requests with the same secret.
+    /// Changes what a key is allowed. The change takes effect at once; the key's secret stays.
     ///
     /// # Errors
     /// [`KeysError::NotFound`], [`KeysError::Bootstrap`], [`KeysError::LastAdmin`], [`KeysError::Store`].
@@ -305,7 +306,7 @@ impl ApiKeys {
         .await
     }
 
-    /// Gives a key a new secret. The one that it has works for `grace` more; the one before that ends at once.
+    /// Gives a key a new secret. The current secret works for `grace` more. An older secret ends at once.
     ///
     /// # Errors
     /// [`KeysError::NotFound`], [`KeysError::Bootstrap`], [`KeysError::Revoked`], [`KeysError::Store`],
@@ -325,8 +326,9 @@ impl ApiKeys {
         Ok((rotated.await?, secret))
     }
 
-    /// Adds groups of a session to what a key is limited to; nothing for a key that is not limited to groups. An admin may have
-    /// changed the key while the groups were made: a key that may not make any more, or not in this session, gets none.
+    /// Adds groups of a session to a key's scope. Does nothing for a key that is not limited to groups. An admin may
+    /// have changed the key while the groups were made: a key that may not make groups any more, or not in this
+    /// session, gets none.
     ///
     /// # Errors
     /// [`KeysError::NotFound`], [`KeysError::TooManyGroups`], [`KeysError::Narrowed`], [`KeysError::Store`].
@@ -350,7 +352,7 @@ impl ApiKeys {
         added.await.map(drop)
     }
 
-    /// Takes a group out of what a key is limited to; nothing for a key that is not limited to groups.
+    /// Removes a group from a key's scope. Does nothing for a key that is not limited to groups.
     ///
     /// # Errors
     /// [`KeysError::NotFound`], [`KeysError::Store`].
@@ -376,7 +378,7 @@ impl ApiKeys {
         self.delete_locked(&key).await
     }
 
-    /// What a store that takes the place of this one changes about the keys, as lines for the operator. Blocks.
+    /// How the keys change when the store `next` replaces the store `now`, as lines for the operator. Blocks.
     ///
     /// # Errors
     /// [`KeysError::Store`], [`KeysError::Record`].
@@ -384,7 +386,7 @@ impl ApiKeys {
         restored::differences(now, next, Timestamp::now())
     }
 
-    /// Gives a store that takes the place of this one the same keys, in place of its own. Blocks.
+    /// Replaces the keys of the store `next` by those of the store `now`. Blocks.
     ///
     /// # Errors
     /// [`KeysError::Store`].
@@ -392,7 +394,7 @@ impl ApiKeys {
         restored::carry_over(now, next)
     }
 
-    /// Removes every key from a store that no daemon has open; tells how many there were.
+    /// Removes every key from a store that no daemon has open; returns how many there were.
     ///
     /// # Errors
     /// [`KeysError::Store`].
@@ -400,7 +402,7 @@ impl ApiKeys {
         stored::clear(store).await
     }
 
-    /// Writes down how often each key was used since the last time. Called once a minute and at the end, never by a
+    /// Writes how often each key was used since the last write. Called once a minute and at the end, never by a
     /// request.
     ///
     /// # Errors
@@ -422,11 +424,11 @@ impl ApiKeys {
         Ok(())
     }
 
-    /// `made_by`: what the key is for.
+    /// `made_by`: the key's origin.
     async fn make(&self, secret: &Secret, terms: KeyTerms, made_by: MadeBy) -> Result<Arc<Key>, KeysError> {
         let (is_own, is_bootstrap) = (made_by != MadeBy::Admin, made_by == MadeBy::Configuration);
         let _writing = self.writing.lock().await;
-        // Those of the operator and of the first start come whatever there is: nobody could delete any without them.
+        // Keys of the operator and of the first start ignore the limit: without them nobody could delete any key.
         if !is_own && self.list().len() >= self.limits.keys_max {
             return Err(KeysError::TooMany(self.limits.keys_max));
         }
@@ -477,7 +479,8 @@ impl ApiKeys {
         Ok(changed)
     }
 
-    /// Refuses what would leave nobody to manage keys, and what the next start would undo. `after`: the key's new record.
+    /// Refuses a change that leaves nobody to manage keys, or that the next start would undo. `after`: the key's new
+    /// record.
     fn refuse_loss(&self, key: &Key, after: Option<&KeyRecord>) -> Result<(), KeysError> {
         if key.record().is_bootstrap {
             return Err(KeysError::Bootstrap);

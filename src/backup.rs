@@ -1,5 +1,6 @@
-//! Backups: one encrypted file (`ArchiveWriter` in the store) with all that a daemon needs to go on elsewhere, the key of its
-//! store aside: the length of the manifest (4 bytes, big-endian), the manifest as JSON, and an export of the store.
+//! Backups: one encrypted file (`ArchiveWriter` in the store) with everything that a daemon needs to go on elsewhere,
+//! except the key of its store. It holds the length of the manifest (4 bytes, big-endian), the manifest as JSON, and an
+//! export of the store.
 
 mod client;
 pub mod commands;
@@ -22,24 +23,24 @@ use crate::data_dir::PEPPER_FILE;
 use crate::files::SecretFileError;
 use home::Home;
 
-/// What a manifest may be: its parts are fixed but for a path.
+/// Bytes of a manifest: all its parts but a path have a fixed size.
 const MANIFEST_BYTES_MAX: u32 = 64 * 1024;
 
-/// What a backup says of itself.
+/// The metadata of a backup.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Manifest {
     made_at: Timestamp,
-    /// Where the daemon was, and perhaps still is.
+    /// The place of the daemon, which may still run there.
     home: Home,
-    /// Without it none of the API keys could be checked.
+    /// The pepper, without which no API key could be checked.
     pepper: Option<Pepper>,
 }
 
-/// Why there is no backup, or it cannot be read.
+/// Why a backup cannot be made or read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BackupError {
-    /// It is not one of this program, or encrypted with another key.
+    /// The file is no backup of this program, or is encrypted with another key.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     /// The store cannot be read, or is not in the backup as it should be.
@@ -51,7 +52,7 @@ pub(crate) enum BackupError {
     /// The pepper cannot be read.
     #[error("could not use `{PEPPER_FILE}`; to go on without it, so that no API key can be checked, move it away")]
     Pepper(#[from] SecretFileError),
-    /// The manifest is not what it should be.
+    /// The manifest is malformed.
     #[error("the beginning of the backup is malformed")]
     Manifest,
     /// Writing failed.
@@ -81,7 +82,7 @@ fn pepper_of(store: &dyn Store, data_dir: &Path) -> Result<Option<Pepper>, Backu
     }
 }
 
-/// Reads the manifest; what follows in the reader is the export.
+/// Reads the manifest; the export follows in the reader.
 fn read<R: Read>(from: R, key: &StoreKey) -> Result<(Manifest, ArchiveReader<R>), BackupError> {
     let mut archive = ArchiveReader::begin(from, key)?;
     let manifest = manifest(&mut archive)?;
@@ -104,7 +105,7 @@ fn manifest(from: &mut impl Read) -> Result<Manifest, BackupError> {
     serde_json::from_slice(&manifest).map_err(|_| BackupError::Manifest)
 }
 
-/// Reads all of a backup and keeps nothing; says when it was made, and of which sessions. Blocks.
+/// Reads a whole backup and keeps nothing. Returns when it was made, and the names of its sessions. Blocks.
 fn check(from: impl Read, key: &StoreKey) -> Result<(Timestamp, Vec<String>), BackupError> {
     let (manifest, mut export) = read(from, key)?;
     let store = rookery_store::open_memory();
@@ -112,8 +113,8 @@ fn check(from: impl Read, key: &StoreKey) -> Result<(Timestamp, Vec<String>), Ba
     Ok((manifest.made_at, restore::names(&*store)?))
 }
 
-/// A backup as the fuzzer makes it up: as a file, as what was encrypted, and as rows in it. Nothing may panic, and what is
-/// encrypted comes back. Exists only under cargo-fuzz (`tests/fuzz/`).
+/// Reads the fuzzer's bytes as a backup file, as the content of an archive, and as rows. Nothing may panic, and
+/// encrypted content has to come back. Exists only under cargo-fuzz (`tests/fuzz/`).
 #[cfg(fuzzing)]
 pub fn fuzz(bytes: &[u8]) {
     let key = StoreKey::from_bytes([7; 32]);

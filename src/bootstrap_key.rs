@@ -11,7 +11,7 @@ use crate::files;
 /// The name of the key among systemd's credentials (`LoadCredential=rookery-bootstrap-key:...`).
 const CREDENTIAL: &str = "rookery-bootstrap-key";
 
-/// The operator's key; `None`: there is none. The variable wins over the file, and that over the credential.
+/// The operator's key; `None`: there is none. The variable wins over the file, and the file over the credential.
 ///
 /// # Errors
 /// The file cannot be read, others may read it, or it holds something else.

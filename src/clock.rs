@@ -2,8 +2,9 @@
 //! while must not remove records, bring expired API keys back, or free idempotency keys.
 //!
 //! The daemon counts on from the time at its start. As long as the system's clock agrees within five minutes, it is followed.
-//! After a jump the daemon counts on, and follows the clock once it has stayed there for an hour. What it counts is kept in a file:
-//! for an hour after a start the time from before it counts, too. Never sets the system's clock.
+//! After a jump the daemon counts on, and follows the clock once it has stayed there for an hour. The daemon's time is
+//! kept in a file: for an hour after a start, the time from before the start counts, too. Never sets the system's
+//! clock.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt as _;
@@ -18,16 +19,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 /// How far the system's clock may go from ours without being taken for a jump: more than time servers correct at once, and
 /// less than any decision depends on.
 const JUMP_MS: i64 = 5 * 60_000;
-/// A jump is followed when the clock has stayed there for this long: wrong clocks are set right sooner, and a virtual machine
-/// that slept is right again soon.
+/// A jump is followed when the clock has stayed there for this long: wrong clocks are corrected sooner, and the clock
+/// of a virtual machine that slept is soon right again.
 const FOLLOWED_AFTER: Duration = Duration::from_secs(3_600);
-/// How often the system's clock is looked at, and ours is kept: far less than a jump.
+/// How often the daemon reads the system's clock and writes its own time to the file: far less than a jump.
 const LOOK_INTERVAL: Duration = Duration::from_millis(LOOK_INTERVAL_MS.unsigned_abs());
 const LOOK_INTERVAL_MS: i64 = 10_000;
 /// 1 January 2025. A clock that shows less was not set yet, as at the boot of a board without a battery: it is followed at once.
 const PLAUSIBLE_FROM: Timestamp = Timestamp(1_735_689_600_000);
 
-/// The daemon's clock; a clone is the same one.
+/// The daemon's clock; clones share their state.
 #[derive(Clone)]
 pub(crate) struct Clock(Arc<Inner>);
 
@@ -37,7 +38,7 @@ struct Inner {
     /// Our time when `begun` was; read without a lock by every request.
     begun_at_ms: AtomicI64,
     jump: Mutex<Option<Jump>>,
-    /// Where our time is kept, and what it was when it was last kept before the start: no later than at the start.
+    /// The file that keeps our time, and the time in it at the start: it was written before the start.
     file: Option<PathBuf>,
     kept_ms: Option<i64>,
 }
@@ -46,7 +47,7 @@ struct Inner {
 #[derive(Copy, Clone)]
 struct Jump {
     since: Instant,
-    /// The time that it would have shown when we began.
+    /// The time that the system's clock would have shown when we began.
     begun_at_ms: i64,
 }
 
@@ -62,13 +63,13 @@ impl Clock {
         Self::begin(Timestamp::now, Some(file))
     }
 
-    /// Begins with what `system` shows.
+    /// Begins with the time that `system` shows.
     #[cfg(test)]
     pub(crate) fn following(system: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         Self::begin(system, None)
     }
 
-    /// Begins with what `system` shows, and keeps our time in a file.
+    /// Begins with the time that `system` shows, and keeps our time in a file.
     #[cfg(test)]
     pub(crate) fn of(system: impl Fn() -> Timestamp + Send + Sync + 'static, file: PathBuf) -> Self {
         Self::begin(system, Some(file))
@@ -86,12 +87,12 @@ impl Clock {
         Timestamp(self.0.begun_at_ms.load(Ordering::Relaxed).saturating_add(self.0.elapsed_ms()))
     }
 
-    /// What the system's clock shows: for times that are told to people, and never decided by.
+    /// The system's time: for times that are shown to people. Decisions never use it.
     pub(crate) fn system(&self) -> Timestamp {
         (self.0.system)()
     }
 
-    /// The earlier of our time and the system's: what is removed or forgotten has to be due by both.
+    /// The earlier of our time and the system's: a record has to be due by both before it is removed or forgotten.
     pub(crate) fn earliest(&self) -> Timestamp {
         let times = self.now().min(self.system());
         self.counted_on().map_or(times, |counted| times.min(counted))
@@ -100,11 +101,12 @@ impl Clock {
     /// The later of our time and the system's: a right has to last by both.
     pub(crate) fn latest(&self) -> Timestamp {
         let times = self.now().max(self.system());
-        // A daemon that was killed may have counted on after it had kept its time.
+        // A killed daemon may have counted on after it last wrote its time.
         self.counted_on().map_or(times, |counted| times.max(Timestamp(counted.0.saturating_add(LOOK_INTERVAL_MS))))
     }
 
-    /// Our time, counted on from before the start: the system's clock may have been set wrong while we did not look.
+    /// Our time, counted on from before the start: the system's clock may have been set wrong while the daemon did not
+    /// run.
     fn counted_on(&self) -> Option<Timestamp> {
         let kept_ms = self.0.kept_ms.filter(|_| self.0.begun.elapsed() < FOLLOWED_AFTER)?;
         Some(Timestamp(kept_ms.saturating_add(self.0.elapsed_ms())))
@@ -114,7 +116,7 @@ impl Clock {
     pub(crate) fn keep(&self) {
         let Some(file) = &self.0.file else { return };
         let time = self.counted_on().unwrap_or_else(|| self.now());
-        // Over what was there: a full disk has room for it, and a kill leaves one of the two.
+        // Overwrites the old time: a full disk has room for that, and a kill leaves the old or the new time.
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(file);
         let kept = file.and_then(|file| file.write_all_at(format!("{:013}", time.0).as_bytes(), 0));
         if let Err(error) = kept {
@@ -122,7 +124,7 @@ impl Clock {
         }
     }
 
-    /// Looks at the system's clock now and then; never returns.
+    /// Reads the system's clock and writes our time every few seconds; never returns.
     pub(crate) async fn run(&self) {
         let mut ticks = tokio::time::interval(LOOK_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -186,7 +188,7 @@ pub(crate) mod tests {
             (set, Clock::following(system))
         }
 
-        /// Sets it ahead of, or behind, the true time.
+        /// Sets the clock ahead of, or behind, the true time.
         pub(crate) fn ahead(&self, days: i64) {
             self.0.store(days * DAY_MS, Ordering::Relaxed);
         }

@@ -1,5 +1,5 @@
-//! What the operator decides, as flags and `ROOKERY_*` variables, which clap reads and checks at start before anything else happens. A
-//! flag wins over its variable; an empty variable counts as not set. Never reads files.
+//! The operator's settings, as flags and `ROOKERY_*` variables. clap reads and checks them at the start, before
+//! anything else happens. A flag wins over its variable; an empty variable counts as not set. Never reads files.
 
 mod cors_origins;
 mod data_location;
@@ -38,25 +38,25 @@ pub const EXIT_USAGE: u8 = 64;
 
 /// OpenWA's port, so that its clients find us without a change.
 const LISTEN_DEFAULT: &str = "127.0.0.1:2785";
-/// Less than 100 ms is no answer's time.
+/// No response from WhatsApp takes less than 100 ms.
 const WHATSAPP_TIMEOUT_MS: RangeInclusive<u64> = 100..=WHATSAPP_TIMEOUT_MAX.as_millis() as u64;
-/// Above this WhatsApp takes the starts of one address for an attack.
+/// Above this, WhatsApp takes the new connections of one address for an attack.
 const CONNECTS_PER_SECOND: RangeInclusive<u64> = 1..=1_000;
-/// As many as there can be sessions on one machine.
+/// As many as the sessions that can run on one machine.
 const CONNECTING_MAX: RangeInclusive<u64> = 1..=10_000;
-/// A tenant has a few; each change copies the table of all of them.
+/// A tenant has a few keys; each change copies the table of all keys.
 const API_KEYS_DEFAULT: &str = "1000";
-/// All of them are in memory and in one answer.
+/// All keys are in memory and in one response.
 const API_KEYS_MAX: RangeInclusive<u64> = 1..=10_000;
-/// One that is stopped takes some kilobytes of memory: more than fit into one process when they run.
+/// A stopped session takes a few kilobytes of memory. The limit is more than the sessions that can run in one process.
 const SESSIONS_MAX: RangeInclusive<u64> = 1..=100_000;
-/// More at once no account of a person has.
+/// No person's account has more at once.
 const REQUESTS_PER_SESSION_MAX: RangeInclusive<u64> = 1..=1_000;
-/// Less than a day is no log, ten years are more than any law asks for.
+/// Less than a day is no log; no law asks for more than ten years.
 const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 /// Ten million records are 5 GB.
 const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
-/// A minute is enough for nobody, a day is a forgotten window.
+/// Less than 10 s is too short to link a phone; more than a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
 
 const ADDRESS: &str = "an address and port, such as 127.0.0.1:2785 or [::]:2785";
@@ -74,18 +74,18 @@ pub struct Config {
     #[command(flatten)]
     pub location: DataLocation,
     /// An admin key that is valid from the first start on
-    // Without it that of the file or credential, or else one is made on first start.
+    // Without this key, the key of the file or credential is used; without those, one is made on the first start.
     #[arg(long, env = "ROOKERY_BOOTSTRAP_KEY", value_name = "KEY", hide = true, value_parser = secret())]
     pub bootstrap_key: Option<Secret>,
     /// File with an admin key that is always valid, 32 characters or more [default: a credential of systemd named
     /// rookery-bootstrap-key, if there is one; or the key itself in ROOKERY_BOOTSTRAP_KEY]
     #[arg(long, env = "ROOKERY_BOOTSTRAP_KEY_FILE", value_name = "FILE", value_parser = path())]
     pub bootstrap_key_file: Option<PathBuf>,
-    /// API keys that there may be, 1-10000
+    /// Highest number of API keys, 1-10000
     #[arg(long, env = "ROOKERY_API_KEYS_MAX", value_name = "NUMBER")]
     #[arg(default_value = API_KEYS_DEFAULT, value_parser = number::<usize>(API_KEYS_MAX))]
     pub api_keys_max: usize,
-    /// Sessions that there may be, 1-100000
+    /// Highest number of sessions, 1-100000
     #[arg(long, env = "ROOKERY_SESSIONS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "10000", value_parser = number::<usize>(SESSIONS_MAX))]
     pub sessions_max: usize,
@@ -105,7 +105,7 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_CONNECTING_MAX", value_name = "NUMBER")]
     #[arg(default_value = "50", value_parser = number::<usize>(CONNECTING_MAX))]
     pub connecting_max: usize,
-    /// Requests of one session at WhatsApp at once, 1-1000
+    /// Requests of one session to WhatsApp at once, 1-1000
     #[arg(long, env = "ROOKERY_REQUESTS_PER_SESSION_MAX", value_name = "NUMBER")]
     #[arg(default_value = "64", value_parser = number::<usize>(REQUESTS_PER_SESSION_MAX))]
     pub requests_per_session_max: usize,
@@ -128,7 +128,7 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_AUDIT_RECORDS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "100000", value_parser = number::<u64>(AUDIT_RECORDS_MAX))]
     pub audit_records_max: u64,
-    /// How often each session may ask WhatsApp for what.
+    /// The rate limits of each session's requests to WhatsApp.
     #[command(flatten)]
     pub rate_limits: RateLimitArguments,
     /// Log filter, such as info or rookery=debug
@@ -144,15 +144,15 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Checks what depends on the build.
+    /// Checks the settings that depend on the build.
     ///
     /// # Errors
-    /// A build for tests was not told where its simulator is.
+    /// A build for tests has no URL of its simulator.
     pub fn check(&self) -> Result<(), clap::Error> {
         if is_whatsapp_url_allowed(&self.whatsapp_url) {
             return Ok(());
         }
-        // WhatsApp's own URL, which is the default, is let through until here.
+        // The parser accepts WhatsApp's own URL, as it is the default.
         let (url, rule) = (&self.whatsapp_url, whatsapp_url_rule());
         let message =
             format!("the WhatsApp URL is `{url}`, its default, but must be {rule}; set ROOKERY_WHATSAPP_URL\n");
@@ -165,7 +165,7 @@ impl Config {
         Retention { days: self.audit_days, records_max: self.audit_records_max }
     }
 
-    /// What of this concerns the sessions.
+    /// The settings of the sessions.
     #[must_use]
     pub fn session_options(&self) -> SessionOptions {
         SessionOptions {
@@ -182,7 +182,7 @@ impl Config {
     }
 }
 
-/// The command with its variables as they count: an empty one is not set, and a limit may be set by its name of before.
+/// The command with its variables applied: an empty variable is not set, and a limit may be set by its old name.
 #[must_use]
 pub fn with_variables(command: Command) -> Command {
     let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
@@ -197,17 +197,17 @@ pub fn with_variables(command: Command) -> Command {
             _ => arg,
         }
     };
-    // What others may have put into a variable is not for the help.
+    // The help must not show the values of variables.
     command.mut_args(|arg| with_variable(arg).hide_env_values(true)).mut_subcommands(with_variables)
 }
 
-/// The command without the variables of its own flags: a subcommand has those that it needs.
+/// The command without the variables of its own flags: each subcommand has those that it needs.
 #[must_use]
 pub fn without_variables(command: Command) -> Command {
     command.mut_args(|arg| arg.env(Resettable::Reset))
 }
 
-/// What holds where neither a flag nor a variable is set.
+/// The settings when neither a flag nor a variable is set.
 fn unset<T: clap::Args>() -> T {
     let command = without_variables(T::augment_args(Command::new("rookery").no_binary_name(true)));
     let given = command.try_get_matches_from([""; 0]).and_then(|given| T::from_arg_matches(&given));
@@ -220,12 +220,12 @@ fn log_filter() -> Setting<String> {
 }
 
 fn whatsapp_url() -> Setting<String> {
-    // The default is checked once it is known that the daemon is to be started.
+    // The default is checked later, when it is known that the daemon is to be started.
     let is_known = |text: &str| is_whatsapp_url_allowed(text) || text == WHATSAPP_URL;
     Setting::new(whatsapp_url_rule(), move |text| is_known(text).then(|| text.into()))
 }
 
-/// What a WhatsApp URL must be in this build.
+/// The rule for a WhatsApp URL in this build.
 #[must_use]
 pub fn whatsapp_url_rule() -> &'static str {
     if cfg!(feature = "simulator") {

@@ -1,8 +1,8 @@
 //! The daemon: the order in which everything starts and stops, and how a backup takes the place of its data. The only file that
 //! knows all the parts.
 //!
-//! Start: data directory, address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients were told to
-//! come back (bounded), sessions (bounded), what is left of the calls (bounded), the audit log, store.
+//! Start: data directory, address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients
+//! were told to come back (bounded), sessions (bounded), the rest of the calls (bounded), the audit log, store.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -39,16 +39,16 @@ use crate::signals::{self, Signals};
 use crate::store_key;
 use crate::url_fetch::Fetcher;
 
-/// How often the use of keys is written down: rarely enough to cost nothing, often enough to be of use.
+/// How often the use of keys is written: rarely enough to cost nothing, often enough to be of use.
 const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
 /// The audit log's last records are one commit.
 const AUDITOR_TIME_MAX: Duration = Duration::from_secs(5);
-/// How often idempotency keys that have expired are removed: they count for an hour more at most.
+/// How often expired idempotency keys are removed: they count for an hour more at most.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(600);
 const STOPPED_AT_ONCE: &str = "stopped at once by a second signal";
 /// The file in the data directory that holds the first admin key.
 const ADMIN_KEY_FILE: &str = "admin.key";
-/// Our time, for the next start.
+/// The file in the data directory that keeps our time for the next start.
 const CLOCK_FILE: &str = "clock";
 const PEPPER_RULE: &str = "the file `api-keys.pepper` in the data directory has to be the one that was there when they were \
                            made: put it back from a backup, or run `rookery reset-keys` to remove all API keys";
@@ -61,7 +61,7 @@ pub struct Daemon {
     admin_key_file: Option<PathBuf>,
     app: Arc<App>,
     running: Running,
-    /// `None`: the file system of the data directory knows no sockets.
+    /// `None`: the file system of the data directory supports no sockets.
     control: Option<Control>,
     server: JoinHandle<()>,
     usage_writer: JoinHandle<()>,
@@ -160,7 +160,7 @@ impl Daemon {
         })
     }
 
-    /// Where HTTP is served; tells the port when port 0 was asked for.
+    /// The address where HTTP is served, with the actual port when port 0 was asked for.
     #[must_use]
     pub fn local_addr(&self) -> SocketAddr {
         self.address
@@ -179,7 +179,7 @@ impl Daemon {
         self.admin_key_file.as_deref()
     }
 
-    /// The door to the sessions.
+    /// The handle to the sessions.
     #[must_use]
     pub fn gateway(&self) -> &Gateway {
         &self.app.gateway
@@ -190,8 +190,8 @@ impl Daemon {
         self.running.failed().await
     }
 
-    /// Resolves when a backup is to take the place of this daemon's data: the daemon is to be shut down, the order carried
-    /// out, and the daemon started again.
+    /// Resolves when a backup has to replace this daemon's data: then the caller shuts the daemon down, carries out the
+    /// order, and starts the daemon again.
     async fn restore_wanted(&self) -> RestoreOrder {
         match &self.control {
             Some(control) => control.restore_wanted().await,
@@ -199,14 +199,14 @@ impl Daemon {
         }
     }
 
-    /// Stops accepting, lets requests in flight finish (10 s unless set otherwise), waits for what WhatsApp answers to those that
-    /// did not (until 26 s are over), closes the sessions' connections, and writes everything down. The data directory is
-    /// free when this returns.
+    /// Stops accepting, and lets requests in flight finish (10 s unless set otherwise). Waits for WhatsApp's responses
+    /// to unfinished requests (until 26 s are over). Then closes the sessions' connections and writes everything to
+    /// disk. The data directory is free when this returns.
     pub async fn shutdown(self) {
         drop(self.close().await);
     }
 
-    /// The same, but the right to use the data directory stays.
+    /// As [`Self::shutdown`], but keeps the right to use the data directory.
     async fn close(self) -> data_dir::Lock {
         let begun = Instant::now();
         self.app.drain();
@@ -216,7 +216,7 @@ impl Daemon {
                 error!(%error, "a task ended badly");
             }
         }
-        // Their idempotency keys then tell what became of them.
+        // A repeated call with the same idempotency key then gets the result of an unfinished call.
         self.app.calls.until_idle(TASK_TIME_MAX.saturating_sub(begun.elapsed())).await;
         self.running.shutdown().await;
         self.app.calls.until_idle(LAST_TIME_MAX).await;
@@ -224,7 +224,7 @@ impl Daemon {
         if spawn_blocking(move || drop(self.app)).await.is_err() {
             error!("could not close the store");
         }
-        // It holds the store too, and ends when no call is left that could note anything.
+        // The auditor holds the store, too. It ends when no call is left that could record anything.
         match tokio::time::timeout(AUDITOR_TIME_MAX, self.auditor).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => error!(%error, "the audit log was not written to its end"),
@@ -250,7 +250,7 @@ pub async fn serve(config: Config) -> Result<()> {
     keep_running(daemon, &config, &mut signals).await
 }
 
-/// Notes in the audit log what happens to sessions and is nobody's request.
+/// Records in the audit log the events of sessions that no request caused.
 async fn audit_notices(app: Arc<App>, mut notices: Receiver<OperatorNotice>, mut stopped: watch::Receiver<()>) {
     loop {
         let notice = tokio::select! {
@@ -277,7 +277,7 @@ async fn audit_notices(app: Arc<App>, mut notices: Receiver<OperatorNotice>, mut
 
 /// Runs a daemon until a signal comes or it fails, through every restore of a backup; it is shut down when this returns.
 pub(crate) async fn keep_running(mut daemon: Daemon, config: &Config, signals: &mut Signals) -> Result<()> {
-    // A port that was found is kept.
+    // The port that was found stays the same after a restore.
     let config = Config { listen: daemon.local_addr(), ..config.clone() };
     loop {
         let failure = tokio::select! {
@@ -297,7 +297,7 @@ pub(crate) async fn keep_running(mut daemon: Daemon, config: &Config, signals: &
     }
 }
 
-/// Stops the daemon, has a backup take the place of its data, and starts it again; `None`: a signal came before that.
+/// Stops the daemon, replaces its data by a backup, and starts it again; `None`: a signal came before that.
 async fn restore(
     daemon: Daemon,
     order: RestoreOrder,
@@ -341,8 +341,9 @@ fn announce(daemon: &Daemon) {
     }
 }
 
-/// Sees to it that somebody can manage keys: the bootstrap key if there is one, else an admin key that is there, else a new
-/// one, as on the first start. A new key is written to its file first: one that is stored but was never shown would lock everybody out.
+/// Ensures that somebody can manage keys: with the bootstrap key if there is one, else an existing admin key, else a
+/// new one, as on the first start. A new key is written to its file first: a stored key that was never shown would lock
+/// everybody out.
 async fn first_key(
     keys: &ApiKeys,
     bootstrap: Option<Secret>,
@@ -369,7 +370,7 @@ fn bring_to_layout(store: &dyn Store) -> Result<(), StoreError> {
     idempotency::migrate(store, || rookery_actors::session_numbers(store))
 }
 
-/// The pepper of a backup that was restored goes into its file; whether there was one.
+/// Writes the pepper of a restored backup into its file; returns whether there was one.
 async fn put_back_pepper(store: &dyn Store, data_dir: &Path) -> Result<bool> {
     let Some(pepper) = ApiKeys::restored_pepper(store).context("could not read the API keys")? else {
         return Ok(false);
@@ -429,7 +430,8 @@ mod tests {
     use super::*;
     use crate::http::limits::STOP_TIME_MAX;
 
-    /// Sessions close for at most so long (`actors/src/supervisor/running.rs`: their connections, then the supervisor).
+    /// Closing the sessions takes no longer (`actors/src/supervisor/running.rs`: their connections, then the
+    /// supervisor).
     const SESSIONS_TIME_MAX: Duration = Duration::from_secs(30);
     /// The store's last commit.
     const STORE_TIME_MAX: Duration = Duration::from_secs(5);

@@ -17,20 +17,20 @@ use crate::files::{UNFINISHED_SUFFIX, keep_private};
 /// The file in the data directory without which no API key can be checked.
 pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
 
-/// A daemon that was killed, or a command, is done within this.
+/// A killed daemon, or a command, ends within this time.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
-/// What we name files and directories in there; with something behind it as well.
+/// The names of our files and directories in the data directory; some have a suffix.
 const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
 
-/// Begins the name of a spool, for the moment that it has one; a UUID ends it.
+/// The start of a spool's name, which the spool has for a moment only; a UUID follows.
 pub(crate) const SPOOL_PREFIX: &str = "spool-";
 
 /// Makes the directory when it is missing, for its owner alone. Rights that others have to it, or to the files in it that hold
 /// secrets, are taken away, with a warning.
 ///
 /// # Errors
-/// It cannot be made or looked at, or others have rights to it that cannot be taken away.
+/// The directory cannot be made or read, or others have rights to it that cannot be taken away.
 pub(crate) fn prepare(path: &Path) -> Result<()> {
     let named = || format!("could not use the data directory `{}`", path.display());
     DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(named)?;
@@ -45,7 +45,7 @@ pub(crate) fn prepare(path: &Path) -> Result<()> {
     keep_secrets_private(path)
 }
 
-/// The files in there: whoever had the directory open may still have a way to them.
+/// Takes the rights of others to the secret files away: a process that had the directory open may still reach them.
 fn keep_secrets_private(path: &Path) -> Result<()> {
     let named = |path: &Path| format!("could not use `{}`", path.display());
     for entry in fs::read_dir(path).with_context(|| named(path))? {
@@ -64,10 +64,10 @@ fn keep_secrets_private(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes the files that a daemon or a command which was killed did not finish. Under the directory's lock.
+/// Removes the unfinished files of a killed daemon or command. The caller holds the directory's lock.
 ///
 /// # Errors
-/// They cannot be looked at, or removed.
+/// The files cannot be listed or removed.
 fn remove_unfinished(path: &Path) -> Result<()> {
     let named = |path: &Path| format!("could not remove what is left in `{}`", path.display());
     for entry in fs::read_dir(path).with_context(|| named(path))? {
@@ -80,7 +80,8 @@ fn remove_unfinished(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A secret or a backup that has not its name yet, or a spool that should have none.
+/// Whether this is an unfinished file: a secret or a backup before it got its name, or a spool, which should have no
+/// name.
 fn is_unfinished(name: &str) -> bool {
     let is_own = OWN_NAMES.iter().any(|own| name.starts_with(own));
     let spool = name.strip_prefix(SPOOL_PREFIX).is_some_and(|id| id.parse::<Uuid>().is_ok());
@@ -93,10 +94,10 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for it, for 2 s, and removes what its last holder did not finish. Blocks.
+    /// Waits for the lock, for 2 s, and removes the unfinished files of its last holder. Blocks.
     ///
     /// # Errors
-    /// Another daemon or command has it, there is no such directory, or what is left in it cannot be removed.
+    /// Another daemon or command has the lock, there is no such directory, or an unfinished file cannot be removed.
     pub(crate) fn take(path: &Path) -> Result<Self> {
         let named = || format!("could not use the data directory `{}`", path.display());
         let directory = File::open(path).with_context(named)?;
@@ -117,13 +118,13 @@ impl Lock {
     }
 }
 
-/// Whether a daemon or a command uses this data directory; one that may not be looked at counts as used.
+/// Whether a daemon or a command uses this data directory; a directory that cannot be opened counts as used.
 pub(crate) fn is_in_use(path: &Path) -> bool {
     File::open(path).and_then(|directory| Ok(directory.try_lock()?)).is_err()
 }
 
-/// The right to use a data directory without a daemon. What root writes meanwhile is given to the directory's owner at the
-/// end: the daemon could not use root's files.
+/// The right to use a data directory without a daemon. Files that root writes meanwhile are given to the directory's
+/// owner at the end: the daemon could not use root's files.
 pub(crate) struct Offline {
     path: PathBuf,
     _lock: Lock,
@@ -135,7 +136,7 @@ impl Offline {
         Ok(Self { path: path.to_owned(), _lock: Lock::take(path)? })
     }
 
-    /// Gives away what was written so far.
+    /// Gives the files that root wrote so far to the directory's owner.
     pub(crate) fn hand_over(&self) {
         if let Err(error) = hand_over(&self.path) {
             warn!(data_dir = %self.path.display(), %error, "could not give all files to the owner of the data directory");
@@ -158,8 +159,8 @@ fn hand_over(path: &Path) -> io::Result<()> {
     give_all(&directory, owner.uid(), owner.gid(), |name| OWN_NAMES.iter().any(|own| name.starts_with(own)))
 }
 
-/// Gives away what root owns. Follows no symbolic link and gives away no file with a second name: whoever may write in the
-/// directory could lead root astray.
+/// Gives root's files to the directory's owner. Follows no symbolic link and skips files with a second name: a user who
+/// may write in the directory could mislead root.
 fn give_all(directory: &File, user: u32, group: u32, is_ours: fn(&str) -> bool) -> io::Result<()> {
     let no_follow_no_wait = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
     let path = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd()));
@@ -169,7 +170,7 @@ fn give_all(directory: &File, user: u32, group: u32, is_ours: fn(&str) -> bool) 
             continue;
         }
         let opened = OpenOptions::new().read(true).custom_flags(no_follow_no_wait).open(path.join(&name));
-        // A link, a socket, or gone by now.
+        // A link, a socket, or a file that is gone by now.
         let Ok(opened) = opened else { continue };
         let metadata = opened.metadata()?;
         if metadata.uid() == 0 && (metadata.is_dir() || (metadata.is_file() && metadata.nlink() == 1)) {
@@ -216,7 +217,7 @@ mod tests {
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0, "it needs no file");
     }
 
-    /// Only root can give files away; for others it has to be without effect.
+    /// Only root can give files away; for others this must have no effect.
     #[test]
     fn what_root_leaves_in_a_directory_belongs_to_the_directorys_owner() {
         let directory = tempfile::tempdir().unwrap();

@@ -18,18 +18,18 @@ use crate::config::{Config, DataLocation, HttpOptions, RateLimitArguments, Secre
 use crate::daemon::{self, Daemon};
 use crate::signals::Signals;
 
-/// Only what is wrong: what can be done is printed.
+/// Only warnings and errors: the usage is printed.
 pub const LOG_FILTER: &str = "warn";
 
 const SESSION: &str = "my-session";
 const OWN_PHONE: &str = "15550100001";
 const TEAM_GROUP: &str = "120363021234567890@g.us";
 const COMMUNITY: &str = "120363021234567899@g.us";
-/// The others of the group with twelve members.
+/// The other members of the group with twelve members.
 const TEAM: std::ops::RangeInclusive<u64> = 15_550_100_002..=15_550_100_012;
 /// People who can be added.
 const CONTACTS: [&str; 3] = ["628123456789", "628987654321", "628111222333"];
-/// May only be invited.
+/// A person who may only be invited.
 const INVITE_ONLY: &str = "15550100020";
 /// A number without an account.
 const NOT_ON_WHATSAPP: &str = "15550100099";
@@ -49,7 +49,7 @@ pub struct DemoArguments {
     /// The admin key; one is made when it is left out
     #[arg(long, value_name = "KEY", value_parser = api_key)]
     api_key: Option<Secret>,
-    /// An empty or new directory that is kept; without it a temporary one goes at exit
+    /// An empty or new directory, which is kept; without it a temporary one is used and removed at exit
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
     #[command(flatten)]

@@ -1,4 +1,5 @@
-//! Tasks of requests that change something: each is carried through, whoever still waits for it. Knows nothing of what they do.
+//! Tasks of requests that change something: each runs to its end, even when its client is gone. Knows nothing of their
+//! work.
 
 use std::time::Duration;
 
@@ -6,12 +7,13 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-/// A change takes no longer: WhatsApp's answer is waited for 20 s, and then looked for 5 s more.
+/// A change takes no longer: the daemon waits 20 s for WhatsApp's response, and then reads the result back for 5 s
+/// more.
 pub(crate) const TASK_TIME_MAX: Duration = Duration::from_secs(26);
-/// Tasks that are left when the sessions are down may finish for this long: only their answers are left to write.
+/// Time for the last tasks when the sessions are closed: they only have to write their results.
 pub(crate) const LAST_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// All calls that run.
+/// All tasks that run.
 #[derive(Default)]
 pub(crate) struct DetachedTasks {
     tasks: TaskTracker,
@@ -26,7 +28,7 @@ impl DetachedTasks {
         self.tasks.spawn(work)
     }
 
-    /// Waits for what [`Self::carry_through`] runs, for a limited time. Called when no more calls come.
+    /// Waits for the tasks of [`Self::carry_through`], for a limited time. Called when no more calls come.
     pub(crate) async fn until_idle(&self, time_max: Duration) {
         self.tasks.close();
         if tokio::time::timeout(time_max, self.tasks.wait()).await.is_err() {

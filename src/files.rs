@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use hex::FromHex;
 use tracing::warn;
 
-/// What nobody but its owner may do with a secret; its group may read it.
+/// Mode bits that a secret's file must not have: only its owner may use it, and its group may read it.
 const RIGHTS_OF_OTHERS: u32 = 0o037;
 
 /// Why a secret cannot be read.
@@ -17,15 +17,15 @@ pub(crate) enum SecretFileError {
     /// The file cannot be read.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// It holds something else.
+    /// The file holds something else.
     #[error("it must hold 64 hex digits")]
     Content,
-    /// Others have rights to it, and they cannot be taken away.
+    /// Others have rights to the file that cannot be taken away.
     #[error(
         "others may read or change it (mode {mode:o}), so it is no secret: `chmod 600` it, or give it to the daemon's user"
     )]
     Rights {
-        /// Its rights.
+        /// The file's mode.
         mode: u32,
     },
 }
@@ -33,17 +33,17 @@ pub(crate) enum SecretFileError {
 /// The 32 bytes in a file of 64 hex digits, `None` when there is no such file.
 ///
 /// # Errors
-/// It cannot be read, or holds something else.
+/// The file cannot be read, or holds something else.
 pub(crate) fn read_secret(path: &Path) -> Result<Option<[u8; 32]>, SecretFileError> {
     let text = read_private(path)?;
     text.map(|text| FromHex::from_hex(text.trim()).map_err(|_| SecretFileError::Content)).transpose()
 }
 
-/// What is in a file that holds a secret, `None` when there is no such file. Rights of others are taken away, with a warning. Its
-/// group may read it, as an operator may have given it to the daemon in that way.
+/// The content of a file that holds a secret, `None` when there is no such file. Takes the rights of others away, with
+/// a warning. The group may read the file: an operator may have given it to the daemon in that way.
 ///
 /// # Errors
-/// It cannot be read, or others have rights to it that cannot be taken away.
+/// The file cannot be read, or others have rights to it that cannot be taken away.
 pub(crate) fn read_private(path: &Path) -> Result<Option<String>, SecretFileError> {
     let mut file = match File::open(path) {
         Ok(file) => file,
@@ -56,10 +56,10 @@ pub(crate) fn read_private(path: &Path) -> Result<Option<String>, SecretFileErro
     Ok(Some(text))
 }
 
-/// Takes the rights of others to a file away, and that of its group to change it.
+/// Takes the rights of others to a file away, and its group's right to change it.
 ///
 /// # Errors
-/// They cannot be taken away.
+/// The rights cannot be taken away.
 pub(crate) fn keep_private(file: &File, path: &Path) -> Result<(), SecretFileError> {
     let mode = file.metadata()?.permissions().mode() & 0o7777;
     if mode & RIGHTS_OF_OTHERS == 0 {
@@ -71,8 +71,8 @@ pub(crate) fn keep_private(file: &File, path: &Path) -> Result<(), SecretFileErr
     Ok(())
 }
 
-/// Writes one line into a file for its owner alone; it is on disk, whole, when this returns. One that is there is replaced,
-/// not reused: it may have any mode.
+/// Writes one line into a file for its owner alone; the file is on disk, complete, when this returns. An existing file
+/// is replaced, not reused: it may have any mode.
 ///
 /// # Errors
 /// When the file cannot be made or written.
@@ -82,10 +82,11 @@ pub(crate) fn write_secret(path: &Path, line: &str) -> io::Result<()> {
     file.finish()
 }
 
-/// Ends the name of a file that is not whole yet.
+/// The end of an unfinished file's name.
 pub(crate) const UNFINISHED_SUFFIX: &str = ".new";
 
-/// A file for its owner alone that has its name only when it is whole; until then it has another one, and goes when dropped.
+/// A file for its owner alone. It gets its name when it is complete; until then it has another name, and is removed
+/// when dropped.
 pub(crate) struct SecretFile {
     file: File,
     unfinished: PathBuf,
@@ -93,10 +94,10 @@ pub(crate) struct SecretFile {
 }
 
 impl SecretFile {
-    /// Makes it.
+    /// Makes the file, under its unfinished name.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the file cannot be made.
     pub(crate) fn begin(path: &Path) -> io::Result<Self> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(UNFINISHED_SUFFIX);
@@ -106,10 +107,10 @@ impl SecretFile {
         Ok(Self { file, unfinished, path: path.to_owned() })
     }
 
-    /// Gives it its name; it is on disk when this returns.
+    /// Gives the file its name; it is on disk when this returns.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// When the file cannot be written.
     pub(crate) fn finish(self) -> io::Result<()> {
         self.file.sync_all()?;
         rename(&self.unfinished, &self.path)
@@ -127,16 +128,16 @@ impl io::Write for SecretFile {
 }
 
 impl Drop for SecretFile {
-    /// One that is finished has another name by now.
+    /// A finished file has another name by now.
     fn drop(&mut self) {
         let _ = remove_file(&self.unfinished);
     }
 }
 
-/// Gives a file another name; that is on disk when this returns.
+/// Renames a file; the new name is on disk when this returns.
 ///
 /// # Errors
-/// When that fails.
+/// When the file cannot be renamed.
 fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     let directory = to.parent().filter(|directory| !directory.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -146,7 +147,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 /// Removes a file that may be gone already.
 ///
 /// # Errors
-/// When that fails.
+/// When the file cannot be removed.
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -170,7 +171,7 @@ mod tests {
             assert_eq!(mode(), expected, "{given:o}");
             remove_file(&path).unwrap();
         }
-        // On a file system that cannot be written nobody can take them away.
+        // On a read-only file system nobody can take the rights away.
         let read_only = Path::new("/proc/self/status");
         assert!(matches!(read_private(read_only), Err(SecretFileError::Rights { mode: 0o444 })));
         assert_eq!(read_private(&path).unwrap(), None);

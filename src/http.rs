@@ -1,6 +1,6 @@
-//! The routes, all on this screen, and who may call them. What a route does and how it is documented is in
-//! `handlers/`, in the module that it names; what every request passes before is in `middleware/`; what a failure answers is in
-//! `error.rs`; how long and how large things may be is in `limits.rs`.
+//! The routes, all on this screen, and who may call them. The handlers and their documentation are in `handlers/`, in
+//! the module that a route names. The layers before the handlers are in `middleware/`, the responses of failures in
+//! `error.rs`, and the limits of time and size in `limits.rs`.
 pub(crate) mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -38,7 +38,7 @@ pub(crate) use server::serve;
 const OPEN: AccessPolicy =
     AccessPolicy { role: None, scope: Scope::Path, body: BodyKind::Json, once_per_key: false, removes: false };
 const VIEWER: AccessPolicy = AccessPolicy { role: Some(Role::Viewer), ..OPEN };
-/// Before joining a group.
+/// A read before joining a group.
 const JOINER: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..VIEWER };
 /// A session as a whole.
 const SESSION: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Session, ..OPEN };
@@ -46,17 +46,17 @@ const SESSION: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: 
 const SESSION_END: AccessPolicy = AccessPolicy { removes: true, ..SESSION };
 /// A change at WhatsApp: carried out once for each idempotency key.
 const GROUP_WRITE: AccessPolicy = AccessPolicy { role: Some(Role::Operator), once_per_key: true, ..OPEN };
-/// The same with a picture in its body.
+/// As [`GROUP_WRITE`], with a picture in the body.
 const PICTURE_WRITE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..GROUP_WRITE };
-/// The same where groups are made, joined and left.
+/// As [`GROUP_WRITE`], for making, joining and leaving groups.
 const MEMBERSHIP: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..GROUP_WRITE };
 const WIDE_OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Everything, ..OPEN };
 const WIDE_ADMIN: AccessPolicy = AccessPolicy { role: Some(Role::Admin), ..WIDE_OPERATOR };
 /// The end of a key.
 const KEY_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_ADMIN };
 
-/// Every route: method, path, policy, operation id, handler. The operation id is also the action in the audit log, and what stands
-/// before its first underscore is the tag in the document.
+/// Every route: method, path, policy, operation id, handler. The operation id is also the action in the audit log, and
+/// the part before its first underscore is the tag in the document.
 pub(crate) fn routes() -> Vec<Route> {
     routes! {
         GET    "/api/health" OPEN "health_health" health::health,
@@ -123,7 +123,7 @@ pub(crate) fn routes() -> Vec<Route> {
     }
 }
 
-/// Every route behind the authorization layer that its callers have to pass. What wraps all of them is `middleware/request_context.rs`.
+/// Every route behind its authorization layer. `middleware/request_context.rs` wraps all of them.
 pub(crate) fn router(app: &Arc<App>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| {
         let layer = AuthLayer::new(app, route.policy, route.action);

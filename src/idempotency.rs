@@ -1,5 +1,5 @@
-//! Idempotency keys: which calls run, and what those that are over answered, for 24 hours and over restarts.
-//! Knows no HTTP beyond an answer's status, headers and bytes, and never decides which answers are kept.
+//! Idempotency keys: the calls that run, and the responses of finished calls, for 24 hours and over restarts. Knows no
+//! HTTP beyond a response's status, headers and bytes. Never decides which responses are kept.
 //!
 //! A key's life, with the store beside it:
 //!
@@ -32,13 +32,13 @@ use crate::clock::Clock;
 pub(crate) use record::{Fingerprint, KeptResponse, Slot};
 use record::{Hour, Moved, Record};
 
-/// Keys of one session in 24 hours. An API key may use as many as it leaves free, so that there always are some for others: 5,000
-/// are left to a single one, a write every 17 s all day, which WhatsApp would not let pass.
+/// Keys of one session in 24 hours. An API key may use as many as it leaves free, so that others always get some. A
+/// single API key gets 5,000: a write every 17 s all day, which WhatsApp would not allow.
 const KEPT_PER_SESSION_MAX: usize = 10_000;
 /// Keys of all sessions in 24 hours, shared in the same way: at about 1 KiB each they are 200 MiB of the disk.
 const KEPT_MAX: usize = 200_000;
-/// Bytes of one record. A result is 110 bytes in it, with a message 200: 1,024 people who are all turned down are 200 KiB at most. The
-/// limit of one batch is far above.
+/// Bytes of one record. A result takes 110 bytes, or 200 with a message: 1,024 refused participants take 200 KiB at
+/// most. The limit of one batch is far above.
 pub(crate) const RECORD_BYTES_MAX: usize = 256 * 1024;
 /// Keys removed in one batch: each may take all the parts of a record and a row of the index.
 const REMOVED_IN_BATCH_MAX: usize = BATCH_OPERATIONS_MAX / (parts_in(RECORD_BYTES_MAX) + 1);
@@ -61,38 +61,39 @@ struct Limits {
 /// The time, for two purposes.
 #[derive(Copy, Clone)]
 struct Times {
-    /// By which records have expired.
+    /// The time by which records expire.
     ended: Timestamp,
-    /// At which a new one is made.
+    /// The time at which a new record is made.
     made: Timestamp,
 }
 
-/// What is known without reading the store. Keys of records from before there were shares count as one API key's, the nil one's.
+/// The state that is known without reading the store. Records from before there were shares count for the nil API key.
 #[derive(Default)]
 struct Book {
     running: HashMap<Slot, Option<Fingerprint>>,
-    /// Those that were kept before the start, and were not asked for again since.
+    /// Records that were kept before the start, and were not replayed since.
     from_before: HashSet<Slot>,
     by_session: HashMap<SessionNumber, usize>,
     by_user: HashMap<Uuid, usize>,
     by_user_and_session: HashMap<(Uuid, SessionNumber), usize>,
     kept_in_all: usize,
-    /// The hours in which records of sessions were made that are still kept.
+    /// The hours in which sessions made records that are still kept.
     hours: BTreeSet<(Hour, SessionNumber)>,
 }
 
-/// What is to be done about a call.
+/// What to do with a call.
 pub(crate) enum Start {
-    /// It is the first with its key: carry it out.
+    /// The first call with its key: carry it out.
     First(Execution),
-    /// It was carried out before and this was answered.
+    /// The call was carried out before, with this response.
     Again(Replay),
 }
 
-/// An answer that is given again.
+/// A response that is given again.
 pub(crate) struct Replay {
     pub(crate) answer: KeptResponse,
-    /// It was kept before this start of the daemon, and is given for the first time since: nobody knows whether it was given then.
+    /// The response was kept before this start, and is replayed for the first time since: it may never have been sent
+    /// before.
     pub(crate) is_first_since_start: bool,
 }
 
@@ -120,13 +121,13 @@ pub(crate) enum IdempotencyError {
     /// The key was used for another call.
     #[error("the key was used for another call")]
     Reused,
-    /// The first call was begun, and what became of it is not known.
+    /// The first call was begun, and its result is not known.
     #[error("the first call with this key was cut off")]
     Interrupted,
-    /// The API key used as many as it may in the last 24 hours.
+    /// The API key used as many idempotency keys as it may in the last 24 hours.
     #[error("too many keys in 24 hours")]
     TooMany,
-    /// An answer is too large to be kept.
+    /// A response is too large to be kept.
     #[error("an answer of {0} bytes is too large to be kept")]
     TooLarge(usize),
     /// The store refused or failed.
@@ -160,8 +161,8 @@ impl Idempotency {
         Ok(Arc::new(Self { store, limits, clock, book: Mutex::new(book) }))
     }
 
-    /// Begins a call of this API key (`user`). A mark of it is on disk when this gives [`Start::First`]. Not to be dropped half way, which may
-    /// leave a mark of a call that nobody carries out (`detached_tasks.rs` is for that).
+    /// Begins a call of this API key (`user`). A mark of it is on disk when this returns [`Start::First`]. Must not be
+    /// dropped half way: that may leave a mark of a call that nobody carries out (`detached_tasks.rs` prevents it).
     ///
     /// # Errors
     /// Why the call is not carried out; nothing was changed then.
@@ -171,8 +172,8 @@ impl Idempotency {
         user: Uuid,
         fingerprint: Fingerprint,
     ) -> Result<Start, IdempotencyError> {
-        // A clock that is ahead for a while would let a call be carried out twice, also one that was ahead at a start: what is
-        // kept ends by the earlier time, and what is made is as young as by the later one.
+        // A clock that is ahead for a while, or was ahead at a start, would let a call be carried out twice. So old
+        // records expire by the earlier time, and a new record gets the later time.
         let times = Times { ended: self.clock.earliest(), made: self.clock.latest() };
         self.start_at(slot, user, fingerprint, times).await
     }
@@ -201,7 +202,7 @@ impl Idempotency {
         Replay { answer, is_first_since_start: self.book().from_before.remove(&slot) }
     }
 
-    /// Removes the records that have expired; how many there were. Called now and then, never by a request.
+    /// Removes the expired records; returns how many there were. Called by a timer, never by a request.
     ///
     /// # Errors
     /// [`IdempotencyError::Store`]; the next call goes on.
@@ -223,7 +224,7 @@ impl Idempotency {
     /// Removes all records of a session that is gone; the store may have wiped them already.
     ///
     /// # Errors
-    /// [`IdempotencyError::Store`]; what is left goes within 24 hours.
+    /// [`IdempotencyError::Store`]; the remaining records go within 24 hours.
     pub(crate) async fn forget(self: &Arc<Self>, session: SessionNumber) -> Result<(), IdempotencyError> {
         let slots = self.slots(session, Vec::new()).await?;
         self.remove(slots, None).await?;
@@ -231,7 +232,7 @@ impl Idempotency {
         Ok(())
     }
 
-    /// What is known of the slot; claims it for a first call. Reads the store, so it blocks.
+    /// Looks the slot up, and claims it for a first call. Reads the store, so it blocks.
     fn look(
         self: &Arc<Self>,
         slot: Slot,
@@ -242,14 +243,14 @@ impl Idempotency {
         if let Some(running) = self.book().running.get(&slot) {
             return Err(in_use(*running, fingerprint));
         }
-        // Without a claim, so that several may be given the same answer at once.
+        // Read without a claim, so that several calls may get the same response at once.
         let known = self.read(slot)?.filter(|record| !record.is_expired(times.ended));
         let known = known.filter(|record| record.fingerprint == fingerprint);
         if let Some(answer) = known.and_then(|record| record.answer) {
             return Ok(LookedUp::Again(self.replay(slot, answer)));
         }
         let claim = self.claim(slot, Some(fingerprint)).map_err(|running| in_use(running, fingerprint))?;
-        // Nobody else changes the slot from here on: what is read now is the truth.
+        // Nobody else changes the slot from here on: the record that is read now stays valid.
         let old = self.read(slot)?;
         match old.as_ref().filter(|record| !record.is_expired(times.ended)) {
             Some(record) if record.fingerprint != fingerprint => return Err(IdempotencyError::Reused),
@@ -266,7 +267,7 @@ impl Idempotency {
         self.put(&mut mark, slot, &execution.record(None))?;
         let mut book = self.book();
         if let Some(old) = &old {
-            // It is replaced, not joined.
+            // The new record replaces the old one, which no longer counts.
             book.note_removed(old.user, slot.session());
         } else if !book.has_room(user, slot.session(), &self.limits) {
             return Err(IdempotencyError::TooMany);
@@ -301,7 +302,7 @@ impl Idempotency {
         Ok(())
     }
 
-    /// The slots of a session whose rows in the index begin with this.
+    /// The slots of a session whose rows in the index begin with `prefix`.
     async fn slots(&self, session: SessionNumber, prefix: Vec<u8>) -> Result<Vec<Slot>, IdempotencyError> {
         let store = Arc::clone(&self.store);
         let scan = move || store.scan_prefix(session, Table::IdempotentHours, &prefix);
@@ -310,8 +311,8 @@ impl Idempotency {
         Ok(rows.into_iter().filter_map(slot).collect())
     }
 
-    /// Removes these records in batches, apart from those that are running; with `expired_at` only what has expired by
-    /// then. Gives how many there were.
+    /// Removes these records in batches, except those whose calls run. With `expired_at`, removes only records that
+    /// have expired by then. Returns how many it removed.
     async fn remove(
         self: &Arc<Self>,
         slots: Vec<Slot>,
@@ -342,13 +343,13 @@ impl Idempotency {
                 book.from_before.remove(&claim.slot);
             }
             removed += gone.len();
-            // A claim that goes takes the book itself.
+            // Dropping a claim locks the book itself.
             drop(book);
         }
         Ok(removed)
     }
 
-    /// Takes the slot, or tells the fingerprint of the call that has it.
+    /// Claims the slot, or returns the fingerprint of the call that has it.
     fn claim(self: &Arc<Self>, slot: Slot, fingerprint: Option<Fingerprint>) -> Result<Claim, Option<Fingerprint>> {
         let mut book = self.book();
         if let Some(running) = book.running.get(&slot) {
@@ -363,17 +364,18 @@ impl Idempotency {
     }
 }
 
-/// What [`Idempotency::look`] found.
+/// The result of [`Idempotency::look`].
 enum LookedUp {
     Again(Replay),
     First { execution: Execution, mark: Batch },
 }
 
 impl Execution {
-    /// The call is over; its answer is on disk when this returns, and is given to whoever calls again.
+    /// Ends the call. Its response is on disk when this returns, and repeated calls get it.
     ///
     /// # Errors
-    /// Why it is not kept: the key then counts as interrupted, so that the call is still not carried out twice.
+    /// Why the response is not kept: the key then counts as interrupted, so that the call is still not carried out
+    /// twice.
     pub(crate) async fn keep(self, answer: KeptResponse) -> Result<(), IdempotencyError> {
         self.end(move |owner, call| {
             let mut batch = Batch::new();
@@ -384,10 +386,10 @@ impl Execution {
         .map(drop)
     }
 
-    /// The call is over and did nothing: its key is free again.
+    /// Ends a call that did nothing: its key is free again.
     ///
     /// # Errors
-    /// Why it is not free: it counts as interrupted.
+    /// Why the key is not free: it counts as interrupted.
     pub(crate) async fn release(self) -> Result<(), IdempotencyError> {
         let user = self.user;
         let deleted = self.end(|owner, call| {
@@ -400,7 +402,7 @@ impl Execution {
         Ok(())
     }
 
-    /// Commits what `change` makes of the record. Gives the claim, which ends when it is dropped.
+    /// Commits the batch that `change` returns. Returns the claim, which ends when it is dropped.
     async fn end(
         self,
         change: impl FnOnce(&Idempotency, &Self) -> Result<Batch, IdempotencyError> + Send + 'static,
@@ -423,7 +425,7 @@ impl Drop for Claim {
 }
 
 impl Book {
-    /// Whether the API key may use one more: as many as are left free of the session's and of all.
+    /// Whether the API key may use one more: it may use as many as it leaves free, of the session's keys and of all.
     fn has_room(&self, user: Uuid, session: SessionNumber, limits: &Limits) -> bool {
         let of_session = self.by_session.get(&session).copied().unwrap_or_default();
         let own = self.by_user.get(&user).copied().unwrap_or_default();
@@ -447,7 +449,7 @@ impl Book {
         count_down(&mut self.by_user_and_session, (user, session));
     }
 
-    /// The session is gone, with all that was kept of it.
+    /// Forgets a session that is gone, and all its records.
     fn forget(&mut self, session: SessionNumber) {
         let kept: Vec<(Uuid, usize)> = self
             .by_user_and_session
@@ -462,7 +464,8 @@ impl Book {
     }
 }
 
-/// Moves what layout 1 kept for all sessions together to the rows of each. Of a session that is not there it is dropped. Blocks.
+/// Moves the rows that layout 1 kept for all sessions together to each session. Drops the rows of unknown sessions.
+/// Blocks.
 ///
 /// # Errors
 /// Why the store could not be read or written; the next start goes on.
@@ -472,7 +475,7 @@ pub(crate) fn migrate(
 ) -> Result<(), StoreError> {
     let rows = store.scan_prefix(SessionNumber::DAEMON, Table::IdempotentAnswers, b"")?;
     let numbers = if rows.is_empty() { HashMap::new() } else { numbers()? };
-    // Each row moves at once, and a start that finds some left goes on: a record may be in both places in between.
+    // Each row moves atomically, and the next start moves the rest: a record's parts may be in both places in between.
     for rows in rows.chunks(BATCH_OPERATIONS_MAX / 2) {
         let mut batch = Batch::new();
         for (key, value) in rows {
@@ -500,7 +503,7 @@ fn count_down<K: Eq + std::hash::Hash>(counts: &mut HashMap<K, usize>, key: K) {
     }
 }
 
-/// What a second call is told while this one runs; `None` is a record that is being removed.
+/// The error of a second call while this one runs; `None`: the record is being removed.
 fn in_use(running: Option<Fingerprint>, fingerprint: Fingerprint) -> IdempotencyError {
     match running {
         Some(running) if running != fingerprint => IdempotencyError::Reused,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rookery_store::{Store, StoreOptions, open};
 
-/// The disk has three quarters of what changes need, which is half as much again as removals need.
+/// The disk has three quarters of the space that changes need, which is half as much again as removals need.
 pub(crate) fn open_with_little_space(directory: &Path) -> Arc<dyn Store> {
     let volume = rustix::fs::statvfs(directory).unwrap();
     let free_bytes = volume.f_bavail * volume.f_frsize;

@@ -16,7 +16,7 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 const VERSION: &str =
     concat!(env!("CARGO_PKG_VERSION"), " (feature simulator: for tests and demos, connects to loopback only)");
 
-/// Commands that end by themselves say what they did: only what goes wrong beside it is logged.
+/// Commands that end by themselves print what they did: only problems beside that are logged.
 const OFFLINE_LOG_FILTER: &str = "warn";
 
 /// Manages WhatsApp groups for many accounts over REST.
@@ -35,7 +35,7 @@ enum Command {
     Serve(Box<Config>),
     /// Write all data into one encrypted file, whether the daemon runs or not
     Backup(BackupArguments),
-    /// Put a backup into the place of all data, whether the daemon runs or not
+    /// Replace all data by a backup, whether the daemon runs or not
     Restore(RestoreArguments),
     /// The audit log of a daemon that does not run
     Audit {
@@ -83,10 +83,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What is to be done, with all of its settings read and checked.
+/// The command to run, with all its settings read and checked.
 fn command_line() -> Result<Command, clap::Error> {
     let mut known = config::with_variables(Cli::command());
-    // Of a subcommand's call only its own settings matter.
+    // For a subcommand, only its own settings matter.
     if std::env::args_os().nth(1).is_some_and(|first| known.find_subcommand(first).is_some()) {
         known = config::without_variables(known);
     }
@@ -122,7 +122,7 @@ fn run(log_filter: &str, work: impl Future<Output = anyhow::Result<()>>) -> anyh
     telemetry::start(log_filter)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let outcome = runtime.block_on(work);
-    // All that had to be waited for was waited for; a second signal must not wait for the rest.
+    // All necessary work has ended. After a second signal, the exit must not wait for the rest.
     runtime.shutdown_background();
     outcome
 }

@@ -16,12 +16,12 @@ use crate::data_dir::PEPPER_FILE;
 use crate::files;
 use crate::store_key::{self, STORE_DIRECTORY};
 
-/// What of the audit log is to be proved.
+/// Flags of `rookery audit verify`.
 #[derive(Clone, Default, clap::Args)]
 pub struct VerifyArguments {
     #[command(flatten)]
     location: DataLocation,
-    /// A record that was noted earlier, as ID:HASH: it has to be there as it was, so that nothing before it was cut off
+    /// A record that was noted earlier, as ID:HASH: it must be there unchanged, so that nothing before it was cut off
     #[arg(long, value_name = "ID:HASH", value_parser = noted)]
     noted: Option<(u64, String)>,
 }
@@ -73,7 +73,7 @@ pub async fn verify_audit(arguments: VerifyArguments) -> Result<()> {
     Ok(())
 }
 
-/// The store of a data directory, and the right to use it; `while_it_runs` is said when its daemon has that.
+/// Opens a data directory's store, with the right to use it. `while_it_runs`: said when the daemon has that right.
 async fn store_of(location: &DataLocation, while_it_runs: &'static str) -> Result<(Offline, Arc<dyn Store>)> {
     if !rookery_store::exists(&location.data_dir.join(STORE_DIRECTORY)) {
         bail!("there is no store in `{}`: name the data directory with --data-dir", location.data_dir.display());
@@ -82,7 +82,7 @@ async fn store_of(location: &DataLocation, while_it_runs: &'static str) -> Resul
     Ok((offline, store_key::open(location).await?.0))
 }
 
-/// What is to be done with the key of the store.
+/// Flags of `rookery store rekey`.
 #[derive(Clone, clap::Args)]
 pub struct RekeyArguments {
     #[command(flatten)]
@@ -92,10 +92,10 @@ pub struct RekeyArguments {
     new_key_file: PathBuf,
 }
 
-/// `rookery store rekey`: from now on another key opens the store.
+/// `rookery store rekey`: encrypts the store's own key with another key.
 ///
 /// # Errors
-/// There is no store, its daemon runs, or the key until now does not open it; nothing was changed then.
+/// There is no store, its daemon runs, or the current key does not open it; nothing was changed then.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn rekey(arguments: RekeyArguments) -> Result<()> {
     let RekeyArguments { location, new_key_file } = arguments;
@@ -110,7 +110,7 @@ pub async fn rekey(arguments: RekeyArguments) -> Result<()> {
 /// `rookery reset-keys`: removes every API key and the pepper, so that the next start makes a new admin key.
 ///
 /// # Errors
-/// There is no store, its daemon runs, or it cannot be read or written.
+/// There is no store, its daemon runs, or the store cannot be read or written.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn reset_keys(location: DataLocation) -> Result<()> {
     let (_offline, store) = store_of(&location, "stop the daemon first").await?;

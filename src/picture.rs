@@ -1,6 +1,6 @@
-//! Pictures of groups: whatever a caller gives becomes a square JPEG of at most 640 pixels a side, as WhatsApp's own
-//! clients send it. Nothing of the original's metadata is kept, and how it lies is turned into its pixels. Never writes
-//! a file and knows no HTTP.
+//! Pictures of groups: a caller's picture becomes a square JPEG of at most 640 pixels a side, as WhatsApp's own clients
+//! send it. Drops the original's metadata, and applies its orientation to the pixels. Never writes a file and knows no
+//! HTTP.
 
 #[cfg(test)]
 mod tests;
@@ -28,26 +28,27 @@ use crate::url_fetch::{FETCHES_MAX, FetchError, Fetcher};
 
 /// Bytes of a picture as it is given: a photo of a phone, or a large screenshot.
 pub(crate) const INPUT_BYTES_MAX: usize = 5 * 1024 * 1024;
-/// Pixels of a picture as it is given: what phones take. Most are 100 MB while it is decoded, at four bytes a pixel.
+/// Pixels of a picture as it is given: phones take such photos. The largest take 100 MB while decoded, at four bytes a
+/// pixel.
 const INPUT_PIXELS_MAX: u64 = 25_000_000;
-/// A side of it: a panorama.
+/// Pixels of a side of such a picture: a panorama.
 const INPUT_SIDE_MAX: u32 = 20_000;
 /// What a decoder may allocate: all pixels at eight bytes, as in a PNG of 16 bits a channel.
 const DECODER_BYTES_MAX: u64 = INPUT_PIXELS_MAX * 8;
-/// Pictures decoded at once, the others wait their turn: each may take the memory above, and a core. One key or session has one
-/// of these at a time: pictures that are slow to decode leave the other one free.
+/// Pictures decoded at once; the others wait. Each may take the memory above, and a core. A key or session decodes one
+/// at a time, so that its slow pictures leave the other place free.
 const DECODED_AT_ONCE_MAX: usize = 2;
-/// Pictures at once in all: each holds its body or what it fetches. The last one waits for some eight seconds. Shared by keys and
-/// by sessions: one alone has half at most.
+/// Pictures in preparation at once: each holds its body or its fetched file. The last one waits for some eight seconds.
+/// Shared by keys and by sessions: a single one has half at most.
 const PICTURES_MAX: usize = 16;
-/// For one picture in all, so that WhatsApp has time left to take it.
+/// Time to prepare one picture, so that WhatsApp has time left to take it.
 const TIME_MAX: Duration = Duration::from_secs(12);
-/// A side of the square: smaller ones WhatsApp does not take, larger ones it does not show.
+/// Pixels of a side of the square: WhatsApp takes no smaller pictures, and shows no larger ones.
 const SIDE_MIN: u32 = 192;
 const SIDE_MAX: u32 = 640;
-/// Bytes of the JPEG, if a quality reaches that: WhatsApp's own are below.
+/// Bytes of the JPEG, if one of the qualities reaches that: WhatsApp's own pictures are smaller.
 const OUTPUT_BYTES_MAX: usize = 200 * 1024;
-/// Tried in this order; the last one is taken as it comes.
+/// JPEG qualities, tried in this order; the last one is used whatever its size.
 const QUALITIES: [u8; 4] = [85, 75, 60, 45];
 
 /// Callers differ in whether they pad.
@@ -63,62 +64,62 @@ pub(crate) enum PictureSource {
     Base64 {
         /// In the standard alphabet, with or without padding, or a `data:` URL.
         data: String,
-        /// What it is said to be.
+        /// The media type, as the caller says.
         mimetype: String,
     },
-    /// From somewhere else.
+    /// From another host.
     Url(String),
 }
 
 /// Why a picture cannot be used; names the field that is to be changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PictureError {
-    /// It cannot be decoded.
+    /// The base64 cannot be decoded.
     #[error("base64 must be standard base64 or a data: URL of it")]
     Base64,
-    /// It is of no kind that can be read.
+    /// The media type is not supported.
     #[error("mimetype must be one of the following values: image/jpeg, image/png, image/webp, image/gif")]
     Mimetype,
-    /// It is of another kind than was said.
+    /// The picture has another media type than the caller says.
     #[error("mimetype is {said}, but base64 holds {found}")]
     OtherMimetype {
-        /// What was said.
+        /// The media type that the caller says.
         said: &'static str,
-        /// What it is.
+        /// The actual media type.
         found: &'static str,
     },
-    /// It could not be fetched.
+    /// The picture could not be fetched.
     #[error("url {0}")]
     Fetch(#[from] FetchError),
-    /// The key or the session has its share, there are too many others, or they take too long.
+    /// The key or the session has its share of pictures, there are too many others, or they take too long.
     #[error("too many pictures are being prepared: nothing was changed")]
     Busy,
-    /// What was given is too large.
+    /// The given file is too large.
     #[error("{field} must not hold more than {INPUT_BYTES_MAX} bytes")]
     TooLarge {
-        /// Where it was given.
+        /// The field of the request.
         field: &'static str,
     },
-    /// What was given is no picture.
+    /// The given file is no picture.
     #[error("{field} must hold a JPEG, PNG, WebP or GIF picture that is whole")]
     Unreadable {
-        /// Where it was given.
+        /// The field of the request.
         field: &'static str,
     },
-    /// It has too many pixels.
+    /// The picture has too many pixels.
     #[error("{field} holds a picture of {width} x {height} pixels, but {} million are allowed", INPUT_PIXELS_MAX / 1_000_000)]
     TooManyPixels {
-        /// Where it was given.
+        /// The field of the request.
         field: &'static str,
         /// Pixels.
         width: u32,
         /// Pixels.
         height: u32,
     },
-    /// It has too few pixels.
+    /// The picture has too few pixels.
     #[error("{field} holds a picture of {width} x {height} pixels, but {SIDE_MIN} are needed on each side")]
     TooFewPixels {
-        /// Where it was given.
+        /// The field of the request.
         field: &'static str,
         /// Pixels.
         width: u32,
@@ -128,13 +129,13 @@ pub(crate) enum PictureError {
 }
 
 impl PictureError {
-    /// Whether the picture may be all right and only its time is not.
+    /// Whether the picture may be all right, and the daemon is only busy.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self, Self::Busy | Self::Fetch(FetchError::Busy))
     }
 }
 
-/// For whom a picture is prepared.
+/// The key and the session that a picture is prepared for.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PictureUser {
     /// The API key.
@@ -151,7 +152,7 @@ pub(crate) struct Pictures {
     decoded: Arc<Semaphore>,
 }
 
-/// What is shared by keys and by sessions.
+/// The places that keys share, and those that sessions share.
 struct ByUser {
     keys: Arc<Shares<Uuid>>,
     sessions: Arc<Shares<SessionId>>,
@@ -183,7 +184,7 @@ impl Pictures {
     /// The JPEG to send. Dropping it stops a fetch; a picture that is being decoded already is prepared to its end.
     ///
     /// # Errors
-    /// What is wrong with the picture, by the field of the request; [`PictureError::Busy`].
+    /// What is wrong with the picture, with the field of the request; [`PictureError::Busy`].
     pub(crate) async fn prepare(&self, source: PictureSource, user: PictureUser) -> Result<Vec<u8>, PictureError> {
         let admitted = self.admitted.take(user)?;
         let prepared = self.prepare_admitted(source, user, admitted);
@@ -204,7 +205,7 @@ impl Pictures {
         let of_session = admitted.session.turn().acquire_owned().await;
         let of_all = Arc::clone(&self.decoded).acquire_owned().await;
         let prepared = spawn_blocking(move || {
-            // Also when nobody waits for it any more.
+            // Held to the end, even when nobody waits for the picture any more.
             let _permits = (of_key, of_session, of_all, admitted);
             let (bytes, format) = given.read(field)?;
             square_jpeg(&bytes, format, field)
@@ -222,14 +223,14 @@ impl Pictures {
     }
 }
 
-/// A picture that has not been looked at.
+/// A picture that was not read yet.
 enum Given {
     Base64 { data: String, said: ImageFormat },
     Bytes(Bytes),
 }
 
 impl Given {
-    /// The bytes and what they are by their first ones.
+    /// The bytes, and the format that their first bytes show.
     fn read(self, field: &'static str) -> Result<(Bytes, ImageFormat), PictureError> {
         let (bytes, said) = match self {
             Self::Base64 { data, said } => (decode_base64(&data)?.into(), Some(said)),
@@ -250,7 +251,7 @@ fn is_known(format: ImageFormat) -> bool {
     matches!(format, ImageFormat::Jpeg | ImageFormat::Png | ImageFormat::WebP | ImageFormat::Gif)
 }
 
-/// Parameters behind a `;` say nothing of use.
+/// The format of a media type; parameters behind a `;` are ignored.
 fn format_of(mimetype: &str) -> Result<ImageFormat, PictureError> {
     let name = mimetype.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     match name.as_str() {
@@ -274,7 +275,7 @@ fn decode_base64(data: &str) -> Result<Vec<u8>, PictureError> {
     if bytes.len() > INPUT_BYTES_MAX { Err(PictureError::TooLarge { field: "base64" }) } else { Ok(bytes) }
 }
 
-/// Decodes, cuts the square out of the middle, makes it small, and writes it anew. Takes up to a second of a core.
+/// Decodes the picture, cuts the square out of the middle, shrinks it, and encodes it. Takes up to a second of a core.
 fn square_jpeg(bytes: &[u8], format: ImageFormat, field: &'static str) -> Result<Vec<u8>, PictureError> {
     let unreadable = |_| PictureError::Unreadable { field };
     let mut limits = Limits::default();
@@ -284,7 +285,7 @@ fn square_jpeg(bytes: &[u8], format: ImageFormat, field: &'static str) -> Result
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(unreadable)?;
-    // Before a pixel is decoded: a few bytes may stand for a picture that no memory holds.
+    // Checked before a pixel is decoded: a few bytes may describe a picture that fits into no memory.
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > INPUT_PIXELS_MAX {
         return Err(PictureError::TooManyPixels { field, width, height });
@@ -303,8 +304,8 @@ fn square_jpeg(bytes: &[u8], format: ImageFormat, field: &'static str) -> Result
     encode(&on_white(&small)).map_err(unreadable)
 }
 
-/// In two steps when it is large: the good filter's own memory grows with the side it starts from. What is cut out of the
-/// picture is read where it lies: a copy would double the memory.
+/// Shrinks a large square in two steps: the good filter's own memory grows with the side it starts from. The square is
+/// read in place: a copy would double the memory.
 fn shrink(square: &SubImage<&DynamicImage>) -> DynamicImage {
     let side = square.width();
     let halfway = if side > 2 * SIDE_MAX {
@@ -316,7 +317,7 @@ fn shrink(square: &SubImage<&DynamicImage>) -> DynamicImage {
     if side <= SIDE_MAX { halfway } else { halfway.resize_exact(SIDE_MAX, SIDE_MAX, FilterType::Lanczos3) }
 }
 
-/// JPEG has no transparency: what shines through is white, as paper is.
+/// JPEG has no transparency: transparent parts become white, as paper is.
 fn on_white(picture: &DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.to_rgb8();

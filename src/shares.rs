@@ -1,5 +1,5 @@
-//! Something of which there is only so much at once, for several users: whoever has some of it may take one more as long as more
-//! is free than that, so that some is left for others whoever asks first. One alone gets half. Never waits.
+//! A limited number of shares for several users. A user may take one more share as long as more are free than it has,
+//! so that some are left for others, whoever asks first. A single user gets half. Never waits.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,20 +7,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Semaphore;
 
-/// All of it.
+/// All shares.
 pub(crate) struct Shares<K> {
     most: usize,
-    /// Whoever has some; never more than there is of it.
+    /// The users with shares; never more users than there are shares.
     taken: Mutex<HashMap<K, Taken>>,
 }
 
-/// What one user has.
+/// The shares of one user.
 struct Taken {
     count: usize,
     turn: Arc<Semaphore>,
 }
 
-/// One of it; given back when it is dropped.
+/// One share; given back when it is dropped.
 pub(crate) struct Share<K: Copy + Eq + Hash> {
     of: Arc<Shares<K>>,
     user: K,
@@ -32,7 +32,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         Arc::new(Self { most, taken: Mutex::default() })
     }
 
-    /// Takes one; `None`: the user has its share, or there is none left.
+    /// Takes a share; `None`: the user has as many as it may, or none is left.
     pub(crate) fn take(self: &Arc<Self>, user: K) -> Option<Share<K>> {
         let mut taken = self.taken();
         let free = self.most.saturating_sub(taken.values().map(|taken| taken.count).sum());
@@ -51,7 +51,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
 }
 
 impl<K: Copy + Eq + Hash> Share<K> {
-    /// One permit for all shares that the user has at this time: for what it may do once at a time.
+    /// One permit for all shares that the user has at this time: for work that the user may do only once at a time.
     pub(crate) fn turn(&self) -> Arc<Semaphore> {
         Arc::clone(&self.turn)
     }

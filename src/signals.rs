@@ -1,5 +1,5 @@
-//! What the system tells the daemon (SIGTERM, SIGINT), and what the daemon tells systemd. Without systemd the latter
-//! does nothing.
+//! Signals of the system to the daemon (SIGTERM, SIGINT), and notifications of the daemon to systemd. Without systemd
+//! the notifications do nothing.
 
 use std::io;
 
@@ -21,7 +21,7 @@ impl Signals {
         Ok(Self { terminate: signal(terminate)?, interrupt: signal(interrupt)? })
     }
 
-    /// Waits for the next one.
+    /// Waits for the next signal.
     pub(crate) async fn next(&mut self) {
         let name = tokio::select! {
             _ = self.terminate.recv() => "SIGTERM",
@@ -31,12 +31,12 @@ impl Signals {
     }
 }
 
-/// HTTP is served: systemd starts what comes after us.
+/// Notifies systemd that HTTP is served: it then starts the units that come after us.
 pub(crate) fn tell_ready() {
     tell(&NotifyState::Ready);
 }
 
-/// The daemon has begun to shut down.
+/// Notifies systemd that the daemon has begun to shut down.
 pub(crate) fn tell_stopping() {
     tell(&NotifyState::Stopping);
 }

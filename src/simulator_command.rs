@@ -9,7 +9,7 @@ use rookery_simulator::{Simulator, SimulatorOptions};
 
 use crate::signals::Signals;
 
-/// The simulator's own lines are few, and what is listened on is printed.
+/// The simulator logs little, and its addresses are printed.
 pub const LOG_FILTER: &str = "warn";
 
 /// Flags of `rookery simulator`.
@@ -21,7 +21,7 @@ pub struct SimulatorArguments {
     /// Where the control API listens
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7701")]
     admin: SocketAddr,
-    /// From which everything is chosen that is made up; random when left out
+    /// Seed of all made-up data; random when left out
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
     /// The file that keeps the world over restarts: read if it is there, written on SIGINT and SIGTERM

@@ -21,7 +21,7 @@ const KEY_FILE: &str = "store.key";
 /// The name of the key among systemd's credentials (`LoadCredential=rookery-store-key:...`).
 const CREDENTIAL: &str = "rookery-store-key";
 
-/// Opens the store of a data directory with its key, which comes along; encrypts it first when it is not.
+/// Opens the store of a data directory, and returns it with its key. Encrypts the store first when it is not encrypted.
 ///
 /// # Errors
 /// In words for the operator: which file is missing, or what does not fit.
@@ -40,7 +40,7 @@ pub(crate) async fn open(location: &DataLocation) -> Result<(Arc<dyn Store>, Sto
     opened.await.context("opening the store was cut short")?
 }
 
-/// Encrypts the store's own key with the one in `new_file`, which is made when it is missing.
+/// Encrypts the store's own key with the key in `new_file`, which is made when it is missing.
 ///
 /// # Errors
 /// As [`open`]; nothing was changed then.
@@ -56,7 +56,7 @@ pub(crate) async fn rekey(location: &DataLocation, new_file: &Path) -> Result<()
         if file == new_file {
             bail!("the new key has to be in another file than `{}`", file.display());
         }
-        // One that is not encrypted yet has to be, before it can be re-keyed.
+        // A store has to be encrypted before it can be re-keyed.
         let options = with_key(&key);
         rookery_store::open_encrypted(&path, options.clone()).map(drop).map_err(|error| named(error, &file))?;
         let new = match read(&new_file)? {
@@ -68,8 +68,8 @@ pub(crate) async fn rekey(location: &DataLocation, new_file: &Path) -> Result<()
     rekeyed.await.context("re-keying was cut short")?
 }
 
-/// The pepper is made when the first store is there: a data directory with a pepper and without a store has lost it. An empty store
-/// in its place would look like a first start.
+/// The pepper is made when the first store is there: a data directory with a pepper and without a store has lost its
+/// store. An empty store in its place would look like a first start.
 fn refuse_lost_store(location: &DataLocation, path: &Path) -> Result<()> {
     let is_there = fs::read_dir(path).is_ok_and(|mut entries| entries.next().is_some());
     let pepper = location.data_dir.join(PEPPER_FILE);
@@ -85,7 +85,7 @@ fn refuse_lost_store(location: &DataLocation, path: &Path) -> Result<()> {
     );
 }
 
-/// How a store with this key is opened.
+/// The options that open a store with this key.
 pub(crate) fn with_key(key: &StoreKey) -> StoreOptions {
     StoreOptions { key: Some(key.clone()), ..StoreOptions::default() }
 }
@@ -96,13 +96,14 @@ fn named(error: StoreError, file: &Path) -> anyhow::Error {
     if is_wrong { error.context(format!("the key in `{}` does not open the store", file.display())) } else { error }
 }
 
-/// The key, and the file that holds it; one is made where none is needed yet.
+/// The key, and the file that holds it; a key is made where none is needed yet.
 fn key(location: &DataLocation) -> Result<(StoreKey, PathBuf)> {
     if let Some(found) = find(location)? {
         return Ok(found);
     }
     let file = location.data_dir.join(KEY_FILE);
-    // Before there were keys a store was not encrypted; one that is needs the key that it was encrypted with.
+    // Stores from before there were keys are not encrypted. An encrypted store needs the key that it was encrypted
+    // with.
     let path = location.data_dir.join(STORE_DIRECTORY);
     rookery_store::settle(&path)?;
     match path.is_dir().then(|| rookery_store::open(&path, StoreOptions::default())) {
@@ -118,11 +119,11 @@ fn key(location: &DataLocation) -> Result<(StoreKey, PathBuf)> {
     Ok((make(&file)?, file))
 }
 
-/// The key that there is, and the file that holds it: the one the operator names, a credential of systemd, or the one in the
-/// data directory.
+/// The existing key, and the file that holds it: the file that the operator names, a credential of systemd, or the file
+/// in the data directory.
 ///
 /// # Errors
-/// The file that is named has none, or cannot be used.
+/// The named file has no key, or cannot be used.
 pub(crate) fn find(location: &DataLocation) -> Result<Option<(StoreKey, PathBuf)>> {
     let credential = location.credentials_dir.as_ref().map(|directory| directory.join(CREDENTIAL));
     let given = location.store_key_file.clone().or_else(|| credential.filter(|file| file.exists()));
@@ -136,7 +137,7 @@ pub(crate) fn find(location: &DataLocation) -> Result<Option<(StoreKey, PathBuf)
 /// The key in a file that the operator names.
 ///
 /// # Errors
-/// It has none, or cannot be used.
+/// The file has no key, or cannot be used.
 pub(crate) fn named_key(file: &Path) -> Result<StoreKey> {
     let make =
         "make one with `umask 077; openssl rand -hex 32 > FILE`, or name the one that the store was encrypted with";
@@ -171,7 +172,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let location = location(directory.path());
         let (pepper, store) = (directory.path().join(PEPPER_FILE), directory.path().join(STORE_DIRECTORY));
-        // Killed in the first start, between the key and the store.
+        // As after a kill in the first start, between the key and the store.
         make(&directory.path().join(KEY_FILE)).unwrap();
         drop(open(&location).await.unwrap());
         files::write_secret(&pepper, &hex::encode([7; 32])).unwrap();

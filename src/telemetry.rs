@@ -13,7 +13,7 @@ const JOURNAL: &str = "JOURNAL_STREAM";
 /// Starts writing log lines that pass this filter, and panics as log lines. Once per process.
 ///
 /// # Errors
-/// When the filter cannot be read, or somebody else has started already.
+/// When the filter cannot be read, or log lines are written already.
 pub fn start(filter: &str) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).context("could not read the log filter")?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);

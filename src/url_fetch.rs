@@ -1,6 +1,6 @@
-//! Fetches what a caller names by URL, without letting callers reach what only this machine can reach: the host is
-//! resolved here, every address has to be public, and the connection goes to just these. Never follows a redirect
-//! unchecked, never reads more or longer than it was told, uses no proxy, and never logs a URL.
+//! Fetches the files that callers name by URL, without letting callers reach hosts that only this machine can reach:
+//! the host is resolved here, every address has to be public, and the connection goes to just these. Never follows a
+//! redirect unchecked, never reads more or longer than allowed, uses no proxy, and never logs a URL.
 
 mod address;
 mod allow;
@@ -17,11 +17,11 @@ use tokio::sync::Semaphore;
 
 pub use allow::FetchAllow;
 
-/// A fetch in all, redirects included: whoever waits for it has a time limit of some 30 s for all that it does.
+/// Time for a fetch with its redirects: the waiting request has a time limit of some 30 s for all its work.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(8);
-/// Redirects of one fetch: more are a loop or a maze.
+/// Redirects of one fetch: more are a loop.
 const REDIRECTS_MAX: usize = 3;
-/// Fetches at once, more are refused for the moment: each may hold several megabytes.
+/// Fetches at once; more are refused for the moment, as each may hold several megabytes.
 pub(crate) const FETCHES_MAX: usize = 8;
 /// Characters of a URL: what browsers take at least.
 const URL_CHARS_MAX: usize = 2048;
@@ -37,17 +37,17 @@ pub(crate) struct Fetcher {
 /// Why a URL was not read. Each is a sentence that goes on from the name of the field that holds the URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// There are too many others.
+    /// Too many other fetches run.
     #[error("cannot be fetched now: too many others are")]
     Busy,
-    /// It is something else.
+    /// The text is no http or https URL, or too long.
     #[error("must be an http or https URL of up to {URL_CHARS_MAX} characters")]
     NotHttp,
-    /// It holds a user name or a password.
+    /// The URL holds a user name or a password.
     #[error("must not hold a user name or password")]
     Credentials,
-    /// The host has no address, or one that is not public: which of these is not told, as it would tell what names there
-    /// are in our own network.
+    /// The host has no address, or one that is not public. The error does not say which, as that would reveal the names
+    /// in our own network.
     #[error(
         "names the host `{0}`, which is not found in the public internet: check its name, or have the operator allow it with \
              --fetch-allow"
@@ -56,33 +56,33 @@ pub(crate) enum FetchError {
     /// The URL itself holds an address that is not public.
     #[error("leads to `{0}`, which is not a public address: the operator may allow it with --fetch-allow")]
     NotPublic(String),
-    /// It is redirected too often.
+    /// The URL is redirected too often.
     #[error("is redirected more than {REDIRECTS_MAX} times: give the last address")]
     Redirects,
-    /// It is redirected to nowhere.
+    /// A redirect leads to no http or https URL.
     #[error("is redirected to something that is not an http or https URL")]
     BadRedirect,
-    /// The answer is no 200.
+    /// The status code is not 200.
     #[error("is answered with status {0}, but must be answered with 200")]
     Status(u16),
-    /// The answer is too large.
+    /// The response is too large.
     #[error("is answered with more than {bytes_max} bytes")]
     TooLarge {
         /// Bytes that are allowed.
         bytes_max: usize,
     },
-    /// The answer did not come in time.
+    /// The response did not come in time.
     #[error("is not answered within {} s", .0.as_secs_f32())]
     TooSlow(Duration),
-    /// Nobody answers there.
+    /// The host cannot be connected to.
     #[error("leads to `{0}`, which cannot be connected to")]
     Unreachable(String),
-    /// The answer broke off.
+    /// The response is no HTTP, or broke off.
     #[error("is answered by `{0}` with something that is no HTTP or breaks off")]
     Broken(String),
 }
 
-/// What one request gave.
+/// The result of one request.
 enum Step {
     Redirected(Url),
     Read(Bytes),
@@ -99,7 +99,7 @@ impl Fetcher {
     /// The bytes behind a URL, at most this many. Dropping it ends the connection.
     ///
     /// # Errors
-    /// What is wrong with the URL or with what answers there.
+    /// What is wrong with the URL or with the response.
     pub(crate) async fn fetch(&self, url: &str, bytes_max: usize) -> Result<Bytes, FetchError> {
         let url = Some(url).filter(|url| url.len() <= URL_CHARS_MAX).and_then(|url| Url::parse(url).ok());
         let url = url.ok_or(FetchError::NotHttp)?;
@@ -156,10 +156,11 @@ impl Fetcher {
                 Err(FetchError::NotPublic(host))
             };
         }
-        // Every name is looked up, so that how long it takes tells nothing of those that are refused anyway.
+        // Every name is resolved, so that the time it takes reveals nothing about names that are refused anyway.
         let found = tokio::net::lookup_host((bare, port)).await;
         let addresses: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-        // One that is not public spoils them all: whoever answers for the name could send us to either.
+        // One address that is not public makes the host unusable: the name's owner could send us to any of its
+        // addresses.
         let is_usable = is_allowed
             || (!address::is_internal_name(bare) && addresses.iter().all(|address| address::is_public(address.ip())));
         if addresses.is_empty() || !is_usable {
@@ -183,7 +184,7 @@ impl Fetcher {
     }
 }
 
-/// Host and port of a URL that may be asked for at all.
+/// Host and port of a URL, if it may be fetched at all.
 fn target(url: &Url) -> Result<(String, u16), FetchError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(FetchError::NotHttp);
@@ -195,12 +196,12 @@ fn target(url: &Url) -> Result<(String, u16), FetchError> {
     Ok((host.to_owned(), url.port_or_known_default().ok_or(FetchError::NotHttp)?))
 }
 
-/// 300 and 304 lead nowhere.
+/// 300 and 304 are no redirects to another URL.
 fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// Only our own words: an error's text may hold the URL.
+/// The error in our own words: the library's text may hold the URL.
 fn failed(error: &reqwest::Error, host: &str) -> FetchError {
     if error.is_connect() { FetchError::Unreachable(host.into()) } else { FetchError::Broken(host.into()) }
 }

@@ -1,5 +1,6 @@
-//! What callers want of a session's groups, as values. A file has one operation, or the few about one subject, each with its data, its cost, its call to
-//! WhatsApp, how an unanswered one is reconciled, and what it changes in the cache. [`crate::Gateway::execute`] carries them out.
+//! The operations on a session's groups, as values. A file has one operation, or a few about one subject: its data, its
+//! cost, its call to WhatsApp, how it is reconciled when WhatsApp does not answer, and what it changes in the cache.
+//! [`crate::Gateway::execute`] carries the operations out.
 //!
 //! A command begins in the session's actor, which never waits (S-1): there it is refused, answered from the cache, or turned
 //! into a task. The task reports what changed to the actor first, and then answers the caller (G-2).
@@ -59,21 +60,22 @@ pub(crate) use whatsapp_codes::read_error;
 /// One operation of a session.
 ///
 /// # Errors
-/// Every command: [`CommandError::UnknownSession`], [`CommandError::NotStarted`], [`CommandError::NotConnected`],
-/// [`CommandError::Restarting`], [`CommandError::NotLoaded`]. One that asks WhatsApp also [`CommandError::Busy`],
-/// [`CommandError::LimitReached`], [`CommandError::RateLimited`], [`CommandError::Refused`], [`CommandError::Unanswered`]. One that
-/// changes something also [`CommandError::OutcomeUnknown`]. Each says what it has beside these.
+/// Every command may fail with [`CommandError::UnknownSession`], [`CommandError::NotStarted`],
+/// [`CommandError::NotConnected`], [`CommandError::Restarting`], [`CommandError::NotLoaded`]. A command that asks
+/// WhatsApp may also fail with [`CommandError::Busy`], [`CommandError::LimitReached`], [`CommandError::RateLimited`],
+/// [`CommandError::Refused`], [`CommandError::Unanswered`]. A command that changes something may also fail with
+/// [`CommandError::OutcomeUnknown`]. Further errors are in the command's own doc.
 pub trait Command: Send + Sized + 'static {
-    /// What its caller gets.
+    /// The caller's result.
     type Output: Send + 'static;
 
     /// What it does at WhatsApp.
     fn kind(&self) -> CommandKind;
 
-    /// Begins it in the session's actor. Never waits.
+    /// Begins the command in the session's actor. Never waits.
     ///
     /// # Errors
-    /// Why it is refused: WhatsApp was not asked then.
+    /// Why the command is refused; WhatsApp was not asked then.
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError>;
 }
 
@@ -82,9 +84,9 @@ pub trait Command: Send + Sized + 'static {
 pub enum CommandKind {
     /// Nothing: the cache has the answer.
     Lookup,
-    /// It asks, and changes nothing.
+    /// A question: it changes nothing.
     Query,
-    /// It changes something. Without an answer nobody knows whether it did.
+    /// A change. Without an answer nobody knows whether it was made.
     Write,
 }
 
@@ -92,11 +94,11 @@ pub enum CommandKind {
 pub struct Started<T>(Next<T>);
 
 enum Next<T> {
-    /// This is the answer.
+    /// The answer is ready.
     Answered(T),
     /// A task asks WhatsApp.
     Task(std::sync::Arc<dyn SessionPort>, Pin<Box<dyn Future<Output = Finished<T>> + Send>>),
-    /// This answers once WhatsApp was read.
+    /// This function answers after a read at WhatsApp.
     AfterRead(Scope, FromCache<T>),
 }
 
@@ -127,7 +129,7 @@ impl<T> Started<T> {
 
 /// How a command's task ended.
 pub(crate) struct Finished<T> {
-    /// What it means for the cache.
+    /// The change to the cache; `None`: nothing changed.
     change: Option<GroupChange>,
     result: Result<T, CommandError>,
 }
@@ -154,7 +156,7 @@ pub(crate) struct PendingCommand<C: Command> {
 
 /// A [`PendingCommand`] of any command.
 pub(crate) trait Execute: Send {
-    /// Begins it. A read that is to be made first is given back.
+    /// Begins the command. Returns the read that has to come before its answer, if there is one.
     fn execute(self: Box<Self>, session: &mut SessionAccess<'_>) -> Option<SharedRead>;
 }
 
@@ -176,8 +178,8 @@ impl<C: Command> Execute for PendingCommand<C> {
             Ok(Next::Task(port, task)) => {
                 tokio::spawn(async move {
                     let Finished { change, result } = task.await;
-                    // An actor that is gone reads all groups before it is ready again (K-3): nothing is lost, but what it will show
-                    // then is not ours to promise.
+                    // When the actor is gone, the next one reads all groups before it is ready (K-3), so the change is
+                    // not lost. But this task cannot promise what the cache will show then.
                     let told = change.is_none_or(|change| port.tell(change));
                     drop(permit);
                     let _ = reply.send(if told { result } else { result.and(Err(CommandError::OutcomeUnknown)) });

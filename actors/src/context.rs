@@ -16,6 +16,6 @@ pub(crate) struct Context {
     pub(crate) options: SessionOptions,
     pub(crate) engines: EngineShared,
     pub(crate) directory: Arc<Directory>,
-    /// What happens to sessions and belongs into the operator's audit log.
+    /// Session events for the operator's audit log.
     pub(crate) notices: broadcast::Sender<OperatorNotice>,
 }

@@ -20,10 +20,11 @@ use rookery_store::SessionNumber;
 /// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
 pub(crate) const WAITING_EVENTS_MAX: usize = 10_000;
 
-/// A caller waits for a session to be read from the store: seconds for the largest one, and clients wait for 30.
+/// How long a caller waits for a session to be read from the store: the largest session takes seconds, and clients wait
+/// for 30 s.
 const LOADING_WAIT_MAX: Duration = Duration::from_secs(5);
 
-/// What the daemon holds of one session, whether or not its actor lives.
+/// The daemon's data about one session, whether or not its actor lives.
 pub(crate) struct SessionHandle {
     /// The session's UUID.
     pub(crate) id: SessionId,
@@ -31,28 +32,29 @@ pub(crate) struct SessionHandle {
     pub(crate) number: SessionNumber,
     /// The session's unique name.
     pub(crate) name: SessionName,
-    /// Its actor; `None` while it is being restarted.
+    /// The session's actor; `None` while it is being loaded or restarted, or cannot be.
     pub(crate) actor: ArcSwapOption<ActorRef<SessionMsg>>,
-    /// Whether it is being read from the store, for its actor to be started.
+    /// Whether the session is being read from the store, so that its actor can start.
     pub(crate) loading: watch::Sender<bool>,
-    /// What the actor last published: listing asks no mailbox.
+    /// The state that the actor last published: a list of sessions asks no mailbox.
     pub(crate) session: ArcSwap<Session>,
-    /// What the operator decided about it; written by the actor.
+    /// The operator's configuration of the session; written by the actor.
     pub(crate) config: Arc<ArcSwap<SessionConfig>>,
-    /// How often it may ask WhatsApp for what. Outlives the actor: a crash is no way around it.
+    /// The session's rate limits and pauses. They outlive the actor: a crash is no way around them.
     pub(crate) rate_limiter: Arc<RateLimiter>,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
-    /// What its connections tell of themselves: when WhatsApp was heard. Outlives the actor and its engines.
+    /// Reports of the session's connections: when something was received from WhatsApp. Outlives the actor and its
+    /// engines.
     pub(crate) wire: Arc<Wire>,
     /// The number of the latest engine; every engine of the session has its own, whichever actor asked for it.
     pub(crate) generations: AtomicU64,
-    /// One permit per group event and name on its way to the actor. It travels in the message, so that it comes back with
-    /// that, whether the message is handled or goes with its mailbox (L-1).
+    /// One permit per group event and name on its way to the actor. The permit travels in the message. So it comes back
+    /// with the message, whether that is handled or goes with its mailbox (L-1).
     pub(crate) waiting_events: Arc<Semaphore>,
     /// One permit per device: held by the engine task until its run loop has ended (K-1).
     pub(crate) device: Arc<Semaphore>,
-    /// The number of its latest event on disk; 0 until it was read from the store.
+    /// The number of the session's latest event on disk; 0 until it was read from the store.
     pub(crate) latest_event: watch::Sender<u64>,
     /// One permit: held while group records are written, and while they are wiped.
     pub(crate) saving: Arc<Semaphore>,
@@ -86,8 +88,8 @@ impl SessionHandle {
 }
 
 impl SessionHandle {
-    /// The session's actor; one that is being brought up is waited for, for a while. `None`: it has crashed, or has not been
-    /// read within that time.
+    /// The session's actor. A session that is being loaded is waited for, up to [`LOADING_WAIT_MAX`]. `None`: the actor
+    /// has crashed, or was not loaded within that time.
     pub(crate) async fn actor(&self) -> Option<Arc<ActorRef<SessionMsg>>> {
         if let Some(actor) = self.actor.load_full() {
             return Some(actor);

@@ -1,4 +1,5 @@
-//! What can happen to a caller of the gateway. The only error type that leaves this crate beside the store's.
+//! What can happen to a caller of the gateway. Readers of events get [`crate::EventsError`], and the start of all
+//! sessions gives [`crate::StartError`].
 
 use rookery_model::{GroupId, IdError};
 use rookery_store::StoreError;
@@ -12,10 +13,10 @@ pub enum CommandError {
     /// The name of a new session is in use.
     #[error("session name `{0}` is in use")]
     NameTaken(String),
-    /// There are as many sessions as there may be.
+    /// The daemon has as many sessions as it may have.
     #[error("there are {0} sessions already, as many as --sessions-max allows: delete some, or have it raised")]
     TooManySessions(usize),
-    /// The session is not started: nothing was asked.
+    /// The session is not started: WhatsApp was not asked.
     #[error("session is not started")]
     NotStarted,
     /// `start` on a session that is started.
@@ -50,9 +51,9 @@ pub enum CommandError {
     Refused {
         /// The request, as a noun phrase that can start a sentence: `Changing the subject`.
         what: &'static str,
-        /// WhatsApp's number.
+        /// WhatsApp's status code.
         code: u16,
-        /// Seconds after which WhatsApp may be asked again, when it said so.
+        /// Seconds after which WhatsApp may be asked again, when WhatsApp said so.
         retry_after_s: Option<u32>,
     },
     /// WhatsApp asked to slow down, now or a moment ago.
@@ -71,7 +72,7 @@ pub enum CommandError {
         /// Seconds after which the request fits again.
         retry_after_s: u32,
     },
-    /// Of several settings, some were applied before one failed.
+    /// Some of several settings were applied before one failed.
     #[error("of several settings only some were set ({applied:?}): {error}")]
     SettingsPartly {
         /// The fields that have their new value, in the order of application.
@@ -80,7 +81,7 @@ pub enum CommandError {
         failed: Option<&'static str>,
         /// Fields that nobody tried to set after that.
         not_tried: Vec<&'static str>,
-        /// Why.
+        /// Why the rest was not set.
         error: Box<Self>,
     },
     /// The invite link was revoked: its code leads nowhere any more.
@@ -98,20 +99,22 @@ pub enum CommandError {
     /// WhatsApp did not answer a question in time, or could not be asked; nothing was changed.
     #[error("WhatsApp did not answer: nothing was changed")]
     Unanswered,
-    /// WhatsApp answered a question with something of which nothing can be made; nothing was changed.
+    /// WhatsApp's answer to a question could not be read; nothing was changed.
     #[error("WhatsApp's answer could not be read: nothing was changed")]
     Unreadable,
-    /// WhatsApp did not answer the making of a group, or broke down, and two looks a second apart showed none. One that comes late cannot
-    /// be told from one that was made otherwise, so that making it again may make a second one.
+    /// WhatsApp did not answer the request to create a group, or failed itself (5xx), and two reads a second apart
+    /// showed no new group. A group that comes late cannot be told from one that was created in another way. So a
+    /// second request may create a second group.
     #[error("WhatsApp did not confirm it: no new group was seen, but it may come late")]
     NotMade,
     /// WhatsApp did not confirm the log-out within its time.
     #[error("WhatsApp did not confirm the log-out")]
     LogoutIncomplete,
-    /// What is stored of the session cannot be read, so that there is nobody to ask. The text says what to do.
+    /// The session's stored data cannot be read, so it has no actor to ask. The text says what to do.
     #[error("{0}")]
     NotLoaded(String),
-    /// It was done, but could not be put on disk yet: it may not last over a restart. That is tried again.
+    /// The order was carried out, but the result could not be put on disk yet: it may be lost in a restart. Saving is
+    /// tried again.
     #[error("it was done, but could not be saved yet: {0}")]
     Unsaved(StoreError),
     /// The store refused or failed.
@@ -126,7 +129,7 @@ pub enum CommandError {
 }
 
 impl CommandError {
-    /// Seconds after which a caller may try again, where trying again can help.
+    /// Seconds after which a caller may try again; `None` where that cannot help.
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u32> {
         match self {

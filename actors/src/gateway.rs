@@ -20,8 +20,8 @@ use rookery_store::{Health, SessionNumber, Store};
 
 type CommandResult<T> = Result<T, CommandError>;
 
-/// The handle on all sessions. Cheap to clone; every call may be dropped at any time without harm:
-/// what was sent to WhatsApp is carried through and lands in the cache.
+/// The handle on all sessions. Cheap to clone. Every call may be dropped at any time without harm: a request that was
+/// sent to WhatsApp is carried through, and its result lands in the cache.
 #[derive(Clone)]
 pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
@@ -41,7 +41,7 @@ impl Gateway {
             .ok_or_else(|| CommandError::UnknownSession(id_or_name.into()))
     }
 
-    /// What a session last published. Never blocks.
+    /// The state that a session last published. Never blocks.
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
@@ -57,8 +57,8 @@ impl Gateway {
         Ok(self.entry(id)?.number)
     }
 
-    /// When WhatsApp was last heard on this session's connection, in monotonic time; `None`: never since the daemon's
-    /// start. What the cache holds is as old as that where the session is not `ready`. Never blocks.
+    /// When something was last received on this session's connection, in monotonic time; `None`: never since the
+    /// daemon's start. While the session is not `ready`, the cache is as old as that. Never blocks.
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
@@ -88,7 +88,7 @@ impl Gateway {
         self.ask_supervisor(|reply| SupervisorMsg::Create { name, config, reply }).await
     }
 
-    /// What the operator decided about a session. Never blocks.
+    /// The operator's configuration of a session. Never blocks.
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`].
@@ -96,7 +96,8 @@ impl Gateway {
         Ok(**self.entry(id)?.config.load())
     }
 
-    /// Changes that; it is on disk when this returns, and holds for the connection that there is.
+    /// Changes a session's configuration. The change is on disk when this returns, and holds for an open connection,
+    /// too.
     ///
     /// # Errors
     /// As every session command.
@@ -104,8 +105,8 @@ impl Gateway {
         self.ask(id, |reply| SessionMsg::Configure { change, reply }).await
     }
 
-    /// What happens to a session and its groups from now on, in the order of its log. A session that is being read from the store is
-    /// waited for.
+    /// Reads the events of a session and its groups from now on, in the order of the session's log. Waits for a session
+    /// that is being read from the store.
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::Restarting`], [`CommandError::NotLoaded`].
@@ -124,17 +125,18 @@ impl Gateway {
         self.ask_supervisor(|reply| SupervisorMsg::Delete { id, reply }).await
     }
 
-    /// Starts a session; answers at once, the connection follows. `allow_account_change`: the phone that is linked now may
-    /// have another account than the session's; then what belongs to the account before ends.
+    /// Starts a session. Returns before the connection is up; waits for an engine that is still closing, 5 s at most.
+    /// `allow_account_change`: the phone that is linked next may have another account than the session's. Everything
+    /// that was granted or kept for the old account is void then.
     ///
     /// # Errors
     /// [`CommandError::AlreadyStarted`], or as every session command: [`CommandError::UnknownSession`],
-    /// [`CommandError::Restarting`], [`CommandError::Store`].
+    /// [`CommandError::Restarting`], [`CommandError::NotLoaded`], [`CommandError::Unsaved`].
     pub async fn start_session(&self, id: SessionId, allow_account_change: bool) -> CommandResult<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::Start { allow_account_change, reply }).await
     }
 
-    /// Stops a session; also when it is stopped. Its connection is closed when this returns.
+    /// Stops a session, also one that is stopped already. Its connection is closed when this returns.
     ///
     /// # Errors
     /// As every session command.
@@ -142,7 +144,7 @@ impl Gateway {
         self.ask(id, |reply| SessionMsg::Stop { reply }).await
     }
 
-    /// Drops the connection without ceremony; credentials stay.
+    /// Cuts the connection without a clean close; credentials stay.
     ///
     /// # Errors
     /// [`CommandError::NotStarted`], or as every session command.
@@ -153,8 +155,8 @@ impl Gateway {
     /// Unlinks the device at WhatsApp and wipes its credentials.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`]; [`CommandError::LogoutIncomplete`] when WhatsApp did not confirm: the session
-    /// is stopped then and keeps its credentials.
+    /// [`CommandError::NotStarted`], or as every session command; [`CommandError::LogoutIncomplete`] when WhatsApp did
+    /// not confirm: the session is stopped then and keeps its credentials.
     pub async fn logout_session(&self, id: SessionId) -> CommandResult<Arc<Session>> {
         self.ask(id, |reply| SessionMsg::Logout { reply }).await
     }
@@ -162,15 +164,16 @@ impl Gateway {
     /// The QR that a phone can scan now.
     ///
     /// # Errors
-    /// [`CommandError::NoQr`], [`CommandError::NotStarted`].
+    /// [`CommandError::NoQr`], [`CommandError::NotStarted`], or as every session command.
     pub async fn qr(&self, id: SessionId) -> CommandResult<Qr> {
         self.ask(id, |reply| SessionMsg::ReadQr { reply }).await
     }
 
-    /// A code to type into the phone with this number; the open one when asked again.
+    /// A code to type into the phone with this number. Returns the open code when asked again.
     ///
     /// # Errors
-    /// [`CommandError::NotStarted`], [`CommandError::NoPairingCode`], [`CommandError::Refused`] with 429.
+    /// [`CommandError::NotStarted`], [`CommandError::NoPairingCode`], [`CommandError::Refused`] with 429,
+    /// [`CommandError::Busy`], [`CommandError::Store`] without room for the link, or as every session command.
     pub async fn pairing_code(&self, id: SessionId, phone: ParticipantId) -> CommandResult<PairingCode> {
         let permit = self.permit(id)?;
         self.ask(id, |reply| SessionMsg::RequestPairingCode { phone, permit, reply }).await
@@ -179,21 +182,21 @@ impl Gateway {
     /// Carries out a command of a session.
     ///
     /// # Errors
-    /// Those of [`Command`], and what the command says.
+    /// Those of [`Command`], and those in the command's own doc.
     pub async fn execute<C: Command>(&self, id: SessionId, command: C) -> CommandResult<C::Output> {
         let kind = command.kind();
         let permit = if kind == CommandKind::Lookup { None } else { Some(self.permit(id)?) };
         let lost = match kind {
             CommandKind::Lookup | CommandKind::Query => CommandError::Restarting,
-            // Nobody knows whether its task got to ask WhatsApp.
+            // Nobody knows whether the command's task got to ask WhatsApp.
             CommandKind::Write => CommandError::OutcomeUnknown,
         };
         let pending = |reply| SessionMsg::Execute(Box::new(PendingCommand { command, permit, reply }));
         self.ask_or(lost, id, pending).await
     }
 
-    /// Counts a picture that is to be made and set against the session's limit for changes, before the work of making it.
-    /// Never blocks.
+    /// Counts a picture against the session's limit for changes, before the work of making the picture begins. Never
+    /// blocks.
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::LimitReached`], [`CommandError::RateLimited`].
@@ -223,7 +226,7 @@ impl Gateway {
         self.ask_or(CommandError::Restarting, id, message).await
     }
 
-    /// `lost`: what is said when the actor took the message and dropped its reply.
+    /// `lost`: the error when the actor took the message and dropped its reply.
     async fn ask_or<T>(
         &self,
         lost: CommandError,

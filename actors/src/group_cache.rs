@@ -1,12 +1,12 @@
 //! Per-session group cache. Owned by the session actor. Never does IO.
 //!
-//! Each group is the server's truth as far as it is known (`record`), plus our own acknowledged writes that no
-//! notification has confirmed yet (`own`). What callers see is both together (G-2). Facts reach the record in any
-//! order and are merged by versions and times, never by arrival; what cannot be ordered marks the group for one
-//! coalesced read.
+//! Each group is the server's record as far as it is known (`record`), plus our own acknowledged writes that no
+//! notification has confirmed yet (`writes`). Callers see both together (G-2). Facts reach the record in any order and
+//! are merged by versions and times, never by arrival. A fact that cannot be ordered marks the group for one coalesced
+//! read.
 //!
-//! A sequence number counts every change here. A read remembers the number at its start, so that its answer, which
-//! travels in a task of its own, never undoes what was learnt after it was asked.
+//! A sequence number counts every change here. A read remembers the number at its start. So its answer, which travels
+//! in a task of its own, never undoes a change that came after the read was asked for.
 
 mod cached;
 mod diff;
@@ -33,20 +33,21 @@ use cached::CachedGroup;
 use diff::Cause;
 pub(crate) use view::to_summary;
 
-/// Groups that were left are remembered up to here; beyond it only those that a read under way could bring back.
+/// Groups that the account left are remembered up to this number. Beyond it, only those are remembered that a read
+/// under way could bring back.
 const TOMBSTONES_MAX: usize = 4096;
 
 /// Counts the changes of one session's cache.
 pub(crate) type Sequence = u64;
 
-/// What is stored of a group that has changed since.
+/// The stored state of a group that has changed since.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Stored {
     /// Nothing.
     Nothing,
-    /// This.
+    /// This record.
     Record(Box<GroupRecord>),
-    /// Nobody knows.
+    /// The stored state is not known.
     Unknown,
 }
 
@@ -57,18 +58,18 @@ pub(crate) struct GroupCache {
     me: ParticipantIds,
     /// Names of people.
     pub(crate) names: Names,
-    /// All groups were read before: what is new now has happened since.
+    /// All groups were read before: every difference from now on is an event.
     filled: bool,
-    /// What nobody was told yet.
+    /// Differences that nobody has taken yet.
     diffs: Vec<GroupDiff>,
     groups: BTreeMap<GroupId, CachedGroup>,
     /// Groups that left the cache, and when: a read that was asked before must not bring them back.
     tombstones: BTreeMap<GroupId, Sequence>,
     /// Groups that are not cached but were heard of, and when.
     unknown: BTreeMap<GroupId, Sequence>,
-    /// Groups that are to be read alone, as a read of all groups does not tell them whole.
+    /// Groups that are to be read alone, as a read of all groups does not show them whole.
     alone: BTreeSet<GroupId>,
-    /// Settings of which the stored record of a group said nothing, until it is read: their first values are no events.
+    /// Settings that are missing in a group's stored record, until the group is read: their first values are no events.
     unread: BTreeMap<GroupId, Vec<&'static str>>,
     /// Groups whose stored record is older than the cached one (or is to be deleted), and what is stored of them.
     unsaved: BTreeMap<GroupId, Stored>,
@@ -86,7 +87,7 @@ impl GroupCache {
         Self { me, groups, names, filled, ..Self::default() }
     }
 
-    /// The stored record of this group says nothing of these settings.
+    /// Notes that the stored record of this group lacks these settings.
     pub(crate) fn note_unread_settings(&mut self, id: GroupId, settings: Vec<&'static str>) {
         self.unread.insert(id, settings);
     }
@@ -97,7 +98,7 @@ impl GroupCache {
         self.summaries = None;
     }
 
-    /// The group as callers see it, unless they have just that already.
+    /// The group as callers see it, without its value when its tag is one of `known`. `None`: the group is not cached.
     pub(crate) fn group(&mut self, id: &GroupId, known: &[u64]) -> Option<Tagged<Group>> {
         let names = &self.names;
         let group = self.groups.get_mut(id)?;
@@ -123,7 +124,7 @@ impl GroupCache {
         self.groups.keys()
     }
 
-    /// The server's truth about a group, with our unconfirmed writes applied.
+    /// The server's record of a group, with our confirmed writes that are not in it yet.
     pub(crate) fn record(&self, id: &GroupId) -> Option<Cow<'_, GroupRecord>> {
         self.groups.get(id).map(CachedGroup::view)
     }
@@ -135,7 +136,7 @@ impl GroupCache {
         self.summaries.get_or_insert_with(build).clone()
     }
 
-    /// Whether all groups were read once: what is here are all that there were.
+    /// Whether all groups were read once: the cache has all that there were then.
     pub(crate) fn is_filled(&self) -> bool {
         self.filled
     }
@@ -145,12 +146,12 @@ impl GroupCache {
         self.sequence
     }
 
-    /// Takes what happened since the last time.
+    /// Takes the differences since the last call.
     pub(crate) fn take_diffs(&mut self) -> Vec<GroupDiff> {
         std::mem::take(&mut self.diffs)
     }
 
-    /// Does something to a group, and notes what changed for those who look at it, and because of what.
+    /// Does `work` on a group, and notes the difference that callers see, with its cause.
     fn with_diff<T>(&mut self, id: &GroupId, cause: impl FnOnce(&T) -> Cause, work: impl FnOnce(&mut Self) -> T) -> T {
         if !self.filled {
             return work(self);
@@ -175,7 +176,8 @@ impl GroupCache {
         done
     }
 
-    /// Whose changes a read may bring before their own notice or answer does: ours, and those that it is to order.
+    /// Changes that a read may bring before their own notification or answer does, with their authors: our own writes,
+    /// and notifications that only a read can order.
     fn authors(&self, group: &CachedGroup) -> Vec<(PendingChange, ParticipantIds, Option<u64>)> {
         let own = group.writes.changes().map(|change| (change.clone(), self.me, None));
         let ambiguous = group.ambiguous.iter();
@@ -194,7 +196,7 @@ impl GroupCache {
         write
     }
 
-    /// What notifications have told of a write in flight.
+    /// What notifications have reported about a write in flight.
     pub(crate) fn heard(&self, id: &GroupId, write: WriteId) -> Heard {
         self.groups.get(id).map(|group| group.writes.heard(write)).unwrap_or_default()
     }
@@ -218,7 +220,7 @@ impl GroupCache {
         );
     }
 
-    /// A write that was refused (`unknown` false) or whose outcome nobody told us: then the group is read.
+    /// Drops a write that was refused (`unknown` is false) or whose outcome is unknown: the group is read then.
     pub(crate) fn drop_write(&mut self, id: &GroupId, write: WriteId, unknown: bool) {
         let now = self.count();
         let Some(group) = self.groups.get_mut(id) else { return };
@@ -228,7 +230,7 @@ impl GroupCache {
         }
     }
 
-    /// Writes in flight belong to an engine that is gone: whoever reads all groups next learns what they did.
+    /// Forgets the writes in flight, as their engine is gone. The next read of all groups shows what they did.
     pub(crate) fn forget_writes(&mut self) {
         for group in self.groups.values_mut() {
             group.writes.drop_unconfirmed();
@@ -241,14 +243,14 @@ impl GroupCache {
         self.with_diff(id, |()| ours, |cache| cache.remove(id));
     }
 
-    /// A group that we made; `asked` is when.
+    /// Adds a group that we created; `asked` is when.
     pub(crate) fn created(&mut self, record: GroupRecord, asked: Sequence) {
         let (id, ours) = (record.id.clone(), Cause { actor: Some(self.me), at: None });
         self.with_diff(&id, |()| ours, |cache| cache.merge(record, asked));
     }
 
-    /// The moment is over in which a notification may come after its answer: what is unsure of our writes that were confirmed
-    /// until then is shown by the record alone. True when the group is in doubt by that.
+    /// Ends the time in which a notification may come after its answer. The unsure parts of our writes that were
+    /// confirmed until `before` are shown by the record alone from now on. True when the group is in doubt by that.
     pub(crate) fn end_unsure(&mut self, id: &GroupId, before: Sequence) -> bool {
         let end = |cache: &mut Self| {
             let Some(group) = cache.groups.get_mut(id) else { return Unsure::Nothing };
@@ -289,13 +291,13 @@ impl GroupCache {
         self.unsaved.pop_first()
     }
 
-    /// Takes a group back that could not be written: what is known of it by then is written later.
+    /// Takes back a group that could not be written: its state at the next try is written then.
     pub(crate) fn put_back_unsaved(&mut self, id: GroupId, stored: Stored) {
         self.unsaved.insert(id, stored);
     }
 
-    /// What happened to the groups that are to be written, between what is stored of them and now: told in place of all that happened
-    /// meanwhile.
+    /// The differences between the stored and the current state of the groups that are to be written. They are reported
+    /// in place of all events of these groups meanwhile.
     pub(crate) fn differences(&self) -> Vec<GroupDiff> {
         let of_group = |(id, stored): (&GroupId, &Stored)| {
             let before = match stored {
@@ -322,7 +324,7 @@ impl GroupCache {
         self.groups.remove(id);
     }
 
-    /// Remembers that our account is not in a group; nothing to read about that.
+    /// Remembers that our account is not in a group. Returns false: there is nothing to read about that.
     fn miss(&mut self, id: &GroupId) -> bool {
         let now = self.count();
         self.tombstones.insert(id.clone(), now);
@@ -341,7 +343,7 @@ impl GroupCache {
         self.sequence
     }
 
-    /// What callers see of a group is another now.
+    /// Notes that callers see another state of a group now.
     fn changed(&mut self, id: &GroupId) {
         self.unsaved.entry(id.clone()).or_insert(Stored::Unknown);
         self.summaries = None;

@@ -1,15 +1,15 @@
-//! What a session's handled messages changed, on its way to disk: numbered events and changed records, together, in order, and told
-//! only when they are there. Decides what is in the next batch; [`write`] puts it together and commits it.
+//! The way of a session's changes to disk: numbered events and changed records, together and in order. Events are
+//! published only when they are on disk. Decides what is in the next batch; [`mod@write`] puts it together and commits it.
 //!
 //! ```text
 //! nothing to write --something changed--> a batch of all that changed (one at a time; what changes meanwhile is in the next)
-//! a batch --on disk--> its events are told, and who waited for the record is answered
-//! a batch --refused--> all of it is to be written once more after a while; until then the record and the session's own events, where
-//!                      the record changed or somebody waits for it
+//! a batch --on disk--> its events are published, and callers who waited for the record are answered
+//! a batch --refused--> all of it is written once more after a while; until then the record and the session's own
+//!                      events are written, where the record changed or a caller waits for it
 //! ```
 //!
-//! Events have their numbers by the batch that they are in, so that one that is refused leaves no gap. A group's events and its record
-//! are in one batch: a crash neither tells a change twice nor loses it.
+//! An event gets its number with its batch, so a refused batch leaves no gap. A group's events and its record are in
+//! one batch: a crash neither reports a change twice nor loses it.
 
 mod draft;
 mod reading;
@@ -30,14 +30,15 @@ pub(crate) use reading::rows_of;
 pub use reading::{EventReader, EventsError};
 pub(crate) use write::{Written, begin_of_session, write};
 
-/// Events that are in no batch yet while the disk refuses. Beyond it, what happened to a group is told as the difference between what is
-/// stored and what is so.
+/// Events that are in no batch yet while the disk refuses. Beyond this number, a group's events are replaced by the
+/// difference between its stored and its current state.
 const EVENTS_WAITING_MAX: usize = 2_048;
-/// The same while it does not: more than thousands of groups that changed while nobody was connected.
+/// The same while the disk does not refuse: more than thousands of groups that changed while the session was not
+/// connected.
 const EVENTS_WAITING_HARD_MAX: usize = 65_536;
 /// Bytes of the events of one batch: a tenth of what a record in parts may have, and 10 operations of the batch.
 const EVENTS_BYTES_MAX: usize = 150 * 1024;
-/// The same where they are of one group, which is not told in halves: 33 operations.
+/// The same for the events of one group, which are not split over batches: 33 operations.
 const EVENTS_BYTES_HARD_MAX: usize = 512 * 1024;
 /// Events stay in the store for this long, whatever reads them...
 const EVENTS_KEPT_MS: i64 = 10 * 60 * 1_000;
@@ -49,18 +50,18 @@ const EVENT_PARTS_REMOVED_MAX: usize = 64;
 const OPERATIONS_RESERVED: usize = 40;
 /// Names in one batch.
 const NAMES_PER_BATCH_MAX: usize = 32;
-/// Changes of a large group that are stored beside its record, before that is written anew: a change of one member costs a 32nd of
-/// the record in the long run.
+/// Changes of a large group that are stored beside its record, before the record is written anew: a change of one
+/// member costs a 32nd of the record in the long run.
 const DELTAS_MAX: u8 = 32;
 
-/// Before all is written once more: the disk needs a moment. The wait doubles, up to 16 s.
+/// The wait before all is written once more: the disk needs a moment. The wait doubles, up to 16 s.
 const RETRY: Duration = Duration::from_secs(2);
 const RETRY_DOUBLINGS_MAX: u32 = 3;
 
-/// Called when what it waits for is on disk, or with why it is not.
+/// Called when the record is on disk, or with the error when it is not.
 pub(crate) type WhenSaved = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
-/// Whom to call, with whether it is on disk.
+/// The callback, and the result that it gets.
 type DueAnswer = (WhenSaved, Result<(), StoreError>);
 
 /// The journal of one session.
@@ -73,13 +74,14 @@ pub(crate) struct Journal {
     waiting_events: VecDeque<WaitingEvent>,
     /// Large groups whose stored record is known.
     bases: BTreeMap<GroupId, Base>,
-    /// Counts the changes of the session's record: the latest one, the latest on disk, and the latest that was tried alone.
+    /// Counts the changes of the session's record: the latest change, the latest on disk, and the latest that was tried
+    /// alone.
     record_version: u64,
     record_saved: u64,
     record_tried: u64,
-    /// The record is to be written although there is little space: it says that something of the session is gone.
+    /// The record is to be written although there is little space: it says that a part of the session is gone.
     is_record_removal: bool,
-    /// Who waits for which version of the record.
+    /// Callers who wait for a version of the record.
     waiting: Vec<(u64, WhenSaved)>,
     is_writing: bool,
     /// A batch was refused, and all is to be written once more later.
@@ -103,21 +105,21 @@ pub(crate) struct Base {
 /// What the session's actor is to do after a batch, in this order.
 #[derive(Default)]
 pub(crate) struct AfterWrite {
-    /// The events up to this number are on disk: whoever listens may read them.
+    /// The events up to this number are on disk: listeners may read them.
     pub(crate) told: Option<u64>,
-    /// What the operator is to be told.
+    /// The kinds of the events, for the operator's audit log.
     pub(crate) kinds: Vec<EventKind>,
-    /// Who waited for the session's record, and whether it is on disk.
+    /// Callers who waited for the session's record, with the result.
     pub(crate) answers: Vec<DueAnswer>,
     /// Call [`Journal::retry`] after this.
     pub(crate) retry_in: Option<Duration>,
-    /// What is said of the session changed.
+    /// [`Journal::trouble`] changed.
     pub(crate) has_trouble_changed: bool,
 }
 
 impl Journal {
-    /// The journal of a session whose log goes on with this number. `rows`: its rows of events in the store; `bases`: its large
-    /// groups.
+    /// The journal of a session whose log goes on with this number. `rows`: the session's rows of events in the store;
+    /// `bases`: its large groups.
     pub(crate) fn new(
         session: SessionId,
         next_event: u64,
@@ -144,7 +146,7 @@ impl Journal {
         }
     }
 
-    /// The account is gone, with its groups.
+    /// Forgets the groups of an account that is gone.
     pub(crate) fn forget_groups(&mut self) {
         self.bases.clear();
     }
@@ -154,13 +156,13 @@ impl Journal {
         self.next_event - 1
     }
 
-    /// The session's record changed. `is_removal`: it has to be written with little space, too.
+    /// Notes that the session's record changed. `is_removal`: the record has to be written with little space, too.
     pub(crate) fn note_record(&mut self, is_removal: bool) {
         self.record_version += 1;
         self.is_record_removal |= is_removal;
     }
 
-    /// Calls this when the session's record, as it is now, is on disk, or why it is not.
+    /// Calls `then` when the session's record, as it is now, is on disk, or with the error when it is not.
     pub(crate) fn when_saved(&mut self, then: WhenSaved) {
         if self.record_saved == self.record_version {
             then(Ok(()));
@@ -169,7 +171,7 @@ impl Journal {
         }
     }
 
-    /// Something happened to the session.
+    /// Adds an event of the session.
     pub(crate) fn tell(&mut self, kind: EventKind, data: Map<String, serde_json::Value>) {
         let now = Timestamp::now();
         let session = self.session;
@@ -177,7 +179,7 @@ impl Journal {
         self.waiting_events.push_back(event.into());
     }
 
-    /// Takes what happened to groups since the last time.
+    /// Takes the differences of groups since the last call, as events.
     pub(crate) fn take_from(&mut self, cache: &mut GroupCache) {
         let session = self.session;
         self.waiting_events.extend(cache.take_diffs().into_iter().map(|diff| event_of(session, diff).into()));
@@ -189,7 +191,7 @@ impl Journal {
         }
     }
 
-    /// Tells what happened to these groups as a whole, in place of all that waits of it.
+    /// Replaces the waiting events of these groups by the difference between their stored and their current state.
     fn tell_differences(&mut self, cache: &GroupCache, of: impl Fn(&GroupId) -> bool) {
         let is_stored_known =
             |group: &GroupId| cache.unsaved().any(|(id, stored)| id == group && *stored != Stored::Unknown);
@@ -205,7 +207,7 @@ impl Journal {
         self.waiting_events.extend(differences.map(|diff| event_of(session, diff).into()));
     }
 
-    /// Drops the oldest events that nobody but listeners wants, where there are more.
+    /// Drops the oldest events beyond `most`, except those for the operator's audit log.
     fn drop_oldest(&mut self, most: usize) {
         let mut lost = self.waiting_events.len().saturating_sub(most);
         if lost > 0 {
@@ -218,8 +220,8 @@ impl Journal {
         }
     }
 
-    /// What goes into the next batch; `None`: there is nothing to write, or not now. `has_room`: rows of groups may be written, which
-    /// are not being wiped.
+    /// The next batch; `None`: there is nothing to write, or not now. `has_room`: rows of groups may be written, as
+    /// they are not being wiped.
     pub(crate) fn draft(&mut self, cache: &mut GroupCache, has_room: bool) -> Option<Draft> {
         if self.is_writing {
             return None;
@@ -228,7 +230,7 @@ impl Journal {
         let record = is_record_changed.then_some(self.record_version);
         let mut draft = Draft { record, is_removal: self.is_record_removal, ..Draft::default() };
         if self.is_retry_due || !has_room {
-            // The record and what it tells, where it changed since that was tried, or somebody waits.
+            // Only the record and its events, where the record changed since the last try, or a caller waits.
             if !is_record_changed || (self.record_tried == self.record_version && self.waiting.is_empty()) {
                 return None;
             }
@@ -251,7 +253,7 @@ impl Journal {
         is_clean && !self.is_writing && self.too_large.is_empty() && self.rest_trouble.is_none()
     }
 
-    /// As many groups as fit with all of their events.
+    /// Adds as many groups as fit with all of their events.
     fn fill_groups(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
         draft.names = cache.names.take_unsaved(NAMES_PER_BATCH_MAX);
         let loud: BTreeSet<GroupId> = self
@@ -293,7 +295,7 @@ impl Journal {
         bytes
     }
 
-    /// The events that may be told with the rest of the batch: all of its groups, and as many others as fit.
+    /// Adds the events that may be published with this batch: all of its groups' events, and as many others as fit.
     fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(Option<&GroupId>) -> bool) {
         let groups: BTreeSet<&GroupId> = draft.groups.iter().map(|group| &group.id).collect();
         let mut bytes = 0;
@@ -336,7 +338,7 @@ impl Journal {
             return whole();
         }
         match GroupDelta::between(base.checksum, before, now) {
-            // It is one value.
+            // The delta has to fit in one value.
             Some(delta) if serde_json::to_vec(&delta).is_ok_and(|json| json.len() <= VALUE_BYTES_MAX) => {
                 GroupWrite::Delta(Box::new(delta))
             }
@@ -344,7 +346,7 @@ impl Journal {
         }
     }
 
-    /// A batch is on disk, or not.
+    /// Takes the result of a batch.
     pub(crate) fn written(&mut self, written: Written, cache: &mut GroupCache) -> AfterWrite {
         let Written { draft, first, rest, event_parts, are_old_removed, groups: of_groups } = written;
         self.is_writing = false;
@@ -379,7 +381,7 @@ impl Journal {
         }
         let are_events_written = first.is_ok();
         match first.and(rest) {
-            // There is room again.
+            // There is room again, unless the batch was one that little space does not refuse.
             Ok(()) if is_of_session => self.is_retry_due &= is_removal,
             Ok(()) => {
                 self.note_too_large(&groups, of_groups.too_large);
@@ -392,7 +394,8 @@ impl Journal {
             Err(_) if is_of_session => after.retry_in = self.retry_later(),
             Err(error) => {
                 for GroupDraft { id, stored, .. } in groups {
-                    // Some of them may be on disk as they are now: each is written whole, and all that may be beside it goes.
+                    // Some of these groups may be on disk as they are now. So each is written whole, and all deltas
+                    // that may be beside it go.
                     if let Some(base) = self.bases.get_mut(&id).filter(|_| are_events_written) {
                         base.deltas = DELTAS_MAX;
                     }
@@ -474,7 +477,7 @@ impl Journal {
         Some(wait)
     }
 
-    /// The time has come to write all once more.
+    /// Lets everything be written once more, as the wait is over.
     pub(crate) fn retry(&mut self) {
         self.is_retry_due = false;
     }
@@ -484,7 +487,7 @@ impl Journal {
         self.is_record_removal
     }
 
-    /// What is wrong, in words.
+    /// What is wrong, in words; `None`: nothing.
     pub(crate) fn trouble(&self) -> Option<String> {
         let record = self.record_trouble.as_ref();
         let record = record.map(|error| format!("the session's record could not be saved yet: {error}"));

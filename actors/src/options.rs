@@ -1,4 +1,4 @@
-//! What the operator decides about the sessions. Checked by whoever reads the configuration.
+//! The operator's options for the sessions. The code that reads the configuration checks them.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -6,12 +6,12 @@ use std::time::Duration;
 use governor::Quota;
 use rookery_engine::{EngineOptions, WHATSAPP_URL};
 
-/// How often something may be done: so many at once, and then so many in a time.
+/// How often something may be done: a number at once, and a number per time in the long run.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct RateLimit {
     /// How many fit into [`RateLimit::per`] in the long run.
     pub count: NonZeroU32,
-    /// The time.
+    /// The time in which [`RateLimit::count`] fit.
     pub per: Duration,
     /// How many may be done at once after a pause.
     pub burst: NonZeroU32,
@@ -31,14 +31,14 @@ pub struct RateLimits {
 }
 
 impl RateLimit {
-    /// So many in a time, and so many at once; zero counts as one.
+    /// A limit of `count` in the time `per`, and of `burst` at once. A zero counts as one.
     #[must_use]
     pub fn new(count: u32, per: Duration, burst: u32) -> Self {
         let at_least_one = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         Self { count: at_least_one(count), per, burst: at_least_one(burst) }
     }
 
-    /// What counts it.
+    /// The governor's quota for this limit.
     #[must_use]
     pub fn quota(&self) -> Quota {
         let quota = Quota::with_period(self.period()).unwrap_or_else(|| Quota::per_second(self.count));
@@ -48,7 +48,7 @@ impl RateLimit {
     /// The time after which one more fits.
     #[must_use]
     pub fn period(&self) -> Duration {
-        // A period of zero is no limit: one nanosecond comes close enough.
+        // A quota needs a period above zero: one nanosecond comes close enough.
         (self.per / self.count.get()).max(Duration::from_nanos(1))
     }
 }
@@ -67,7 +67,8 @@ impl std::fmt::Display for RateLimit {
 }
 
 impl Default for RateLimits {
-    /// Below what is reported to get accounts restricted: a person with a phone rarely goes faster.
+    /// These limits are below the rates that are reported to get accounts restricted. A person with a phone rarely goes
+    /// faster.
     fn default() -> Self {
         let (minute, hour) = (Duration::from_secs(60), Duration::from_secs(3_600));
         Self {
@@ -79,7 +80,7 @@ impl Default for RateLimits {
     }
 }
 
-/// Whole seconds, rounded up: whoever comes back after them is let through.
+/// Whole seconds, rounded up: a caller who comes back after this time gets through.
 #[must_use]
 pub fn whole_seconds(time: Duration) -> u32 {
     u32::try_from(time.as_nanos().div_ceil(1_000_000_000)).unwrap_or(u32::MAX)
@@ -90,7 +91,7 @@ pub fn whole_seconds(time: Duration) -> u32 {
 pub struct SessionOptions {
     /// The WebSocket to connect to; WhatsApp's own unless a simulator is used.
     pub whatsapp_url: String,
-    /// WhatsApp's answer is waited for this long, at most [`WHATSAPP_TIMEOUT_MAX`].
+    /// The longest wait for an answer of WhatsApp, at most [`WHATSAPP_TIMEOUT_MAX`].
     pub whatsapp_timeout: Duration,
     /// Connects started per second over all sessions, restarts included.
     pub connects_per_second: u32,
@@ -100,15 +101,17 @@ pub struct SessionOptions {
     pub linking_window: Duration,
     /// Our own limits per session.
     pub rate_limits: RateLimits,
-    /// Requests of one session that may be at WhatsApp at once: 64 x the 20 s wait for it still drain within half a minute.
+    /// Requests of one session that may be at WhatsApp at once: 64 of them, with a wait of 20 s each, end within half a
+    /// minute.
     pub requests_per_session_max: usize,
-    /// Sessions that there may be: each costs memory and a record also while it is stopped.
+    /// The most sessions of the daemon: each costs memory and a record, also while it is stopped.
     pub sessions_max: usize,
     /// How the daemon names itself in the phone's list of linked devices.
     pub device_name: String,
 }
 
-/// The longest [`SessionOptions::whatsapp_timeout`]: clients give up at 30 s, and a write that is not answered is looked up.
+/// The longest [`SessionOptions::whatsapp_timeout`]: clients give up after 30 s, and the result of an unanswered write
+/// is read after this time.
 pub const WHATSAPP_TIMEOUT_MAX: Duration = Duration::from_secs(20);
 
 impl Default for SessionOptions {

@@ -12,12 +12,12 @@ use crate::error::CommandError;
 use crate::options::{RateLimit, RateLimits, whole_seconds};
 use rookery_engine::EngineError;
 
-/// WhatsApp said 429 without a hint: its own clients wait about a minute.
+/// The pause after a 429 without a hint: WhatsApp's own clients wait about a minute.
 const PAUSE_DEFAULT_S: u32 = 60;
-/// A longer hint is a mistake, or a restriction that shows in other ways.
+/// The longest pause: a longer hint is a mistake, or a restriction that shows in other ways.
 const PAUSE_MAX_S: u32 = 24 * 3600;
 
-/// What a request costs, and of which limit.
+/// The cost of a request, and the limit that it counts against.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Cost {
     /// A group or community is made, with so many people, who count as added.
@@ -31,20 +31,20 @@ pub(crate) enum Cost {
     Write,
     /// A change that was counted before its caller began to work for it.
     Counted,
-    /// Only WhatsApp can answer.
+    /// A question that only WhatsApp can answer.
     Query,
 }
 
 /// One session's limits.
 pub(crate) struct RateLimiter {
     create: Option<Limit>,
-    /// A create was counted and then refused because of its people: the next one is counted already.
+    /// A create was counted and then refused because of its people: the next create is counted already.
     create_counted: AtomicBool,
     add: Option<Limit>,
     write: Option<Limit>,
     query: Option<Limit>,
     clock: DefaultClock,
-    /// WhatsApp asked for a pause until then.
+    /// The end of the pause that WhatsApp asked for.
     paused_until: Mutex<Option<Instant>>,
 }
 
@@ -100,7 +100,7 @@ impl RateLimiter {
         *paused = paused.max(Some(until));
     }
 
-    /// Takes the pause that an answer of WhatsApp asks for, if it does.
+    /// Notes the pause that an answer of WhatsApp asks for, if there is one.
     pub(crate) fn observe_backoff(&self, error: &EngineError) {
         if let EngineError::Refused { code, backoff_s } = error
             && (*code == 429 || backoff_s.is_some())
@@ -109,12 +109,12 @@ impl RateLimiter {
         }
     }
 
-    /// What a caller is told while the pause lasts.
+    /// The error for callers while the pause lasts.
     pub(crate) fn rate_limited(&self) -> CommandError {
         CommandError::RateLimited { retry_after_s: whole_seconds(self.pause_left().unwrap_or_default()).max(1) }
     }
 
-    /// How long the pause still is.
+    /// The rest of the pause; `None`: there is no pause.
     pub(crate) fn pause_left(&self) -> Option<Duration> {
         let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
         until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
@@ -134,7 +134,7 @@ impl Limit {
                 allowed: self.rate_limit.to_string(),
                 retry_after_s: whole_seconds(not_until.wait_time_from(clock.now())).max(1),
             }),
-            // More than ever fit at once is counted as that many.
+            // A request above the burst is counted as the burst.
             Ok(Ok(())) | Err(_) => Ok(()),
         }
     }

@@ -49,7 +49,7 @@ use refresher::Refresher;
 use rookery_model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
 use starting::Starts;
 
-/// After a failed preparation: WhatsApp or the disk needs a moment; the wait doubles, up to about a minute.
+/// The wait after a failed preparation: WhatsApp or the disk needs a moment. The wait doubles, up to about a minute.
 const PREPARE_RETRY: Duration = Duration::from_secs(2);
 const PREPARE_DOUBLINGS_MAX: u32 = 5;
 /// The actor; its state is [`SessionState`].
@@ -60,9 +60,9 @@ pub(crate) struct SessionArguments {
     pub(crate) entry: Arc<SessionHandle>,
     pub(crate) context: Arc<Context>,
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
-    /// What is stored of it.
+    /// The stored state of the session.
     pub(crate) loaded: Loaded,
-    /// It crashed too often: show this reason and do nothing.
+    /// The session crashed too often: show this reason and do nothing.
     pub(crate) given_up: Option<String>,
 }
 
@@ -75,21 +75,21 @@ pub(crate) struct SessionState {
     record: SessionRecord,
     cache: GroupCache,
     engine: EngineSlot,
-    /// What commands reach this actor by.
+    /// The port by which commands reach this actor.
     port: Arc<ActorPort>,
     pairing: Pairing,
     refresher: Refresher,
     /// Groups that were made lately.
     creations: Creations,
-    /// Who waits for the engine to be gone.
+    /// Callers who wait for the engine to be gone.
     closing: Vec<Reply<Arc<Session>>>,
-    /// Who waits for that to start it again.
+    /// Callers who wait for the engine to be gone, to start the session again.
     starts: Starts,
     /// The latest preparation, and how many failed in a row.
     preparation: Preparation,
     preparations_failed: u32,
     journal: Journal,
-    /// The record on disk says that the session is linked: it comes back without being written again.
+    /// The record on disk says that the session is linked: it can be `ready` again without another write.
     is_link_stored: bool,
     /// Why the credentials could not be wiped yet.
     wipe_trouble: Option<String>,
@@ -124,7 +124,7 @@ impl Actor for SessionActor {
 }
 
 impl SessionState {
-    /// Begins with what is stored and, when the session was started, has it connected again. Reads nothing (S-1).
+    /// Begins with the stored state and, when the session was started, has it connected again. Reads nothing (S-1).
     fn bring_up(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Self {
         let SessionArguments { entry, context, supervisor, loaded, given_up } = arguments;
         let Loaded { record, cache, journal } = loaded;
@@ -153,7 +153,7 @@ impl SessionState {
             wipe_trouble: None,
         };
         if state.record.wiping {
-            // The daemon was stopped, or the session crashed, before that was done.
+            // The daemon was stopped, or the session crashed, before the wipe was done.
             state.close_engine(true);
         }
         match given_up {
@@ -200,7 +200,7 @@ impl SessionState {
             M::GroupRead { generation, group, asked, answer } if self.engine.is_current(generation) => {
                 self.refresher.one_read(&group, asked, answer, &mut self.cache);
             }
-            // Who waited was answered when that engine ended; it may have been about another account.
+            // Callers of this read were answered when its engine ended. The read may have been about another account.
             M::AllGroupsRead { .. } | M::GroupRead { .. } => {}
             M::RefreshDue(due) => {
                 let is_ready = self.is_ready();
@@ -224,7 +224,7 @@ impl SessionState {
         Ok(())
     }
 
-    /// Changes what the operator decided; it holds from now on, also for the connection that there is.
+    /// Changes the operator's configuration. It holds from now on, also for an open connection.
     fn configure(&mut self, change: ConfigChange, reply: Reply<SessionConfig>) {
         let config = change.applied_to(self.record.config);
         if config != self.record.config {
@@ -291,7 +291,7 @@ impl SessionState {
         self.answer_when_saved(vec![(reply, session)]);
     }
 
-    /// A session without a device is nobody's from now on.
+    /// Makes a session without a device free for any account.
     fn free(&mut self) {
         self.give_up_account();
         (self.record.status, self.record.last_error) = (SessionStatus::Disconnected, None);
@@ -300,8 +300,8 @@ impl SessionState {
         self.publish();
     }
 
-    /// WhatsApp cuts the connection right after its answer, and may be faster with that: a device that was removed
-    /// meanwhile is a confirmation too.
+    /// WhatsApp cuts the connection right after its answer, and the cut may come first. So a device that was removed
+    /// meanwhile is a confirmation, too.
     fn logout_answered(&mut self, confirmed: bool, reply: Reply<Arc<Session>>) {
         self.engine.is_logging_out = false;
         if confirmed || self.record.link == Link::None {
@@ -309,7 +309,7 @@ impl SessionState {
             if self.engine.is_loaded() && !self.engine.is_closing() {
                 self.apply(Fact::LoggedOut);
             } else if self.record.account.is_some() {
-                // The phone was faster.
+                // The phone unlinked the device first.
                 self.free();
             }
             self.answer_closing();

@@ -57,7 +57,7 @@ struct State {
     loading: Arc<Semaphore>,
     /// One permit: held while a deletion from before the start is finished.
     finishing: Arc<Semaphore>,
-    /// True from the shutdown on: what waits to try something again ends.
+    /// True from the shutdown on: tasks that wait for a retry end.
     ending: watch::Sender<bool>,
 }
 
@@ -66,11 +66,11 @@ struct Slot {
     engine: Option<EngineHandle>,
     crashes: VecDeque<Instant>,
     deleting: bool,
-    /// Who waits for it to be deleted.
+    /// Callers who wait for the session to be deleted.
     deletions: Vec<Reply<()>>,
-    /// How often it was read from the store.
+    /// How often the session was read from the store.
     readings: u64,
-    /// Its record cannot be read: it has no actor.
+    /// The session's record cannot be read: it has no actor.
     is_unreadable: bool,
 }
 
@@ -234,7 +234,8 @@ impl State {
             Ok(()) => {
                 let entry = SessionHandle::new(number, record.to_model(false), record.config, &self.context.options);
                 let slot = self.enter(entry);
-                // There is nothing to read yet. The next actor, after a crash, is not the first.
+                // A new session has nothing to read. This counts as its first reading: the next actor, after a crash,
+                // waits for writes on their way.
                 slot.readings = 1;
                 let entry = slot.entry.clone();
                 match self.spawn(myself, &entry, Loaded::new(record.clone()), None).await {
@@ -261,8 +262,8 @@ impl State {
             Some(engine) if engine.generation == generation => {
                 engine.order(if wipe { Order::CloseAndWipe } else { Order::Close })
             }
-            // The actor's engine ended by itself meanwhile, or it never had one. An engine of an earlier actor is being
-            // closed, and has the device until then.
+            // The actor's engine ended by itself meanwhile, or the actor never had one. An engine of an earlier actor
+            // is being closed, and has the device until then.
             _ if wipe => {
                 let (entry, context) = (slot.entry.clone(), self.context.clone());
                 slot.engine = Some(EngineHandle::wipe_only(entry, context, myself.clone(), generation));
@@ -277,8 +278,8 @@ impl State {
         }
     }
 
-    /// Orders to wipe come from the session's actor: one that is handled after this finds no engine, and is carried out
-    /// by a task of its own before any later order to open one.
+    /// Orders to wipe come from the session's actor. An order that is handled after this finds no engine. A task of its
+    /// own carries it out before any later order to open an engine.
     fn engine_gone(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, gone: EngineGone) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         if engine_task::has_to_wipe(&gone) {
@@ -295,7 +296,7 @@ impl State {
         }
     }
 
-    /// Stops the actors first: what their engines' end would tell them is no event.
+    /// Stops the actors first: the end of their engines is no event for them then.
     fn shut_down(&mut self, reply: oneshot::Sender<()>) {
         self.draining = true;
         self.ending.send_replace(true);

@@ -15,7 +15,7 @@ use super::record::{
 };
 use super::share::Known;
 
-/// Which records are wanted; without any of it all are.
+/// The filter of a search; an empty one matches all records.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct AuditFilter {
     pub(crate) action: Option<String>,
@@ -23,18 +23,18 @@ pub(crate) struct AuditFilter {
     pub(crate) session: Option<SessionId>,
     pub(crate) group: Option<GroupId>,
     pub(crate) api_key: Option<Uuid>,
-    /// From then on.
+    /// Records from this time on.
     pub(crate) from: Option<Timestamp>,
-    /// Until before then.
+    /// Records before this time.
     pub(crate) to: Option<Timestamp>,
 }
 
-/// What a look at the whole chain came to.
+/// The result of verifying the whole chain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Each record follows on the one before, and each that is missing was removed by the daemon.
     Whole(Whole),
-    /// This one does not; says why.
+    /// This record does not follow on the one before, or is missing; with the reason.
     Broken {
         /// The record's number.
         id: u64,
@@ -43,24 +43,24 @@ pub(crate) enum Verdict {
     },
 }
 
-/// A log that is as it was written.
+/// A log that is intact.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Whole {
     pub(crate) extent: LogBounds,
     /// Records that were removed.
     pub(crate) removed: u64,
-    /// The newest record about such a removal, which accounts for all of them.
+    /// The newest record about a removal, which accounts for all removed records.
     pub(crate) last_removal: Option<u64>,
 }
 
-/// What there is of a record.
+/// The result of looking up a record.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// Its hash.
+    /// The record's hash.
     Hash(ChainHash),
-    /// It was removed, and its hash with it.
+    /// The record was removed, and its hash with it.
     Removed,
-    /// There never was one.
+    /// There never was such a record.
     Nowhere,
 }
 
@@ -88,12 +88,12 @@ impl AuditFilter {
     }
 }
 
-/// Which records there are: those before `next` that are in no gap. A clone is about the same gaps.
+/// The records that there are: those before `next` that are in no gap. Clones share the gaps.
 #[derive(Clone)]
 pub(super) struct Log {
     pub(super) next: u64,
     pub(super) gaps: Arc<RwLock<Gaps>>,
-    /// Nobody waits for what is read of it any more.
+    /// Nobody waits for the result of reading the log any more.
     pub(super) is_ending: Arc<AtomicBool>,
 }
 
@@ -102,7 +102,7 @@ impl Log {
         self.gaps.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many there are.
+    /// How many records there are.
     pub(super) fn records(&self) -> u64 {
         self.next.saturating_sub(self.gaps().records())
     }
@@ -128,7 +128,7 @@ pub(super) fn gaps(store: &dyn Store, extent: &LogBounds) -> Result<Gaps, AuditE
     Ok(gaps)
 }
 
-/// Shows every record that can be read, oldest first, until it is told to stop.
+/// Shows every readable record, oldest first, until `show` breaks.
 pub(super) fn for_each(
     store: &dyn Store,
     log: &Log,
@@ -172,7 +172,7 @@ pub(super) fn page(
         let mut rows = store.scan_prefix(SessionNumber::DAEMON, Table::Audit, &chunk_prefix(chunk))?;
         rows.retain(|(key, _)| number_of(key).is_some_and(|number| log.has(number)));
         for (_, value) in rows.into_iter().rev() {
-            // Without a filter those before the page need not be read.
+            // Without a filter, the records before the page need not be parsed.
             if filter.is_all() && total < offset {
                 total += 1;
                 continue;
@@ -186,7 +186,7 @@ pub(super) fn page(
                 total += 1;
             }
         }
-        // Nor those behind it: it is known how many there are.
+        // Nor those behind the page: their number is known.
         if filter.is_all() && page.len() >= limit {
             break;
         }
@@ -224,7 +224,7 @@ pub(super) fn verify(store: &dyn Store) -> Result<Verdict, AuditError> {
             newest = record.entry.removal.map(|removal| (number, removal)).or(newest);
             expected = over_gap(&gaps, number + 1, &mut hash);
         }
-        // Whole chunks may be missing by right; a record that is missing otherwise is found in the next one.
+        // Whole chunks may have been removed. Any other missing record is found in the next chunk.
         let next = (chunk + 1) * CHUNK;
         if expected < next.min(extent.next) {
             return Ok(Verdict::Broken { id: expected, why: "is missing" });
@@ -249,14 +249,14 @@ pub(super) fn verify(store: &dyn Store) -> Result<Verdict, AuditError> {
     Ok(Verdict::Whole(Whole { extent, removed, last_removal: newest.map(|(id, _)| id) }))
 }
 
-/// The next record that is to be there; its chain goes on from the hash of the last one of the gap.
+/// The next record that must exist. If `id` is in a gap, the chain goes on from the hash of the gap's last record.
 fn over_gap(gaps: &Gaps, id: u64, hash: &mut ChainHash) -> u64 {
     let Some((_, gap)) = gaps.around(id) else { return id };
     *hash = gap.hash;
     gap.last + 1
 }
 
-/// What is known of a record that was noted.
+/// Looks up a record that was noted elsewhere.
 pub(super) fn find(store: &dyn Store, id: u64) -> Result<Found, AuditError> {
     if let Some(value) = store.get(SessionNumber::DAEMON, Table::Audit, &key(id))? {
         return Ok(split_value(&value).map_or(Found::Nowhere, |(hash, _)| Found::Hash(hash)));
@@ -268,7 +268,7 @@ pub(super) fn find(store: &dyn Store, id: u64) -> Result<Found, AuditError> {
     })
 }
 
-/// The record and its own hash, if it follows on `before` and says what it was written with.
+/// The record and its own hash, if it follows on `before` and is unchanged.
 fn check(before: ChainHash, number: u64, value: &[u8]) -> Result<(ChainHash, AuditRecord), &'static str> {
     let (hash, json) = split_value(value).ok_or("is cut short")?;
     if before.after(json) != hash {

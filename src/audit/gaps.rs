@@ -1,7 +1,7 @@
-//! Which records were removed, as runs without one between them. A run is a row that has the hash of its last record, so
+//! Which records were removed, as runs of consecutive records. A run is a row that has the hash of its last record, so
 //! that the chain goes on behind it. Never commits.
 //!
-//! A hash over all runs stands in the newest record about a removal: nobody can remove a record, or say that another one is
+//! The newest record about a removal has a hash over all runs: nobody can remove a record, or claim that another one is
 //! missing, without a record that says so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,21 +14,22 @@ use super::record::{ChainHash, GAPS_PREFIX, Gap, gap_key, gap_of_row, gap_value}
 
 /// Ids whose runs are hashed together: a removal hashes a few of these anew, not all runs.
 const BLOCK: u64 = 65_536;
-/// What [`Gaps::add`] may put into a batch: the run, and the one behind it that becomes part of it.
+/// Operations that [`Gaps::add`] may put into a batch: the run, and the removal of the run behind it, which becomes
+/// part of it.
 pub(super) const GAP_OPERATIONS_MAX: usize = 2;
 
 /// All gaps; never more than there are records.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gaps {
     by_first: BTreeMap<u64, Gap>,
-    /// By block; those in `changed` are to be made anew.
+    /// By block; those in `changed` are outdated.
     hashes: BTreeMap<u64, ChainHash>,
     changed: BTreeSet<u64>,
     records: u64,
 }
 
 impl Gaps {
-    /// Reads all of them. Blocks for one scan.
+    /// Reads all gaps. Blocks for one scan.
     pub(super) fn read(store: &dyn Store) -> Result<Self, AuditError> {
         let mut gaps = Self::default();
         for (key, value) in store.scan_prefix(SessionNumber::DAEMON, Table::Audit, GAPS_PREFIX)? {
@@ -38,7 +39,7 @@ impl Gaps {
         Ok(gaps)
     }
 
-    /// Records that are in one of them.
+    /// The number of records in all gaps.
     pub(super) fn records(&self) -> u64 {
         self.records
     }
@@ -59,7 +60,7 @@ impl Gaps {
         self.around(id).map_or(id, |(_, gap)| gap.last.saturating_add(1))
     }
 
-    /// Adds records that are removed, from `first` to `gap.last`, and what becomes of the rows to a batch.
+    /// Adds removed records, from `first` to `gap.last`, and puts the changes of the rows into a batch.
     pub(super) fn add(&mut self, batch: &mut Batch, first: u64, gap: Gap) {
         let (mut first, mut gap) = (first, gap);
         let behind = gap.last.saturating_add(1);
@@ -75,7 +76,7 @@ impl Gaps {
         batch.put(SessionNumber::DAEMON, Table::Audit, gap_key(first), gap_value(gap));
     }
 
-    /// The hash over all of them.
+    /// The hash over all gaps.
     pub(super) fn hash(&mut self) -> ChainHash {
         for block in std::mem::take(&mut self.changed) {
             let mut hasher = Sha256::new();

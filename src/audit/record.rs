@@ -1,4 +1,4 @@
-//! What the audit log says of one call, and the keys of its rows. Never does IO.
+//! The audit log's record of one call, and the keys of its rows. Never does IO.
 //!
 //! The rows of [`Table::Audit`](rookery_store::Table), all at the daemon's own number:
 //!
@@ -34,13 +34,13 @@ const HASH_BYTES: usize = 32;
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct ChainHash(pub(super) [u8; HASH_BYTES]);
 
-/// Where the log ends. Which records are missing before that is in its gaps.
+/// Where the log ends. Its gaps say which records before that are missing.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LogBounds {
     pub(crate) next: u64,
     /// The hash of the last record.
     pub(crate) last: ChainHash,
-    /// Of a log from before there were gaps: its first record, and the hash of the one before that.
+    /// Only in a log from before there were gaps: its first record, and the hash of the one before that.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(super) first: u64,
     #[serde(default)]
@@ -51,7 +51,7 @@ pub(crate) struct LogBounds {
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Gap {
     pub(super) last: u64,
-    /// The hash of the last one.
+    /// The hash of the last removed record.
     pub(super) hash: ChainHash,
 }
 
@@ -59,16 +59,16 @@ pub(super) struct Gap {
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Because {
-    /// They were older than the log is kept.
+    /// The records were older than the log is kept.
     #[default]
     Age,
-    /// There were too many records, and those whose they were had the most.
+    /// There were too many records; these are from the largest shares.
     Share,
-    /// A version of this daemon removed them that made no record of it.
+    /// An earlier version of this daemon removed the records, and made no record of it.
     Before,
 }
 
-/// Which records were removed. The newest of these accounts for everything that is missing.
+/// Which records were removed. The newest record of this kind accounts for all missing records.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Removal {
@@ -76,98 +76,98 @@ pub(crate) struct Removal {
     /// The first record that was removed.
     #[schema(example = 0)]
     pub(crate) first_id: u64,
-    /// The last one; others between them may still be there.
+    /// The last record that was removed; others between the two may still be there.
     #[schema(example = 119)]
     pub(crate) last_id: u64,
-    /// How many there were of each API key; `none` of callers without one, `daemon` of the daemon itself.
+    /// The number of removed records of each API key; `none`: of callers without one, `daemon`: of the daemon itself.
     #[schema(example = json!({ "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11": 120 }))]
     pub(crate) by_api_key: BTreeMap<String, u64>,
-    /// How many are missing in all.
+    /// The number of all missing records.
     #[schema(example = 120)]
     pub(crate) removed_in_all: u64,
-    /// A SHA-256 over which ones are missing.
+    /// A SHA-256 that depends on which records are missing.
     #[schema(value_type = String, example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub(crate) missing: ChainHash,
 }
 
-/// What a call came to.
+/// The outcome of a call.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Outcome {
-    /// It was carried out, at least in part.
+    /// The call was carried out, at least in part.
     Done,
-    /// It was let in and failed.
+    /// The call was let in and failed.
     Failed,
-    /// It was not let in.
+    /// The call was not let in.
     Refused,
 }
 
-/// What is noted of a call, before it has its place in the log.
+/// A call, before it has its place in the log.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = Entry)]
 pub(crate) struct AuditEvent {
-    /// What was asked for: the route's `operationId` in the document.
+    /// The action: the route's `operationId` in the document.
     #[schema(value_type = String, example = "participants_add")]
     pub(crate) action: Arc<str>,
     pub(crate) outcome: Outcome,
-    /// The HTTP status that was answered.
+    /// The HTTP status code of the response.
     #[schema(example = 200)]
     pub(crate) status_code: u16,
-    /// The word of a failure or refusal.
+    /// The error code of a failure or refusal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "session_not_connected")]
     pub(crate) code: Option<String>,
-    /// The key that called, as far as it was known.
+    /// The caller's API key, if it was known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) api_key_id: Option<Uuid>,
-    /// Its name then.
+    /// The key's name at that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "tenant-7")]
     pub(crate) api_key_name: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) session_id: Option<SessionId>,
-    /// The group or community that the path named, as it was written.
+    /// The group or community in the path, as the caller wrote it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "120363021234567890@g.us")]
     pub(crate) group_id: Option<String>,
-    /// What was made or joined, or the API key that was changed.
+    /// The id of the object that was made or joined, or of the API key that was changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "120363021234567891@g.us")]
     pub(crate) target_id: Option<String>,
-    /// What became of each person or group: by code word.
+    /// The participants or groups of the call, by result code.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schema(example = json!({ "added": ["15550100002@c.us"], "not_on_whatsapp": ["15550100099@c.us"] }))]
     pub(crate) results: BTreeMap<String, Vec<String>>,
-    /// How many more there were than one record holds.
+    /// The number of further participants or groups: one record does not hold them all.
     #[serde(default, skip_serializing_if = "is_zero")]
     #[schema(required = false, example = 0)]
     pub(crate) results_left_out: u64,
-    /// An answer that an earlier version kept was given again, and what it came to cannot be read.
+    /// The response of an earlier version was given again, and the results in it cannot be read.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) detail_missing: bool,
-    /// The answer of an earlier call with the same idempotency key was given again.
+    /// The response of an earlier call with the same idempotency key was given again.
     #[serde(default, skip_serializing_if = "is_false")]
     #[schema(required = false)]
     pub(crate) replayed: bool,
     #[schema(example = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11")]
     pub(crate) request_id: String,
-    /// Where the call came from.
+    /// The caller's IP address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = String, example = "192.0.2.1")]
     pub(crate) ip_address: Option<IpAddr>,
-    /// How many like this one there were, when they are one record: refusals and replays that repeat themselves.
+    /// The number of calls in this record: refusals and replays that repeat are one record.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schema(required = false, example = 12)]
     pub(crate) count: u64,
-    /// Only of `audit_remove`: which records were removed.
+    /// Only in `audit_remove`: which records were removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) removal: Option<Box<Removal>>,
-    /// The call took something away: a record of it is written also where there is too little disk space for others.
+    /// The call removed something: its record is written also where there is too little disk space for others.
     #[serde(skip)]
     pub(crate) removes: bool,
 }
@@ -176,7 +176,7 @@ pub(crate) struct AuditEvent {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AuditRecord {
-    /// Its place in the log: one after the one before.
+    /// The record's number: one more than the number of the record before.
     #[schema(example = 4711)]
     pub(crate) id: u64,
     pub(crate) created_at: Timestamp,
@@ -204,7 +204,7 @@ fn is_zero(count: &u64) -> bool {
 }
 
 impl AuditEvent {
-    /// Of something about which nothing else is known.
+    /// An event of which nothing else is known.
     pub(crate) fn of(action: Arc<str>, outcome: Outcome) -> Self {
         Self {
             action,
@@ -230,15 +230,15 @@ impl AuditEvent {
 }
 
 impl LogBounds {
-    /// The last record and its hash: who notes them elsewhere can prove later that nothing up to there was cut off.
-    /// `None` when there never was a record.
+    /// The last record and its hash. Noted elsewhere, they prove later that nothing up to there was cut off. `None`
+    /// when there never was a record.
     pub(crate) fn head(&self) -> Option<(u64, ChainHash)> {
         Some((self.next.checked_sub(1)?, self.last))
     }
 }
 
 impl ChainHash {
-    /// Of a record behind the one with this hash.
+    /// The hash of a record behind the one with this hash.
     pub(super) fn after(self, json: &[u8]) -> Self {
         Self(Sha256::new().chain_update(self.0).chain_update(json).finalize().into())
     }
@@ -268,7 +268,7 @@ pub(super) fn key(number: u64) -> Vec<u8> {
     [&[RECORD_MARK][..], &number.to_be_bytes()].concat()
 }
 
-/// What the keys of the records `[chunk * CHUNK, (chunk + 1) * CHUNK)` begin with.
+/// The prefix of the keys of the records `[chunk * CHUNK, (chunk + 1) * CHUNK)`.
 pub(super) fn chunk_prefix(chunk: u64) -> Vec<u8> {
     let mut prefix = key(chunk * CHUNK);
     prefix.pop();
@@ -293,7 +293,7 @@ pub(super) fn gap_value(gap: Gap) -> Vec<u8> {
     [&gap.last.to_be_bytes()[..], &gap.hash.0].concat()
 }
 
-/// A gap and its first record; `None` when the row is none.
+/// A gap and its first record; `None` when the row is no gap.
 pub(super) fn gap_of_row(key: &[u8], value: &[u8]) -> Option<(u64, Gap)> {
     let first = u64::from_be_bytes(key.strip_prefix(GAPS_PREFIX)?.try_into().ok()?);
     let (last, hash) = value.split_first_chunk()?;
@@ -301,7 +301,7 @@ pub(super) fn gap_of_row(key: &[u8], value: &[u8]) -> Option<(u64, Gap)> {
     (first <= gap.last).then_some((first, gap))
 }
 
-/// Splits a row's value; `None` when it is too short to be one.
+/// Splits a row's value; `None` when it is too short.
 pub(super) fn split_value(value: &[u8]) -> Option<(ChainHash, &[u8])> {
     let (hash, json) = value.split_first_chunk::<HASH_BYTES>()?;
     Some((ChainHash(*hash), json))

@@ -1,5 +1,5 @@
-//! Refusals and replays that repeat themselves: the first is a record at once, the others of the next minute are one with a
-//! count. Nobody can use up the kinds that others need. Never does IO.
+//! Repeated refusals and replays: the first one becomes a record at once; those of the next minute become one record
+//! with a count. No caller can use up the kinds that others need. Never does IO.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,22 +12,23 @@ use uuid::Uuid;
 
 use super::record::{AuditEvent, Outcome};
 
-/// Those within this time of the first are counted rather than written.
+/// Repeats within this time of the first one are counted and not written.
 const WINDOW: Duration = Duration::from_secs(60);
-/// Kinds of one key that are told apart at once, and of all callers without a key together: more than a mistaken client has.
-/// Beyond it those of one key are one kind.
+/// Kinds per key, and of all callers without a key together: more than a faulty client has. Above this, the others of
+/// the key are one kind.
 const KINDS_PER_KEY_MAX: usize = 64;
-/// While a key has fewer kinds than this, what failed in one group is told apart from what failed in another.
+/// While a key has fewer kinds than this, failures in different groups are different kinds.
 const KINDS_WITH_GROUP_MAX: usize = 32;
-/// Kinds in all: 64 keys that have as many as they may. Beyond it a key without a kind is counted as those without a key are.
+/// Kinds in all: 64 keys with as many as they may have. Above this, a key without a kind is counted like callers
+/// without a key.
 const KINDS_MAX: usize = 4_096;
-/// The action of those that are more kinds than are told apart.
+/// The action of events that are beyond these limits.
 const OTHER_ACTION: &str = "audit_other";
-/// The action of refusals that were too many to be looked at.
+/// The action of refusals that found no room in the queue.
 const LOST_ACTION: &str = "audit_overflow";
 
-/// What makes two the same. Not the address of a caller without a key, and of what was not let in not the session or group: whoever
-/// makes those up would fill the log.
+/// Events of one kind are counted together. A kind leaves out the address of a caller without a key, and the session
+/// and group of a refused call: a caller who makes those up would fill the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Kind {
     action: Arc<str>,
@@ -38,13 +39,13 @@ struct Kind {
     group: Option<(Option<SessionId>, String)>,
 }
 
-/// Kinds of one key, `None`: of all callers without one.
+/// The kinds of one key, or of all callers without a key.
 type OfKey = HashMap<Kind, Repeated>;
 
-/// Those of one kind since the first of them was written.
+/// The events of one kind since the first of them was written.
 struct Repeated {
     since: Instant,
-    /// The last one, with how many there were; `None` until there is a second one.
+    /// The last event, with how many there were; `None` until there is a second one.
     last: Option<AuditEvent>,
 }
 
@@ -52,12 +53,12 @@ struct Repeated {
 #[derive(Default)]
 pub(super) struct Repeats {
     by_key: HashMap<Option<Uuid>, OfKey>,
-    /// Of all keys.
+    /// The number of kinds of all keys.
     kinds: usize,
 }
 
 impl Repeats {
-    /// Gives the entry back when it is to be written now; else it is counted.
+    /// Returns the entry when it has to be written now; otherwise counts it.
     pub(super) fn take(&mut self, entry: AuditEvent, now: Instant) -> Option<AuditEvent> {
         let mut entry = entry;
         let mut key = entry.api_key_id;
@@ -91,7 +92,7 @@ impl Repeats {
         }
     }
 
-    /// What is to be written of kinds whose minute is over; they begin anew.
+    /// The counted events of kinds whose minute is over; these kinds begin anew.
     pub(super) fn due(&mut self, now: Instant) -> Vec<AuditEvent> {
         let mut due = Vec::new();
         self.by_key.retain(|_, kinds| {
@@ -108,7 +109,7 @@ impl Repeats {
         due
     }
 
-    /// All that was counted.
+    /// All counted events.
     pub(super) fn drain(&mut self) -> Vec<AuditEvent> {
         self.kinds = 0;
         self.by_key.drain().flat_map(|(_, kinds)| kinds.into_values()).filter_map(|repeated| repeated.last).collect()
@@ -130,7 +131,7 @@ impl Kind {
 }
 
 impl AuditEvent {
-    /// Leaves out what tells it from others of the same key.
+    /// Clears all that distinguishes the event from others of the same key.
     fn make_other(&mut self) {
         self.action = OTHER_ACTION.into();
         (self.outcome, self.code, self.status_code) = (Outcome::Refused, None, 0);
@@ -140,7 +141,7 @@ impl AuditEvent {
     }
 }
 
-/// Refusals that nobody could look at, as one record.
+/// One record for refusals that found no room in the queue.
 pub(super) fn lost(count: u64) -> AuditEvent {
     AuditEvent { count, ..AuditEvent::of(LOST_ACTION.into(), Outcome::Refused) }
 }

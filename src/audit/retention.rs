@@ -1,5 +1,5 @@
-//! Which records of the log go: what is too old, and when there are too many the oldest of those whose share is largest, so
-//! that nobody can push the records of others out. Reads the store and blocks; never writes.
+//! Which records of the log are removed: those that are too old and, when there are too many, the oldest of the largest
+//! shares, so that no caller can push out the records of others. Reads the store and blocks; never writes.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -17,7 +17,7 @@ use super::share::Share;
 pub struct Retention {
     /// Days.
     pub days: u32,
-    /// Records, after which the oldest of the largest shares go.
+    /// Records; above this number, the oldest of the largest shares are removed.
     pub records_max: u64,
 }
 
@@ -28,18 +28,18 @@ impl Default for Retention {
     }
 }
 
-/// Records of one plan: its ids are 128 KiB, and what is left over is in the next one.
+/// Records of one plan: its ids are 128 KiB, and the rest is in the next plan.
 const PLANNED_MAX: usize = 16_384;
-/// Of the records that are there, the part that may go with its age in a day of running, whatever the clock shows: a flood that
-/// is 90 days old has gone after ten days more.
+/// The part of the records (one in so many) that may be removed by age in a day of running, whatever the clock shows: a
+/// flood that is 90 days old is gone after ten days more.
 const AGED_PART_PER_DAY: u64 = 10;
-/// How many times the records of an average day may go in a day of running: more would be none of the growth.
+/// How many average days of records may be removed by age in a day of running: normal growth needs no more.
 const AGED_DAYS_PER_DAY: u64 = 2;
-/// Records that may go each hour however few there are.
+/// Records that may be removed by age each hour, however few there are.
 const AGED_PER_HOUR_MIN: u64 = 10;
 const HOURS_PER_DAY: u64 = 24;
 
-/// What goes next, oldest first.
+/// The records to remove next, oldest first.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Plan {
     pub(super) because: Because,
@@ -47,13 +47,13 @@ pub(super) struct Plan {
 }
 
 impl Retention {
-    /// What is too old at `now`: the oldest, as many as may go in an hour.
+    /// The records that are too old at `now`, oldest first: as many as may be removed in an hour.
     pub(super) fn aged(self, store: &dyn Store, log: &Log, now: Timestamp) -> Result<Plan, AuditError> {
         let oldest_at = Timestamp(now.0.saturating_sub(i64::from(self.days) * 86_400_000));
         let most = self.aged_per_hour(log.records()).min(PLANNED_MAX);
         let (mut ids, mut old) = (Vec::new(), 0);
         for_each(store, log, |id, known| {
-            // What was written while the clock was ahead is as old as what comes behind it.
+            // A record that was written while the clock was ahead is as old as the next one behind it.
             let is_old = known.created_at < oldest_at;
             if ids.len() == most || !(is_old || known.created_at > now) {
                 return ControlFlow::Break(());
@@ -68,7 +68,7 @@ impl Retention {
         Ok(Plan { because: Because::Age, ids })
     }
 
-    /// What is too much, and a sixteenth more so that this is seldom done: looking through the log takes its time.
+    /// The surplus records, and a sixteenth more so that this is seldom done: reading the whole log takes time.
     pub(super) fn surplus(self, store: &dyn Store, log: &Log) -> Result<Plan, AuditError> {
         let mut shares: HashMap<Share, u64> = HashMap::new();
         for_each(store, log, |_, known| {
@@ -97,7 +97,8 @@ impl Retention {
         Ok(Plan { because: Because::Share, ids })
     }
 
-    /// How many of so many records may go with their age in an hour of running: a clock that is far ahead must not empty the log.
+    /// How many of `records` may be removed by age in an hour of running: a clock that is far ahead must not empty the
+    /// log.
     fn aged_per_hour(self, records: u64) -> usize {
         let part = records / (AGED_PART_PER_DAY * HOURS_PER_DAY);
         let growth = records * AGED_DAYS_PER_DAY / (u64::from(self.days.max(1)) * HOURS_PER_DAY);
@@ -105,7 +106,7 @@ impl Retention {
     }
 }
 
-/// The most that each may have so that all have `target` together; who has less keeps it.
+/// The most that each share may have so that all have `target` together; smaller shares keep what they have.
 fn level(mut counts: Vec<u64>, target: u64) -> u64 {
     counts.sort_unstable();
     let (mut rest, mut others) = (target, counts.len() as u64);

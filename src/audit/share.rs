@@ -1,4 +1,4 @@
-//! Whose share of the log a record counts into, read from its JSON. Never does IO.
+//! Whose share of the log a record belongs to, read from its JSON. Never does IO.
 
 use rookery_model::Timestamp;
 use serde::Deserialize;
@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use super::record::Outcome;
 
-/// Whose a record is.
+/// The owner of a record.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Share {
     /// The daemon's own, and the commands'.
     Daemon,
-    /// Callers without a key that is known: all of them share one, whatever their addresses are.
+    /// Callers without a known key: all of them have one share, whatever their addresses are.
     Nobody,
     /// A key's.
     Key(Uuid),
 }
 
-/// What decides about a record.
+/// The fields of a record that decide about its removal.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Known {

@@ -1,4 +1,4 @@
-//! The log over a store in memory: its order, its proof, its pages, and what goes.
+//! The log over a store in memory: its order, its proof, its pages, and its removals.
 
 mod removal;
 
@@ -57,7 +57,7 @@ impl Bench {
         self.store
     }
 
-    /// What a look at the whole log says, which is as it should be.
+    /// The result of verifying the whole log, which must be intact.
     async fn whole(&self) -> Whole {
         match self.audit.verify().await.unwrap() {
             Verdict::Whole(whole) => whole,
@@ -146,7 +146,7 @@ async fn whoever_changes_a_record_is_found_out_and_the_record_named() {
         put(&*store, &record::key(id), original).await;
         assert!(matches!(verify(&*store).unwrap(), Verdict::Whole(_)));
     }
-    // Cut off at the end, with an extent that fits: only what was noted elsewhere tells.
+    // Cut off at the end, with an extent that fits: only the head that was noted elsewhere shows it.
     let mut extent = chain::extent(&*store).unwrap();
     let noted = extent.head().unwrap();
     put(&*store, &record::key(599), None).await;
@@ -227,7 +227,7 @@ async fn nobody_can_use_up_the_kinds_of_refusals_that_others_are_told_apart_by()
     for number in 0..5_000_u32 {
         bench.audit.note_unchanged(of(flooding, "groups_list", number));
         bench.audit.note_unchanged(refusal(&format!("action_{number}"), "192.0.2.1"));
-        // What waits for the task is another limit.
+        // The task's queue has another limit.
         if number % 100 == 0 {
             bench.audit.note(entry("a write")).await;
         }

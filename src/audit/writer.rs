@@ -1,5 +1,5 @@
-//! The one who writes the log: takes what waits, gives each its number and hash, and commits that as one batch; removes what
-//! `retention.rs` names, and makes a record of it in the same batch.
+//! The task that writes the log. Gives each waiting entry its number and hash, and commits the entries as one batch.
+//! Removes the records that `retention.rs` names, and makes a record of the removal in the same batch.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -23,20 +23,21 @@ use crate::clock::Clock;
 
 /// Records of one commit: one operation each, and one for the extent.
 const COMMIT_RECORDS_MAX: usize = BATCH_OPERATIONS_MAX / 2;
-/// How often repeated refusals are written down, and whether there are too many records is looked at.
+/// How often repeated refusals are written, and the number of records is checked.
 const REPEATS_INTERVAL: Duration = Duration::from_secs(10);
-/// After what could not be written.
+/// The pause before entries that could not be written are tried again.
 const UNWRITTEN_RETRY: Duration = Duration::from_secs(1);
-/// How often what is too old is removed, the first time after so long: a record of it stays, so not for each that goes.
+/// How often old records are removed, the first time after so long. Each removal leaves a record, so records do not go
+/// one by one.
 const AGED_INTERVAL: Duration = Duration::from_secs(3_600);
-/// Operations of a removal's batch that are not about the removed ones: its record and the extent.
+/// Operations of a removal's batch that are not about the removed records: its own record and the extent.
 const REMOVAL_OPERATIONS: usize = 2;
-/// Records kept while they cannot be written: all calls in flight by then, and refusals.
+/// Entries kept while they cannot be written: all calls in flight by then, and refusals.
 const UNWRITTEN_MAX: usize = 8_192;
 /// The action of records about records that were removed.
 const REMOVE_ACTION: &str = "audit_remove";
 
-/// The one who writes.
+/// The task that writes the log.
 pub(super) struct Writer {
     store: Arc<dyn Store>,
     shared: Arc<Shared>,
@@ -44,9 +45,9 @@ pub(super) struct Writer {
     retention: Retention,
     clock: Clock,
     repeats: Repeats,
-    /// What could not be written yet, in order.
+    /// Entries that could not be written yet, in order.
     unwritten: Vec<AuditEvent>,
-    /// What is to be removed, the next one last.
+    /// The records to remove, the next one last.
     plan: Plan,
     planning: Option<JoinHandle<Result<Plan, AuditError>>>,
     aged_at: Instant,
@@ -92,15 +93,15 @@ impl Writer {
                     self.planning = None;
                     self.take_plan(plan);
                 }
-                // Changes are refused until it is written: nobody else may come by to try it.
+                // Changes are refused until the entries are written, so no other event may trigger a retry.
                 () = tokio::time::sleep(UNWRITTEN_RETRY), if !self.unwritten.is_empty() => self.write(Vec::new()).await,
-                // One batch, and then again what waits: changes are not held up by a long removal.
+                // One batch, and then the waiting entries again: changes are not held up by a long removal.
                 () = std::future::ready(()), if can_remove => self.remove_some().await,
             }
         }
         let rest = self.repeats.drain();
         self.write_repeats(rest).await;
-        // It has the store, which is to be closed.
+        // The planning task holds the store, which has to be closed.
         self.shared.is_ending.store(true, Ordering::Relaxed);
         if let Some(planning) = self.planning.take() {
             let _ = planning.await;
@@ -130,15 +131,15 @@ impl Writer {
         }
     }
 
-    /// Also of refusals that found no room to wait in.
+    /// Writes these entries, and the count of refusals that found no room in the queue.
     async fn write_repeats(&mut self, entries: Vec<AuditEvent>) {
         let dropped = self.shared.dropped.swap(0, Ordering::Relaxed);
         let lost = (dropped > 0).then(|| repeats::lost(dropped));
         self.write(entries.into_iter().chain(lost).collect()).await;
     }
 
-    /// Writes what could not be written before, and then these. What still cannot be is kept, so that the chain goes on from
-    /// what is on disk and nothing is left out.
+    /// Writes the entries that could not be written before, and then these. Entries that still fail are kept, so that
+    /// the chain goes on from the records on disk and nothing is left out.
     async fn write(&mut self, entries: Vec<AuditEvent>) {
         self.unwritten.extend(entries);
         let surplus = self.unwritten.len().saturating_sub(UNWRITTEN_MAX);
@@ -146,14 +147,14 @@ impl Writer {
             self.unwritten.truncate(UNWRITTEN_MAX);
             error!(count = surplus, "the audit log could not be written for too long, records are lost");
         }
-        // One of a removal takes those before it along: they are on record first.
+        // An entry of a removal may use space that others may not. The entries before it use it, too: they come first.
         let removes = self.unwritten.iter().any(|entry| entry.removes);
         let mut at_once = COMMIT_RECORDS_MAX;
         while !self.unwritten.is_empty() {
             let count = self.unwritten.len().min(at_once);
             match self.commit(count, removes).await {
                 Ok(()) => drop(self.unwritten.drain(..count)),
-                // One of them does not fit: the others do.
+                // One of the entries does not fit: write them one by one.
                 Err(AuditError::Store(StoreError::ValueTooLarge { .. })) if count > 1 => at_once = 1,
                 Err(error @ (AuditError::Store(StoreError::ValueTooLarge { .. }) | AuditError::Record(_))) => {
                     self.unwritten.remove(0);
@@ -172,7 +173,7 @@ impl Writer {
         }
     }
 
-    /// Appends the first of what is unwritten.
+    /// Commits the first `count` unwritten entries.
     async fn commit(&mut self, count: usize, removes: bool) -> Result<(), AuditError> {
         let batch = if removes { Batch::for_removal() } else { Batch::new() };
         let (batch, extent) = self.filled(batch, self.unwritten[..count].to_vec())?;
@@ -195,7 +196,7 @@ impl Writer {
         Ok(())
     }
 
-    /// Finds out what is to go, beside what is being written: it means looking through the log.
+    /// Plans a removal, in a task of its own, as this reads the whole log.
     fn plan_removal(&mut self) {
         if self.planning.is_some() || !self.plan.ids.is_empty() || !self.unwritten.is_empty() {
             return;
@@ -205,13 +206,14 @@ impl Writer {
             self.planning = Some(spawn_blocking(move || retention.surplus(&*store, &log)));
         } else if self.aged_at.elapsed() >= AGED_INTERVAL {
             self.aged_at = Instant::now();
-            // Due by the clock and by what the daemon counts: one that is wrong for a while empties nothing.
+            // A record has to be too old by the system's clock and by the daemon's: a clock that is wrong for a while
+            // removes nothing.
             let now = self.clock.earliest();
             self.planning = Some(spawn_blocking(move || retention.aged(&*store, &log, now)));
         }
     }
 
-    /// `None`: the one who planned died.
+    /// `None`: the planning task died.
     fn take_plan(&mut self, plan: Option<Result<Plan, AuditError>>) {
         match plan.unwrap_or(Err(AuditError::CutShort)) {
             Ok(plan) if plan.ids.is_empty() => {}
@@ -224,7 +226,7 @@ impl Writer {
         }
     }
 
-    /// Removes a batch of what is planned, and makes a record of it.
+    /// Removes a batch of the planned records, and makes a record of it.
     async fn remove_some(&mut self) {
         let removed = match self.removal() {
             Ok(Some((batch, extent))) => self.put(batch, extent).await,
@@ -241,7 +243,7 @@ impl Writer {
         }
     }
 
-    /// The batch for that; `None`: none of them can be removed.
+    /// The batch of a removal; `None`: none of the planned records can be removed.
     fn removal(&mut self) -> Result<Option<(Batch, LogBounds)>, AuditError> {
         let (mut batch, mut runs, mut by_api_key) = (Batch::new(), Vec::<(u64, Gap)>::new(), BTreeMap::new());
         let mut operations = REMOVAL_OPERATIONS;
@@ -254,7 +256,7 @@ impl Writer {
             self.plan.ids.pop();
             let value = self.store.get(SessionNumber::DAEMON, Table::Audit, &record::key(id))?;
             let Some((hash, json)) = value.as_deref().and_then(record::split_value) else {
-                // What comes behind it could not be proved any more.
+                // The records behind it could not be verified any more.
                 error!(record = id, "a record of the audit log is missing or cut short, it is not removed");
                 continue;
             };
@@ -280,7 +282,8 @@ impl Writer {
         Ok(Some((batch, extent)))
     }
 
-    /// A log from before there were gaps has no record of what was removed at its beginning.
+    /// Adds the missing record to a log from before there were gaps: for the records that were removed at its
+    /// beginning.
     async fn account_for_beginning(&mut self) {
         let Some(last_id) = self.extent.first.checked_sub(1).filter(|_| self.unwritten.is_empty()) else { return };
         let mut batch = Batch::new();
@@ -307,7 +310,7 @@ impl Writer {
     }
 }
 
-/// Adds a record, and where the log ends behind it.
+/// Adds a record to the batch, and moves the end of the log behind it.
 fn append(
     batch: &mut Batch,
     extent: &mut LogBounds,
@@ -322,7 +325,7 @@ fn append(
     Ok(())
 }
 
-/// Adds the record about a removal; the extent behind it.
+/// Adds the record about a removal to the batch; returns the extent behind it.
 fn note_removal(
     batch: &mut Batch,
     extent: LogBounds,

@@ -1,14 +1,15 @@
-//! Whose request it is: the address at the other end of the connection, or, behind proxies that the operator trusts, the
-//! one that they say it came from. Never resolves names.
+//! The client's address: the address at the other end of the connection or, behind proxies that the operator trusts,
+//! the address that they report. Never resolves names.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::AddressRange;
 
-/// The right-most address that is not a trusted proxy's: what stands left of it was written by whoever sent it. `peer`:
-/// the other end of the connection; `forwarded`: the values of `X-Forwarded-For`, in the order of the request.
+/// The right-most address that is not a trusted proxy's: the addresses left of it come from the sender and may be
+/// false. `peer`: the other end of the connection; `forwarded`: the values of `X-Forwarded-For`, in the order of the
+/// request.
 ///
-/// `None` when a trusted proxy names something that is no address: then nobody knows where the request is from.
+/// `None` when a trusted proxy names something that is no address: then the client's address is unknown.
 pub(crate) fn client_address<'a>(
     peer: IpAddr,
     forwarded: impl DoubleEndedIterator<Item = &'a [u8]>,
@@ -26,7 +27,7 @@ pub(crate) fn client_address<'a>(
     Some(client)
 }
 
-/// An address, with or without a port: some proxies add it.
+/// An address, with or without a port: some proxies add a port.
 fn address_of(hop: &[u8]) -> Option<IpAddr> {
     let text = std::str::from_utf8(hop).ok()?.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

@@ -1,4 +1,4 @@
-//! One API key: what it is allowed, its record in the store, and its use. Knows no secret.
+//! One API key: its rights, its record in the store, and its use. Knows no secret.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -14,32 +14,32 @@ use super::pepper::KeyHash;
 use super::rate::{KeyRate, RateState};
 use super::{AddressRange, KeyLimits, Refusal, Role};
 
-/// What a key is allowed, as its owner decides it.
+/// The rights of a key, as its owner sets them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct KeyTerms {
-    /// What its owner calls it.
+    /// The key's name, as its owner chose it.
     pub(crate) name: String,
-    /// What it may do.
+    /// The key's role.
     pub(crate) role: Role,
-    /// Where it may be used from; anywhere when empty.
+    /// The addresses from which the key may be used; any address when empty.
     pub(crate) allowed_ips: Vec<AddressRange>,
-    /// The sessions it may see and touch; all of them when empty.
+    /// The sessions that the key may see and touch; all when empty.
     pub(crate) allowed_sessions: Vec<SessionId>,
-    /// The groups it may see and touch; `None`: all of its sessions'.
+    /// The groups that the key may see and touch; `None`: all groups of its sessions.
     #[serde(default)]
     pub(crate) allowed_groups: Option<BTreeSet<GroupId>>,
     /// Whether a key that is limited to groups may make, join and leave some.
     #[serde(default)]
     pub(crate) allow_group_creation: bool,
-    /// The account epochs of sessions (0 where one is left out) when it was last said to which groups it is limited: in a
-    /// session that changed hands since then those groups are another account's.
+    /// The account epochs of sessions (0 where one is left out) at the time when the key's groups were last set. In a
+    /// session that changed hands since then, those groups belong to another account.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) account_epochs: BTreeMap<SessionId, u32>,
-    /// When it ends by itself.
+    /// When the key expires.
     pub(crate) expires_at: Option<Timestamp>,
 }
 
-/// New values of some terms; `None` leaves one as it is.
+/// New values of some terms; `None` leaves a term as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct KeyChange {
     pub(crate) name: Option<String>,
@@ -53,10 +53,10 @@ pub(crate) struct KeyChange {
     pub(crate) expires_at: Option<Option<Timestamp>>,
 }
 
-/// What the store keeps of a key, but for its use.
+/// The record of a key in the store, without its use.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct KeyRecord {
-    /// Its public id.
+    /// The key's public id.
     pub(crate) id: Uuid,
     /// The first characters of the key, for recognition.
     pub(crate) prefix: String,
@@ -64,15 +64,15 @@ pub(crate) struct KeyRecord {
     /// The secret before a rotation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) previous: Option<Previous>,
-    /// What it is allowed.
+    /// The key's rights.
     #[serde(flatten)]
     pub(crate) terms: KeyTerms,
-    /// False once it was revoked.
+    /// False once the key was revoked.
     pub(crate) is_active: bool,
-    /// From the configuration: it goes when it is no longer there.
+    /// The key is from the configuration, and is removed when it is no longer there.
     #[serde(default)]
     pub(crate) is_bootstrap: bool,
-    /// When it was made.
+    /// When the key was made.
     pub(crate) created_at: Timestamp,
 }
 
@@ -87,11 +87,11 @@ pub(super) struct Previous {
 #[derive(Debug)]
 pub(crate) struct Key {
     record: KeyRecord,
-    /// Goes on when the record changes.
+    /// Shared by all versions of the key's record.
     live: Arc<Live>,
 }
 
-/// What a key does now, counted without a lock.
+/// The counters of a key, without a lock.
 #[derive(Debug)]
 struct Live {
     usage_count: AtomicU64,
@@ -110,7 +110,7 @@ pub(crate) struct Usage {
     pub(crate) last_used_at: Option<Timestamp>,
 }
 
-/// Why a key that is accepted does not get through now.
+/// Why a request with a valid key is refused for now.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Throttle {
     /// More requests than its rate allows.
@@ -123,7 +123,7 @@ pub(crate) enum Throttle {
 }
 
 impl KeyTerms {
-    /// An operator without limits, as callers get it who ask for nothing else.
+    /// The default for a new key: an operator without limits.
     pub(crate) fn named(name: impl Into<String>) -> Self {
         Self {
             name: name.into(),
@@ -156,17 +156,17 @@ impl KeyTerms {
 }
 
 impl KeyRecord {
-    /// Whether it may be used at all at this time.
+    /// Whether the key may be used at all at this time.
     pub(super) fn is_usable(&self, now: Timestamp) -> bool {
         self.is_active && self.terms.expires_at.is_none_or(|end| now < end)
     }
 
-    /// Whether it can make and remove keys: an admin's, without a scope that it could widen.
+    /// Whether the key can make and remove keys: it is an admin's, without a scope that it could widen.
     pub(super) fn can_manage_keys(&self, now: Timestamp) -> bool {
         self.terms.role == Role::Admin && !self.terms.is_scoped() && self.is_usable(now)
     }
 
-    /// Whether it can do so from anywhere and for good: one of these has to be there always.
+    /// Whether the key can manage keys from anywhere and without an end: there must always be such a key.
     pub(super) fn is_lasting_admin(&self, now: Timestamp) -> bool {
         self.can_manage_keys(now) && self.terms.expires_at.is_none() && self.terms.allowed_ips.is_empty()
     }
@@ -199,7 +199,7 @@ impl Key {
         self.record.id
     }
 
-    /// What it may do.
+    /// The key's role.
     pub(crate) fn role(&self) -> Role {
         self.record.terms.role
     }
@@ -208,7 +208,7 @@ impl Key {
         &self.record
     }
 
-    /// Its use up to now.
+    /// The key's use up to now.
     pub(crate) fn usage(&self) -> Usage {
         let last_used_ms = self.live.last_used_ms.load(Ordering::Relaxed);
         Usage {
@@ -217,7 +217,7 @@ impl Key {
         }
     }
 
-    /// Whether it is presented by a secret that may be used at this time.
+    /// Whether the secret with this hash may be used at this time.
     ///
     /// # Errors
     /// Why not.
@@ -232,56 +232,57 @@ impl Key {
         }
     }
 
-    /// Whether it may be used from this address; `None`: nobody knows which.
+    /// Whether the key may be used from this address; `None`: the address is unknown.
     pub(super) fn allows_address(&self, address: Option<IpAddr>) -> bool {
         let ranges = &self.record.terms.allowed_ips;
         let is_within = |address| ranges.iter().any(|range| range.contains(address));
         ranges.is_empty() || address.is_some_and(is_within)
     }
 
-    /// Whether it may see and touch this session.
+    /// Whether the key may see and touch this session.
     pub(crate) fn allows_session(&self, session: SessionId) -> bool {
         let sessions = &self.record.terms.allowed_sessions;
         sessions.is_empty() || sessions.contains(&session)
     }
 
-    /// Whether it may see this session as it is now.
+    /// Whether the key may see this session as it is now.
     pub(crate) fn sees(&self, session: &Session) -> bool {
         self.allows_session(session.id) && !self.is_of_account_before(session.id, session.account_epoch)
     }
 
-    /// Whether it may see and touch this group.
+    /// Whether the key may see and touch this group.
     pub(crate) fn allows_group(&self, group: &GroupId) -> bool {
         self.record.terms.allowed_groups.as_ref().is_none_or(|groups| groups.contains(group))
     }
 
-    /// Whether its scope is void in a session that has this account epoch: its groups are those of an account before.
+    /// Whether the key's scope is void in a session with this account epoch: its groups belong to an earlier account.
     pub(crate) fn is_of_account_before(&self, session: SessionId, account_epoch: u32) -> bool {
         let granted = self.record.terms.account_epochs.get(&session).copied().unwrap_or_default();
         self.is_limited_to_groups() && granted != account_epoch
     }
 
-    /// Whether it is limited to some sessions.
+    /// Whether the key is limited to some sessions.
     pub(crate) fn is_limited_to_sessions(&self) -> bool {
         !self.record.terms.allowed_sessions.is_empty()
     }
 
-    /// Whether it can reach one session only.
+    /// Whether the key can reach one session only.
     pub(crate) fn is_limited_to_one_session(&self) -> bool {
         self.record.terms.allowed_sessions.len() == 1
     }
 
-    /// Whether it is limited to some groups.
+    /// Whether the key is limited to some groups.
     pub(crate) fn is_limited_to_groups(&self) -> bool {
         self.record.terms.allowed_groups.is_some()
     }
 
-    /// Whether it may make, join and leave groups, as far as its scope goes.
+    /// Whether the key may make, join and leave groups, as far as its scope goes.
     pub(crate) fn allows_group_creation(&self) -> bool {
         !self.is_limited_to_groups() || self.record.terms.allow_group_creation
     }
 
-    /// Counts a request against the key's share: what is left of its rate, and the permit to hold while the request runs.
+    /// Counts a request against the key's limits: the state of its rate limit, and the permit to hold while the request
+    /// runs.
     pub(crate) fn admit(&self) -> (Option<RateState>, Result<OwnedSemaphorePermit, Throttle>) {
         let (state, taken) = match self.live.rate.as_ref().map(KeyRate::take) {
             None => (None, Ok(())),
@@ -297,7 +298,7 @@ impl Key {
         self.live.last_used_ms.store(now.0, Ordering::Relaxed);
     }
 
-    /// Whether it was used since its use was last written.
+    /// Whether the key was used since its use was last written.
     pub(super) fn has_unwritten_use(&self) -> bool {
         self.live.usage_count.load(Ordering::Relaxed) != self.live.usage_count_stored.load(Ordering::Relaxed)
     }

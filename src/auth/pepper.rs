@@ -1,5 +1,5 @@
-//! The pepper: a secret beside the store, without which the hashes in the store say nothing about the keys. Kept in a file
-//! of its own (mode 0600), so that who reads a copy of the store alone can neither check guesses nor make hashes.
+//! The pepper: a secret beside the store, without which the hashes in the store say nothing about the keys. Kept in a
+//! file of its own (mode 0600), so that a copy of the store alone is not enough to check guesses or to make hashes.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -14,7 +14,7 @@ use subtle::ConstantTimeEq as _;
 
 use crate::files::{self, SecretFileError};
 
-/// What is hashed to recognise the pepper itself.
+/// The text whose hash identifies the pepper.
 const FINGERPRINT_OF: &[u8] = b"rookery api keys";
 
 /// The secret that all hashes are keyed with. In backups it is hex.
@@ -22,13 +22,13 @@ const FINGERPRINT_OF: &[u8] = b"rookery api keys";
 #[serde(into = "String", try_from = "String")]
 pub(crate) struct Pepper([u8; 32]);
 
-/// What is kept of a key: the HMAC-SHA256, keyed with the pepper, of its SHA-256. Compared in constant time, also as a key
-/// of a map.
+/// The stored hash of a key: the HMAC-SHA256, keyed with the pepper, of its SHA-256. Compared in constant time, also as
+/// a key of a map.
 #[derive(Copy, Clone, Eq)]
 pub(super) struct KeyHash([u8; 32]);
 
 impl Pepper {
-    /// A new one.
+    /// A new random pepper.
     ///
     /// # Errors
     /// When the system has no randomness to give.
@@ -38,15 +38,15 @@ impl Pepper {
         Ok(Self(bytes))
     }
 
-    /// The one in this file, `None` when there is no such file.
+    /// The pepper in this file, `None` when there is no such file.
     ///
     /// # Errors
-    /// As of any secret.
+    /// The errors of any secret's file.
     pub(crate) fn read(path: &Path) -> Result<Option<Self>, SecretFileError> {
         Ok(files::read_secret(path)?.map(Self))
     }
 
-    /// Writes it to a new file of its owner's; it is on disk when this returns.
+    /// Writes the pepper to a new file for its owner alone; it is on disk when this returns.
     ///
     /// # Errors
     /// When the file cannot be made or written.
@@ -54,7 +54,7 @@ impl Pepper {
         files::write_secret(path, &hex::encode(self.0))
     }
 
-    /// Says of which pepper a store's hashes are, and nothing else.
+    /// Identifies the pepper of a store's hashes, and reveals nothing else.
     pub(super) fn fingerprint(&self) -> KeyHash {
         self.keyed(FINGERPRINT_OF)
     }
@@ -63,7 +63,7 @@ impl Pepper {
         self.keyed(&Sha256::digest(secret.as_bytes()))
     }
 
-    /// Of a hash as the first version kept it: the SHA-256 of the key.
+    /// The hash of a key whose SHA-256 the first version kept.
     pub(super) fn hash_of_plain(&self, sha256: [u8; 32]) -> KeyHash {
         self.keyed(&sha256)
     }

@@ -1,4 +1,4 @@
-//! How often may be asked: for a key that is known, and for an address that presents keys which are not.
+//! Rate limits: for valid keys, and for addresses that present invalid keys.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
@@ -10,14 +10,15 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{DefaultKeyedRateLimiter, RateLimiter};
 use rookery_actors::{RateLimit, whole_seconds};
 
-/// Addresses whose failed log-ins are counted at once; as they are forgotten after a pause, only an attack has as many.
+/// Addresses whose failed log-ins are counted at once. Addresses are forgotten after a pause, so only an attack has as
+/// many.
 const ADDRESSES_MAX: usize = 10_000;
-/// Looking through all of them takes some 100 us.
+/// The shortest time between two sweeps: one takes some 100 us.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// Bits of an IPv6 address that tell one subscriber from another.
 const IPV6_PREFIX_BITS: u32 = 64;
 
-/// What is left of a key's share.
+/// The state of a key's rate limit.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RateState {
     /// Requests that fit at once after a pause.
@@ -45,7 +46,7 @@ impl KeyRate {
     /// Counts a request.
     ///
     /// # Errors
-    /// There is no room for it; what is left with the seconds after which there is.
+    /// There is no room for the request; with the state, and the seconds after which there is.
     pub(super) fn take(&self) -> Result<RateState, (RateState, u32)> {
         match self.limiter.check() {
             Ok(snapshot) => Ok(self.state(snapshot.remaining_burst_capacity())),
@@ -72,16 +73,17 @@ pub(crate) struct FailedLogins {
 }
 
 impl FailedLogins {
-    /// `None`: they are not counted.
+    /// `None`: failed log-ins are not counted.
     pub(crate) fn new(rate_limit: Option<RateLimit>) -> Self {
         let limiter = rate_limit.map(|rate_limit| RateLimiter::keyed(rate_limit.quota()));
         Self { limiter, clock: DefaultClock::default(), swept_at: Mutex::default() }
     }
 
-    /// Counts one.
+    /// Counts a failed log-in.
     ///
     /// # Errors
-    /// There were too many from there: the seconds after which the next one counts as the first again.
+    /// There were too many from this address, or from too many addresses; with the seconds after which the next one has
+    /// room.
     pub(crate) fn note(&self, address: IpAddr) -> Result<(), u32> {
         let Some(limiter) = &self.limiter else { return Ok(()) };
         if limiter.len() >= ADDRESSES_MAX && !self.sweep(limiter) {
@@ -93,7 +95,8 @@ impl FailedLogins {
 }
 
 impl FailedLogins {
-    /// Forgets addresses that may fail as often as at first; false when it was done a moment ago, or makes no room.
+    /// Forgets addresses that may fail as often as at first. False when the last sweep was a moment ago, or this one
+    /// makes no room.
     fn sweep(&self, limiter: &DefaultKeyedRateLimiter<IpAddr>) -> bool {
         let mut swept_at = self.swept_at.lock().unwrap_or_else(PoisonError::into_inner);
         if swept_at.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
@@ -105,7 +108,7 @@ impl FailedLogins {
     }
 }
 
-/// What one subscriber has: a whole /64 in IPv6.
+/// The address that stands for its subscriber: the start of the /64 in IPv6.
 pub(crate) fn subscriber(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {

@@ -1,5 +1,5 @@
-//! What a restore does to the keys: those of the backup take the place of those that there are, unless these are carried over.
-//! Blocks.
+//! The effect of a restore on the keys: the keys of the backup replace the existing keys, unless these are carried
+//! over. Blocks.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use super::KeysError;
 use super::keys::KeyRecord;
 use super::stored;
 
-/// One line for each key that will be able to do something else than it is now; none for those that stay as they are.
+/// One line for each key whose rights or validity change; none for keys that stay as they are.
 pub(super) fn differences(now: &dyn Store, next: &dyn Store, at: Timestamp) -> Result<Vec<String>, KeysError> {
     let has_one_pepper = stored::pepper_row(now)? == stored::pepper_row(next)?;
     let by_id = |records: Vec<KeyRecord>| records.into_iter().map(|record| (record.id, record)).collect();

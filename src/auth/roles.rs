@@ -1,8 +1,8 @@
-//! What a key may do: three roles, each including the ones below it. Never looks at a request.
+//! The roles of keys: three, each including the ones below it. Never reads a request.
 
 use serde::{Deserialize, Serialize};
 
-/// What a key may do; a higher role may do all that a lower one may.
+/// The role of a key. A higher role includes the rights of the lower ones.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Role {

@@ -7,8 +7,8 @@
 //! | `p` | the pepper's fingerprint |
 //! | `q` | the pepper itself, as hex: of a backup that was restored, until the next start writes it into its file |
 //!
-//! The first version kept records under their bare id, with use, and with hashes without a pepper: they are rewritten when
-//! they are met.
+//! The first version kept records under their bare id, with use, and with hashes without a pepper. They are rewritten
+//! when they are read.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ fn row(mark: u8, id: Uuid) -> Vec<u8> {
     [&[mark][..], id.as_bytes()].concat()
 }
 
-/// All keys, with their use. Blocks for two scans.
+/// All keys, with their use. Rewrites old records. Blocks for two scans.
 pub(super) async fn read(store: &dyn Store, pepper: &Pepper) -> Result<Vec<(KeyRecord, Usage)>, KeysError> {
     rewrite_old(store, pepper).await?;
     check_pepper(store, pepper).await?;
@@ -59,7 +59,7 @@ pub(super) fn needs_its_pepper(store: &dyn Store) -> Result<bool, KeysError> {
     Ok(store.get(SessionNumber::DAEMON, Table::Keys, PEPPER_KEY)?.is_some())
 }
 
-/// What there is of the pepper's fingerprint.
+/// The pepper's fingerprint in the store, if there is one.
 pub(super) fn pepper_row(store: &dyn Store) -> Result<Option<Vec<u8>>, KeysError> {
     Ok(store.get(SessionNumber::DAEMON, Table::Keys, PEPPER_KEY)?)
 }
@@ -76,7 +76,7 @@ pub(super) fn restored_pepper(store: &dyn Store) -> Result<Option<Pepper>, KeysE
     row.map(|row| serde_json::from_slice(&row).map_err(KeysError::from)).transpose()
 }
 
-/// Keeps a pepper with the keys that it belongs to; `None`: it is in its file now.
+/// Keeps a pepper with its keys; `None`: the pepper is in its file now.
 pub(super) fn keep_restored_pepper(batch: &mut Batch, pepper: Option<&Pepper>) -> Result<(), KeysError> {
     match pepper {
         Some(pepper) => {
@@ -107,7 +107,7 @@ pub(super) fn delete(store: &dyn Store, batch: &mut Batch, id: Uuid) -> Result<(
     Ok(())
 }
 
-/// Removes every row; tells how many keys there were.
+/// Removes every row; returns how many keys there were.
 pub(super) async fn clear(store: &dyn Store) -> Result<usize, KeysError> {
     let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[])?;
     let is_first_part = |key: &[u8]| key.len() == ID_BYTES || (key[0] == RECORD_MARK && key.last() == Some(&0));
@@ -120,7 +120,7 @@ pub(super) async fn clear(store: &dyn Store) -> Result<usize, KeysError> {
     Ok(keys)
 }
 
-/// The hashes of a store are all of one pepper: another one would make every key unknown without a word.
+/// Checks that the store's hashes are of this pepper: another one would silently make every key unknown.
 async fn check_pepper(store: &dyn Store, pepper: &Pepper) -> Result<(), KeysError> {
     let known = store.get(SessionNumber::DAEMON, Table::Keys, PEPPER_KEY)?;
     match known {
@@ -135,7 +135,7 @@ async fn check_pepper(store: &dyn Store, pepper: &Pepper) -> Result<(), KeysErro
     }
 }
 
-/// Old rows are told by the length of their keys.
+/// Rewrites old rows, which are recognised by the length of their keys.
 async fn rewrite_old(store: &dyn Store, pepper: &Pepper) -> Result<(), KeysError> {
     let rows = store.scan_prefix(SessionNumber::DAEMON, Table::Keys, &[])?;
     let old: Vec<_> = rows.into_iter().filter(|(key, _)| key.len() == ID_BYTES).collect();

@@ -17,7 +17,7 @@ fn terms(role: Role) -> KeyTerms {
     KeyTerms { role, ..KeyTerms::named("alice") }
 }
 
-/// Keys with a pepper of their own, and what it takes to open them again.
+/// Keys with a pepper of their own, and the parts that are needed to open them again.
 struct Bench {
     keys: ApiKeys,
     store: Arc<dyn Store>,
@@ -352,7 +352,7 @@ async fn a_daemon_has_so_many_keys_and_its_own_beside_them() {
     let keys = ApiKeys::open(open_memory(), Pepper::generate().unwrap(), limits, Clock::new()).await.unwrap();
     keys.create(terms(Role::Admin)).await.unwrap();
     let (second, _) = keys.create(terms(Role::Viewer)).await.unwrap();
-    // One that is being rotated has two secrets, and is one key.
+    // A key that is being rotated has two secrets, and counts once.
     keys.rotate(second.id(), HOUR).await.unwrap();
     let refused = keys.create(terms(Role::Viewer)).await.map(drop).unwrap_err();
     assert!(matches!(refused, KeysError::TooMany(2)) && refused.to_string().contains("--api-keys-max"), "{refused}");

@@ -1,4 +1,4 @@
-//! The commands' side of the door to a running daemon (`control.rs`).
+//! The commands' client for the control socket of a running daemon (`control.rs`).
 
 use std::fs::File;
 use std::io;
@@ -24,10 +24,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    /// Connects to the daemon of this data directory; `None`: none runs there, or none that can be reached.
+    /// Connects to the daemon of this data directory; `None`: no daemon runs there, or it cannot be reached.
     ///
     /// # Errors
-    /// One runs, but it may not be asked.
+    /// Only the directory's owner and root may connect.
     pub(super) async fn connect(data_dir: &Path) -> Result<Option<Self>> {
         let connected = match File::open(data_dir) {
             Ok(directory) => UnixStream::connect(socket_of(&directory)).await,
@@ -41,7 +41,7 @@ impl Client {
             Err(_) => return Ok(None),
         };
         let (sender, connection) = handshake(TokioIo::new(stream)).await.context("could not talk to the daemon")?;
-        // Ends with the sender.
+        // The task ends with the sender.
         tokio::spawn(connection);
         Ok(Some(Self { sender }))
     }
@@ -49,16 +49,16 @@ impl Client {
     /// A backup, piece by piece.
     ///
     /// # Errors
-    /// The daemon says why it makes none.
+    /// The daemon's reason for making no backup.
     pub(super) async fn backup(mut self) -> Result<Incoming> {
         let request = Request::post("/backup").body(Body::empty()).context("could not ask the daemon")?;
         answered(self.sender.send_request(request).await).await
     }
 
-    /// Has a backup restored; the daemon runs again when this returns.
+    /// Orders a restore; the daemon runs again when this returns.
     ///
     /// # Errors
-    /// The daemon says why nothing was changed, or what went wrong.
+    /// The daemon's reason for changing nothing, or what went wrong.
     pub(super) async fn restore(mut self, backup: File, key: Option<&StoreKey>, wish: Wish) -> Result<Restored> {
         let force = if wish.force { FORCE_QUERY } else { "" };
         let query = format!("{force}&{}", if wish.keep_keys { KEEP_KEYS_QUERY } else { "" });

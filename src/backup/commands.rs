@@ -1,4 +1,5 @@
-//! `rookery backup` and `rookery restore`: the daemon that runs is asked, and without one the data directory is used itself.
+//! `rookery backup` and `rookery restore`: they ask the running daemon; without one they use the data directory
+//! themselves.
 
 use std::fs::File;
 use std::io::{self, Read, Write as _};
@@ -18,10 +19,10 @@ use crate::data_dir::{self, Offline};
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
-/// A daemon that could be asked would have been.
+/// Said when a daemon uses the data directory and could not be asked.
 const UNREACHABLE: &str = "a daemon that runs here could not be asked by way of `control.sock`: stop it first";
 
-/// Of what a backup is to be made.
+/// Flags of `rookery backup`.
 #[derive(Clone, clap::Args)]
 pub struct BackupArguments {
     #[command(flatten)]
@@ -31,7 +32,7 @@ pub struct BackupArguments {
     file: PathBuf,
 }
 
-/// Which backup is to be restored, and where.
+/// Flags of `rookery restore`.
 #[derive(Clone, clap::Args)]
 pub struct RestoreArguments {
     #[command(flatten)]
@@ -40,19 +41,19 @@ pub struct RestoreArguments {
     how: How,
 }
 
-/// How a backup is to be restored.
+/// Flags of `rookery restore` that say how a backup is restored.
 #[derive(Clone, clap::Args)]
 pub struct How {
     /// The backup
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// File with the key that the backup opens with, when the store has been re-keyed since
+    /// File with the key that opens the backup, when the store has been re-keyed since
     #[arg(long, value_name = "FILE")]
     backup_key_file: Option<PathBuf>,
-    /// Restore also when sessions of the backup may be alive elsewhere, or sessions that are here would be lost
+    /// Restore even if sessions of the backup may be alive elsewhere, or sessions that are here would be lost
     #[arg(long)]
     force: bool,
-    /// Keep the API keys that there are now: else those of the backup come back, also such as were revoked since
+    /// Keep the current API keys; otherwise those of the backup come back, even if they were revoked since
     #[arg(long)]
     keep_keys: bool,
     /// Only read the backup and say what is in it
@@ -83,7 +84,7 @@ pub async fn backup(arguments: BackupArguments) -> Result<()> {
 async fn receive(daemon: Client, file: &Path) -> Result<()> {
     let named = || format!("could not write `{}`", file.display());
     let mut body = daemon.backup().await?;
-    // The pieces come one by one: only a whole backup gets the name.
+    // The pieces come one by one: only a complete backup gets the name.
     let mut to = SecretFile::begin(file).with_context(named)?;
     while let Some(frame) = body.frame().await {
         let frame = frame.context("the daemon was stopped before the backup was whole")?;
@@ -105,10 +106,10 @@ async fn save_offline(location: DataLocation, file: PathBuf) -> Result<()> {
     saved.context("the backup was cut short")?.with_context(|| format!("there is no backup in `{name}`"))
 }
 
-/// `rookery restore`: puts a backup into the place of what a data directory holds.
+/// `rookery restore`: replaces the data in a data directory by a backup.
 ///
 /// # Errors
-/// In words for the operator; it says so when something was changed.
+/// In words for the operator; they say so when something was changed.
 #[expect(clippy::print_stdout, reason = "the answer of this command")]
 pub async fn restore(arguments: RestoreArguments) -> Result<()> {
     let RestoreArguments { location, how } = arguments;
@@ -151,7 +152,7 @@ fn restore_offline(location: &DataLocation, file: File, backup_key: Option<Store
     let backup_key = backup_key.unwrap_or_else(|| key.clone());
     let unpacked = restore::unpack(location, &key, file, &backup_key, now.as_deref(), wish).context(NOTHING_CHANGED)?;
     drop(now);
-    // Stopped from here on, it leaves nothing that the daemon cannot use.
+    // If the command is stopped from here on, it leaves only files that the daemon can use.
     offline.hand_over();
     restore::replace(location, &key, unpacked)
 }

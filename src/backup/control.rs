@@ -1,12 +1,12 @@
-//! The door for the commands on a running daemon: HTTP over a Unix socket in the data directory, for whoever may read that
-//! directory's files anyhow (mode 0600).
+//! The control socket for commands on a running daemon: HTTP over a Unix socket in the data directory (mode 0600). Its
+//! users may read that directory's files anyway.
 //!
 //! | call | body | answer |
 //! |---|---|---|
 //! | `POST /backup` | | the backup |
-//! | `POST /restore`, with a query of [`FORCE_QUERY`] and [`KEEP_KEYS_QUERY`] as it is meant | the backup | [`Restored`] as JSON |
+//! | `POST /restore`, with [`FORCE_QUERY`] and [`KEEP_KEYS_QUERY`] in the query if wanted | the backup | [`Restored`] as JSON |
 //!
-//! Anything but 200 is a text for the operator.
+//! Any other status code than 200 comes with a text for the operator.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufWriter};
@@ -45,21 +45,22 @@ pub(super) const BACKUP_KEY_HEADER: &str = "x-backup-key";
 pub(super) const FORCE_QUERY: &str = "force=true";
 /// The query of a restore that leaves the API keys as they are.
 pub(super) const KEEP_KEYS_QUERY: &str = "keep-keys=true";
-/// The status of everything that does not go well.
+/// The status code of all failures.
 const REFUSED: StatusCode = StatusCode::CONFLICT;
-/// For an answer to be taken, before a daemon that does not start ends.
+/// Time for a response to be taken, before a daemon that does not start exits.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Connections that wait to be accepted: there is one operator.
 const BACKLOG: i32 = 8;
 
-/// The open door; closes when dropped. Calls that are being answered go on.
+/// The open control socket; closes when dropped. Calls that are being answered go on.
 pub(crate) struct Control {
     _stop: oneshot::Sender<()>,
     orders: Mutex<mpsc::Receiver<RestoreOrder>>,
     socket: PathBuf,
 }
 
-/// A backup lies unpacked beside the store. Whoever runs the daemon stops it, has this carried out, and starts it again.
+/// A backup is unpacked beside the store. The daemon's runner stops the daemon, carries out this order, and starts it
+/// again.
 pub(crate) struct RestoreOrder {
     location: DataLocation,
     key: StoreKey,
@@ -67,21 +68,21 @@ pub(crate) struct RestoreOrder {
     caller: Caller,
 }
 
-/// Who ordered a restore, and waits.
+/// The caller of a restore, who waits for the result.
 struct Caller {
     reply: oneshot::Sender<Result<Restored>>,
-    /// Ends when every call was answered.
+    /// Closes when every call was answered.
     answering: watch::Receiver<()>,
     _permit: OwnedSemaphorePermit,
 }
 
-/// A restore that was carried out; whoever ordered it still waits.
+/// A restore that was carried out; its caller still waits.
 pub(crate) struct CarriedOut {
     outcome: Result<Restored>,
     caller: Caller,
 }
 
-/// What a call may use. The store is the daemon's: a call that waits must not keep it open.
+/// The state of the calls. The store is the daemon's: a call that waits must not keep it open.
 #[derive(Clone)]
 struct Door {
     app: Weak<App>,
@@ -89,13 +90,14 @@ struct Door {
     location: DataLocation,
     key: StoreKey,
     orders: mpsc::Sender<RestoreOrder>,
-    /// One at a time reads the store for a backup, or makes another one beside it.
+    /// One call at a time reads the store for a backup, or makes another store beside it.
     busy: Arc<Semaphore>,
     answering: watch::Receiver<()>,
 }
 
 impl Control {
-    /// Opens the door of this daemon. The store has to be open: it proves that a socket which is there is nobody's.
+    /// Opens the control socket of this daemon. The store has to be open: it proves that an existing socket is
+    /// nobody's.
     ///
     /// # Errors
     /// When the socket cannot be made.
@@ -124,7 +126,7 @@ impl Control {
         Ok(Self { _stop, orders: Mutex::new(ordered), socket })
     }
 
-    /// A backup that is to be restored. Waits for ever when none comes.
+    /// Waits for an order to restore a backup; waits for ever when none comes.
     pub(crate) async fn restore_wanted(&self) -> RestoreOrder {
         match self.orders.lock().await.recv().await {
             Some(order) => order,
@@ -140,7 +142,7 @@ impl Drop for Control {
 }
 
 impl RestoreOrder {
-    /// Puts what was unpacked into the store's place; the daemon must not run.
+    /// Puts the unpacked backup into the store's place; the daemon must not run.
     pub(crate) async fn carry_out(self) -> CarriedOut {
         let Self { location, key, unpacked, caller } = self;
         let outcome = spawn_blocking(move || restore::replace(&location, &key, unpacked)).await;
@@ -149,8 +151,8 @@ impl RestoreOrder {
 }
 
 impl CarriedOut {
-    /// Tells whoever waits that the daemon runs again, or why it does not: then it returns when that is sent, or nobody takes
-    /// it, as the daemon ends afterwards.
+    /// Reports to the caller that the daemon runs again, or why it does not. With a `failure`, returns only when the
+    /// response is sent, or is not taken in time, as the daemon exits afterwards.
     pub(crate) async fn answer(self, failure: Option<&anyhow::Error>) {
         let outcome = match (self.outcome, failure) {
             (Ok(_), Some(failure)) => Err(anyhow!("it was restored, but the daemon does not start: {failure:#}")),
@@ -197,7 +199,7 @@ fn answer(outcome: Result<Response>) -> Response {
 }
 
 impl Door {
-    /// The permit goes along with what is carried through: a caller who hangs up ends the call, not the work.
+    /// The permit stays with the detached task: a caller who hangs up ends the call, not the work.
     fn permit(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.busy)
             .try_acquire_owned()
@@ -213,8 +215,8 @@ impl Door {
         self.store.upgrade().context("the daemon is stopping")
     }
 
-    /// Writes a backup into a file without a name. Not straight to the socket: commits wait until it is written, and whoever
-    /// reads the socket may take their time.
+    /// Writes a backup into a file without a name. Not straight to the socket: commits wait until the backup is
+    /// written, and the socket's reader may be slow.
     async fn spool_backup(self) -> Result<File> {
         let (permit, app, store) = (self.permit()?, self.app()?, self.store()?);
         let DataLocation { data_dir, .. } = self.location;
@@ -236,7 +238,7 @@ impl Door {
         Ok(spooled)
     }
 
-    /// Unpacks the backup in the body, and has it carried out by whoever runs the daemon.
+    /// Unpacks the backup in the body, and orders the daemon's runner to restore it.
     async fn restore(self, request: Request) -> Result<Restored> {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let is_asked = |wish: &str| query.split('&').any(|part| part == wish);
@@ -255,7 +257,7 @@ impl Door {
             let unpack = move || restore::unpack(&location, &key, spool, &backup_key, Some(&*store), wish);
             let unpacked = spawn_blocking(unpack).await.context("restoring was cut short")?;
             if unpacked.is_err() {
-                // One that goes well is noted in the log that comes with it.
+                // A restore that goes well is recorded in the log of the restored store.
                 noted.audit.note(entry("restore", false)).await;
             }
             Ok::<_, anyhow::Error>((unpacked.context(NOTHING_CHANGED)?, permit))
@@ -270,7 +272,7 @@ impl Door {
     }
 }
 
-/// What the audit log says of a command; it comes from no address and has no key.
+/// The audit log's event of a command, which comes from no address and has no key.
 pub(crate) fn entry(action: &str, is_done: bool) -> AuditEvent {
     let (outcome, status) = if is_done { (Outcome::Done, StatusCode::OK) } else { (Outcome::Failed, REFUSED) };
     AuditEvent { status_code: status.as_u16(), ..AuditEvent::of(action.into(), outcome) }

@@ -1,5 +1,5 @@
-//! Where a daemon is: the machine and the data directory. Two daemons with the same sessions disturb each other, so a
-//! backup says whose it is.
+//! The place of a daemon: the machine and the data directory. Two daemons with the same sessions disturb each other, so
+//! a backup names its place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,23 +7,23 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-/// Linux's own id of an installation (machine-id(5)), which is not to be given away as it is.
+/// Linux's own id of an installation (machine-id(5)), which must not be published as it is.
 const MACHINE_ID_FILE: &str = "/etc/machine-id";
-/// Tells containers of one image apart. The kernel's own file is hidden in a hardened unit (`ProcSubset=pid`).
+/// Distinguishes containers of one image. The kernel's own file is hidden in a hardened unit (`ProcSubset=pid`).
 const HOST_NAME_FILE: &str = "/etc/hostname";
 
 /// The place of a daemon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Home {
-    /// A hash over what tells this machine from others; `None` when nothing does.
+    /// A hash that distinguishes this machine from others; `None` when it has neither an id nor a name.
     pub(super) machine: Option<String>,
     /// The data directory, absolute.
     pub(super) directory: PathBuf,
 }
 
 impl Home {
-    /// Of the daemon with this data directory.
+    /// The place of the daemon with this data directory.
     pub(super) fn of(data_dir: &Path) -> Self {
         let absolute = fs::canonicalize(data_dir).or_else(|_| std::path::absolute(data_dir));
         Self { machine: machine(), directory: absolute.unwrap_or_else(|_| data_dir.to_owned()) }

@@ -1,4 +1,4 @@
-//! Restoring: what is in a backup is unpacked beside the store, looked at, and then takes the store's place as a whole.
+//! Restoring: a backup is unpacked beside the store, checked, and then takes the store's place as a whole.
 
 use std::io::{self, BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -17,13 +17,13 @@ use crate::data_dir;
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
-/// Names in a message; with more, it is said how many there are.
+/// Names in a message; further names are only counted.
 const NAMES_MAX: usize = 10;
 
-/// Where that is known.
+/// Said in errors, where that is known.
 pub(super) const NOTHING_CHANGED: &str = "nothing was changed";
 
-/// What was restored.
+/// The result of a restore.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Restored {
@@ -31,17 +31,17 @@ pub(super) struct Restored {
     pub(super) made_at: Timestamp,
     /// The sessions that have credentials.
     pub(super) sessions: Vec<String>,
-    /// A backup of what was there before, if there was anything.
+    /// A backup of the earlier store, or that store itself when it could not be read; `None` when there was none.
     pub(super) before: Option<PathBuf>,
-    /// What that changed about API keys, a line each.
+    /// The changes of API keys, a line each.
     #[serde(default)]
     pub(super) keys: Vec<String>,
 }
 
-/// What the operator means.
+/// The operator's options.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Wish {
-    /// Also when sessions may be alive elsewhere, or are lost here.
+    /// Restore even if sessions may be alive elsewhere, or are lost here.
     pub(super) force: bool,
     /// The API keys stay as they are.
     pub(super) keep_keys: bool,
@@ -134,11 +134,11 @@ fn check_home(home: &Home, here: &Home, sessions: &[String]) -> Result<()> {
     );
 }
 
-/// Puts what was unpacked into the place of the store, which must not be open. What was there before is written to a backup
-/// first; one that cannot be read is kept as it is, under another name. Blocks.
+/// Puts the unpacked backup into the place of the store, which must not be open. The old store is written to a backup
+/// first; a store that cannot be read is kept as it is, under another name. Blocks.
 ///
 /// # Errors
-/// In words for the operator; the store is as it was then.
+/// In words for the operator; the store is unchanged then.
 pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restored) -> Result<Restored> {
     let path = location.data_dir.join(STORE_DIRECTORY);
     if !rookery_store::exists(&path) {
@@ -165,14 +165,14 @@ pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restore
 /// The store of this data directory; `None`: there is none, or none that could ever be read. Blocks.
 ///
 /// # Errors
-/// It could be, but not now or not with this key.
+/// The store could be read, but not now or not with this key.
 pub(super) fn open_readable(location: &DataLocation, key: &StoreKey) -> Result<Option<Arc<dyn Store>>> {
     let path = location.data_dir.join(STORE_DIRECTORY);
     if !rookery_store::exists(&path) {
         return Ok(None);
     }
     rookery_store::settle(&path)?;
-    // Not `open_encrypted`, which would remove what was unpacked.
+    // Not `open_encrypted`, which would remove the unpacked backup.
     match rookery_store::open(&path, store_key::with_key(key)) {
         Ok(store) => Ok(Some(store)),
         Err(StoreError::Damaged { .. } | StoreError::UnfinishedImport { .. } | StoreError::UnknownLayout { .. }) => {
@@ -219,7 +219,7 @@ fn file_time(time: Timestamp) -> String {
 /// The key of the store, for a data directory that a backup is to be restored into.
 ///
 /// # Errors
-/// There is none: a new one would open no backup.
+/// There is no key: a new one would open no backup.
 pub(super) fn key_of(location: &DataLocation) -> Result<StoreKey> {
     store_key::find(location)?.map(|(key, _)| key).with_context(|| {
         format!(

@@ -99,7 +99,7 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     pepper.write(&from.data.path().join(PEPPER_FILE)).unwrap();
     let backup = write(&*from.open(), from.data.path(), &from.key, Vec::new()).unwrap();
     assert_eq!(check(backup.as_slice(), &from.key).unwrap().1, ["alice"]);
-    // Made in another directory of this machine, where nobody has it open.
+    // The backup was made in another directory of this machine, where nobody has it open.
     let unpacked = to.unpack(&backup, false).unwrap();
     assert_eq!(to.entries(), ["store.next"]);
     let restored = restore::replace(&to.location(), &to.key, unpacked).unwrap();
@@ -109,7 +109,8 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     assert_eq!(store.scan_all(Table::Sessions).unwrap().len(), 2);
     let came = ApiKeys::restored_pepper(&*store).unwrap().expect("it comes along");
     assert_eq!(String::from(came.clone()), String::from(pepper));
-    // One that was never started has its pepper in the store, and its backup has it all the same.
+    // A restored directory that was never started has its pepper in the store, and its backup has the pepper all the
+    // same.
     let again = write(&*store, to.data.path(), &to.key, Vec::new()).unwrap();
     let (manifest, _) = read(again.as_slice(), &to.key).unwrap();
     assert_eq!(manifest.pepper.map(String::from), Some(String::from(came)));
@@ -172,13 +173,13 @@ fn a_store_that_was_stopped_while_it_was_replaced_is_settled_before_the_next_res
     let bench = Bench::new();
     bench.put_session(1, "alice", "Linked");
     let aside = |name: &str| bench.data.path().join(name);
-    // Between the two renames: the next one was whole.
+    // A kill between the two renames: the next store was complete.
     fs::rename(bench.path(), aside("store.next")).unwrap();
     fs::create_dir(aside("store.before")).unwrap();
     let refused = restore::open_readable(&bench.location(), &bench.key).unwrap().expect("it is there");
     assert_eq!(restore::names(&*refused).unwrap(), ["alice"]);
     drop(refused);
-    // One that was put aside before it was read.
+    // A store that was put aside before it was read.
     fs::rename(bench.path(), aside("store.before")).unwrap();
     assert!(bench.unpack(b"no backup", false).unwrap_err().contains("no backup"));
     assert_eq!(restore::names(&*bench.open()).unwrap(), ["alice"]);

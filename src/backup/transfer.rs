@@ -1,4 +1,4 @@
-//! Backups on their way through the door of a running daemon: from a file to a body and back.
+//! Backups on their way through the control socket of a running daemon: from a file to a body and back.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -18,17 +18,17 @@ use crate::data_dir::SPOOL_PREFIX;
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// For the next piece of a body: one who stands still would keep all others out.
+/// Time for the next piece of a body: a sender that stalls would keep all others out.
 const PIECE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// A file beside the store that goes when it is closed, and never fills the disk that the store needs.
+/// A file beside the store that is removed when it is closed, and never fills the disk space that the store needs.
 pub(super) struct Spool {
     file: File,
     space: SpaceWatch,
 }
 
 impl Spool {
-    /// Makes an empty one in this directory.
+    /// Makes an empty spool in this directory.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
         let path = data_dir.join(format!("{SPOOL_PREFIX}{}", Uuid::new_v4()));
         let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
@@ -36,13 +36,13 @@ impl Spool {
         Ok(Self { file, space: SpaceWatch::beside_store(data_dir) })
     }
 
-    /// What was written, to be read from its beginning.
+    /// The written file, to be read from its beginning.
     pub(super) fn rewound(mut self) -> io::Result<File> {
         self.file.rewind()?;
         Ok(self.file)
     }
 
-    /// Takes a body in whole, also one that cannot be kept: its sender reads the answer only then.
+    /// Receives a whole body, even one that cannot be kept: its sender reads the response only then.
     pub(super) async fn receive(data_dir: &Path, body: Body) -> Result<File> {
         let mut spool = Self::begin(data_dir).context("could not make a file for the backup");
         let mut pieces = body.into_data_stream();

@@ -1,4 +1,4 @@
-//! Which origins may call from a browser. What they are answered is in `http/middleware/cors.rs`.
+//! The origins that may call from a browser. `http/middleware/cors.rs` answers them.
 
 use std::str::FromStr;
 

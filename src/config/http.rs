@@ -1,4 +1,4 @@
-//! What the operator decides about HTTP beside the address. The limits that are fixed are in `http/limits.rs`.
+//! The operator's settings for HTTP, except the address. The fixed limits are in `http/limits.rs`.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -12,27 +12,28 @@ use crate::auth::AddressRange;
 
 /// Each open connection costs a file descriptor and up to 64 KiB.
 const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
-/// Each request in flight holds a body and an answer.
+/// Each request in flight holds a body and a response.
 const REQUESTS: RangeInclusive<u64> = 1..=65_536;
-/// From what the largest own requests need to what fits into memory several times.
+/// From the size of our largest requests to a size that fits into memory several times.
 const BODY_BYTES: RangeInclusive<u64> = 16_384..=268_435_456;
 /// hyper needs 8 KiB for the head at least.
 const HEADER_BYTES: RangeInclusive<u64> = 8_192..=1_048_576;
 /// The longest own path is below 1 KiB.
 const URL_BYTES: RangeInclusive<u64> = 1_024..=65_534;
-/// A second is a fast network, five minutes are a forgotten connection.
+/// One second suits a fast network; after five minutes a connection was forgotten.
 const TIME_S: RangeInclusive<u64> = 1..=300;
 /// A body has to arrive well within the 29 s of a request.
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
-/// A second is a fast network; after a minute nobody waits any more.
+/// One second suits a fast network; after a minute nobody waits any more.
 const CLIENT_WAIT_S: RangeInclusive<u64> = 1..=60;
-/// Seconds that an operator may give requests in flight when the daemon stops: systemd waits for what else it does then.
+/// Seconds that an operator may give requests in flight when the daemon stops: systemd also waits for the rest of the
+/// stop.
 pub(crate) const DRAIN_TIME_S: RangeInclusive<u64> = 1..=30;
 
 const RANGES: &str = "comma-separated addresses or CIDR ranges, such as 127.0.0.1,10.0.0.0/8";
 const ORIGINS: &str = "comma-separated origins as browsers write them, such as https://app.example.com";
 
-/// What the operator decides about HTTP beside the address.
+/// The operator's settings for HTTP, except the address.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HttpOptions {
     /// Proxies whose X-Forwarded-For is believed: addresses or CIDR ranges, comma-separated [default: none]
@@ -44,23 +45,23 @@ pub struct HttpOptions {
     #[arg(long, env = "ROOKERY_CORS_ORIGINS", value_name = "ORIGINS")]
     #[arg(default_value = "", hide_default_value = true, value_parser = from_str_or_default::<CorsOrigins>(ORIGINS))]
     pub cors_origins: CorsOrigins,
-    /// How much, how often and how long.
+    /// Limits of size, rate and time.
     #[command(flatten)]
     pub limits: HttpLimits,
 }
 
-/// Limits that the operator may set; none of them is off unless it is said so.
+/// Limits that the operator may set. All of them are on by default; some may be set to `off`.
 // `::std::option::Option`, because clap takes a plain `Option` for a setting that may be left out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct HttpLimits {
     /// HTTP connections open at once, 1-65536
-    // Half of them such that never sent a valid key. When there are more, the ones that have been idle longest are closed.
-    // Half of the usual 1,024 file descriptors, the other half is for sessions.
+    // Half of them may be connections that never sent a valid key. Above the limit, those that were idle longest are
+    // closed. 512 is half of the usual 1,024 file descriptors; the other half is for sessions.
     #[arg(long = "http-connections-max", env = "ROOKERY_HTTP_CONNECTIONS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "512", value_parser = number::<usize>(CONNECTIONS))]
     pub connections_max: usize,
-    /// Of these from one address, 1-65536
-    // Further ones are answered 429 and closed. Trusted proxies have no such limit.
+    /// HTTP connections open at once from one address, 1-65536
+    // Further connections get 429 and are closed. Trusted proxies have no such limit.
     #[arg(
         long = "http-connections-per-address-max",
         env = "ROOKERY_HTTP_CONNECTIONS_PER_ADDRESS_MAX",
@@ -69,12 +70,12 @@ pub struct HttpLimits {
     #[arg(default_value = "256", value_parser = number::<usize>(CONNECTIONS))]
     pub connections_per_address_max: usize,
     /// Requests in flight at once, 1-65536
-    // Over all keys: each may hold its body and an answer.
+    // Over all keys: each request may hold its body and a response.
     #[arg(long, env = "ROOKERY_REQUESTS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "1024", value_parser = number::<usize>(REQUESTS))]
     pub requests_max: usize,
-    /// Of these with one API key, 1-65536
-    // Slow ones of one client must leave room for the others'.
+    /// Requests in flight at once with one API key, 1-65536
+    // The slow requests of one client must leave room for the others.
     #[arg(long, env = "ROOKERY_REQUESTS_PER_KEY_MAX", value_name = "NUMBER")]
     #[arg(default_value = "256", value_parser = number::<usize>(REQUESTS))]
     pub requests_per_key_max: usize,
@@ -87,7 +88,7 @@ pub struct HttpLimits {
     #[arg(default_value = "10/min:10", value_parser = rate_limit(1))]
     pub failed_logins: ::std::option::Option<RateLimit>,
     /// Bytes of a request body, 16384-268435456
-    // 256 participants are 10 kB, a description 4 kB; the rest is room for what is to come.
+    // 256 participants are 10 kB, a description 4 kB; the rest is room for future fields.
     #[arg(long, env = "ROOKERY_BODY_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "1048576", value_parser = number::<usize>(BODY_BYTES))]
     pub body_bytes_max: usize,
@@ -96,7 +97,7 @@ pub struct HttpLimits {
     #[arg(default_value = "67108864", value_parser = number::<usize>(BODY_BYTES))]
     pub media_body_bytes_max: usize,
     /// Bytes of a request's line and headers, 8192-1048576
-    // Ours are below 1 kB.
+    // Our own requests are below 1 kB.
     #[arg(long, env = "ROOKERY_HEADER_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "16384", value_parser = number::<usize>(HEADER_BYTES))]
     pub header_bytes_max: usize,
@@ -105,22 +106,22 @@ pub struct HttpLimits {
     #[arg(default_value = "8192", value_parser = number::<usize>(URL_BYTES))]
     pub url_bytes_max: usize,
     /// Seconds for a request's head to arrive and for a connection to idle, 1-300
-    // Longer than HTTP clients keep idle connections, so that they close first.
+    // Longer than HTTP clients keep idle connections, so that the clients close first.
     #[arg(long = "header-timeout-s", env = "ROOKERY_HEADER_TIMEOUT_S", value_name = "SECONDS")]
     #[arg(default_value = "30", value_parser = seconds(TIME_S))]
     pub header_time_max: Duration,
     /// Seconds for a request's body to arrive, 1-20
-    // A megabyte over a slow phone network.
+    // Enough for a megabyte over a slow phone network.
     #[arg(long = "body-timeout-s", env = "ROOKERY_BODY_TIMEOUT_S", value_name = "SECONDS")]
     #[arg(default_value = "10", value_parser = seconds(BODY_TIME_S))]
     pub body_time_max: Duration,
-    /// Seconds that a client may keep a body or an answer waiting, beside one for every 2 KiB, 1-60
-    // A phone network that is gone for a moment.
+    /// Seconds that a client may keep a body or a response waiting, plus one for every 2 KiB, 1-60
+    // Enough for a phone network that is gone for a moment.
     #[arg(long = "client-wait-s", env = "ROOKERY_CLIENT_WAIT_S", value_name = "SECONDS")]
     #[arg(default_value = "5", value_parser = seconds(CLIENT_WAIT_S))]
     pub client_wait_max: Duration,
     /// Seconds for requests in flight when the daemon stops, 1-30
-    // Those that are not over then are answered 503.
+    // Requests that still run then get 503.
     #[arg(long = "drain-timeout-s", env = "ROOKERY_DRAIN_TIMEOUT_S", value_name = "SECONDS")]
     #[arg(default_value = "10", value_parser = seconds(DRAIN_TIME_S))]
     pub drain_time_max: Duration,

@@ -1,5 +1,5 @@
-//! What the values of settings must be. Flags and variables are read by clap; a [`Setting`] says of a value that cannot be used where
-//! it came from and what is allowed.
+//! Parsers for the values of settings. clap reads flags and variables; for a value that cannot be used, a [`Setting`]
+//! says where it came from and what is allowed.
 
 use std::ffi::OsStr;
 use std::ops::RangeInclusive;
@@ -16,11 +16,11 @@ use rookery_actors::RateLimit;
 
 use crate::auth::Secret;
 
-/// More in a second is no limit: `off` says that.
+/// A higher count is no limit; `off` is the word for that.
 const RATE_COUNT_MAX: u32 = 1_000_000;
 /// A shorter bootstrap key could be guessed by trying.
 const BOOTSTRAP_KEY_CHARS: RangeInclusive<usize> = 32..=256;
-/// What a bootstrap key is, in words.
+/// The rule for a bootstrap key, in words.
 pub(crate) const BOOTSTRAP_KEY_RULE: &str = "32 to 256 characters of printable ASCII without spaces";
 /// A key on the command line is no secret: everybody on the machine can read it in the list of processes.
 const NOT_AS_FLAG: &str = "given where others cannot read it, which the command line is not: in the file that --bootstrap-key-file \
@@ -31,10 +31,10 @@ type Parse<T> = Arc<dyn Fn(&str) -> Option<T> + Send + Sync>;
 /// Parses the values of a setting.
 #[derive(Clone)]
 pub(super) struct Setting<T> {
-    /// What it must be, in words.
+    /// The allowed values, in words.
     allowed: String,
     parse: Parse<T>,
-    /// It is not repeated, and not taken from the command line.
+    /// The value is not repeated in errors, and not taken from the command line.
     is_secret: bool,
 }
 
@@ -73,17 +73,17 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for Setting<T> {
     }
 }
 
-/// Whatever the type reads.
+/// Any value that the type can be parsed from.
 pub(super) fn from_str<T: FromStr>(allowed: &str) -> Setting<T> {
     Setting::new(allowed, |text| text.parse().ok())
 }
 
-/// Whatever the type reads; the empty text, which only a default may be, is the type's default.
+/// Any value that the type can be parsed from. The empty text, which only a default may be, is the type's default.
 pub(super) fn from_str_or_default<T: FromStr + Default>(allowed: &str) -> Setting<T> {
     Setting::new(allowed, |text| if text.is_empty() { Some(T::default()) } else { text.parse().ok() })
 }
 
-/// Several, separated by commas; the empty text, which only a default may be, is none.
+/// Values separated by commas. The empty text, which only a default may be, is an empty list.
 pub(super) fn list<T: FromStr>(allowed: &str) -> Setting<Vec<T>> {
     Setting::new(allowed, |text| {
         let parts = text.split(',').filter(|_| !text.is_empty());
@@ -110,7 +110,7 @@ pub(super) fn seconds(range: RangeInclusive<u64>) -> Setting<Duration> {
     Setting { allowed, parse: Arc::new(move |text| parse(text).map(Duration::from_secs)), is_secret }
 }
 
-/// `10/h:5` is ten an hour and five at once; `off` is no limit.
+/// `10/h:5` is ten an hour and five at once; `off` is no limit. The burst is `burst_min` or more.
 pub(super) fn rate_limit(burst_min: u32) -> Setting<Option<RateLimit>> {
     let least = match burst_min {
         1 => String::new(),

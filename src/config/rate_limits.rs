@@ -4,7 +4,7 @@ use rookery_actors::{RateLimit, RateLimits};
 
 use super::parsers::rate_limit;
 
-/// People that one request may name: a smaller burst would count them as fewer.
+/// Participants that one request may name: a smaller burst would count them as fewer.
 const ADD_BURST_MIN: u32 = 256;
 
 /// The limits that protect the accounts. Flags and variables were named `pace` before.
@@ -15,7 +15,7 @@ pub struct RateLimitArguments {
     #[arg(long, alias = "pace-create", env = "ROOKERY_LIMIT_CREATE", value_name = "LIMIT")]
     #[arg(default_value = "10/h:5", value_parser = rate_limit(1))]
     pub limit_create: ::std::option::Option<RateLimit>,
-    /// People added or let in per session; the burst is 256 or more
+    /// Participants added or approved per session; the burst is 256 or more
     #[arg(long, alias = "pace-add", env = "ROOKERY_LIMIT_ADD", value_name = "LIMIT")]
     #[arg(default_value = "60/min:256", value_parser = rate_limit(ADD_BURST_MIN))]
     pub limit_add: ::std::option::Option<RateLimit>,
@@ -23,14 +23,14 @@ pub struct RateLimitArguments {
     #[arg(long, alias = "pace-write", env = "ROOKERY_LIMIT_WRITE", value_name = "LIMIT")]
     #[arg(default_value = "30/min:30", value_parser = rate_limit(1))]
     pub limit_write: ::std::option::Option<RateLimit>,
-    /// Questions per session that only WhatsApp can answer
+    /// Queries per session that only WhatsApp can answer
     #[arg(long, alias = "pace-query", env = "ROOKERY_LIMIT_QUERY", value_name = "LIMIT")]
     #[arg(default_value = "60/min:60", value_parser = rate_limit(1))]
     pub limit_query: ::std::option::Option<RateLimit>,
 }
 
 impl RateLimitArguments {
-    /// The variables' names of today and of before.
+    /// The current and the old names of the variables.
     pub(super) const VARIABLES_BEFORE: [(&str, &str); 4] = [
         ("ROOKERY_LIMIT_CREATE", "ROOKERY_PACE_CREATE"),
         ("ROOKERY_LIMIT_ADD", "ROOKERY_PACE_ADD"),

@@ -1,5 +1,6 @@
-//! Every way a request can fail, and the only place where a failure gets its status code, its word and its text.
-//! Never logs: what an operator has to know travels in [`Cause`] to `middleware/request_context.rs`, which logs it under the request id.
+//! Every way a request can fail, and the only place where a failure gets its status code, its error code and its text.
+//! Never logs: the cause for the operator travels in [`Cause`] to `middleware/request_context.rs`, which logs it with
+//! the request id.
 
 mod access;
 mod layers;
@@ -27,18 +28,18 @@ use undone::{all_refused, are_partly_unknown, nobody_done, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
-/// WhatsApp said 429 without a hint: its own clients wait about a minute.
+/// WhatsApp sent 429 without a hint: its own clients wait about a minute.
 const REFUSED_RETRY_S: u32 = 60;
 /// The first call with an idempotency key is most often over by then.
 const KEY_IN_USE_RETRY_S: u32 = 2;
 /// A search of the whole log takes less.
 const AUDIT_RETRY_S: u32 = 2;
-/// The pictures before it are prepared by then.
+/// The earlier pictures are prepared by then.
 const PICTURES_BUSY_RETRY_S: u32 = 5;
-/// Keys that have expired go every few minutes.
+/// Expired keys are removed every few minutes.
 const KEYS_EXHAUSTED_RETRY_S: u32 = 600;
 
-/// Why a request was not carried out. Shown as what callers get to see.
+/// Why a request was not carried out. Its text is what callers get to see.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
     /// The caller was not let in.
@@ -52,7 +53,7 @@ pub(crate) enum ApiError {
         /// Bytes that are allowed.
         bytes_max: usize,
     },
-    /// The head is one that others could read as another request; says why.
+    /// Others could read the head as another request; with the reason.
     Head(&'static str),
     /// The body breaks these rules, one message each.
     Body(Vec<String>),
@@ -65,7 +66,7 @@ pub(crate) enum ApiError {
     },
     /// The body is compressed.
     BodyCompressed,
-    /// The body did not arrive in time, or not at the pace that is expected.
+    /// The body did not arrive in time, or too slowly.
     BodyTooSlow,
     /// The connection ended within the body.
     BodyEndedEarly,
@@ -75,9 +76,9 @@ pub(crate) enum ApiError {
     Participants(Vec<String>),
     /// These are not groups; as written by the caller.
     Groups(Vec<String>),
-    /// No group has this invite code, which was to be followed: WhatsApp's 406.
+    /// No group has the invite code of a request to join: WhatsApp's 406.
     InviteCode,
-    /// No group has this invite code, which was asked about.
+    /// No group has the invite code of a preview.
     InviteCodeUnknown,
     /// A picture cannot be used.
     Picture(#[from] PictureError),
@@ -85,14 +86,14 @@ pub(crate) enum ApiError {
     AllRefused {
         /// The request, as a noun phrase that can start a sentence.
         what: &'static str,
-        /// What WhatsApp said of each.
+        /// WhatsApp's result for each of them.
         results: Vec<ParticipantResult>,
     },
     /// WhatsApp refused every group of a batch.
     NoneLinked {
         /// The request, as a noun phrase that can start a sentence.
         what: &'static str,
-        /// What WhatsApp said of each.
+        /// WhatsApp's result for each of them.
         results: Vec<LinkResult>,
     },
     /// The idempotency key cannot be read.
@@ -103,9 +104,9 @@ pub(crate) enum ApiError {
     ApiKeys(#[from] KeysError),
     /// The audit log cannot be read or written.
     Audit(#[from] AuditError),
-    /// What the sessions answered.
+    /// The sessions could not carry out the command.
     Command(#[from] CommandError),
-    /// The request took too long; `may_have_changed` when it was not a mere question.
+    /// The request took too long; `may_have_changed`: the request was not only a read.
     TooSlow {
         /// Whether something may have been changed.
         may_have_changed: bool,
@@ -115,9 +116,9 @@ pub(crate) enum ApiError {
         /// Whether something may have been changed, or still will be.
         may_have_changed: bool,
     },
-    /// Not ready for traffic.
+    /// The daemon is not ready for traffic.
     NotReady {
-        /// What is in the way.
+        /// The part that is not ready.
         why: &'static str,
         /// The state of each part, for the body.
         details: Details,
@@ -126,20 +127,20 @@ pub(crate) enum ApiError {
     Internal(String),
 }
 
-/// The cause of a failure on our side, for the log. Lies in the extensions of the answer.
+/// The cause of a failure on our side, for the log. Lies in the extensions of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(pub(crate) String);
 
-/// Nothing was done, and the same request may be sent again once what was in its way is gone: an idempotency key is not
-/// used up by it. Lies in the extensions of the answer.
+/// Nothing was done, and the same request may be sent again later: it does not use up its idempotency key. Lies in the
+/// extensions of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct NothingDone;
 
-/// The caller was not let in. Lies in the extensions of the answer.
+/// The caller was not let in. Lies in the extensions of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessDenied;
 
-/// What a caller gets to see.
+/// The response that a caller gets to see.
 struct ErrorResponse {
     status: StatusCode,
     code: &'static str,
@@ -163,7 +164,7 @@ impl fmt::Display for Message {
     }
 }
 
-/// What became of each person, or of each group.
+/// The result of each participant, or of each group.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 enum Results<'a> {
@@ -175,14 +176,14 @@ enum Results<'a> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct SettingsOutcome<'a> {
-    /// These have it.
+    /// The settings that have their new value.
     #[schema(value_type = Vec<String>, example = json!(["announce"]))]
     applied: &'a [&'static str],
-    /// This one has not; left out when the time for the request was over before another one was tried.
+    /// The setting that failed; left out when the time for the request was over before another one was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "locked", nullable = false)]
     failed: Option<&'static str>,
-    /// Nobody tried to set these after that.
+    /// The settings after that, which were not tried.
     #[schema(value_type = Vec<String>, example = json!(["membershipApproval"]))]
     not_tried: &'a [&'static str],
 }
@@ -197,21 +198,21 @@ pub(crate) struct ErrorBody<'a> {
     error: &'static str,
     #[serde(rename = "statusCode")]
     status_code: u16,
-    /// A stable word for programs.
+    /// The error code: a stable word for programs.
     code: &'static str,
-    /// When WhatsApp refused everybody: why, one by one.
+    /// When WhatsApp refused all participants or groups: the result of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, inline)]
     results: Option<Results<'a>>,
-    /// When settings were changed one after the other, up to one that failed.
+    /// When settings were changed one after the other until one failed: the state of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, inline)]
     settings: Option<SettingsOutcome<'a>>,
-    /// Only of `/api/health/ready`: always `error`.
+    /// Only in `/api/health/ready`: always `error`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     status: Option<&'static str>,
-    /// Only of `/api/health/ready`.
+    /// Only in `/api/health/ready`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     details: Option<&'a Details>,
@@ -305,7 +306,7 @@ impl ApiError {
         }
     }
 
-    /// The status and the word that it is answered with.
+    /// The status code and the error code of the response.
     pub(crate) fn status_and_code(&self) -> (u16, &'static str) {
         let ErrorResponse { status, code, .. } = self.answer();
         (status.as_u16(), code)
@@ -349,7 +350,8 @@ impl ApiError {
         }
     }
 
-    /// Whether nothing was done and trying again is right. In doubt false: what may have had an effect is not repeated.
+    /// Whether nothing was done and trying again is right. In doubt false: a request that may have had an effect is not
+    /// repeated.
     fn is_nothing_done(&self) -> bool {
         match self {
             Self::Access(_)
@@ -382,7 +384,7 @@ impl ApiError {
     }
 }
 
-/// `kind` is what each of them is not, `form` how one is written.
+/// `kind`: what the offenders are not; `form`: how one is written.
 fn offenders_response(offenders: &[String], kind: &str, form: &str, code: &'static str) -> ErrorResponse {
     let (article, plural) = if offenders.len() == 1 { ("is not a", "") } else { ("are not", "s") };
     one(StatusCode::BAD_REQUEST, code, format!("{} {article} {kind}{plural}: {form}", offenders.join(", ")))

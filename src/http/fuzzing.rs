@@ -1,5 +1,5 @@
-//! What a caller writes, as the fuzzer writes it: each function reads bytes as the daemon would, and panics when what was
-//! read breaks a promise. Exists only under cargo-fuzz (`tests/fuzz/`).
+//! Callers' input, as the fuzzer makes it: each function reads bytes as the daemon would, and panics when the result
+//! breaks a promise. Exists only under cargo-fuzz (`tests/fuzz/`).
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::http::middleware::authorization;
 use crate::http::request::fields::{Fields, FromFields, Known};
 use crate::http::request::{body, extract, group_filter};
 
-/// Ids of groups, people and sessions: one that is read is written as it is read again.
+/// Ids of groups, participants and sessions: an id that is read, written and read again is the same.
 pub fn ids(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     if let Ok(id) = text.parse::<GroupId>() {
@@ -86,7 +86,7 @@ pub fn forwarded_for(bytes: &[u8]) {
     let [trusted, stranger]: [IpAddr; 2] = ["10.0.0.1", "192.0.2.1"].map(|text| text.parse().expect("an address"));
     let ranges: [AddressRange; 1] = ["10.0.0.0/8".parse().expect("a range")];
     assert_eq!(client_address(stranger, values.iter().copied(), &ranges), Some(stranger));
-    // What stands right of it decides: a proxy adds there.
+    // The address to the right of them decides: a proxy adds it there.
     let ours: &[u8] = b"192.0.2.1";
     let appended = values.iter().copied().chain([ours]);
     assert_eq!(client_address(trusted, appended, &ranges), Some(stranger));

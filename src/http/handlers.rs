@@ -1,5 +1,5 @@
-//! What each route does: one file per resource. A handler takes what `request` made of the request, asks the gateway, and hands the
-//! result to `response`.
+//! The handlers of the routes: one file per resource. A handler takes the request's parts from `request`, asks the
+//! gateway, and hands the result to `response`.
 
 pub(crate) mod api_keys;
 pub(crate) mod audit;

@@ -1,5 +1,5 @@
-//! What a request passes before its handler, from the outside in: its context (id, address, time, log line), CORS, authorization, and,
-//! for a call that changes something, the audit log and idempotency.
+//! The layers before a handler, from the outside in: the request's context (id, address, time, log line), CORS,
+//! authorization, and, for a call that changes something, the audit log and idempotency.
 
 pub(crate) mod audit;
 pub(crate) mod authorization;

@@ -1,6 +1,6 @@
-//! The OpenAPI document, made of the routes themselves: a route says what is its own, this adds what follows from its
-//! path and its policy (parameters, role, the failures that every such route has) and the examples. The same routes make
-//! the same text. Never answers a request.
+//! The OpenAPI document, made of the routes. The handlers document their own parts; this file adds the parts that
+//! follow from a route's path and policy (parameters, role, the failures that every such route has) and the examples.
+//! The same routes make the same text. Never answers a request.
 
 use std::collections::BTreeMap;
 
@@ -44,7 +44,7 @@ const SECTIONS: [(&str, &str); 17] = [
     ("docs", "This document"),
 ];
 
-/// Bodies in which no field is required, but one or the other is.
+/// Bodies without a required field that must have at least one field.
 const NEVER_EMPTY: [&str; 2] = ["NewSettings", "NewPicture"];
 
 /// A failure that many routes share.
@@ -199,7 +199,7 @@ fn method(route: &Route) -> String {
     route.method.as_str().to_lowercase()
 }
 
-/// What stands at the handler, and what follows from the route.
+/// The parts that the handler documents, and those that follow from the route.
 fn operation(route: &Route, operation: &Value) -> Value {
     let role = route.policy.role;
     let note = match route.policy.scope {
@@ -270,7 +270,7 @@ fn idempotency_key() -> Value {
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
     let needs_key = route.policy.role.is_some();
-    // The body of every call that changes something is read, also where it means nothing.
+    // The body of every call that changes something is read, also where the route needs none.
     let takes_body = has_body || (!route.method.is_safe() && route.policy.role.is_some_and(|role| role > Role::Viewer));
     let of_group = route.path.contains("/groups") || route.path.contains("/communities");
     match status {
@@ -285,7 +285,7 @@ fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) ->
     }
 }
 
-/// A response as it stands at the handler: a failure gets its shape, every other one the header that all have.
+/// A response as the handler documents it: a failure gets the error's shape, every other one the header that all have.
 fn own_response(status: &str, mut response: Value) -> Value {
     let number = status.parse().unwrap_or_default();
     if number >= 400 {
@@ -325,7 +325,7 @@ fn request_id() -> Value {
     json!({ "schema": { "type": "string" }, "description": "The request's id, as in the log" })
 }
 
-/// Gives each JSON body that has no example one that is made of its schema's.
+/// Gives each JSON body without an example one that is made of its schema's.
 fn give_examples(document: &mut Value) {
     let schemas = document["components"]["schemas"].clone();
     let operations = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
@@ -347,7 +347,7 @@ fn give_examples(document: &mut Value) {
     }
 }
 
-/// An example of what the schema describes: its own, or else made of those of its parts.
+/// An example for the schema: its own, or else one made of the examples of its parts.
 fn example(schema: &Value, schemas: &Value) -> Value {
     let named = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
     if let Some(name) = named {
@@ -359,7 +359,7 @@ fn example(schema: &Value, schemas: &Value) -> Value {
     let parts = |name: &str| schema[name].as_array().into_iter().flatten();
     if let Some(one) = parts("oneOf").find(|part| part["type"] != "null") {
         let one = example(one, schemas);
-        // What may be there or not: the small is shown, the large is not.
+        // A part that may be `null`: objects are shown as `null`, other values as they are.
         return if one.is_object() { Value::Null } else { one };
     }
     let mut object = Map::new();
@@ -382,7 +382,7 @@ fn example(schema: &Value, schemas: &Value) -> Value {
     }
 }
 
-/// The types of utoipa are written without failing.
+/// Converts utoipa's types, which never fails.
 fn to_value(part: impl serde::Serialize) -> Value {
     serde_json::to_value(part).unwrap_or_default()
 }

@@ -1,18 +1,18 @@
-//! What a route asks of its callers, and what is known of its body. The policies of all routes are in `http.rs`; the check of a caller is
-//! in `middleware/authorization.rs`.
+//! The access policy of a route, and what is known of its body. The policies of all routes are in `http.rs`; the check
+//! of a caller is in `middleware/authorization.rs`.
 
 use crate::auth::{Key, Role};
 use crate::http::error::AccessError;
 use crate::http::limits::BodyKind;
 
-/// What a route asks of its callers. `middleware/authorization.rs` checks it.
+/// The requirements of a route on its callers. `middleware/authorization.rs` checks it.
 #[derive(Copy, Clone)]
 pub(crate) struct AccessPolicy {
-    /// The role, or a higher one; `None`: no key at all.
+    /// The lowest role; `None`: no key is needed.
     pub(crate) role: Option<Role>,
     /// How far the route reaches, and so which scopes of keys it is for.
     pub(crate) scope: Scope,
-    /// What its body may hold.
+    /// The kind of its body.
     pub(crate) body: BodyKind,
     /// The route changes something at WhatsApp: it is carried out once for each idempotency key.
     pub(crate) once_per_key: bool,
@@ -23,7 +23,7 @@ pub(crate) struct AccessPolicy {
 /// How far a route reaches.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Scope {
-    /// To what its path names, or to what the key may see: for every key.
+    /// To the session and groups in its path, or to all that the key may see: for every key.
     Path,
     /// To groups that are yet to be made or joined, and out of groups: not for keys that are limited to groups, unless
     /// they are allowed to.

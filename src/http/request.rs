@@ -1,4 +1,4 @@
-//! What is read out of a request: path, query and body. Nothing here answers or waits for WhatsApp.
+//! Reads a request's path, query and body. Nothing here answers or waits for WhatsApp.
 
 pub(crate) mod body;
 pub(crate) mod body_room;

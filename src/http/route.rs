@@ -18,10 +18,10 @@ pub(crate) struct Route {
     pub(crate) method: Method,
     pub(crate) path: &'static str,
     pub(crate) policy: AccessPolicy,
-    /// What the route does, in one word: its `operationId` in the document, and its action in the audit log.
+    /// The route's action, in one word: its `operationId` in the document, and its action in the audit log.
     pub(crate) action: &'static str,
     pub(crate) handler: MethodRouter<Arc<App>>,
-    /// What `#[utoipa::path]` says of its handler.
+    /// The handler's documentation in `#[utoipa::path]`.
     pub(crate) describe: fn() -> Description,
 }
 
@@ -32,14 +32,14 @@ impl Route {
     }
 }
 
-/// What `#[utoipa::path]` says of a handler.
+/// A handler's documentation in `#[utoipa::path]`.
 pub(crate) struct Description {
     pub(crate) operation: Operation,
     pub(crate) schemas: BTreeMap<String, RefOr<Schema>>,
 }
 
 impl Description {
-    /// Of the one operation in a document.
+    /// The description of the one operation in a document.
     pub(crate) fn of(document: OpenApi) -> Self {
         let item = document.paths.paths.into_values().next().unwrap_or_default();
         let operations = [item.get, item.post, item.put, item.patch, item.delete];

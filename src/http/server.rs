@@ -1,8 +1,8 @@
-//! Accepts connections and serves HTTP/1.1 on them, within limits, until it is told to stop. Knows no routes, but for the
-//! one that everybody may ask: whether the daemon is well.
+//! Accepts connections and serves HTTP/1.1 on them, within limits, until `stop` resolves. Knows no routes, except the
+//! health check, which everybody may ask.
 //!
-//! A connection's way: a place among all (`server/places.rs`) or a short farewell; its bytes (`server/wire.rs`); each head
-//! (`server/head.rs`); the answer (`middleware/request_context.rs`).
+//! A connection's way: a place among all (`server/places.rs`) or a short refusal; its bytes (`server/wire.rs`); each
+//! head (`server/head.rs`); the response (`middleware/request_context.rs`).
 
 mod head;
 pub(crate) mod places;
@@ -38,11 +38,11 @@ use crate::http::server::places::Place;
 use places::{Capacity, Entered, Places};
 use wire::Wire;
 
-/// What is served also when there is no place left: load balancers and supervisors ask it.
+/// The path that is served also when there is no place left: load balancers and supervisors ask it.
 const HEALTH_PATH: &str = "/api/health";
 
-/// Serves the router until `stop` resolves, then lets requests in flight finish, for a limited time; those that are not
-/// over then are answered 503.
+/// Serves the router until `stop` resolves, then lets requests in flight finish, for a limited time; requests that
+/// still run then get 503.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
@@ -67,12 +67,12 @@ pub(crate) async fn serve(
             accepted = accept(&listener) => accepted,
         };
         let address = peer.ip().to_canonical();
-        // Behind a trusted proxy are many clients: it has no share of its own.
+        // A trusted proxy has many clients behind it, so it has no share of its own.
         let is_proxy = options.trusted_proxies.iter().any(|range| range.contains(address));
         match places.enter(address, is_proxy) {
             Ok(place) => drop(connections.spawn(connection(server.clone(), stream, place))),
             Err(refusal) => {
-                // One that asks nothing gives way to the next.
+                // A connection that sends nothing gives way to the next.
                 if let Ok(place) = rejections.enter(address, true) {
                     connections.spawn(turn_away(server.clone(), stream, place, refusal));
                 }
@@ -84,14 +84,14 @@ pub(crate) async fn serve(
     server.drain(connections).await;
 }
 
-/// What every connection is served with.
+/// The state that every connection is served with.
 #[derive(Clone)]
 struct Server {
     router: Router,
     options: Arc<HttpOptions>,
-    /// No further requests are taken.
+    /// Cancelled when no further requests are taken.
     draining: CancellationToken,
-    /// The time for what was in flight is over.
+    /// Cancelled when the time for requests in flight is over.
     over: CancellationToken,
 }
 
@@ -120,7 +120,7 @@ impl Server {
             Err(error) => (refuse(&self.options, peer, request, error).await, true),
         };
         place.done();
-        // What follows a chunked body is not looked at by `head.rs`.
+        // `head.rs` does not check the bytes behind a chunked body.
         if is_last {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -156,8 +156,8 @@ async fn connection(server: Server, stream: TcpStream, place: Entered) {
     serve_on(&server, stream, place.place(), &http).await;
 }
 
-/// Answers the one request of a connection that has no place: with the reason, or, where places have run out, how the
-/// daemon is. Closes it then. These connections have a few places of their own.
+/// Answers the one request of a connection that has no place, and closes the connection. The response is the refusal
+/// or, where places have run out, the daemon's health. These connections have a few places of their own.
 async fn turn_away(mut server: Server, stream: TcpStream, place: Entered, refusal: AccessError) {
     let all = server.router;
     server.router = Router::new().fallback(async move |request: axum::extract::Request| {

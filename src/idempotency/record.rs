@@ -1,11 +1,11 @@
-//! What the store keeps of one idempotency key, and the keys of its rows. Never does IO.
+//! The record of one idempotency key in the store, and the keys of its rows. Never does IO.
 //!
-//! Two rows of the session that it is used in, always written together:
+//! Two rows of the session that the key is used in, always written together:
 //!
 //! | table | key | value |
 //! |---|---|---|
 //! | `IdempotentAnswers` | digest (32 bytes) | the record, in parts: its head as one line of JSON, then the body |
-//! | `IdempotentHours` | hour (4, big-endian), digest | the API key (16 bytes): finds what has expired, and whose it is, without reading any record |
+//! | `IdempotentHours` | hour (4, big-endian), digest | the API key (16 bytes): finds expired records and their owners without reading them |
 //!
 //! In layout 1 both were in `IdempotentAnswers` of the daemon itself ([`of_layout_1`]).
 
@@ -17,7 +17,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-/// How long a key stands for its first call.
+/// How long a key is reserved for its first call.
 pub(crate) const KEPT_MS: i64 = 24 * HOUR_MS;
 const HOUR_MS: i64 = 3_600_000;
 
@@ -30,28 +30,28 @@ pub(crate) struct Slot {
     digest: [u8; DIGEST_BYTES],
 }
 
-/// The SHA-256 of all that makes a call: the same key may only come with the same one again.
+/// The SHA-256 of all parts of a call: the same key may only be repeated with the same fingerprint.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Fingerprint([u8; DIGEST_BYTES]);
 
-/// What was answered.
+/// The response of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct KeptResponse {
     /// The status code.
     pub(crate) status: u16,
-    /// Names and values, in the order of the answer.
+    /// Names and values, in the order of the response.
     pub(crate) headers: Vec<(String, String)>,
     /// The body as it was sent.
     pub(crate) body: Bytes,
-    /// What the call came to, as JSON, for whoever keeps records of it; `None` in records of versions before.
+    /// The call's result as JSON, for the audit log and the scopes of keys; `None` in records of earlier versions.
     pub(crate) happened: Option<Value>,
 }
 
-/// What is known of a slot. Without an answer: its call was begun.
+/// The record of a slot. Without an answer: its call was begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Record {
-    /// The API key that it counts for; nil when that was not noted yet.
+    /// The API key that the record counts for; nil in records from before this was kept.
     pub(super) user: Uuid,
     pub(super) fingerprint: Fingerprint,
     pub(super) created_at: Timestamp,
@@ -90,7 +90,7 @@ impl Slot {
     /// The slot of this idempotency key, as this API key uses it in this session.
     pub(crate) fn new(session: SessionNumber, account_epoch: u32, api_key: Uuid, key: &str) -> Self {
         let epoch = account_epoch.to_be_bytes();
-        // As it was before accounts had epochs.
+        // The first account's slots are as before accounts had epochs.
         let of_first_account = [api_key.as_bytes(), key.as_bytes()];
         let of_later_account = [api_key.as_bytes(), key.as_bytes(), &epoch[..]];
         let pieces = if account_epoch == 0 { &of_first_account[..] } else { &of_later_account };
@@ -110,7 +110,7 @@ impl Slot {
     }
 }
 
-/// What the keys of one hour of the index begin with.
+/// The prefix of the keys of one hour in the index.
 pub(super) fn hour_prefix(hour: Hour) -> [u8; 4] {
     hour.0.to_be_bytes()
 }
@@ -121,11 +121,11 @@ pub(super) fn split_hour_key(session: SessionNumber, key: &[u8]) -> Option<(Hour
     Some((Hour(u32::from_be_bytes(*hour)), Slot { session, digest: digest.try_into().ok()? }))
 }
 
-/// A row of layout 1, where it is now.
+/// A row of layout 1, with its current place.
 pub(super) enum Moved {
-    /// Of a record, or of a part of one.
+    /// A row of a record, or of a part of one.
     Record { session: SessionId, key: Vec<u8> },
-    /// Of the index.
+    /// A row of the index.
     Hour { session: SessionId, key: Vec<u8> },
 }
 
@@ -146,13 +146,13 @@ pub(super) fn of_layout_1(key: &[u8]) -> Option<Moved> {
     }
 }
 
-/// The API key in a row of the index; nil when that was not noted yet.
+/// The API key in a row of the index; nil in rows from before this was kept.
 pub(super) fn user_of(value: &[u8]) -> Uuid {
     Uuid::from_slice(value).unwrap_or_default()
 }
 
 impl Fingerprint {
-    /// Of these pieces, in this order.
+    /// The fingerprint of these pieces, in this order.
     pub(crate) fn of(pieces: &[&[u8]]) -> Self {
         Self(digest(pieces))
     }
@@ -163,7 +163,7 @@ impl Hour {
         Self(u32::try_from(time.0.max(0) / HOUR_MS).unwrap_or(u32::MAX))
     }
 
-    /// Whether all that was made in this hour has expired.
+    /// Whether all records of this hour have expired.
     pub(super) fn is_expired(self, now: Timestamp) -> bool {
         (i64::from(self.0) + 1) * HOUR_MS + KEPT_MS <= now.0
     }

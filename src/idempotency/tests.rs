@@ -9,7 +9,7 @@ use super::*;
 
 const NOW: Timestamp = Timestamp(1_700_000_000_000);
 const LATER: Timestamp = Timestamp(NOW.0 + KEPT_MS);
-/// When all that was made now has been swept.
+/// The time when all records of now have been swept.
 const MUCH_LATER: Timestamp = Timestamp(NOW.0 + KEPT_MS + 3_600_000);
 
 fn at(now: Timestamp) -> Times {
@@ -253,7 +253,7 @@ async fn what_layout_1_kept_is_answered_again_and_goes_with_its_session() {
     let bench = Bench::new();
     let body = "x".repeat(40_000);
     bench.first("k", NOW).await.keep(answer(body.clone())).await.unwrap();
-    // As layout 1 had it: all of it at the daemon, under the session's id.
+    // As layout 1 had it: all rows at the daemon, under the session's id.
     let id = SessionId::random();
     let mut batch = Batch::new();
     for (_, (key, value)) in bench.store.scan_all(Table::IdempotentAnswers).unwrap() {

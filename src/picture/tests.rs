@@ -1,4 +1,4 @@
-//! Pictures made here, in each format, and what becomes of them.
+//! Prepares pictures that are made here, in each format.
 
 use base64::engine::general_purpose::{STANDARD as PADDED, STANDARD_NO_PAD, URL_SAFE};
 use image::{Rgba, RgbaImage};
@@ -72,7 +72,7 @@ async fn what_is_transparent_becomes_white() {
     assert!(is(&picture, (100, 100), Rgba([255; 4])));
 }
 
-/// A JPEG with an EXIF block that says how it lies.
+/// A JPEG with an EXIF block that gives its orientation.
 fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let tiff = [
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01".as_slice(),
@@ -150,7 +150,7 @@ fn png_head(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n\0\0\0\x0d".to_vec();
     bytes.extend_from_slice(&chunk);
     bytes.extend_from_slice(&(!crc).to_be_bytes());
-    // The decoder reads on to the first pixels before it tells the size.
+    // The decoder reads on to the first pixels before it reports the size.
     bytes.extend_from_slice(b"\0\0\0\0IDAT\x35\xaf\x06\x1e");
     bytes
 }

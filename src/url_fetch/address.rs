@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use crate::auth::AddressRange;
 
-/// Of IPv4, what is not public: IANA's registry of special-purpose addresses, and one address of a cloud.
+/// IPv4 ranges that are not public: IANA's registry of special-purpose addresses, and one address of a cloud.
 const NOT_PUBLIC_V4: [&str; 16] = [
     "0.0.0.0/8",       // this network
     "10.0.0.0/8",      // private
@@ -25,10 +25,10 @@ const NOT_PUBLIC_V4: [&str; 16] = [
     "240.0.0.0/4",     // reserved, and broadcast
 ];
 
-/// Of IPv6, all that is public: the rest is loopback, local, multicast, mapped, or given to nobody.
+/// The public range of IPv6: the rest is loopback, local, multicast, mapped, or given to nobody.
 const GLOBAL_V6: &str = "2000::/3";
 
-/// What is not public within it.
+/// Ranges within [`GLOBAL_V6`] that are not public.
 const NOT_PUBLIC_V6: [&str; 4] = [
     "2001::/23",     // protocol assignments: Teredo, benchmarking, ORCHID
     "2001:db8::/32", // documentation
@@ -36,7 +36,7 @@ const NOT_PUBLIC_V6: [&str; 4] = [
     "3fff::/20",     // documentation
 ];
 
-/// IPv4 addresses as hosts see them that have IPv6 only (NAT64).
+/// IPv4 addresses as IPv6-only hosts see them (NAT64).
 const NAT64: &str = "64:ff9b::/96";
 
 /// Names that clouds and local networks answer to themselves.
@@ -56,7 +56,7 @@ struct Tables {
     nat64: Option<AddressRange>,
 }
 
-/// Whether this address belongs to the public internet. An IPv4 address inside an IPv6 one is looked at as itself.
+/// Whether this address belongs to the public internet. An IPv4 address inside an IPv6 one is checked as IPv4.
 pub(super) fn is_public(address: IpAddr) -> bool {
     let address = match address.to_canonical() {
         IpAddr::V6(address) if TABLES.nat64.is_some_and(|nat64| nat64.contains(address.into())) => {
@@ -68,7 +68,7 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     is_global && !TABLES.not_public.iter().any(|range| range.contains(address))
 }
 
-/// The last four bytes.
+/// The IPv4 address in the last four bytes.
 fn embedded(address: Ipv6Addr) -> Ipv4Addr {
     let [.., a, b, c, d] = address.octets();
     Ipv4Addr::new(a, b, c, d)

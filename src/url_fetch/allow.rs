@@ -1,4 +1,4 @@
-//! The hosts that the operator exempts from the check of addresses. Knows nothing of what they resolve to.
+//! The hosts that the operator exempts from the check of addresses. Never resolves them.
 
 use std::str::FromStr;
 
@@ -6,7 +6,7 @@ use std::str::FromStr;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchAllow(Vec<Host>);
 
-/// As URLs write it: in lower case, IPv6 in brackets. `None` is any port.
+/// A host as URLs write it: in lower case, IPv6 in brackets. No port (`None`) is any port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Host {
     name: String,
@@ -29,7 +29,7 @@ impl FromStr for FetchAllow {
     }
 }
 
-/// Reads one as URLs are read, so that it is written as they write it.
+/// Reads a host as URLs are read, so that it is written in the same way.
 fn host(entry: &str) -> Option<Host> {
     let after_address = entry.rsplit_once(']').map_or(entry, |(_, rest)| rest);
     let (name, port) = match after_address.rsplit_once(':') {

@@ -21,7 +21,7 @@ pub(crate) struct Connection {
     buffer: Vec<u8>,
 }
 
-/// What matters of an answer.
+/// The parts of an answer that matter.
 pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body_bytes: usize,

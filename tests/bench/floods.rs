@@ -1,5 +1,5 @@
-//! How much a loud client is felt by a quiet one: one key asks for a hundred times its rate, another asks as always. Both,
-//! and the daemon, share the same cores.
+//! How much a loud client slows a quiet one down: one key asks for a hundred times its rate, another asks as always.
+//! Both, and the daemon, share the same cores.
 
 mod connection;
 mod support;
@@ -18,7 +18,7 @@ use support::{Figure, print_table};
 use tokio::time::{MissedTickBehavior, interval};
 
 const ADMIN: &str = "bench-key-0123456789-abcdefghijklmnop";
-/// The default.
+/// The daemon's default.
 const KEY_RATE: &str = "100/s:200";
 /// Nothing listens there: no session is started.
 const NO_WHATSAPP: &str = "ws://127.0.0.1:9/ws/chat";
@@ -82,7 +82,7 @@ async fn key(address: SocketAddr, name: &str) -> Result<String> {
     Ok(made["apiKey"].as_str().context("no key")?.to_owned())
 }
 
-/// Asks now and then; the times of all answers in microseconds, sorted.
+/// Asks at intervals. Returns the times of all answers in microseconds, sorted.
 async fn ask_quietly(address: SocketAddr, key: &str) -> Result<Vec<u32>> {
     let (mut connection, request) = (Connection::open(address).await?, request(PATH, key, ""));
     let (mut ticks, mut micros, started) = (interval(QUIET_INTERVAL), Vec::new(), Instant::now());
@@ -114,7 +114,7 @@ impl Flood {
         Self { started: Instant::now(), stop, asked, tasks }
     }
 
-    /// How many requests a second there were.
+    /// Ends the flood. Returns how many requests a second there were.
     async fn end(self) -> Result<f64> {
         self.stop.store(true, Ordering::Relaxed);
         for task in self.tasks {

@@ -1,9 +1,10 @@
 //! What sessions, participants and names cost on the heap of the daemon, counted exactly. The simulated WhatsApp is a
 //! process of its own, and so is not counted.
 //!
-//! All of it is done twice. With the page cache of the store as the daemon has it, most of what was written last is also
-//! in that cache, up to 64 MiB for the whole daemon: each record of a group is then held twice. With a page cache of next
-//! to nothing more of what is left is what grows without an end, but the store still keeps what was written last.
+//! Everything is measured twice. With the page cache of the store as the daemon has it, most of the newest records are
+//! also in that cache, up to 64 MiB for the whole daemon: each record of a group is then held twice. With a page cache
+//! of next to nothing, more of the figure is memory that grows without an end, but the store still keeps the newest
+//! records.
 
 mod support;
 mod whatsapp;
@@ -36,12 +37,12 @@ const CACHE_BYTES_MIN: u64 = 64 * 1024;
 
 /// The counting allocator takes its time.
 const TIME_MAX: Duration = Duration::from_secs(60);
-/// What the heap has to be the same over to count as quiet.
+/// How long the heap has to stay the same to count as quiet.
 const QUIET_INTERVAL: Duration = Duration::from_millis(500);
 /// After so many readings that all differ the last one counts.
 const READINGS_MAX: usize = 20;
 
-/// The daemon's sessions, all but HTTP, which keeps nothing of them.
+/// The daemon's sessions without HTTP, which keeps nothing of them.
 struct Bench {
     whatsapp: Whatsapp,
     gateway: Gateway,
@@ -76,7 +77,7 @@ async fn measure(options: StoreOptions) -> Result<Vec<Figure>> {
     let running = rookery_actors::start(settings, store).await?;
     let gateway = running.gateway.clone();
     let mut bench = Bench { whatsapp, gateway, phones: Phones::new(), figures: Vec::new() };
-    // What the first session alone needs is nobody's share.
+    // Memory that only the first session needs is not counted.
     let first = bench.phones.take();
     bench.link("first", &first).await?;
     bench.idle_sessions().await?;
@@ -117,7 +118,7 @@ impl Bench {
         Ok(())
     }
 
-    /// Full groups that a session comes into; the session, a group and the members it did not know.
+    /// Adds a session to full groups. Returns the session, its phone, a group and the members that it did not know.
     async fn participants(&mut self) -> Result<(SessionId, String, GroupId, Vec<String>)> {
         let (owner, phone) = (self.phones.take(), self.phones.take());
         let id = self.link("full", &phone).await?;
@@ -145,8 +146,8 @@ impl Bench {
         let named_before = self.named(id, &group).await?;
         let before = Heap::quiet().await;
         for (number, contact) in members[..NAMES].iter().enumerate() {
-            // Of a burst the engine may leave out the end, since it heeds no notification while it reads what an earlier
-            // one was about. The next one brings all that is missing.
+            // The engine may miss the end of a burst, since it ignores notifications while it reads what an earlier one
+            // was about. The next notification brings all that is missing.
             if number == NAMES - 1 {
                 Heap::quiet().await;
             }
@@ -208,7 +209,7 @@ impl Bench {
         }
     }
 
-    /// Waits until things are quiet and writes down what each of so many has cost since then.
+    /// Waits until the heap is quiet, and notes what each of `count` things has cost since `before`.
     async fn note(&mut self, name: &str, before: Heap, count: usize, budget: &str) {
         let after = Heap::quiet().await;
         let each = |after: usize, before: usize| (after as f64 - before as f64) / count as f64;

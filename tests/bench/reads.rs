@@ -29,7 +29,7 @@ use tokio::sync::Barrier;
 use whatsapp::{POLL_INTERVAL, Phones, Whatsapp};
 
 const KEY: &str = "bench-key-0123456789-abcdefghijklmnop";
-/// Counted as by default, but never reached.
+/// Requests are counted as by default, but this rate is never reached.
 const KEY_RATE: &str = "1000000/s:1000000";
 const CONNECTIONS: usize = 32;
 const LOAD_TIME: Duration = Duration::from_secs(3);
@@ -42,13 +42,13 @@ const MEMBERS_FEW: usize = 12;
 const MEMBERS_MANY: usize = 1024;
 
 const TIME_MAX: Duration = Duration::from_secs(20);
-/// Of the times in `/proc`, on every Linux that there is.
+/// The length of a tick of the times in `/proc`, on every Linux.
 const TICK_MICROS: f64 = 10_000.0;
 
 /// Argument that makes this program the bare server.
 const HELLO: &str = "hello";
 
-/// What one kind of request was answered like.
+/// The answers to one kind of request.
 struct Load {
     micros: Vec<u32>,
     body_bytes: usize,
@@ -193,7 +193,7 @@ impl Load {
     }
 }
 
-/// Asks for so long; how long each answer took, in microseconds, and the bytes of all bodies.
+/// Asks for so long. Returns how long each answer took, in microseconds, and the bytes of all bodies.
 async fn repeat(connection: &mut Connection, request: &[u8], status: u16, time: Duration) -> Result<(Vec<u32>, usize)> {
     let (mut micros, mut body_bytes, started) = (Vec::new(), 0, Instant::now());
     let mut asked = started;
@@ -223,7 +223,7 @@ fn resident_mib(child: &Child) -> Result<f64> {
     Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1024.0)
 }
 
-/// What there is to compare with: hyper, and nothing else. The path says how many bytes to answer.
+/// The server to compare with: hyper, and nothing else. The path says how many bytes to answer.
 #[expect(clippy::print_stdout, reason = "read by the bench, whose child this is")]
 async fn serve_hello() -> Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;

@@ -1,4 +1,5 @@
-//! What all benches share: children that end with their owner, and the table of figures. Never judges a figure: the budget is printed beside it.
+//! What all benches share: children that end with their owner, and the table of figures. Never judges a figure: the
+//! budget is printed beside it.
 
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader};
@@ -33,7 +34,7 @@ impl Child {
             let start = seen.len();
             ensure!(output.read_line(&mut seen)? > 0, "the child ended early:\n{seen}");
             if let Some(found) = find(seen[start..].trim_end()) {
-                // What it writes from now on is nobody's concern, but has to go somewhere.
+                // The child's further output is not needed, but has to be read.
                 std::thread::spawn(move || std::io::copy(&mut output, &mut std::io::sink()));
                 return Ok((child, found));
             }
@@ -43,7 +44,7 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // An error means that it has ended already.
+        // An error means that the child has ended already.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::Child;
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 pub(crate) const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The simulated WhatsApp, spoken to by its admin API.
@@ -22,7 +22,7 @@ pub(crate) struct Whatsapp {
 }
 
 impl Whatsapp {
-    /// Starts it as a child process.
+    /// Starts the simulated WhatsApp as a child process.
     pub(crate) fn start() -> Result<Self> {
         // The client is built with TLS, although it needs none here.
         let _ = rustls::crypto::ring::default_provider().install_default();

@@ -1,5 +1,6 @@
-//! How long a write takes beyond what it waits for: WhatsApp's answer and one commit. Writes follow each other without a
-//! pause, as they do when somebody changes many groups; the daemon and the simulated WhatsApp are processes of their own.
+//! How long a write takes beyond what it waits for: WhatsApp's answer and one commit. Writes follow each other without
+//! a pause, as they do when somebody changes many groups; the daemon and the simulated WhatsApp are processes of their
+//! own.
 
 mod connection;
 mod support;
@@ -19,7 +20,7 @@ use whatsapp::{POLL_INTERVAL, Phones, Whatsapp};
 const KEY: &str = "bench-key-0123456789-abcdefghijklmnop";
 const KEY_RATE: &str = "1000000/s:1000000";
 const TIME_MAX: Duration = Duration::from_secs(20);
-/// What is measured, each as the place of its times.
+/// The measured requests, each as the index of its times.
 const BARE: usize = 0;
 const QUESTION: usize = 1;
 const COMMIT: usize = 2;
@@ -66,7 +67,8 @@ async fn measure() -> Result<()> {
     };
     let [bare, question, commit, write] = times.map(sorted);
     let figure = |name: &str, [p50, p99]: [f64; 2]| Figure::new(name, [format!("{p50:.2}"), format!("{p99:.2}")]);
-    // A question waits for WhatsApp's answer, a change of the configuration for its commits; both are requests themselves.
+    // A question waits for WhatsApp's answer, a change of the configuration for its commits. Both are requests
+    // themselves.
     let own = write[0] - (question[0] - bare[0]) - (commit[0] - bare[0]);
     let figures = [
         figure("bare request: health", bare),

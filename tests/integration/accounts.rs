@@ -1,4 +1,4 @@
-//! A session belongs to the account that linked it first: another one sees nothing of it and leaves nothing in it.
+//! A session belongs to the account that linked it first: another account sees nothing of it and leaves nothing in it.
 
 use reqwest::Method;
 use rookery_simulator::GroupSpec;
@@ -8,7 +8,7 @@ use crate::harness::{ALICE, BOB, Bench, CAROL, until, until_equal};
 
 const GROUPS: &str = "/sessions/alice/groups";
 
-/// A session that Alice linked; both accounts have a group of their own and one in common.
+/// A session that Alice linked. She has one group, which Bob is in too; Bob has another one.
 async fn linked_by_alice() -> (Bench, String, String) {
     let bench = Bench::start().await;
     let shared = bench.world.add_group(GroupSpec { participants: vec![BOB.into()], ..GroupSpec::new("Shared", ALICE) });
@@ -99,7 +99,7 @@ async fn an_allowed_change_of_accounts_ends_what_belongs_to_the_one_before() {
     assert_eq!((by_bob.status, by_bob.replayed), (201, false), "{by_bob:?}");
     assert_ne!(by_bob.body["id"], by_alice.body["id"]);
     until_equal(1, async || audited(&bench, "sessions.account_changed").await).await;
-    // An admin says anew what the key is for.
+    // An operator makes a new key for the new account.
     let tenant_of_bob = tenant(&bench, &shared).await;
     assert_eq!(bench.call_with(&tenant_of_bob, Method::GET, GROUPS, None).await.ids(), [shared]);
 }

@@ -1,4 +1,4 @@
-//! The audit log: what was changed by whom and what came of it, and who was refused.
+//! The audit log: who changed what, the results, and who was refused.
 
 use reqwest::Method;
 use rookery_simulator::{Addressing, Fault, FaultKind};
@@ -70,7 +70,7 @@ async fn what_failed_was_refused_or_was_answered_again_is_noted_as_that() {
     assert_eq!(json!([record["outcome"], record["code"]]), json!(["failed", "whatsapp_refused"]));
     for replayed in [Value::Null, json!(true)] {
         assert_eq!(bench.call_once("k", Method::PUT, &subject, &body).await.status, 200);
-        // Nobody waits for a replay to be written.
+        // The answer does not wait for the record of its replay.
         until_equal(replayed, async || last(&bench, "groups_set_subject").await["replayed"].clone()).await;
     }
 
@@ -79,7 +79,7 @@ async fn what_failed_was_refused_or_was_answered_again_is_noted_as_that() {
     assert_eq!(bench.call_with(key, Method::PUT, &subject, Some(body)).await.status, 403);
     assert_eq!(bench.call_with("rk_wrong", Method::GET, "/sessions", None).await.status, 401);
     assert_eq!(bench.get("/sessions/alice/groups").await.status, 200);
-    // Nobody waits for refusals to be written.
+    // The answers do not wait for the records of their refusals.
     let refused = until("both refusals", async || {
         let refused = records(&bench, "outcome=refused").await;
         (refused.len() == 2).then_some(refused)
@@ -140,14 +140,15 @@ async fn an_answer_from_before_a_start_is_on_record_before_it_is_given_again() {
     assert_eq!(made.status, 201, "{made:?}");
     bench.restart().await;
     assert!(make(&bench).await.replayed);
-    // A daemon that is killed may have kept the answer and not the record: so this one has it all, and at once.
+    // A killed daemon may have saved the answer and not the record. So this replay's record has everything, and is
+    // written at once.
     let records = bench.get("/audit?action=groups_create").await.body;
     assert_eq!(records["total"], 2, "{records}");
     let [again, first] = [0, 1].map(|at| records["data"][at].clone());
     assert_eq!((&again["replayed"], &again["targetId"]), (&json!(true), &made.body["id"]));
     assert_eq!((&again["results"], again["results"].is_object()), (&first["results"], true));
     assert!(make(&bench).await.replayed);
-    // Later ones are repeats: nobody waits for their records, which have no results.
+    // Later replays do not wait for their records, which have no results.
     until_equal(json!([3, null]), async || {
         let records = bench.get("/audit?action=groups_create").await.body;
         json!([records["total"], records["data"][0]["results"]])

@@ -1,4 +1,4 @@
-//! Changes made elsewhere, and in which order they arrive: the cache is the truth (G-1), and nobody asks for it.
+//! Changes made elsewhere, and in which order they arrive: the cache follows them without a request (G-1).
 
 use std::time::{Duration, Instant};
 
@@ -53,7 +53,7 @@ async fn two_hundred_pairs_in_one_burst_leave_the_cache_equal_to_the_world() {
         burst.push((ParticipantChange::Promote, CAROL));
         bench.world.burst(&group, BOB, &burst).unwrap();
         until_equal(world_members(&bench.world, &group), async || bench.get(&path).await.members()).await;
-        // A last change after all of it: what is shown then has every one before it behind it.
+        // One last change: once it is shown, every change before it has been applied.
         bench.world.change_subject(&group, BOB, "after the burst").unwrap();
         until_equal(json!("after the burst"), async || bench.get(&path).await.body["name"].clone()).await;
         until_equal(world_members(&bench.world, &group), async || bench.get(&path).await.members()).await;
@@ -161,12 +161,12 @@ async fn a_group_that_cannot_be_read_makes_no_other_one_wait() {
     let bench = Bench::with(|config| config.whatsapp_timeout_ms = 300).await;
     let (hurt, other) = (bench.group(&[BOB], Addressing::Pn), bench.group(&[CAROL], Addressing::Pn));
     bench.link("alice", ALICE).await;
-    // A notification about this one puts it in doubt, and its reads are not answered.
+    // A notification puts the group `hurt` in doubt, and the read of the group is not answered.
     let silence = Fault::new(FaultKind::Silence { apply: true }).at("w:g2:query").times(1);
     bench.world.add_fault(ALICE, silence);
     bench.world.change_number(BOB, "15550108888").unwrap();
     until("the read of the first group", async || (bench.world.requests(ALICE, "w:g2:query") > 0).then_some(())).await;
-    // The next try is five seconds later; this one is not for that.
+    // The next read of `hurt` is five seconds later. The notification about `other` must not wait for it.
     bench.world.change_number(CAROL, NEW_NUMBER).unwrap();
     let began = Instant::now();
     let path = format!("/sessions/alice/groups/{other}");

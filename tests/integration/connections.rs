@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{ALICE, BOB, Bench, CAROL, until, until_equal};
 use crate::line::Line;
 
-/// What is refused before it is sent is answered without a look at anything: far from the 5 s of a look.
+/// A request that is refused before it is sent needs no read: its answer takes far less than the 5 s of a read.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 async fn with_line(whatsapp_timeout_ms: u64) -> (Bench, Line) {
@@ -35,7 +35,7 @@ async fn a_session_that_hears_nothing_is_not_ready_and_sends_nothing() {
     let heard_at = || bench.daemon().gateway().heard_at(id).unwrap().unwrap();
 
     line.fall_silent();
-    // The first one is sent, and nobody can say what became of it.
+    // The first change is sent, and its result is unknown.
     let lost = bench.put(&format!("{path}/subject"), json!({ "subject": "Lost" })).await;
     assert_eq!(lost.failure(), (503, "outcome_unknown"), "{lost:?}");
     let session = bench.until_status("alice", "disconnected").await;
@@ -55,7 +55,7 @@ async fn a_session_that_hears_nothing_is_not_ready_and_sends_nothing() {
     }
     assert_eq!(bench.get(&path).await.failure(), (409, "session_not_connected"));
     let heard_before = heard_at();
-    // Nobody could tell us of this one.
+    // No notification of this change can arrive.
     bench.world.leave(&group, CAROL).unwrap();
 
     line.come_back();
@@ -89,7 +89,7 @@ async fn all_sessions_are_back_when_whatsapp_is() {
     };
     line.go_away();
     until_equal(vec!["disconnected".to_owned()], statuses).await;
-    // Each has tried at least once more.
+    // Each session has tried at least once more.
     until("the reason at every session", async || {
         let sessions = bench.get("/sessions").await.body;
         let knows =
@@ -178,7 +178,8 @@ async fn what_whatsapp_did_before_it_broke_down_is_found() {
         let expected = if *at == "create" { "whatsapp_unanswered" } else { "whatsapp_refused" };
         assert_eq!(refused.failure(), (503, expected), "{at} {refused:?}");
         assert!(refused.retry_after.is_some());
-        // It was looked for and is not there: the key is free, but for a group, which may come late.
+        // The change was looked for and not found, so the key is free. A new group may come late, so its key is not
+        // free.
         let key = if *at == "create" {
             let again = bench.call_once(&key, method.clone(), path, body).await;
             assert!(again.replayed && again.failure() == (503, expected), "{again:?}");

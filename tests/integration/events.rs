@@ -1,5 +1,5 @@
-//! What the daemon tells about groups: every change once, whichever way it was learnt, also what happened while it was
-//! away.
+//! The daemon's events about groups: every change once, whichever way the daemon learnt of it, also changes while the
+//! daemon was away.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
 /// How long an event is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The next event of a group, short enough to compare: kind, people, and who did it or what changed. All have the numbers that follow.
+/// The next event of a group, short enough to compare: kind, people, author and changes. Skips other events.
 async fn next(events: &mut EventReader) -> Value {
     loop {
         let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
@@ -23,7 +23,7 @@ async fn next(events: &mut EventReader) -> Value {
     }
 }
 
-/// What happens to the session from now on.
+/// The events of the session from now on.
 async fn events_of_alice(bench: &Bench) -> EventReader {
     let gateway = bench.daemon().gateway();
     gateway.events(gateway.find("alice").unwrap()).await.unwrap()
@@ -112,7 +112,7 @@ async fn what_happened_while_a_session_was_away_is_told_once_after_its_start() {
         ];
         assert_eq!(told, expected, "replayed: {replayed}");
         bench.until_status("alice", "ready").await;
-        // A change after all that: what comes before it has been told.
+        // One last change: once its event is here, all events before it are too.
         bench.world.change_subject(&group, ALICE, "Last").unwrap();
         assert_eq!(next(&mut events).await[3], json!({ "name": "Last" }), "nothing is told twice");
     }
@@ -146,8 +146,8 @@ async fn numbers_go_on_over_a_restart_and_one_session_listens_to_itself_alone() 
     assert!(last.is_some_and(|last| last.number > first.number));
 }
 
-/// Whoever follows the events of a group ends where the group is, however often the session crashes on the way: nothing is told twice,
-/// and nothing is lost.
+/// A reader that applies the events of a group ends with the state of the group, however often the session crashes on
+/// the way: no event comes twice, and none is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn events_add_up_over_crashes() {
     let (bench, group, _, mut events) = ready(Addressing::Lid).await;
@@ -158,7 +158,7 @@ async fn events_add_up_over_crashes() {
         let change = if round % 2 == 0 { ParticipantChange::Add } else { ParticipantChange::Remove };
         bench.world.change_participants(&group, change, BOB, &[DAVE]).unwrap();
         if round % 9 == 4 {
-            // It may be restarting from the last one.
+            // The session may still be restarting from the last crash.
             let _ = gateway.fail(alice, Failpoint::ActorPanic);
             bench.until_status("alice", "ready").await;
         }

@@ -1,4 +1,4 @@
-//! WhatsApp misbehaves: silence, cut connections, refusals, ends for good. Callers are told the truth in time.
+//! WhatsApp misbehaves: silence, cut connections, refusals, ends for good. Callers get true answers in time.
 
 use rookery_simulator::{Addressing, Fault, FaultKind};
 use serde_json::{Value, json};

@@ -205,7 +205,7 @@ async fn bad_input_is_named() {
     assert_eq!(bench.world.requests(ALICE, "w:g2:subject"), 0);
 }
 
-/// To the codec every one of these is an id or a word of the protocol.
+/// The codec takes each of these for an id or a word of the protocol.
 const LIKE_IDS: [&str; 6] = ["@", "Sales @ Lagos", "write to me@home", "15550100001@s.whatsapp.net", "7@lid", "admin"];
 
 #[tokio::test(flavor = "multi_thread")]

@@ -42,7 +42,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) body: Value,
     pub(crate) retry_after: Option<u64>,
-    /// It was given before, to the same idempotency key.
+    /// The answer was given before, to the same idempotency key.
     pub(crate) replayed: bool,
     pub(crate) headers: HeaderMap,
 }
@@ -53,7 +53,7 @@ impl Bench {
         Self::with(|_| {}).await
     }
 
-    /// The same with other settings.
+    /// Like [`Bench::start`], with other settings.
     pub(crate) async fn with(adjust: impl FnOnce(&mut Config)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         crate::log::watch();
@@ -118,7 +118,7 @@ impl Bench {
         Self::send(self.request(method, path).header("Idempotency-Key", key).json(body)).await
     }
 
-    /// The same, for a task of its own.
+    /// Like [`Bench::call_once`], for a task of its own.
     pub(crate) fn prepared(
         &self,
         method: Method,
@@ -173,7 +173,7 @@ impl Bench {
         self.call(Method::GET, path, None).await
     }
 
-    /// A read by somebody who has the answer with this tag.
+    /// A read by a client that has the answer with this tag.
     pub(crate) async fn get_unless(&self, tag: &str, path: &str) -> Answer {
         Self::send(self.request(Method::GET, path).header("If-None-Match", tag)).await
     }
@@ -214,7 +214,7 @@ impl Bench {
         self.until_status(name, "ready").await;
     }
 
-    /// Waits for a session's status; gives the session.
+    /// Waits for a session's status; returns the session.
     pub(crate) async fn until_status(&self, name: &str, status: &str) -> Value {
         let path = format!("/sessions/{name}");
         let reached = async |last: &mut Value| {
@@ -295,7 +295,7 @@ pub(crate) fn world_members(world: &World, group: &str) -> Vec<String> {
     members
 }
 
-/// Waits until `condition` gives something.
+/// Waits until `condition` returns something.
 pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -307,7 +307,7 @@ pub(crate) async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Opt
     }
 }
 
-/// Waits until `look` gives `expected`; says what it gave last if it never does.
+/// Waits until `look` returns `expected`; a failure shows what it returned last.
 pub(crate) async fn until_equal<T: PartialEq + Debug>(expected: T, mut look: impl AsyncFnMut() -> T) {
     let started = Instant::now();
     loop {

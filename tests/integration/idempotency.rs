@@ -29,7 +29,7 @@ async fn a_group_is_made_once_for_one_key_also_over_a_restart() {
     let again = bench.call_once("k", Method::POST, GROUPS, &new_group()).await;
     assert_eq!((again.status, again.replayed, &again.body), (201, true, &first.body));
     bench.restart().await;
-    // Also while the session connects: the answer is known, whatever its state.
+    // The answer is known in every state of the session, also while the session connects.
     let again = bench.call_once("k", Method::POST, GROUPS, &new_group()).await;
     assert_eq!((again.status, again.replayed, &again.body), (201, true, &first.body));
     let other = json!({ "name": "Twice", "participants": [BOB] });
@@ -66,7 +66,7 @@ async fn an_unknown_outcome_is_kept_and_not_tried_again() {
     for request in ["create", "participating"] {
         bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at(request).times(100));
     }
-    // The notification about the group would tell what happened.
+    // The notification about the group would show the outcome.
     bench.world.set_echo(rookery_simulator::Echo::Never);
     let first = bench.call_once("k", Method::POST, GROUPS, &new_group()).await;
     assert_eq!(code(&first), (503, "outcome_unknown"), "{first:?}");
@@ -108,7 +108,7 @@ async fn what_was_refused_before_whatsapp_was_asked_leaves_the_key_free() {
     bench.until_status("alice", "ready").await;
     let added = bench.call_once("k", Method::POST, &path, &body).await;
     assert_eq!((added.status, added.codes(), added.replayed), (200, vec!["added"], false));
-    // Without the key WhatsApp would be asked again, and say that she is a member already.
+    // Without the key WhatsApp would be asked again, and say that Carol is a member already.
     assert_eq!(bench.call_once("k", Method::POST, &path, &body).await.codes(), ["added"]);
     assert_eq!(bench.post(&path, body).await.codes(), ["already_member"]);
 }

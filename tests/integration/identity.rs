@@ -1,4 +1,4 @@
-//! One person under two ids, in requests and in WhatsApp's answers: each has one result, and it is true.
+//! One person under two ids, in requests and in WhatsApp's answers: each person has one result, and it is true.
 
 use reqwest::Method;
 use rookery_simulator::{
@@ -11,7 +11,7 @@ use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, world_members};
 const GROUPS: &str = "/sessions/alice/groups";
 const SHAPES: [AnswerIds; 3] = [AnswerIds::Both, AnswerIds::JidOnly, AnswerIds::LidOnly];
 
-/// The LID of somebody, as they see it themselves.
+/// The LID of a person.
 fn lid(bench: &Bench, phone: &str) -> String {
     let snapshot = bench.world.snapshot();
     let lid = snapshot["accounts"].as_array().and_then(|all| {
@@ -196,7 +196,7 @@ async fn an_unreadable_answer_about_everybody_is_not_called_a_refusal() {
 
 const ERIN: &str = "15550100005";
 
-/// Nothing false is said of somebody for whom it was done: that it was, or that nobody knows.
+/// The change was made. The answer may say so, or that the outcome is unknown, but nothing false.
 fn says_done_or_unknown(answer: &Answer, done: &str) {
     match answer.status {
         200 => assert!(answer.codes().iter().all(|code| [done, "outcome_unknown"].contains(code)), "{answer:?}"),

@@ -1,4 +1,4 @@
-//! Who may only be invited is sent WhatsApp's private invitation, when the caller asks for it.
+//! People who may only be invited get WhatsApp's private invitation, when the caller asks for it.
 
 use rookery_simulator::{AccountSpec, Addable, Addressing};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Getting into groups by invite code, and what a code tells before that.
+//! Getting into groups by invite code, and what a code shows before that.
 
 use rookery_simulator::{Answers, Fault, FaultKind, GroupSpec, Setting};
 use serde_json::{Value, json};

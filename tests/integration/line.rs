@@ -11,18 +11,18 @@ enum State {
     Up,
     /// Connections stay and new ones are taken, but nothing gets through in either direction.
     Silent,
-    /// Connections are cut, and new ones are.
+    /// Connections are cut, new ones too.
     Away,
 }
 
-/// The line. What was on it when it went silent is lost.
+/// The line. Bytes that are on it when it goes silent are lost.
 pub(crate) struct Line {
     address: SocketAddr,
     state: watch::Sender<State>,
 }
 
 impl Line {
-    /// A line to the server of this URL, which is on this machine. Within a runtime.
+    /// A line to the server of this URL, which is on this machine. Needs a tokio runtime.
     pub(crate) fn to(url: &str) -> Self {
         let server: SocketAddr = url.split('/').nth(2).unwrap().parse().unwrap();
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -59,7 +59,7 @@ impl Line {
 async fn carry(mut near: TcpStream, server: SocketAddr, mut state: watch::Receiver<State>) {
     if *state.borrow_and_update() == State::Up {
         let Ok(mut far) = TcpStream::connect(server).await else { return };
-        // Small frames in both directions: as the ends themselves.
+        // Small frames in both directions: no delay, as at the ends themselves.
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         tokio::select! {
             _ = copy_bidirectional(&mut near, &mut far) => return,

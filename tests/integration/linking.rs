@@ -94,7 +94,7 @@ async fn a_session_waiting_for_a_phone_shows_a_new_qr_after_a_restart() {
 async fn the_time_for_linking_says_nothing_to_a_session_that_was_linked_in_it() {
     let bench = Bench::with(|config| config.linking_window_s = 2).await;
     bench.link("alice", ALICE).await;
-    // Started again while the time of the first start runs out: the log-in takes longer than what is left of it.
+    // Started again while the linking window of the first start runs out: the log-in takes longer than the rest of it.
     bench.post("/sessions/alice/stop", json!({})).await;
     let slow = Fault::new(FaultKind::Slow { delay_ms: 2_500 }).at("w:g2:participating");
     bench.world.add_fault(ALICE, slow);

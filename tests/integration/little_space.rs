@@ -1,4 +1,4 @@
-//! A disk with too little room for changes, and enough for removals: sessions stay, and what takes something away goes on.
+//! A disk with too little room for changes, and enough for removals: sessions stay, and removals are carried out.
 
 use reqwest::Method;
 use rookery::config::Config;
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, until_equal, world_members};
 
-/// Bytes of a file that fills the disk as far as it has to be filled.
+/// Bytes of a file that fills the disk as far as the tests need.
 const FILLING_BYTES: u64 = 256 << 20;
 
 /// The disk has three quarters of what changes need, which is half as much again as removals need.
@@ -84,7 +84,7 @@ async fn sessions_and_keys_can_be_ended_and_that_is_on_record() {
     for action in ["keys_revoke", "sessions_stop", "sessions_logout", "sessions_delete", "keys_delete"] {
         assert_eq!(bench.get(&format!("/audit?action={action}")).await.body["total"], 1, "{action}");
     }
-    // What nobody asked for in so many words is on record as well, and not only once there is room.
+    // A change that no caller asked for directly is on record as well, and not only once there is room.
     let changed = async |bench: &Bench| bench.get("/audit?action=sessions.account_changed").await.body["total"].clone();
     until_equal(Value::from(1), async || changed(&bench).await).await;
     bench.restart_with(|config| config.location.free_space_min_bytes = None).await;
@@ -100,7 +100,8 @@ async fn sessions_and_keys_can_be_ended_and_that_is_on_record() {
 struct Filling(tempfile::NamedTempFile);
 
 impl Filling {
-    /// How little may be free for it to have an effect, and none without it: half of it is for what others write meanwhile.
+    /// Sets the free space that is required so that only the filling makes it too little. Half of the filling is for
+    /// what others write meanwhile.
     fn prepare(config: &mut Config) {
         let volume = rustix::fs::statvfs(config.location.data_dir.parent().unwrap()).unwrap();
         config.location.free_space_min_bytes = Some(volume.f_bavail * volume.f_frsize - FILLING_BYTES / 2);
@@ -132,7 +133,7 @@ async fn no_phone_is_linked_while_the_link_could_not_be_saved() {
     let code = bench.post("/sessions/alice/pairing-code", json!({ "phoneNumber": ALICE })).await;
     assert_eq!(code.failure(), (503, "storage_full"), "{code:?}");
 
-    // Somebody has the QR already.
+    // The QR was read before the disk was full.
     bench.world.phone(ALICE).scan_qr(&qr).unwrap();
     let session = bench.until_status("alice", "action_required").await;
     let error = session["lastError"].as_str().unwrap();

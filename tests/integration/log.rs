@@ -1,5 +1,5 @@
-//! P-1 over the whole run: all log lines of every test are looked at, at trace level, those of daemons in this process and
-//! those of child processes. Each test's world says at its end what must not be in them.
+//! P-1 over the whole run: all log lines of every test are checked, at trace level, those of daemons in this process
+//! and those of child processes. At the end of each test, no line may have a text that the test's world knows.
 
 use std::collections::HashSet;
 use std::io;
@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-/// The simulator speaks of its own world; it is no part of the daemon.
+/// The simulator logs about its own world; it is no part of the daemon.
 const FILTER: &str = "trace,rookery_simulator=off";
-/// What a key that the daemon made begins with; lists show some characters more of it.
+/// The prefix of each key that the daemon made; lists show some characters more of a key.
 const KEY_PREFIX: &str = "rk_";
 const KEY_CHARS_SHOWN: usize = 8;
 /// Digits of a phone number or a LID.
@@ -20,7 +20,7 @@ const PERSON_DIGITS: std::ops::RangeInclusive<usize> = 10..=15;
 /// Shorter texts are words that a program may use itself.
 const TEXT_CHARS_MIN: usize = 8;
 
-/// What was logged, as far as it is looked for: kept whole it would be gigabytes.
+/// The parts of the log that are searched: the whole log would be gigabytes.
 #[derive(Default)]
 struct Seen {
     /// Lines without their digits.
@@ -37,7 +37,7 @@ fn seen() -> MutexGuard<'static, Seen> {
     SEEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Begins to look at what this process logs.
+/// Begins to collect the log of this process.
 pub(crate) fn watch() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -52,7 +52,7 @@ pub(crate) fn add(output: &str) {
     output.lines().for_each(|line| seen.add(line));
 }
 
-/// Nothing that this world knows was logged so far, and no key.
+/// Asserts that nothing that this world knows was logged so far, and no key.
 ///
 /// # Panics
 /// When something was.
@@ -116,7 +116,7 @@ fn without_digits(text: &str) -> String {
     text.chars().filter(|char| !char.is_ascii_digit()).collect()
 }
 
-/// Takes each line in.
+/// Adds each line of the log to `SEEN`.
 struct Lines;
 
 impl io::Write for Lines {

@@ -1,11 +1,12 @@
-//! Every word for what became of a person, each through WhatsApp's own number for it.
+//! Every result code of a person, each through WhatsApp's own code for it.
 
 use rookery_simulator::{AccountSpec, Addable, Addressing, GroupSpec, ParticipantChange, Setting};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
 
-/// What adding this person comes to: the word, WhatsApp's number, and the status of an answer about them alone.
+/// The result of adding this person: its code, WhatsApp's code, the success, and the status of an answer about them
+/// alone.
 async fn added(bench: &Bench, path: &str, person: &str) -> Value {
     let answer = bench.post(&format!("{path}/participants"), json!({ "participants": [person] })).await;
     let result = &answer.body["results"][0];
@@ -40,7 +41,7 @@ async fn each_refusal_of_an_add_has_its_word() {
     for (phone, _, expected) in refused {
         assert_eq!(added(&bench, &path, phone).await, expected, "{phone}");
     }
-    // One person was once too many: the session's changes pause, and say so.
+    // The last add got a 429 from WhatsApp: the session's changes pause, and the answer says so.
     let paused = bench.post(&format!("{path}/participants"), json!({ "participants": [BOB] })).await;
     assert_eq!((paused.status, &paused.body["code"]), (429, &json!("rate_limited_by_whatsapp")));
     assert_eq!(bench.get(&path).await.members(), world_members(&bench.world, &group));

@@ -1,4 +1,4 @@
-//! Groups that WhatsApp does not tell whole: one of them never takes the rest with it, and what was known stays.
+//! Groups that WhatsApp does not send whole: such a group never harms the others, and what was known about it stays.
 
 use reqwest::Method;
 use rookery_simulator::{Addressing, Fault, FaultKind, GroupSpec, Telling, ToldAt, ToldChild};
@@ -46,7 +46,7 @@ async fn a_group_that_cannot_be_read_costs_only_itself() {
         );
         assert_eq!(of(&whole).get("incomplete"), None, "{name}");
         assert_eq!(bench.get(&format!("{GROUPS}/{odd}")).await.body["incomplete"], true, "{name}");
-        // Once WhatsApp tells it whole, a read is enough.
+        // Once WhatsApp sends the group whole, a read is enough.
         bench.world.set_telling(&odd, Telling::default()).unwrap();
         let read = bench.get(&format!("{GROUPS}/{odd}?refresh=true")).await;
         assert_eq!((read.body.get("incomplete"), read.members()), (None, world_members(&bench.world, &odd)), "{name}");
@@ -76,7 +76,7 @@ async fn a_stub_leaves_what_was_known_and_the_group_is_read_alone() {
     bench.until_status("alice", "ready").await;
     let shown = bench.get(&format!("{GROUPS}/{odd}")).await;
     assert_eq!((&shown.body["name"], shown.members()), (&json!("Odd"), world_members(&bench.world, &odd)));
-    // Alone it is told whole.
+    // WhatsApp sends the group whole when it is read alone.
     until_equal(None, async || bench.get(&format!("{GROUPS}/{odd}")).await.body.get("incomplete").cloned()).await;
 }
 
@@ -153,7 +153,7 @@ async fn a_known_group_that_is_told_without_its_id_says_so_everywhere() {
     assert_eq!((read.status, read.body.get("incomplete")), (200, None));
 }
 
-/// Nobody can tell from a group that is told without its members who is not in it.
+/// A group that is sent without its members does not show who is not in it.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unanswered_change_is_not_judged_by_a_group_that_is_not_told() {
     for telling in [stub(&[]), Telling { without: vec!["id".into()], ..Telling::default() }] {
@@ -187,7 +187,7 @@ async fn many_odd_groups_are_each_read_once_and_not_all_over_again() {
         bench.world.set_telling(group, if nth % 2 == 0 { stub(&[]) } else { without_id }).unwrap();
     }
     bench.link("alice", ALICE).await;
-    // Of those without an id nobody knows at first.
+    // The groups without an id are not known at first.
     until_equal(10, async || bench.world.requests(ALICE, "w:g2:query")).await;
     assert_eq!(bench.world.requests(ALICE, "w:g2:participating"), 1);
     for group in &groups {

@@ -37,7 +37,7 @@ async fn ready_with_group(allow: &str) -> (Bench, String, String) {
     (bench, group, path)
 }
 
-/// Whatever is asked for is this PNG. Gives the port.
+/// Serves this PNG for every request. Returns the port.
 async fn serve(picture: Vec<u8>) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -111,7 +111,7 @@ async fn what_is_no_picture_is_named_and_nothing_is_sent() {
 async fn a_body_of_several_megabytes_fits_and_is_sent_once_for_one_idempotency_key() {
     let (bench, group, path) = ready_with_group("").await;
     let mut picture = png(400);
-    // What follows the end of a PNG is not read.
+    // Bytes after the end of a PNG are not read.
     picture.resize(3 * 1024 * 1024, 0);
     let body = in_base64(&picture);
     for replayed in [false, true] {

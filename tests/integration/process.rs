@@ -1,5 +1,5 @@
 //! The real binary as a child process against the simulator: starting, stopping, being killed, and what it writes.
-//! Nothing in here reaches into the daemon; what is known is known from HTTP, the exit code and the output.
+//! Nothing in here reaches into the daemon: the tests know only HTTP, the exit code and the output.
 
 mod answered;
 mod attacks;
@@ -23,9 +23,9 @@ use child::{Child, Signal};
 pub(crate) use setup::KEY;
 use setup::{OWN_PHONE, Setup, groups_of, until_groups_equal};
 
-/// Bad settings are found before anything is opened, a lock after the store's directory was looked at.
+/// Bad settings are found before anything is opened, a lock after the store's directory was checked.
 const REFUSAL_TIME_MAX: Duration = Duration::from_secs(10);
-/// Nothing is in flight, so nothing of the daemon's ten seconds for that is used.
+/// Nothing is in flight, so the daemon uses none of its ten seconds for that.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -108,7 +108,7 @@ async fn a_bad_setting_ends_with_64_and_is_named() {
         assert!(!output.contains("short"), "a secret is not repeated: {output}");
     }
 
-    // A flag wins over its variable, the names of before count, and an empty variable is not set.
+    // A flag wins over its variable, the earlier names of variables count, and an empty variable is not set.
     let calls = [
         ("serve --listen=here", "ROOKERY_LISTEN=there", "--listen is `here`"),
         ("--listen=here", "ROOKERY_LISTEN=there", "--listen is `here`"),
@@ -121,7 +121,7 @@ async fn a_bad_setting_ends_with_64_and_is_named() {
         assert_eq!(child.until_exit(REFUSAL_TIME_MAX).await, Some(64), "{expected}: {}", child.output());
         assert!(child.output().contains(expected), "{expected}: {}", child.output());
     }
-    // Of another command only its own settings count.
+    // Another command reads its own settings only.
     let other = Child::spawn(&["reset-keys"], &[("ROOKERY_LISTEN", "here"), ("ROOKERY_DATA_DIR", "/nowhere")]);
     assert_eq!(other.until_exit(REFUSAL_TIME_MAX).await, Some(1), "{}", other.output());
     assert!(other.output().contains("rookery: there is no store in `/nowhere`"), "{}", other.output());
@@ -137,7 +137,7 @@ async fn this_build_says_that_it_is_for_loopback_only() {
     assert_eq!(version.until_exit(REFUSAL_TIME_MAX).await, Some(0));
     assert!(version.output().contains("loopback only"), "{}", version.output());
 
-    // Without a URL it would be WhatsApp's own, which this build must not connect to.
+    // Without the setting the URL would be WhatsApp's own, which this build must not connect to.
     let serve = Child::spawn(&["serve", "--listen", "127.0.0.1:0"], &[]);
     assert_eq!(serve.until_exit(REFUSAL_TIME_MAX).await, Some(64), "{}", serve.output());
     assert!(serve.output().contains("ROOKERY_WHATSAPP_URL"), "{}", serve.output());

@@ -27,9 +27,9 @@ const GROUPS_MAX: usize = 6;
 struct Run {
     bench: Bench,
     rng: StdRng,
-    /// The step cuts the connection. After several cuts in a row it is not back in time to be asked.
+    /// The step cuts the connection. After several cuts in a row the session is not back in time to ask WhatsApp.
     disconnects: bool,
-    /// What was done, for the one who has to find out what went wrong.
+    /// What was done, to find the cause of a failure.
     log: Vec<String>,
 }
 
@@ -98,7 +98,7 @@ impl Run {
         }
     }
 
-    /// A phone or another device changes something. What WhatsApp refuses is no change.
+    /// A phone or another device changes something. A change that WhatsApp refuses has no effect.
     fn somebody_else(&mut self) {
         let Some(group) = self.a_group() else { return };
         let (gid, actor) = (group.id.as_str(), self.one_of(&PEOPLE[..5]));
@@ -212,14 +212,14 @@ impl Run {
         }
     }
 
-    /// Somebody's other id.
+    /// The person's LID.
     fn twin_of(&self, phone: &str) -> Option<String> {
         let snapshot = self.bench.world.snapshot();
         let account = snapshot["accounts"].as_array()?.iter().find(|account| account["phone"] == phone)?.clone();
         Some(format!("{}@lid", account["lid"].as_str()?))
     }
 
-    /// Each person of whom success is told is as asked for.
+    /// Each person whose result is a success is as the request asked for.
     fn results_are_true(&self, answer: &Answer, group: &GroupView, is_true: impl Fn(Option<Role>) -> bool) {
         let mut named = BTreeSet::new();
         for result in answer.body["results"].as_array().unwrap() {
@@ -306,7 +306,7 @@ impl Run {
     }
 }
 
-/// Nobody claims anything.
+/// The answer claims nothing.
 fn is_unknown(answer: &Answer) -> bool {
     answer.body["code"] == "outcome_unknown"
 }

@@ -15,7 +15,8 @@ async fn ready() -> (Bench, [String; 4]) {
         participants: vec![other.into()],
         ..GroupSpec::new(subject, owner)
     };
-    // Long rows of zeros, which the ids that the simulator draws for the community do not have: they are searched for.
+    // The tests search for the long rows of zeros in these ids. The ids that the simulator draws for the community have
+    // none.
     let own = bench.world.add_group(of("100000000001@g.us", "Über-Team", ALICE, BOB));
     let bobs = bench.world.add_group(of("100000000002@g.us", "=Bob's, \"Team\"", BOB, ALICE));
     let linked = bench.world.add_group(of("100000000003@g.us", "Benches", ALICE, CAROL));

@@ -1,4 +1,4 @@
-//! What an operator decides about a session: kept over restarts, and carried out.
+//! An operator's settings for a session: kept over restarts, and carried out.
 
 use reqwest::Method;
 use rookery_simulator::{Fault, FaultKind};

@@ -1,4 +1,4 @@
-//! Sessions: stop, kill, log-out, delete, many at once, and that none feels another (S-3).
+//! Sessions: stop, kill, log-out, delete, many at once, and that none is affected by another (S-3).
 
 use rookery_simulator::{Addressing, Fault, FaultKind};
 use serde_json::{Value, json};

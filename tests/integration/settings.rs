@@ -13,7 +13,7 @@ async fn ready_with_group() -> (Bench, String, String) {
     (bench, group, path)
 }
 
-/// What the simulator's world says, as the daemon writes it.
+/// The settings in the simulator's world, as the daemon writes them.
 fn world_settings(bench: &Bench, group: &str) -> Value {
     let group = bench.world.group(group).unwrap();
     let who = |all| if all { "all" } else { "admins" };

@@ -1,5 +1,5 @@
-//! WhatsApp does not say what it did: the daemon looks, and answers with what is true. Only when it cannot look either
-//! is the outcome unknown. Every answer leaves within the time that clients wait.
+//! WhatsApp does not answer a change: the daemon reads what was changed, and answers with what is true. The outcome is
+//! unknown only when it cannot read either. Every answer is sent within the time that clients wait.
 
 use std::time::{Duration, Instant};
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until, until_equal, world_members};
 
-/// What WhatsApp's answer is waited for, and 5 s for looking, and a second for a busy machine.
+/// The wait for WhatsApp's answer, 5 s for the read after it, and a second for a busy machine.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500 + 5_000 + 1_000);
 
 async fn ready_with_group() -> (Bench, String, String) {
@@ -33,7 +33,7 @@ fn says_that_nothing_was_changed(answer: &Answer) {
     assert!(answer.retry_after.is_some());
 }
 
-/// The group was not made, as far as anybody can see.
+/// The group was not made, as far as the daemon can see.
 fn says_that_none_was_seen(answer: &Answer) {
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("whatsapp_unanswered")), "{answer:?}");
     assert!(answer.body["message"].as_str().unwrap().contains("no new group was seen"), "{answer:?}");
@@ -70,7 +70,7 @@ async fn people_whose_change_nobody_confirmed_are_looked_up_one_by_one() {
     ];
     for (method, route, person, code) in &changes {
         for (apply, fault) in without_an_answer() {
-            // Each cut in a row makes the way back longer: one for each.
+            // Each cut in a row makes the reconnect longer: so each fault has its own daemon.
             let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
             let group = bench.group(&[BOB, DAVE], Addressing::Lid);
             bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[DAVE]).unwrap();
@@ -199,7 +199,7 @@ async fn what_cannot_be_looked_up_is_unknown_in_time_and_found_out_later() {
 async fn a_lost_connection_is_never_a_409() {
     let (bench, _, path) = ready_with_group().await;
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: false, now: false }).at("subject"));
-    // The next log-in is refused for longer than anybody looks.
+    // The list of groups after the next log-in is not answered: the session is not ready again in time for a read.
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("participating").times(100));
     let answer = bench.put(&format!("{path}/subject"), json!({ "subject": "Lost" })).await;
     assert_eq!((answer.status, &answer.body["code"]), (503, &json!("outcome_unknown")), "{answer:?}");
@@ -212,7 +212,7 @@ async fn a_lost_connection_is_never_a_409() {
     assert_ne!(bench.get("/sessions/alice").await.body["lastError"], Value::Null);
 }
 
-/// A change, where it fails, and whether it is true in the world.
+/// Whether the change is true of this group in the world.
 type IsTrue = fn(&Bench, &str) -> bool;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -255,7 +255,7 @@ async fn settings_and_decisions_that_nobody_confirmed_are_looked_up() {
     }
 }
 
-/// Seconds, as WhatsApp counts them.
+/// Seconds since 1970, as WhatsApp counts them.
 fn now_s() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
@@ -334,7 +334,7 @@ async fn communities_that_nobody_confirmed_are_looked_up() {
     }
 }
 
-/// What was done and undone by somebody else is not told from what was never done by how the group looks at the end.
+/// The last state of the group is the same for a change that somebody else undid and for one that was never made.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_somebody_undid_meanwhile_is_not_said_to_have_changed_nothing() {
     let bench = Bench::with(|config| config.whatsapp_timeout_ms = 1_000).await;
@@ -366,7 +366,7 @@ async fn what_somebody_undid_meanwhile_is_not_said_to_have_changed_nothing() {
         assert_eq!(answer.failure(), (503, "outcome_unknown"), "{route} {answer:?}");
         bench.world.clear_faults(ALICE);
     }
-    // Of a batch, one person stays and the other does not.
+    // Two people in one request: one stays and the other does not.
     let erin = "15550100005";
     bench.world.phone(erin);
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("w:g2:add"));

@@ -1,4 +1,4 @@
-//! What one key may have in flight: counted until its requests are answered, whatever they wait for.
+//! The requests that one key may have in flight: each counts until it is answered, whatever it waits for.
 
 use reqwest::Method;
 use rookery_simulator::{Addressing, Fault, FaultKind};

@@ -39,7 +39,7 @@ async fn a_session_that_is_not_ready_is_409_or_with_stale_the_cache_and_its_age(
         ready.push(fresh);
     }
 
-    // The next log-in does not get to its end.
+    // The next log-in does not finish: the list of groups is not answered.
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: false }).at("participating").times(100));
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Drop { apply: false, now: true }));
     bench.until_status("alice", "authenticating").await;

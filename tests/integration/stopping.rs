@@ -1,4 +1,5 @@
-//! A daemon that is stopped while WhatsApp has not answered: whoever waits is told to come back, and then what became of it.
+//! A daemon that is stopped while WhatsApp has not answered: waiting callers are asked to retry, and then get the
+//! result.
 
 use std::time::Duration;
 

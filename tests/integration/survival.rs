@@ -47,7 +47,7 @@ async fn a_session_that_crashes_too_often_stays_failed_until_it_is_started() {
     let session = bench.until_status("alice", "failed").await;
     let reason = session["lastError"].as_str().unwrap();
     assert!(reason.contains("crashed too often") && !reason.contains("failpoint"), "no panic's text (P-1): {session}");
-    // The last failpoint may have hit the actor that only says so: it is back in a moment.
+    // The last failpoint may have hit the actor that only reports the failure: this actor is back in a moment.
     until_equal(400, async || bench.get("/sessions/alice/groups").await.status).await;
     until_equal(0, async || bench.world.live_connections(ALICE)).await;
     assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);

@@ -1,4 +1,4 @@
-//! Keys that are limited to groups: of everything that a session has, their owners see and touch these alone.
+//! Keys that are limited to groups: their owners see and change only these groups of a session.
 
 use std::collections::HashSet;
 
@@ -191,7 +191,7 @@ async fn what_adds_people_to_a_community_needs_a_key_for_its_announcement_group(
         for (path, body) in &calls {
             assert_eq!(some.post(path, body.clone()).await.failure(), (401, "group_not_allowed"), "{path}");
         }
-        // That it is out of scope comes before what is wrong with the body.
+        // The scope is checked before the body.
         let refused = some.post(&participants, json!({ "participants": "x" })).await;
         assert_eq!(refused.failure(), (401, "group_not_allowed"));
     }
@@ -201,7 +201,7 @@ async fn what_adds_people_to_a_community_needs_a_key_for_its_announcement_group(
         let done = both.post(path, body.clone()).await;
         assert!([200, 201].contains(&done.status), "{path} {done:?}");
     }
-    // What stands for itself is as before.
+    // A change to a group that is in no community is allowed as before.
     assert_eq!(bench.call(Method::DELETE, &participants, Some(json!({ "participants": [CAROL] }))).await.status, 200);
     let alone = bench.group(&[BOB], Addressing::Lid);
     until_equal(200, async || bench.get(&format!("{GROUPS}/{alone}")).await.status).await;
@@ -235,7 +235,7 @@ async fn what_reaches_every_group_of_a_community_needs_a_key_for_all_of_them() {
         assert_eq!(refused.failure(), (401, "group_not_allowed"), "{path}");
     }
     assert_eq!(bench.world.group(&mine).unwrap().parent.as_ref(), Some(&community), "nothing was done");
-    // What concerns one group only is as before.
+    // A change to one group only is allowed as before.
     let removed = some.call(Method::DELETE, &format!("{GROUPS}/{mine}/participants"), participants).await;
     assert_eq!(removed.status, 200, "{removed:?}");
 
@@ -330,7 +330,7 @@ async fn a_repeated_answer_tells_a_narrowed_key_of_no_group_that_is_not_its_own(
 async fn a_group_that_the_account_was_got_into_by_others_does_not_become_a_keys_own() {
     let (bench, [mine, ..], _) = ready().await;
     let tenant = Tenant::new(&bench, &[&mine], true).await;
-    // Nobody told the session of it.
+    // The session gets no notification about this group.
     let secret = GroupSpec { participants: vec![ALICE.into()], quiet: true, ..GroupSpec::new("Secret", BOB) };
     let secret = bench.world.add_group(secret);
     let code = bench.world.group(&secret).unwrap().invite_code;

@@ -57,7 +57,7 @@ def check(function):
     return function
 
 
-# What the client does not do: the simulator's side, and the QR as text.
+# Calls that the client does not have: the simulator's side, and the QR as text.
 
 
 def http(method, url, body=None, headers=None):

@@ -3,11 +3,11 @@
 SESSIONS = {"alice": "15550100001", "bob": "15550100002", "carol": "15550100003"}
 # Each key may use these sessions.
 TENANTS = {"north": ["alice", "bob"], "south": ["carol"]}
-# They change groups from elsewhere. In every first group, and admins there.
+# Erin and Frank change groups from elsewhere. They are admins of all groups of the start.
 ERIN, FRANK = "15550100011", "15550100012"
 PEOPLE = [f"155501000{number}" for number in range(20, 32)]
 INVITE_ONLY, UNADDABLE, HIDDEN, NOWHERE = "15550100040", "15550100041", "15550100042", "15550100099"
-# Its number is shown nowhere: it is asked for by its LID.
+# The LID of `HIDDEN`, whose number is shown nowhere: calls name this account by its LID.
 HIDDEN_LID = "199000000000042"
 ELSEWHERE = [ERIN, FRANK]
 GROUPS_MAX = 24

@@ -21,7 +21,8 @@ class Write:
         # `read` is the GET that followed, when the call was a success.
         self.kind, self.session, self.gid, self.wanted, self.call, self.read = kind, session, gid, wanted, call, read
         self.phone = cast.SESSIONS[session]
-        # From when on it may have been done. The answer of an earlier call is about the time of that call.
+        # The earliest time at which the change may have been made. A replayed answer is about the time of the earlier
+        # call.
         self.begin = call.begin
 
 
@@ -91,7 +92,7 @@ class Client(threading.Thread):
         for _ in range(2 if key and self.random.randrange(AGAIN) == 0 else 1):
             read, call = None, self.api.call(cast.tenant_of(session), method, path, body, key)
             if call.status == 200 and kind not in ("leave", "join"):
-                # G-2: before anybody else may change the same thing through this session.
+                # G-2: read before anybody else may change the same thing through this session.
                 read = self.api.call(cast.tenant_of(session), "GET", f"/api/sessions/{session}/groups/{gid}")
             write = Write(kind, session, gid, wanted, call, read)
             if first and call.is_replayed:
@@ -154,7 +155,7 @@ class Client(threading.Thread):
                 break
 
     def do_leave(self, session, gid, view):
-        # Those that all began with are needed on.
+        # The groups of the start are still needed.
         if not view["subject"].startswith("made by") or len(view["participants"]) < 3:
             return
         with self.locks.all_of([(session, gid, cast.SESSIONS[session])]) as got:

@@ -83,7 +83,7 @@ class Judge:
             return since
         elif (write.session, write.gid, name) not in self.unsure:
             self._hold(not self._is_done(write, name, is_true), "no false failure", f"{text} was done", write)
-            # Silence has to be looked at; what WhatsApp carries out later is not claimed to be impossible.
+            # The daemon has to read after silence, but WhatsApp may still carry out the change later.
             if write.call.code == "whatsapp_unanswered":
                 self.unsure.add((write.session, write.gid, name))
         return None

@@ -26,12 +26,12 @@ class Rounds:
         self.audited_to = 0
         # Of the round before, for stories only.
         self.writes_before, self.log_before = [], []
-        # When the round did.
+        # The start of the round, in seconds since 1970.
         self.began = 0.0
 
     def run_one(self):
         self.number += 1
-        # The round before is kept: what was asked late in it may be the cause of what is seen now.
+        # The round before is kept: a late request in it may be the cause of what is seen now.
         self.world.forget_before(self.began)
         self.writes_before, self.log_before = self.writes, self.log
         self.began = time.time()

@@ -5,7 +5,7 @@ import time
 
 import cast
 
-# Together about four minutes of work in ten for a session that is hit by everything.
+# With these weights a session that is hit by everything works for about four minutes in ten.
 STEPS = [
     ("fault", 60), ("hold", 5), ("restart_simulator", 4), ("kill_daemon", 5), ("restart_daemon", 2), ("keys", 10),
 ]
@@ -95,7 +95,7 @@ class Storm(threading.Thread):
         if self.live_keys and self.random.random() < 0.5:
             identifier, secret = self.live_keys.popitem()
             call = self.api.call("admin", "POST", f"/api/auth/api-keys/{identifier}/revoke", {})
-            # Without an answer it may be either.
+            # Without an answer the key may be revoked or not.
             if call.status == 200:
                 self.revoked_keys[identifier] = secret
         else:

@@ -3,13 +3,13 @@ import time
 
 from world import describe
 
-# What happened longer before, or later, had no part in it.
+# Seconds before and after the call: earlier and later events had no part in the violation.
 BEFORE_S, AFTER_S = 15, 3
 
 
 def of(violation, rounds, seed):
     call = violation.call
-    # What was found after the storm may have any part of it as its cause.
+    # A violation that was found after the storm may have any part of the storm as its cause.
     of_a_write = any(call is write.call for write in rounds.writes)
     begin = call.begin - BEFORE_S if of_a_write else rounds.began
     end = (call.end if call else time.time()) + AFTER_S

@@ -58,7 +58,7 @@ class Call:
         self.number, self.key, self.method, self.path, self.body = number, key, method, path, body
         self.idempotency_key = idempotency_key
         self.request_id = f"soak-{number}"
-        # Wall clock, as the simulator's history has it; they are on one machine.
+        # Wall clock, as in the simulator's history; both are on one machine.
         self.begin = self.end = None
         self.status = self.answer = self.error = None
         self.headers = {}
@@ -99,8 +99,8 @@ class Api:
         if idempotency_key:
             headers["Idempotency-Key"] = idempotency_key
         connection = getattr(self.local, "connection", None)
-        # One that the daemon has closed meanwhile cannot be told from one that died with our request on it: a new one each
-        # time the last call failed, and after every restart.
+        # A connection that the daemon has closed meanwhile looks like one that died with our request on it. Such a call
+        # fails, and the next call opens a new connection.
         if connection is None:
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=ANSWER_TIME_MAX_S)
         self.local.connection = None

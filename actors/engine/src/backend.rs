@@ -2,9 +2,9 @@
 //!
 //! A write returns only after its ticket (K-2). Never caches rows, never logs, knows no other session.
 //!
-//! What has to be atomic: a record with its parts, an app state key with the mark that it came last, a mapping with its
+//! These are atomic: a record with its parts, an app state key with the mark that it came last, a mapping with its
 //! reverse, and the read-modify-writes, which run under a lock of their group. A batch of the traits is many such units,
-//! independent of each other: one over the store's cap is split between units, and all of it is on disk on return.
+//! independent of each other. A batch over the store's cap is split between units, and all of it is on disk on return.
 
 mod app_sync;
 mod device;
@@ -32,7 +32,7 @@ use timed::TimedRecords;
 /// One session's rows as the engine's `Backend`. Never make two of one session at a time (K-1): the locks of the
 /// read-modify-writes are in here.
 ///
-/// The `Device` it loads has the default `device_props` and `client_profile`; who starts the engine sets them.
+/// The `Device` it loads has the default `device_props` and `client_profile`; the caller starting the engine sets them.
 pub(crate) struct SessionBackend {
     rows: Rows,
     pre_keys: Exclusive,
@@ -61,8 +61,8 @@ impl SessionBackend {
         }
     }
 
-    /// Lets go of the store: what tasks of a finished engine still want to write fails, so that the next engine of the
-    /// device, or a wipe, is alone with its rows (K-1).
+    /// Lets go of the store: later writes by tasks of a finished engine fail, so that the next engine of the device, or
+    /// a wipe, is alone with its rows (K-1).
     pub(crate) fn close(&self) {
         self.rows.close();
     }

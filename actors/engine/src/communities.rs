@@ -1,21 +1,21 @@
-//! Communities at WhatsApp: their groups, linking and unlinking, the end of one.
+//! Communities at WhatsApp: their groups, linking and unlinking, deactivation.
 
 use whatsapp_rust::CommunityError;
 
 use super::{Engine, EngineError, ids};
 use rookery_model::{CommunityGroup, GroupId};
 
-/// What WhatsApp answered about one group that was to be linked or unlinked.
+/// WhatsApp's answer about one group to be linked or unlinked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAnswer {
     /// The group.
     pub group: GroupId,
-    /// WhatsApp's number; `None` when it did what was asked.
+    /// WhatsApp's status code; `None` when it did what was asked.
     pub error: Option<u16>,
 }
 
 impl Engine {
-    /// The groups of a community, ordered by id. `is_member` is false: whoever knows the account's own groups fills it in.
+    /// The groups of a community, ordered by id. `is_member` is false: the caller sets it from the account's groups.
     pub async fn community_groups(&self, community: &GroupId) -> Result<Vec<CommunityGroup>, EngineError> {
         let groups = self.client.community().get_subgroups(&ids::group_jid(community)).await?;
         let group = |group: whatsapp_rust::CommunitySubgroup| {

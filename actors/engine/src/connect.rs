@@ -15,17 +15,17 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// An address that does not answer gets company of the next one after this time: the value of RFC 8305, section 5.
+/// When an address has not answered for this long, the next one is tried beside it: the value of RFC 8305, section 5.
 const NEXT_ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 /// Addresses tried for one connection: four of each family. WhatsApp's name has one or two of each.
 const ADDRESSES_MAX: usize = 8;
-/// Lookups of a name under way in all. Each blocks a thread, for half a minute where the resolver is gone; the runtime
-/// has 512 threads for everything that blocks.
+/// Name lookups that may run at once. Each blocks a thread, for half a minute when the resolver does not answer. The
+/// runtime has 512 threads for all blocking work.
 const LOOKUPS_MAX: usize = 8;
-/// The kernel looks after a connection that is idle for this long. The engine's own pings are as frequent: this is for
+/// The kernel probes a connection that is idle for this long. The engine's own pings are as frequent: this is for
 /// connections that the engine has forgotten.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
-/// The kernel asks again after this time.
+/// The kernel repeats an unanswered probe after this time.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A connection's bytes, whatever carries them.
@@ -57,7 +57,7 @@ impl Direct {
         let permit = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
         let host = host.to_owned();
         let lookup = tokio::task::spawn_blocking(move || {
-            // The thread's own: a caller who gives up does not end the lookup.
+            // The thread holds the permit: a caller that gives up does not end the lookup.
             let _permit = permit;
             (host, port).to_socket_addrs().map(Iterator::collect)
         });
@@ -73,7 +73,7 @@ impl Connect for Direct {
     }
 }
 
-/// The addresses in the resolver's order, but of each family in turn.
+/// The addresses in the resolver's order, but alternating between the two families.
 fn in_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v6 = addresses.first().is_some_and(SocketAddr::is_ipv6);
     let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv6() == first_is_v6);
@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(in_turns(many).len(), ADDRESSES_MAX);
     }
 
-    /// An address, after how many milliseconds it answers, and whether it lets in.
+    /// An address, the milliseconds until it answers, and whether it accepts the connection.
     type Plan<'a> = &'a [(&'a str, u64, bool)];
 
     async fn first_answer(addresses: Plan<'_>) -> (io::Result<SocketAddr>, u128) {

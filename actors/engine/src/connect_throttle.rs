@@ -1,5 +1,5 @@
 //! Permits to connect: how many connects start per second and how many are under way at once, over all sessions. A permit
-//! is taken before a connect begins and ends when it is over, well or badly.
+//! is taken before a connect begins and ends when the connect has succeeded or failed.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,17 +14,17 @@ use super::reconnects::Reconnects;
 
 /// The engine bounds a connect at 20 s and the log-in after it at about 10 s.
 const PERMIT_TIME_MAX: Duration = Duration::from_secs(30);
-/// Sessions that wait are told at most this often that another one got in: thousands may wait.
+/// Waiting sessions are notified at most this often that another session has connected: thousands may wait.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Hands out permits to connect. One for the daemon.
 pub(super) struct ConnectThrottle {
     connecting: Arc<Semaphore>,
     period: Duration,
-    /// The earliest start of the next connect. Who starts next holds the lock while waiting for it: first come, first
-    /// served, and one who gives up takes no start with it.
+    /// The earliest start of the next connect. The next session to start holds the lock while it waits for this time:
+    /// first come, first served, and a session that gives up uses no start.
     next: tokio::sync::Mutex<Instant>,
-    /// When WhatsApp last let a session in.
+    /// When a session last connected to WhatsApp.
     answered_at: watch::Sender<Option<Instant>>,
 }
 
@@ -34,21 +34,21 @@ pub(super) struct ConnectPermit {
     state: Mutex<PermitState>,
     /// The engine is to end: nobody waits for a permit any more.
     closed: watch::Sender<bool>,
-    /// WhatsApp was asked for a sign of life and has not given one yet.
+    /// WhatsApp has not answered a keepalive yet.
     doubted: watch::Sender<bool>,
 }
 
 #[derive(Default)]
 pub(super) struct PermitState {
     permit: Option<OwnedSemaphorePermit>,
-    /// Taken for a connect that has not begun.
+    /// The permit is for a connect that has not begun.
     fresh: bool,
     /// Which connect this is.
     number: u64,
     pub(super) reconnects: Reconnects,
     /// The session knows that it is not connected.
     pub(super) told_lost: bool,
-    /// Connects of the engine since its own backoff was last set back.
+    /// Connects of the engine since its own backoff was last reset.
     pub(super) engine_attempts: u32,
 }
 
@@ -107,32 +107,32 @@ impl ConnectPermit {
         Ok(())
     }
 
-    /// The connect is over, well or badly: the next session may go.
+    /// Ends the permit: the connect has succeeded or failed, and the next session may start.
     pub(super) fn end(&self) {
         let mut state = self.lock();
         (state.permit, state.fresh) = (None, false);
     }
 
-    /// Whether WhatsApp hears us is being found out, or no longer.
+    /// Sets whether the connection is in doubt, as WhatsApp has not answered a keepalive yet.
     pub(super) fn doubt(&self, doubted: bool) {
         self.doubted.send_replace(doubted);
     }
 
-    /// Whether a session that is logged in may send. While that is in doubt this waits, for as long as WhatsApp has for its
-    /// sign of life.
+    /// Whether a session that is logged in may send. While the connection is in doubt, this waits until the keepalive
+    /// is answered or has timed out.
     pub(super) async fn may_send(&self) -> bool {
         // The sender is ours: it cannot be gone.
         let _ = self.doubted.subscribe().wait_for(|doubted| !*doubted).await;
         !self.lock().told_lost
     }
 
-    /// When WhatsApp last let any session in; changes when it does again after a while.
+    /// When any session last connected to WhatsApp; changes at most once in [`NEWS_INTERVAL`].
     pub(super) fn answers(&self) -> watch::Receiver<Option<Instant>> {
         self.throttle.answered_at.subscribe()
     }
 
-    /// Sees whether the connect is over with this event, well or badly. After pairing the engine connects again in a new
-    /// permit.
+    /// Ends the permit when this event means that the connect has succeeded or failed. After pairing, the engine
+    /// connects again with a new permit.
     pub(super) fn note(&self, event: &Event) {
         match event {
             Event::Connected(_) | Event::PairingQrCode(_) => {
@@ -151,7 +151,7 @@ impl ConnectPermit {
         self.end();
     }
 
-    /// The session is let in: others that wait may try, too.
+    /// The session is connected: waiting sessions may try, too.
     pub(super) fn connected(&self) {
         self.throttle.answered();
         let mut state = self.lock();
@@ -161,7 +161,7 @@ impl ConnectPermit {
     }
 
     /// Begins the connect that a permit was taken for; false when there is none. A connect that fails in the handshake
-    /// tells nobody: its permit ends by itself.
+    /// reports nothing: its permit ends after [`PERMIT_TIME_MAX`].
     pub(super) fn begin(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
         let begun = std::mem::take(&mut state.fresh);

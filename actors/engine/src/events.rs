@@ -1,4 +1,4 @@
-//! What the engine tells, as events of ours: one match, no decisions.
+//! The engine's events, converted to our own: one match, no decisions.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use rookery_model::{GroupEventKind, Timestamp};
 pub enum EngineEvent {
     /// A QR to show; it replaces the one before.
     QrShown(String),
-    /// There is no further QR while a pairing code is open.
+    /// No further QR comes while a pairing code is open.
     QrsUsedUp,
     /// A phone accepted: the account is linked, credentials are being saved.
     Paired(ParticipantIds),
@@ -40,7 +40,7 @@ pub enum EngineEvent {
     Banned {
         /// WhatsApp's number for the reason.
         code: i32,
-        /// When it ends.
+        /// When the ban ends.
         until: Timestamp,
     },
     /// WhatsApp wants a newer client.
@@ -62,19 +62,19 @@ pub enum EngineEvent {
 }
 
 impl EngineEvent {
-    /// Whether it says that the log-in is over for good.
+    /// Whether the event says that the log-in is over for good.
     pub fn ends_log_in(&self) -> bool {
         use EngineEvent as E;
         matches!(self, E::LoggedOut(_) | E::Refused(_) | E::Replaced | E::Banned { .. } | E::Outdated)
     }
 
-    /// Whether there may be floods of it: those wait in a bounded number (L-1).
+    /// Whether events of this kind may come in floods: only a bounded number of them may wait (L-1).
     pub fn is_counted(&self) -> bool {
         matches!(self, Self::Group(_) | Self::Named(..) | Self::Called(_))
     }
 }
 
-/// What rejecting a call needs.
+/// The ids that rejecting a call needs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct IncomingCall {
     pub(super) id: String,
@@ -82,7 +82,7 @@ pub struct IncomingCall {
     pub(super) creator: Jid,
 }
 
-/// Who calls is nobody's business in a log (P-1).
+/// Shows no ids: a log must not name the caller (P-1).
 impl std::fmt::Debug for IncomingCall {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("IncomingCall")
@@ -100,7 +100,7 @@ pub enum LogoutKind {
     Other(i32),
 }
 
-/// Where events go: called from the engine's tasks, in no order.
+/// Receives the events: called from the engine's tasks, in no order.
 pub type Report = Arc<dyn Fn(EngineEvent) + Send + Sync>;
 
 /// The engine's event handler: hands every event on.
@@ -192,7 +192,7 @@ fn engine_event(event: &Event) -> Option<EngineEvent> {
             until: Timestamp(Timestamp::now().0.saturating_add(ban.expire.num_milliseconds())),
         },
         Event::ClientOutdated(_) => EngineEvent::Outdated,
-        // The engine goes on trying by itself after these.
+        // The engine reconnects by itself after these failures.
         Event::ConnectFailure(failure) if failure.reason.should_reconnect() => {
             EngineEvent::ConnectionLost(format!("WhatsApp is unavailable (code {})", failure.reason.code()))
         }
@@ -224,14 +224,14 @@ fn picture_notice(update: &PictureUpdate) -> Option<GroupNotification> {
     })
 }
 
-/// A contact of the phone's address book; without a name it was removed.
+/// A contact of the phone's address book; a contact without a name was removed from it.
 fn named_contact(update: &ContactUpdate) -> Option<EngineEvent> {
     let person = ids::person(&update.jid)?;
     let name = update.action.full_name.as_ref().or(update.action.first_name.as_ref()).cloned().unwrap_or_default();
     Some(EngineEvent::Named(person, name, NameSource::Contact))
 }
 
-/// The name that the sender of a message goes by. Nothing else of a message is looked at.
+/// The display name of a message's sender. Nothing else of a message is read.
 fn named_sender(message: &InboundMessage) -> Option<EngineEvent> {
     let (info, source) = (&message.info, &message.info.source);
     if info.push_name.is_empty() || source.is_from_me {

@@ -1,9 +1,9 @@
 //! Reads the `<group>` node of an answer or of a `<create>` notification. Never does IO.
 //!
-//! Nothing odd takes the rest with it: what is missing or unknown is left out, a participant who cannot be read costs that
-//! participant, and a node that cannot be read at all costs that group. [`Completeness`] says so.
+//! One unreadable part does not spoil the rest. Missing or unknown values, unreadable participants, and groups whose
+//! node cannot be read at all are left out. [`Completeness`] and [`AllGroups::unreadable`] say so.
 //!
-//! Shapes: as the engine's parser reads them (wacore `iq/groups.rs`), which fails as a whole where this one goes on.
+//! Shapes: as the engine's parser reads them (wacore `iq/groups.rs`); that one fails as a whole where this one goes on.
 
 use std::collections::HashSet;
 
@@ -25,7 +25,7 @@ pub(super) fn all_groups(groups: &NodeRef<'_>) -> AllGroups {
     all
 }
 
-/// One group, as far as its node can be read; `None` when it does not say which group it is. People whom WhatsApp refused
+/// One group, as far as its node can be read; `None` when the node has no valid group id. People whom WhatsApp refused
 /// (`error` on the participant) are not members.
 pub(super) fn group_record(node: &NodeRef<'_>) -> Option<GroupRecord> {
     let mut attrs = node.attrs();
@@ -77,7 +77,7 @@ fn id_of(text: &str) -> Option<GroupId> {
     if text.contains('@') { group_id(&text.parse().ok()?) } else { GroupId::from_user(text).ok() }
 }
 
-/// The members, each once, and how many there are beside them who cannot be read.
+/// The members, each once, and the number of further participants that cannot be read.
 fn members(node: &NodeRef<'_>) -> (Vec<Member>, usize) {
     let (mut members, mut unreadable) = (Vec::<Member>::new(), 0);
     let mut known: HashSet<ParticipantId> = HashSet::new();
@@ -91,14 +91,14 @@ fn members(node: &NodeRef<'_>) -> (Vec<Member>, usize) {
             Some("superadmin") => Role::SuperAdmin,
             _ => Role::Member,
         };
-        // Not short-circuited: every id is to be known.
+        // Not short-circuited: every id has to go into `known`.
         let is_new = person.ids().filter(|id| !known.insert(*id)).count() == 0;
         match members.iter_mut().find(|member| !is_new && member.person.is(&person)) {
             Some(member) => member.person.learn(&person),
             None => members.push(Member { person, role }),
         }
     }
-    // Groups are many and rarely grow: no room for members who are not there.
+    // Groups are many and rarely grow: no spare capacity is kept.
     members.shrink_to_fit();
     (members, unreadable)
 }

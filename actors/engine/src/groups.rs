@@ -1,5 +1,5 @@
-//! Group requests. Add and remove are the engine's own calls, which also attach privacy tokens and rotate sender keys; the rest
-//! are our requests (`specs.rs`). None has a time limit: callers set one.
+//! Group requests: the engine's own calls, or ours (`specs.rs`) where the engine's lose a part of the answer. Add and
+//! remove are the engine's: they also attach privacy tokens and rotate sender keys. Callers set the time limits.
 
 use wacore::iq::groups::{
     AddParticipantsIq, DemoteParticipantsIq, GroupDescription, GroupSubject, JoinGroupResult,
@@ -17,13 +17,13 @@ use super::{Engine, EngineError, ids, specs};
 use rookery_model::{AllGroups, GroupRecord, ParticipantIds};
 use rookery_model::{GroupId, JoinInfo, Joined, MembershipDecision, ParticipantChange, ParticipantId};
 
-/// WhatsApp's status code for a description that is to replace another than the one there is.
+/// WhatsApp's status code when a new description is to replace another than the current one.
 const DESCRIPTION_CONFLICT: u16 = 409;
-/// WhatsApp's status code for an answer that gives none we can read.
+/// Stands for WhatsApp's status code when the one in its answer cannot be read.
 const CODE_UNKNOWN: u16 = 0;
-/// WhatsApp's status code for somebody who is to be added and is in the group.
+/// WhatsApp's status code when a person to be added is in the group already.
 const ALREADY_MEMBER: u16 = 409;
-/// WhatsApp's status code for somebody who is to be removed and is not in the group.
+/// WhatsApp's status code when a person to be removed is not in the group.
 const NO_MEMBER: u16 = 404;
 
 impl ParticipantAnswer {
@@ -53,7 +53,7 @@ impl ParticipantAnswer {
     }
 }
 
-/// Whether WhatsApp answered, and the engine's parser could not make anything of it.
+/// Whether WhatsApp answered, but the engine's parser could not read the answer.
 fn is_unreadable(error: &GroupError) -> bool {
     matches!(error, GroupError::Iq(IqError::ParseError(_)))
 }
@@ -127,12 +127,12 @@ impl Engine {
         Ok(answers)
     }
 
-    /// Asks once more for what was done already and whose answer the engine's parser refused (it wants a `jid` of everybody), and
-    /// reads the answer ourselves. Doing it twice changes nothing more, but for those for whom it was done WhatsApp now says
-    /// `done`: the group says which of them are new, so these answers are left out.
+    /// Sends a change again whose answer the engine's parser refused (it wants a `jid` of everybody), and reads the
+    /// answer with our own parser. The repetition changes nothing more, but WhatsApp now answers `done` for people whom
+    /// the first request changed. Those answers are left out: the group shows which of these people are new.
     async fn ask_again(&self, request: impl IqSpec, done: u16) -> Result<Vec<ParticipantAnswer>, EngineError> {
         let answers = self.client.execute(specs::AboutParticipants(request)).await;
-        // Whatever it says of this request, nobody knows what became of the first.
+        // Whatever the error of this request is, the result of the first one is unknown.
         let mut answers = answers.map_err(|_| EngineError::Unreadable)?;
         answers.retain(|answer| answer.error != Some(done));
         Ok(answers)
@@ -183,12 +183,12 @@ impl Engine {
         Ok(Joined { group, pending_approval, already_member: false })
     }
 
-    /// What an invite code tells before one follows it.
+    /// The details of a group that its invite code shows before a join.
     pub async fn join_info(&self, code: String) -> Result<JoinInfo, EngineError> {
         Ok(self.client.execute(specs::ReadInvite(code)).await?)
     }
 
-    /// Who asked to be let in.
+    /// The people who asked to be let in.
     pub async fn membership_requests(&self, group: &GroupId) -> Result<Vec<Applicant>, EngineError> {
         let mut applicants = self.client.execute(specs::ReadMembershipRequests(ids::group_jid(group))).await?;
         self.learn_phones_of(applicants.iter_mut().map(|applicant| &mut applicant.person)).await;
@@ -198,7 +198,7 @@ impl Engine {
         Ok(applicants)
     }
 
-    /// Lets people in who asked for it, or turns them down.
+    /// Approves or rejects people who asked to be let in.
     pub async fn decide_membership(
         &self,
         group: &GroupId,
@@ -229,8 +229,8 @@ impl Engine {
     }
 
     /// Fills in ids that the answers left out. The engine's parser drops the LID that stands beside a phone number, and some
-    /// answers have the LID alone; so when somebody has no answer, WhatsApp is asked for the LIDs of the phone numbers that have
-    /// none: of those that were asked for, and of those in answers that nobody asked for.
+    /// answers have the LID alone. So when a requested person has no answer, WhatsApp is asked for the LIDs of phone
+    /// numbers: of requested people without an answer, and of unrequested people in the answers who lack a LID.
     async fn learn_ids_of(&self, answers: &mut [ParticipantAnswer], asked: &[ParticipantId]) {
         self.learn_phones_of(answers.iter_mut().map(|answer| &mut answer.person)).await;
         let is_answered = |id: &ParticipantId| answers.iter().any(|answer| answer.person.is(&(*id).into()));
@@ -246,13 +246,13 @@ impl Engine {
         if phones.is_empty() {
             return;
         }
-        // Without an answer to this they are looked for in the group.
+        // When WhatsApp does not answer this, these people are looked for in the group.
         for person in self.participants_with(&phones).await {
             answers.iter_mut().filter(|a| a.person.is(&person)).for_each(|answer| answer.person.learn(&person));
         }
     }
 
-    /// The people with these phone numbers, each by all ids, as far as WhatsApp tells; none when it does not answer.
+    /// The people with these phone numbers, each with all ids that WhatsApp gives; empty when it does not answer.
     pub async fn participants_with_phones(
         &self,
         phones: impl IntoIterator<Item = ParticipantId>,

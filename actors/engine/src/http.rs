@@ -10,7 +10,7 @@ use tracing::warn;
 use wacore::net::{HttpClient, HttpRequest, HttpResponse};
 use whatsapp_rust::version::fetch_latest_app_version;
 
-/// One exchange; media is up- and downloaded through this too.
+/// Limit of one request; media is uploaded and downloaded through this client, too.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A session's start waits this long for the version, then goes on with the one that is known.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,7 +18,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 const VERSION_AGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// After a failed fetch the version is not asked for again for this long.
 const VERSION_RETRY: Duration = Duration::from_secs(600);
-/// Works when WhatsApp cannot be asked: it accepts versions that are months old.
+/// Used when WhatsApp cannot be asked: it accepts versions that are months old.
 const VERSION_FALLBACK: Version = (2, 3000, 1_030_000_000);
 
 /// WhatsApp Web's version, as clients send it.

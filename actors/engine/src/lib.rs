@@ -61,10 +61,11 @@ use websocket::{Endpoint, WebSockets};
 /// store, not in memory.
 const PRE_KEYS_WANTED: usize = 256;
 
-/// Flushes until the store has the linked account: each is a write, and the saver's own is over after one or two.
+/// Flushes until the store has the linked account. Each is a write, and the background saver's own write ends within
+/// one or two of them.
 const FLUSHES_MAX: usize = 16;
 
-/// How often is looked whether a log-in was taken.
+/// Interval of the checks whether WhatsApp has accepted the log-in.
 const LOGIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// WhatsApp's time to confirm a log-out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,7 +73,7 @@ const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
 /// WhatsApp's own WebSocket, as its web client uses it.
 pub const WHATSAPP_URL: &str = "wss://web.whatsapp.com/ws/chat";
 
-/// What the operator decides about all engines of a daemon.
+/// The operator's settings for all engines of a daemon.
 #[derive(Clone, Debug)]
 pub struct EngineOptions {
     /// The WebSocket to connect to; [`WHATSAPP_URL`] unless a simulator is used.
@@ -85,7 +86,8 @@ pub struct EngineOptions {
     pub connecting_max: usize,
 }
 
-/// What all engines of a daemon share: one way to WhatsApp with its TLS sessions, one HTTP client, one version, one connect throttle.
+/// Shared by all engines of a daemon: one way to WhatsApp with its TLS sessions, one HTTP client, one client version,
+/// one connect throttle.
 pub struct EngineShared {
     url: String,
     device_name: String,
@@ -103,9 +105,9 @@ pub enum EngineError {
     /// WhatsApp answered with an error.
     #[error("refused with code {code}")]
     Refused {
-        /// WhatsApp's number.
+        /// WhatsApp's status code.
         code: u16,
-        /// Seconds after which it may be asked again.
+        /// Seconds after which the request may be sent again.
         backoff_s: Option<u32>,
     },
     /// The description changed since it was read.
@@ -114,7 +116,7 @@ pub enum EngineError {
     /// No answer, or none that says what happened: the request may have been carried out.
     #[error("no answer: {0}")]
     Unanswered(String),
-    /// An answer of which nothing can be made: the request may have been carried out.
+    /// The answer could not be parsed: the request may have been carried out.
     #[error("the answer could not be read")]
     Unreadable,
     /// There is no connection, or it broke before there was an answer. By itself that does not say whether the request
@@ -130,7 +132,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether nobody said what became of the request: it may have been carried out.
+    /// Whether the result of the request is unknown: it may have been carried out.
     pub fn is_unanswered(&self) -> bool {
         matches!(self, Self::Unanswered(_) | Self::Unreadable | Self::ConnectionLost | Self::Unsaved(_))
     }
@@ -160,9 +162,9 @@ pub struct Sent(u64);
 pub struct EngineSession {
     /// Where its device is stored.
     pub number: SessionNumber,
-    /// What the operator decided; may change at any time.
+    /// The operator's settings for the session; may change at any time.
     pub config: Arc<ArcSwap<SessionConfig>>,
-    /// Where its connections are noted.
+    /// The record of the session's connections.
     pub wire: Arc<Wire>,
 }
 
@@ -208,7 +210,7 @@ pub fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
 
 impl Engine {
     /// Waits for a permit to connect, then builds the client over the session's stored device. The caller holds the
-    /// device's permit (K-1) and runs the second half. Events are reported from the engine's tasks, in no order.
+    /// device's permit (K-1) and runs the [`EngineRun`]. Events are reported from the engine's tasks, in no order.
     pub async fn open(
         shared: &EngineShared,
         session: EngineSession,
@@ -261,7 +263,7 @@ impl Engine {
     }
 
     /// Puts the device's state on disk (K-2). The engine's own flush returns at once while its background saver is
-    /// still writing, so this looks at what the store has.
+    /// still writing, so this call checks the store itself.
     pub async fn flush(&self) -> Result<(), EngineError> {
         let manager = self.client.persistence_manager();
         for _ in 0..FLUSHES_MAX {
@@ -273,26 +275,26 @@ impl Engine {
         Err(EngineError::Unsaved("they are not on disk".into()))
     }
 
-    /// Whether the device on disk is the one that is connected, whatever of its state is missing there.
+    /// Whether the device on disk is the connected account's. The rest of its state may still be missing there.
     pub async fn is_on_disk(&self) -> Result<bool, EngineError> {
         let stored = self.backend.load().await.map_err(|error| unsaved(&error))?;
         Ok(stored.is_some_and(|stored| stored.pn.is_some() && stored.pn == self.client.pn()))
     }
 
-    /// Whether the engine has given up saving its state: then nothing it does is durable.
+    /// Whether the engine has given up saving its state: then none of its changes is durable.
     pub fn has_given_up_saving(&self) -> bool {
         self.client.persistence_manager().is_saver_halted()
     }
 
-    /// How much was sent so far; `None` when there is no connection that is logged in and hears us: nothing is to be sent
-    /// now. Waits while WhatsApp is asked for a sign of life, up to 5 s.
+    /// How much was sent so far; `None` when no working connection is logged in, so that nothing may be sent now. Waits
+    /// up to 5 s while a keepalive is unanswered.
     pub async fn sent(&self) -> Option<Sent> {
         let may_send = self.permit.may_send().await && self.client.is_connected() && self.client.is_logged_in();
         may_send.then(|| Sent(self.wire.written()))
     }
 
-    /// Whether anything at all was sent since then. If not, a request that ended with [`EngineError::ConnectionLost`]
-    /// meanwhile was never sent, and will not be: the engine sends nothing twice.
+    /// Whether anything at all was sent since `before`. If not, a request that ended with
+    /// [`EngineError::ConnectionLost`] meanwhile was never sent, and will not be: the engine sends nothing twice.
     pub fn has_sent_since(&self, before: Sent) -> bool {
         self.wire.written() != before.0
     }
@@ -303,13 +305,13 @@ impl Engine {
         self.client.disconnect().await;
     }
 
-    /// Takes the store away from what is left of the engine. After [`Self::disconnect`] and the end of its run.
+    /// Closes the store for the engine's remaining tasks. Call it after [`Self::disconnect`] and the end of the run.
     pub fn release(&self) {
         self.backend.close();
     }
 
-    /// Waits until WhatsApp has taken the log-in. That is well before [`EngineEvent::LoggedIn`] when a phone was linked just now: its
-    /// first state is fetched and saved in between.
+    /// Waits until WhatsApp has accepted the log-in. When a phone was linked just now, [`EngineEvent::LoggedIn`] comes
+    /// well after that: the phone's first state is fetched and saved in between.
     pub async fn logged_in(&self) {
         while !self.client.is_logged_in() {
             tokio::time::sleep(LOGIN_POLL_INTERVAL).await;
@@ -343,7 +345,7 @@ impl Engine {
 }
 
 impl Engine {
-    /// Turns a call down; its caller hears the busy tone. WhatsApp does not answer to that.
+    /// Rejects a call; the caller hears the busy tone. WhatsApp sends no response.
     pub async fn reject_call(&self, call: &IncomingCall) -> Result<(), EngineError> {
         let rejected = self.client.voip().reject_call(&call.id, &call.from, &call.creator).await;
         rejected.map_err(|_| EngineError::Unanswered("the call could not be rejected".into()))
@@ -363,7 +365,7 @@ impl EngineRun {
     }
 }
 
-/// In our store's words where it is the cause (the disk is full): the engine's own say nothing of use.
+/// Uses our store's error text where the store is the cause (the disk is full): the engine's text says nothing useful.
 fn unsaved(error: &(dyn std::error::Error + 'static)) -> EngineError {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     let ours = causes.find_map(|cause| cause.downcast_ref::<StoreError>()).map(ToString::to_string);

@@ -1,6 +1,7 @@
 //! `w:gp2` notifications of groups: between the engine's types and ours. Never does IO.
 //!
-//! Shapes of `w:gp2` notifications: as the engine's parser reads them (wacore `stanza/groups.rs`); version attributes `v_id`, `prev_v_id`, `p_v_id`, `a_v_id` as seen on WhatsApp Web's wire.
+//! Shapes of `w:gp2` notifications: as the engine's parser reads them (wacore `stanza/groups.rs`); version attributes
+//! `v_id`, `prev_v_id`, `p_v_id`, `a_v_id` as seen on WhatsApp Web's wire.
 
 use wacore::stanza::groups::{
     GroupNotification as ParsedNotification, GroupNotificationAction, GroupParticipantInfo, GroupParticipantType,
@@ -12,7 +13,7 @@ use super::ids::{group_id, person_of};
 use rookery_model::{GroupAction, GroupNotification, Member, ParticipantIds, Role, Versions};
 use rookery_model::{GroupEventKind, Setting};
 
-/// The person who caused a `w:gp2` notification, and the name that they go by, when it tells both.
+/// The author of a `w:gp2` notification and their display name, when the notification has both.
 pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(ParticipantIds, String)> {
     let mut attrs = node.attrs();
     if attrs.optional_string("type").as_deref() != Some("w:gp2") {
@@ -23,7 +24,7 @@ pub(super) fn named_author(node: &NodeRef<'_>) -> Option<(ParticipantIds, String
     Some((person_of([author.as_ref(), phone.as_ref(), None])?, name)).filter(|(_, name)| !name.is_empty())
 }
 
-/// Every change that one `w:gp2` notification tells; nothing for other stanzas.
+/// Every change in one `w:gp2` notification; nothing for other stanzas.
 pub(super) fn group_events(node: &NodeRef<'_>) -> Vec<GroupNotification> {
     if node.attrs().optional_string("type").as_deref() != Some("w:gp2") {
         return Vec::new();
@@ -86,7 +87,7 @@ fn action(node: &NodeRef<'_>, parsed: GroupNotificationAction) -> GroupAction {
         A::LimitSharingEnabled { .. } => GroupAction::Set(Setting::LimitSharing(true)),
         A::AllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(true)),
         A::NotAllowAdminReports => GroupAction::Set(Setting::AllowAdminReports(false)),
-        // "Joined by link" in the engine's words; WhatsApp sends it with the code that replaced another.
+        // The engine calls this "joined by link"; WhatsApp sends it with the code that replaced another.
         A::Invite { .. } | A::RevokeInvite => GroupAction::Told(GroupEventKind::InviteRevoked, Vec::new()),
         A::CreatedMembershipRequests { requests, .. } => ids_of(&requests)
             .map_or(GroupAction::Ignored, |participants| GroupAction::Told(GroupEventKind::JoinRequest, participants)),

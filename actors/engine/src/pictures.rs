@@ -6,7 +6,7 @@ use super::{Engine, EngineError, ids};
 use rookery_model::GroupId;
 
 impl Engine {
-    /// Where the picture can be fetched from, for some days; `None` when the group has none.
+    /// The picture's URL, which is valid for some days; `None` when the group has no picture.
     pub async fn picture_url(&self, group: &GroupId) -> Result<Option<String>, EngineError> {
         let picture = self.client.contacts().get_profile_picture(&ids::group_jid(group), false).await;
         match picture.map_err(EngineError::from) {

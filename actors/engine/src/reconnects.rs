@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use rookery_model::SessionConfig;
 
-/// The longest wait between two reconnects of a session: nobody waits longer for a server that answers again.
+/// The longest wait between two reconnects of a session, so also the longest wait for a server that answers again.
 pub(super) const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The reconnects since the session was last connected.
@@ -14,16 +14,16 @@ pub(super) const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(60);
 pub(super) struct Reconnects {
     tried: u32,
     last: Option<Instant>,
-    /// A phone was linked: WhatsApp has the client connect anew, perhaps twice, and nothing is lost by that.
+    /// A phone was linked: WhatsApp makes the client reconnect, perhaps twice. These are not lost connections.
     linking: bool,
 }
 
-/// What is to become of a reconnect.
+/// The decision about a reconnect.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reconnect {
     Go,
     Wait(Duration),
-    /// There were so many.
+    /// All allowed reconnects were made: this many.
     UsedUp(u32),
 }
 
@@ -33,7 +33,7 @@ impl Reconnects {
         Self { linking: true, ..Self::default() }
     }
 
-    /// Decides about a reconnect at `now`. `answered_at`: when WhatsApp last let a session of this daemon in.
+    /// Decides about a reconnect at `now`. `answered_at`: when a session of this daemon last connected.
     pub(super) fn next(&self, config: &SessionConfig, now: Instant, answered_at: Option<Instant>) -> Reconnect {
         if self.linking {
             return Reconnect::Go;
@@ -43,14 +43,14 @@ impl Reconnects {
         }
         let Some(last) = self.last else { return Reconnect::Go };
         let base = Duration::from_millis(config.reconnect_base_delay.into());
-        // The waits double because nobody knows when WhatsApp is back. Once another session got in, that is known.
+        // The waits double because nobody knows when WhatsApp is back, until another session is connected.
         let doublings = if answered_at.is_some_and(|at| at > last) { 0 } else { self.tried.saturating_sub(1) };
         let delay = base.saturating_mul(2_u32.saturating_pow(doublings)).min(RECONNECT_DELAY_MAX);
         let wait = (last + delay).saturating_duration_since(now);
         if wait.is_zero() { Reconnect::Go } else { Reconnect::Wait(wait) }
     }
 
-    /// Counts one that goes.
+    /// Counts a reconnect that begins at `now`.
     pub(super) fn count(&mut self, now: Instant) {
         if !self.linking {
             self.tried += 1;
@@ -58,7 +58,7 @@ impl Reconnects {
         }
     }
 
-    /// One went and led nowhere: after that even the ones that linking takes have to wait.
+    /// A reconnect failed: from now on even the reconnects after linking have to wait.
     pub(super) fn fail(&mut self, now: Instant) {
         if std::mem::take(&mut self.linking) {
             self.count(now);

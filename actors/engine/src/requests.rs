@@ -1,8 +1,8 @@
-//! What is asked of WhatsApp about groups, and what it answers: the types that callers see.
+//! Requests to WhatsApp about groups, and its answers: the types that callers see.
 
 use rookery_model::{GroupId, MembershipRequest, NewCommunity, ParticipantId, ParticipantIds};
 
-/// What WhatsApp answered about one person.
+/// WhatsApp's answer about one person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParticipantAnswer {
     /// All ids that the answer gives for them.
@@ -11,11 +11,12 @@ pub struct ParticipantAnswer {
     pub error: Option<u16>,
     /// With this the person may be invited instead.
     pub invitation: Option<Invitation>,
-    /// WhatsApp did not answer about this person: it is what the group showed. The number is the one that WhatsApp would have given.
+    /// WhatsApp did not answer about this person: the result was read from the group. The status code is the one that
+    /// WhatsApp would have given.
     pub is_seen: bool,
 }
 
-/// What WhatsApp gives out for somebody who may only be invited: it lets that person in until it expires.
+/// WhatsApp's invitation for a person who may only be invited: it lets that person in until it expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Invitation {
     /// Goes into the message that invites.
@@ -27,26 +28,26 @@ pub struct Invitation {
 /// Somebody who asked to be let in, by all ids that are known.
 #[derive(Clone, Debug)]
 pub struct Applicant {
-    /// Who.
+    /// The person.
     pub person: ParticipantIds,
     /// Their request as callers see it.
     pub request: MembershipRequest,
 }
 
-/// What a new group is to be.
+/// A group to be created.
 #[derive(Clone, Debug)]
 pub struct NewGroup {
     /// Its name.
     pub subject: String,
-    /// Who is to be in it beside this account.
+    /// Its participants beside this account.
     pub participants: Vec<ParticipantId>,
     /// Comes back in the notification about the group.
     pub key: String,
-    /// Where it stands.
+    /// Whether it is part of a community.
     pub place: NewGroupPlace,
 }
 
-/// Where a new group stands.
+/// Whether a new group is part of a community.
 #[derive(Clone, Debug)]
 pub enum NewGroupPlace {
     /// On its own.
@@ -62,6 +63,6 @@ pub enum NewGroupPlace {
 pub enum PreviousDescription {
     /// The one with this id; `None` when there is none.
     Known(Option<String>),
-    /// Whatever WhatsApp has now: costs a read.
+    /// The current one at WhatsApp: costs a read.
     Ask,
 }

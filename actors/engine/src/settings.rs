@@ -42,7 +42,7 @@ impl Engine {
         Ok(())
     }
 
-    /// The engine's own call loses the number of a refusal. Words and shape: whatsapp-rust `features/groups.rs`.
+    /// The engine's own call loses the code of a refusal. Words and shape: whatsapp-rust `features/groups.rs`.
     async fn update_property(&self, group: &GroupId, update: Value) -> Result<(), EngineError> {
         let doc = MexDoc { name: update_group_property::NAME, id: update_group_property::DOC_ID };
         let variables = BTreeMap::from([("group_id", json!(group)), ("update", update)]);

@@ -1,5 +1,5 @@
-//! Own requests where the engine's drop what WhatsApp answered: reads lose settings, a create loses refusals and
-//! cannot be matched with its notification. They build the engine's own stanzas and parse the whole answer.
+//! Our own requests, where the engine's lose a part of WhatsApp's answer: reads lose settings, a create loses refusals
+//! and cannot be matched with its notification. Ours build the engine's stanzas and parse the whole answer.
 
 use anyhow::anyhow;
 use wacore::iq::groups::{
@@ -50,7 +50,7 @@ impl IqSpec for ReadGroup {
 /// Makes a group. Its `key` comes back in the notification about it.
 pub(super) struct CreateGroup(pub(super) NewGroup);
 
-/// A new group, and the people whom WhatsApp did not take: their ids and its number. Nobody is in both.
+/// A new group, and the people whom WhatsApp refused, with its status codes. Nobody is in both.
 pub(super) struct CreateGroupResponse {
     pub(super) record: GroupRecord,
     pub(super) refused: Vec<super::ParticipantAnswer>,
@@ -87,13 +87,14 @@ impl IqSpec for CreateGroup {
         let record = record_in(response)?;
         let refused = group_node::participants(node_in(response)?).filter(|node| node.get_attr("error").is_some());
         let refused = refused.filter_map(super::ParticipantAnswer::from_node);
-        // One person under two ids is added by one and refused by the other.
+        // A person who is named by two ids is added by one id and refused by the other.
         let refused = refused.filter(|answer| record.member(&answer.person).is_none()).collect();
         Ok(CreateGroupResponse { record, refused })
     }
 }
 
-/// A request of the engine's with a text that somebody wrote, such as a subject: written as bytes ([`texts`](super::texts)).
+/// A request of the engine's with a user's text, such as a subject. The text is written as bytes
+/// ([`texts`](super::texts)).
 pub(super) struct WithText<S>(pub(super) S);
 
 impl<S: IqSpec> IqSpec for WithText<S> {
@@ -114,7 +115,7 @@ impl<S: IqSpec> IqSpec for WithText<S> {
     }
 }
 
-/// A request of the engine's about people; of its answer is read what is said about each, with every id of theirs.
+/// A request of the engine's about participants. The answer is read as one result per participant, with all their ids.
 pub(super) struct AboutParticipants<S>(pub(super) S);
 
 impl<S: IqSpec> IqSpec for AboutParticipants<S> {
@@ -142,7 +143,7 @@ fn collect_participants(node: &NodeRef<'_>, answers: &mut Vec<super::Participant
     }
 }
 
-/// What an invite code tells about its group.
+/// Reads the details of a group that its invite code shows.
 pub(super) struct ReadInvite(pub(super) String);
 
 impl IqSpec for ReadInvite {
@@ -167,13 +168,13 @@ impl IqSpec for ReadInvite {
     }
 }
 
-/// Who asked to be let in. The engine's parser keeps neither their phone number nor who proposed them.
+/// Reads the people who asked to be let in. The engine's parser keeps neither their phone numbers nor their proposers.
 pub(super) struct ReadMembershipRequests(pub(super) Jid);
 
 impl IqSpec for ReadMembershipRequests {
     type Response = Vec<Applicant>;
 
-    /// WhatsApp Web asks for the proposers with this attribute.
+    /// Adds `requestor_fetch`, with which WhatsApp Web asks for the proposers.
     fn build_iq(&self) -> InfoQuery<'static> {
         let mut query = GetMembershipRequestsIq::new(&self.0).build_iq();
         if let Some(NodeContent::Nodes(children)) = &mut query.content {
@@ -205,7 +206,7 @@ fn membership_request(node: &NodeRef<'_>) -> Option<Applicant> {
     };
     let request = MembershipRequest {
         participant_id: person.id()?,
-        // Who asked for themselves is named as their own requestor by some servers.
+        // Some servers name people who asked for themselves as their own requestors.
         added_by_id: added_by.filter(|added_by| !added_by.is(&person)).and_then(|added_by| added_by.id()),
         method,
         requested_at: attrs.optional_u64("request_time"),
@@ -213,7 +214,7 @@ fn membership_request(node: &NodeRef<'_>) -> Option<Applicant> {
     Some(Applicant { person, request })
 }
 
-/// A GraphQL request whose refusals keep their number: the engine's own turns them into a text.
+/// A GraphQL request that keeps the code of a refusal: the engine's own request turns it into a text.
 pub(super) struct Mex(MexQuerySpec);
 
 impl Mex {

@@ -1,5 +1,5 @@
-//! The engine's transports: each is opened with a permit, and what becomes of it is told. All waiting between reconnects
-//! is decided here, the engine's own is set back.
+//! The engine's transports: each is opened with a permit, and its result is reported. All waits between reconnects are
+//! decided here; the engine's own backoff is reset.
 
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
@@ -16,15 +16,15 @@ use super::reconnects::Reconnect;
 use super::{EngineEvent, Report};
 use rookery_model::SessionConfig;
 
-/// A reconnect waits this long for its time and its permit. The engine gives a connect 20 s in all and comes again.
+/// A reconnect waits this long to be due and to get a permit. The engine gives a connect 20 s in all, then retries.
 const WAIT_MAX: Duration = Duration::from_secs(8);
-/// Name, TCP, TLS and WebSocket together: with the wait before it, this ends before the engine's time does.
+/// Name lookup, TCP, TLS and WebSocket together: with the wait before them, they end within the engine's 20 s.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
-/// The engine's own backoff after as many connections that broke soon after the log-in: 1, 1, 2, 3, 5 ... 55 s. The next
-/// one would be longer than [`super::reconnects::RECONNECT_DELAY_MAX`].
+/// Connections in a row that may break soon after the log-in before the engine's own backoff is reset. It waits 1, 1,
+/// 2, 3, 5 ... 55 s; the next wait would be longer than [`super::reconnects::RECONNECT_DELAY_MAX`].
 const ENGINE_ATTEMPTS_MAX: u32 = 9;
 
-/// What is said of a connection that ended without a word.
+/// The reported reason when a connection ended without one.
 const ENDED: &str = "it ended, or nothing was heard any more";
 
 /// The client that an engine's transports belong to; set once it is built.
@@ -46,7 +46,7 @@ struct UsedUp;
 
 type Opened = (Arc<dyn Transport>, async_channel::Receiver<TransportEvent>);
 
-/// Ends a permit unless it is taken out.
+/// Ends its permit when dropped, unless the permit was taken out.
 struct EndOnDrop<'a>(Option<&'a ConnectPermit>);
 
 impl Drop for EndOnDrop<'_> {
@@ -58,7 +58,7 @@ impl Drop for EndOnDrop<'_> {
 }
 
 impl ConnectPermit {
-    /// Tells the session that it is not connected.
+    /// Reports to the session that it is not connected.
     pub(super) fn tell_lost(&self, report: &Report, reason: String) {
         self.lock().told_lost = true;
         report(EngineEvent::ConnectionLost(reason));
@@ -66,7 +66,7 @@ impl ConnectPermit {
 }
 
 impl ThrottledTransports {
-    /// A connect that the session did not begin: the connection before is gone, whether or not the engine said so.
+    /// A connect that the session did not begin: the last connection is gone, whether or not the engine reported that.
     async fn reconnect(&self) -> anyhow::Result<Opened> {
         self.permit.end();
         if self.has_to_set_back() {
@@ -83,7 +83,7 @@ impl ThrottledTransports {
 
     fn tell_if_unknown(&self) {
         let state = self.permit.lock();
-        // WhatsApp ends the connection once a phone was linked: nothing is lost.
+        // WhatsApp ends the connection once a phone was linked: that is not a lost connection.
         let is_known = state.told_lost || state.reconnects.are_expected();
         drop(state);
         if !is_known {
@@ -91,7 +91,7 @@ impl ThrottledTransports {
         }
     }
 
-    /// Waits for what the session's configuration asks for, or for the news that another session got in.
+    /// Waits as long as the session's configuration asks for. The wait is shorter once another session has connected.
     async fn wait_for_reconnect(&self, until: Instant) -> anyhow::Result<()> {
         let mut answers = self.permit.answers();
         loop {
@@ -127,16 +127,16 @@ impl ThrottledTransports {
         opened
     }
 
-    /// Whether the engine's own backoff would soon be longer than ours: it goes on growing over failed connects, and over
-    /// connections that break soon after the log-in. For the latter it is the only one, and grows as far as ours.
+    /// Whether the engine's own backoff would soon be longer than ours: it grows with failed connects, and with
+    /// connections that break soon after the log-in. For the latter it is the only backoff, and grows as far as ours.
     fn has_to_set_back(&self) -> bool {
         let mut state = self.permit.lock();
         state.engine_attempts += 1;
         state.engine_attempts > if state.reconnects.have_failed() { 1 } else { ENGINE_ATTEMPTS_MAX }
     }
 
-    /// Sets the engine's backoff back: a connect that fails after this is followed by the next one at once. There is no
-    /// connection at this point that it could end.
+    /// Resets the engine's backoff: when a connect fails after this, the next one follows at once. The call could end a
+    /// connection, but there is none at this point.
     async fn set_back(&self) {
         let Some(client) = self.client.get().and_then(Weak::upgrade) else { return };
         client.reconnect_immediately().await;
@@ -154,7 +154,7 @@ impl TransportFactory for ThrottledTransports {
             () = self.permit.closed() => bail!("the engine ends"),
             opened = connect => opened,
         };
-        // After a first connect that failed the engine comes again in a second by itself.
+        // After a failed first connect, the engine tries again by itself in a second.
         if opened.as_ref().is_err_and(|error| !is_first && !error.is::<UsedUp>()) {
             self.set_back().await;
         }
@@ -172,7 +172,7 @@ mod tests {
     use super::super::connect_throttle::ConnectThrottle;
     use super::*;
 
-    /// A server that is away until some time: refused at once, or silent.
+    /// A server that is away until some time: it refuses connections at once, or does not answer.
     struct Away {
         until: Instant,
         is_silent: bool,
@@ -219,14 +219,14 @@ mod tests {
         (transports, told)
     }
 
-    /// What the engine does with a session whose connection broke: it comes again until it is connected.
+    /// Acts like the engine after a broken connection: tries again until the session is connected.
     async fn reconnected(transports: ThrottledTransports) -> Instant {
         while timeout(Duration::from_secs(20), transports.create_transport())
             .await
             .expect("the engine would end the call here")
             .is_err()
         {
-            // In place of the client's part, which sets the engine's backoff back.
+            // In place of the client, which resets the engine's backoff.
             transports.permit.lock().engine_attempts = 0;
             tokio::task::yield_now().await;
         }

@@ -1,5 +1,5 @@
-//! Notices a connection that is open and silent. The engine looks at its connection every 15 to 30 s and tells nobody what
-//! it found; a session is `ready` only while WhatsApp is heard.
+//! Notices a connection that is open but silent. The engine checks its connection every 15 to 30 s, but reports no
+//! result. A session is `ready` only while bytes arrive from WhatsApp.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +12,16 @@ use super::Report;
 use super::connect_throttle::ConnectPermit;
 use super::wire::Wire;
 
-/// After this long without a byte WhatsApp is asked for a sign of life: a little more than the longest interval between
-/// two pings of the engine (30 s), so that a connection that works is rarely asked.
+/// After this long without a byte from WhatsApp, a keepalive is sent: a little more than the longest interval between
+/// two pings of the engine (30 s), so that a working connection rarely gets one.
 const SILENCE_MAX: Duration = Duration::from_secs(35);
-/// WhatsApp answers whatever is asked within a second or two. It does not answer receipts, so that silence after
-/// something was sent proves nothing yet.
+/// A keepalive is sent after this long without an answer to a write. WhatsApp answers requests within a second or two,
+/// but does not answer receipts: silence after a write proves nothing yet.
 const UNANSWERED_MAX: Duration = Duration::from_secs(10);
-/// WhatsApp's time for a sign of life. With [`SILENCE_MAX`] it stays within two of the engine's pings: longer than that no
-/// session is `ready` without having been heard.
+/// WhatsApp's time to answer the keepalive. Together with [`SILENCE_MAX`] it is less than two intervals of the engine's
+/// pings: no session stays `ready` for longer than that without a byte from WhatsApp.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
-/// After that, for an answer that is here already and was not read, because this process stood still.
+/// Added to [`PROBE_TIMEOUT`], for an answer that has arrived but was not read because this process was suspended.
 const READ_GRACE: Duration = Duration::from_millis(100);
 
 /// Watches a client's connections for as long as it is polled.
@@ -32,12 +32,12 @@ pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, permit: &ConnectPer
         let due =
             due_at(wire.heard_at(), wire.unanswered_since(), now).max(asked_at.map_or(now, |at| at + PROBE_TIMEOUT));
         if due > now {
-            // A write meanwhile cannot make it due any earlier than this.
+            // A write during this sleep cannot make the keepalive due any earlier.
             sleep_until(due.min(now + UNANSWERED_MAX)).await;
             continue;
         }
         asked_at = Some(now);
-        // Before the log-in the engine's own time limits hold, and who is not connected knows it.
+        // Before the log-in the engine's own time limits apply, and a session without a connection knows that.
         if !client.is_logged_in() {
             continue;
         }
@@ -54,13 +54,13 @@ pub(super) async fn watch(client: &Arc<Client>, wire: &Wire, permit: &ConnectPer
     }
 }
 
-/// When a sign of life is to be asked for.
+/// When a keepalive is due.
 fn due_at(heard_at: Option<Instant>, unanswered_since: Option<Instant>, now: Instant) -> Instant {
     let silent = heard_at.unwrap_or(now) + SILENCE_MAX;
     unanswered_since.map_or(silent, |since| silent.min(since + UNANSWERED_MAX))
 }
 
-/// Asks for a sign of life. Anything that arrives meanwhile is one.
+/// Sends a keepalive. Any byte that arrives meanwhile counts as an answer.
 async fn is_heard(client: &Client, wire: &Wire, since: Instant) -> bool {
     if timeout(PROBE_TIMEOUT, client.execute(KeepaliveSpec::new())).await.is_err() {
         sleep(READ_GRACE).await;
@@ -72,7 +72,7 @@ async fn is_heard(client: &Client, wire: &Wire, since: Instant) -> bool {
 mod tests {
     use super::*;
 
-    /// The engine pings an idle connection at most this long after it was heard.
+    /// The engine pings an idle connection at most this long after the last byte arrived.
     const PING_INTERVAL_MAX: Duration = wacore::protocol::keepalive::KEEP_ALIVE_INTERVAL_MAX;
 
     #[test]

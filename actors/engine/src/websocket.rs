@@ -20,10 +20,11 @@ use whatsapp_rust::transport::from_websocket;
 use super::connect::{Bytes, Connect};
 use super::wire::{Noted, Wire};
 
-/// A peer that reads nothing any more takes no farewell either: the engine would wait for it before it connects anew.
+/// Limit for the WebSocket close: a peer that no longer reads does not take it either, and the engine would wait for it
+/// before it reconnects.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Where WhatsApp is, and how it is spoken to. One for all sessions: they share TLS sessions to resume.
+/// WhatsApp's address, and TLS for it. One for all sessions: they share TLS sessions to resume.
 pub(super) struct Endpoint {
     uri: Uri,
     host: String,
@@ -31,16 +32,16 @@ pub(super) struct Endpoint {
     tls: Option<(TlsConnector, ServerName<'static>)>,
 }
 
-/// Why there is no connection. Own words, without names and addresses of others: they are shown.
+/// Why there is no connection. The texts are our own, without names and addresses of others: callers see them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
     /// Nobody answered.
     #[error("{}", unreachable(.0))]
     Unreachable(#[source] io::Error),
-    /// Somebody answered who is not WhatsApp, or does not want us.
+    /// The server is not WhatsApp, or refused us.
     #[error("TLS failed ({})", .0.kind())]
     Tls(#[source] io::Error),
-    /// The server is no WebSocket, or closed the connection instead.
+    /// The server has no WebSocket, or closed the connection instead.
     #[error("the server did not accept the WebSocket")]
     Upgrade(#[source] tokio_websockets::Error),
 }
@@ -111,7 +112,7 @@ impl Transport for Closing {
     }
 
     async fn disconnect(&self) {
-        // Reading has ended before the farewell is said.
+        // Reading has ended before the close is sent.
         let _ = timeout(FAREWELL_TIMEOUT, self.0.disconnect()).await;
     }
 
@@ -135,7 +136,7 @@ mod tests {
     use super::super::connect::Direct;
     use super::*;
 
-    /// Takes every certificate: who the server is does not matter here.
+    /// Accepts every certificate: the server's identity does not matter here.
     #[derive(Debug)]
     struct Anybody;
 
@@ -216,7 +217,7 @@ mod tests {
         let (endpoint, direct) = (Endpoint::new(&url, tls).unwrap(), Direct::new());
         for _session in 0..2 {
             let mut stream = endpoint.open(&direct).await.unwrap();
-            // Tickets come after the handshake, before anything else.
+            // TLS session tickets come after the handshake, before anything else.
             stream.read_u8().await.unwrap();
         }
         assert_eq!(kinds.await.unwrap(), [HandshakeKind::Full, HandshakeKind::Resumed]);

@@ -1,5 +1,5 @@
-//! What can be known of a session's connection from its bytes alone: when WhatsApp was heard, and whether anything was
-//! sent. Outlives the connections; never looks into what they carry.
+//! Facts about a session's connections from their bytes alone: when the last byte arrived from WhatsApp, and whether
+//! anything was sent. Outlives the connections; never reads their content.
 
 use std::io;
 use std::pin::Pin;
@@ -16,7 +16,7 @@ pub struct Wire(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     heard_at: Option<Instant>,
-    /// The first write since then.
+    /// The first write after `heard_at`.
     unanswered_since: Option<Instant>,
     /// Bytes written over all connections.
     written: u64,
@@ -33,7 +33,7 @@ impl Wire {
         self.lock().unanswered_since
     }
 
-    /// Grows with every byte that was handed to a connection: as long as it stays, nothing was sent.
+    /// The number of bytes handed to the connections: as long as it does not grow, nothing was sent.
     pub(super) fn written(&self) -> u64 {
         self.lock().written
     }
@@ -54,7 +54,7 @@ impl Wire {
     }
 }
 
-/// A stream whose bytes are noted.
+/// A stream whose reads and writes are recorded in a [`Wire`].
 pub(super) struct Noted<S> {
     inner: S,
     wire: Arc<Wire>,

@@ -58,7 +58,7 @@ pub struct CommunityGroup {
     pub is_member: bool,
 }
 
-/// What a new community is to be.
+/// A community to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewCommunity {
     /// Its name.

@@ -1,22 +1,22 @@
-//! What happens to sessions and their groups, as a session's log has it, and webhooks and event streams tell it (contract,
-//! section 5). Never does IO.
+//! Events of sessions and their groups, as a session's log holds them and webhooks and event streams send them
+//! (contract, section 5). Never does IO.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use super::{GroupId, ParticipantId, SessionId, Timestamp};
 
-/// Something that happened to a session or to one of its groups: by a notification, by its own write, or found out by reading
-/// a group again.
+/// Something that happened to a session or to one of its groups: from a notification, from the session's own write, or
+/// found by a refresh of the group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Event {
-    /// Whose log it is in. Not in the stored form: the rows are the session's.
+    /// The session whose log holds the event. Not in the stored form: the rows are the session's.
     #[serde(skip, default = "nobody")]
     pub session: SessionId,
     /// Its number in that log: from 1, without a gap, also over restarts. Not in the stored form: the row's key has it.
     #[serde(skip)]
     pub number: u64,
-    /// What kind of event.
+    /// The kind of event.
     pub kind: EventKind,
     /// When it happened, as far as that is known; else when it was seen.
     pub occurred_at: Timestamp,
@@ -28,8 +28,8 @@ pub struct Event {
     /// The group that it is about; `None`: it is about the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
-    /// What is told beside that. Of groups: `participantIds`, and `changes` with the new values by field, where there are some. Of a
-    /// session's status: `status`.
+    /// Further data. Of groups: `participantIds`, and `changes` with the new values by field, where there are some. Of
+    /// a session's status: `status`.
     pub data: Map<String, Value>,
 }
 
@@ -84,7 +84,7 @@ impl<'de> Deserialize<'de> for EventKind {
     }
 }
 
-/// Something that happened to a session, is nobody's request, and belongs into the operator's audit log.
+/// Something that happened to a session without a request, and that belongs into the operator's audit log.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct OperatorNotice {
     /// The session.
@@ -96,18 +96,18 @@ pub struct OperatorNotice {
 /// The kinds of notices.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum OperatorNoticeKind {
-    /// As [`EventKind::OtherAccountRefused`], on disk.
+    /// As [`EventKind::OtherAccountRefused`], once that event is on disk.
     OtherAccountRefused,
-    /// As [`EventKind::AccountChanged`], on disk.
+    /// As [`EventKind::AccountChanged`], once that event is on disk.
     AccountChanged,
     /// The session was deleted, and WhatsApp did not confirm in time that its device is unlinked: it may be left at the phone.
     DeviceLeft,
-    /// A deletion that a stop or a crash of the daemon had cut off is finished.
+    /// A deletion that a stop or a crash of the daemon had interrupted is finished.
     DeletionFinished,
 }
 
 impl EventKind {
-    /// What the operator is told of it beside the event itself.
+    /// The notice that the operator gets beside the event itself; `None` when there is none.
     #[must_use]
     pub fn notice(self) -> Option<OperatorNoticeKind> {
         match self {
@@ -158,7 +158,8 @@ impl GroupEventKind {
         Self::Unlinked,
     ];
 
-    /// Whether a group shows it: who is in it, who is an admin, what is set. The others are told as they come.
+    /// Whether the group's state shows the change: members, admins or settings. Events of the other kinds are reported
+    /// as they come.
     #[must_use]
     pub fn is_of_state(self) -> bool {
         !matches!(self, Self::Picture | Self::InviteRevoked | Self::JoinRequest)

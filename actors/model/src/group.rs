@@ -1,4 +1,4 @@
-//! Groups and what WhatsApp said about their participants. Never does IO.
+//! Groups, and WhatsApp's results for their participants. Never does IO.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -157,7 +157,7 @@ pub struct CreatedGroup {
     pub results: Vec<ParticipantResult>,
 }
 
-/// What is to happen to participants.
+/// A change of participants.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ParticipantChange {
     /// Becomes a member.
@@ -183,7 +183,7 @@ impl ParticipantChange {
     }
 }
 
-/// What an admin answers to people who asked to be let in.
+/// An admin's decision about people who asked to be let in.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum MembershipDecision {
     /// They become members.
@@ -262,32 +262,32 @@ pub struct JoinInfo {
     pub participant_count: Option<u32>,
 }
 
-/// What became of a join by invite code.
+/// The result of a join by invite code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joined {
     /// The group.
     pub group: GroupId,
-    /// An admin has to approve it first: the account is not in the group yet.
+    /// An admin has to approve the join first: the account is not in the group yet.
     pub pending_approval: bool,
     /// The account was in the group before.
     pub already_member: bool,
 }
 
-/// Something that may be older than it should be.
+/// A value that may be out of date.
 #[derive(Clone, Debug)]
 pub struct Aged<T> {
-    /// What was read.
+    /// The value that was read.
     pub value: T,
-    /// For how long the session has not heard from WhatsApp; `None`: it is ready, and so the value is as new as can be.
+    /// For how long the session has not heard from WhatsApp; `None`: the session is ready, so the value is current.
     pub stale_for: Option<Duration>,
 }
 
-/// Something with the tag that tells whether it changed; `None` when the caller has just that already.
+/// A value with the tag that shows whether the value changed; without the value when the caller has it already.
 #[derive(Clone, Debug)]
 pub struct Tagged<T> {
     /// Equal tags mean equal values; the same over restarts.
     pub tag: u64,
-    /// The value, unless the caller said that it has this one.
+    /// The value; `None` when the caller knows this tag already.
     pub value: Option<Arc<T>>,
 }
 
@@ -337,7 +337,7 @@ pub enum ResultCode {
     InviteRequired,
     /// May only be invited, and WhatsApp's private invitation was sent.
     InviteSent,
-    /// An admin has to let them in: that was asked for.
+    /// An admin has to let them in: the request for that was made.
     ApprovalPending,
     /// Did not ask to be let in.
     NoRequest,
@@ -349,10 +349,10 @@ pub enum ResultCode {
     GroupFull,
     /// WhatsApp does not allow this for this person.
     NotAllowed,
-    /// WhatsApp asks to slow down.
+    /// WhatsApp's rate limit was reached.
     RateLimited,
     /// Anything else; `status` has WhatsApp's number.
     Failed,
-    /// Nobody said what became of this person: it may have been done.
+    /// The result for this person is unknown: the change may have been made.
     OutcomeUnknown,
 }

@@ -1,12 +1,11 @@
-//! A change of a group as WhatsApp tells it in a `w:gp2` notification, parsed. Never does IO.
+//! A change of a group from a `w:gp2` notification, parsed. Never does IO.
 //!
-//! Changes of participants carry the version of the list they lead to and the one they follow on (`v_id`, `prev_v_id` on the
-//! action): adds and removals version the member list, promotions and demotions the admin list. Other changes carry a time in
-//! seconds.
+//! Changes of participants carry the list's version after and before the change (`v_id`, `prev_v_id` on the action):
+//! adds and removals version the member list, promotions and demotions the admin list. Others carry Unix seconds.
 
 use crate::{GroupEventKind, GroupId, GroupRecord, Member, ParticipantIds, Setting};
 
-/// A change of a group, told by WhatsApp.
+/// A change of a group, reported by WhatsApp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupNotification {
     /// The group.
@@ -15,22 +14,22 @@ pub struct GroupNotification {
     pub author: Option<ParticipantIds>,
     /// Unix seconds.
     pub at: u64,
-    /// Of participant changes, when WhatsApp says so.
+    /// The list versions of a change of participants, when WhatsApp gives them.
     pub versions: Option<Versions>,
-    /// What changed.
+    /// The change.
     pub action: GroupAction,
 }
 
-/// The list version a change leads to, and the one it follows on.
+/// The version of a list after a change, and the one before it.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Versions {
-    /// The version that the change leads to.
+    /// The version after the change.
     pub this: u64,
-    /// The version that it follows on; `None` when WhatsApp does not say.
+    /// The version before the change; `None` when WhatsApp does not say.
     pub previous: Option<u64>,
 }
 
-/// What changed.
+/// A kind of change, with its new values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GroupAction {
     /// People are members now.
@@ -45,7 +44,7 @@ pub enum GroupAction {
     Subject(String),
     /// The description and its id; `None` when it was deleted.
     Description {
-        /// The server's token for it.
+        /// The server's token for the description.
         id: String,
         /// The text.
         text: Option<String>,
@@ -56,15 +55,15 @@ pub enum GroupAction {
     Created {
         /// The group.
         record: Box<GroupRecord>,
-        /// The `key` of the request that made it: only its sender gets to see it.
+        /// The `key` of the request that made the group: only the sender of the request gets it.
         key: Option<String>,
     },
     /// The group is no more.
     Deleted,
-    /// Something changed that only a read can tell.
+    /// Something changed that only a refresh of the group can show.
     Unclear,
-    /// Something happened that the cache does not hold, but others want to know: picture, invite link, requests.
+    /// A change that the cache does not hold, but that has an event: picture, invite link, membership requests.
     Told(GroupEventKind, Vec<ParticipantIds>),
-    /// Nothing that concerns anybody here.
+    /// A change that nothing here needs.
     Ignored,
 }

@@ -1,4 +1,4 @@
-//! What is known of one group, as it is cached and stored. Merging two readings of it is for the group cache. Never does IO.
+//! The known state of one group, as it is cached and stored. The group cache merges two reads. Never does IO.
 
 mod delta;
 mod stored;
@@ -40,7 +40,7 @@ impl ParticipantIds {
         phone.into_iter().chain(self.lid.map(|digits| ParticipantId::Lid(digits.get())))
     }
 
-    /// Takes over ids that the other knows of the same person.
+    /// Adds the ids of `other`, which is the same person.
     pub fn learn(&mut self, other: &Self) {
         self.phone = self.phone.or(other.phone);
         self.lid = self.lid.or(other.lid);
@@ -56,7 +56,7 @@ impl From<ParticipantId> for ParticipantIds {
     }
 }
 
-/// What a member may do.
+/// The rights of a member.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// A plain member.
@@ -73,14 +73,14 @@ pub enum Role {
 /// One member of a group. 24 bytes.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Member {
-    /// Who.
+    /// The person.
     pub person: ParticipantIds,
-    /// What they may do.
+    /// The person's rights.
     pub role: Role,
 }
 
-/// A group as the server describes it. Also the stored record: a field has a default there, so that versions with more and with
-/// fewer of them read it (`group_record/stored.rs`).
+/// A group as the server describes it. Also the stored record: every field but `id` has a default, so that versions
+/// with more and with fewer fields can read it (`group_record/stored.rs`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupRecord {
     /// The group.
@@ -103,10 +103,10 @@ pub struct GroupRecord {
     /// Who made it, when WhatsApp says so.
     #[serde(default)]
     pub owner: Option<ParticipantIds>,
-    /// Unix seconds, when WhatsApp says so.
+    /// Unix seconds of its creation, when WhatsApp says so.
     #[serde(default)]
     pub created_at: Option<u64>,
-    /// What is set in it.
+    /// Its settings.
     #[serde(default, with = "stored::settings")]
     pub settings: GroupSettings,
     /// Unix seconds of each setting's last known change, by [`Setting::index`].
@@ -136,7 +136,7 @@ pub struct GroupRecord {
     /// How much of it is known.
     #[serde(default, skip_serializing_if = "Completeness::is_whole")]
     pub completeness: Completeness,
-    /// How many members WhatsApp says that there are, where they are not all known.
+    /// WhatsApp's count of the members, where not all of them are known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<u32>,
 }
@@ -147,11 +147,11 @@ pub enum Completeness {
     /// All of it.
     #[default]
     Whole,
-    /// All that could be read: somebody or something in it could not.
+    /// All that could be read: some member or value could not.
     Part,
-    /// No more than that it is there.
+    /// Only that the group exists.
     Stub,
-    /// What was known before: the latest reading told no more than that it is there.
+    /// The state known before: the latest read showed only that the group exists.
     Outdated,
 }
 
@@ -163,7 +163,7 @@ impl Completeness {
     }
 }
 
-/// What a group of a community is for.
+/// The purpose of a group in its community.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CommunityRole {
     /// Nothing special.
@@ -175,7 +175,7 @@ pub enum CommunityRole {
     GeneralChat,
 }
 
-/// One that only another version knows is nothing special, until the group is read.
+/// Reads a role that only another version knows as [`CommunityRole::Plain`]; the next read of the group corrects it.
 fn known_role<'de, D: Deserializer<'de>>(deserializer: D) -> Result<CommunityRole, D::Error> {
     let stored = serde_json::Value::deserialize(deserializer)?;
     Ok(serde_json::from_value(stored).unwrap_or_default())
@@ -203,7 +203,7 @@ mod stored_members {
             role,
         };
         let mut members: Vec<Member> = stored.into_iter().map(member).collect();
-        // As when they come from WhatsApp: no room for members who are not there.
+        // As for groups read from WhatsApp: no spare capacity is kept.
         members.shrink_to_fit();
         Ok(members)
     }
@@ -220,14 +220,14 @@ impl GroupRecord {
         match self.members.iter_mut().find(|member| member.person.is(&new.person)) {
             Some(member) => member.person.learn(&new.person),
             None => {
-                // Groups are many and rarely grow: no room for members who are not there.
+                // Groups are many and rarely grow: no spare capacity is kept.
                 self.members.reserve_exact(1);
                 self.members.push(new);
             }
         }
     }
 
-    /// A reading of this group that tells no more than that it is there.
+    /// This group as after a read that showed only that the group exists.
     pub fn untold(&self) -> Self {
         Self { completeness: Completeness::Stub, size: None, ..self.clone() }
     }
@@ -237,7 +237,7 @@ impl GroupRecord {
         self.members.retain(|member| !member.person.is(person));
     }
 
-    /// Makes a member an admin or takes it back; the owner stays the owner on a promotion. False when there is no such
+    /// Makes a member an admin or a plain member; the owner stays the owner on a promotion. False when there is no such
     /// member.
     pub fn set_admin(&mut self, person: &ParticipantIds, admin: bool) -> bool {
         let Some(member) = self.members.iter_mut().find(|member| member.person.is(person)) else { return false };
@@ -258,17 +258,17 @@ impl Member {
     }
 }
 
-/// What a read of all groups told.
+/// The result of a read of all groups.
 #[derive(Clone, Debug, Default)]
 pub struct AllGroups {
-    /// Those that it names.
+    /// The groups that could be read.
     pub groups: Vec<GroupRecord>,
-    /// How many there are beside them that could not be read: no group is known to be gone then.
+    /// How many further groups could not be read. If there are any, no group can be taken for gone.
     pub unreadable: usize,
 }
 
 impl AllGroups {
-    /// How many of the groups it does not tell all of.
+    /// How many of the groups are not whole.
     pub fn incomplete(&self) -> usize {
         self.groups.iter().filter(|group| !group.completeness.is_whole()).count()
     }

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 /// Digits of a person id: shorter ones are service numbers, longer ones do not exist (E.164 ends at 15, LIDs at 18).
 const PERSON_DIGITS: std::ops::RangeInclusive<usize> = 5..=18;
-/// Digits of the largest number there is.
+/// Digits of the largest `u64`.
 const DIGITS_MAX: usize = 20;
 /// The longest form of a person id: digits and `@c.us`.
 const PERSON_TEXT_BYTES_MAX: usize = DIGITS_MAX + 5;
@@ -223,7 +223,7 @@ impl PersonText {
         &self.bytes[self.start..self.end]
     }
 
-    /// What is before the `@`.
+    /// The digits before the `@`, in ASCII.
     pub(super) fn digits(&self) -> &[u8] {
         &self.bytes[self.start..DIGITS_MAX]
     }

@@ -1,9 +1,9 @@
-//! A group as JSON, written by hand where it is long: the same bytes as through serde, but neither field names nor ids are
-//! looked through for what would have to be escaped. Never does IO.
+//! A group as JSON, written by hand where it is long: the same bytes as from serde, but field names and ids are not
+//! searched for characters to escape. Never does IO.
 
 use super::{Group, Participant};
 
-/// Without a name, which few people have.
+/// A participant without a name: few people have one.
 const PARTICIPANT_BYTES_EXPECTED: usize = 96;
 /// A group without its participants.
 const GROUP_BYTES_EXPECTED: usize = 1024;
@@ -12,11 +12,11 @@ impl Group {
     /// The bytes that its `Serialize` writes.
     ///
     /// # Errors
-    /// Never for a group as WhatsApp describes it; serde has the type of its writers.
+    /// Never for a group as WhatsApp describes it; the error type is that of serde's writers.
     pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
         let mut json = Vec::with_capacity(GROUP_BYTES_EXPECTED + self.participants.len() * PARTICIPANT_BYTES_EXPECTED);
         serde_json::to_writer(&mut json, &self.without_participants())?;
-        // They are the last field: what is left off here comes again at the end.
+        // The participants are the last field: the end that is cut off here is written again below.
         let end = b"]}";
         debug_assert!(json.ends_with(b"\"participants\":[]}"), "another field has become the last one");
         json.truncate(json.len() - end.len());

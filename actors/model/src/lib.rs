@@ -29,8 +29,8 @@ pub use name::NameSource;
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
 
-/// The tag of an answer: equal ones have the same, also after a restart, as it has no key. Equal tags of different ones are an accident
-/// of 1 in 2^64.
+/// The tag of an answer. Equal answers have equal tags, also after a restart, as the hash has no key. Different answers
+/// have equal tags only by an accident of 1 in 2^64.
 #[must_use]
 pub fn tag_of(value: &(impl Hash + ?Sized)) -> u64 {
     let mut hasher = DefaultHasher::new();

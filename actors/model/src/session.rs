@@ -43,7 +43,7 @@ pub struct Session {
     pub restriction: Option<Restriction>,
     /// Whether a WhatsApp client is loaded for it (also while it reconnects).
     pub engine_loaded: bool,
-    /// Counts the times it changed hands: what was granted or kept for the account before is void.
+    /// Counts the session's changes of account: grants and answers kept for an earlier account are void.
     #[serde(skip)]
     pub account_epoch: u32,
 }
@@ -65,7 +65,7 @@ pub enum SessionStatus {
     Ready,
     /// Not connected: reconnecting by itself, or stopped.
     Disconnected,
-    /// A person has to act at the phone or start it again; `lastError` says what.
+    /// A person has to act at the phone or start the session again; `lastError` says what to do.
     ActionRequired,
     /// Given up after errors; `lastError` says why.
     Failed,
@@ -104,7 +104,7 @@ pub struct SessionConfig {
 }
 
 impl SessionConfig {
-    /// Milliseconds of [`SessionConfig::reconnect_base_delay`] unless told otherwise.
+    /// The default of [`SessionConfig::reconnect_base_delay`], in milliseconds.
     pub const RECONNECT_BASE_DELAY_DEFAULT: u32 = 5_000;
 }
 
@@ -161,7 +161,7 @@ pub struct Restriction {
 pub struct Qr {
     /// The raw string to be drawn as a QR code. A secret while it is valid.
     pub text: String,
-    /// The session's status when it was read.
+    /// The session's status when the QR was read.
     pub status: SessionStatus,
 }
 
@@ -170,6 +170,6 @@ pub struct Qr {
 pub struct PairingCode {
     /// Eight characters. A secret while it is valid.
     pub code: String,
-    /// The session's status when it was made.
+    /// The session's status when the code was made.
     pub status: SessionStatus,
 }

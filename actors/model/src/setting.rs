@@ -57,8 +57,8 @@ pub struct GroupSettings {
     pub group_history: bool,
 }
 
-/// One setting with the value it is to have, or has got. The order of the variants is the order in which several
-/// settings of one request are applied.
+/// One setting with its wanted or its new value. The order of the variants is the order in which several settings of
+/// one request are applied.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Setting {
     /// [`GroupSettings::announce`]

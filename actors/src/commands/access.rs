@@ -1,4 +1,4 @@
-//! What a command may use of its session while it begins.
+//! The parts of a session that a command may use while it begins.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::rate_limiter::{Cost, RateLimiter};
 use rookery_engine::Engine;
 use rookery_model::{GroupId, ParticipantIds};
 
-/// A session as a command sees it that is about to begin.
+/// A session as a beginning command sees it.
 pub struct SessionAccess<'a> {
     pub(crate) cache: &'a mut GroupCache,
     pub(crate) creations: &'a mut Creations,
@@ -26,8 +26,8 @@ pub struct SessionAccess<'a> {
     pub(crate) engine: Result<Arc<Engine>, CommandError>,
     pub(crate) port: Arc<dyn SessionPort>,
     pub(crate) rate_limiter: Arc<RateLimiter>,
-    /// How long WhatsApp has not been heard, where the cache may be behind; `None` while the session is `ready`. Or why not even
-    /// the cache can be read.
+    /// How long nothing was received from WhatsApp, where the cache may be behind; `None` while the session is `ready`.
+    /// The error says why not even the cache can be read.
     pub(crate) stale_for: Result<Option<Duration>, CommandError>,
     pub(crate) whatsapp_timeout: Duration,
 }
@@ -43,8 +43,9 @@ impl SessionAccess<'_> {
         if self.cache.has(group) { Ok(()) } else { Err(CommandError::GroupNotFound(group.clone())) }
     }
 
-    /// Checks and counts a command that is about to ask WhatsApp, and gives what its task needs. `group`: one that the account has
-    /// to be in. Last of all checks: what is refused for another reason is not counted.
+    /// Checks and counts a command that is about to ask WhatsApp, and returns the context for its task. `group`: a
+    /// group that the account has to be in. This is the last of all checks: a command that is refused for another
+    /// reason is not counted.
     pub(crate) fn admit(&self, cost: Cost, group: Option<&GroupId>) -> Result<CommandContext, CommandError> {
         let engine = self.engine.clone()?;
         group.map_or(Ok(()), |group| self.check_member_of(group))?;

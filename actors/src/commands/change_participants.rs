@@ -24,11 +24,11 @@ use rookery_model::{
 pub struct ChangeParticipants {
     /// The group.
     pub group: GroupId,
-    /// What happens to them.
+    /// The change for all participants.
     pub change: ParticipantChange,
-    /// Named twice is named once.
+    /// A participant who is named twice counts once.
     pub participants: Vec<ParticipantId>,
-    /// Those who may only be invited are sent WhatsApp's private invitation.
+    /// People who may only be invited get WhatsApp's private invitation.
     pub invite_fallback: bool,
 }
 
@@ -83,7 +83,8 @@ impl Command for ChangeParticipants {
     }
 }
 
-/// What a read after an unanswered change shows. Who was as asked for before is told apart by the group as it was.
+/// The answers that a read of the group gives after an unanswered change. `before`, the group before the change, shows
+/// for whom the change was true already.
 fn seen(
     change: ParticipantChange,
     targets: &[Target],
@@ -93,20 +94,21 @@ fn seen(
 ) -> Reconciliation<Vec<ParticipantAnswer>> {
     let is_same_list = is_same_list(change, before, now);
     seen_of(targets, now, |target| match verdict(change, target, before, now) {
-        // It may have been done and undone.
+        // The change may have been made and undone.
         Verdict::Not(_) if !is_same_list && heard.may_be_about(&target.person) => Verdict::Unknown,
         verdict => verdict,
     })
 }
 
-/// What the group says of one person. Who was as asked for before is told apart by the group as it was.
+/// What the group shows of one person. `before`, the group before the change, shows whether the change was true
+/// already.
 fn verdict(change: ParticipantChange, target: &Target, before: Option<&GroupRecord>, now: &GroupRecord) -> Verdict {
     let is_true_of = |record: &GroupRecord| is_so(change, record.member(&target.person).map(|member| member.role));
     let was_shown = || before.is_some_and(|before| before.member(&target.person).is_some() || can_tell(target, before));
     match (change, is_true_of(now)) {
         (_, false) => Verdict::Not(NOT_SAID),
         (ParticipantChange::Add, true) if before.is_some_and(is_true_of) => Verdict::Not(ALREADY),
-        // They may have been in it under another id.
+        // The person may have been in the group under another id.
         (ParticipantChange::Remove, true) if !was_shown() => Verdict::Unknown,
         (ParticipantChange::Remove, true) if before.is_some_and(is_true_of) => Verdict::Not(NO_MEMBER),
         _ => Verdict::Done,

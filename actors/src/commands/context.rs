@@ -1,5 +1,5 @@
-//! What the tasks of all commands have in common: the engine call under a time limit, and a look at what is true when WhatsApp did
-//! not answer.
+//! The common part of all commands' tasks: the engine call under a time limit, and the reconciling read when WhatsApp
+//! did not answer.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -19,44 +19,45 @@ use crate::reply::Reply;
 use rookery_engine::{Engine, EngineError};
 use rookery_model::{Completeness, GroupId, GroupRecord};
 
-/// After WhatsApp's own time, what happened is looked for this long. With [`WHATSAPP_TIMEOUT_MAX`] every answer leaves
-/// within 26 s: clients give up at 30.
+/// Reconciling may take this long after WhatsApp's own time. With [`WHATSAPP_TIMEOUT_MAX`] every response leaves within
+/// 26 s: clients give up at 30 s.
 const RECONCILE_TIME: Duration = Duration::from_secs(5);
 /// A write that is not seen for this long was not carried out: on a connection that answers, WhatsApp works in order.
 const MISSING_TIME: Duration = Duration::from_secs(1);
-/// The connection may be on its way back: a reconnect takes about a second.
+/// The wait between two reads while the connection may be on its way back: a reconnect takes about a second.
 const RECONCILE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A command on its way, with all that its task needs.
+/// Everything that the task of a command needs.
 pub(crate) struct CommandContext {
     pub(super) engine: Arc<Engine>,
     port: Arc<dyn SessionPort>,
     rate_limiter: Arc<RateLimiter>,
-    /// WhatsApp's answers are waited for until then, however many requests it takes.
+    /// The end of the wait for WhatsApp's answers, however many requests the command sends.
     deadline: Instant,
 }
 
-/// What came out of a write.
+/// The result of a write.
 pub(super) struct WriteResult<T> {
     pub(super) result: Result<T, CommandError>,
-    /// WhatsApp did not say so: it was read there, and the cache has it.
+    /// The result comes from a read at WhatsApp, not from its answer. The cache has it, too.
     pub(super) read_back: bool,
 }
 
-/// What a look at WhatsApp says about a write that was not answered.
+/// What a read at WhatsApp says about a write that was not answered.
 pub(super) enum Reconciliation<T> {
-    /// It was carried out, at least in part.
+    /// The write was carried out, at least in part.
     Applied(T),
-    /// It was not.
+    /// The write was not carried out.
     NotApplied,
     /// There is no way to tell.
     Unclear,
-    /// Nobody could look: the connection is not back yet.
+    /// There is no result yet: the connection may not be back.
     NotYet,
 }
 
 impl<T> Reconciliation<T> {
-    /// Why nobody could look: for the moment, or because WhatsApp does not say.
+    /// The result of a failed read: [`Self::NotYet`] where a later read may work, [`Self::Unclear`] where WhatsApp does
+    /// not say.
     pub(super) fn because(error: &CommandError) -> Self {
         match error {
             CommandError::NotConnected
@@ -83,7 +84,8 @@ impl CommandContext {
         self.port.clone()
     }
 
-    /// Waits for WhatsApp's answer, for its time. A request that certainly never left is [`CommandError::NotConnected`].
+    /// Waits for WhatsApp's answer until the deadline. A request that was certainly not sent gives
+    /// [`CommandError::NotConnected`].
     pub(super) async fn ask<T>(
         &self,
         what: &'static str,
@@ -92,7 +94,7 @@ impl CommandContext {
         self.ask_as(call, |error| self.understood(what, error)).await.unwrap_or(Err(CommandError::OutcomeUnknown))
     }
 
-    /// `None`: not in time.
+    /// `None`: no answer in time.
     async fn ask_as<T>(
         &self,
         call: impl Future<Output = Result<T, EngineError>>,
@@ -121,7 +123,8 @@ impl CommandContext {
         self.ask_as(call, understood).await.unwrap_or(Err(CommandError::Unanswered))
     }
 
-    /// Asks, and when WhatsApp does not say what it did, looks until that is clear or the time for it is over.
+    /// Sends the request. When WhatsApp does not say what it did, `look` is called until that is clear or the time is
+    /// over.
     pub(super) async fn carry_out<T, L: Future<Output = Reconciliation<T>>>(
         &self,
         what: &'static str,
@@ -130,13 +133,13 @@ impl CommandContext {
     ) -> WriteResult<T> {
         match self.ask(what, call).await {
             Err(CommandError::OutcomeUnknown) => self.reconcile(CommandError::Unanswered, look).await,
-            // One part of WhatsApp failed: what the others have done by then, it does not say.
+            // One part of WhatsApp failed. Its answer does not say what the other parts have done by then.
             Err(failed @ CommandError::Refused { code: 500.., .. }) => self.reconcile(failed, look).await,
             result => WriteResult { result, read_back: false },
         }
     }
 
-    /// Carries out what does no harm when it is done twice: that is how it is looked into.
+    /// Carries out a request that does no harm when it is sent twice: a second request reconciles it.
     pub(super) async fn carry_out_again<T, F: Future<Output = Result<T, EngineError>>>(
         &self,
         what: &'static str,
@@ -146,8 +149,8 @@ impl CommandContext {
         self.carry_out(what, call(), again).await.result
     }
 
-    /// A write that is not there is looked for again before that is believed: WhatsApp may be at it. `missing`: what it
-    /// comes to then.
+    /// A missing write is looked for a second time, because WhatsApp may still be working on it. `missing`: the error
+    /// when it is still missing then.
     async fn reconcile<T, L: Future<Output = Reconciliation<T>>>(
         &self,
         missing: CommandError,
@@ -176,7 +179,8 @@ impl CommandContext {
         }
     }
 
-    /// What WhatsApp shows of a write, as `judge` sees it. A group that is told without anything in it shows nothing.
+    /// Reads the group and has `judge` decide about the write. A group without content ([`Completeness::Stub`]) proves
+    /// nothing.
     pub(super) async fn look_at<T>(
         &self,
         group: &GroupId,
@@ -192,7 +196,7 @@ impl CommandContext {
         }
     }
 
-    /// The same for a write in a group that the account stays in.
+    /// As [`Self::look_at`], for a write in a group that the account stays in.
     pub(super) async fn look_into<T>(
         &self,
         group: &GroupId,
@@ -204,16 +208,16 @@ impl CommandContext {
         self.look_at(group, Some(write), judge).await
     }
 
-    /// Has the actor read a group of WhatsApp, also into its cache, to see what this write did.
+    /// Has the actor read a group at WhatsApp, to see what this write did. The cache takes the group, too.
     ///
     /// # Errors
-    /// It could not be read now.
+    /// The group could not be read now.
     pub(super) async fn read_back(&self, group: &GroupId, write: Option<WriteId>) -> Result<GroupRead, CommandError> {
         self.ask_actor(|reply| CommandQuestion::Read(ReadQuestion::ReadBack { group: group.clone(), write, reply }))
             .await
     }
 
-    /// Has a group read until the cache shows what was read, for the time that is left; true when it does (G-2).
+    /// Has a group read until the cache shows the result or the time is over; true when the cache shows it (G-2).
     pub(super) async fn is_shown(&self, group: &GroupId) -> bool {
         let shown = async {
             loop {
@@ -226,8 +230,8 @@ impl CommandContext {
         timeout_at(self.end(), shown).await.unwrap_or(false)
     }
 
-    /// Has the actor read all groups of WhatsApp, so that the next look shows what was done (G-2); false when that was not possible in
-    /// time.
+    /// Has the actor read all groups at WhatsApp, so that the next read shows the change (G-2); false when that was not
+    /// possible in time.
     pub(super) async fn read_all(&self) -> bool {
         let read = self.ask_actor(|reply| CommandQuestion::Read(ReadQuestion::ReadAll { reply }));
         matches!(timeout_at(self.end(), read).await, Ok(Ok(())))
@@ -245,10 +249,10 @@ impl CommandContext {
         answer.await.unwrap_or(Err(CommandError::Restarting))
     }
 
-    /// Asks WhatsApp once more as part of a look.
+    /// Asks WhatsApp once more, to reconcile a write.
     ///
     /// # Errors
-    /// What the look comes to without an answer.
+    /// The result of the reconciling read when there is no answer.
     pub(super) async fn look_up<T, V>(
         &self,
         call: impl Future<Output = Result<V, EngineError>>,
@@ -259,12 +263,12 @@ impl CommandContext {
         })
     }
 
-    /// Everything that is left of the time for looking, for what follows on a write.
+    /// The end of the time for reconciling, and for the steps that follow a write.
     pub(super) fn end(&self) -> Instant {
         self.deadline + RECONCILE_TIME
     }
 
-    /// Notes a pause that WhatsApp asks for.
+    /// The error for the caller. Notes a pause that WhatsApp asks for.
     fn understood(&self, what: &'static str, error: EngineError) -> CommandError {
         self.observe_backoff(&error);
         match error {
@@ -273,7 +277,7 @@ impl CommandContext {
         }
     }
 
-    /// Takes the pause that an answer of WhatsApp asks for, if it does.
+    /// Notes the pause that an answer of WhatsApp asks for, if there is one.
     pub(super) fn observe_backoff(&self, error: &EngineError) {
         self.rate_limiter.observe_backoff(error);
     }
@@ -288,12 +292,13 @@ impl CommandContext {
         self.rate_limiter.pause(None);
     }
 
-    /// Counts what a request turned out to cost beyond what it began with.
+    /// Counts a cost that was not known when the request began.
     pub(super) fn consume(&self, cost: Cost) -> Result<(), CommandError> {
         self.rate_limiter.take(cost)
     }
 
-    /// For a request whose caller has waited since then: WhatsApp gets what is left, so that the answer leaves in time.
+    /// For a request whose caller has waited since `begun`: WhatsApp gets the rest of the time, so that the response
+    /// leaves in time.
     pub(super) fn count_from(&mut self, begun: Instant) {
         self.deadline = self.deadline.min(begun + WHATSAPP_TIMEOUT_MAX);
     }
@@ -303,13 +308,13 @@ impl CommandContext {
         Instant::now() >= self.deadline
     }
 
-    /// Tells the actor what a write means for the cache, before the command is over; false when there is no actor to tell.
+    /// Sends the actor the cache change of a write, before the command is over; false when there is no actor.
     pub(super) fn tell(&self, change: GroupChange) -> bool {
         self.port.tell(change)
     }
 }
 
-/// The end of a write of one field: what it means for the cache, and the answer.
+/// The end of a write of one field: the change to the cache, and the answer.
 pub(super) fn field_finished(
     group: GroupId,
     write: WriteId,
@@ -319,7 +324,7 @@ pub(super) fn field_finished(
     Finished::new(Some(field_change(group, write, change, &outcome)), outcome.result)
 }
 
-/// What the write of one field means for the cache.
+/// The cache change of a write of one field.
 pub(super) fn field_change(
     group: GroupId,
     write: WriteId,
@@ -332,8 +337,8 @@ pub(super) fn field_change(
     }
 }
 
-/// What a look says of a text that was to be changed. One that is neither ours nor the one before: somebody else was faster, or
-/// WhatsApp changed ours.
+/// What a read says about a write of a text. When the text is neither ours nor the one before, somebody else was
+/// faster, or WhatsApp changed our text.
 pub(super) fn text_look(is_ours: bool, is_as_before: bool) -> Reconciliation<()> {
     match (is_ours, is_as_before) {
         (true, _) => Reconciliation::Applied(()),

@@ -8,12 +8,12 @@ use crate::rate_limiter::Cost;
 use rookery_engine::{NewGroup, NewGroupPlace, PreviousDescription};
 use rookery_model::{Community, NewCommunity};
 
-/// Creates a community, and gives it as the cache has it, once all groups that came with it are there.
+/// Creates a community. Returns it as the cache has it, once all groups that came with it are there.
 ///
 /// # Errors
 /// As every command that changes something ([`Command`]), and [`CommandError::NotMade`].
 pub struct CreateCommunity {
-    /// What it is like.
+    /// The new community's data.
     pub new: NewCommunity,
 }
 
@@ -44,15 +44,16 @@ impl Command for CreateCommunity {
             let previous = PreviousDescription::Known(record.description_id.clone());
             context.tell(made(&creation, record));
             if !described {
-                // Not every server takes it with the request. What the community shows then is what is true.
+                // Not every server takes the description with the request. An error is passed over: the answer shows
+                // the community as it is.
                 let set = context.engine.set_description(&id, new.description.as_deref(), &previous);
                 let _ = context.ask("Changing the description", set).await;
             }
-            // WhatsApp makes the announcement group beside it, and the general chat.
+            // WhatsApp also creates the announcement group and the general chat.
             if !context.read_all().await {
                 context.tell(GroupChange::Doubtful { group: id.clone() });
             }
-            // It is there: an actor that cannot say how it looks leaves that open, and nothing else.
+            // The community is created. When the actor cannot show it, only the outcome is unknown.
             let community = context.ask_actor(|reply| CommandQuestion::KnownCommunity { community: id, reply }).await;
             community.map_err(|_| CommandError::OutcomeUnknown).into()
         }))

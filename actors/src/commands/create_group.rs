@@ -10,7 +10,7 @@ use crate::rate_limiter::Cost;
 use rookery_engine::{NewGroup, NewGroupPlace};
 use rookery_model::{CreatedGroup, GroupId, GroupRecord, ParticipantChange, ParticipantId, ResultCode};
 
-/// Creates a group. Answers as soon as WhatsApp made it, whoever was refused.
+/// Creates a group. Answers as soon as WhatsApp has created the group, also when people were refused.
 ///
 /// # Errors
 /// As every command that changes something ([`Command`]), and [`CommandError::NotMade`]; [`CommandError::GroupNotFound`] is about the
@@ -22,7 +22,7 @@ pub struct CreateGroup {
     pub participants: Vec<ParticipantId>,
     /// The community that it is to be part of.
     pub community: Option<GroupId>,
-    /// Those who may only be invited are sent WhatsApp's private invitation.
+    /// People who may only be invited get WhatsApp's private invitation.
     pub invite_fallback: bool,
 }
 
@@ -62,7 +62,7 @@ impl Command for CreateGroup {
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                 context.slow_down();
             }
-            // The group is shown before people are invited to it: that may take a while.
+            // The cache shows the group before people are invited to it, as the invitations may take a while.
             let summary = to_summary(&record, &me);
             let told = context.tell(made(&creation, record));
             if invite_fallback {

@@ -1,4 +1,4 @@
-//! Groups and communities that are being made, and finding one whose making WhatsApp did not confirm. Never does IO.
+//! Groups and communities that are being created, and the search for one that WhatsApp did not confirm. Never does IO.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Weak};
@@ -8,33 +8,33 @@ use uuid::Uuid;
 use crate::group_cache::{GroupCache, Sequence};
 use rookery_model::{CommunityRole, GroupId, GroupRecord, ParticipantIds};
 
-/// Keys of groups that were made lately, as notifications tell them: as many creates as may be in flight.
+/// Keys of recently created groups, from notifications: as many as creates may be in flight.
 const CREATED_KEYS_MAX: usize = 64;
 
-/// A group that is being made: how it can be found if WhatsApp does not say.
+/// A group that is being created, with the data that finds it when WhatsApp does not confirm it.
 pub(crate) struct Creation {
-    /// Comes back in the notification about it.
+    /// The notification about the group has this key.
     key: String,
     name: String,
     is_community: bool,
-    /// The community that it is part of.
+    /// The community of the group.
     community: Option<GroupId>,
     /// The groups that there were before.
     known: BTreeSet<GroupId>,
     asked: Sequence,
 }
 
-/// What became of a group that may have been made, as far as the cache knows.
+/// The result of a search in the cache for a group that may have been created.
 pub(crate) enum Found {
-    /// This is it.
+    /// This group was created.
     Made(Box<GroupRecord>),
-    /// There is none.
+    /// No such group is there.
     Nothing,
-    /// It could be one of several requests that made what there is.
+    /// The groups found may be those of other requests.
     Unclear,
 }
 
-/// Groups that were made lately, by the key of the request, and requests that are under way.
+/// Recently created groups by the key of their request, and requests that are under way.
 #[derive(Default)]
 pub(crate) struct Creations {
     by_key: VecDeque<(String, GroupId)>,
@@ -51,7 +51,7 @@ impl Creations {
         self.by_key.push_back((key.to_owned(), group.clone()));
     }
 
-    /// Remembers how things are before a group is made.
+    /// Remembers the groups that there are before one is created.
     pub(super) fn begin(
         &mut self,
         cache: &GroupCache,
@@ -73,8 +73,8 @@ impl Creations {
         creation
     }
 
-    /// The group that a request made, as far as the cache knows. Without its key it is one of ours that looks like it and
-    /// was not there before; requests that look the same are told apart only when there is a group for each.
+    /// The group that a request created, as far as the cache knows. Without the request's key, it is a new group of
+    /// ours that looks like it. Requests that look the same are told apart only when there is a group for each.
     pub(crate) fn find(&mut self, creation: &Creation, cache: &GroupCache, me: &ParticipantIds) -> Found {
         let found = match self.by_key(&creation.key) {
             Some(group) => group.clone(),
@@ -104,7 +104,7 @@ impl Creations {
         self.by_key.iter().any(|(_, made)| made == group)
     }
 
-    /// Requests like this one, itself included, of which nobody knows yet what they made.
+    /// Counts the requests like this one, itself included, whose group is not known yet.
     fn open_like(&self, creation: &Creation) -> usize {
         let open = self.under_way.iter().filter_map(Weak::upgrade);
         open.filter(|other| other.name == creation.name && self.by_key(&other.key).is_none()).count()
@@ -117,7 +117,7 @@ impl Creation {
         &self.key
     }
 
-    /// When it was asked for.
+    /// When the group was asked for.
     pub(super) fn asked(&self) -> Sequence {
         self.asked
     }

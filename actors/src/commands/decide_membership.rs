@@ -17,8 +17,8 @@ use rookery_model::{
     ParticipantResult,
 };
 
-/// Phone numbers whose LIDs WhatsApp is asked for at once: as many people as a request may name. Of the others nobody knows whether
-/// they are somebody who was named by LID, and then nothing is claimed.
+/// Phone numbers whose LIDs WhatsApp is asked for at once: as many people as a request may name. Further numbers may
+/// belong to people who were named by LID. The result for those people is unknown then.
 const RECOGNISED_MAX: usize = 256;
 
 /// Reads who asked to be let into a group.
@@ -30,14 +30,14 @@ pub struct ReadMembershipRequests {
     pub group: GroupId,
 }
 
-/// Lets people in who asked for it, or turns them down. One result per distinct person, in the order of the request.
+/// Approves or rejects people who asked to be let in. One result per distinct person, in the order of the request.
 ///
 /// # Errors
 /// As every command that changes something ([`Command`]), and [`CommandError::GroupNotFound`].
 pub struct DecideMembership {
     /// The group.
     pub group: GroupId,
-    /// What becomes of them.
+    /// Whether they are approved or rejected.
     pub decision: MembershipDecision,
     /// `None`: all who asked.
     pub participants: Option<Vec<ParticipantId>>,
@@ -69,7 +69,7 @@ impl Command for DecideMembership {
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError> {
         let Self { group, decision, participants } = self;
-        // How many they are when all are meant is not known before WhatsApp was asked.
+        // When all are meant, their number is known only after WhatsApp was asked.
         let count = participants.as_ref().map_or(0, Vec::len);
         let cost = match decision {
             MembershipDecision::Approve => Cost::Add(u32::try_from(count).unwrap_or(u32::MAX)),
@@ -79,7 +79,8 @@ impl Command for DecideMembership {
         let record = session.cache.record(&group).map(std::borrow::Cow::into_owned);
         Ok(context.run(move |context| async move {
             let answer = decide(&context, &group, decision, record.as_ref(), participants).await;
-            // Who was let in is told by a notification; a read makes sure of it before the caller looks.
+            // A notification reports the approved people. A read makes sure that the cache has them before the caller
+            // reads it.
             let somebody = answer.as_ref().is_ok_and(|results| results.iter().any(|result| result.success));
             let mut doubtful = answer.as_ref().err().is_some_and(is_doubtful);
             if somebody && decision == MembershipDecision::Approve {
@@ -97,7 +98,7 @@ async fn decide(
     record: Option<&GroupRecord>,
     participants: Option<Vec<ParticipantId>>,
 ) -> Result<Vec<ParticipantResult>, CommandError> {
-    // Who is turned down is gone from the list: only with the list from before can that be told from never having asked.
+    // A rejected person is gone from the list. Only the list from before tells this from a person who never asked.
     let mut open_before = match (decision, &participants) {
         (MembershipDecision::Approve, Some(_)) => Vec::new(),
         _ => applicants(context, group).await?,
@@ -123,13 +124,13 @@ async fn decide(
         let is_member = now.member(&target.person).is_some();
         match decision {
             MembershipDecision::Approve if is_member => Verdict::Done,
-            // Whoever was let in may have been removed since then.
+            // An approved person may have been removed since then. Only an unchanged list shows that nobody was let in.
             MembershipDecision::Approve if is_same_list(ParticipantChange::Add, record, now) => Verdict::Not(NOT_SAID),
             MembershipDecision::Approve => Verdict::Unknown,
             MembershipDecision::Reject => match (is_in(&open_before, target), is_in(open, target)) {
                 (Some(true), Some(false)) if !is_member => Verdict::Done,
                 (Some(true), None) | (None, _) => Verdict::Unknown,
-                // They were turned down, and asked again.
+                // The person was rejected, and asked again.
                 _ if asked_at(open, target) != asked_at(&open_before, target) => Verdict::Unknown,
                 _ => Verdict::Not(NOT_SAID),
             },
@@ -164,8 +165,8 @@ async fn applicants(context: &CommandContext, group: &GroupId) -> Result<Vec<App
     context.question("Reading the membership requests", context.engine.membership_requests(group)).await
 }
 
-/// Sees to it that the people of a request are known by the ids under which they asked to be let in: WhatsApp is asked who has the
-/// phone numbers, where somebody is not among those who asked. Those who turn out to be one person are one after it.
+/// Learns the ids under which the people of a request asked to be let in. Where somebody is not among those who asked,
+/// WhatsApp is asked who has the phone numbers. Targets that turn out to be one person become one.
 async fn recognise(context: &CommandContext, targets: &mut Vec<Target>, open: &mut [Applicant]) {
     if targets.iter().any(|target| applicant(open, target).is_none()) {
         let participants =
@@ -204,7 +205,7 @@ fn asked_at(open: &[Applicant], target: &Target) -> Option<u64> {
     applicant(open, target)?.request.requested_at
 }
 
-/// Whether somebody is among these people; `None` when one of them may be the same under an id that is not known.
+/// Whether somebody is among these people; `None` when one of them may be the same person under an unknown id.
 fn is_in(open: &[Applicant], target: &Target) -> Option<bool> {
     match applicant(open, target) {
         Some(_) => Some(true),

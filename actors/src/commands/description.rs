@@ -43,7 +43,8 @@ impl Command for SetDescription {
                 }
             };
             let judge = |now: &GroupRecord, heard: &Heard| {
-                // One that is not there has no token by which it could be told from one that is gone again.
+                // A missing description has no token. So it cannot be told from a description that was set and deleted
+                // again.
                 let is_as_before = before == now.description_id && (before.is_some() || !heard.may_be_about_field());
                 text_look(now.description == text, is_as_before)
             };

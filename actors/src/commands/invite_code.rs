@@ -49,7 +49,8 @@ impl Command for RevokeInviteCode {
         let Self { group } = self;
         let context = session.admit(Cost::Write, Some(&group))?;
         Ok(context.run(|context| async move {
-            // A code that nobody was told is replaced once more: the one before is void either way.
+            // When the answer with the new code is lost, the code is replaced once more: the old code is void either
+            // way.
             let revoke = || context.engine.invite_code(&group, true);
             context.carry_out_again("Revoking the invite code", revoke).await.into()
         }))

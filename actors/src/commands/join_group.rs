@@ -1,4 +1,4 @@
-//! Invite codes of others: reading what one tells, and following it.
+//! Invite codes of others: reading about their group, and joining it.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ const ALREADY_MEMBER: u16 = 304;
 /// WhatsApp's status code for the code of a link that was revoked.
 const GONE: u16 = 410;
 
-/// Reads what an invite code (not a link) tells about its group.
+/// Reads what an invite code (not a link) shows about its group.
 ///
 /// # Errors
 /// As every command that asks WhatsApp ([`Command`]), and [`CommandError::InviteRevoked`].
@@ -26,7 +26,7 @@ pub struct ReadJoinInfo {
     pub code: String,
 }
 
-/// Follows an invite code (not a link).
+/// Joins the group of an invite code (not a link).
 ///
 /// # Errors
 /// As every command that changes something ([`Command`]), and [`CommandError::InviteRevoked`].
@@ -76,7 +76,7 @@ impl Command for JoinGroup {
             };
             let mut doubtful = None;
             if let (Ok(Joined { group, pending_approval: false, .. }), false) = (&result, read_back) {
-                // The next read is to show it (G-2).
+                // The next read has to show the group (G-2).
                 doubtful = (!context.is_shown(group).await).then(|| GroupChange::Doubtful { group: group.clone() });
             }
             Finished::new(doubtful, result)
@@ -84,7 +84,7 @@ impl Command for JoinGroup {
     }
 }
 
-/// A code of a link that was revoked is told by name.
+/// Gives a revoked link an error of its own.
 fn understood(error: CommandError) -> CommandError {
     match error {
         CommandError::Refused { code: GONE, .. } => CommandError::InviteRevoked,
@@ -92,8 +92,8 @@ fn understood(error: CommandError) -> CommandError {
     }
 }
 
-/// WhatsApp says that the account is in the group, or has asked to be let in: which of them, and what group it is. When that
-/// cannot be read, its refusal stands.
+/// WhatsApp says that the account is in the group, or has asked to be let in. This reads which of both it is, and the
+/// group. When that cannot be read, the refusal is the result.
 async fn joined_before(
     context: &CommandContext,
     code: &str,
@@ -110,7 +110,7 @@ async fn joined_before(
     }
 }
 
-/// Whether the account is in the group of the code by now. Following the code again does no harm.
+/// Whether the account is in the group of the code by now. Joining once more does no harm.
 async fn look(context: &CommandContext, code: &str) -> Reconciliation<Joined> {
     let group = match context.look_up(context.engine.join_info(code.to_owned())).await {
         Ok(info) => info.id,
@@ -126,10 +126,10 @@ async fn look(context: &CommandContext, code: &str) -> Reconciliation<Joined> {
     }
     match context.engine.join(code).await.inspect_err(|error| context.observe_backoff(error)) {
         Ok(Joined { pending_approval: true, .. }) => joined(true),
-        // Looked at once more, so that the cache has it.
+        // The group is read once more, so that the cache has it.
         Ok(_) => Reconciliation::NotYet,
         Err(error) if error.is_unanswered() => Reconciliation::NotYet,
-        // The first request took effect after all, or stands and waits for an admin.
+        // The first request took effect after all, or waits for an admin.
         Err(EngineError::Refused { code: CONFLICT, .. }) => match context.read_back(&group, None).await {
             Ok(read) => joined(read.record.is_none()),
             Err(error) => Reconciliation::because(&error),

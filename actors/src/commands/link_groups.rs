@@ -10,12 +10,13 @@ use crate::rate_limiter::Cost;
 use rookery_engine::LinkAnswer;
 use rookery_model::{GroupId, LinkCode, LinkResult};
 
-/// What is to become of groups and a community.
+/// Whether groups are linked to a community or unlinked.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Linking {
-    /// They become part of it.
+    /// The groups become part of the community.
     Link,
-    /// They are part of it no longer. With `remove_orphans`, people who are in no other group of it leave it too.
+    /// The groups are part of the community no longer. With `remove_orphans`, people who are in no other group of the
+    /// community leave it, too.
     Unlink {
         /// Whether people without another group of the community leave it.
         remove_orphans: bool,
@@ -42,7 +43,7 @@ pub struct LinkGroups {
     pub community: GroupId,
     /// Each at most once.
     pub groups: Vec<GroupId>,
-    /// What becomes of them.
+    /// Whether they are linked or unlinked.
     pub linking: Linking,
 }
 
@@ -71,11 +72,11 @@ impl Command for LinkGroups {
                 }
             };
             let outcome = context.carry_out(linking.phrase(), call, look).await;
-            // A link changes both sides, and with orphans also who is where.
+            // A link changes the groups and the community. With `remove_orphans`, participants change, too.
             let read = outcome.result.is_err() || context.read_all().await;
             let answer = outcome.result.map(|answers| link_results(linking, &groups, &answers));
             if !read || answer.as_ref().err().is_some_and(is_doubtful) {
-                for group in groups {
+                for group in groups.into_iter().chain([community]) {
                     context.tell(GroupChange::Doubtful { group });
                 }
             }
@@ -84,8 +85,8 @@ impl Command for LinkGroups {
     }
 }
 
-/// Where the groups are after a link or unlink that WhatsApp did not answer. The community's own list also has those that
-/// this account is not in.
+/// Whether the groups are linked, after a request that WhatsApp did not answer. The community's own list is read, as it
+/// also has groups that this account is not in.
 async fn looked_at(
     context: &CommandContext,
     community: &GroupId,
@@ -123,7 +124,7 @@ fn link_results(linking: Linking, groups: &[GroupId], answers: &[LinkAnswer]) ->
     groups.iter().map(result).collect()
 }
 
-/// 406 is what the engine's source names for a full community; nothing is too full for an unlink.
+/// The engine's source names 406 for a full community. An unlink cannot fail for that.
 fn link_refusal(linking: Linking, error: u16) -> LinkCode {
     match (linking, error) {
         (Linking::Link, 404 | 410) => LinkCode::NotFound,

@@ -1,4 +1,4 @@
-//! Having a group or community made, which [`super::CreateGroup`] and [`super::CreateCommunity`] share.
+//! Creating a group or community: the part that [`super::CreateGroup`] and [`super::CreateCommunity`] share.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::error::CommandError;
 use rookery_engine::{NewGroup, ParticipantAnswer};
 use rookery_model::{GroupRecord, Role};
 
-/// What the group that was made means for the cache.
+/// The cache change of the group that was created.
 pub(super) fn made(creation: &Creation, record: GroupRecord) -> GroupChange {
     GroupChange::Created { record: Box::new(record), key: creation.key().to_owned(), asked: creation.asked() }
 }
 
-/// Has a group made, and looks for it when WhatsApp does not answer. Everybody who is in it was added.
+/// Creates a group, and looks for it when WhatsApp does not answer. Everybody in the new group counts as added.
 pub(super) async fn make(
     context: &CommandContext,
     what: &'static str,
@@ -27,7 +27,7 @@ pub(super) async fn make(
         match find.await {
             Ok(Found::Made(record)) => Reconciliation::Applied((*record, Vec::new())),
             Ok(Found::Nothing) => Reconciliation::NotApplied,
-            // The notification about one of them may come yet.
+            // The notification about one of the groups may still come.
             Ok(Found::Unclear) => Reconciliation::NotYet,
             Err(error) => Reconciliation::because(&error),
         }

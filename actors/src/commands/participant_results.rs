@@ -1,4 +1,4 @@
-//! The people of a request: who they are, what WhatsApp answered about each, and what became of them.
+//! The people of a request: who they are, what WhatsApp answered about each, and the result for each.
 
 use tokio::time::timeout_at;
 
@@ -11,10 +11,10 @@ use rookery_engine::ParticipantAnswer;
 use rookery_model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
 use rookery_model::{GroupRecord, ParticipantIds};
 
-/// From here on WhatsApp's numbers say that it failed itself, not that it refused.
+/// From this status code on, WhatsApp failed itself: it did not refuse.
 const BROKE_DOWN: u16 = 500;
 
-/// A person of a request: every id known for them, and the one that goes out.
+/// A person of a request: every id known for them, and the one that is sent.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) person: ParticipantIds,
@@ -29,8 +29,7 @@ pub(super) struct Addressed {
     pub(super) answer: Option<ParticipantAnswer>,
 }
 
-/// The people of a request, each once. Of members, the id goes out that the group's list holds; new people go by
-/// phone number.
+/// The people of a request, each once. Members are sent by the id in the group's list, new people by phone number.
 pub(super) fn targets(
     record: Option<&GroupRecord>,
     change: ParticipantChange,
@@ -55,8 +54,8 @@ pub(super) fn targets(
     targets
 }
 
-/// Gives each person their answer, by every id that the request, the answer or the group has for them. People who turn out
-/// to be one are one from here on; what was done for them under one id counts, whatever was refused under another.
+/// Matches each person with their answer, by every id that the request, the answer or the group has for them. Two ids
+/// of one person become one entry. A success under one id counts, whatever was refused under the other.
 pub(super) fn addressed(
     targets: &[Target],
     answers: &[ParticipantAnswer],
@@ -81,7 +80,7 @@ pub(super) fn addressed(
     merged(targets.iter().map(with_answer))
 }
 
-/// People, each once.
+/// Merges entries of the same person.
 fn merged(participants: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
     let mut merged: Vec<Addressed> = Vec::new();
     for person in participants {
@@ -94,7 +93,7 @@ fn merged(participants: impl IntoIterator<Item = Addressed>) -> Vec<Addressed> {
 }
 
 impl Addressed {
-    /// Whether nobody knows what became of this person: WhatsApp's answer does not say, or says that WhatsApp broke down.
+    /// Whether the result for this person is unknown: WhatsApp's answer does not say, or WhatsApp failed itself (5xx).
     pub(super) fn is_open(&self) -> bool {
         self.answer.as_ref().is_none_or(|answer| answer.error.is_some_and(|code| code >= BROKE_DOWN))
     }
@@ -108,7 +107,7 @@ impl Addressed {
     }
 }
 
-/// Nobody adds themselves, and who wants to go leaves.
+/// Refuses to add or remove our own account: it is in the group already, and leaves by a command of its own.
 pub(super) fn refuse_oneself(
     me: &ParticipantIds,
     change: ParticipantChange,
@@ -128,7 +127,7 @@ pub(super) fn refuse_oneself(
     }
 }
 
-/// Whether nothing at all was changed in the list that this change is about, members or admins, by WhatsApp's version of it.
+/// Whether the list that this change is about, members or admins, is unchanged by WhatsApp's version of it.
 pub(super) fn is_same_list(change: ParticipantChange, before: Option<&GroupRecord>, now: &GroupRecord) -> bool {
     let version = |record: &GroupRecord| match change {
         ParticipantChange::Add | ParticipantChange::Remove => record.participants_version,
@@ -137,19 +136,19 @@ pub(super) fn is_same_list(change: ParticipantChange, before: Option<&GroupRecor
     before.and_then(version).is_some_and(|before| version(now) == Some(before))
 }
 
-/// What a look at a group says of a person of a request.
+/// What a read of a group says about a person of a request.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is so now.
+    /// The change is true now.
     Done,
-    /// It is not, or was so before: the number that WhatsApp would have given.
+    /// The change is not true, or was true before: the status code that WhatsApp would have given.
     Not(u16),
     /// The group does not show it.
     Unknown,
 }
 
 impl Verdict {
-    /// As an answer of WhatsApp's; `None` when it is unknown.
+    /// The verdict as an answer of WhatsApp; `None` when unknown.
     pub(super) fn answer(self, person: ParticipantIds) -> Option<ParticipantAnswer> {
         let error = match self {
             Self::Done => None,
@@ -160,7 +159,7 @@ impl Verdict {
     }
 }
 
-/// One answer a person; none about people of whom the group, as it was read, does not show what became.
+/// One answer per person. A person has none where the group, as it was read, does not show the result.
 pub(super) fn seen_of(
     targets: &[Target],
     now: &GroupRecord,
@@ -184,8 +183,9 @@ pub(super) fn seen_of(
     }
 }
 
-/// Looks at the group for the people of whom nobody knows what became; `verdict` is what the group, as it was read, says of one.
-/// They are without an answer when it cannot be read or does not show it. Those who turn out to be one person are one after it.
+/// Reads the group for the people whose result is unknown. `verdict`: what the group, as it was read, says about one
+/// person. People have no answer when the group cannot be read or does not show them. Entries that turn out to be one
+/// person become one.
 pub(super) async fn look_up_unanswered(
     context: &CommandContext,
     group: &GroupId,
@@ -210,7 +210,7 @@ pub(super) async fn look_up_unanswered(
         }
         *answer = match verdict(target, &now) {
             Verdict::Done => Verdict::Done.answer(target.person),
-            // It may have been done and undone.
+            // The change may have been made and undone.
             Verdict::Not(_) if heard.may_be_about(&target.person) => None,
             verdict => verdict.answer(target.person).map(|seen| broken.unwrap_or(seen)),
         };
@@ -218,19 +218,19 @@ pub(super) async fn look_up_unanswered(
     *participants = merged(std::mem::take(participants));
 }
 
-/// Whether a group can be searched for somebody: it is told whole, and every member has an id of a kind that is known of them.
-/// Else the person may be in it under another one.
+/// Whether a group can be searched for a person: the group was read whole, and each member has an id of a kind that is
+/// known of the person. Else the person may be in the group under another id.
 pub(super) fn can_tell(target: &Target, group: &GroupRecord) -> bool {
     let is_comparable = |other: &ParticipantIds| are_comparable(other, &target.person);
     group.completeness.is_whole() && group.members.iter().all(|member| is_comparable(&member.person))
 }
 
-/// Whether two people are known by an id of the same kind: else nobody can tell whether they are one.
+/// Whether two people are known by an id of the same kind: else they may or may not be the same person.
 pub(super) fn are_comparable(one: &ParticipantIds, other: &ParticipantIds) -> bool {
     (one.phone.is_some() && other.phone.is_some()) || (one.lid.is_some() && other.lid.is_some())
 }
 
-/// One result per person, in the order of the request, and those for whom it is true now.
+/// One result per person, in the order of the request, and the people for whom the change is true now.
 ///
 /// # Errors
 /// [`CommandError::OutcomeUnknown`] when nothing is known about anybody; [`CommandError::Unreadable`] when WhatsApp said
@@ -242,7 +242,7 @@ pub(super) fn results(
     if !participants.is_empty() && participants.iter().all(|person| person.answer.is_none()) {
         return Err(CommandError::OutcomeUnknown);
     }
-    // What a look at the group showed is no refusal of WhatsApp's.
+    // `NOT_SAID` comes from a read of the group: WhatsApp itself refused nothing.
     let is_not_said = |person: &Addressed| person.answer.as_ref().is_some_and(|answer| answer.error == Some(NOT_SAID));
     if !participants.is_empty() && participants.iter().all(is_not_said) {
         return Err(CommandError::Unreadable);
@@ -275,8 +275,8 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
     ParticipantResult { id, success: answer.error.is_none(), status, code, message }
 }
 
-/// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. One that could
-/// not be sent stays `invite_required`.
+/// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. A person
+/// whose invitation could not be sent stays `invite_required`.
 pub(super) async fn invite(
     context: &CommandContext,
     group: &GroupId,

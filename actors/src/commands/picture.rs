@@ -17,7 +17,7 @@ pub struct SetPicture {
     pub group: GroupId,
     /// A square JPEG.
     pub jpeg: Vec<u8>,
-    /// When its caller began to wait: WhatsApp has the less time the longer the picture took to make.
+    /// When the caller began to wait: the time for making the picture is taken from WhatsApp's time.
     pub begun: Instant,
 }
 
@@ -68,7 +68,7 @@ impl Command for RemovePicture {
 }
 
 async fn set(context: CommandContext, what: &'static str, group: GroupId, jpeg: Option<Vec<u8>>) -> Finished<()> {
-    // Which picture a group has cannot be read.
+    // A read cannot show which picture a group has, so the request is sent again.
     context.carry_out_again(what, || context.engine.set_picture(&group, jpeg.clone())).await.into()
 }
 

@@ -1,4 +1,4 @@
-//! How the task of a command talks to the actor of its session: what it asks, and what it tells.
+//! How the task of a command talks to the actor of its session: its questions, and the changes that it reports.
 
 use std::sync::Arc;
 
@@ -9,46 +9,47 @@ use rookery_model::{Community, GroupId, GroupRecord};
 
 /// The way to the actor of a command's session.
 pub(crate) trait SessionPort: Send + Sync {
-    /// Tells the actor that began the command what it changed; false when that actor is gone.
+    /// Sends a command's change to the actor that began the command; false when that actor is gone.
     fn tell(&self, change: GroupChange) -> bool;
 
     /// Asks the session's actor, also one that was restarted meanwhile; false when there is none now.
     fn ask(&self, question: CommandQuestion) -> bool;
 }
 
-/// What a command's task asks.
+/// A question of a command's task.
 pub(crate) enum CommandQuestion {
-    /// What WhatsApp shows.
+    /// A read at WhatsApp.
     Read(ReadQuestion),
     /// A community as the cache has it, with those of its groups that this account is in.
     KnownCommunity { community: GroupId, reply: Reply<Community> },
 }
 
-/// What a command's task wants to know of WhatsApp.
+/// A read at WhatsApp that a command's task needs.
 pub(crate) enum ReadQuestion {
-    /// Read one group of WhatsApp, to look at what a write did, if it is one that the cache shows.
+    /// Read one group, to see what a write did. `write`: `None` for a write that the cache does not show.
     ReadBack { group: GroupId, write: Option<WriteId>, reply: Reply<GroupRead> },
-    /// Read all groups of WhatsApp, for the same.
+    /// Read all groups, to see what a write did.
     ReadAll { reply: Reply<()> },
     /// Find a group that WhatsApp may have made.
     FindCreated { creation: Arc<Creation>, reply: Reply<Found> },
 }
 
-/// A group as WhatsApp showed it to a read that was asked for after the question.
+/// A group as WhatsApp showed it in a read that began after the question.
 pub(crate) struct GroupRead {
-    /// What was read; `None` when the account is not in it. Without our own writes on top: it is the judge of them.
+    /// The group as it was read; `None` when the account is not in it. It is without our own writes on top, as it has
+    /// to show whether they were carried out.
     pub(crate) record: Option<Box<GroupRecord>>,
-    /// What notifications have told of the write until then; nothing where there is none.
+    /// What notifications have reported about the write until then; nothing where no write was named.
     pub(crate) heard: Heard,
-    /// The cache shows it too. If not, something changed while it was read, and the group is read once more.
+    /// The cache shows the same. If not, something changed during the read, and the group is read once more.
     pub(crate) shown: bool,
 }
 
-/// What a write means for the cache.
+/// The change to the cache after a write.
 pub(crate) enum GroupChange {
-    /// Carried out, perhaps in part; `None` when nothing changed.
+    /// The write was carried out, perhaps in part; `done` is `None` when nothing changed.
     Confirmed { group: GroupId, write: WriteId, done: Option<PendingChange> },
-    /// Not confirmed; `unknown` when the cached group is in doubt after it.
+    /// The write was not confirmed; `unknown`: the cached group is in doubt now.
     Dropped { group: GroupId, write: WriteId, unknown: bool },
     /// A new group, and the key of the request that made it.
     Created { record: Box<GroupRecord>, key: String, asked: Sequence },

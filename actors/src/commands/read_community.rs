@@ -61,7 +61,7 @@ impl Command for ReadKnownCommunity {
     }
 }
 
-/// Refuses what is no community of a session that is ready.
+/// Refuses a group that is no community, and a session that is not ready.
 pub(super) fn check_community(session: &SessionAccess<'_>, id: &GroupId) -> Result<(), CommandError> {
     session.check_ready()?;
     cached_community(session.cache, id).map(drop)
@@ -107,7 +107,8 @@ fn groups_of(cache: &GroupCache, community: &GroupId) -> Vec<CommunityGroup> {
     linked.map(group).collect()
 }
 
-/// WhatsApp's list, with what this account knows better of its own groups; and those that WhatsApp left out.
+/// Merges WhatsApp's list with this account's own groups. The own data is better, and WhatsApp may have left groups
+/// out.
 fn merged(theirs: Vec<CommunityGroup>, mine: Vec<CommunityGroup>) -> Vec<CommunityGroup> {
     let mut groups = mine;
     for group in theirs {

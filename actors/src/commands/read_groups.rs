@@ -1,4 +1,4 @@
-//! Reading groups: from the cache, or of WhatsApp.
+//! Reading groups: from the cache, or from WhatsApp.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use rookery_model::{Aged, Group, GroupId, GroupSummary, Tagged};
 /// Where a read takes groups from.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The cache of a session that is ready: it is as WhatsApp is.
+    /// The cache of a session that is ready: it is up to date.
     Cache,
     /// The cache, also while the session is started and not ready.
     StaleCache,
@@ -29,7 +29,7 @@ pub struct ListGroups {
     pub source: Source,
 }
 
-/// Reads one group. Without its value when it has one of the tags that the caller knows.
+/// Reads one group. The value is left out when the group's tag is one that the caller knows.
 ///
 /// # Errors
 /// As of [`ListGroups`], and [`CommandError::GroupNotFound`].

@@ -44,7 +44,7 @@ impl Command for SetSettings {
                     context.tell(GroupChange::Dropped { group: group.clone(), write, unknown: false });
                     continue;
                 }
-                // WhatsApp gives a setting no version by which it could be told from one that was changed and changed back.
+                // Settings have no version at WhatsApp. So an old value may also have been changed and changed back.
                 let judge = |now: &GroupRecord, heard: &Heard| match now.settings.has(setting) {
                     true => Reconciliation::Applied(()),
                     false if heard.may_be_about_field() => Reconciliation::Unclear,
@@ -66,7 +66,7 @@ impl Command for SetSettings {
     }
 }
 
-/// A single setting that failed is told as it is. `is_late`: nobody tried to set it.
+/// The error of a single setting is returned as it is. `is_late`: there was no time to try the failed setting.
 fn partly(writes: &[(Setting, WriteId)], failed: usize, is_late: bool, error: CommandError) -> CommandError {
     if writes.len() == 1 {
         return error;

@@ -10,7 +10,7 @@ pub(super) const DONE: u16 = 200;
 pub(super) const ALREADY: u16 = 409;
 /// WhatsApp's status code for somebody who is no member.
 pub(super) const NO_MEMBER: u16 = 404;
-/// In place of a number that nobody gave.
+/// Stands for a missing status code.
 pub(super) const NOT_SAID: u16 = 0;
 
 /// The error of a question: nothing was changed whatever happened.
@@ -42,14 +42,14 @@ pub(super) fn is_doubtful(error: &CommandError) -> bool {
     matches!(error, E::OutcomeUnknown | E::DescriptionConflict | E::Refused { code: 404 | 410, .. })
 }
 
-/// What a request is to do to people.
+/// The action of a request on people.
 #[derive(Copy, Clone, Debug)]
 pub(super) enum Asked {
     Change(ParticipantChange),
     Decision(MembershipDecision),
 }
 
-/// What became of the invitation of somebody who may only be invited.
+/// Notes in a result whether the invitation was sent to somebody who may only be invited.
 pub(super) fn invited(result: &mut ParticipantResult, sent: bool) {
     if sent {
         result.success = true;
@@ -61,7 +61,7 @@ pub(super) fn invited(result: &mut ParticipantResult, sent: bool) {
     }
 }
 
-/// The word for what was done.
+/// The result code of a success.
 pub(super) fn success(asked: Asked) -> ResultCode {
     match asked {
         Asked::Change(ParticipantChange::Add) => ResultCode::Added,
@@ -73,7 +73,7 @@ pub(super) fn success(asked: Asked) -> ResultCode {
     }
 }
 
-/// WhatsApp's numbers for one person, as its web client reads them.
+/// The result code for WhatsApp's status code about one person, as WhatsApp's web client reads it.
 pub(super) fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultCode {
     use ParticipantChange::Add;
     match (asked, error) {
@@ -92,7 +92,7 @@ pub(super) fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultC
     }
 }
 
-/// What a result says in words; nothing where its code says it all.
+/// The message of a result; `None` where its code says it all.
 pub(super) fn message(code: ResultCode) -> Option<&'static str> {
     use ResultCode as C;
     Some(match code {

@@ -17,23 +17,24 @@ pub(super) struct CachedGroup {
     pub(super) record: GroupRecord,
     /// Our writes that are in flight or not yet in the record.
     pub(super) writes: PendingWrites,
-    /// Notifications that came before the ones they follow on, with the moment they came.
+    /// Notifications that came before the ones that they follow, with the moment they came.
     pub(super) early: Vec<(Sequence, GroupNotification)>,
-    /// Notifications that only a read can order: they tell whose the change is that the read brings.
+    /// Notifications that only a read can order: they say who made the change that the read brings.
     pub(super) ambiguous: Vec<GroupNotification>,
-    /// Has to be read by a read that is asked for after this: something came that could not be ordered or understood.
+    /// The group has to be read by a read that is asked for after this: something came that could not be ordered or
+    /// understood.
     pub(super) stale_since: Option<Sequence>,
     /// The last change by a notification or an own write.
     pub(super) touched: Sequence,
-    /// The tag of what callers see, and of which names it was made; `None` since the last change.
+    /// The tag of the group as callers see it, and the version of the names in it; `None` since the last change.
     pub(super) tag: Option<(u64, u64)>,
 }
 
-/// What an event did to a group.
+/// The effect of an event on a group.
 #[derive(PartialEq, Eq)]
 pub(super) enum Taken {
     Changed,
-    /// It ended a write of ours that was shown on top: what shows now was there before.
+    /// The event ended a write of ours that was shown on top: the state that shows now was in the record before.
     Revealed,
     Unchanged,
     Left,
@@ -58,7 +59,7 @@ impl CachedGroup {
         match merge::apply(&mut self.record, &event, me) {
             Applied::Left => Taken::Left,
             applied @ (Applied::Done | Applied::Unordered) => {
-                // Ours is shown on top, and may be the older one.
+                // Our own write is shown on top, and may be older than this change.
                 let hidden = !self.writes.take_event(&event, me, &self.record, Seen::New) && self.writes.hides(&event);
                 if hidden || applied == Applied::Unordered {
                     self.stale_since = Some(now);
@@ -86,7 +87,7 @@ impl CachedGroup {
         }
     }
 
-    /// Takes out a waiting notification that follows on by now.
+    /// Takes out a waiting notification that can be applied now.
     pub(super) fn next_early(&mut self) -> Option<(Sequence, GroupNotification)> {
         let next = self
             .early

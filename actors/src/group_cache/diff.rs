@@ -1,12 +1,12 @@
-//! What changed in a group between two looks at it. Notifications, own writes and reads all become events in this one way,
-//! so nothing is told twice, and nothing that was found out late stays untold. Never does IO.
+//! The differences between two states of a group. Notifications, own writes and reads all become events in this one
+//! way. So no change is reported twice, and a change that was found late is reported, too. Never does IO.
 
 use serde_json::{Map, Value, json};
 
 use rookery_model::{Completeness, GroupRecord, ParticipantIds, Role};
 use rookery_model::{GroupEventKind, GroupId};
 
-/// A change that others want to know of.
+/// A change of a group that becomes an event.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct GroupDiff {
     pub(crate) kind: GroupEventKind,
@@ -21,7 +21,7 @@ pub(crate) struct GroupDiff {
 }
 
 impl GroupDiff {
-    /// Leaves out fields whose change is no event, and says whether there is any left.
+    /// Leaves out fields whose change is no event, and says whether any change is left.
     pub(super) fn is_left_without(&mut self, fields: &[&str]) -> bool {
         match &mut self.changes {
             Some(changes) if !fields.is_empty() => {
@@ -33,14 +33,14 @@ impl GroupDiff {
     }
 }
 
-/// What is known of a change beside its content.
+/// The author and the time of a change, as far as known.
 #[derive(Copy, Clone, Debug, Default)]
 pub(super) struct Cause {
     pub(super) actor: Option<ParticipantIds>,
     pub(super) at: Option<u64>,
 }
 
-/// What happened to a group that was `before` and is `after`; `None` where our account, `me`, is not in it.
+/// The differences of a group that was `before` and is `after`; `None` where our account, `me`, is not in it.
 pub(super) fn between(
     before: Option<&GroupRecord>,
     after: Option<&GroupRecord>,
@@ -69,7 +69,7 @@ pub(super) fn between(
             }
         }
     }
-    // Of what was not known before nobody can say that it changed.
+    // The fields of a stub were not known, so nobody can say that they changed.
     let changes = if before.completeness == Completeness::Stub { Map::new() } else { field_changes(before, after) };
     if !changes.is_empty() {
         all.push(diff(GroupEventKind::Update, Vec::new(), Some(changes)));
@@ -85,7 +85,7 @@ pub(super) fn between(
 fn member_changes(before: &GroupRecord, after: &GroupRecord) -> [(GroupEventKind, Vec<ParticipantIds>); 4] {
     let (old, new) = (Index::of(before), Index::of(after));
     let is_admin = |role| role != Role::Member;
-    // Whoever is missing in a list that is not whole may have been in the group all the time.
+    // Somebody who is missing in a list that is not whole may have been in the group all the time.
     let is_partly = |record: &GroupRecord| matches!(record.completeness, Completeness::Part | Completeness::Stub);
     let (mut joined, mut promoted, mut demoted) = (Vec::new(), Vec::new(), Vec::new());
     for member in &after.members {

@@ -1,9 +1,9 @@
-//! Merging what WhatsApp tells into a group's record: readings of the group, and single changes from notifications. Both come in any
-//! order. Versions and times decide, never the order of arrival. Never does IO.
+//! Merges WhatsApp's data into a group's record: readings of the group, and single changes from notifications. Both
+//! come in any order. Versions and times decide, never the order of arrival. Never does IO.
 
 use rookery_model::{Completeness, GroupAction, GroupNotification, GroupRecord, ParticipantIds, Setting, Versions};
 
-/// What became of an event.
+/// The result of applying an event.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Applied {
     /// The record has it now.
@@ -14,13 +14,14 @@ pub(super) enum Applied {
     Gap,
     /// It could not be ordered: the record may be wrong now.
     Unordered,
-    /// Another value of the same second: which one came last only a read can tell. The record has the one before.
+    /// Another value of the same second: only a read can tell which one came last. The record keeps the value from
+    /// before.
     Tied,
     /// Our account is not in the group any longer.
     Left,
 }
 
-/// What came of the merge of a reading.
+/// The result of merging a reading.
 #[derive(Copy, Clone)]
 pub(super) struct Merged {
     /// The group has to be read again.
@@ -90,7 +91,7 @@ pub(super) fn apply(record: &mut GroupRecord, event: &GroupNotification, me: &Pa
     }
 }
 
-/// Settings carry a time, each its own.
+/// Each setting has a time of its own.
 fn apply_setting(record: &mut GroupRecord, setting: Setting, at: u64) -> Applied {
     let at = u32::try_from(at).unwrap_or(u32::MAX);
     let known_at = std::mem::replace(&mut record.settings_at[setting.index()], at);
@@ -125,7 +126,8 @@ fn apply_to_lists(record: &mut GroupRecord, event: &GroupNotification, me: &Part
         GroupAction::Added(members) => members.iter().for_each(|member| record.add(*member)),
         GroupAction::Removed(participants) if participants.iter().any(|person| person.is(me)) => return Applied::Left,
         GroupAction::Removed(participants) => participants.iter().for_each(|person| record.remove(person)),
-        // Somebody who became an admin has become a member before, which the other list has yet to say.
+        // Somebody who became an admin became a member before. The notification of the other list about that has yet to
+        // come.
         GroupAction::Promoted(participants) => {
             participants.iter().for_each(|person| all_are_members &= record.set_admin(person, true));
         }
@@ -203,7 +205,7 @@ pub(super) fn merge_reading(known: &mut GroupRecord, mut read: GroupRecord, touc
     Merged { again, participants: !stale }
 }
 
-/// Fills in what a reading that is not whole left out and was known before.
+/// Fills in what a partial reading left out and was known before.
 fn keep_known(read: &mut GroupRecord, known: &GroupRecord) {
     if read.subject.is_empty() {
         read.subject.clone_from(&known.subject);

@@ -25,7 +25,7 @@ pub(crate) struct Name {
 pub(crate) struct Names {
     by_id: HashMap<ParticipantId, Name>,
     unsaved: BTreeSet<ParticipantId>,
-    /// Counts the changes: what was made of older names is made again.
+    /// Counts the changes: a group that was built with older names is built again.
     version: u64,
 }
 
@@ -46,7 +46,7 @@ impl Names {
         self.version
     }
 
-    /// Learns a name; empty when somebody has none any more.
+    /// Learns a name. An empty text removes the name of this source.
     pub(crate) fn learn(&mut self, person: &ParticipantIds, text: &str, source: NameSource) {
         let text: String = text.trim().chars().take(NAME_CHARS_MAX).collect();
         for id in person.ids() {
@@ -76,13 +76,13 @@ impl Names {
         self.unsaved.extend(names);
     }
 
-    /// Takes names to be written to the store, so many at most: `None` where one is to be deleted.
+    /// Takes names to be written to the store, `count_max` at most; `None`: the name is to be deleted.
     pub(crate) fn take_unsaved(&mut self, count_max: usize) -> Vec<(ParticipantId, Option<Name>)> {
         let unsaved: Vec<ParticipantId> = (0..count_max).map_while(|_| self.unsaved.pop_first()).collect();
         unsaved.into_iter().map(|id| (id, self.by_id.get(&id).cloned())).collect()
     }
 
-    /// Whether there are any to be written.
+    /// Whether names are to be written.
     pub(crate) fn has_unsaved(&self) -> bool {
         !self.unsaved.is_empty()
     }

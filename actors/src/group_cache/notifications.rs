@@ -1,4 +1,4 @@
-//! What WhatsApp tells the cache: notifications, in any order. Never does IO.
+//! Takes WhatsApp's notifications into the cache, in any order. Never does IO.
 
 use super::cached::{CachedGroup, Taken};
 use super::diff::{Cause, GroupDiff};
@@ -39,12 +39,12 @@ impl GroupCache {
     /// Takes one notification about a group that is cached.
     fn take(&mut self, id: &GroupId, came: Sequence, event: GroupNotification) -> Taken {
         let told = Cause { actor: event.author, at: Some(event.at) };
-        // What a stale one reveals is somebody else's.
+        // The state that a stale notification reveals was set by somebody else.
         let cause = |taken: &Taken| if *taken == Taken::Revealed { Cause::default() } else { told };
         self.with_diff(id, cause, |cache| cache.take_silently(id, came, event))
     }
 
-    /// As [`Self::take`], within something that notes the difference itself.
+    /// As [`Self::take`], for a caller that notes the difference itself.
     pub(super) fn take_silently(&mut self, id: &GroupId, came: Sequence, event: GroupNotification) -> Taken {
         let Some(group) = self.groups.get_mut(id) else { return Taken::Unchanged };
         let taken = group.take(event, came, &self.me);
@@ -62,7 +62,7 @@ impl GroupCache {
         match event.action {
             GroupAction::Deleted => self.miss(&event.group),
             GroupAction::Removed(participants) if mine(&participants) => self.miss(&event.group),
-            // One that is known to be gone may have been so before this was sent: a read decides.
+            // A group with a tombstone may have been left before or after this notification was sent: a read decides.
             GroupAction::Created { record, .. }
                 if record.member(&self.me).is_some() && !self.tombstones.contains_key(&event.group) =>
             {

@@ -41,12 +41,12 @@ impl PendingChange {
 }
 
 impl PendingChange {
-    /// Whether it is about participants, and names nobody.
+    /// Whether the change is about participants and names nobody.
     pub(super) fn is_empty(&self) -> bool {
         matches!(self, Self::Participants(_, participants) if participants.is_empty())
     }
 
-    /// Whether it is a field, and the record has its value. Who is a participant is a matter of versions.
+    /// Whether the change is of a field, and the record has its value. Versions decide who is a participant.
     pub(super) fn is_field_in(&self, record: &GroupRecord) -> bool {
         match self {
             Self::Participants(..) => false,
@@ -65,7 +65,7 @@ impl PendingChange {
         }
     }
 
-    /// The same change as a notification tells it, for those that carry a time.
+    /// The change that a notification reports, for changes that carry a time.
     pub(super) fn told_by(action: &GroupAction) -> Option<Self> {
         match action {
             GroupAction::Subject(subject) => Some(Self::Subject(subject.clone())),

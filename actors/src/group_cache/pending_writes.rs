@@ -1,10 +1,11 @@
 //! Our own writes of one group, in the order in which they were begun, until a notification about them or a read has brought
 //! them into the record. Never does IO.
 //!
-//! WhatsApp sends no notification for a write that changes nothing (promoting an admin, for one). So what callers saw already
-//! when a write was confirmed, or about which something was learnt between request and answer, is kept for a moment only: long
-//! enough for its notification, if there is one, and for those of older changes that come late; too short to hide what others
-//! do afterwards.
+//! WhatsApp sends no notification for a write that changes nothing (promoting an admin, for one). So parts of a
+//! confirmed write are unsure: those that callers saw already when it was confirmed, and those about which something
+//! was learnt between request and answer. The unsure parts are kept for a moment only. That is long enough for their
+//! notification, if there is one, and for late notifications of older changes. It is too short to hide what others do
+//! afterwards.
 
 use std::borrow::Cow;
 
@@ -22,7 +23,8 @@ pub(crate) struct WriteId(pub(super) u64);
 #[derive(Default)]
 pub(super) struct PendingWrites {
     writes: Vec<PendingWrite>,
-    /// What was told of each until somebody said what became of it, also after the connection that it was sent on.
+    /// Notifications heard about each write until its result is known, also after the end of the connection that it was
+    /// sent on.
     watched: Vec<Watched>,
 }
 
@@ -34,25 +36,26 @@ struct Watched {
 
 struct PendingWrite {
     id: WriteId,
-    /// What was asked; once confirmed, what was done and is not in the record yet.
+    /// The change that was asked for; once confirmed, the part that was done and is not in the record yet.
     change: PendingChange,
-    /// When WhatsApp confirmed it.
+    /// When WhatsApp confirmed the write.
     confirmed: Option<Sequence>,
     /// People, or the field, that a notification has brought already.
     echoed_participants: Vec<ParticipantIds>,
     echoed_field: bool,
-    /// People, or the field, of which nobody can tell whether a notification is still to come: they were as asked for before it was
-    /// confirmed, or something was learnt about them meanwhile.
+    /// People, or the field, for which a notification may or may not be still to come: they were as asked for before
+    /// the write was confirmed, or something was learnt about them meanwhile.
     participants_unsure: Vec<ParticipantIds>,
     field_unsure: bool,
 }
 
-/// What notifications have told, while a write was in flight, of what it is about: it may be done and undone by now.
+/// What notifications reported about the people or the field of a write while it was in flight: the write may be done
+/// and undone by now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
     participants: Vec<ParticipantIds>,
     field: bool,
-    /// Nobody listened.
+    /// Notifications were not noted: anything may have happened.
     is_partial: bool,
 }
 
@@ -68,23 +71,24 @@ impl Heard {
     }
 }
 
-/// What became of what was unsure.
+/// The result of ending the unsure parts.
 #[derive(Copy, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Unsure {
-    /// There was none.
+    /// There was no unsure part.
     Nothing,
     /// The record shows the same.
     Shown,
-    /// The record shows something else now: a change that came later, or one that nobody told of. A read decides.
+    /// The record shows something else now: a later change, or one without a notification. A read decides.
     Revealed,
 }
 
-/// A notification that is in the record now, or that was there before.
+/// Whether a notification is in the record since now, or was there before.
 #[derive(Copy, Clone, PartialEq, Eq)]
 pub(super) enum Seen {
-    /// It has just changed the record.
+    /// The notification has just changed the record.
     New,
-    /// The record had it before, by a read: it can only be the echo of a write that WhatsApp has confirmed.
+    /// The record had the change before, by a read: the notification can only be the echo of a write that WhatsApp has
+    /// confirmed.
     Before,
 }
 
@@ -104,7 +108,7 @@ impl PendingWrites {
         self.writes.len()
     }
 
-    /// What was asked for, or done and is not in the record yet.
+    /// The changes that were asked for, or were done and are not in the record yet.
     pub(super) fn changes(&self) -> impl Iterator<Item = &PendingChange> {
         self.writes.iter().map(|write| &write.change)
     }
@@ -124,7 +128,7 @@ impl PendingWrites {
         self.note_unsure(record);
     }
 
-    /// What was told of a write that nobody said yet what became of.
+    /// What was heard about a write whose result is not known yet.
     pub(super) fn heard(&self, id: WriteId) -> Heard {
         let watched = self.watched.iter().find(|watched| watched.id == id);
         watched.map_or(Heard { is_partial: true, ..Heard::default() }, |watched| watched.heard.clone())
@@ -157,7 +161,7 @@ impl PendingWrites {
         self.writes.retain(|write| write.confirmed.is_some());
     }
 
-    /// Whether a write was confirmed until then and is not in the record yet.
+    /// Whether a write was confirmed until `before` and is not in the record yet.
     pub(super) fn waits_since(&self, before: Sequence) -> bool {
         self.writes.iter().any(|write| write.confirmed.is_some_and(|at| at <= before))
     }
@@ -167,7 +171,8 @@ impl PendingWrites {
         on_top_of(&self.writes, record)
     }
 
-    /// WhatsApp confirmed a write; `done` is what it did. What no notification has brought is shown on top of the record.
+    /// WhatsApp confirmed a write; `done` is what it did. The part that no notification has brought is shown on top of
+    /// the record.
     pub(super) fn confirm(&mut self, id: WriteId, mut done: PendingChange, record: &GroupRecord, now: Sequence) {
         self.watched.retain(|watched| watched.id != id);
         let Some(at) = self.writes.iter().position(|write| write.id == id) else { return };
@@ -187,15 +192,15 @@ impl PendingWrites {
         (write.change, write.confirmed) = (done, Some(now));
     }
 
-    /// Notes of the writes in flight what is as asked for now.
+    /// Notes the parts of writes in flight that the record shows already.
     fn note_unsure(&mut self, record: &GroupRecord) {
         for write in self.writes.iter_mut().filter(|write| write.confirmed.is_none()) {
             write.note_unsure(record);
         }
     }
 
-    /// The moment is over in which a notification may come after its answer: of the writes that were confirmed until then, what
-    /// is unsure is shown by the record alone.
+    /// Ends the time in which a notification may come after its answer. The unsure parts of writes that were confirmed
+    /// until `before` are shown by the record alone from now on.
     pub(super) fn end_unsure(&mut self, before: Sequence, record: &GroupRecord) -> Unsure {
         let mut ended = Unsure::Nothing;
         let mut end = |is_in: bool| ended = ended.max(if is_in { Unsure::Shown } else { Unsure::Revealed });
@@ -267,9 +272,9 @@ impl PendingWrites {
         echoed.is_some()
     }
 
-    /// Ends what the confirmed writes say about a person to whom `change` happened, and who has `role` now. `echoed` is the
-    /// write that it was, if it was ours: those before it were carried out before. Of the others one stays that would
-    /// change something: then its own notification is still to come.
+    /// Ends what the confirmed writes say about a person to whom `change` happened, and who has `role` now. `echoed`:
+    /// our own write that the notification is about, if it is ours; the writes before that one were carried out before.
+    /// Another write stays if it would change something: its own notification is still to come.
     fn end_about(
         &mut self,
         person: &ParticipantIds,
@@ -285,7 +290,8 @@ impl PendingWrites {
             }
             let is_same_list = changes_admins(*own) == changes_admins(change);
             if write.confirmed.is_none() {
-                // It may be older than this, or newer: then its own notification comes with the answer.
+                // This write may be older than the notification, or newer: then its own notification comes with the
+                // answer.
                 if (is_same_list || change == ParticipantChange::Remove) && !any_is(&write.participants_unsure, person)
                 {
                     write.participants_unsure.push(*person);
@@ -296,7 +302,7 @@ impl PendingWrites {
             let ends = if is_same_list {
                 is_older || (seen == Seen::New && is_so(*own, role))
             } else {
-                // Whoever is removed is no admin either.
+                // A removed person is no admin either.
                 change == ParticipantChange::Remove && (is_older || (seen == Seen::New && echoed.is_none()))
             };
             if ends {
@@ -320,7 +326,7 @@ impl PendingWrites {
             self.take_out(at);
         }
         for write in self.writes.iter_mut().filter(|write| write.confirmed.is_none()) {
-            // Carried out before the read or after it.
+            // The write may have been carried out before the read or after it.
             match &write.change {
                 PendingChange::Participants(_, participants) => write.participants_unsure.clone_from(participants),
                 field => write.field_unsure |= field.is_field_in(record),
@@ -328,8 +334,8 @@ impl PendingWrites {
         }
     }
 
-    /// Takes a write out that is in the record. WhatsApp works in order: confirmed ones before it that changed the same field
-    /// are in the record too, or undone by it.
+    /// Takes out a write that is in the record. WhatsApp works in order: earlier confirmed writes of the same field are
+    /// in the record too, or undone by this one.
     fn take_out(&mut self, at: usize) {
         let done = self.writes.remove(at);
         let mut place = 0;
@@ -359,7 +365,8 @@ fn role_after(change: ParticipantChange, role: Option<Role>) -> Option<Role> {
 }
 
 impl PendingWrite {
-    /// Notes what is as asked for in this record. What others change before the answer comes is later than that.
+    /// Notes the parts of the write that this record shows already. Others may change them again before the answer
+    /// comes.
     fn note_unsure(&mut self, record: &GroupRecord) {
         match &self.change {
             PendingChange::Participants(change, participants) => {

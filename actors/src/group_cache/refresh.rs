@@ -1,4 +1,4 @@
-//! What the cache has read at WhatsApp, and what it wants to have read. Never does IO.
+//! The cache's reads at WhatsApp: it takes their answers, and names the groups that need a read. Never does IO.
 
 use std::collections::BTreeSet;
 
@@ -29,7 +29,7 @@ impl GroupCache {
     pub(crate) fn apply_read_all(&mut self, asked: Sequence, all: AllGroups) {
         let named: BTreeSet<GroupId> = all.groups.iter().map(|record| record.id.clone()).collect();
         let missing = self.groups.iter().filter(|(id, _)| !named.contains(id));
-        // Each may be one of those that could not be read.
+        // Each missing group may be one of those that could not be read.
         let untold = |group: &CachedGroup| (all.unreadable > 0).then(|| group.record.untold());
         let missing: Vec<_> = missing.map(|(id, group)| (id.clone(), untold(group))).collect();
         for (id, untold) in missing {
@@ -43,7 +43,7 @@ impl GroupCache {
             let (id, is_whole) = (record.id.clone(), record.completeness.is_whole());
             self.apply_read(&id, asked, Some(record));
             if !is_whole && self.has(&id) {
-                // WhatsApp may tell more of it when it is asked for alone.
+                // WhatsApp may show more of a group when it is asked for alone.
                 self.alone.insert(id);
             }
         }
@@ -54,7 +54,7 @@ impl GroupCache {
         }
     }
 
-    /// Takes the groups that have to be read now: gaps that did not close, and what could not be ordered.
+    /// Takes the groups that have to be read now: gaps that did not close, and changes that could not be ordered.
     pub(crate) fn take_reads(&mut self) -> Vec<GroupId> {
         let mut reads: Vec<GroupId> = std::mem::take(&mut self.unknown).into_keys().collect();
         for (id, group) in &mut self.groups {
@@ -66,7 +66,7 @@ impl GroupCache {
         reads
     }
 
-    /// Whether what is shown of a group may not be what WhatsApp has.
+    /// Whether the cached group may differ from WhatsApp's.
     pub(crate) fn is_in_doubt(&self, id: &GroupId) -> bool {
         self.unknown.contains_key(id) || self.groups.get(id).is_some_and(CachedGroup::needs_read)
     }
@@ -76,7 +76,7 @@ impl GroupCache {
         !self.unknown.is_empty() || self.groups.values().any(CachedGroup::needs_read)
     }
 
-    /// Takes groups that are to be read alone: a read of all groups does not tell them whole.
+    /// Takes groups that are to be read alone: a read of all groups does not show them whole.
     pub(crate) fn take_alone(&mut self, count_max: usize) -> Vec<GroupId> {
         (0..count_max).map_while(|_| self.alone.pop_first()).collect()
     }
@@ -86,18 +86,18 @@ impl GroupCache {
         !self.alone.is_empty()
     }
 
-    /// Has the groups read alone, once more, of which not all is known.
+    /// Has the incomplete groups read alone, once more.
     pub(crate) fn mark_incomplete(&mut self) {
         let incomplete = self.groups.iter().filter(|(_, group)| !group.record.completeness.is_whole());
         self.alone = incomplete.map(|(id, _)| id.clone()).collect();
     }
 
-    /// Whether there are groups of which not all is known. Looks at every group.
+    /// Whether there are incomplete groups. Looks at every group.
     pub(crate) fn has_incomplete(&self) -> bool {
         self.groups.values().any(|group| !group.record.completeness.is_whole())
     }
 
-    /// Something is known to have changed in a group, but not what.
+    /// Marks a group for a read: something has changed in it, but it is not known what.
     pub(crate) fn mark_for_read(&mut self, id: &GroupId) {
         let now = self.count();
         match self.groups.get_mut(id) {
@@ -144,7 +144,7 @@ impl GroupCache {
         }
     }
 
-    /// Our account is not in this group: nothing heard of it before that was asked is of use.
+    /// Notes that our account is not in this group: no notification about it from before the read is of use.
     fn settle_unknown(&mut self, id: &GroupId, asked: Sequence) {
         if self.unknown.get(id).is_some_and(|heard| *heard <= asked) {
             self.unknown.remove(id);

@@ -295,7 +295,7 @@ fn a_stale_event_is_not_written_again() {
     assert_eq!(cache.unsaved().count(), 0);
 }
 
-/// The kinds of differences since the last look, with the people they are about.
+/// The kinds of differences since the last call, with the people they are about.
 fn diffs(cache: &mut GroupCache) -> Vec<(GroupEventKind, Vec<ParticipantIds>)> {
     cache.take_diffs().into_iter().map(|diff| (diff.kind, diff.participants)).collect()
 }

@@ -1,4 +1,4 @@
-//! What is in a batch. Decides nothing.
+//! The content of a batch. Decides nothing.
 
 use rookery_model::{
     Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, ParticipantIds, SessionId, Timestamp,
@@ -8,15 +8,15 @@ use serde_json::{Map, json};
 
 use crate::group_cache::{GroupDiff, Name, Stored};
 
-/// Groups with more members are written as what changed in them; a smaller one fits in one row as it is.
+/// Groups with more members are written as deltas; a smaller group fits in one row as it is.
 const WHOLE_MEMBERS_MAX: usize = 64;
 
-/// What is in the next batch.
+/// The content of the next batch.
 #[derive(Debug, Default)]
 pub(crate) struct Draft {
-    /// The version of the session's record that it holds.
+    /// The version of the session's record in this batch.
     pub(super) record: Option<u64>,
-    /// With that it is taken with little space, too.
+    /// The record is written with little space, too.
     pub(super) is_removal: bool,
     pub(super) events: Vec<Event>,
     /// Rows of events to be removed.
@@ -39,7 +39,7 @@ pub(crate) struct EventRow {
 #[derive(Debug)]
 pub(super) struct WaitingEvent {
     pub(super) event: Event,
-    /// Of its JSON.
+    /// The length of the event's JSON.
     pub(super) bytes: usize,
 }
 
@@ -54,10 +54,10 @@ impl From<Event> for WaitingEvent {
 #[derive(Debug)]
 pub(super) struct GroupDraft {
     pub(super) id: GroupId,
-    /// What is stored of it until then.
+    /// The stored state of the group until then.
     pub(super) stored: Stored,
     pub(super) write: GroupWrite,
-    /// Rows of deltas that are there.
+    /// Rows of deltas that the group has.
     pub(super) deltas: u8,
 }
 
@@ -79,12 +79,12 @@ impl Draft {
         self.record.is_none() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
     }
 
-    /// Whether it holds the session's record.
+    /// Whether the batch holds the session's record.
     pub(crate) fn has_record(&self) -> bool {
         self.record.is_some()
     }
 
-    /// Whether it holds the session's record and nothing of its groups.
+    /// Whether the batch holds the session's record and nothing of its groups.
     pub(crate) fn is_of_session(&self) -> bool {
         let is_of_groups = !self.groups.is_empty() || !self.names.is_empty();
         self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group.is_none())
@@ -92,7 +92,7 @@ impl Draft {
 }
 
 impl GroupWrite {
-    /// Operations that it adds to a batch, beside the removal of deltas: more rather than less.
+    /// An upper estimate of the operations that this adds to a batch, beside the removal of deltas.
     pub(super) fn operations_max(&self) -> usize {
         match self {
             Self::Whole(record) => {
@@ -107,7 +107,7 @@ impl GroupWrite {
     }
 }
 
-/// A change of a group as its log has it.
+/// A change of a group as an event of the session's log.
 pub(super) fn event_of(session: SessionId, diff: GroupDiff) -> Event {
     let now = Timestamp::now();
     let occurred_at =

@@ -10,20 +10,21 @@ use tokio::task::spawn_blocking;
 
 use super::EventRow;
 
-/// A row that cannot be read had no more events than this: their numbers are not given again.
+/// The most events that an unreadable row can have had: their numbers are not given again.
 const EVENTS_UNREADABLE: u64 = 10_000;
 /// Parts of the largest row.
 const EVENT_PARTS_MAX: u8 = 64;
 
-/// Reads a session's events one after the other. A slow one delays nobody, and holds no event in memory that it has not asked for.
+/// Reads a session's events one after the other. A slow reader delays nobody, and holds no event in memory that it has
+/// not asked for.
 pub struct EventReader {
-    /// Whoever listens keeps no store open.
+    /// A listener keeps no store open.
     store: Weak<dyn Store>,
     session: SessionId,
     number: SessionNumber,
-    /// The number of the latest event that was given.
+    /// The number of the latest event that was returned.
     position: u64,
-    /// The number with which the next row begins that is to be read.
+    /// The number of the first event in the next row to be read.
     next_row: u64,
     /// The number of the latest event on disk.
     latest: watch::Receiver<u64>,
@@ -33,7 +34,7 @@ pub struct EventReader {
 /// Why the next event cannot be given.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EventsError {
-    /// So many events were removed before they were read; the next call goes on behind them.
+    /// So many events were removed before they were read; the next call goes on after them.
     #[error("{0} events were removed before they were read")]
     Missed(u64),
     /// The session was deleted, or the daemon ends.
@@ -45,7 +46,7 @@ pub enum EventsError {
 }
 
 impl EventReader {
-    /// Of what comes after now.
+    /// A reader of the events that come after now.
     pub(crate) fn new(
         store: &Arc<dyn Store>,
         session: SessionId,
@@ -78,7 +79,7 @@ impl EventReader {
             self.next_row = row.end;
             self.read = row.events.into();
             if self.read.is_empty() {
-                // What is told is on disk: it was removed meanwhile, or is damaged.
+                // A published event was on disk: it was removed meanwhile, or is damaged.
                 let missed = row.end - 1 - std::mem::replace(&mut self.position, row.end - 1);
                 return Err(EventsError::Missed(missed));
             }
@@ -99,7 +100,7 @@ impl EventReader {
 struct Row {
     /// An event that this version cannot read is left out.
     events: Vec<Event>,
-    /// The number behind its last event.
+    /// The number after the row's last event.
     end: u64,
 }
 
@@ -112,7 +113,8 @@ impl Row {
     }
 }
 
-/// The row that begins with this number, or else the next one that is there and told; without one, no events up to the latest.
+/// The row that begins with this number, or else the next published row. Without one: no events, up to the latest
+/// number.
 fn row_from(store: &dyn Store, number: SessionNumber, first: u64, latest: u64) -> Result<Row, StoreError> {
     if let Ok(Some(json)) = get_parts(store, number, Table::Events, &layout::events(first)) {
         return Ok(Row::of(first, &json));

@@ -59,7 +59,7 @@ impl Bench {
         bench
     }
 
-    /// Writes a batch; what the actor is to do then.
+    /// Writes a batch; returns what the actor is to do then.
     async fn write(&mut self) -> AfterWrite {
         self.journal.take_from(&mut self.cache);
         let draft = self.journal.draft(&mut self.cache, true).expect("there is something to write");
@@ -82,14 +82,14 @@ impl Bench {
         Some(self.journal.written(Written::refused(draft, refused()), &mut self.cache))
     }
 
-    /// A batch is on disk, or not: who waited is told.
+    /// A batch is on disk, or not: waiting callers are answered.
     fn written(&mut self, written: Written) -> AfterWrite {
         let mut after = self.journal.written(written, &mut self.cache);
         after.answers.drain(..).for_each(|(then, saved)| then(saved));
         after
     }
 
-    /// WhatsApp tells a change of members.
+    /// WhatsApp sends a notification about members.
     fn told(&mut self, action: GroupAction) {
         let is_of_members = matches!(action, GroupAction::Added(_) | GroupAction::Removed(_));
         let versions = Versions { previous: Some(self.version), this: self.version + 1 };
@@ -108,7 +108,7 @@ impl Bench {
         self.told(GroupAction::Removed(vec![person(digits)]));
     }
 
-    /// The events on disk: numbers and words.
+    /// The events on disk: numbers and kinds.
     async fn events(&self) -> Vec<(u64, &'static str)> {
         let (_sender, latest) = watch::channel(self.journal.last_event());
         let mut reader = EventReader::new(&self.store, self.record.id, ALICE, watch::channel(0).1);
@@ -239,7 +239,7 @@ async fn what_cannot_be_written_for_long_is_told_as_the_difference_and_nothing_t
     assert!(waiting.len() <= EVENTS_WAITING_MAX);
     let kind = |waiting: &&WaitingEvent| waiting.event.kind == EventKind::Group(GroupEventKind::InviteRevoked);
     assert_eq!(waiting.iter().filter(kind).count(), 1);
-    // Whoever follows the events ends where the group is.
+    // A listener who follows the events ends with the group's current members.
     let mut members: BTreeSet<String> = (0..3).map(|nth| format!("{}@c.us", ME + nth)).collect();
     for WaitingEvent { event, .. } in waiting {
         for id in event.data["participantIds"].as_array().unwrap() {
@@ -274,7 +274,7 @@ async fn a_burst_is_told_whole_and_a_group_is_never_ahead_of_its_events() {
         bench.write().await;
     }
     let before = bench.journal.last_event();
-    // Somebody came, somebody left, and a subject is new: in each of them.
+    // In each group somebody came, somebody left, and the subject is new.
     for group in &mut groups {
         group.members.remove(0);
         group.members.extend((0..40).map(|digits| Member::plain(person(77 + digits))));
@@ -326,7 +326,7 @@ async fn old_rows_of_events_go_and_the_numbers_go_on() {
     let rows = rows_of(&*bench.store, ALICE).unwrap();
     assert!(rows.0.len() <= EVENT_ROWS_MAX + 1, "{} rows", rows.0.len());
     assert_eq!(rows.1, EVENT_ROWS_MAX as u64 + 21);
-    // Whoever was behind is told how many are gone.
+    // A reader that was behind learns how many events are gone.
     let (_sender, latest) = watch::channel(bench.journal.last_event());
     let mut reader = EventReader::new(&bench.store, bench.record.id, ALICE, watch::channel(0).1);
     reader.follow(latest);

@@ -13,9 +13,9 @@ use rookery_model::ParticipantId;
 /// A batch that is on disk, or not.
 pub(crate) struct Written {
     pub(super) draft: Draft,
-    /// What became of the session's record and of the events.
+    /// The result for the session's record and the events.
     pub(super) first: Result<(), StoreError>,
-    /// What became of the rest, which may take several batches.
+    /// The result for the rest, which may take several batches.
     pub(super) rest: Result<(), StoreError>,
     /// Parts of the row of events.
     pub(super) event_parts: u8,
@@ -24,12 +24,12 @@ pub(crate) struct Written {
     pub(super) groups: WrittenGroups,
 }
 
-/// What is to be known of groups that were written.
+/// Facts about the groups that were written.
 #[derive(Default)]
 pub(crate) struct WrittenGroups {
     /// CRC-32 of the records that were written whole.
     pub(super) checksums: Vec<(GroupId, u32)>,
-    /// Too large to be saved.
+    /// Groups that are too large to be saved.
     pub(super) too_large: Vec<GroupId>,
 }
 
@@ -42,15 +42,15 @@ impl Written {
     }
 }
 
-/// Has a draft that holds nothing of groups written. It is on its way when this returns, and nothing was read for it.
+/// Writes a draft that holds nothing of groups. The batch is on its way when this returns, and nothing was read for it.
 pub(crate) fn begin_of_session(
     store: &dyn Store,
     number: SessionNumber,
     record: Batch,
     draft: Draft,
 ) -> impl Future<Output = Written> + Send + use<> {
-    // Where nothing of groups is in the draft, events have room wherever the record has: that an account was logged out is told although
-    // the disk is nearly full.
+    // In a draft without groups, events have room wherever the record has. So the event of a log-out is published
+    // although the disk is nearly full.
     let first = session_batch(number, record, &draft, Batch::for_removal());
     let first = first.map(|(batch, parts)| (store.commit(batch), parts));
     let removal = store.commit(removal_of_old_rows(number, &draft));
@@ -64,8 +64,8 @@ pub(crate) fn begin_of_session(
     }
 }
 
-/// Writes a draft; `record` is the session's record, in a batch that is for removal if it is, where the draft holds it. Never fails
-/// halfway without saying so.
+/// Writes a draft. `record`: a batch with the session's record where the draft holds it; it is a batch for removal
+/// where the record is one. Reports every failure, also halfway.
 pub(crate) async fn write(store: &dyn Store, number: SessionNumber, record: Batch, draft: Draft) -> Written {
     let mut groups = WrittenGroups::default();
     let (mut first, mut rest, mut event_parts) = (Ok(()), Ok(()), 0);
@@ -87,7 +87,7 @@ pub(crate) async fn write(store: &dyn Store, number: SessionNumber, record: Batc
     Written { draft, first, rest, event_parts, are_old_removed, groups }
 }
 
-/// In order, with the parts of the row of events; the first has the session's record and the events.
+/// The batches in order, and the parts of the row of events. The first batch has the session's record and the events.
 fn batches(
     store: &dyn Store,
     number: SessionNumber,
@@ -120,7 +120,7 @@ fn batches(
     Ok((batches, parts))
 }
 
-/// The session's record and the row of events, which is added to `events`, with its parts.
+/// The batch with the session's record and the row of events, and the parts of that row. The row is added to `events`.
 fn session_batch(
     number: SessionNumber,
     record: Batch,
@@ -135,7 +135,7 @@ fn session_batch(
     Ok((batch, parts))
 }
 
-/// Apart from what is written: it need not happen together with that.
+/// Removes old rows of events in a batch of its own: that need not happen together with the write.
 fn removal_of_old_rows(number: SessionNumber, draft: &Draft) -> Batch {
     let mut batch = Batch::for_removal();
     for row in &draft.old_rows {

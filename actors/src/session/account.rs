@@ -1,4 +1,5 @@
-//! Whose session it is: it belongs to the account that linked it first, until it is logged out or a caller allows another.
+//! The account that a session belongs to: the one that linked it first, until it is logged out or a caller allows
+//! another.
 //!
 //! ```text
 //! nobody's --linked--> theirs --removed at the phone, stopped, killed--> theirs
@@ -9,7 +10,8 @@
 //!
 //! A link that cannot be put on disk is turned away in the same manner: a restart would lose it, and leave its device behind.
 //!
-//! Each change of hands has a number of its own, the account epoch: what was granted or kept for one is void for the next.
+//! Each change of account has a number of its own, the account epoch. What was granted or kept in one epoch is void in
+//! the next.
 
 use std::time::Duration;
 
@@ -23,10 +25,11 @@ use rookery_model::ParticipantIds;
 
 /// An account that is turned away has to log in before it can be unlinked: the engine's two connects and WhatsApp's answer.
 const TURN_AWAY_TIME: Duration = Duration::from_secs(30);
-/// After a connection that was lost while WhatsApp was asked.
+/// The wait after a connection was lost while WhatsApp was asked to unlink.
 const UNLINK_RETRY: Duration = Duration::from_secs(1);
 
-/// The same LID where both are known; else the same number: numbers are given to other people in time.
+/// Whether two accounts are the same: by LID where both are known, else by number. Numbers are given to other people in
+/// time.
 fn is_same(one: &ParticipantIds, other: &ParticipantIds) -> bool {
     match (one.lid, other.lid) {
         (Some(one), Some(other)) => one == other,
@@ -40,7 +43,7 @@ impl SessionState {
         !self.pairing.account_change_allowed && self.record.account.is_some_and(|known| !is_same(&known, account))
     }
 
-    /// What was linked is unlinked as soon as it is logged in. Whoever asks first says why.
+    /// Unlinks the new link as soon as it is logged in. The reason of the first call counts.
     pub(super) fn turn_away(&mut self, why: TurnedAway) {
         let Some(engine) = self.engine.any().filter(|_| self.engine.turned_away.is_none()) else { return };
         warn!(session.id = %self.entry.id, reason = why.as_str(), "a link may not stay, unlinking it");
@@ -72,7 +75,7 @@ impl SessionState {
         self.apply(Fact::TurnedAway { why, unlinked });
     }
 
-    /// The account that is about to be `ready` has the session from now on.
+    /// Gives the session to the account that is about to be `ready`.
     pub(super) fn take_over(&mut self, account: ParticipantIds) {
         if self.record.account.is_some_and(|known| !is_same(&known, &account)) {
             self.record.account_epoch += 1;
@@ -82,7 +85,7 @@ impl SessionState {
         self.pairing.account_change_allowed = false;
     }
 
-    /// A caller logged the account out: the session is free for any.
+    /// A caller logged the account out: the session is free for any account.
     pub(super) fn give_up_account(&mut self) {
         if self.record.account.take().is_some() {
             self.record.account_epoch += 1;
@@ -106,9 +109,9 @@ mod tests {
         };
         let table = [
             (both(1, 7), both(1, 7), true),
-            // It has another number now.
+            // The account has another number now.
             (both(1, 7), both(2, 7), true),
-            // Its number belongs to somebody else now.
+            // The number belongs to somebody else now.
             (both(1, 7), both(1, 8), false),
             (phone(1), both(1, 8), true),
             (phone(1), phone(2), false),

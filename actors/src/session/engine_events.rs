@@ -1,4 +1,4 @@
-//! The engine of a session: having it opened and closed, and what it reports.
+//! The engine of a session: having it opened and closed, and taking its reports.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,7 +25,7 @@ impl SessionState {
         let generation = self.next_generation();
         self.engine.open(generation);
         self.renew_port();
-        // What was under way with the engine before is read by this one before it is ready (K-3).
+        // The new engine reads the results of the old engine's writes before the session is ready (K-3).
         self.cache.forget_writes();
         if self.record.link == Link::None {
             self.open_linking();
@@ -49,7 +49,7 @@ impl SessionState {
         self.entry.generations.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Commands ask the engine that there is now.
+    /// Gives commands a port to the engine that there is now.
     fn renew_port(&mut self) {
         let generation = self.engine.generation();
         self.port = Arc::new(ActorPort::new(self.myself.clone(), self.entry.clone(), generation));
@@ -58,12 +58,12 @@ impl SessionState {
     pub(super) fn engine_opened(&mut self, generation: Generation, engine: Arc<Engine>) {
         let is_half_linked = engine.is_linked() && self.record.link == Link::None;
         if self.engine.opened(generation, engine) && is_half_linked {
-            // Killed between the phone's yes and our record of it.
+            // The daemon was killed after the phone accepted, and before our record said so.
             self.apply(Fact::LinkingInterrupted);
         }
     }
 
-    /// The engine is gone. One that ended by itself while a session needs it is a crash.
+    /// Takes the end of an engine. An engine that ends by itself while its session needs it is a crash.
     pub(super) fn engine_ended(
         &mut self,
         generation: Generation,
@@ -98,7 +98,7 @@ impl SessionState {
         Err(ActorExit::Engine(exit).into())
     }
 
-    /// Answers those who wait for the engine to be gone.
+    /// Answers the callers who wait for the engine to be gone.
     pub(super) fn answer_closing(&mut self) {
         if !self.engine.is_loaded() && !self.closing.is_empty() {
             let session = self.entry.session.load_full();
@@ -107,7 +107,7 @@ impl SessionState {
         }
     }
 
-    /// The next event may wait in its place.
+    /// Takes a report of the engine. `place` is given back first, for the next event.
     pub(super) fn engine_reported(&mut self, generation: Generation, event: EngineEvent, place: Option<Permit>) {
         drop(place);
         if !self.engine.is_current(generation) || !self.engine.is_loaded() || self.engine.is_closing() {
@@ -193,7 +193,7 @@ impl SessionState {
         }
     }
 
-    /// Puts credentials on disk and reads all groups: what `ready` needs (K-3).
+    /// Puts credentials on disk and reads all groups, as `ready` needs it (K-3).
     pub(super) fn prepare(&mut self) {
         let Some(engine) = self.engine.any() else { return };
         self.preparation += 1;
@@ -203,7 +203,7 @@ impl SessionState {
         tokio::spawn(async move {
             let work = async {
                 match engine.flush().await {
-                    // A full disk is no reason to be away: what is there brings the session back.
+                    // A full disk is no reason to be away: the stored credentials bring the session back.
                     Err(EngineError::Unsaved(_)) if is_link_stored && engine.is_on_disk().await? => {}
                     Err(EngineError::Unsaved(_))
                         if !is_link_stored && matches!(store.health(), Health::LowSpace { .. }) =>
@@ -260,7 +260,7 @@ impl SessionState {
         if number != self.preparation || self.engine.staying().is_none() {
             return;
         }
-        // What could not be saved is tried again, and said.
+        // A failed save is tried again, and shown in `lastError`.
         let is_room_missing = matches!(stored, Err(StoreError::LowSpace { .. } | StoreError::Busy));
         match stored {
             Err(_) if is_room_missing && self.is_link_stored => self.prepared(),

@@ -1,4 +1,4 @@
-//! The session's engine as its actor sees it: whether there is one, which one, and on its way where.
+//! The session's engine as its actor sees it: whether there is one, which one, and whether it is closing.
 
 use std::sync::Arc;
 
@@ -8,31 +8,32 @@ use crate::error::CommandError;
 use rookery_engine::Engine;
 use rookery_model::SessionStatus;
 
-/// The engine of one session, as far as its actor was told. `E`: the engine.
+/// The engine of one session, as far as its actor knows. `E`: the engine.
 pub(super) struct EngineSlot<E = Engine> {
     generation: Generation,
     /// From the request to open it until it is gone.
     is_loaded: bool,
     is_closing: bool,
-    /// The credentials are to be wiped: it is gone only when they are.
+    /// The credentials are to be wiped: the engine counts as gone only when they are.
     is_wiping: bool,
     engine: Option<Arc<E>>,
-    /// We asked WhatsApp to unlink the device: that it is removed is nothing that the phone did.
+    /// We asked WhatsApp to unlink the device: its removal was not done at the phone.
     pub(super) is_logging_out: bool,
-    /// What was linked may not stay, and is on its way out.
+    /// The new link may not stay, and is being unlinked.
     pub(super) turned_away: Option<TurnedAway>,
 }
 
 /// What the end of an engine means.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Ended {
-    /// It was an older one.
+    /// The engine was an older one.
     Stale,
-    /// It ended before our order to wipe reached it: the order is carried out now, and the end is told again.
+    /// The engine ended before our order to wipe reached it: the order is carried out now, and the end is reported
+    /// again.
     BeforeWipe,
     /// As ordered. `wiped`: the credentials, too.
     Ordered { wiped: bool },
-    /// Nobody wanted it to.
+    /// The engine ended without an order.
     ByItself,
 }
 
@@ -51,17 +52,17 @@ impl<E> Default for EngineSlot<E> {
 }
 
 impl<E> EngineSlot<E> {
-    /// Which engine it is, or was.
+    /// The generation of the current engine, or of the last one.
     pub(super) fn generation(&self) -> Generation {
         self.generation
     }
 
-    /// Whether this is the engine that counts.
+    /// Whether this is the current engine.
     pub(super) fn is_current(&self, generation: Generation) -> bool {
         self.generation == generation
     }
 
-    /// Whether there is one, or soon will be.
+    /// Whether there is an engine, or soon will be.
     pub(super) fn is_loaded(&self) -> bool {
         self.is_loaded
     }
@@ -79,7 +80,7 @@ impl<E> EngineSlot<E> {
         self.engine.clone()
     }
 
-    /// The engine, unless it is on its way out.
+    /// The engine, unless it is being closed or its link is turned away.
     pub(super) fn staying(&self) -> Option<Arc<E>> {
         self.any().filter(|_| !self.is_closing && self.turned_away.is_none())
     }
@@ -93,20 +94,20 @@ impl<E> EngineSlot<E> {
         }
     }
 
-    /// A new engine is asked for.
+    /// Notes that a new engine was asked for.
     pub(super) fn open(&mut self, generation: Generation) {
         self.generation = generation;
         self.is_loaded = true;
     }
 
-    /// The engine is to end, and the credentials to be wiped after that with `wipe`. `next`: a new generation, for an order that is
-    /// about no engine of this actor. False: there is nothing to be done.
+    /// Notes that the engine is to end; with `wipe`, the credentials are wiped after that. `next` gives a new
+    /// generation, for an order that is about no engine of this actor. False: there is nothing to be done.
     pub(super) fn close(&mut self, wipe: bool, next: impl FnOnce() -> Generation) -> bool {
         if !self.is_loaded && !wipe {
             return false;
         }
         if !self.is_loaded {
-            // There may be an engine of an earlier actor, on its way out: it is not ours.
+            // There may be an engine of an earlier actor that is still closing: it is not ours.
             self.generation = next();
         }
         self.is_loaded = true;
@@ -115,7 +116,7 @@ impl<E> EngineSlot<E> {
         true
     }
 
-    /// An engine was built; false: not the one that was asked for last.
+    /// An engine was built; false: it is not the one that was asked for last.
     pub(super) fn opened(&mut self, generation: Generation, engine: Arc<E>) -> bool {
         let is_current = self.is_current(generation);
         if is_current {

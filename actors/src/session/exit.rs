@@ -3,19 +3,19 @@
 /// How an engine ended.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum EngineExit {
-    /// It was ordered to, or its run loop came to an end.
+    /// The engine was ordered to end, or its run loop came to an end.
     #[error("the WhatsApp client ended by itself")]
     Ended,
-    /// It could not be opened.
+    /// The engine could not be opened.
     #[error("the WhatsApp client could not be opened: {0}")]
     NotOpened(String),
-    /// It has given up saving its state. With the bytes that are free, where that is why.
+    /// The engine has given up saving its state.
     #[error("credentials cannot be saved{}", full_disk(*.free_bytes))]
     Unsaved {
-        /// On a disk that is full.
+        /// The free bytes, where a full disk is the reason.
         free_bytes: Option<u64>,
     },
-    /// It panicked.
+    /// The engine panicked.
     #[error("the WhatsApp client crashed")]
     Crashed,
 }
@@ -27,16 +27,16 @@ fn full_disk(free_bytes: Option<u64>) -> String {
 /// Why a session's actor ended. Our own words: they are shown and logged, and never hold what a caller or WhatsApp sent (P-1).
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ActorExit {
-    /// Its engine ended while the session needs one.
+    /// The actor's engine ended while the session needs one.
     #[error("{0}")]
     Engine(EngineExit),
-    /// It panicked.
+    /// The actor panicked.
     #[error("a defect in the daemon, see its log")]
     Defect,
-    /// Somebody stopped it.
+    /// Somebody stopped the actor.
     #[error("stopped")]
     Stopped,
-    /// What is stored of the session could not be read.
+    /// The session's stored data could not be read.
     #[error("{0}")]
     NotRead(String),
 }

@@ -1,4 +1,4 @@
-//! Groups in the session's actor: beginning commands, taking what they changed, and having groups read.
+//! Groups in the session's actor: beginning commands, taking their changes, and having groups read.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,7 +14,8 @@ use rookery_model::{GroupId, Timestamp};
 
 /// WhatsApp's notification about our own write comes within milliseconds; after this long the group is read instead.
 const ECHO_TIMEOUT: Duration = Duration::from_secs(5);
-/// Notifications may come this long after an answer that was sent with or after them: a task of its own handles each.
+/// Notifications may come this long after an answer that was sent with or after them: each is handled by a task of its
+/// own.
 const LATE_NOTIFICATION_TIME: Duration = Duration::from_millis(150);
 
 impl SessionState {
@@ -41,12 +42,12 @@ impl SessionState {
         }
     }
 
-    /// How long WhatsApp has not been heard, when the cache may be behind: `None` while the session is ready.
+    /// How long nothing was received from WhatsApp, when the cache may be behind: `None` while the session is ready.
     fn stale_for(&self) -> Result<Option<Duration>, CommandError> {
         match self.engine.ready(self.record.status) {
             Ok(_) => Ok(None),
             Err(CommandError::NotConnected) if self.cache.is_filled() => {
-                // Not since the daemon was started: the wall clock has to do.
+                // When nothing was received since the daemon's start, the recorded wall-clock time is used.
                 let noted_at = self.record.last_active.or(self.record.connected_at).unwrap_or(Timestamp(0));
                 let noted_ago = || u64::try_from(Timestamp::now().0.saturating_sub(noted_at.0)).unwrap_or_default();
                 let heard_ago = self.entry.wire.heard_at().map(|at| at.elapsed());
@@ -56,10 +57,10 @@ impl SessionState {
         }
     }
 
-    /// A command is over: its change to the cache, before its caller is answered.
+    /// Takes the cache change of a command that is over, before its caller is answered.
     pub(super) fn group_changed(&mut self, generation: Generation, change: GroupChange) {
         if !self.engine.is_current(generation) {
-            // Of an earlier start: all groups are read before this one is ready (K-3).
+            // The change is from an earlier engine: all groups are read before this one is ready (K-3).
             return;
         }
         match change {
@@ -96,7 +97,7 @@ impl SessionState {
         self.refresher.schedule_doubts(&self.cache);
     }
 
-    /// Has read what the refresher wants to have read.
+    /// Starts the reads that the refresher asks for.
     pub(super) fn read_groups(&mut self) {
         for step in self.refresher.take_steps() {
             match (step, self.engine.any()) {
@@ -130,7 +131,7 @@ impl SessionState {
         }
     }
 
-    /// Reads in a task, under a time limit, and tells the actor what came of it whatever becomes of the read.
+    /// Reads in a task, under a time limit, and sends the actor the result in every case.
     fn read<T: Send + 'static>(
         &self,
         what: &'static str,
@@ -140,7 +141,7 @@ impl SessionState {
         let (myself, rate_limiter) = (self.myself.clone(), self.entry.rate_limiter.clone());
         let limit = self.context.options.whatsapp_timeout;
         tokio::spawn(async move {
-            // A task of its own: one that panics still has an end.
+            // The read has a task of its own: a panic in it still gives a result.
             let answer = match tokio::spawn(tokio::time::timeout(limit, read)).await {
                 Ok(Ok(answer)) => answer.map_err(|error| {
                     rate_limiter.observe_backoff(&error);

@@ -33,7 +33,7 @@ impl TurnedAway {
 /// Something that happened to a session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fact {
-    /// A caller or a restart of the daemon wants it running.
+    /// A caller or a restart of the daemon wants the session running.
     StartRequested,
     /// There is a QR or a pairing code to use.
     QrShown,
@@ -47,7 +47,7 @@ pub(crate) enum Fact {
     LoggedIn,
     /// Credentials are on disk and all groups are read (K-3).
     Prepared,
-    /// They are not: the reason.
+    /// The preparation failed, for this reason.
     PrepareFailed(String),
     /// The connection is gone and the engine reconnects.
     ConnectionLost(String),
@@ -58,7 +58,7 @@ pub(crate) enum Fact {
     /// The phone that was linked may not stay.
     TurnedAway {
         why: TurnedAway,
-        /// WhatsApp confirmed that it is linked no longer.
+        /// WhatsApp confirmed that the phone is linked no longer.
         unlinked: bool,
     },
     /// Our log-out was confirmed.
@@ -75,11 +75,11 @@ pub(crate) enum Fact {
     Banned(i32, Timestamp),
     /// WhatsApp wants a newer client.
     Outdated,
-    /// A caller wants it stopped.
+    /// A caller wants the session stopped.
     StopRequested,
     /// The daemon was killed while a phone was being linked.
     LinkingInterrupted,
-    /// It crashed too often, or cannot be run.
+    /// The session crashed too often, or cannot be run.
     GivenUp(String),
 }
 
@@ -100,11 +100,11 @@ pub(crate) enum Effect {
     ForgetPairing,
     /// Come back after a restart of the daemon.
     StayStarted,
-    /// Do not.
+    /// Stay stopped after a restart of the daemon.
     StayStopped,
 }
 
-/// What becomes of `lastError`.
+/// The change of `lastError`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum LastError {
     /// It stays.
@@ -113,7 +113,7 @@ pub(crate) enum LastError {
     Clear,
     /// This is wrong.
     Set(String),
-    /// WhatsApp is reached: what was said of that goes, and the rest stays.
+    /// WhatsApp is reached: an error that says it was not is cleared, and any other stays.
     Reached,
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
     }
 }
 
-/// Begins what is said of a session that was not connected since its start.
+/// The beginning of `lastError` of a session that was not connected since its start.
 pub(crate) const UNREACHED: &str = "not connected yet, trying again";
 const NO_PHONE: &str = "no phone linked within the time for it; start the session again";
 const REMOVED: &str = "logged out at the phone; start the session and link the account that it belongs to, or start it with \

@@ -1,4 +1,4 @@
-//! Reading a session from the store. Blocks, with thousands of groups for seconds, so no actor does it (S-1).
+//! Reads a session from the store. This blocks, for seconds with thousands of groups, so no actor does it (S-1).
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::journal::{Base, Journal, is_large, rows_of};
 use rookery_model::{GroupDelta, GroupRecord, unread_settings};
 use rookery_store::{SessionNumber, Store, StoreError, Table, layout, scan_parts_each};
 
-/// What the store has of a session: its actor starts with it.
+/// The stored state of a session: its actor starts with it.
 pub(crate) struct Loaded {
     pub(super) record: SessionRecord,
     pub(super) cache: GroupCache,
@@ -16,7 +16,7 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// Of a session that was just made: it has a record and nothing else.
+    /// The state of a session that was just created: a record and nothing else.
     pub(crate) fn new(record: SessionRecord) -> Self {
         let journal = Journal::new(record.id, 1, Vec::new(), BTreeMap::new());
         Self { record, cache: GroupCache::default(), journal }
@@ -32,7 +32,7 @@ impl Loaded {
         &mut self.journal
     }
 
-    /// Reads it. Blocks.
+    /// Reads a session. Blocks.
     ///
     /// # Errors
     /// The store or the session's record cannot be read.
@@ -41,25 +41,25 @@ impl Loaded {
             return Err(StoreError::Failed("the session's record cannot be read".to_owned()));
         };
         let mut record = *record;
-        // Its deletion was given up, or there would be no actor.
+        // The session's deletion was given up, or there would be no actor.
         record.deleting = false;
-        // Records from before accounts were bound.
+        // Records of older versions name no account.
         record.account = record.account.or_else(|| (record.link == Link::Linked).then(|| record.me()));
         let stored = scan_parts_each(store, number, Table::Groups, b"")?;
         let count = stored.len();
         let (mut groups, mut unread) = (Vec::<GroupRecord>::with_capacity(count), Vec::new());
         let (mut deltas, mut bases, mut are_deltas_read) = (load_deltas(store, number)?, BTreeMap::new(), true);
         for (key, json) in stored {
-            // A record that cannot be read is read from WhatsApp again before the session is ready (K-3).
+            // A group whose record cannot be read is read from WhatsApp again before the session is ready (K-3).
             let read = json.ok().and_then(|json| Some((serde_json::from_slice::<GroupRecord>(&json).ok()?, json)));
             let Some((mut group, json)) = read else { continue };
             let of_group = deltas.remove(&key).unwrap_or_default();
             if is_large(&group) || !of_group.is_empty() {
                 let checksum = crc32fast::hash(&json);
-                // What follows one that cannot be read is not known.
+                // Deltas after an unreadable one are not used.
                 let read = of_group.iter().map_while(|(_, delta)| delta.as_ref());
                 are_deltas_read &= of_group.iter().all(|(_, delta)| delta.is_some());
-                // Those of an earlier record are void.
+                // Deltas of an earlier record are void.
                 read.filter(|delta| delta.is_of(checksum)).for_each(|delta| delta.apply(&mut group));
                 let places = of_group.last().map_or(0, |(place, _)| place.saturating_add(1));
                 bases.insert(group.id.clone(), Base { checksum, deltas: places });
@@ -81,10 +81,10 @@ impl Loaded {
     }
 }
 
-/// Deltas of one group by their places; none where one cannot be read.
+/// Deltas of one group by their places; `None`: the delta cannot be read.
 type Deltas = Vec<(u8, Option<GroupDelta>)>;
 
-/// What changed in large groups since their records were stored, by the groups' keys.
+/// Changes of large groups since their records were stored, by the groups' keys.
 fn load_deltas(store: &dyn Store, number: SessionNumber) -> Result<BTreeMap<Vec<u8>, Deltas>, StoreError> {
     let mut deltas = BTreeMap::<Vec<u8>, Deltas>::new();
     for (key, json) in store.scan_prefix(number, Table::GroupDeltas, b"")? {
@@ -97,7 +97,7 @@ fn load_deltas(store: &dyn Store, number: SessionNumber) -> Result<BTreeMap<Vec<
 /// The names of a session as they are stored: a row each, under the id as text.
 fn load_names(store: &dyn Store, number: SessionNumber) -> Result<Names, StoreError> {
     let rows = store.scan_prefix(number, Table::Names, b"")?;
-    // One that cannot be read is learnt again.
+    // A name that cannot be read is learnt again.
     let name = |(key, json): (Vec<u8>, Vec<u8>)| {
         Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
     };
@@ -147,7 +147,7 @@ mod tests {
         let news = cache.take_diffs();
         assert_eq!(news.len(), 1, "{news:?}");
         assert_eq!(news[0].changes.clone().map(Value::Object), Some(json!({ "locked": true })));
-        // From then on it is a setting like any other.
+        // From then on `announce` is a setting like any other.
         read.settings.announce = false;
         cache.apply_read_all(cache.sequence(), all(vec![read]));
         assert_eq!(cache.take_diffs()[0].changes.clone().map(Value::Object), Some(json!({ "announce": false })));

@@ -1,4 +1,4 @@
-//! What a session's actor is told: orders of callers, and facts from the tasks that work for it.
+//! The messages to a session's actor: orders of callers, and facts from the tasks that work for it.
 
 use std::sync::Arc;
 
@@ -19,24 +19,25 @@ use rookery_store::StoreError;
 
 /// Counts the engines of a session over all its actors: facts of an older one are ignored.
 pub(crate) type Generation = u64;
-/// Counts the preparations of an actor, one per log-in: what an older one brings is ignored.
+/// Counts the preparations of an actor, one per log-in: the results of older ones are ignored.
 pub(crate) type Preparation = u64;
 
-/// What a session's actor is told.
+/// A message to a session's actor.
 pub(crate) enum SessionMsg {
-    /// Run.
+    /// Start the session.
     Start { allow_account_change: bool, reply: Reply<Arc<Session>> },
     /// Close the connection; the answer comes when it is closed.
     Stop { reply: Reply<Arc<Session>> },
-    /// Close the connection without ceremony.
+    /// Close the connection without a clean end.
     ForceKill { reply: Reply<Arc<Session>> },
     /// Unlink the device at WhatsApp and forget its credentials.
     Logout { reply: Reply<Arc<Session>> },
-    /// Note on disk that the session is being deleted: from then on it is, also after a crash.
+    /// Note on disk that the session is being deleted: from then on the deletion goes on, also after a crash.
     MarkDeleted { reply: Reply<()> },
-    /// That could not be put on disk.
+    /// The note of the deletion could not be put on disk.
     UnmarkDeleted,
-    /// Unlink the device if it is connected, because the session is about to be deleted; whether WhatsApp confirmed that.
+    /// Unlink the device if it is connected, because the session is about to be deleted. The reply says whether
+    /// WhatsApp confirmed.
     Unlink { reply: Reply<bool> },
     /// The QR that can be scanned now.
     ReadQr { reply: Reply<Qr> },
@@ -46,21 +47,21 @@ pub(crate) enum SessionMsg {
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// Carry out a command.
     Execute(Box<dyn Execute>),
-    /// The task of a command wants to know something.
+    /// The task of a command asks something.
     CommandAsked(CommandQuestion),
     /// A command changed something; sent before its caller is answered (G-2).
     GroupChanged { generation: Generation, change: GroupChange },
     /// The engine was built and is about to connect.
     EngineOpened { generation: Generation, engine: Arc<Engine> },
-    /// Something happened to the engine or the account. `place`: one of those that wait, if it counts.
+    /// Something happened to the engine or the account. `place`: the permit of an event that is counted while it waits.
     EngineReported { generation: Generation, event: EngineEvent, place: Option<OwnedSemaphorePermit> },
-    /// The engine is gone, but its credentials could not be wiped yet: that is tried again.
+    /// The engine is gone, but its credentials could not be wiped yet: the wipe is tried again.
     WipeFailed { generation: Generation, error: StoreError },
     /// The engine is gone, its device is free.
     EngineEnded { generation: Generation, wiped: bool, exit: EngineExit },
     /// Credentials were put on disk and all groups read, or not.
     PreparationEnded { number: Preparation, asked: Sequence, groups: Result<AllGroups, Unprepared> },
-    /// The session's record says that it is linked, on disk.
+    /// The session's record, which says that it is linked, is on disk, or not.
     LinkStored { number: Preparation, stored: Result<(), StoreError> },
     /// Time to prepare again.
     PrepareDue { generation: Generation },
@@ -70,7 +71,7 @@ pub(crate) enum SessionMsg {
     PairingCodeMade { generation: Generation, number: u64, code: Result<String, CommandError> },
     /// An account that may not have the session is unlinked again, or there was no time for it.
     TurnedAway { generation: Generation, unlinked: bool },
-    /// Those who wait for the engine's end to start the session have waited long enough.
+    /// Callers who wait for the engine's end, to start the session, have waited long enough.
     ClosingOverdue { round: u64 },
     /// Time for a new connection with new QRs.
     QrRenewalDue { generation: Generation },
@@ -85,15 +86,15 @@ pub(crate) enum SessionMsg {
         asked: Sequence,
         answer: Result<Option<Box<GroupRecord>>, CommandError>,
     },
-    /// Time for reads of which nobody asked.
+    /// Time for reads that no caller asked for.
     RefreshDue(Due),
-    /// What is unsure of own writes that were confirmed before is shown by the record alone from now on.
+    /// The unsure parts of own writes that were confirmed until `before` are shown by the record alone from now on.
     UnsureDue { group: GroupId, before: Sequence },
-    /// Time to look for own writes that were confirmed before and never seen in a notification.
+    /// Time to look for own writes that were confirmed until `before` and had no notification.
     EchoesDue { before: Sequence },
-    /// What changed is on disk, or not.
+    /// A batch of the journal is on disk, or not.
     JournalWritten(Box<Written>),
-    /// Time to save again what could not be saved.
+    /// Time to try a failed save again.
     SaveDue,
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
@@ -105,7 +106,7 @@ pub(crate) enum SessionMsg {
 pub(crate) enum Unprepared {
     /// It was linked just now, and its credentials have no room on the disk.
     NoRoom,
-    /// In our own words.
+    /// Another reason, in our own words.
     For(String),
 }
 

@@ -18,14 +18,14 @@ use rookery_store::{Health, StoreError};
 /// WhatsApp accepts a pairing code for about this long (the engine's own figure is 180 s).
 const CODE_VALID: Duration = Duration::from_secs(160);
 
-/// What a phone can use now. Secrets: never logged, never stored.
+/// The QR and the code that a phone can use now. Secrets: never logged, never stored.
 #[derive(Default)]
 pub(super) struct Pairing {
     qr: Option<String>,
     code: Option<OpenCode>,
     /// A code is being asked for.
     asking: Option<Asking>,
-    /// Counts the times linking was opened: an older one's end says nothing about this one.
+    /// Counts the times linking was opened or closed, so that the end of an older time limit is recognised.
     start: u64,
     opened: bool,
     /// Another account than before may have the session.
@@ -41,14 +41,15 @@ struct OpenCode {
 }
 
 struct Asking {
-    /// Tells it from an earlier one for the same number.
+    /// Tells this request from an earlier one for the same number.
     number: u64,
     phone: ParticipantId,
     waiting: Vec<(Permit, Reply<PairingCode>)>,
 }
 
 impl Pairing {
-    /// Linking begins. A number for its end, unless it is open already: new connections within its time do not prolong it.
+    /// Opens linking. Returns a number for its end; `None` when it is open already: new connections within its time do
+    /// not prolong it.
     fn open(&mut self) -> Option<u64> {
         if std::mem::replace(&mut self.opened, true) {
             return None;
@@ -57,18 +58,18 @@ impl Pairing {
         Some(self.start)
     }
 
-    /// Whether the time that is over is that of the linking that is open now.
+    /// Whether the time limit that is over belongs to the linking that is open now.
     fn is_over(&self, start: u64) -> bool {
         self.start == start
     }
 
-    /// Linking is over: the next start opens it anew.
+    /// Closes linking: the next start opens it anew.
     pub(super) fn close(&mut self) {
         self.opened = false;
         self.start += 1;
     }
 
-    /// Drops what a phone could use, and tells those who wait for a code.
+    /// Drops the QR and the code, and refuses those who wait for a code.
     pub(super) fn forget(&mut self) {
         self.qr = None;
         self.code = None;
@@ -91,8 +92,8 @@ impl Pairing {
         }
     }
 
-    /// Somebody wants a code for this phone. The number of the code that WhatsApp is to be asked for; `None`: they were answered, or wait
-    /// for one that it is asked for already.
+    /// Takes a caller who wants a code for this phone. Returns the number of the code that WhatsApp is to be asked for.
+    /// `None`: the caller was answered, or waits for a code that WhatsApp was asked for already.
     fn ask(
         &mut self,
         phone: ParticipantId,
@@ -119,7 +120,8 @@ impl Pairing {
         Some(self.asked)
     }
 
-    /// WhatsApp gave the code with this number, or not. `is_current`: the engine that asked for it is the one that there is.
+    /// Takes WhatsApp's answer for the code with this number. `is_current`: the engine that asked for the code is the
+    /// current one.
     fn made(
         &mut self,
         number: u64,
@@ -151,7 +153,7 @@ fn is_linked(status: SessionStatus) -> bool {
 }
 
 impl SessionState {
-    /// Linking is open from a start on, for its time.
+    /// Opens linking for its time, from a start on.
     pub(super) fn open_linking(&mut self) {
         if let Some(start) = self.pairing.open() {
             let window = self.context.options.linking_window;
@@ -172,7 +174,8 @@ impl SessionState {
         }
     }
 
-    /// WhatsApp gives new QRs to a new connection, but that would end the open pairing code: it has its time first.
+    /// WhatsApp gives new QRs to a new connection. But a new connection would end the open pairing code, so the code
+    /// has its time first.
     pub(super) fn qrs_used_up(&mut self) {
         self.pairing.qr = None;
         let generation = self.engine.generation();
@@ -191,7 +194,7 @@ impl SessionState {
         let _ = reply.send(qr.and_then(|qr| self.check_room_for_link().map(|()| qr)));
     }
 
-    /// Nobody links a phone while what comes of it cannot be saved.
+    /// Refuses to link a phone while the credentials cannot be saved.
     pub(super) fn check_room_for_link(&self) -> Result<(), CommandError> {
         match self.context.store.health() {
             Health::LowSpace { free_bytes, needed_bytes, .. } => {
@@ -255,7 +258,7 @@ mod tests {
     const ALICE: ParticipantId = ParticipantId::Phone(15_550_100_001);
     const BOB: ParticipantId = ParticipantId::Phone(15_550_100_002);
 
-    /// Asks for a code; the number of the one that WhatsApp is to be asked for, and the answer.
+    /// Asks for a code; returns the number of the code that WhatsApp is to be asked for, and the caller's answer.
     fn ask(pairing: &mut Pairing, phone: ParticipantId, now: Instant) -> (Option<u64>, Code) {
         let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let (reply, code) = oneshot::channel();

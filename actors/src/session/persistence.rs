@@ -1,4 +1,5 @@
-//! What a session writes down, and who waits for it: the journal decides what is in a batch, the actor has it written.
+//! Saving a session's changes, and the callers who wait for that. The journal decides what is in a batch; the actor has
+//! it written.
 
 use std::sync::Arc;
 
@@ -17,31 +18,31 @@ impl SessionState {
         self.journal.note_record(self.record.is_removal());
     }
 
-    /// Something happened to the session.
+    /// Adds an event of the session to the journal.
     pub(super) fn tell(&mut self, kind: EventKind) {
         let data = serde_json::Map::from_iter([("sessionId".to_owned(), serde_json::json!(self.entry.id))]);
         self.journal.tell(kind, data);
     }
 
-    /// The session has another status.
+    /// Adds the event of the session's new status to the journal.
     pub(super) fn tell_status(&mut self) {
         let (id, status) = (self.entry.id, self.record.status.as_str());
         let data = [("sessionId".to_owned(), serde_json::json!(id)), ("status".to_owned(), serde_json::json!(status))];
         self.journal.tell(EventKind::SessionStatus, serde_json::Map::from_iter(data));
     }
 
-    /// Writes down what the handled message changed, unless a batch is on its way: then the next one has it.
+    /// Writes the changes of the handled message. While a batch is on its way, they wait for the next one.
     pub(super) fn write_journal(&mut self) {
         self.journal.take_from(&mut self.cache);
         self.note_groups_stored();
-        // Not while the session's rows are being wiped.
+        // The permit is not free while the session's rows are being wiped.
         let permit = self.entry.saving.clone().try_acquire_owned().ok();
         let Some(draft) = self.journal.draft(&mut self.cache, permit.is_some()) else { return };
         let (store, number, myself) = (self.context.store.clone(), self.entry.number, self.myself.clone());
         let record =
             if draft.has_record() { self.record.batch(number, self.journal.is_record_removal()) } else { Batch::new() };
         if draft.is_of_session() {
-            // At once: when the actor is gone, nothing of it is written any more.
+            // The batch is on its way at once: when the actor is gone, nothing of the actor is written any more.
             let written = journal::begin_of_session(&*store, number, record, draft);
             tokio::spawn(async move {
                 let written = written.await;
@@ -51,13 +52,13 @@ impl SessionState {
         }
         tokio::spawn(async move {
             let written = journal::write(&*store, number, record, draft).await;
-            // Before the actor hears of it: it needs the permit for the next batch.
+            // The permit is given back before the actor gets the result: the next batch needs the permit.
             drop(permit);
             let _ = myself.send_message(SessionMsg::JournalWritten(Box::new(written)));
         });
     }
 
-    /// All groups of the account were written down once: what differs from them later is an event.
+    /// Notes that all groups of the account were stored once: later differences from them are events.
     fn note_groups_stored(&mut self) {
         let is_open = !self.record.groups_stored && self.record.link == Link::Linked;
         if is_open && self.record.status == SessionStatus::Ready && self.journal.is_quiet(&self.cache) {
@@ -66,14 +67,14 @@ impl SessionState {
         }
     }
 
-    /// A batch is on disk, or not: only now its events are told.
+    /// Takes the result of a batch. Only now its events are published.
     pub(super) fn journal_written(&mut self, written: Written) {
         let after = self.journal.written(written, &mut self.cache);
         if let Some(latest) = after.told {
             self.entry.latest_event.send_replace(latest);
         }
         for kind in after.kinds.into_iter().filter_map(EventKind::notice) {
-            // Nobody has to listen.
+            // There may be no listener.
             let _ = self.context.notices.send(OperatorNotice { session: self.entry.id, kind });
         }
         if let Some(delay) = after.retry_in {
@@ -100,11 +101,11 @@ impl SessionState {
 
     pub(super) fn unmark_deleted(&mut self) {
         self.record.deleting = false;
-        // A write in between may have had it.
+        // A write in between may have had the mark.
         self.save_record();
     }
 
-    /// Answers callers once the record is on disk: what they were told has to be true after a kill.
+    /// Answers callers once the record is on disk: the answer has to be true after a kill.
     pub(super) fn answer_when_saved<T: Send + 'static>(&mut self, answers: Vec<(Reply<T>, T)>) {
         self.journal.when_saved(Box::new(move |saved| {
             for (reply, answer) in answers {
@@ -113,7 +114,7 @@ impl SessionState {
         }));
     }
 
-    /// Publishes the session for those who ask without a mailbox.
+    /// Publishes the session for callers who read it without a message.
     pub(super) fn publish(&self) {
         let mut session = self.record.to_model(self.engine.is_loaded());
         if let Some(trouble) = self.wipe_trouble.clone().or_else(|| self.journal.trouble()) {
@@ -123,7 +124,7 @@ impl SessionState {
         self.entry.session.store(Arc::new(session));
     }
 
-    /// Said by the task that wipes, and that tries it again.
+    /// Takes a failure of the task that wipes. The task tries again.
     pub(super) fn wipe_failed(&mut self, generation: Generation, error: StoreError) {
         if !self.engine.is_current(generation) || !self.engine.is_wiping() {
             return;
@@ -140,7 +141,7 @@ impl SessionState {
     pub(super) fn wiped(&mut self) {
         self.wipe_trouble = None;
         if std::mem::take(&mut self.record.wiping) {
-            // It says that something of the session is gone.
+            // The record says that a part of the session is gone.
             self.journal.note_record(true);
         }
     }

@@ -13,8 +13,8 @@ use rookery_model::ParticipantIds;
 use rookery_model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
 use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, Ticket, layout};
 
-/// One session's stored record, JSON in [`Table::Sessions`] under [`layout::SESSION`]. In layout 1 it was at the daemon, under the
-/// session's number.
+/// One session's stored record, JSON in [`Table::Sessions`] under [`layout::SESSION`]. In layout 1 the record was among
+/// the daemon's rows, under the session's number.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct SessionRecord {
     pub(crate) id: SessionId,
@@ -22,7 +22,7 @@ pub(crate) struct SessionRecord {
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
     pub(crate) status: SessionStatus,
-    /// Comes back by itself after a restart of the daemon.
+    /// The session starts by itself after a restart of the daemon.
     pub(crate) started: bool,
     pub(crate) link: Link,
     pub(crate) phone: Option<NonZeroU64>,
@@ -39,13 +39,13 @@ pub(crate) struct SessionRecord {
     /// Its credentials are to be wiped, and were not yet: a restart goes on with that.
     #[serde(default)]
     pub(crate) wiping: bool,
-    /// All groups of this account were written down once: what differs from them later is an event.
+    /// All groups of this account were stored once: later differences from them are events.
     #[serde(default)]
     pub(crate) groups_stored: bool,
-    /// The account that it belongs to, also while none is linked (session/account.rs).
+    /// The account that the session belongs to, also while none is linked (session/account.rs).
     #[serde(default)]
     pub(crate) account: Option<ParticipantIds>,
-    /// Counts the times it changed hands.
+    /// Counts the changes of that account.
     #[serde(default)]
     pub(crate) account_epoch: u32,
 }
@@ -54,18 +54,18 @@ pub(crate) struct SessionRecord {
 pub(crate) enum StoredSession {
     /// As this version writes it.
     Readable(Box<SessionRecord>),
-    /// Written by another version, or changed by somebody. Its other rows may be as they should.
+    /// Written by another version, or changed by somebody. The session's other rows may be intact.
     Unreadable(UnreadableRecord),
 }
 
-/// A session of which there is little more than its rows.
+/// A session whose record cannot be read.
 pub(crate) struct UnreadableRecord {
-    /// Its own, or one made of its number, so that it is the same after the next start.
+    /// The session's own id, or one made of its number, so that it is the same after the next start.
     pub(crate) id: SessionId,
-    /// Its own, when known.
+    /// The session's own name, when known.
     name: Option<SessionName>,
     created_at: Timestamp,
-    /// It says that it is being deleted.
+    /// The record says that the session is being deleted.
     pub(crate) deleting: bool,
 }
 
@@ -83,7 +83,7 @@ pub(crate) enum Link {
     None,
     /// A phone accepted; the session was not `ready` since.
     Linking,
-    /// It was `ready` with these credentials.
+    /// The session was `ready` with these credentials.
     Linked,
 }
 
@@ -96,7 +96,7 @@ pub fn linked_sessions(store: &dyn Store) -> Result<Vec<SessionName>, StoreError
     let sessions = SessionRecord::load_all(store)?.into_iter();
     let linked = sessions.filter_map(|(number, session)| match session {
         StoredSession::Readable(record) => (record.link != Link::None && !record.deleting).then_some(record.name),
-        // It may be.
+        // The session may be linked.
         StoredSession::Unreadable(record) => (!record.deleting).then(|| record.name_or(number, |_| false)).flatten(),
     });
     Ok(linked.collect())
@@ -143,8 +143,8 @@ impl SessionRecord {
         self.groups_stored = false;
     }
 
-    /// The session as API callers see it until its actor has it: one that was started is on its way, whatever its status was
-    /// when the daemon ended.
+    /// The session as API callers see it until its actor has it. A session that was started is `initializing`, whatever
+    /// its status was when the daemon ended.
     pub(crate) fn while_loading(&self) -> Session {
         let session = self.to_model(false);
         match self.started {
@@ -173,12 +173,13 @@ impl SessionRecord {
         }
     }
 
-    /// Whether it says that something of the session is to go, or that it is stopped: then it is written with little space, too.
+    /// Whether the record says that something of the session is to go, or that the session is stopped. Such a record is
+    /// written with little space, too.
     pub(crate) fn is_removal(&self) -> bool {
         self.deleting || self.wiping || !self.started
     }
 
-    /// Writes the record. Of a session that has an actor, its journal does that.
+    /// Writes the record. The record of a session with an actor is written by its journal.
     pub(crate) fn save(&self, store: &dyn Store, number: SessionNumber) -> Ticket {
         store.commit(self.batch(number, self.is_removal()))
     }
@@ -218,7 +219,7 @@ impl SessionRecord {
 }
 
 impl StoredSession {
-    /// Whether it says that its deletion was begun.
+    /// Whether the record says that the session's deletion was begun.
     pub(crate) fn is_deleting(&self) -> bool {
         match self {
             Self::Readable(record) => record.deleting,
@@ -235,7 +236,7 @@ impl StoredSession {
 }
 
 impl UnreadableRecord {
-    /// Its own name or one made of its number that nobody has. `None`: all of these are taken.
+    /// The session's own name, or one made of its number that no session has. `None`: all of these are taken.
     pub(crate) fn name_or(
         &self,
         number: SessionNumber,
@@ -249,7 +250,7 @@ impl UnreadableRecord {
         names.find(|name| !is_taken(name))
     }
 
-    /// What can be told of it: its fields are looked at one by one.
+    /// Reads what can be read of a record: its fields are looked at one by one.
     fn read(number: SessionNumber, json: &[u8]) -> Self {
         let fields: Value = serde_json::from_slice(json).unwrap_or_default();
         let (id, name, created_at) = (field(&fields, "id"), field(&fields, "name"), field(&fields, "created_at"));
@@ -270,7 +271,7 @@ fn field<T: DeserializeOwned>(fields: &Value, name: &str) -> Option<T> {
     serde_json::from_value(fields.get(name)?.clone()).ok()
 }
 
-/// Whose record this row of [`Table::Sessions`] is.
+/// The session that this row of [`Table::Sessions`] belongs to; `None`: the row's key fits to none.
 fn number_of(number: SessionNumber, key: &[u8]) -> Option<SessionNumber> {
     match number {
         SessionNumber::DAEMON => Some(SessionNumber(u32::from_be_bytes(key.try_into().ok()?))),
@@ -278,7 +279,7 @@ fn number_of(number: SessionNumber, key: &[u8]) -> Option<SessionNumber> {
     }
 }
 
-/// Moves the records that layout 1 had at the daemon to the rows of their sessions. Blocks.
+/// Moves the records that layout 1 had among the daemon's rows to the rows of their sessions. Blocks.
 ///
 /// # Errors
 /// Why the store could not be read or written; the next start goes on.

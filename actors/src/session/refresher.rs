@@ -1,5 +1,6 @@
-//! Reads of groups at WhatsApp: who waits for which, and when groups are read of which nobody asked. All who ask at the same time
-//! share one request. Decides what is to be read; the session's actor has it read ([`Refresher::take_steps`]).
+//! Reads of groups at WhatsApp: the callers who wait for each, and the reads that no caller asked for. Callers who ask
+//! at the same time share one request. Decides what is to be read; the session's actor has it read
+//! ([`Refresher::take_steps`]).
 
 mod schedule;
 
@@ -17,20 +18,21 @@ use crate::rate_limiter::RateLimiter;
 use crate::reply::Reply;
 use rookery_model::{AllGroups, GroupId, GroupRecord, ParticipantIds, SessionId};
 
-/// WhatsApp says that the account is not in a group that we know: it is asked once more after this before that is believed.
+/// The wait before WhatsApp is asked a second time, when it says that the account is not in a group that we know. Only
+/// the second answer is believed.
 const ABSENCE_CHECK_DELAY: Duration = Duration::from_millis(250);
 
-/// Who waits for the read of all groups.
+/// A caller or command that waits for the read of all groups.
 enum AllWaiting {
     /// A caller.
     Caller(AfterRead),
-    /// A command that wants the cache to be as WhatsApp is now.
+    /// A command that wants the cache to be up to date.
     Command(Reply<()>),
     /// A command that looks for a group.
     Creation(Arc<Creation>, Reply<Found>),
 }
 
-/// Who waits for the read of one group.
+/// A caller or command that waits for the read of one group.
 enum OneWaiting {
     /// A caller.
     Caller(AfterRead),
@@ -38,11 +40,12 @@ enum OneWaiting {
     Command(Option<WriteId>, Reply<GroupRead>),
 }
 
-/// A read under way: who waits for it, and who for the one after it, because theirs has to be asked for later.
+/// A read under way: the callers who wait for it, and those who wait for the read after it, because theirs has to be
+/// asked for later.
 struct UnderWay<W> {
     waiting: Vec<W>,
     next: Vec<W>,
-    /// It is the second one, after a first that did not find the group.
+    /// This is the second read, after a first that did not find the group.
     checks_absence: bool,
 }
 
@@ -63,12 +66,12 @@ pub(super) enum Step {
     WakeUp { due: Due, delay: Duration },
 }
 
-/// What is due.
+/// The kind of a read that is due.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     /// Groups whose cached state is in doubt.
     Doubts,
-    /// Groups of which not all is known.
+    /// Incomplete groups.
     Incomplete,
     /// All groups, because WhatsApp said that we missed something.
     Full,
@@ -80,13 +83,13 @@ pub(super) struct Refresher {
     rate_limiter: Arc<RateLimiter>,
     all: Option<UnderWay<AllWaiting>>,
     one: BTreeMap<GroupId, UnderWay<OneWaiting>>,
-    /// A wake-up for [`Due::Doubts`] is on its way; one that comes before this is one too many.
+    /// When the latest wake-up for [`Due::Doubts`] comes; an earlier wake-up is ignored.
     doubts_due_at: Option<Instant>,
     /// A wake-up for [`Due::Full`] is on its way.
     full_scheduled: bool,
-    /// A wake-up for [`Due::Incomplete`] is on its way; one that comes before this is one too many.
+    /// When the latest wake-up for [`Due::Incomplete`] comes; an earlier wake-up is ignored.
     incomplete_due_at: Option<Instant>,
-    /// WhatsApp said that we missed something, when it could not be read.
+    /// WhatsApp said that we missed something while the session was not ready.
     missed: bool,
     /// When all groups were last read.
     all_read_at: Option<Instant>,
@@ -132,12 +135,12 @@ impl Refresher {
         }
     }
 
-    /// What is to be done since the last time.
+    /// Takes the steps since the last call.
     pub(super) fn take_steps(&mut self) -> Vec<Step> {
         std::mem::take(&mut self.steps)
     }
 
-    /// A caller waits for a read; one that is under way will do.
+    /// Adds a caller to a read; a read that is under way will do.
     pub(super) fn share(&mut self, read: SharedRead) {
         match read.scope {
             Scope::All => self.read_all([AllWaiting::Caller(read.answer)]),
@@ -145,8 +148,8 @@ impl Refresher {
         }
     }
 
-    /// A command wants to see what WhatsApp shows. A read that was asked for before does not tell: theirs is a new one. Refused
-    /// unless the session is ready.
+    /// Takes a command's question about WhatsApp's state. An earlier read does not show it, so the command gets a new
+    /// read. Refused unless the session is ready.
     pub(super) fn ask(
         &mut self,
         question: ReadQuestion,
@@ -168,7 +171,7 @@ impl Refresher {
             }
             ReadQuestion::ReadAll { reply } => self.read_all_anew(AllWaiting::Command(reply), is_ready),
             ReadQuestion::FindCreated { creation, reply } => match creations.find(&creation, cache, me) {
-                // It was told by a notification.
+                // A notification has reported the group.
                 Found::Made(record) if is_ready => drop(reply.send(Ok(Found::Made(record)))),
                 _ => self.read_all_anew(AllWaiting::Creation(creation, reply), is_ready),
             },
@@ -202,7 +205,7 @@ impl Refresher {
         self.steps.push(Step::ReadOne { group, delay: Duration::ZERO });
     }
 
-    /// All groups were read, or not.
+    /// Takes the result of a read of all groups.
     pub(super) fn all_read(
         &mut self,
         asked: Sequence,
@@ -226,14 +229,14 @@ impl Refresher {
         if !under_way.next.is_empty() {
             self.read_all(under_way.next);
         } else if failed.is_some() {
-            // It may have been meant to settle groups in doubt.
+            // The read may have been meant to settle groups in doubt.
             self.all_read_at = None;
             return self.schedule_full_in(self.retry_delay());
         }
         self.schedule_doubts(cache);
     }
 
-    /// Takes what a read of all groups told; what it did not tell is asked for group by group.
+    /// Takes the answer to a read of all groups. Groups that it does not show whole are read one by one.
     pub(super) fn take_all(&mut self, asked: Sequence, all: AllGroups, cache: &mut GroupCache) {
         let (incomplete, unreadable) = (all.incomplete(), all.unreadable);
         if incomplete + unreadable > 0 {
@@ -244,12 +247,12 @@ impl Refresher {
         self.schedule_incomplete(cache);
     }
 
-    /// All groups were read just now, for the log-in.
+    /// Notes that all groups were read just now, for the log-in.
     pub(super) fn note_all_read(&mut self) {
         self.all_read_at = Some(Instant::now());
     }
 
-    /// One group was read, or not; `None` when the account is not in it.
+    /// Takes the result of a read of one group; `None` when the account is not in it.
     pub(super) fn one_read(
         &mut self,
         group: &GroupId,
@@ -259,12 +262,12 @@ impl Refresher {
     ) {
         let Some(mut under_way) = self.one.remove(group) else { return };
         let answer = match (answer, cache.record(group)) {
-            // What is known of it stays, and says that it may be outdated.
+            // The known record stays, and says that it may be outdated.
             (Err(CommandError::Unreadable), Some(known)) => Ok(Some(Box::new(known.untold()))),
             (answer, _) => answer,
         };
         if matches!(answer, Ok(None)) && !under_way.checks_absence && cache.has(group) {
-            // One refusal may be an accident; to believe it costs the group until the next log-in.
+            // One refusal may be an accident. Believing it would cost the group until the next log-in.
             under_way.checks_absence = true;
             self.one.insert(group.clone(), under_way);
             return self.steps.push(Step::ReadOne { group: group.clone(), delay: ABSENCE_CHECK_DELAY });
@@ -288,14 +291,14 @@ impl Refresher {
         if !under_way.next.is_empty() {
             self.read_one(group.clone(), under_way.next);
         } else if failed.is_some_and(|error| error != CommandError::Unreadable) && (was_ours || cache.has(group)) {
-            // Who waited may have joined a read that was to settle a doubt.
+            // The waiting callers may have joined a read that was to settle a doubt.
             cache.mark_for_read(group);
             self.schedule_doubts_in(self.retry_delay());
         }
         self.schedule_doubts(cache);
     }
 
-    /// The engine is gone: nobody answers what it was asked. A new one reads all groups before it is of use (K-3).
+    /// Fails all reads, as their engine is gone. A new engine reads all groups before it is of use (K-3).
     pub(super) fn end(&mut self) {
         let all = self.all.take().into_iter().flat_map(|read| read.waiting.into_iter().chain(read.next));
         all.for_each(|waiting| waiting.fail(CommandError::NotConnected));

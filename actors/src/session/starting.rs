@@ -1,4 +1,4 @@
-//! A start that comes while the engine before is still closing: it waits for that, and then starts.
+//! A start that comes while the engine before is still closing: it waits for the end, and then starts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,22 +9,22 @@ use crate::error::CommandError;
 use crate::reply::Reply;
 use rookery_model::Session;
 
-/// A connection closes within a moment; who says "start it again" to a user is not to be told to try again. Not longer
-/// than a caller waits without a thought.
+/// A connection closes within a moment. A caller who restarts a session should not get an error for that. The wait is
+/// not longer than callers accept without a thought.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
-/// Starts that wait for the same end: the first one starts, and the others only hear that.
+/// Starts that wait for the same end: the first one starts the session, and the others get `AlreadyStarted`.
 const STARTS_WAITING_MAX: usize = 16;
 
-/// Who waits to start the session.
+/// Callers who wait to start the session.
 #[derive(Default)]
 pub(super) struct Starts {
     waiting: Vec<(bool, Reply<Arc<Session>>)>,
-    /// Counts the ends that were waited for: the time limit of an earlier one says nothing about this one.
+    /// Counts the ends that were waited for: the time limit of an earlier end says nothing about this one.
     round: u64,
 }
 
 impl Starts {
-    /// Takes those who wait, with the end of their wait.
+    /// Takes the waiting callers, and ends their wait.
     fn take(&mut self) -> Vec<(bool, Reply<Arc<Session>>)> {
         self.round += 1;
         std::mem::take(&mut self.waiting)
@@ -43,14 +43,14 @@ impl SessionState {
         self.starts.waiting.push((allow_account_change, reply));
     }
 
-    /// The engine is gone: the session can start.
+    /// Starts the session for the waiting callers, as the engine is gone.
     pub(super) fn start_those_waiting(&mut self) {
         for (allow_account_change, reply) in self.starts.take() {
             self.start(allow_account_change, reply);
         }
     }
 
-    /// It takes too long, or somebody wants it stopped.
+    /// Refuses the waiting starts: closing takes too long, or somebody wants the session stopped.
     pub(super) fn refuse_starts(&mut self) {
         for (_, reply) in self.starts.take() {
             let _ = reply.send(Err(CommandError::Restarting));

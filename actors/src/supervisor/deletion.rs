@@ -20,9 +20,9 @@ use crate::session::record::{SessionRecord, StoredSession};
 use rookery_model::{OperatorNotice, OperatorNoticeKind, SessionConfig, SessionId};
 use rookery_store::{Batch, SessionNumber, Store, StoreError, Wipe, wipe_session};
 
-/// Between two tries to finish a deletion: it waits for room on the disk.
+/// The wait between two tries to finish a deletion: it waits for room on the disk.
 const DELETION_RETRY: Duration = Duration::from_secs(5);
-/// Wiping goes on after this, and its caller is answered.
+/// After this time the caller is answered, and wiping goes on.
 const ERASE_TIME_MAX: Duration = Duration::from_secs(5);
 
 impl State {
@@ -33,7 +33,7 @@ impl State {
         };
         slot.deletions.push(reply);
         if slot.deletions.len() > 1 {
-            // It is under way.
+            // The deletion is under way.
             return;
         }
         let (entry, store, myself) = (slot.entry.clone(), self.context.store.clone(), myself.clone());
@@ -43,7 +43,8 @@ impl State {
         });
     }
 
-    /// Nothing is done before it is noted: what a crash cuts off goes on at the next start.
+    /// Begins the deletion when its mark is on disk, not before: a deletion that a crash cuts off goes on at the next
+    /// start.
     pub(super) fn marked_deleted(
         &mut self,
         myself: &ActorRef<SupervisorMsg>,
@@ -80,32 +81,43 @@ impl State {
         self.order(id, Order::Close);
         let Some(slot) = self.slots.get(&id) else { return };
         let (entry, context, myself) = (slot.entry.clone(), self.context.clone(), myself.clone());
+        let (number, finishing, ending) = (entry.number, self.finishing.clone(), self.ending.subscribe());
         tokio::spawn(async move {
             if let Some(actor) = entry.actor.swap(None) {
                 let _ = actor.stop_and_wait(None, None).await;
             }
-            // It was not connected, or somebody stopped it at the same time.
+            // The session was not connected, or somebody stopped it at the same time.
             if !is_unlinked && !unlinking::unlink(&context, &entry, deadline).await {
                 device_left(&context, id);
             }
             let store = context.store.clone();
-            // What is noted is done sooner or later: whoever asked for it does not wait for room on the disk.
-            let erasing = tokio::spawn(async move { erase(&entry, &*store).await });
-            let wiped = match timeout(ERASE_TIME_MAX, erasing).await {
-                Ok(erased) => erased.unwrap_or_else(|_| Err(StoreError::Failed("wiping was cut short".into()))),
-                Err(_) => Ok(()),
+            // A deletion that is marked is finished sooner or later: its caller does not wait for room on the disk.
+            let mut erasing = tokio::spawn(async move { erase(&entry, &*store).await });
+            let cut_short = || StoreError::Failed("wiping was cut short".into());
+            let wiped = match timeout(ERASE_TIME_MAX, &mut erasing).await {
+                Ok(erased) => erased.unwrap_or_else(|_| Err(cut_short())),
+                Err(_) => {
+                    // The wipe goes on behind the caller's back; one that fails then is tried again as well.
+                    tokio::spawn(async move {
+                        if !matches!(erasing.await, Ok(Ok(()))) {
+                            finish(context, vec![number], finishing, ending).await;
+                        }
+                    });
+                    Ok(())
+                }
             };
             let _ = myself.send_message(SupervisorMsg::Deleted { id, wiped });
         });
     }
 
-    /// What could not be wiped is wiped later: the mark is on disk, so that the session is gone all the same.
+    /// Takes the result of the wipe. A failed wipe is tried again: the mark is on disk, so the session is gone all the
+    /// same.
     pub(super) fn deleted(&mut self, id: SessionId, wiped: Result<(), StoreError>) {
         let Some(slot) = self.slots.get_mut(&id) else { return };
         let number = slot.entry.number;
         match wiped {
             Err(error) if slot.is_unreadable => {
-                // It has no mark: it is there as before, and can be deleted again.
+                // An unreadable session has no mark: it is there as before, and can be deleted again.
                 slot.deleting = false;
                 return answer(&mut slot.deletions, &Err(error.into()));
             }
@@ -134,7 +146,7 @@ fn answer(waiting: &mut Vec<Reply<()>>, outcome: &Result<(), CommandError>) {
     }
 }
 
-/// Notes on disk that a session is being deleted. One that cannot be read cannot be marked.
+/// Notes on disk that a session is being deleted. A session that cannot be read cannot be marked.
 async fn mark(entry: &SessionHandle, store: &dyn Store) -> Result<(), CommandError> {
     if let Some(actor) = entry.actor.load_full() {
         let (reply, marked) = oneshot::channel();
@@ -153,8 +165,8 @@ async fn mark(entry: &SessionHandle, store: &dyn Store) -> Result<(), CommandErr
     }
 }
 
-/// Wipes everything that is stored of a session, once its engine is gone and its device is unlinked, as far as it can be. The record
-/// goes last: a restart in between finds the mark and goes on.
+/// Wipes everything that is stored of a session, once its engine is gone and its device is unlinked, as far as
+/// possible. The record goes last: a restart in between finds the mark and goes on.
 async fn erase(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError> {
     let _device = entry.device.acquire().await;
     let _saving = entry.saving.acquire().await;
@@ -162,7 +174,7 @@ async fn erase(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreErro
         StoredSession::Readable(mut record) => {
             (record.deleting, record.started) = (true, false);
             record.forget_account();
-            // Also waits for what was on its way to disk before.
+            // This also waits for writes that were on their way to disk before.
             record.save(store, entry.number).await?;
         }
         StoredSession::Unreadable(_) => store.commit(Batch::new()).await?,
@@ -177,7 +189,7 @@ pub(super) async fn finish(
     finishing: Arc<Semaphore>,
     ending: watch::Receiver<bool>,
 ) {
-    // The daemon waits for this when it ends: there may be a connection.
+    // The daemon waits for this permit when it ends: there may be a connection.
     let Ok(_finishing) = finishing.acquire().await else { return };
     for number in sessions {
         if *ending.borrow() {
@@ -187,14 +199,14 @@ pub(super) async fn finish(
     }
 }
 
-/// A device that may still be linked is unlinked first, by a connection that is made for that.
+/// Finishes one deletion. A device that may still be linked is unlinked first, over a connection that is made for that.
 async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch::Receiver<bool>) {
     let session = match SessionRecord::load(&*context.store, number) {
         Ok(StoredSession::Readable(record)) => Some(record.to_model(false)),
         Ok(StoredSession::Unreadable(record)) => record.name_or(number, |_| false).map(|name| record.to_model(name)),
         Err(_) => None,
     };
-    // At the next start, then.
+    // The next start tries again.
     let Some(session) = session else { return };
     let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.options);
     if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {

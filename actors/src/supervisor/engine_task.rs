@@ -1,5 +1,5 @@
 //! The task of one engine: takes the device's permit, opens the engine, runs it, closes it, and only then gives the
-//! permit back (K-1), whatever became of the session's actor meanwhile.
+//! permit back (K-1), whatever happens to the session's actor meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,22 +20,25 @@ use rookery_store::{Batch, Health, Store, StoreError, Wipe, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(12);
-/// Killed: the time to cut the socket.
+/// The time that a killed engine has to cut the socket.
 const KILL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the engine is asked whether it has given up saving its state.
 const SAVER_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Before credentials that could not be wiped are tried again: the disk needs room. The wait doubles, up to about a minute.
+/// The wait before a failed wipe of credentials is tried again: the disk needs room. The wait doubles, up to about a
+/// minute.
 const WIPE_RETRY: Duration = Duration::from_secs(2);
 const WIPE_DOUBLINGS_MAX: u32 = 5;
 
-/// Whether an engine that is gone was ordered to have the credentials wiped, and they are not: an order may have come after its end.
+/// Whether the credentials of an engine that is gone are still to be wiped: the order may have come after the engine's
+/// end.
 pub(super) fn has_to_wipe(gone: &EngineGone) -> bool {
     !gone.wiped && *gone.orders.borrow() == Order::CloseAndWipe
 }
 
-/// Wipes the credentials of an engine that is gone, however often that fails, and tells the supervisor again. Ends when `ending` is
-/// true: the session's record says what is left to do, and the next start does it.
+/// Wipes the credentials of an engine that is gone, however often that fails, and then reports the end to the
+/// supervisor again. Ends when `ending` is true: the session's record says what is left to do, and the next start does
+/// it.
 pub(super) async fn wipe_after(
     mut gone: EngineGone,
     entry: Arc<SessionHandle>,
@@ -67,19 +70,19 @@ pub(super) async fn wipe_after(
 
 async fn wipe(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError> {
     let _saving = entry.saving.acquire().await;
-    // What is on its way is on disk before it is looked for.
+    // Writes on their way are on disk before the rows are looked for.
     store.commit(Batch::new()).await?;
     wipe_session(store, entry.number, Wipe::Account).await
 }
 
-/// The supervisor's hand on one engine's task.
+/// The supervisor's handle on one engine's task.
 pub(super) struct EngineHandle {
     pub(super) generation: Generation,
     orders: watch::Sender<Order>,
 }
 
 struct Task {
-    /// The device's permit, when it was free at once: then nobody gets in between (K-1).
+    /// The device's permit, when it was free at once: then no other engine gets it in between (K-1).
     permit: Option<OwnedSemaphorePermit>,
     entry: Arc<SessionHandle>,
     context: Arc<Context>,
@@ -123,7 +126,7 @@ impl EngineHandle {
         Self { generation, orders: sender }
     }
 
-    /// Tells the task to end. A stronger order is never taken back by a weaker one.
+    /// Tells the task to end. A weaker order never replaces a stronger one.
     pub(super) fn order(&self, order: Order) {
         self.orders.send_if_modified(|current| {
             let stronger = order > *current;
@@ -197,7 +200,8 @@ impl Task {
         exit
     }
 
-    /// What the engine calls with each event: a message to the session's actor, with a bound on group events.
+    /// The function that the engine calls with each event. It sends a message to the session's actor, with a bound on
+    /// group events.
     fn reporter(&self) -> impl Fn(EngineEvent) + Send + Sync + 'static {
         let (entry, generation) = (self.entry.clone(), self.generation);
         let overflowed = AtomicBool::new(false);
@@ -221,7 +225,8 @@ fn report(entry: &SessionHandle, generation: Generation, overflowed: &AtomicBool
             (event, Some(place))
         }
         Some(Err(_)) => {
-            // A name comes again with the next message, and a call that is not rejected rings.
+            // A dropped name comes again with the next message. A call whose event is dropped is not rejected, and
+            // rings.
             if !matches!(event, EngineEvent::Group(_)) || overflowed.swap(true, Ordering::Relaxed) {
                 return;
             }
@@ -234,11 +239,11 @@ fn report(entry: &SessionHandle, generation: Generation, overflowed: &AtomicBool
 
 /// Resolves when the task is to end.
 async fn closing(orders: &mut watch::Receiver<Order>) {
-    // A supervisor that is gone wants every engine closed.
+    // Without a supervisor every engine is closed.
     let _ = orders.wait_for(|order| *order != Order::Run).await;
 }
 
-/// Resolves a moment after an order to end without ceremony.
+/// Resolves a moment after an order to kill the engine.
 async fn killed(orders: &mut watch::Receiver<Order>) {
     if orders.wait_for(|order| *order == Order::Kill).await.is_err() {
         std::future::pending().await
@@ -309,7 +314,7 @@ mod tests {
             ended.await.unwrap();
             // A sender that still has the dead actor.
             report(&entry, 1, &overflowed, named());
-            // They come back when the mailbox goes, which is after the actor at the latest.
+            // The permits come back when the mailbox goes, which is after the actor at the latest.
             let all = u32::try_from(WAITING_EVENTS_MAX).unwrap();
             let back = tokio::time::timeout(Duration::from_secs(30), entry.waiting_events.acquire_many(all)).await;
             assert!(back.is_ok_and(|back| back.is_ok()), "{:?}", entry.waiting_events);

@@ -1,5 +1,5 @@
-//! Bringing up the actor of a session: what is stored is read by a task of the session's own, so that a large session makes
-//! no other one wait (S-1, S-3); then the actor is started with it.
+//! Brings up the actor of a session. A task of the session's own reads the stored state, so that a large session makes
+//! no other one wait (S-1, S-3). Then the actor is started with that state.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,8 +19,8 @@ use crate::session::{SessionActor, SessionArguments};
 use rookery_model::{Session, SessionConfig, SessionId, SessionStatus};
 use rookery_store::{Batch, SessionNumber};
 
-/// Sessions that are read from the store at a time: large ones leave places to small ones, and what is read is in memory
-/// only once more than it stays.
+/// Sessions that are read from the store at a time. Large sessions leave places to small ones, and the extra memory of
+/// reading is bounded.
 pub(super) const LOADING_MAX: usize = 8;
 
 impl State {
@@ -43,21 +43,21 @@ impl State {
         self.enter(entry).is_unreadable = true;
     }
 
-    /// From now on the session can be seen.
+    /// Adds a session to the directory: callers can see it from now on.
     pub(super) fn enter(&mut self, entry: SessionHandle) -> &mut Slot {
         let entry = Arc::new(entry);
         self.context.directory.insert(entry.clone());
         self.slots.entry(entry.id).insert_entry(Slot::new(entry)).into_mut()
     }
 
-    /// Has a session read from the store; [`Self::read`] goes on. With a reason, its actor only shows that.
+    /// Has a session read from the store; [`Self::read`] goes on. `given_up`: the actor only shows this reason.
     pub(super) fn restart(&mut self, myself: &ActorRef<SupervisorMsg>, id: SessionId, given_up: Option<GivenUp>) {
         let Some(slot) = self.slots.get_mut(&id).filter(|slot| !slot.deleting && !self.draining) else { return };
         slot.readings += 1;
         slot.entry.loading.send_replace(true);
         let (number, session, myself) = (slot.readings, slot.entry.number, myself.clone());
         let (store, places) = (self.context.store.clone(), self.loading.clone());
-        // What the actor before has written is on its way.
+        // Writes of the actor before may be on their way.
         let saving = (number > 1).then(|| slot.entry.saving.clone());
         tokio::spawn(async move {
             let _place = places.acquire().await;
@@ -95,7 +95,7 @@ impl State {
         }
     }
 
-    /// Starts an actor. It begins at once, as it reads nothing, and cannot but by a defect.
+    /// Starts an actor. It starts at once, as it reads nothing; only a defect can make that fail.
     pub(super) async fn spawn(
         &mut self,
         myself: &ActorRef<SupervisorMsg>,
@@ -129,7 +129,7 @@ impl State {
     }
 }
 
-/// The session cannot even be read: nobody but us can say so.
+/// Shows a session that cannot be read as failed: it has no actor that could say so.
 fn show_as_failed(entry: &SessionHandle, exit: &ActorExit) {
     error!(session.id = %entry.id, error = %exit, "could not load the session");
     let mut session = Session::clone(&entry.session.load());

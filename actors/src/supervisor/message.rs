@@ -1,4 +1,4 @@
-//! What the supervisor is told: orders of callers and of sessions' actors, and facts from its tasks.
+//! The messages to the supervisor: orders of callers and of sessions' actors, and facts from its tasks.
 
 use std::sync::Arc;
 
@@ -14,11 +14,11 @@ use crate::session::record::SessionRecord;
 use rookery_model::{Session, SessionConfig, SessionId, SessionName};
 use rookery_store::{SessionNumber, StoreError};
 
-/// What the supervisor is told.
+/// A message to the supervisor.
 pub(crate) enum SupervisorMsg {
-    /// Make a session.
+    /// Create a session.
     Create { name: SessionName, config: SessionConfig, reply: Reply<Arc<Session>> },
-    /// Its record is on disk, or not.
+    /// The new session's record is on disk, or not.
     Created {
         number: SessionNumber,
         record: Box<SessionRecord>,
@@ -27,21 +27,21 @@ pub(crate) enum SupervisorMsg {
     },
     /// Delete a session: unlink its device, then wipe what is stored.
     Delete { id: SessionId, reply: Reply<()> },
-    /// It is noted on disk that the session is being deleted, or not.
+    /// The mark that the session is being deleted is on disk, or not.
     MarkedDeleted { id: SessionId, marked: Result<(), CommandError> },
-    /// Its device was unlinked, or there was no time for it.
+    /// The device of a session that is being deleted was unlinked, or there was no time for it.
     Unlinked { id: SessionId, is_unlinked: bool, deadline: Instant },
-    /// Everything of it is wiped, or not.
+    /// Everything of a session that is being deleted is wiped, or not.
     Deleted { id: SessionId, wiped: Result<(), StoreError> },
     /// Open an engine for a session's actor.
     OpenEngine { id: SessionId, generation: Generation },
-    /// Close it, and then wipe the credentials if asked to.
+    /// Close a session's engine, and then wipe the credentials if asked to.
     CloseEngine { id: SessionId, generation: Generation, wipe: bool },
-    /// Close it without ceremony.
+    /// Close a session's engine without a clean end.
     KillEngine { id: SessionId },
     /// An engine's task has ended, or its credentials are wiped after that.
     EngineGone { id: SessionId, gone: EngineGone },
-    /// Start a crashed session's actor again; with a reason it only shows that.
+    /// Start a crashed session's actor again; with `given_up` it only shows that reason.
     Restart { id: SessionId, given_up: Option<GivenUp> },
     /// A session was read from the store, or not.
     SessionRead { id: SessionId, reading: Reading },
@@ -61,20 +61,20 @@ impl std::fmt::Display for GivenUp {
 
 /// A session that was read from the store, or not.
 pub(crate) struct Reading {
-    /// Which reading of it: an older one is passed over.
+    /// Which reading of the session this is: an older one is ignored.
     pub(super) number: u64,
     pub(super) loaded: Result<Box<Loaded>, ActorExit>,
     pub(super) given_up: Option<GivenUp>,
 }
 
-/// What an engine's task is told, each stronger than the one before.
+/// The orders to an engine's task, each stronger than the one before.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Order {
     /// Go on.
     Run,
     /// Disconnect, flush, end.
     Close,
-    /// End without ceremony.
+    /// End without a clean disconnect.
     Kill,
     /// Disconnect, end, and wipe the credentials then.
     CloseAndWipe,

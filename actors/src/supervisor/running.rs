@@ -1,4 +1,4 @@
-//! Bringing all sessions up, and down again: the order is here, the work is the supervisor's.
+//! Starts all sessions, and stops them again: the order of the steps is here, the work is the supervisor's.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use rookery_engine::EngineShared;
 use rookery_model::OperatorNotice;
 use rookery_store::{Health, SessionNumber, Store, StoreError, Table};
 
-/// Notices that the audit log may be behind.
+/// Notices that may wait for the audit log.
 const NOTICES_BEHIND_MAX: usize = 4_096;
 /// How often the store is asked whether it still works.
 const HEALTH_INTERVAL: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
         if session.is_deleting() { deletions.push(number) } else { sessions.push((number, session)) }
     }
     let directory = Arc::new(Directory::default());
-    // Somebody listens from the start on: a deletion may be finished at once.
+    // There is a receiver from the start on, as a deletion may be finished at once.
     let (notices, first_notices) = broadcast::channel(NOTICES_BEHIND_MAX);
     let context = Arc::new(Context { store: store.clone(), options, engines, directory: directory.clone(), notices });
     let arguments = Arguments { context, sessions, deletions, next_number };
@@ -83,7 +83,7 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
 }
 
 impl Running {
-    /// What happens to sessions from the start on and belongs into the operator's audit log; `None` when somebody has it already.
+    /// Session events for the operator's audit log, from the start on; `None` when they were taken before.
     pub fn take_notices(&mut self) -> Option<broadcast::Receiver<OperatorNotice>> {
         self.notices.take()
     }

@@ -17,7 +17,7 @@ use rookery_store::{Change, Row, Store, Ticket, layout, open_memory};
 struct Unwilling {
     rows: Arc<dyn Store>,
     refused: Mutex<fn(&Change) -> bool>,
-    /// The session whose groups nobody gets to read.
+    /// The session whose reads of groups wait.
     held: Mutex<Option<SessionNumber>>,
     released: Condvar,
 }
@@ -108,7 +108,7 @@ fn change() -> ConfigChange {
     ConfigChange { auto_reject_calls: Some(true), ..ConfigChange::default() }
 }
 
-/// Waits until the session is so; prints the last state when it never is.
+/// Waits until the session is as `reached` wants it; prints the last state when it never is.
 async fn until(gateway: &Gateway, id: SessionId, reached: impl Fn(&Session) -> bool) -> Arc<Session> {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! Unlinks the device of a session that is deleted while it has no connection: one is made for that alone.
+//! Unlinks the device of a session that is deleted while it has no connection: a connection is made for that alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,12 +12,13 @@ use crate::directory::SessionHandle;
 use crate::session::record::{Link, SessionRecord, StoredSession};
 use rookery_engine::{Engine, EngineEvent, EngineSession, LogoutKind, Report};
 
-/// Who deletes a session waits no longer for WhatsApp, whatever is tried meanwhile.
+/// The longest wait of a caller who deletes a session for WhatsApp, whatever is tried meanwhile.
 pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
-/// For the connection to close.
+/// The time for the connection to close.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Whether WhatsApp has no device of this session any more. The session's actor is gone; K-1 holds by the device's permit.
+/// Unlinks the device; true when WhatsApp has no device of this session any more. The session's actor is gone; the
+/// device's permit ensures K-1.
 pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: Instant) -> bool {
     let Ok(_device) = entry.device.acquire().await else { return false };
     match SessionRecord::load(&*context.store, entry.number) {

@@ -1,4 +1,4 @@
-//! How a store grows when 50 sessions write to it: prints the size of its files against what is in it, every so often.
+//! How a store grows when 50 sessions write to it: prints the size of its files and of its rows, at intervals.
 //!
 //! `cargo run -p rookery-store --example store_growth -- MINUTES [DIRECTORY]`
 
@@ -35,8 +35,8 @@ impl Random {
     }
 }
 
-/// What one change of a group by the API writes: the audit log, an idempotency key twice, the group's record, and what the
-/// engine keeps of its encryption.
+/// Writes the rows of one change of a group by the API: the audit log, an idempotency key twice, the group's record,
+/// and the engine's rows for encryption.
 fn write(store: &dyn Store, random: &mut Random, nth: u64) -> Vec<Ticket> {
     let number = u32::try_from(1 + random.below(SESSIONS)).unwrap_or(1);
     let (session, daemon) = (SessionNumber(number), SessionNumber::DAEMON);

@@ -1,4 +1,4 @@
-//! An encrypted file: whatever is written comes back as it was, or not at all. Knows nothing of what is in it.
+//! An encrypted file: its content is read back unchanged, or not at all. Knows nothing of the content.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -19,19 +19,19 @@ use super::encryption::{TAG_BYTES, WRAPPED_BYTES, random};
 use super::{StoreError, StoreKey};
 
 const MAGIC: &[u8; 16] = b"rookery-backup1\n";
-/// What the file's own key is bound to when it is encrypted.
+/// The context that the file's own key is bound to when it is encrypted.
 const WRAP_CONTEXT: &[u8] = b"rookery backup key";
-/// Of XChaCha20-Poly1305's 24, all but the chunk's number (4 bytes) and the mark of the last one.
+/// XChaCha20-Poly1305's 24 bytes, less the chunk's number (4 bytes) and the mark of the last chunk (1 byte).
 const NONCE_BYTES: usize = 19;
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Why an encrypted file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// It begins with something else.
+    /// The file begins with something else.
     #[error("this is no backup, or one of another version")]
     Unknown,
-    /// It was encrypted with another key, or its first bytes were changed.
+    /// The file was encrypted with another key, or its first bytes were changed.
     #[error("the backup is encrypted with another key, or its beginning is damaged")]
     WrongKey,
     /// Reading failed.
@@ -39,11 +39,11 @@ pub enum ArchiveError {
     Io(#[from] io::Error),
 }
 
-/// Encrypts what is written to it. What was written counts only after [`Self::finish`].
+/// Encrypts all bytes that are written to it. The file can be read only after [`Self::finish`].
 pub struct ArchiveWriter<W> {
     to: W,
     encryptor: EncryptorBE32<XChaCha20Poly1305>,
-    /// Not encrypted yet, as it may be the last of all.
+    /// Not encrypted yet, as it may be the last chunk.
     chunk: Vec<u8>,
 }
 
@@ -61,10 +61,10 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(Self { to, encryptor, chunk: Vec::with_capacity(CHUNK_BYTES) })
     }
 
-    /// Writes the last chunk, without which the file cannot be read, and gives back what was written to.
+    /// Writes the last chunk, without which the file cannot be read, and gives `to` back.
     ///
     /// # Errors
-    /// When that fails.
+    /// When the last chunk cannot be encrypted or written.
     pub fn finish(mut self) -> io::Result<W> {
         let encrypted = self.encryptor.encrypt_last(self.chunk.as_slice()).map_err(|_| cannot_encrypt())?;
         self.to.write_all(&encrypted)?;
@@ -95,10 +95,10 @@ fn cannot_encrypt() -> io::Error {
     io::Error::other("the backup is too large to be encrypted")
 }
 
-/// Decrypts what an [`ArchiveWriter`] wrote. Gives out nothing that was changed; that the end is missing shows at the end.
+/// Decrypts the file of an [`ArchiveWriter`]. Never gives out changed bytes. A missing end is noticed only at the end.
 pub struct ArchiveReader<R> {
     from: R,
-    /// `None` behind the last chunk.
+    /// `None` after the last chunk.
     decryptor: Option<DecryptorBE32<XChaCha20Poly1305>>,
     /// The next chunk as it was read; it is the last one when nothing follows it.
     ahead: Vec<u8>,
@@ -111,7 +111,7 @@ impl<R: Read> ArchiveReader<R> {
     /// Reads the file's head.
     ///
     /// # Errors
-    /// It is of another kind, or encrypted with another key.
+    /// The file is of another kind, is encrypted with another key, or cannot be read.
     pub fn begin(mut from: R, key: &StoreKey) -> Result<Self, ArchiveError> {
         let (mut magic, mut wrapped, mut nonce) = ([0; MAGIC.len()], [0; WRAPPED_BYTES], [0; NONCE_BYTES]);
         let too_short = |error: io::Error| match error.kind() {

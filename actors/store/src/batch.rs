@@ -17,9 +17,9 @@ pub const KEY_BYTES_MAX: usize = 1024;
 /// One change of one row.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Change {
-    /// Whose row.
+    /// The session that owns the row.
     pub session: SessionNumber,
-    /// Which table.
+    /// The table.
     pub table: Table,
     /// The key, without the session number.
     pub key: Vec<u8>,
@@ -41,8 +41,8 @@ impl Batch {
         Self::default()
     }
 
-    /// An empty batch for deleting something, with what has to be written for that. It is taken with less free space than
-    /// others: what fills the disk has to be deletable. Not for rows that can be added to without end.
+    /// An empty batch for a deletion and the writes that belong to it. It is accepted with less free space than others,
+    /// so that a full disk can be emptied. Not for rows that can be added to without end.
     #[must_use]
     pub fn for_removal() -> Self {
         Self { is_for_removal: true, ..Self::default() }
@@ -58,7 +58,7 @@ impl Batch {
         self.changes.push(Change { session, table, key: key.into(), value: None });
     }
 
-    /// Adds the changes of another batch behind its own; for removal is what both are for.
+    /// Adds the changes of another batch behind its own. The result is for removal only if both batches are.
     pub fn append(&mut self, other: Self) {
         self.is_for_removal &= other.is_for_removal;
         self.changes.extend(other.changes);
@@ -70,18 +70,18 @@ impl Batch {
         self.changes.len()
     }
 
-    /// Whether it changes nothing.
+    /// Whether the batch changes nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.changes.is_empty()
     }
 
-    /// Whether it is taken with little free space; one that changes nothing is as well.
+    /// Whether the batch is accepted with little free space; an empty batch is, too.
     pub(super) fn is_for_removal(&self) -> bool {
         self.is_for_removal || self.is_empty()
     }
 
-    /// The same for removal or not, without changes.
+    /// A batch without changes, for removal when this one is.
     pub(super) fn emptied(&self) -> Self {
         Self { changes: Vec::new(), is_for_removal: self.is_for_removal }
     }

@@ -1,5 +1,6 @@
-//! A store that is mostly dead is made small again at a start: its rows go into a fresh one beside it, which then takes its place
-//! (`swap.rs`), so that there always is a whole one. sled uses dead room again only in part, and gives none of it back.
+//! Compacts a store at a start when most of its file is dead space. The rows are copied into a fresh store beside it,
+//! which then takes its place (`swap.rs`), so that one is always whole. sled reuses dead space only in part, and never
+//! frees it.
 
 use std::fs;
 use std::path::Path;
@@ -11,20 +12,20 @@ use tracing::{info, warn};
 use super::sled::{self, SledStore};
 use super::{StoreError, StoreOptions, copying, space, swap};
 
-/// Below this it is not worth it: a store without rows has one or two of sled's segments of 4 MiB already.
+/// Below this size compacting is not worth it: a store without rows has one or two of sled's segments of 4 MiB already.
 const FILE_BYTES_MIN: u64 = 32 * 1024 * 1024;
-/// A fresh store with many rows has up to about twice the bytes of its rows, so that it is far from being due itself.
+/// A fresh store with many rows has up to about twice the bytes of its rows, so it is far from being due itself.
 const FRESH_PARTS: u64 = 2;
 
-/// Whether more than half of the file is dead, measured by what a fresh one would have.
+/// Whether more than half of the file is dead space, compared with the size of a fresh store.
 fn is_due(file_bytes: u64, live_bytes: u64) -> bool {
     file_bytes >= FILE_BYTES_MIN && live_bytes.saturating_mul(2 * FRESH_PARTS) < file_bytes
 }
 
-/// Compacts the store if it is due, and returns it, open. One that cannot be compacted stays as it is.
+/// Compacts the store if it is due, and returns it, open. A store that cannot be compacted stays as it is.
 ///
 /// # Errors
-/// It cannot be opened again.
+/// The store cannot be opened again.
 pub(super) fn compact(path: &Path, options: &StoreOptions, store: SledStore) -> Result<SledStore, StoreError> {
     let file_bytes = file_bytes(path);
     if !is_due(file_bytes, store.live_bytes()) {

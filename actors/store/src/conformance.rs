@@ -1,4 +1,4 @@
-//! One suite for both stores: what [`Store`] promises, apart from what only a disk can show (`tests/store.rs`).
+//! One suite for both stores: the promises of [`Store`], apart from those that need a disk (`tests/store.rs`).
 
 use std::path::Path;
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Store, StoreError, StoreOptions, swap};
 
-/// Does so; both are closed when it returns. On an error nothing is left beside the store.
+/// Copies all rows of `from`. Both stores are closed when this returns. On an error nothing is left beside the store.
 ///
 /// # Errors
 /// A store cannot be read or written; there is no room.
@@ -25,12 +25,12 @@ fn copy(from: &dyn Store, to: &dyn Store) -> Result<(), StoreError> {
     let (exported, imported) = std::thread::scope(|scope| {
         let export = scope.spawn(move || from.export(&mut writer));
         let imported = to.import(&mut reader);
-        // Whoever still writes gets an error rather than waiting for ever.
+        // An export that still writes gets an error instead of waiting forever.
         drop(reader);
         (export.join().unwrap_or_else(|_| Err(StoreError::Stream("the export was cut short".to_owned()))), imported)
     });
     match (exported, imported) {
-        // One who cannot write on is told by the other why.
+        // When the export could not write on, the import has the reason.
         (Err(StoreError::Stream(_)) | Ok(()), imported) => imported,
         (exported, _) => exported,
     }

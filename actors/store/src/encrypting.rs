@@ -1,5 +1,6 @@
-//! Opening an encrypted store: one that was made before stores were encrypted is encrypted first, into new files, so that the old
-//! ones can go as a whole. Stopped in the middle it begins anew, or goes on where nothing can be lost (`swap.rs`).
+//! Opens an encrypted store. A store from before stores were encrypted is encrypted first, into new files, so that the
+//! old files can be removed as a whole. When stopped in the middle, this begins anew, or goes on where nothing can be
+//! lost (`swap.rs`).
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,8 +8,9 @@ use std::sync::Arc;
 use super::sled::SledStore;
 use super::{Store, StoreError, StoreKey, StoreOptions, compacting, copying, open, rebuilding, swap};
 
-/// Opens the encrypted store in this directory with `options.key`, and encrypts it first when it is not. One that is mostly dead is
-/// compacted, and one whose snapshot is not whole is read from its log, if no row is missing then. Blocks.
+/// Opens the encrypted store in this directory with `options.key`. A store that is not encrypted is encrypted first. A
+/// store that is mostly dead space is compacted. A store whose snapshot is not whole is rebuilt from its log, if that
+/// has every row. Blocks.
 ///
 /// # Errors
 /// As [`open`]; [`StoreError::WrongKey`] changes nothing.
@@ -34,10 +36,10 @@ pub fn open_encrypted(path: &Path, options: StoreOptions) -> Result<Arc<dyn Stor
     Ok(Arc::new(compacting::compact(path, &options, opened)?))
 }
 
-/// Encrypts the store's own key with another key; the one before opens nothing any more. Blocks.
+/// Encrypts the store's own key with another key; the key before it no longer opens the store. Blocks.
 ///
 /// # Errors
-/// As [`open`]; nothing was changed then.
+/// As [`open`]; the store is then unchanged.
 pub fn rekey(path: &Path, options: StoreOptions, new: &StoreKey) -> Result<(), StoreError> {
     SledStore::open(path, &options)?.rekey(new)
 }

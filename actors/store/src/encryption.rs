@@ -1,8 +1,8 @@
-//! Encryption: every value on disk is encrypted with XChaCha20-Poly1305 and bound to its row, so that who reads the files
-//! learns no content, and who moves or changes a value is noticed. Keys of rows, and the table `Meta`, stay readable.
+//! Encryption: every value on disk is encrypted with XChaCha20-Poly1305 and bound to its row, so that a reader of the
+//! files learns no content, and a moved or changed value is noticed. Keys of rows, and the table `Meta`, stay readable.
 //!
-//! Values are encrypted with a key of the store's own, which lies in the store, encrypted itself with the operator's
-//! [`StoreKey`]: a new one of these changes one row, not all of them.
+//! Values are encrypted with the store's own key. That key is in the store, encrypted with the operator's [`StoreKey`]:
+//! a new [`StoreKey`] changes one row, not all of them.
 
 use std::fmt;
 
@@ -12,12 +12,12 @@ use chacha20poly1305::{Key, XChaCha20Poly1305, XNonce};
 use super::{SessionNumber, StoreError, Table};
 
 pub(super) const KEY_BYTES: usize = 32;
-/// Random, so long that no two are ever the same.
+/// Nonces are random, and so long that no two are ever the same.
 const NONCE_BYTES: usize = 24;
 pub(super) const TAG_BYTES: usize = 16;
 /// Bytes of a key that is encrypted with another one.
 pub(super) const WRAPPED_BYTES: usize = NONCE_BYTES + KEY_BYTES + TAG_BYTES;
-/// What the store's own key is bound to when it is encrypted.
+/// The context that the store's own key is bound to when it is encrypted.
 const WRAP_CONTEXT: &[u8] = b"rookery store key";
 
 /// The operator's key: without it an encrypted store cannot be read.
@@ -39,7 +39,7 @@ impl StoreKey {
         Self(bytes)
     }
 
-    /// Encrypts another key; `context` says what that one is for.
+    /// Encrypts another key; `context` says what the other key is for.
     pub(super) fn wrap(&self, context: &[u8], key: &[u8; KEY_BYTES]) -> Result<Vec<u8>, StoreError> {
         encrypt(&cipher(&self.0), context, key)
     }
@@ -69,7 +69,7 @@ pub(super) struct ValueCipher {
 }
 
 impl ValueCipher {
-    /// With a new key of the store's own.
+    /// A cipher with a new key for the store.
     pub(super) fn generate() -> Result<Self, StoreError> {
         random().map(Self::with)
     }
@@ -83,7 +83,7 @@ impl ValueCipher {
         key.wrap(WRAP_CONTEXT, &self.own_key)
     }
 
-    /// `None`: it was encrypted with another key, or changed.
+    /// The cipher with the store's own key; `None`: that was encrypted with another key, or changed.
     pub(super) fn unwrap(key: &StoreKey, wrapped: &[u8]) -> Option<Self> {
         key.unwrap(WRAP_CONTEXT, wrapped).map(Self::with)
     }
@@ -111,9 +111,9 @@ impl ValueCipher {
     }
 }
 
-/// What a value is bound to.
+/// The place that a value is bound to: table, session and key.
 fn place(session: SessionNumber, table: Table, key: &[u8]) -> Vec<u8> {
-    // The name ends with a byte that no name holds.
+    // The table's name ends with a byte that no name holds.
     [table.tree_name().as_bytes(), &[0], &session.0.to_be_bytes(), key].concat()
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong, in words for the operator. Never holds a key or a value of a row.
+//! The store's errors, in words for the operator. They never hold a key or a value of a row.
 
 use std::path::PathBuf;
 
@@ -15,12 +15,12 @@ pub enum StoreError {
         /// The store's directory.
         path: PathBuf,
     },
-    /// What is on disk cannot be read.
+    /// The files on disk cannot be read.
     #[error("the store in `{}` is damaged ({reason}): stop, keep a copy of it, and restore the latest backup of this directory", path.display())]
     Damaged {
         /// The store's directory.
         path: PathBuf,
-        /// What was found.
+        /// The damage that was found.
         reason: String,
     },
     /// The store was made by a version with another layout.
@@ -62,7 +62,7 @@ pub enum StoreError {
     Io {
         /// The store's directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         reason: String,
     },
     /// The volume is too full to open the store. Nothing was touched.
@@ -76,15 +76,15 @@ pub enum StoreError {
         path: PathBuf,
         /// Free bytes on its volume.
         free_bytes: u64,
-        /// What opening it needs.
+        /// Free bytes that opening needs.
         needed_bytes: u64,
     },
     /// The volume is nearly full. Passes by itself once there is space again.
     #[error("the disk is nearly full: {free_bytes} bytes free, {needed_bytes} needed")]
     LowSpace {
-        /// Free bytes when last looked at.
+        /// Free bytes at the last check.
         free_bytes: u64,
-        /// The set minimum.
+        /// Free bytes that were needed: the set minimum, half of it for a removal; for a copy, its own bytes as well.
         needed_bytes: u64,
     },
     /// More operations than a batch may hold.
@@ -117,7 +117,7 @@ pub enum StoreError {
         /// Size of the record.
         bytes: usize,
     },
-    /// The queue of commits is full: the disk does not keep up. Nothing was written; may be tried again.
+    /// The queue of commits is full: the disk does not keep up. Nothing was written; the commit may be tried again.
     #[error("the store is busy: too many writes are waiting for the disk")]
     Busy,
     /// Import into a store that holds rows.
@@ -126,7 +126,8 @@ pub enum StoreError {
     /// An export could not be written, or an import could not be read.
     #[error("backup stream: {0}")]
     Stream(String),
-    /// An earlier commit failed, and nothing is written any more until the process is started again.
+    /// An earlier commit or read failed, and nothing is written any more until the process is started again. Also for
+    /// one call alone: a record does not fit together, or a value could not be encrypted.
     #[error("the store has failed: {0}")]
     Failed(String),
 }
@@ -134,17 +135,17 @@ pub enum StoreError {
 /// Whether the store takes commits.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Health {
-    /// It does.
+    /// The store takes commits.
     Ok,
     /// The volume is nearly full; commits are refused until there is space again.
     LowSpace {
-        /// Free bytes when last looked at, at most a second ago.
+        /// Free bytes at the last check, at most a second ago.
         free_bytes: u64,
         /// The set minimum.
         needed_bytes: u64,
-        /// What takes something away ([`Batch::for_removal`](crate::Batch::for_removal)) has room all the same.
+        /// There is still room for removals ([`Batch::for_removal`](crate::Batch::for_removal)).
         has_room_for_removals: bool,
     },
-    /// A commit failed; all further ones are refused. Says why.
+    /// A commit or a read failed; all further commits are refused. Says why.
     Failed(String),
 }

@@ -1,11 +1,11 @@
-//! Every key layout on disk, versioned as one: whoever changes one raises [`LAYOUT_VERSION`].
+//! Every key layout on disk, versioned as one: a change of any of them raises [`LAYOUT_VERSION`].
 //!
 //! A row's key in its tree is the session number (4 bytes, big-endian) and then the key as the tables below say.
 
 use super::SessionNumber;
 
 /// The layout this version writes, kept in `Meta` under [`LAYOUT`]. Layout 1 had the records of sessions and of idempotency keys
-/// at [`SessionNumber::DAEMON`]; this version reads it, too, and those who own the rows move them.
+/// at [`SessionNumber::DAEMON`]; this version reads it, too, and the owners of those rows move them.
 pub const LAYOUT_VERSION: u32 = 2;
 
 /// The oldest layout that this version reads.
@@ -14,10 +14,10 @@ pub const LAYOUT_VERSION_MIN: u32 = 1;
 /// `Meta`: the layout version, as decimal text.
 pub const LAYOUT: &[u8] = b"store.layout";
 
-/// Behind the version of a store whose values are encrypted: a version that knows no encryption does not know it.
+/// Follows the layout version of an encrypted store, so that versions without encryption refuse the store.
 const ENCRYPTED_MARK: &str = "-sealed";
 
-/// What is in `Meta` under [`LAYOUT`].
+/// The text in `Meta` under [`LAYOUT`].
 pub(super) fn version_text(version: u32, is_encrypted: bool) -> String {
     format!("{version}{}", if is_encrypted { ENCRYPTED_MARK } else { "" })
 }
@@ -46,7 +46,7 @@ pub fn events(first: u64) -> [u8; 8] {
     first.to_be_bytes()
 }
 
-/// `GroupDeltas`: the change of this group that came at this place after its record was written.
+/// `GroupDeltas`: the change of this group at this place in the order of changes since its record was written.
 pub fn group_delta(group: &[u8], place: u8) -> Vec<u8> {
     part(group, place)
 }
@@ -131,7 +131,7 @@ pub fn pre_key(id: u32) -> ([u8; 4], u8) {
     ((id / PRE_KEYS_PER_RECORD).to_be_bytes(), place)
 }
 
-/// What the keys of all parts of a record begin with.
+/// The prefix of the keys of all parts of a record.
 pub(super) fn parts(key: &[u8]) -> Vec<u8> {
     let mut prefix = key.to_vec();
     prefix.push(PART_MARK);

@@ -74,8 +74,8 @@ pub trait Store: Send + Sync + 'static {
     /// Queues the batch and returns at once; never blocks. The batch is atomic over all tables, and batches take
     /// effect in the order of the calls. The ticket resolves when the batch is on disk (K-2), or to why it is not.
     ///
-    /// Until then reads may or may not show the batch, but never a part of it: whoever needs to read its own write
-    /// awaits the ticket first. A queue that is full resolves the ticket to [`StoreError::Busy`].
+    /// Until then reads may or may not show the batch, but never a part of it: a caller that needs to read its own
+    /// write awaits the ticket first. A queue that is full resolves the ticket to [`StoreError::Busy`].
     fn commit(&self, batch: Batch) -> Ticket;
 
     /// The value of one row, `None` when there is no such row. May read one page from disk.
@@ -124,7 +124,7 @@ pub struct StoreOptions {
     /// Free space on the volume below which commits are refused with [`StoreError::LowSpace`], in bytes. Half of it is
     /// enough for deletions ([`Batch::for_removal`]), a quarter for opening. 0 asks for none.
     pub free_space_min_bytes: u64,
-    /// What the values are encrypted with; `None`: they are not.
+    /// The operator's key; `None`: the values are not encrypted.
     pub key: Option<StoreKey>,
 }
 
@@ -138,8 +138,9 @@ impl Default for StoreOptions {
 /// is in use. Dropping the last `Arc` writes what is queued, closes the files and blocks until that is done.
 ///
 /// # Errors
-/// [`StoreError::InUse`], [`StoreError::NoRoomToOpen`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`], [`StoreError::UnfinishedImport`],
-/// [`StoreError::Encrypted`], [`StoreError::Unencrypted`], [`StoreError::WrongKey`] or [`StoreError::Io`]; each says what to do. Never panics over what it finds on the disk.
+/// [`StoreError::InUse`], [`StoreError::NoRoomToOpen`], [`StoreError::Damaged`], [`StoreError::UnknownLayout`],
+/// [`StoreError::UnfinishedImport`], [`StoreError::Encrypted`], [`StoreError::Unencrypted`], [`StoreError::WrongKey`]
+/// or [`StoreError::Io`]; each says what to do. Never panics over damage on the disk.
 pub fn open(path: &Path, options: StoreOptions) -> Result<Arc<dyn Store>, StoreError> {
     Ok(Arc::new(sled::SledStore::open(path, &options)?))
 }

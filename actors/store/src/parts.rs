@@ -1,8 +1,8 @@
 //! Records larger than one value, stored in parts.
 //!
 //! The record is a header (length and CRC-32) followed by its bytes, cut into values of [`VALUE_BYTES_MAX`]. Part 0 holds
-//! the header, so what a record is depends on no part left over from a longer one. One value is the usual case and costs
-//! ten bytes. All parts of a record are in one batch: it is never torn.
+//! the header, so parts left over from a longer record are not read as parts of this one. One value is the usual case
+//! and costs ten bytes. All parts of a record are in one batch: the record is never torn.
 
 use std::collections::BTreeMap;
 
@@ -24,8 +24,8 @@ pub const fn parts_in(record_bytes: usize) -> usize {
 }
 
 /// Adds a record to the batch, and the removal of parts that an older, longer one left. Returns the operations added,
-/// at most half a batch. Await the ticket of an earlier change of the same record first: parts that are still on their
-/// way are not seen, and one of them could stay behind (unread, and removed with the next change).
+/// at most half a batch. Await the ticket of an earlier change of the same record first: parts that are still being
+/// written are not seen, and one of them could be left over (unread, and removed with the next change).
 ///
 /// # Errors
 /// [`StoreError::RecordTooLarge`] over [`RECORD_BYTES_MAX`]; else as [`Store::scan_prefix`]. The batch is then unchanged.
@@ -49,7 +49,7 @@ pub fn put_parts(
     Ok(batch.len() - operations_before)
 }
 
-/// The same under a key that no record has, so that nothing has to be looked up. Returns the number of its parts.
+/// As [`put_parts`], for a key that no record has, so that nothing has to be looked up. Returns the number of parts.
 ///
 /// # Errors
 /// [`StoreError::RecordTooLarge`] over [`RECORD_BYTES_MAX`]. The batch is then unchanged.
@@ -75,7 +75,7 @@ pub fn put_new_parts(
     Ok(written)
 }
 
-/// Adds the removal of a record of so many parts to the batch, without looking it up.
+/// Adds the removal of a record with this many parts to the batch, without a look-up.
 pub fn delete_known_parts(batch: &mut Batch, session: SessionNumber, table: Table, key: &[u8], parts: u8) {
     (0..parts).for_each(|number| batch.delete(session, table, layout::part(key, number)));
 }
@@ -125,10 +125,10 @@ pub fn scan_parts(
     Ok(assemble(table, store.scan_prefix(session, table, prefix)?)?.into_iter().collect())
 }
 
-/// The key of a record, and the record or what is wrong with it.
+/// The key of a record, and the record or its error.
 pub type ReadRecord = (Vec<u8>, Result<Vec<u8>, StoreError>);
 
-/// The same, with what is wrong with a record in its place: one torn record need not cost the others.
+/// As [`scan_parts`], but a broken record has its error in its place, so that the other records can be read.
 ///
 /// # Errors
 /// As [`Store::scan_prefix`].

@@ -1,6 +1,6 @@
-//! A store whose newest snapshot cannot be read: sled refuses it, although a snapshot only saves reading the log from its
-//! beginning. So sled reads the log of a copy, where it can do no harm. If the copy then holds every row, by the count and
-//! the witness, it takes the store's place (`swap.rs`); else nothing was changed.
+//! Rebuilds a store whose newest snapshot cannot be read. sled refuses such a store, although a snapshot only saves
+//! reading the log from its beginning. So sled reads the log of a copy, where it can do no harm. If the copy then holds
+//! every row, by the count and the witness, it takes the store's place (`swap.rs`); else nothing is changed.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, ErrorKind};
@@ -11,13 +11,13 @@ use tracing::warn;
 
 use super::{StoreError, StoreOptions, open, sled, space, swap};
 
-/// What a store is without its snapshots.
+/// The files of a store without its snapshots.
 const FILES: [&str; 3] = [sled::DATA_FILE, "conf", "witness"];
 
-/// Does so when it has to be done. The store must not be open, and no other one may be made beside it.
+/// Rebuilds the store if its newest snapshot cannot be read. It must not be open, nor another one be made beside it.
 ///
 /// # Errors
-/// As [`open`]; the store is as it was then.
+/// As [`open`]; the store is then unchanged.
 pub(super) fn rebuild(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     let Some((_lock, snapshot)) = sled::unreadable_snapshot(path, options)? else { return Ok(()) };
     if let Err(error) = copy(path, options).and_then(|()| check(path, options)) {
@@ -58,7 +58,7 @@ fn copy_file(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
-/// Whether the copy has every row; its key is looked at only after that.
+/// Whether the copy has every row. Opening checks the key only after the rows, so an error about the key is none here.
 fn check(path: &Path, options: &StoreOptions) -> Result<(), StoreError> {
     match open(&swap::next(path), options.clone()) {
         Ok(_) | Err(StoreError::Encrypted { .. } | StoreError::Unencrypted { .. } | StoreError::WrongKey { .. }) => {

@@ -1,6 +1,6 @@
 //! The store on disk: sled 0.34.7 behind its guards. This file reads; everything that writes is in `committer`.
 //!
-//! sled holds under kill -9 and power cuts, but only with one committer, an fsync of our own, small batches and small
+//! sled survives kill -9 and power cuts, but only with one committer, an fsync of our own, small batches and small
 //! values: see "The store" in `actors/README.md` before changing anything here.
 
 mod committer;
@@ -28,18 +28,18 @@ use queue::Queue;
 
 pub(super) use opening::DATA_FILE;
 
-/// The name of the snapshot that keeps sled from opening this store, and the store's lock; `None`: there is no such one.
+/// The store's lock, and the name of the snapshot that keeps sled from opening the store; `None`: there is none.
 pub(super) fn unreadable_snapshot(path: &Path, options: &StoreOptions) -> Result<Option<(File, String)>, StoreError> {
     let (lock, snapshot) = opening::prepare(path, options)?;
     Ok(lock.zip(snapshot))
 }
 
-/// What the readers and the committer share.
+/// The state that the readers and the committer share.
 struct Shared {
     path: PathBuf,
     queue: Queue,
     space: SpaceWatch,
-    /// Why the store has failed. Set once, by whoever sees it first; sticky.
+    /// Why the store has failed: the first reason that was seen; sticky.
     failure: OnceLock<String>,
     /// Held by the committer while it changes rows, and by a scan while it reads them: a scan shows no half batch.
     rows: RwLock<()>,
@@ -63,9 +63,9 @@ pub(super) struct SledStore {
     shared: Arc<Shared>,
     /// One tree per table, in the order of [`Table::ALL`].
     trees: Vec<::sled::Tree>,
-    /// Between the callers' values and those on disk.
+    /// Converts between the callers' values and those on disk; `None`: they are the same.
     value_cipher: Option<ValueCipher>,
-    /// Bytes of all rows when it was opened.
+    /// Bytes of all rows when the store was opened.
     live_bytes: u64,
     committer: Option<JoinHandle<()>>,
 }
@@ -90,7 +90,7 @@ impl SledStore {
         Ok(Self { shared, trees, value_cipher, live_bytes, committer: Some(thread) })
     }
 
-    /// Bytes of all rows, as they are on disk, when it was opened.
+    /// Bytes of all rows, as they are on disk, when the store was opened.
     pub(super) fn live_bytes(&self) -> u64 {
         self.live_bytes
     }
@@ -104,7 +104,7 @@ impl SledStore {
         self.commit(batch).wait_blocking()
     }
 
-    /// What encrypts the values of this table; the store's own facts have to be read before there is a key.
+    /// The cipher for the values of this table; `Meta` has none, as its rows have to be read before there is a key.
     fn value_cipher(&self, table: Table) -> Option<&ValueCipher> {
         self.value_cipher.as_ref().filter(|_| table != Table::Meta)
     }
@@ -127,7 +127,7 @@ impl SledStore {
         Ok(encrypted)
     }
 
-    /// The caller's value of what is on disk; one that was not encrypted for this row is damage, which is sticky.
+    /// The caller's value for a value on disk. A value that was not encrypted for this row is damage, which is sticky.
     fn opened(&self, session: SessionNumber, table: Table, key: &[u8], value: &[u8]) -> Result<Vec<u8>, StoreError> {
         let Some(value_cipher) = self.value_cipher(table) else { return Ok(value.to_vec()) };
         value_cipher.decrypt(session, table, key, value).ok_or_else(|| {

@@ -1,5 +1,5 @@
 //! Watches the free space of the volume, so that writes stop before the disk is full. sled does not survive a full disk,
-//! whoever fills it.
+//! whatever fills it.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 
 use super::{FREE_SPACE_MIN_BYTES_DEFAULT, StoreError};
 
-/// How old an answer may be. One `statvfs` a second costs nothing and still notices a log that fills the disk.
+/// How old a measurement may be. One `statvfs` a second costs nothing and still notices a log that fills the disk.
 const FRESH_FOR: Duration = Duration::from_secs(1);
 
-/// Our own writing is looked at more often: after each part of the minimum of this size, whatever the time.
+/// Our own writes make checks more frequent: one after each such part of the minimum (a quarter), whatever the time.
 const PARTS_OF_MINIMUM: u64 = 4;
 
-/// What space is needed for. The less of the minimum a use needs, the later it is refused as the disk fills.
+/// A use of free space. A use that needs less of the minimum is refused later as the disk fills.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// All of the minimum: the rest is for what follows.
+    /// All of the minimum: the minimum itself is left for the other uses.
     Writing,
-    /// Half of it: deletions have to be possible when the disk is nearly full, and leave enough to open the store again.
+    /// Half of the minimum: deletions have to be possible when the disk is nearly full, and leave enough to open the
+    /// store again.
     Removing,
-    /// A quarter of it, so four of sled's segments: each start opens the store twice, and each opening overwrites the end
-    /// of the last segment, begins another one and writes a snapshot.
+    /// A quarter of the minimum, so four of sled's segments: each start opens the store twice, and each opening
+    /// overwrites the end of the last segment, begins another one and writes a snapshot.
     Opening,
 }
 
@@ -35,12 +36,13 @@ impl Use {
     }
 }
 
-/// Says that a store must not be opened now: sled leaves files behind that are in its way when it meets a full disk.
+/// Refuses to open a store when there is too little space: on a full disk, sled leaves files behind that block its next
+/// opening.
 pub(super) fn check_opening(path: &Path, min_bytes: u64) -> Result<(), StoreError> {
     check_copying(path, 0, min_bytes)
 }
 
-/// The same for a store that is copied first.
+/// As [`check_opening`], for a store that is copied first.
 pub(super) fn check_copying(path: &Path, copy_bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
     let (free_bytes, needed_bytes) =
         (free_bytes(path), copy_bytes.saturating_add(Use::Opening.needed_bytes(min_bytes)));
@@ -50,7 +52,7 @@ pub(super) fn check_copying(path: &Path, copy_bytes: u64, min_bytes: u64) -> Res
     Ok(())
 }
 
-/// Whether so much can be written into a store on this volume.
+/// Whether this many bytes can be written into a store on this volume.
 pub(super) fn check_writing(path: &Path, bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
     let (free_bytes, needed_bytes) = (free_bytes(path), bytes.saturating_add(Use::Writing.needed_bytes(min_bytes)));
     if free_bytes < needed_bytes { Err(StoreError::LowSpace { free_bytes, needed_bytes }) } else { Ok(()) }
@@ -70,7 +72,7 @@ struct Seen {
 }
 
 impl SpaceWatch {
-    /// For files beside a store in this directory: they leave it twice the space that it needs.
+    /// For files beside a store in this directory: they leave twice the space that the store needs.
     #[must_use]
     pub fn beside_store(directory: &Path) -> Self {
         Self::new(directory, 2 * FREE_SPACE_MIN_BYTES_DEFAULT)
@@ -80,7 +82,7 @@ impl SpaceWatch {
         Self { path: path.to_owned(), min_bytes, seen: Mutex::new(None) }
     }
 
-    /// Whether `bytes` more may be written. A volume that does not tell its space is taken to have some.
+    /// Whether `bytes` more may be written. A volume that does not report its free space is taken to have enough.
     ///
     /// # Errors
     /// [`StoreError::LowSpace`].

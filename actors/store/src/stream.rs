@@ -1,9 +1,9 @@
-//! The export stream: every row of a store, checksummed block by block, independent of how the store lays it out.
+//! The export stream: every row of a store, checksummed block by block, independent of the store's layout of rows.
 //!
 //! Magic, format version and layout version; then blocks: length (4 bytes), CRC-32 (4 bytes), payload. A payload is rows:
 //! table name (1 byte of length), session (4), key (2 bytes of length), value (4 bytes of length). An empty block ends the
-//! stream and is followed by the number of rows (8). Numbers are big-endian. Nothing of a block is used before its
-//! checksum was right.
+//! stream and is followed by the number of rows (8). Numbers are big-endian. No part of a block is used before its
+//! checksum was verified.
 
 use std::io::{Read, Write};
 
@@ -80,7 +80,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Whether the row is about this store rather than in it.
+/// Whether the row describes the store itself, so that it is neither exported nor imported.
 pub(super) fn is_own_mark(table: Table, session: SessionNumber, key: &[u8]) -> bool {
     let marks = [layout::LAYOUT, layout::STORE_KEY, layout::IMPORTING, layout::TALLY];
     table == Table::Meta && session == SessionNumber::DAEMON && marks.contains(&key)
@@ -176,10 +176,10 @@ fn read_array<const N: usize>(from: &mut dyn Read) -> Result<[u8; N], StoreError
     Ok(array)
 }
 
-/// A stream with these bytes as rows is imported or refused, and what was imported is exported and imported again.
+/// Imports a stream with these bytes as rows. Unless the stream is refused, exports the rows and imports them again.
 ///
 /// # Panics
-/// When it is not.
+/// When a later step fails, or the second export differs from the first.
 #[cfg(fuzzing)]
 pub fn fuzz_rows(rows: &[u8]) {
     let mut counted = rows;
@@ -219,7 +219,7 @@ mod tests {
     use super::super::open_memory;
     use super::*;
 
-    /// A stream with one row, whatever that is.
+    /// A stream with one row of `Meta`.
     fn stream(session: SessionNumber, key: &[u8]) -> Vec<u8> {
         let mut stream = Vec::new();
         let mut writer = Writer::begin(&mut stream).unwrap();

@@ -1,12 +1,12 @@
-//! Replacing a store by one that is made beside it, so that there always is a whole one, whenever this is stopped.
+//! Replaces a store by one that is made beside it, so that there always is a whole store, whenever this is stopped.
 //!
 //! | there is | what happened | what is done at the next opening |
 //! |---|---|---|
 //! | `store` | nothing, or all | it is opened |
-//! | `store`, `store.next` | stopped while the next one was being made | that one is removed |
-//! | `store.before`, `store.next` | stopped between the two renames | the next one becomes `store` |
-//! | `store.before` | somebody removed the next one | it becomes `store` again |
-//! | `store`, `store.before` | stopped before the old files were removed | they are removed |
+//! | `store`, `store.next` | stopped while `store.next` was being made | `store.next` is removed |
+//! | `store.before`, `store.next` | stopped between the two renames | `store.next` becomes `store` |
+//! | `store.before` | somebody removed `store.next` | `store.before` becomes `store` again |
+//! | `store`, `store.before` | stopped before the old files were removed | `store.before` is removed |
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
@@ -17,7 +17,7 @@ use tracing::warn;
 
 use super::{Store, StoreError, StoreOptions, open, sled};
 
-/// In a store that is to be kept when it is replaced: the name that it then gets.
+/// A file in a store that is to be kept when it is replaced. It holds the name that the store then gets.
 const KEEP_FILE: &str = "keep-as";
 const UNFINISHED_KEEP_FILE: &str = "keep-as.new";
 
@@ -27,7 +27,7 @@ pub fn exists(path: &Path) -> bool {
     path.is_dir() || before(path).is_dir()
 }
 
-/// Opens a new store beside the one in this directory, instead of one that was left there. Blocks.
+/// Opens a new store beside the one in this directory, and removes one that was left there before. Blocks.
 ///
 /// # Errors
 /// As [`open`].
@@ -45,11 +45,11 @@ pub fn discard_next(path: &Path) -> Result<(), StoreError> {
     remove(&next).map_err(|error| io_error(&next, &error))
 }
 
-/// Puts the store that was made beside this one into its place. The one before, if there was one, is gone afterwards, or has
-/// the name in `keep`, beside it. Neither may be open, and nobody may open one meanwhile. Blocks.
+/// Replaces the store by the one that was made beside it. The old store, if there was one, is then removed, or kept
+/// beside the new one under the name in `keep`. Neither may be open, and nobody may open one meanwhile. Blocks.
 ///
 /// # Errors
-/// [`StoreError::Io`]; the store is as it was then.
+/// [`StoreError::Io`]; the store is then unchanged.
 pub fn replace(path: &Path, keep: Option<&str>) -> Result<(), StoreError> {
     let (next, before) = (next(path), before(path));
     let replaced = dispose_of(&before).and_then(|()| {
@@ -72,7 +72,7 @@ pub fn replace(path: &Path, keep: Option<&str>) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Gives a store that was stopped while it was replaced its name back. Comes before opening it.
+/// Gives a store its name back when its replacement was stopped in the middle. To be called before the store is opened.
 ///
 /// # Errors
 /// [`StoreError::Io`].
@@ -81,13 +81,13 @@ pub fn settle(path: &Path) -> Result<(), StoreError> {
     if path.exists() || !before.exists() {
         return Ok(());
     }
-    // Without a next one the one before is all there is.
+    // Without a next store, only the store before is left.
     let left = if next.exists() { &next } else { &before };
     rename(left, path).map_err(|error| io_error(path, &error))
 }
 
-/// Removes what was left beside a store. It has to be open, and not new: what lies beside one that does not open may be the
-/// only one that does, or somebody may be at it. What cannot be removed is in nobody's way.
+/// Removes old directories beside a store. The store has to be open, and not new: beside a store that does not open,
+/// the old one may be the only one that does, or may be in use. A directory that cannot be removed does no harm.
 pub(super) fn clear(path: &Path) {
     forget_keep(path);
     dispose_or_warn(&before(path));
@@ -100,7 +100,7 @@ fn dispose_or_warn(left: &Path) {
     }
 }
 
-/// Removes a store, unless it says that it is to be kept, and under which name.
+/// Removes a replaced store, or renames it if it has a [`KEEP_FILE`].
 fn dispose_of(left: &Path) -> io::Result<()> {
     match fs::read_to_string(left.join(KEEP_FILE)) {
         Ok(name) if !name.is_empty() => rename(left, &left.with_file_name(name)),
@@ -111,7 +111,8 @@ fn dispose_of(left: &Path) -> io::Result<()> {
     }
 }
 
-/// Says that the store is to be kept; on disk, whole, when this returns: half a name would keep it in everybody's way.
+/// Marks the store as one to be kept. The name is whole and on disk when this returns: with half a name, later
+/// replacements could fail.
 fn write_keep(store: &Path, name: &str) -> io::Result<()> {
     let unfinished = store.join(UNFINISHED_KEEP_FILE);
     let mut file = File::create(&unfinished)?;
@@ -120,7 +121,7 @@ fn write_keep(store: &Path, name: &str) -> io::Result<()> {
     rename(&unfinished, &store.join(KEEP_FILE))
 }
 
-/// A store that is in use is not one that was replaced.
+/// Removes the mark from a store that is in use: it was not replaced.
 fn forget_keep(store: &Path) {
     let _ = fs::remove_file(store.join(KEEP_FILE));
     let _ = fs::remove_file(store.join(UNFINISHED_KEEP_FILE));
@@ -131,7 +132,7 @@ pub(super) fn is_new(path: &Path) -> bool {
     !path.join(sled::DATA_FILE).exists()
 }
 
-/// Where the store is made that is to take the place of this one.
+/// The directory of the store that is to take the place of this one.
 pub(super) fn next(path: &Path) -> PathBuf {
     beside(path, "next")
 }

@@ -2,7 +2,7 @@
 
 macro_rules! tables {
     ($($(#[$doc:meta])+ $name:ident = $tree:literal,)+) => {
-        /// One kind of row. Every table is one sled tree, keyed by session number and key (`keys.rs`).
+        /// One kind of row. Every table is one sled tree, keyed by session number and key (`layout.rs`).
         #[derive(Copy, Clone, Eq, PartialEq, Hash, Ord, PartialOrd, Debug)]
         pub enum Table {
             $($(#[$doc])+ $name,)+
@@ -30,8 +30,8 @@ tables! {
     Keys = "keys",
     /// The record of each session. In layout 1 at [`super::SessionNumber::DAEMON`].
     Sessions = "sessions",
-    /// Idempotency keys of a session and what was answered to them; may be in parts. In layout 1 at
-    /// [`super::SessionNumber::DAEMON`], with what is in [`Table::IdempotentHours`] now.
+    /// Idempotency keys of a session and the answers to them; may be in parts. In layout 1 at
+    /// [`super::SessionNumber::DAEMON`], with the rows that are in [`Table::IdempotentHours`] now.
     IdempotentAnswers = "idempotent_answers",
     /// The hours in which the idempotency keys of a session were used.
     IdempotentHours = "idempotent_hours",
@@ -41,7 +41,7 @@ tables! {
     Events = "events",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
-    /// What changed in large groups since their records in [`Table::Groups`] were written.
+    /// Changes of large groups since their records in [`Table::Groups`] were written.
     GroupDeltas = "group_deltas",
     /// Names of people that a session knows.
     Names = "names",

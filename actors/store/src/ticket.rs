@@ -24,7 +24,7 @@ impl Ticket {
         Self(State::Decided(outcome))
     }
 
-    /// A ticket that somebody else answers, for stores of another kind.
+    /// A ticket that the sender of `receiver` answers, for stores of another kind.
     pub fn waiting(receiver: oneshot::Receiver<Result<(), StoreError>>) -> Self {
         Self(State::Waiting(receiver))
     }
@@ -57,7 +57,7 @@ impl Future for Ticket {
     }
 }
 
-/// The committer answers every ticket, also when it fails; only its own death leaves one unanswered.
+/// The committer answers every ticket, also when a commit fails. Tickets are unanswered only after its own end.
 fn writer_gone() -> StoreError {
     StoreError::Failed("its writer is gone".to_owned())
 }

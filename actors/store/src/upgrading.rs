@@ -2,7 +2,7 @@
 
 use super::{Batch, SessionNumber, Store, StoreError, Table, layout};
 
-/// Does so, where need be, before rows are moved. Blocks.
+/// Marks the store if it has an older layout. To be called before rows are moved. Blocks.
 ///
 /// # Errors
 /// Why the store could not be read or written.

@@ -5,7 +5,7 @@ use super::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table
 /// How much of a session is wiped.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub enum Wipe {
-    /// What belongs to the account that was linked: credentials, groups, names.
+    /// The data of the account that was linked: credentials, groups, names.
     Account,
     /// All of it. The row in [`Table::Sessions`] goes last: a restart that finds a mark in it wipes again.
     Session,
@@ -21,9 +21,9 @@ impl Wipe {
 }
 
 /// Deletes the rows of this session, in batches within the cap, and returns when that is on disk. The device goes first, so that
-/// what a crash in between leaves is no credential of use to anyone.
+/// a crash in between leaves no usable credentials.
 ///
-/// The session's engine and actor have to be gone (K-1): what they write meanwhile would stay.
+/// The session's engine and actor have to be gone (K-1): rows that they write meanwhile would stay.
 ///
 /// # Errors
 /// Why a row could not be read or a batch not be committed; wiping again continues. Nothing to undo when dropped.

@@ -1,4 +1,4 @@
-//! What only a disk and a second process can show: the store under kill -9, on a full disk, damaged, opened twice.
+//! Tests that need a disk and a second process: the store under kill -9, on a full disk, damaged, opened twice.
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
 mod store {

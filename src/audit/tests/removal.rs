@@ -1,4 +1,4 @@
-//! What goes from the log: whose it is, what says so, and what a wrong clock cannot do.
+//! Removals from the log: whose records go, which record says so, and what a wrong clock cannot do.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::super::record::Gap;
 use super::super::record::{Because, LogBounds, Removal, gap_key, gap_value};
 use super::*;
 
-/// A row, and what somebody puts there; `None` removes it.
+/// A row, and the value that somebody puts there; `None` removes the row.
 type Tampering = (Vec<u8>, Option<Vec<u8>>);
 
 const HOUR: Duration = Duration::from_secs(3_600);
@@ -19,13 +19,13 @@ fn of(key: Uuid) -> AuditFilter {
     AuditFilter { api_key: Some(key), ..AuditFilter::default() }
 }
 
-/// Long enough for what is too much to go.
+/// Waits long enough for surplus records to be removed.
 async fn settle() {
     tokio::time::sleep(Duration::from_secs(60)).await;
 }
 
 impl Bench {
-    /// What was said about removals, oldest first.
+    /// The records about removals, oldest first.
     async fn removals(&self) -> Vec<Removal> {
         let filter = AuditFilter { action: Some("audit_remove".into()), ..AuditFilter::default() };
         let (page, _) = self.audit.page(filter, 0, usize::MAX).await.unwrap();
@@ -50,7 +50,7 @@ async fn whoever_floods_the_log_pushes_out_nobody_elses_records() {
         let whole = bench.whole().await;
         assert!((160..=200).contains(&whole.records()), "{whole:?}");
         assert_eq!(bench.ids(AuditFilter::default(), 0, 1).await.1 as u64, whole.records());
-        // What is missing is accounted for after a restart as well.
+        // Missing records are accounted for after a restart as well.
         let store = bench.close().await;
         assert_eq!(verify(&*store).unwrap(), Verdict::Whole(whole));
         bench = Bench::over(store, retention);
@@ -141,7 +141,7 @@ async fn a_clock_that_is_100_days_ahead_for_a_while_removes_nothing() {
     for _ in 0..100 {
         bench.audit.note(entry("x")).await;
     }
-    // Whenever in the hour it is, the look at what is old falls into one of these.
+    // Whenever in the hour it is, the check for old records falls into one of these.
     for _ in 0..6 {
         set.ahead(100);
         tokio::time::sleep(HOUR * 2 / 3).await;
@@ -149,7 +149,7 @@ async fn a_clock_that_is_100_days_ahead_for_a_while_removes_nothing() {
         tokio::time::sleep(HOUR / 2).await;
     }
     assert_eq!(bench.whole().await.records(), 100);
-    // One that stays wrong takes days, which somebody sees: each removal is a record and a line of the log.
+    // A clock that stays wrong takes days, and people notice: each removal is a record and a log line.
     set.ahead(100);
     tokio::time::sleep(HOUR * 4).await;
     let whole = bench.whole().await;

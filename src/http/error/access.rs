@@ -1,5 +1,5 @@
-//! Who is not let in, and why: everything that is refused before a handler runs because of who asks, from where, or how
-//! often. Part of `error.rs`, the only place that chooses status codes.
+//! The refusals of callers: everything that is refused before a handler runs because of the caller, its
+//! address or its number of requests. Part of `error.rs`, the only place that chooses status codes.
 
 use std::fmt;
 
@@ -20,10 +20,10 @@ pub(crate) enum AccessError {
     KeyRefused(Refusal),
     /// Too many wrong keys came from the caller's address.
     TooManyFailedLogins {
-        /// Seconds after which the next one is looked at as before.
+        /// Seconds after which the next wrong key is handled as before.
         retry_after_s: u32,
     },
-    /// The key asks for more than its share.
+    /// The key sends more than its limits allow.
     Throttled(Throttle),
     /// As many requests as allowed are in flight.
     Overloaded,
@@ -41,17 +41,18 @@ pub(crate) enum AccessError {
     SessionNotAllowed,
     /// The key is limited to other groups.
     GroupNotAllowed,
-    /// The session changed hands since the key was limited to groups: they are another account's.
+    /// The session changed hands since the key was limited to groups: the groups belong to another account.
     AccountChanged,
     /// The key is limited to some groups, and the request would change others of the community too.
     CommunityNotAllowed,
-    /// People would get into a community and its announcement group, and the key may not touch both.
+    /// Participants would get into a community and its announcement group, and the key may not touch both.
     AnnouncementsNotAllowed,
     /// The route is not for keys that are limited to some sessions.
     ScopedKey,
     /// The route is not for keys that are limited to some groups.
     GroupScopedKey,
-    /// The key is limited to some groups, of several sessions: joining for one could reach the group of another.
+    /// The key is limited to some groups in several sessions: a join in one session could reach the group of another
+    /// session.
     SeveralSessions,
     /// The key is limited to some groups and may not make, join or leave any.
     GroupCreationNotAllowed,
@@ -131,7 +132,7 @@ impl AccessError {
         one(status, code, message)
     }
 
-    /// Which groups the key would have to be allowed.
+    /// The groups that the key would have to be allowed.
     fn groups_needed(self) -> &'static str {
         match self {
             Self::CommunityNotAllowed => {

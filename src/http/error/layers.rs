@@ -1,5 +1,5 @@
-//! What the layers below HTTP refuse, as answers: the sessions, the store, the keys, idempotency. Part of `error.rs`, the
-//! only place that chooses status codes.
+//! The errors of the layers below HTTP as responses: of the sessions, the store, the keys, idempotency. Part of
+//! `error.rs`, the only place that chooses status codes.
 
 use axum::http::StatusCode;
 use rookery_actors::CommandError;
@@ -12,7 +12,7 @@ use crate::auth::KeysError;
 use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::idempotency::IdempotencyError;
 
-/// As [`ApiError::is_nothing_done`]: refused before WhatsApp was asked, or refused by WhatsApp for the moment only.
+/// As `ApiError::is_nothing_done`: refused before WhatsApp was asked, or refused by WhatsApp for the moment only.
 pub(super) fn is_nothing_done(error: &CommandError) -> bool {
     use CommandError as E;
     match error {
@@ -107,7 +107,7 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
     }
 }
 
-/// `failure`: what the setting that failed would be answered alone.
+/// `failure`: the response that the failed setting would get alone.
 fn settings_response(
     applied: &[&str],
     failed: Option<&str>,
@@ -123,7 +123,7 @@ fn settings_response(
         let (set, not_tried) = (applied.join(", "), not_tried.join(", "));
         return one(status, code, format!("The time for the request was over: {set} set, {not_tried} not tried"));
     };
-    // Said of the one that failed, not of those before it.
+    // The text is about the setting that failed, not about those before it.
     let why = if applied.is_empty() { &why } else { why.strip_suffix(": nothing was changed").unwrap_or(&why) };
     one(status, code, format!("{failed} was not set: {why}"))
 }
@@ -174,7 +174,7 @@ pub(super) fn keys_response(error: &KeysError) -> ErrorResponse {
         KeysError::TooMany(_) => one(S::CONFLICT, "too_many_keys", error.to_string()),
         KeysError::TooManyGroups => one(S::CONFLICT, "too_many_groups", error.to_string()),
         KeysError::Store(error) => store_response(error),
-        // Nobody is answered that: what was made is told all the same.
+        // No caller gets `Narrowed`: a call that made groups succeeds all the same.
         KeysError::Narrowed
         | KeysError::TooLarge
         | KeysError::OtherPepper
@@ -217,7 +217,7 @@ pub(super) fn key_rule() -> String {
     format!("The header Idempotency-Key must be one value of {least} to {most} printable ASCII characters")
 }
 
-/// WhatsApp's number as our status. What is not in the contract's table is a refusal like any other.
+/// WhatsApp's code as our status code. A code that is not in the contract's table is a refusal like any other.
 pub(super) fn refused_status(code: u16) -> StatusCode {
     match code {
         404 | 410 => StatusCode::NOT_FOUND,

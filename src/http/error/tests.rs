@@ -1,4 +1,4 @@
-//! What each failure answers, as tables.
+//! The response of each failure, as tables.
 
 use rookery_model::{GroupId, ParticipantId, ResultCode};
 use rookery_store::StoreError;

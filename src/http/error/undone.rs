@@ -41,12 +41,12 @@ pub(super) fn are_partly_unknown(results: &[ParticipantResult]) -> bool {
     results.iter().any(|result| result.code == ResultCode::OutcomeUnknown)
 }
 
-/// Everything of a batch was refused, with these numbers.
+/// Everything of a batch was refused, with these codes.
 pub(super) fn all_refused(what: &str, statuses: impl Iterator<Item = Option<u16>>) -> ErrorResponse {
     one(StatusCode::FORBIDDEN, "whatsapp_refused", format!("{what} was refused by WhatsApp{}", codes(statuses)))
 }
 
-/// ` (code 403)` or ` (codes 403, 409)`: the distinct numbers that WhatsApp gave.
+/// ` (code 403)` or ` (codes 403, 409)`: the distinct codes that WhatsApp gave.
 pub(super) fn codes(statuses: impl Iterator<Item = Option<u16>>) -> String {
     let mut codes: Vec<_> = statuses.flatten().collect();
     codes.sort_unstable();

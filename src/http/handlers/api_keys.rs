@@ -1,5 +1,5 @@
-//! API keys over HTTP: make, list, read, change, rotate, revoke, remove, and ask whether one is valid. A secret is shown
-//! once, in the answer that made it.
+//! API keys over HTTP: make, list, read, change, rotate, revoke, remove, and ask whether one is valid. A secret is
+//! shown once, in the response that made it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,22 +30,22 @@ pub(crate) struct KeyAnswer {
     id: Uuid,
     #[schema(example = "alice")]
     name: String,
-    /// Its first characters, for recognition.
+    /// The key's first characters, for recognition.
     #[schema(example = "rk_5f0c6")]
     key_prefix: String,
     role: Role,
-    /// Where it may be used from; left out when anywhere.
+    /// The addresses from which the key may be used; left out when it may be used from anywhere.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, example = json!(["10.0.0.0/8"]))]
     allowed_ips: Vec<AddressRange>,
-    /// The sessions it may see and touch; left out when all.
+    /// The sessions that the key may see and touch; left out when all.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     allowed_sessions: Vec<SessionId>,
-    /// The groups it may see and touch; left out when all of its sessions'.
+    /// The groups that the key may see and touch; left out when all groups of its sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Vec<GroupId>)]
     allowed_groups: Option<BTreeSet<GroupId>>,
-    /// Whether it may make, join and leave groups although it is limited to some; left out when it is not.
+    /// Whether the key may make, join and leave groups; left out when it is not limited to groups.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     allow_group_creation: Option<bool>,
@@ -53,7 +53,7 @@ pub(crate) struct KeyAnswer {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     expires_at: Option<Timestamp>,
-    /// Until when the secret before the last rotation works; left out when it does not.
+    /// When the secret before the last rotation stops working; left out when it does not work any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     previous_key_expires_at: Option<Timestamp>,
@@ -63,7 +63,7 @@ pub(crate) struct KeyAnswer {
     #[schema(example = 0)]
     usage_count: u64,
     created_at: Timestamp,
-    /// The key itself: only in the answer that made it.
+    /// The key itself: only in the response that made it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "rk_5f0c6e9a3f434bb09a526a2f8f7f3c115f0c6e9a3f434bb09a526a2f8f7f3c11")]
     api_key: Option<String>,
@@ -79,21 +79,23 @@ impl Tells for KeyAnswer {
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyRequest {
-    /// What its owner calls it.
+    /// The key's name, as its owner chooses it.
     #[schema(min_length = 1, max_length = 100, pattern = r"\S", example = "alice")]
     name: String,
-    /// `operator` unless told otherwise.
+    /// `operator` by default.
     role: Option<Role>,
-    /// Addresses or CIDR ranges from which it may be used; none is anywhere.
+    /// Addresses or CIDR ranges from which the key may be used; an empty list means anywhere.
     #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!(["10.0.0.0/8"]))]
     allowed_ips: Option<Vec<AddressRange>>,
-    /// Ids or names of the sessions it may see and touch; none is all.
+    /// Ids or names of the sessions that the key may see and touch; an empty list means all.
     #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!([]))]
     allowed_sessions: Option<Vec<SessionId>>,
-    /// Groups it may see and touch. An empty list is no group; left out or `null` is all groups of its sessions.
+    /// Groups that the key may see and touch. An empty list means no group; left out or `null` means all groups of its
+    /// sessions.
     #[schema(value_type = Option<Vec<GroupId>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
     allowed_groups: Option<Option<BTreeSet<GroupId>>>,
-    /// Whether a key with `allowedGroups` may make, join and leave groups; what it makes or joins is added to these.
+    /// Whether a key with `allowedGroups` may make, join and leave groups; groups that it makes or joins are added to
+    /// the list.
     #[schema(example = false)]
     allow_group_creation: Option<bool>,
     /// ISO 8601, in the future; a date alone is its first moment in UTC.
@@ -101,25 +103,26 @@ pub(crate) struct KeyRequest {
     expires_at: Option<Option<Timestamp>>,
 }
 
-/// What is to be different about a key. What is left out stays; `null` takes a limit away.
+/// The changes of a key. Fields that are left out stay as they are; `null` takes a limit away.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct KeyUpdate {
-    /// What its owner calls it.
+    /// The key's name, as its owner chooses it.
     #[schema(nullable = false, min_length = 1, max_length = 100, pattern = r"\S", example = "alice")]
     name: Option<String>,
     #[schema(nullable = false)]
     role: Option<Role>,
-    /// Addresses or CIDR ranges from which it may be used; none is anywhere.
+    /// Addresses or CIDR ranges from which the key may be used; an empty list means anywhere.
     #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!(["10.0.0.0/8"]))]
     allowed_ips: Option<Vec<AddressRange>>,
-    /// Ids or names of the sessions it may see and touch; none is all.
+    /// Ids or names of the sessions that the key may see and touch; an empty list means all.
     #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!([]))]
     allowed_sessions: Option<Vec<SessionId>>,
-    /// Groups it may see and touch. An empty list is no group; `null` is all groups of its sessions.
+    /// Groups that the key may see and touch. An empty list means no group; `null` means all groups of its sessions.
     #[schema(value_type = Option<Vec<GroupId>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
     allowed_groups: Option<Option<BTreeSet<GroupId>>>,
-    /// Whether a key with `allowedGroups` may make, join and leave groups; what it makes or joins is added to these.
+    /// Whether a key with `allowedGroups` may make, join and leave groups; groups that it makes or joins are added to
+    /// the list.
     #[schema(nullable = false, example = false)]
     allow_group_creation: Option<bool>,
     /// ISO 8601, in the future; a date alone is its first moment in UTC.
@@ -177,7 +180,7 @@ impl KeyUpdate {
             allowed_sessions: self.allowed_sessions,
             allowed_groups: self.allowed_groups,
             allow_group_creation: self.allow_group_creation,
-            // Known where the sessions are.
+            // Added where the sessions are known.
             account_epochs: None,
             expires_at: self.expires_at,
         }
@@ -188,7 +191,7 @@ impl KeyUpdate {
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Rotation {
-    /// Seconds for which the secret until now works beside the new one; an hour unless told otherwise.
+    /// Seconds for which the current secret works beside the new one; 3600 by default.
     #[schema(minimum = 0, maximum = 2_592_000, example = 3_600)]
     grace_seconds: Option<u32>,
 }
@@ -353,7 +356,7 @@ fn answer(key: &Key) -> KeyAnswer {
     }
 }
 
-/// Of the sessions that changed hands: a key's groups are those of the accounts that there are now.
+/// The account epochs of the sessions that changed hands: a key's groups belong to the current accounts.
 fn account_epochs(app: &App) -> BTreeMap<SessionId, u32> {
     let sessions = app.gateway.sessions();
     let changed = sessions.iter().filter(|session| session.account_epoch > 0);

@@ -25,12 +25,12 @@ use crate::http::response::json::JsonResult;
 pub(crate) struct AuditAnswer {
     /// Newest first.
     data: Vec<AuditRecord>,
-    /// How many such records there are in all.
+    /// The number of matching records in all.
     #[schema(example = 1)]
     total: usize,
 }
 
-/// Which records are wanted, as the query says it.
+/// The filter in the query.
 pub(crate) struct Wanted(AuditFilter);
 
 impl utoipa::IntoParams for Wanted {
@@ -95,35 +95,35 @@ impl<S: Sync> FromRequestParts<S> for Wanted {
     }
 }
 
-/// What a look at the whole log came to.
+/// The result of verifying the whole log.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct AuditVerdict {
-    /// Whether each record follows on the one before and says what it was written with, and each that is missing was removed by
-    /// the daemon.
+    /// Whether each record follows on the one before and is unchanged, and each missing record was removed by the
+    /// daemon.
     valid: bool,
-    /// How many records there are; 0 when it is not valid.
+    /// The number of records; 0 when the log is not valid.
     #[schema(example = 4711)]
     records: u64,
-    /// How many more there were: they were removed by age or share.
+    /// The number of records that were removed by age or share.
     #[schema(example = 0)]
     removed: u64,
-    /// The newest record about such a removal (`audit_remove`); it accounts for all that is missing.
+    /// The newest record about such a removal (`audit_remove`); it accounts for all missing records.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 4001)]
     last_removal_id: Option<u64>,
-    /// The last record. Noted elsewhere, it proves later that nothing up to it was cut off.
+    /// The last record. Noted elsewhere, its id and hash prove later that nothing up to it was cut off.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = 4710)]
     last_id: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     last_hash: Option<String>,
-    /// The first record that is not as it should be.
+    /// The first record that is changed, missing or out of place.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     broken_id: Option<u64>,
-    /// What is wrong with it.
+    /// What is wrong with that record.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "was changed, or the one before it was")]
     broken_because: Option<&'static str>,

@@ -1,4 +1,5 @@
-//! Communities: groups of groups. Who is in one, and what is set in it, is changed as of any group, by its own id.
+//! Communities: groups of groups. Participants and settings of a community are changed as those of any group, by its
+//! own id.
 
 use std::sync::Arc;
 
@@ -38,13 +39,13 @@ pub(crate) struct CommunityRequest {
     name: String,
     #[schema(max_length = 2048, example = "All streets around the park")]
     description: Option<String>,
-    /// People who want to join have to be approved; not unless told so.
+    /// Whether people who want to join have to be approved; false by default.
     #[schema(nullable = false)]
     membership_approval: Option<bool>,
-    /// Members who are no admins may add groups to it; not unless told so.
+    /// Whether members who are no admins may add groups to the community; false by default.
     #[schema(nullable = false)]
     members_may_add_groups: Option<bool>,
-    /// A general chat is made with it; not unless told so.
+    /// Whether a general chat is made with the community; false by default.
     #[schema(nullable = false)]
     general_chat: Option<bool>,
 }
@@ -77,7 +78,7 @@ impl From<CommunityRequest> for NewCommunity {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GroupsToLink {
-    /// Named twice is named once.
+    /// A group that is named twice counts once.
     #[schema(min_items = 1, max_items = 64)]
     groups: Vec<GroupId>,
 }
@@ -92,10 +93,10 @@ impl FromFields for GroupsToLink {
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct GroupsToUnlink {
-    /// Named twice is named once.
+    /// A group that is named twice counts once.
     #[schema(min_items = 1, max_items = 64)]
     groups: Vec<GroupId>,
-    /// People who are in no other group of the community leave it too; not unless told so.
+    /// Whether people who are in no other group of the community leave it too; false by default.
     #[schema(nullable = false)]
     remove_orphans: Option<bool>,
 }
@@ -195,7 +196,7 @@ pub(crate) async fn get(
     caller: Caller,
 ) -> Result<Response, ApiError> {
     let read = match app.gateway.execute(session, ReadCommunity { community: community.clone() }).await {
-        // Where WhatsApp cannot be asked and that will do: with the groups of it that the cache holds.
+        // WhatsApp cannot be asked, and a stale answer will do: with the community's groups in the cache.
         Err(CommandError::NotConnected) if stale.0 => {
             app.gateway.execute(session, ReadKnownCommunity { community }).await?
         }

@@ -1,4 +1,4 @@
-//! Tables for spreadsheets: the groups of a session, and the participants of a group, from what the cache holds anyway.
+//! Tables for spreadsheets: the groups of a session, and the participants of a group, from the cache.
 
 use std::sync::Arc;
 

@@ -59,13 +59,13 @@ pub(crate) async fn list(
 /// How many groups there are.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct GroupCount {
-    /// All of them.
+    /// All groups.
     #[schema(example = 12)]
     total: usize,
-    /// Those that this account is an admin of.
+    /// The groups that this account is an admin of.
     #[schema(example = 3)]
     admin: usize,
-    /// Those that are communities.
+    /// The groups that are communities.
     #[schema(example = 1)]
     communities: usize,
 }
@@ -103,7 +103,7 @@ pub(crate) struct NewGroup {
     name: String,
     #[schema(min_items = 1, max_items = 256)]
     participants: Vec<ParticipantField>,
-    /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
+    /// Whether participants who may only be invited are sent WhatsApp's private invitation; false by default.
     #[schema(nullable = false)]
     invite_fallback: Option<bool>,
 }
@@ -120,7 +120,7 @@ impl FromFields for NewGroup {
 }
 
 impl NewGroup {
-    /// The command that makes it, in a community when one is named.
+    /// The command that makes the group, in a community when one is named.
     pub(crate) fn command(self, community: Option<GroupId>) -> CreateGroup {
         let Self { name, participants, invite_fallback } = self;
         let invite_fallback = invite_fallback.unwrap_or(false);
@@ -213,7 +213,7 @@ pub(crate) async fn set_subject(
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct NewDescription {
-    /// An empty one clears it.
+    /// An empty text clears the description.
     #[schema(max_length = 2048, example = "Where the project is talked about")]
     description: String,
 }

@@ -22,7 +22,7 @@ pub(crate) struct InviteAnswer {
     invite_code: String,
     #[schema(example = "https://chat.whatsapp.com/AbCdEfGhIjKlMnOpQrStUv")]
     invite_link: String,
-    /// Only when a new one was made.
+    /// Only when a new code was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "Invite code revoked and new one generated")]
     message: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! Getting into groups by invite code: what a code tells, and following it.
+//! Invite codes: preview a group by its code, and join it.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::happened::{Happened, Tells, Told};
 use crate::http::response::json::{JsonResult, ToldResult};
 
-/// WhatsApp's number for a code that it never gave out.
+/// WhatsApp's code for an invite code that it never gave out.
 const UNKNOWN_CODE: u16 = 406;
 /// The length of the code in a private invitation, which is a message of its own; those of links have 22 characters.
 const PRIVATE_CODE_CHARS: usize = 16;
@@ -31,7 +31,7 @@ const PRIVATE_CODE: &str = "must be the code of an invite link: this is the 16-c
 /// The host of invite links.
 const INVITE_HOST: &str = "chat.whatsapp.com";
 
-/// The group to get into.
+/// The invitation to the group.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Invitation {
@@ -44,7 +44,7 @@ pub(crate) struct Invitation {
 }
 
 impl FromFields for Invitation {
-    /// As the code alone.
+    /// Reads the code alone, without the rest of a link.
     fn read(fields: &mut Fields<'_>) -> Self {
         let text = fields.text("inviteCode", 1..=usize::MAX);
         let code = code_of(&text);
@@ -62,7 +62,7 @@ impl FromFields for Invitation {
 enum JoinStatus {
     /// The account is in the group.
     Joined,
-    /// An admin of the group has to approve it first.
+    /// An admin of the group has to approve the account first.
     PendingApproval,
 }
 
@@ -72,7 +72,7 @@ pub(crate) struct JoinAnswer {
     /// Always true.
     success: bool,
     group_id: GroupId,
-    /// `pending_approval`: an admin of the group has to approve it first.
+    /// `pending_approval`: an admin of the group has to approve the account first.
     status: JoinStatus,
     /// The account was in the group before; left out otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -105,15 +105,15 @@ pub(crate) async fn join(
 ) -> ToldResult<JoinAnswer> {
     if caller.key.is_limited_to_groups() {
         refuse_foreign_group(&app, session, &caller, code.clone()).await?;
-        // WhatsApp was asked.
+        // The key may have changed while WhatsApp was asked.
         admission.check_again()?;
     }
     let joined = app.gateway.execute(session, JoinGroup { code }).await.map_err(refused)?;
     if joined.already_member {
-        // By whoever got the account into it: the code alone makes no group the key's own.
+        // Somebody else got the account into the group: the code alone does not add it to the key's scope.
         caller.may_touch(std::slice::from_ref(&joined.group))?;
     } else if !joined.pending_approval {
-        // Who only asked to be let in has no part in it yet.
+        // An account that waits for approval is not in the group yet.
         caller.add_to_scope(&app, vec![joined.group.clone()]).await;
     }
     let status = if joined.pending_approval { JoinStatus::PendingApproval } else { JoinStatus::Joined };
@@ -151,7 +151,7 @@ pub(crate) async fn info(
     }
     let info = app.gateway.execute(session, ReadJoinInfo { code }).await.map_err(unknown)?;
     if !caller.key.allows_group(&info.id) {
-        // A key that is limited to groups reads about another one only to join it, which viewers do not.
+        // A key that is limited to groups reads about another group only to join it, which viewers cannot do.
         if caller.key.role() < Role::Operator || is_in(&app, session, &info.id).await? {
             return Err(AccessError::GroupNotAllowed.into());
         }
@@ -169,10 +169,10 @@ async fn is_in(app: &App, session: SessionId, group: &GroupId) -> Result<bool, A
         .any(|known| known.id == *group))
 }
 
-/// A group that the account is in already belongs to somebody else, unless it is the key's: knowing its invite code is not
-/// enough to reach it.
+/// Refuses a group that the account is in already, unless it is in the key's scope: it belongs to somebody else, and
+/// knowing its invite code is not enough to reach it.
 async fn refuse_foreign_group(app: &App, session: SessionId, caller: &Caller, code: String) -> Result<(), ApiError> {
-    // A group that is joined here may be another session's already, and the key's scope holds for all of its sessions.
+    // The group may be in another session already, and the key's scope holds for all of its sessions.
     if !caller.key.is_limited_to_one_session() {
         return Err(AccessError::SeveralSessions.into());
     }
@@ -188,7 +188,7 @@ fn rule() -> String {
     )
 }
 
-/// The code of a link, with or without its scheme, or as it is. What follows a `?` or `#` is ignored.
+/// The code of a link, with or without its scheme, or the code as it is. Text behind a `?` or `#` is ignored.
 pub(crate) fn code_of(text: &str) -> Option<String> {
     let text = text.trim();
     let path = text.split(['?', '#']).next().unwrap_or_default();
@@ -196,7 +196,7 @@ pub(crate) fn code_of(text: &str) -> Option<String> {
     let without_scheme = without(path, "https://").or_else(|| without(path, "http://"));
     let code = match without(without_scheme.unwrap_or(path), INVITE_HOST).and_then(|rest| rest.strip_prefix('/')) {
         Some(code) => code.strip_prefix("invite/").unwrap_or(code),
-        // Another host's link.
+        // A link to another host.
         None if without_scheme.is_some() => return None,
         None => path,
     };
@@ -205,13 +205,13 @@ pub(crate) fn code_of(text: &str) -> Option<String> {
     (fits && plain).then(|| code.to_owned())
 }
 
-/// Without this prefix, in upper or lower case.
+/// The text without this prefix, which may be in upper or lower case.
 fn without<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     let (start, rest) = text.split_at_checked(prefix.len())?;
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-/// For a question about a code, one that no group has is simply not found.
+/// In a preview, an invite code that no group has is simply not found.
 fn unknown(error: CommandError) -> ApiError {
     match error {
         CommandError::Refused { code: UNKNOWN_CODE | 400 | 404, .. } => ApiError::InviteCodeUnknown,

@@ -1,4 +1,4 @@
-//! People who asked to be let into a group: who they are, letting them in, turning them down.
+//! Requests to join a group: list, approve, reject.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
 use crate::http::request::fields::{Fields, FromFields, ParticipantField, ids_of};
 use crate::http::response::json::{BatchAcknowledged, JsonResult, ToldResult, batch_acknowledged};
 
-/// Whom a decision is about.
+/// The people whom a decision is about.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Applicants {
-    /// Left out: everybody who asked.
+    /// Left out: everybody who asked to join.
     #[schema(nullable = false, min_items = 1, max_items = 256)]
     participants: Option<Vec<ParticipantField>>,
 }

@@ -21,7 +21,7 @@ use crate::http::response::happened::Tells;
 use crate::http::response::json::Created;
 use crate::http::response::qr;
 
-/// How a QR is answered.
+/// The format of a QR.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "snake_case")]
 enum QrFormat {
@@ -82,7 +82,7 @@ pub(crate) async fn qr(
             Json(QrAnswer { qr_code, status: code.status }).into_response()
         }
     };
-    // It changes every few seconds and is a secret: nobody in between may keep it.
+    // The QR changes every few seconds and is a secret: no cache may keep it.
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
     Ok(response)
 }
@@ -105,7 +105,7 @@ fn qr_format(asked: Option<&str>, headers: &HeaderMap) -> Result<QrFormat, ApiEr
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PairingCodeRequest {
-    /// International, with or without a leading `+`.
+    /// The phone number in international form, with or without a leading `+`.
     #[schema(value_type = String, pattern = r"^\+?[1-9][0-9]{4,17}$", example = "15550100001")]
     phone_number: ParticipantId,
 }

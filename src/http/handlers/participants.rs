@@ -1,4 +1,4 @@
-//! Who is in a group and who is its admin: a list, and four routes that differ in one word.
+//! The participants of a group and its admins: a list, and four routes that differ in one word.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ use crate::http::response::staleness::{self, answered_of};
 #[schema(as = People)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ParticipantsBody {
-    /// Named twice is named once.
+    /// A participant who is named twice counts once.
     #[schema(min_items = 1, max_items = 256)]
     participants: Vec<ParticipantField>,
 }
@@ -42,10 +42,10 @@ impl FromFields for ParticipantsBody {
 #[schema(as = NewPeople)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct AddParticipantsBody {
-    /// Named twice is named once.
+    /// A participant who is named twice counts once.
     #[schema(min_items = 1, max_items = 256)]
     participants: Vec<ParticipantField>,
-    /// Those who may only be invited are sent WhatsApp's private invitation; not unless told so.
+    /// Whether participants who may only be invited are sent WhatsApp's private invitation; false by default.
     #[schema(nullable = false)]
     invite_fallback: Option<bool>,
 }
@@ -57,7 +57,7 @@ impl FromFields for AddParticipantsBody {
     }
 }
 
-/// Whom a list is about.
+/// The participants who are listed.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "lowercase")]
 pub(crate) enum ListedRole {
@@ -138,7 +138,7 @@ pub(crate) async fn add(
     caller: Caller,
     body: Result<JsonBody<AddParticipantsBody>, ApiError>,
 ) -> ToldResult<BatchAcknowledged> {
-    // Out of scope is said before what is wrong with a body.
+    // A scope error is reported before errors in the body.
     may_add_to(&app, &caller, session.0, &group.0).await?;
     let JsonBody(AddParticipantsBody { participants, invite_fallback }) = body?;
     let invite_fallback = invite_fallback.unwrap_or(false);

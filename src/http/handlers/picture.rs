@@ -1,4 +1,4 @@
-//! A group's picture: where it is, setting and removing it. What is made of the one in a body is in `picture.rs`.
+//! A group's picture: read, set and remove it. `picture.rs` prepares the picture in a body.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::picture::{PictureSource, PictureUser};
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PictureAnswer {
-    /// Where WhatsApp serves it for some days; `null` when the group has none.
+    /// The URL at which WhatsApp serves the picture for some days; `null` when the group has none.
     #[schema(required, example = "https://pps.whatsapp.net/v/t61.24694-24/12345678.jpg")]
     url: Option<String>,
 }
@@ -32,7 +32,7 @@ pub(crate) struct PictureAnswer {
 pub(crate) struct NewPicture {
     /// A JPEG, PNG, WebP or GIF of up to 5 MiB and 25 million pixels, 192 or more a side; also as a `data:` URL.
     base64: Option<String>,
-    /// What `base64` holds.
+    /// The media type of `base64`.
     mimetype: Option<String>,
     /// An http or https URL that is fetched now; its host has to have public addresses only.
     url: Option<String>,
@@ -97,10 +97,10 @@ pub(crate) async fn set(
 ) -> JsonResult<Acknowledged> {
     let begun = Instant::now();
     let source = new.source()?;
-    // For a group that cannot be had now nothing is fetched and nothing decoded.
+    // If the group cannot be read now, nothing is fetched or decoded.
     let read = ReadGroup { group: group.clone(), known: Vec::new(), source: Source::Cache };
     app.gateway.execute(session, read).await?;
-    // Counted before the work: whoever is over the limit has nothing fetched or decoded.
+    // Counted before the work: above the rate limit, nothing is fetched or decoded.
     app.gateway.count_picture(session)?;
     let jpeg = app.pictures.prepare(source, PictureUser { key: caller.key.id(), session }).await?;
     // Fetching and decoding takes seconds.

@@ -1,4 +1,4 @@
-//! What an operator decides about one session: calls and reconnects.
+//! The configuration of one session: calls and reconnects.
 
 use std::sync::Arc;
 
@@ -13,14 +13,14 @@ use crate::http::request::extract::{JsonBody, SessionPath};
 use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::JsonResult;
 
-/// What is to change of a session's configuration. `null` sets a field back to its default.
+/// The changes of a session's configuration. `null` sets a field back to its default.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct NewConfig {
-    /// Incoming calls are rejected at once; not by default.
+    /// Whether incoming calls are rejected at once; false by default.
     #[schema(example = true)]
     auto_reject_calls: Option<bool>,
-    /// Reconnects tried in a row before the session is `failed`; no end by default.
+    /// Reconnects tried in a row before the session is `failed`; no limit by default.
     #[schema(value_type = Option<u32>, minimum = 0, maximum = 20, example = 10)]
     max_reconnect_attempts: Option<Option<u32>>,
     /// Milliseconds before the second reconnect in a row, 5,000 by default; doubled for each further one, up to a minute.

@@ -19,7 +19,7 @@ use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::happened::Told;
 use crate::http::response::json::{Created, Gone, JsonResult, ToldResult, with_total};
 
-/// Characters of a session's name, for the wording; `SessionName` is what decides.
+/// Characters of a session's name, for the wording; `SessionName` decides.
 const NAME_CHARS: std::ops::RangeInclusive<usize> = 3..=50;
 
 /// A session to be made.
@@ -127,7 +127,7 @@ pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): Session
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct StartWish {
-    /// The phone that is linked now may have another account than the session's. False when left out.
+    /// Whether the phone that is linked now may have another account than the session's; false by default.
     #[schema(example = false)]
     allow_account_change: Option<bool>,
 }

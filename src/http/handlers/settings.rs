@@ -1,4 +1,4 @@
-//! What is set in a group: read from the session's cache, and changed one setting after the other.
+//! The settings of a group: read from the session's cache, and changed one after the other.
 
 use std::sync::Arc;
 
@@ -121,7 +121,7 @@ impl FromFields for NewSettings {
 }
 
 impl NewSettings {
-    /// Those that are to change.
+    /// The settings that are to change.
     pub(crate) fn settings(&self) -> Vec<Setting> {
         let all = [
             self.announce.map(Setting::Announce),

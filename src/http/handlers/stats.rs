@@ -1,4 +1,4 @@
-//! Figures over all sessions that a key may see. Asks no session: reads what each has published.
+//! Figures over all sessions that a key may see. Asks no session: reads the state that each has published.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ const STATUSES: [SessionStatus; 8] = [
 pub(crate) struct Overview {
     #[schema(example = 3)]
     total: usize,
-    /// With a WhatsApp client loaded.
+    /// Sessions with a WhatsApp client loaded.
     #[schema(example = 2)]
     active: usize,
     #[schema(example = 1)]
@@ -86,8 +86,8 @@ fn count(sessions: &[Arc<Session>], memory_mib: u64) -> Overview {
     }
 }
 
-/// The resident memory of this process, rounded; 0 where the system does not tell. `status` has it in kB, whatever the
-/// page size is; reading it touches no disk.
+/// The resident memory of this process, rounded; 0 where the system does not report it. `/proc/self/status` has it in
+/// kB, whatever the page size is; reading the file touches no disk.
 fn resident_mib() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     resident_kib(&status).unwrap_or_default().saturating_add(512) / 1024

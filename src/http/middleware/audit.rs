@@ -1,5 +1,5 @@
-//! What the audit log gets to know: every call that changes something, with what it came to, and every refusal. What a
-//! call came to stands in the extensions of its answer ([`Happened`]).
+//! Records calls in the audit log: every call that changes something, with its result, and every refusal. The result of
+//! a call is in the extensions of its response ([`Happened`]).
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
@@ -26,13 +26,13 @@ use crate::http::request::extract::path_parameters;
 use crate::http::request::fields::shorten;
 use crate::http::response::happened::Happened;
 
-/// People or groups in one record: more than one request may name. Requests to be let in, which may be decided all at once,
-/// can be more than a record holds.
+/// Participants or groups in one record: more than one request may name. Only membership requests, which may be decided
+/// all at once, can be more.
 const RESULTS_MAX: usize = 400;
 /// The path parameter that names an API key.
 const KEY_PARAMETER: &str = "key";
 
-/// What is known of a call before it is carried out.
+/// The event of a call, before the call is carried out.
 pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> AuditEvent {
     let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
     let parameters = path_parameters(parts).ok();
@@ -51,7 +51,7 @@ pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> Audit
     }
 }
 
-/// Notes that a call was not let in. Never waits.
+/// Records that a call was not let in. Never waits.
 pub(crate) fn note_refusal(app: &App, mut entry: AuditEvent, error: &ApiError) {
     let (status, code) = error.status_and_code();
     entry.outcome = if matches!(error, ApiError::Access(_)) { Outcome::Refused } else { Outcome::Failed };
@@ -59,7 +59,7 @@ pub(crate) fn note_refusal(app: &App, mut entry: AuditEvent, error: &ApiError) {
     app.audit.note_unchanged(entry);
 }
 
-/// Carries a call out and notes what it came to before it is answered. Not to be dropped half way.
+/// Carries a call out, and records its result before the response is sent. Must not be dropped half way.
 pub(crate) async fn carry_out<S>(
     app: Arc<App>,
     entry: AuditEvent,
@@ -70,7 +70,7 @@ pub(crate) async fn carry_out<S>(
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    // Holds its share of what may be in flight, whoever still waits.
+    // Holds the request's permits to the end, even when its client is gone.
     let _context = request.extensions().get::<Arc<RequestContext>>().cloned();
     let caller = request.extensions().get::<Caller>().cloned();
     let recorded = Recorded { app: Arc::clone(&app), removes: policy.removes, route };
@@ -81,7 +81,7 @@ where
     };
     let is_nothing_done = response.extensions().get::<NothingDone>().is_some();
     if is_nothing_done && app.audit.check_writable(policy.removes).is_err() {
-        // As it cannot be written down, it would only be in the way of those that can.
+        // The call cannot be recorded now, and would only be in the way of calls that can.
         return response;
     }
     if let Some(error) = caller.and_then(|caller| out_of_scope(&caller, &response)) {
@@ -89,8 +89,8 @@ where
         return error.into_response();
     }
     let entry = AuditEvent { removes: policy.removes, ..completed(entry, &response) };
-    // What did nothing, or was done before, is like a refusal: nobody waits for it, and many of a kind are one record. But a daemon
-    // that was killed may have kept an answer and not its record.
+    // A call that did nothing, or that was replayed, is like a refusal: nobody waits for its record, and many of a kind
+    // are one record. But a daemon that was killed may have kept a response without its record.
     let is_on_record = entry.replayed && response.extensions().get::<FirstReplay>().is_none();
     if is_nothing_done || is_on_record {
         app.audit.note_unchanged(entry);
@@ -100,8 +100,8 @@ where
     response
 }
 
-/// Why an answer that is given again is not for this caller: it tells of groups that the key may not touch any more, or nobody knows what
-/// it tells of.
+/// Why a replayed response is not for this caller: it names groups that the key may not touch any more, or its groups
+/// are not known.
 fn out_of_scope(caller: &Caller, response: &Response) -> Option<ApiError> {
     if !caller.key.is_limited_to_groups() || !response.headers().contains_key(REPLAYED_HEADER) {
         return None;
@@ -114,7 +114,7 @@ fn out_of_scope(caller: &Caller, response: &Response) -> Option<ApiError> {
     (!is_allowed).then(|| AccessError::GroupNotAllowed.into())
 }
 
-/// A route whose calls are put on record: none is carried out while the log cannot be written.
+/// A route whose calls are recorded: none is carried out while the log cannot be written.
 struct Recorded<S> {
     app: Arc<App>,
     removes: bool,
@@ -125,7 +125,7 @@ impl<S> Recorded<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
 {
-    /// A panic is an answer like any other.
+    /// A panic becomes a response like any other failure.
     async fn call(mut self, request: Request) -> Response {
         if let Err(error) = self.app.audit.check_writable(self.removes) {
             return ApiError::from(error).into_response();
@@ -153,7 +153,7 @@ fn completed(mut entry: AuditEvent, response: &Response) -> AuditEvent {
     entry.code = code.filter(|_| !status.is_success());
     entry.target_id = entry.target_id.or(target.filter(|_| status.is_success()));
     if entry.replayed && response.extensions().get::<FirstReplay>().is_none() {
-        // They are in the record of the first call: repeating it must not fill the log.
+        // The results are in the record of the first call: a repetition must not fill the log.
         return entry;
     }
     entry.results_left_out = results.len().saturating_sub(RESULTS_MAX) as u64;

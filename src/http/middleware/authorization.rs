@@ -1,7 +1,8 @@
-//! The check before every route but health: key, then its share, then role, then scope, before the body is looked at.
-//! Decides with `auth.rs` and only says no through `error.rs`. Reads wait for nothing here, so this is a plain service
-//! without a boxed future of its own. A call that changes something gets one, and a task: its body is read here, its
-//! caller is checked once more after every wait (`authorization/admission.rs`), and what it came to is noted (`middleware/audit.rs`).
+//! The check before every route but health: key, then its limits, then role, then scope, before the body is read.
+//! `auth.rs` decides; this file only refuses, through `error.rs`. Reads wait for nothing here, so this is a plain
+//! service without a boxed future of its own. A call that changes something gets a boxed future and a task: its body is
+//! read here, its caller is checked again after every wait (`authorization/admission.rs`), and its result is recorded
+//! (`middleware/audit.rs`).
 
 mod admission;
 pub(crate) mod community_scope;
@@ -58,7 +59,7 @@ impl AuthLayer {
         Self { app: Arc::clone(app), policy, action: action.into() }
     }
 
-    /// Whether the route changes something: that is noted, and carried through whoever waits for it.
+    /// Whether the route changes something: such a call is recorded, and runs to its end even when its client is gone.
     fn is_audited(&self, method: &Method) -> bool {
         !method.is_safe() && self.policy.role.is_some_and(|role| role > Role::Viewer)
     }
@@ -96,9 +97,10 @@ impl AuthLayer {
             0..=KEY_CHARS_MAX => self.app.keys.check(secret, context.client),
             _ => Err(Refusal::Invalid),
         };
-        // A key that is right is served all the same, as others may share the address: what stops guessing is its length.
+        // A valid key is served also from an address with too many wrong keys, as others may share it: long keys stop
+        // guessing.
         checked.map_err(|refusal| {
-            // One that is expired, or used from elsewhere, has a name all the same.
+            // A known key that is refused, as expired or from a wrong address, still has a name for the log.
             if let Some(key) = self.app.keys.known(secret) {
                 context.note_key(&key);
             }
@@ -109,7 +111,7 @@ impl AuthLayer {
         })
     }
 
-    /// Counts the request against what its key, and all of them, may ask for.
+    /// Counts the request against the limits of its key, and of all keys.
     fn admit(&self, key: &Key, context: &RequestContext) -> Result<(), AccessError> {
         let (rate, permit) = key.admit();
         if let Some(rate) = rate {
@@ -159,7 +161,7 @@ where
         if !is_audited {
             return Either::Left(self.route.call(Request::from_parts(parts, body)));
         }
-        // The one that is ready goes, another takes its place.
+        // The route that is ready is used, and a clone takes its place.
         let route = self.route.clone();
         let route = std::mem::replace(&mut self.route, route);
         let entry = audit::entry_of(app, action, &mut parts);
@@ -170,8 +172,8 @@ where
     }
 }
 
-/// Carries out a call that changes something, if its caller may still do so once its body is there. Not to be dropped half
-/// way.
+/// Carries out a call that changes something, if its caller may still do so once the body has arrived. Must not be
+/// dropped half way.
 async fn change<S>(app: Arc<App>, policy: AccessPolicy, entry: AuditEvent, route: S, request: Request) -> Response
 where
     S: Service<Request, Response = Response, Error = Infallible>,
@@ -189,7 +191,7 @@ where
     }
 }
 
-/// What the path names.
+/// The session and the groups in the path.
 fn named(parts: &mut Parts) -> Result<Named, ApiError> {
     let parameters = path_parameters(parts)?;
     let named = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
@@ -197,7 +199,7 @@ fn named(parts: &mut Parts) -> Result<Named, ApiError> {
     Ok(Named { session: named(SESSION_PARAMETER).map(str::to_owned), groups })
 }
 
-/// The session, if the key may touch it. To a key with a scope an unknown session is one outside of it.
+/// The session, if the key may touch it. For a key with a scope, an unknown session is one outside of its scope.
 fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<Arc<Session>, ApiError> {
     match app.gateway.find(id_or_name) {
         Ok(session) if key.allows_session(session) => {

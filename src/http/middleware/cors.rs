@@ -6,7 +6,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use crate::config::CorsOrigins;
 
-/// Seconds for which a browser may remember the answer to its question.
+/// Seconds for which a browser may remember the response to a preflight request.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, POST, PUT, PATCH, DELETE");
 const REQUEST_HEADERS: HeaderValue =
@@ -17,14 +17,14 @@ const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
 );
 
 impl CorsOrigins {
-    /// The origin of the request as it is to be answered, if it may call.
+    /// The request's origin for the response, if it may call.
     fn allowed<'a>(&self, request: &'a HeaderMap) -> Option<&'a HeaderValue> {
         let origin = request.get(header::ORIGIN)?;
         self.contains(origin.as_bytes()).then_some(origin)
     }
 
-    /// The answer to a browser's question whether a page may call at all. `None`: it is no such question, or the page may
-    /// not.
+    /// The response to a preflight request: whether a page may call at all. `None`: it is no preflight request, or the
+    /// page may not call.
     pub(crate) fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<Response<Body>> {
         if method != Method::OPTIONS || !request.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD) {
             return None;
@@ -39,12 +39,12 @@ impl CorsOrigins {
         Some(response)
     }
 
-    /// What the page that called needs to see the answer; `None` when it may not, or no page called.
+    /// The origin that lets the calling page see the response; `None` when it may not, or no page called.
     pub(crate) fn origin_to_answer(&self, request: &HeaderMap) -> Option<HeaderValue> {
         self.allowed(request).cloned()
     }
 
-    /// Lets the page see the answer. A cache has to know that answers differ by page wherever any may call.
+    /// Lets the page see the response. Where any page may call, a cache has to know that responses differ by page.
     pub(crate) fn answer(&self, origin: Option<HeaderValue>, answer: &mut HeaderMap) {
         if !self.is_empty() {
             answer.append(header::VARY, HeaderValue::from_static("Origin"));

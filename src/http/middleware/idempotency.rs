@@ -1,6 +1,6 @@
-//! Writes with an `Idempotency-Key`: each is carried out once, to its end, whoever still listens, and every further call
-//! with the same key and request gets the first one's answer. What is kept of it is in `idempotency.rs`; which answers
-//! use a key up is decided in `error.rs`.
+//! Writes with an `Idempotency-Key`: each is carried out once, to its end, even when its client is gone. Every further
+//! call with the same key and request gets the first response. `idempotency.rs` keeps the responses; `error.rs` decides
+//! which responses use a key up.
 
 use std::sync::Arc;
 
@@ -23,26 +23,27 @@ use crate::http::response::happened::Happened;
 use crate::idempotency::{Execution, Fingerprint, Idempotency, KeptResponse, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
-/// In answers that were given before.
+/// In responses that are replayed.
 pub(crate) const REPLAYED_HEADER: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The answer was kept before the daemon was started, and is given again for the first time since: it may never have been put on
-/// record. Lies in the extensions of the answer.
+/// The response was kept before the daemon was started, and is replayed for the first time since: it may be missing
+/// from the audit log. Lies in the extensions of the response.
 #[derive(Clone)]
 pub(crate) struct FirstReplay;
 
-/// Seconds after which a failure that is given again can be looked into, when its record does not say: as after a time-out.
+/// `Retry-After` of a replayed failure whose record has none, in seconds: as after a time-out.
 const REPLAY_RETRY_S: u32 = 5;
 
-/// Whether the caller asks for this.
+/// Whether the request has an idempotency key.
 pub(crate) fn has_key(headers: &HeaderMap) -> bool {
     headers.contains_key(KEY_HEADER)
 }
 
-/// Carries a call out with `carry_out` unless its key says that it was before. The call has been let in. Not to be dropped half way.
+/// Carries a call out with `carry_out`, unless its key was used before. The call has been let in. Must not be dropped
+/// half way.
 ///
 /// # Errors
-/// Why it is not carried out. What the route itself answers, failures included, is `Ok`.
+/// Why the call is not carried out. The route's own responses, failures included, are `Ok`.
 pub(crate) async fn call_once<F: Future<Output = Response>>(
     calls: &Arc<Idempotency>,
     request: Request,
@@ -79,8 +80,8 @@ fn key_of(headers: &HeaderMap) -> Result<&str, ApiError> {
     text.filter(|text| IDEMPOTENCY_KEY_CHARS.contains(&text.len())).ok_or(ApiError::IdempotencyKeyInvalid)
 }
 
-/// Of method, route, the values in its path, query and body. The session is in the slot already, so that its id and its
-/// name are the same here.
+/// The fingerprint of method, route, the values in the path, query and body. It leaves out the session, which is in the
+/// slot: a session's id and its name are the same here.
 fn fingerprint(parts: &mut Parts, body: &Bytes) -> Result<Fingerprint, ApiError> {
     let parameters = path_parameters(parts)?;
     let values = parameters.iter().filter(|(name, _)| *name != SESSION_PARAMETER).map(|(_, value)| value.as_bytes());
@@ -91,7 +92,7 @@ fn fingerprint(parts: &mut Parts, body: &Bytes) -> Result<Fingerprint, ApiError>
     Ok(Fingerprint::of(&pieces))
 }
 
-/// Keeps what a call answered, or frees its key when nothing was done.
+/// Keeps the response of a call, or frees its key when nothing was done.
 async fn keep(call: Execution, response: Response) -> Result<Response, ApiError> {
     if response.extensions().get::<NothingDone>().is_some() {
         if let Err(error) = call.release().await {
@@ -108,14 +109,15 @@ async fn keep(call: Execution, response: Response) -> Result<Response, ApiError>
         body: body.clone(),
         happened: serde_json::to_value(happened).ok(),
     };
-    // What was done was done: its caller is told, also when it cannot be told again.
+    // The call is done: its caller gets the response, even when it cannot be replayed.
     if let Err(error) = call.keep(kept).await {
         warn!(%error, "could not keep an answer, its idempotency key counts as interrupted");
     }
     Ok(Response::from_parts(parts, Body::from(body)))
 }
 
-/// All but the length, which follows from the body. What belongs to one exchange is added later, in `request_context.rs`.
+/// All headers but the length, which follows from the body. `request_context.rs` adds the headers of a single exchange
+/// later.
 fn kept_headers(headers: &HeaderMap) -> Vec<(String, String)> {
     let others = headers.iter().filter(|(name, _)| *name != header::CONTENT_LENGTH);
     others.filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned()))).collect()
@@ -140,7 +142,7 @@ fn replay(answer: KeptResponse) -> Result<Response, ApiError> {
         response.extensions_mut().insert(happened);
     }
     if response.status() == StatusCode::SERVICE_UNAVAILABLE {
-        // Clients wait as long as it says before they look or ask anew. Older records are without.
+        // Clients wait for this time before they check or try again. Older records have no such header.
         response.headers_mut().entry(header::RETRY_AFTER).or_insert(REPLAY_RETRY_S.into());
     }
     Ok(response)

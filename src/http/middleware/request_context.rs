@@ -1,6 +1,6 @@
-//! What wraps every request, whatever its route: where it comes from, path, request id, time limit, panics, the headers
-//! that every answer has, one log line.
-//! Never logs what a caller sent: only the method, the route's template and the request id.
+//! The layer around every request, whatever its route: client address, path, request id, time limit, panics, the
+//! headers of every response, one log line. Never logs a caller's input: only the method, the route's template and the
+//! request id.
 
 use std::any::Any;
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,17 +30,17 @@ use crate::http::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
 use crate::http::request::context::RequestContext;
 use crate::http::server::places::Place;
 
-/// In every answer, and in a request when the client has an id of its own.
+/// In every response, and in a request when the client has an id of its own.
 const REQUEST_ID: &str = "x-request-id";
-/// What proxies add the address to that they were asked from.
+/// The header to which proxies add their clients' addresses.
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
-/// Who is at the other end of a connection, and how it is with the connection.
+/// The other end of a connection, and the connection's state.
 pub(crate) struct Peer {
     pub(crate) address: IpAddr,
     /// `None` in tests, where there is no connection.
     pub(crate) place: Option<Arc<Place>>,
-    /// The daemon stops, and its requests have had their time.
+    /// The daemon stops, and the time for its requests is over.
     pub(crate) over: CancellationToken,
 }
 
@@ -110,8 +110,8 @@ fn add_rate(rate: RateState, headers: &mut HeaderMap) {
     headers.insert("ratelimit-reset", rate.reset_s.into());
 }
 
-/// For browsers and caches: an answer is what it says it is, is never shown inside of another page, loads nothing, and is
-/// kept by nobody; one with a tag may be kept by its reader and is asked for again each time.
+/// Headers for browsers and caches: a response is of the type that it names, is never shown inside another page, loads
+/// nothing, and is not cached. A response with a tag may be cached by its reader, who has to ask again each time.
 fn add_security(headers: &mut HeaderMap) {
     let caching = if headers.contains_key(header::ETAG) { "private, no-cache" } else { "no-store" };
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -162,12 +162,12 @@ fn is_read(method: &Method) -> bool {
     matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
 }
 
-/// The failure that a panic is to a caller.
+/// The error of a panic, for its caller.
 pub(crate) fn panicked(panic: &(dyn Any + Send)) -> ApiError {
     ApiError::Internal(format!("panic: {}", panic_text(panic)))
 }
 
-/// Only texts that are part of the program: formatted ones may hold what a caller or WhatsApp sent.
+/// The text of a panic, if it is part of the program: formatted texts may hold input of a caller or of WhatsApp.
 fn panic_text(panic: &(dyn Any + Send)) -> &'static str {
     panic.downcast_ref::<&'static str>().copied().unwrap_or("see the panic's own line")
 }

@@ -35,12 +35,12 @@ struct Taken {
 
 type Parsed = Result<Map<String, Value>, ApiError>;
 
-/// Reads and parses a request's body. What is wrong with its content is for the handler to answer, if it wants a body at
-/// all. The room that it takes is given back when the request is over.
+/// Reads and parses a request's body. Errors in its content are for the handler to report, if it wants a body at all.
+/// The body's room is given back when the request is over.
 ///
 /// # Errors
 /// [`ApiError::BodyCompressed`], [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`], [`ApiError::BodyEndedEarly`],
-/// or what [`Room::widen`] says.
+/// or the errors of [`Room::widen`].
 pub(crate) async fn take_in(app: &App, request: Request, kind: BodyKind) -> Result<Request, ApiError> {
     let (mut parts, body) = request.into_parts();
     let context = parts.extensions.get::<Arc<RequestContext>>().cloned();
@@ -66,13 +66,13 @@ pub(crate) async fn take_in(app: &App, request: Request, kind: BodyKind) -> Resu
 /// The bytes of a body that was read.
 ///
 /// # Errors
-/// [`ApiError::Internal`] when none was.
+/// [`ApiError::Internal`] when no body was read.
 pub(crate) fn taken(parts: &Parts) -> Result<Bytes, ApiError> {
     let taken: Option<&Taken> = parts.extensions.get();
     taken.map(|taken| taken.bytes.clone()).ok_or_else(never_read)
 }
 
-/// The body of a request as an object; it can be had once.
+/// The body of a request as an object; it can be taken once.
 ///
 /// # Errors
 /// [`ApiError::BodyNotJson`].
@@ -109,18 +109,19 @@ fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
     if plain { Ok(()) } else { Err(ApiError::BodyCompressed) }
 }
 
-/// How much of a body is taken, and for how long it is waited for.
+/// The limits for reading a body.
 struct Bounds {
     bytes_max: usize,
-    /// What its sender says that it has.
+    /// The length that the sender announced.
     announced: Option<usize>,
-    /// In all.
+    /// Time for the whole body.
     time_max: Duration,
-    /// Beside the time that what came already has earned.
+    /// Waiting time beside the time that the received bytes have earned.
     wait_max: Duration,
 }
 
-/// Reads a body to its end. It keeps a pace: whoever sends a byte now and then holds a place that others need.
+/// Reads a body to its end. The body has to keep a pace: a sender of a byte now and then would hold a place that others
+/// need.
 async fn read(mut body: Body, bounds: Bounds, room: &mut Room) -> Result<Bytes, ApiError> {
     let started = Instant::now();
     let mut collected = BytesMut::new();
@@ -140,7 +141,7 @@ async fn read(mut body: Body, bounds: Bounds, room: &mut Room) -> Result<Bytes, 
             return Ok(data);
         }
         if length > collected.capacity() {
-            // Doubled, so that it is not moved for each frame, and never beyond what may come.
+            // Doubled, so that the body is not moved for each frame, and never beyond the largest size that may come.
             let capacity = (2 * length).min(bounds.announced.unwrap_or(bounds.bytes_max)).max(length);
             room.widen(capacity)?;
             collected.reserve(capacity - collected.len());

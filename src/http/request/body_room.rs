@@ -1,5 +1,5 @@
-//! The memory that bodies take while their requests run: one bound for all of them, and a share of it for each key. Knows
-//! nothing of what they hold.
+//! The memory that bodies take while their requests run: one bound for all of them, and a share of it for each key.
+//! Knows nothing of the bodies' content.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use crate::config::HttpLimits;
 use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::{BODIES_BYTES_MAX, BODIES_BYTES_PER_KEY_MAX, BODY_UNCOUNTED_BYTES_MAX};
 
-/// How much there is, and who has it.
+/// The memory for bodies, and the keys that have some of it.
 #[derive(Clone)]
 pub(crate) struct Rooms {
     taken: Arc<Mutex<Taken>>,
@@ -24,7 +24,7 @@ struct Taken {
     by_key: HashMap<Uuid, usize>,
 }
 
-/// What one body has of it; gives it back when dropped.
+/// The memory of one body; given back when dropped.
 pub(crate) struct Room {
     rooms: Rooms,
     key: Uuid,
@@ -45,7 +45,7 @@ impl Rooms {
         Self { taken: Arc::default(), bytes_max, bytes_per_key_max }
     }
 
-    /// None yet, for a body that comes with this key.
+    /// An empty room, for a body that comes with this key.
     pub(crate) fn room(&self, key: Uuid) -> Room {
         Room { rooms: self.clone(), key, bytes: 0 }
     }
@@ -56,10 +56,11 @@ impl Rooms {
 }
 
 impl Room {
-    /// Takes more, so that it is this many bytes in all.
+    /// Takes more memory, so that the room is this many bytes in all.
     ///
     /// # Errors
-    /// [`AccessError::BodyShareUsedUp`] when the key has its share already, [`AccessError::BodiesUsedUp`] when all have.
+    /// [`AccessError::BodyShareUsedUp`] when the key has its share already, [`AccessError::BodiesUsedUp`] when all
+    /// memory is taken.
     pub(crate) fn widen(&mut self, bytes: usize) -> Result<(), ApiError> {
         if bytes <= BODY_UNCOUNTED_BYTES_MAX || bytes <= self.bytes {
             return Ok(());

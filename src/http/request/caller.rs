@@ -1,4 +1,4 @@
-//! Who calls. `middleware/authorization.rs` puts it into the extensions of every request that it lets in.
+//! The caller of a request. `middleware/authorization.rs` puts it into the extensions of every request that it lets in.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::app::App;
 use crate::auth::Key;
 use crate::http::error::{AccessError, ApiError};
 
-/// Who calls, and the session that the path names, if it names one: found, and within the key's scope.
+/// The key that calls, and the session that the path names, if it names one: found, and within the key's scope.
 #[derive(Clone)]
 pub(crate) struct Caller {
     pub(crate) key: Arc<Key>,
@@ -30,8 +30,8 @@ impl Caller {
         if groups.iter().all(|group| self.key.allows_group(group)) { Ok(()) } else { Err(AccessError::GroupNotAllowed) }
     }
 
-    /// Adds groups that the key made or joined to what it is limited to. They are there all the same: one that cannot be
-    /// added is for an admin to add.
+    /// Adds groups that the key made or joined to the key's scope. The groups exist in any case: when one cannot be
+    /// added, an admin has to add it.
     pub(crate) async fn add_to_scope(&self, app: &App, groups: Vec<GroupId>) {
         if !self.key.is_limited_to_groups() {
             return;
@@ -42,7 +42,8 @@ impl Caller {
         }
     }
 
-    /// Takes a group that was left out of what the key is limited to: whoever is in it later is somebody else.
+    /// Removes a group that was left from the key's scope: if the account is in it again later, that is somebody else's
+    /// doing.
     pub(crate) async fn remove_from_scope(&self, app: &App, group: &GroupId) {
         if !self.key.is_limited_to_groups() {
             return;

@@ -1,14 +1,14 @@
-//! Characters that are not seen: what they hide is not what is read. Tables only.
+//! Invisible characters, which can make a text look different from what it is. Tables only.
 
-/// Whether this character controls how text is shown rather than being text: control characters, ends of lines, and what
-/// turns the direction of what follows.
+/// Whether this character controls how text is shown rather than being text: control characters, ends of lines, and
+/// characters that turn the direction of the text behind them.
 pub(crate) fn is_control(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Whether this character shows nothing: blanks of all kinds, control characters, and what Unicode has programs ignore
-/// (`Default_Ignorable_Code_Point`), such as a byte order mark or a zero-width space.
+/// Whether this character shows nothing: blanks of all kinds, control characters, and characters that programs ignore
+/// by Unicode's rules (`Default_Ignorable_Code_Point`), such as a byte order mark or a zero-width space.
 pub(crate) fn is_invisible(character: char) -> bool {
     character.is_whitespace()
         || is_control(character)

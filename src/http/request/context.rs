@@ -1,4 +1,5 @@
-//! What is known of a request before its route is, and is noted of it on the way. `middleware/request_context.rs` makes it.
+//! The context of a request: known before its route is, and added to on the way. `middleware/request_context.rs` makes
+//! it.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,29 +12,29 @@ use crate::auth::{Key, RateState};
 use crate::http::request::body_room::Room;
 use crate::http::server::places::Place;
 
-/// What is known of a request before its route is, and is noted of it on the way. Lies in the request's extensions.
+/// The context of a request: known before its route is, and added to on the way. Lies in the request's extensions.
 pub(crate) struct RequestContext {
     /// The address at the other end of the connection.
     peer: IpAddr,
     place: Option<Arc<Place>>,
-    /// Where the request comes from; `None` when a trusted proxy names something that is no address.
+    /// The client's address; `None` when a trusted proxy names something that is no address.
     pub(crate) client: Option<IpAddr>,
-    /// The request's id, as the answer has it.
+    /// The request's id, as in the response.
     pub(crate) request_id: HeaderValue,
     /// The template of the route that was found.
     route: OnceLock<MatchedPath>,
-    /// What is left of the key's share.
+    /// The state of the key's rate limit.
     rate: OnceLock<RateState>,
-    /// The key, also of a request that is not let in for another reason.
+    /// The key, also when the request is refused for another reason.
     key: OnceLock<Arc<Key>>,
-    /// Its share of what may be in flight, until it is answered and nothing works for it any more.
+    /// The request's permits, until it is answered and no task works for it any more.
     permits: OnceLock<[OwnedSemaphorePermit; 2]>,
-    /// What its body takes of the memory for bodies, as long.
+    /// The room of the request's body, held as long.
     room: OnceLock<Room>,
 }
 
 impl RequestContext {
-    /// Of a request that came from `peer`, over the connection that has this place.
+    /// The context of a request that came from `peer`, over the connection that has this place.
     pub(crate) fn new(
         peer: IpAddr,
         place: Option<Arc<Place>>,
@@ -53,12 +54,12 @@ impl RequestContext {
         }
     }
 
-    /// The route that was found, when one was.
+    /// The route that was found, if there was one.
     pub(crate) fn route(&self) -> Option<&MatchedPath> {
         self.route.get()
     }
 
-    /// What is left of the key's share.
+    /// The state of the key's rate limit.
     pub(crate) fn rate(&self) -> Option<RateState> {
         self.rate.get().copied()
     }
@@ -92,7 +93,7 @@ impl RequestContext {
         let _ = self.rate.set(rate);
     }
 
-    /// The address that answers for the request where one is needed.
+    /// The address that failed log-ins are counted for: the client's or, when it is unknown, the peer's.
     pub(crate) fn counted_address(&self) -> IpAddr {
         self.client.unwrap_or(self.peer)
     }

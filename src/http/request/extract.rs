@@ -1,4 +1,4 @@
-//! What handlers take out of a request, each refused in the one error shape. Nothing in here waits.
+//! The extractors of the handlers; each fails in the one error shape. Nothing in here waits.
 
 use std::sync::Arc;
 
@@ -166,7 +166,7 @@ impl<S: Sync> FromRequestParts<S> for Page {
     }
 }
 
-/// The answer's tag that the caller has already. Only for the document: `response::etag::tagged` reads it.
+/// The `ETag` that the caller has already. Only for the document: `response::etag::tagged` reads it.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -198,7 +198,7 @@ impl<S: Sync> FromRequestParts<S> for Refresh {
     }
 }
 
-/// `?stale=true`: the cache will do while the session is not ready.
+/// `?stale=true`: the cache is good enough while the session is not ready.
 #[derive(Copy, Clone)]
 pub(crate) struct Stale(pub(crate) bool);
 
@@ -208,7 +208,7 @@ impl Stale {
         if self.0 { Source::StaleCache } else { Source::Cache }
     }
 
-    /// The same where WhatsApp may be asked. The two exclude each other.
+    /// As [`Self::source`], where WhatsApp may be asked. `refresh` and `stale` exclude each other.
     pub(crate) fn or(self, Refresh(refresh): Refresh) -> Source {
         if refresh { Source::WhatsApp } else { self.source() }
     }

@@ -32,11 +32,11 @@ pub(crate) fn ids_of(participants: Vec<ParticipantField>) -> Vec<ParticipantId> 
 
 /// A struct that is the JSON body of a request.
 pub(crate) trait FromFields: Sized {
-    /// Reads all of its fields. What is broken is noted, and has any value then.
+    /// Reads all of its fields. A broken field is noted, and has any value then.
     fn read(fields: &mut Fields<'_>) -> Self;
 }
 
-/// What fields are checked against beside themselves.
+/// The facts outside of the body that fields are checked against.
 #[derive(Copy, Clone)]
 pub(crate) struct Known<'a> {
     /// The session with this id or name.
@@ -46,7 +46,7 @@ pub(crate) struct Known<'a> {
 }
 
 impl Default for Known<'_> {
-    /// No session, at no time.
+    /// No sessions, and the time 0.
     fn default() -> Self {
         Self { find_session: &|_| None, now: Timestamp(0) }
     }
@@ -57,7 +57,7 @@ impl Default for Known<'_> {
 pub(crate) struct Fields<'a> {
     map: Map<String, Value>,
     messages: Vec<String>,
-    /// Texts of a list that stand for nothing: told when nothing else is broken.
+    /// The error for entries of a list that cannot be parsed: reported when nothing else is broken.
     offenders: Option<ApiError>,
     known: Known<'a>,
 }
@@ -79,7 +79,7 @@ impl<'a> Fields<'a> {
         Ok(value)
     }
 
-    /// What fields are checked against beside themselves.
+    /// The facts outside of the body that fields are checked against.
     pub(crate) fn known(&self) -> Known<'a> {
         self.known
     }
@@ -175,7 +175,7 @@ impl<'a> Fields<'a> {
         u32::try_from(number).ok().map(Some)
     }
 
-    /// One of these words, as what it stands for; `None` when the field is absent.
+    /// One of these words, as its value; `None` when the field is absent.
     pub(crate) fn optional_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let value = self.map.remove(name)?;
         let found = words.iter().find(|(word, _)| value.as_str() == Some(*word)).map(|(_, meaning)| *meaning);
@@ -205,7 +205,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Whether the field is `null`; it is out of the way then.
+    /// Whether the field is `null`; if so, removes it.
     pub(crate) fn take_null(&mut self, name: &str) -> bool {
         let is_null = self.map.get(name).is_some_and(Value::is_null);
         is_null && self.map.remove(name).is_some()
@@ -253,8 +253,8 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An array of texts with this many entries, each as what it stands for, once, in the order of the request. `offenders` makes the
-    /// answer of those that stand for nothing.
+    /// An array of texts with this many entries, each as its parsed value, once, in the order of the request.
+    /// `offenders` makes the error for entries that cannot be parsed.
     pub(crate) fn distinct<T: FromStr + PartialEq>(
         &mut self,
         name: &str,
@@ -302,18 +302,18 @@ impl<'a> Fields<'a> {
         !self.messages.is_empty() || !self.map.is_empty()
     }
 
-    /// Ends the checking.
+    /// Ends the check of the body.
     ///
     /// # Errors
-    /// [`ApiError::Body`] with what was noted; else [`ApiError::Participants`] or [`ApiError::Groups`] with every text that stands for
-    /// nothing.
+    /// [`ApiError::Body`] with all messages; else [`ApiError::Participants`] or [`ApiError::Groups`] with every entry
+    /// that cannot be parsed.
     pub(crate) fn finish(mut self) -> Result<(), ApiError> {
         let offenders = self.offenders.take();
         let messages = self.all_messages();
         if messages.is_empty() { offenders.map_or(Ok(()), Err) } else { Err(ApiError::Body(messages)) }
     }
 
-    /// Unknown fields first.
+    /// All messages, unknown fields first.
     fn all_messages(self) -> Vec<String> {
         let message = |name: &String| format!("property {} should not exist", shorten(name));
         let mut messages: Vec<String> = self.map.keys().map(message).collect();
@@ -347,7 +347,7 @@ fn whole_number(value: &Value) -> Option<i128> {
         return Some(number.into());
     }
     let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-    // Saturates, which is beyond every range.
+    // The cast saturates, at a value beyond every range.
     #[expect(clippy::cast_possible_truncation, reason = "saturating is what is wanted")]
     Some(number as i128)
 }

@@ -6,13 +6,13 @@ use icu_normalizer::DecomposingNormalizerBorrowed;
 
 const NORMALIZER: DecomposingNormalizerBorrowed<'static> = DecomposingNormalizerBorrowed::new_nfkd();
 
-/// The same for every way to write a text in upper or lower case, with or without accents, composed or not, in full or half
-/// width.
+/// The folded text: it is the same for every way to write a text in upper or lower case, with or without accents,
+/// composed or not, in full or half width.
 pub(crate) fn folded(text: &str) -> String {
     let plain = NORMALIZER.normalize(text);
     let plain = plain.chars().filter(|character| !is_accent(*character)).flat_map(without_stroke);
-    // There and back, so that letters with two upper or lower cases are one; character by character, so that a letter is
-    // the same at the end of a word.
+    // To lower, upper and lower case, so that letters with two upper or lower cases are one; character by character, so
+    // that a letter is the same at the end of a word.
     let cased = plain.flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
     let cased: String = cased.collect();
     NORMALIZER.normalize(&cased).chars().filter(|character| !is_accent(*character)).collect()
@@ -39,7 +39,7 @@ fn is_accent(character: char) -> bool {
     )
 }
 
-/// Letters that Unicode does not take apart, as they are typed without them on a keyboard.
+/// Letters that Unicode does not take apart, as people type them on a keyboard without the marks.
 fn without_stroke(character: char) -> impl Iterator<Item = char> {
     let (first, second) = match character {
         'ø' | 'Ø' => ('o', None),

@@ -1,5 +1,5 @@
-//! Which groups of a list are wanted: `?admin=`, `?search=` and `?community=`, and of those only the ones that the key may
-//! see. Never asks anybody.
+//! The filter of a list of groups: `?admin=`, `?search=` and `?community=`, and only groups that the key may see. Never
+//! asks anybody.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::http::request::extract::{query, query_parameter, value_of};
 use crate::http::request::fields::shorten;
 use crate::http::request::folding::folded;
 
-/// What a group has to be; without any of it every group is wanted.
+/// The filter of a list of groups; an empty one matches every group.
 #[derive(Debug, Default)]
 pub(crate) struct GroupFilter {
     admin: Option<bool>,
-    /// Folded.
+    /// The folded search text.
     search: Option<String>,
     /// `Some(None)`: in no community.
     community: Option<Option<GroupId>>,

@@ -14,9 +14,10 @@ use crate::http::request::characters::is_invisible;
 
 /// What spreadsheets take for the start of a formula.
 const FORMULA_STARTS: [char; 12] = ['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫'];
-/// What moves on to another cell where it stands at the start of one.
+/// Characters that move on to another cell when they are at the start of one.
 const CELL_STARTS: [char; 2] = ['\t', '\r'];
-/// What they may take for the end of a cell, when they are set to another separator than the comma or read line by line.
+/// Characters that spreadsheets may take for the end of a cell, with another separator than the comma or when read line
+/// by line.
 const OTHER_SEPARATORS: [char; 9] = [';', '\t', '\n', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{2028}', '\u{2029}'];
 
 /// A body of pieces that are made when there is room for them. `row` writes the next row, or says that there is none.
@@ -61,8 +62,8 @@ pub(crate) fn write_row(piece: &mut Vec<u8>, cells: &[&str]) {
     piece.extend_from_slice(b"\r\n");
 }
 
-/// With an apostrophe in front of everything that a spreadsheet could take for a formula, also behind what is not seen: it
-/// may leave that out.
+/// The cell with an apostrophe in front of everything that a spreadsheet could take for a formula, also behind
+/// invisible characters: a spreadsheet may leave those out.
 fn guarded(cell: &str) -> Cow<'_, str> {
     let is_passed_over = |character: char| character == '"' || is_invisible(character);
     let starts = |part: &str| {

@@ -23,7 +23,7 @@ pub(crate) fn tagged<T: Serialize + ?Sized>(request: &HeaderMap, value: &T) -> R
     Ok(with_tag(&tag, response))
 }
 
-/// The same for JSON that has its tag already; `None` when the caller has one of [`known_tags`].
+/// As [`tagged`], for JSON that has its tag already. `body`: `None` when the caller has one of [`known_tags`].
 pub(crate) fn tagged_as(request: &HeaderMap, tag: u64, body: Option<Vec<u8>>) -> Response {
     let tag = written(tag);
     let body = body.filter(|_| !is_known(request, &tag));

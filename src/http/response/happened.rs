@@ -1,5 +1,5 @@
-//! What a call came to, as the audit log and the scopes of keys want to know it. It travels in the extensions of the answer, and is kept
-//! with it under an idempotency key.
+//! The result of a call, for the audit log and the scopes of keys. It travels in the extensions of the response, and is
+//! kept with the response under an idempotency key.
 
 use std::sync::Arc;
 
@@ -8,27 +8,27 @@ use axum::response::{IntoResponse, Response};
 use rookery_model::{Community, CreatedGroup, LinkResult, ParticipantResult, Session};
 use serde::{Deserialize, Serialize};
 
-/// What a call came to.
+/// The result of a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Happened {
-    /// The word of a failure.
+    /// The error code of a failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) code: Option<String>,
-    /// The id of what was made or changed, where the path does not name it.
+    /// The id of the object that was made or changed, where the path does not name it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) target: Option<String>,
-    /// Who or which group, and what became of it.
+    /// The id of each participant or group, and its result code.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) results: Vec<(String, String)>,
-    /// Further groups that the answer tells of.
+    /// Further groups in the response.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) groups: Vec<String>,
 }
 
-/// An answer that says what its call came to.
+/// A response that knows the result of its call.
 pub(crate) trait Tells {
-    /// What it came to: nothing beside what its address says.
+    /// The result of the call: by default nothing beside its path.
     fn happened(&self) -> Happened {
         Happened::default()
     }
@@ -47,17 +47,17 @@ impl<T: Serialize + Tells> IntoResponse for Told<T> {
 }
 
 impl Happened {
-    /// One that made or changed this.
+    /// The result of a call that made or changed this.
     pub(crate) fn to(target: impl ToString) -> Self {
         Self { target: Some(target.to_string()), ..Self::default() }
     }
 
-    /// What became of people.
+    /// The results of participants.
     pub(crate) fn to_participants(results: &[ParticipantResult]) -> Self {
         Self::to_each(results.iter().map(|result| (&result.id, word(&result.code))))
     }
 
-    /// What became of groups.
+    /// The results of groups.
     pub(crate) fn to_groups(results: &[LinkResult]) -> Self {
         Self::to_each(results.iter().map(|result| (&result.id, word(&result.code))))
     }
@@ -67,7 +67,7 @@ impl Happened {
     }
 }
 
-/// An answer that a version before kept, of which it did not note what its call came to.
+/// A response that an earlier version kept without the result of its call.
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 struct KeptBefore {
@@ -90,7 +90,7 @@ struct KeptGroup {
 }
 
 impl Happened {
-    /// What an answer that a version before kept says of its call; `None` where that cannot be read.
+    /// The result of a call, read from a response that an earlier version kept; `None` when it cannot be read.
     pub(crate) fn of_kept(body: &[u8]) -> Option<Self> {
         if body.is_empty() {
             return Some(Self::default());
@@ -105,7 +105,7 @@ impl Happened {
     }
 }
 
-/// A code as answers have it.
+/// A code as it is written in responses.
 fn word(code: &impl Serialize) -> String {
     serde_json::to_value(code).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }

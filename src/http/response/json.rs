@@ -13,7 +13,7 @@ use crate::http::response::happened::{Happened, Tells, Told};
 /// What every handler that answers JSON returns.
 pub(crate) type JsonResult<T> = Result<Json<T>, ApiError>;
 
-/// The same where it is put on record what became of single people, groups or sessions.
+/// As [`JsonResult`], where the results of participants, groups or sessions are recorded in the audit log.
 pub(crate) type ToldResult<T> = Result<Told<T>, ApiError>;
 
 /// 201: something was made.
@@ -64,7 +64,8 @@ pub(crate) fn acknowledged(message: &'static str) -> Json<Acknowledged> {
     Json(Acknowledged { success: true, message })
 }
 
-/// The answer to a write that concerns several participants. `what`: the write, as a noun phrase that can start a sentence.
+/// The response to a write that concerns several participants. `what`: the write, as a noun phrase that can start a
+/// sentence.
 ///
 /// # Errors
 /// [`ApiError::AllRefused`].
@@ -78,10 +79,10 @@ pub(crate) fn batch_acknowledged(
     Ok(Told(BatchAcknowledged { success: true, message, results }))
 }
 
-/// Some failed: the answer says which. All failed: the request did. Of none there is nothing to fail.
+/// If some failed, the response says which. If all failed, the request failed. An empty list does not fail.
 ///
 /// # Errors
-/// What `refused` makes of the results.
+/// The error that `refused` makes of the results.
 pub(crate) fn unless_all_refused<R>(
     results: Vec<R>,
     is_success: impl Fn(&R) -> bool,
@@ -90,7 +91,7 @@ pub(crate) fn unless_all_refused<R>(
     if results.is_empty() || results.iter().any(is_success) { Ok(results) } else { Err(refused(results)) }
 }
 
-/// Adds how many entries there are in all, when only a page of them is answered.
+/// Adds the number of all entries to a response that has only a page of them.
 pub(crate) fn with_total(total: usize, mut response: Response) -> Response {
     response.headers_mut().insert(HeaderName::from_static("x-total-count"), total.into());
     response

@@ -1,4 +1,4 @@
-//! Draws QR codes, as PNG and as SVG. Knows nothing of what is in them.
+//! Draws QR codes, as PNG and as SVG. Knows nothing of their content.
 
 use std::fmt::{Display, Write as _};
 
@@ -67,7 +67,7 @@ pub(crate) fn svg(text: &str) -> Result<String, ApiError> {
     ))
 }
 
-/// Row by row, and how many there are in a row.
+/// The modules row by row, and how many there are in a row.
 fn modules(text: &str) -> Result<(Vec<Color>, usize), ApiError> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).map_err(|error| defect(&error))?;
     let width = code.width();

@@ -1,9 +1,9 @@
-//! Whether each part of the daemon takes requests, as `/api/health/ready` tells it.
+//! Whether each part of the daemon takes requests, as `/api/health/ready` reports it.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// Each part and how it is.
+/// The state of each part.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct Details {
     /// `up` or `draining`.

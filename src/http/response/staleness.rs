@@ -1,4 +1,5 @@
-//! Reads of groups while their session is not ready: 409, or with `?stale=true` what was known last, and how old it is.
+//! Reads of groups while their session is not ready: 409, or with `?stale=true` the last known state, and how old it
+//! is.
 
 use std::sync::Arc;
 
@@ -12,15 +13,15 @@ use crate::http::error::ApiError;
 use crate::http::request::extract::Stale;
 
 const WARNING_HEADER: HeaderName = HeaderName::from_static("warning");
-/// As RFC 7234 has it: WhatsApp could not be asked whether it is still so.
+/// As RFC 7234 has it: WhatsApp could not be asked whether the state is still the same.
 const STALE: &str = "110 - \"Response is Stale\"";
-/// WhatsApp did not tell all of it: what is here is what is known.
+/// WhatsApp did not send everything: only a part is known.
 const INCOMPLETE: &str = "199 - \"Incomplete\"";
 
 /// A group from the cache.
 ///
 /// # Errors
-/// As of reading a group.
+/// The errors of reading a group.
 pub(crate) async fn group(
     app: &App,
     session: SessionId,
@@ -33,10 +34,10 @@ pub(crate) async fn group(
     Ok(Aged { value, stale_for })
 }
 
-/// What `respond` answers about a group in a form that has no place to say that not all of it is known: a header does.
+/// The response of `respond` about a group, in a form that cannot say that the group is incomplete: a header says it.
 ///
 /// # Errors
-/// What `respond` says.
+/// The errors of `respond`.
 pub(crate) fn answered_of(
     read: Aged<Arc<Group>>,
     respond: impl FnOnce(Arc<Group>) -> Result<Response, ApiError>,
@@ -45,7 +46,7 @@ pub(crate) fn answered_of(
     Ok(marked(answered(read, respond)?, is_incomplete))
 }
 
-/// With a header that says so when not all of it is known.
+/// The response, with a header when it is incomplete.
 pub(crate) fn marked(mut response: Response, is_incomplete: bool) -> Response {
     if is_incomplete {
         response.headers_mut().append(WARNING_HEADER, HeaderValue::from_static(INCOMPLETE));
@@ -53,10 +54,10 @@ pub(crate) fn marked(mut response: Response, is_incomplete: bool) -> Response {
     response
 }
 
-/// What `respond` answers; it says so when it is stale.
+/// The response of `respond`, with headers when it is stale.
 ///
 /// # Errors
-/// What `respond` says.
+/// The errors of `respond`.
 pub(crate) fn answered<T>(
     read: Aged<T>,
     respond: impl FnOnce(T) -> Result<Response, ApiError>,

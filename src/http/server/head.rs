@@ -1,5 +1,6 @@
-//! What a request's head must not be, so that no proxy before us reads it as another one than we do: bare line feeds, two
-//! lengths, another transfer coding than chunked, no or two hosts, two keys, two media types. hyper reads heads, and is more patient than this.
+//! Refuses request heads that a proxy before us could read as another request: bare line feeds, two lengths, another
+//! transfer coding than chunked, no or two hosts, two keys, two media types. hyper reads heads, and is less strict than
+//! this.
 
 use std::net::Ipv6Addr;
 
@@ -10,11 +11,11 @@ use crate::http::error::ApiError;
 use crate::http::middleware::authorization::KEY_HEADER;
 use crate::http::server::places::Place;
 
-/// Characters of a header line that are looked at: the name and the value of the two that matter.
+/// Bytes of a header line that are checked: the name and the value of the two headers that matter.
 const LINE_START_BYTES: usize = 64;
 
 /// # Errors
-/// [`ApiError::Head`]; nothing that follows on the connection is to be believed then.
+/// [`ApiError::Head`]; the rest of the connection must not be trusted then.
 pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiError> {
     let values = |name| request.headers().get_all(name).iter();
     let hosts: Vec<_> = values(header::HOST).collect();
@@ -52,7 +53,8 @@ pub(super) fn check<B>(request: &Request<B>, place: &Place) -> Result<(), ApiErr
     Ok(())
 }
 
-/// A host and a port, or nothing; what the target names, where that is a whole URI.
+/// Checks that the host is a host with or without a port, or empty, and the same as in the target, where that is a
+/// whole URI.
 fn check_host(host: &HeaderValue, target: Option<&Authority>) -> Result<(), ApiError> {
     if host.is_empty() && target.is_none() {
         return Ok(());
@@ -70,7 +72,7 @@ fn check_host(host: &HeaderValue, target: Option<&Authority>) -> Result<(), ApiE
     }
 }
 
-/// Whether the port is one, and what stands in brackets an address.
+/// Whether the port is valid, and the text in brackets is an address.
 fn is_host(host: &Authority) -> bool {
     let (name, port) = match host.as_str().rsplit_once(':') {
         Some((name, port)) if !port.contains(']') => (name, Some(port)),
@@ -87,7 +89,7 @@ fn is_host(host: &Authority) -> bool {
 pub(super) struct Scanner {
     at: At,
     head: Head,
-    /// The start of the line at hand.
+    /// The start of the current line.
     line: Vec<u8>,
     last: u8,
 }
@@ -116,7 +118,7 @@ impl Default for Scanner {
 }
 
 impl Scanner {
-    /// Takes note of what was received; whether all of it is well formed.
+    /// Follows the received bytes; returns whether all of them are well formed.
     pub(super) fn scan(&mut self, mut bytes: &[u8]) -> bool {
         let mut is_well_formed = true;
         while !bytes.is_empty() {
@@ -146,7 +148,7 @@ impl Scanner {
         is_well_formed
     }
 
-    /// Whether the client is in the middle of something, as far as we have heard.
+    /// Whether the client is in the middle of a request, as far as its bytes were received.
     pub(super) fn expects_more(&self) -> bool {
         !matches!(self.at, At::Head) || self.head.has_begun || !self.line.is_empty()
     }
@@ -168,7 +170,7 @@ impl Scanner {
         self.head.has_coding |= value_of(line, b"transfer-encoding").is_some();
         self.line.clear();
         if !is_empty || !self.head.has_begun {
-            // Empty lines before a request are passed over.
+            // Empty lines before a request are skipped.
             self.head.has_begun |= !is_empty;
             return is_ended_well;
         }
@@ -191,7 +193,7 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 mod tests {
     use super::*;
 
-    /// Whether it is well formed, and whether more is expected; the same however the bytes are cut.
+    /// Whether the text is well formed, and whether more is expected; the same however the bytes are cut.
     fn scan(text: &str) -> (bool, bool) {
         let in_pieces_of = |size: usize| {
             let mut scanner = Scanner::default();

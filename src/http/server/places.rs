@@ -1,4 +1,4 @@
-//! Who has a connection open, how long each has kept the daemon waiting, and who has to go when places run out. Never
+//! The open connections: how long each has kept the daemon waiting, and which one has to go when places run out. Never
 //! reads or writes a connection.
 //!
 //! | state of a connection | may be given away |
@@ -7,8 +7,8 @@
 //! | its body arrives, or its answer waits to be read | when that has taken a while |
 //! | the daemon works for it | never |
 //!
-//! The one that has waited longest goes. Connections that never sent a valid key, the strangers, have half of the places:
-//! a stranger drives out a stranger, and one of the others only where these have more than their own half.
+//! The connection that has waited longest goes. Connections that never sent a valid key, the strangers, have half of
+//! the places: a stranger drives out a stranger, and one of the others only where these have more than their own half.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -26,9 +26,9 @@ use crate::http::limits::CUT_OFF_TIME_MIN;
 #[derive(Copy, Clone, Debug)]
 pub(super) struct Capacity {
     all: usize,
-    /// Of these, such that never sent a valid key.
+    /// Of these, connections that never sent a valid key.
     strangers: usize,
-    /// Of these, from one address.
+    /// Of these, connections from one address.
     per_address: usize,
 }
 
@@ -46,7 +46,7 @@ struct Book {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// One connection's place, as it is known to whoever serves it.
+/// The place of one connection, for the task that serves it.
 pub(crate) struct Place {
     places: Arc<Places>,
     id: u64,
@@ -57,7 +57,7 @@ pub(crate) struct Place {
 }
 
 struct State {
-    /// It sent a valid key once.
+    /// The connection sent a valid key once.
     is_known: bool,
     doing: Doing,
     /// Since when an answer waits for the client to read.
@@ -73,7 +73,7 @@ enum Doing {
 
 #[derive(Copy, Clone, PartialEq, Eq)]
 enum Whose {
-    /// It never sent a valid key.
+    /// A connection that never sent a valid key.
     Stranger,
     Known,
 }
@@ -87,7 +87,7 @@ impl Capacity {
         Self { all, strangers: all.div_ceil(2), per_address }
     }
 
-    /// The same for everybody.
+    /// The same limit for everybody.
     pub(super) fn unshared(all: usize) -> Self {
         Self { all, strangers: all, per_address: all }
     }
@@ -98,7 +98,8 @@ impl Places {
         Arc::new(Self { capacity, book: Mutex::default() })
     }
 
-    /// A place for a connection from this address, if need be another's. `is_proxy`: the address has no share of its own.
+    /// A place for a connection from this address, if need be taken from another one. `is_proxy`: the address has no
+    /// share of its own.
     ///
     /// # Errors
     /// [`AccessError::TooManyConnections`], or [`AccessError::NoConnectionLeft`] when the daemon works for all others.
@@ -114,7 +115,7 @@ impl Places {
             return Err(AccessError::NoConnectionLeft);
         }
         if book.places.len() >= all {
-            // Whoever has more than their part gives way first.
+            // The kind with more than its half gives way first.
             let is_known_first = book.places.len() - book.strangers > all - strangers;
             let mut order = [Whose::Stranger, Whose::Known];
             if is_known_first {
@@ -147,7 +148,7 @@ impl Places {
 }
 
 impl Book {
-    /// Gives away the place that has waited longest; whether there was one. Looks at each: as many as there are places.
+    /// Gives away the place that has waited longest; returns whether there was one. Checks every place.
     fn give_away(&mut self, now: Instant, whose: Whose) -> bool {
         let candidates = self.places.values().filter_map(|place| {
             let state = place.state();
@@ -161,7 +162,7 @@ impl Book {
         true
     }
 
-    /// Nothing when it was given away before.
+    /// Does nothing when the place was given away before.
     fn remove(&mut self, place: &Place) {
         if self.places.remove(&place.id).is_none() {
             return;
@@ -180,7 +181,7 @@ impl Book {
 }
 
 impl State {
-    /// Since when it keeps us waiting, if it may be given away for that.
+    /// Since when the connection keeps the daemon waiting; `None` when its place may not be given away.
     fn waits_since(&self, now: Instant) -> Option<Instant> {
         let long_enough = |since: Instant| (now - since >= CUT_OFF_TIME_MIN).then_some(since);
         match (self.unread_since, self.doing) {
@@ -197,7 +198,7 @@ impl Place {
         self.address
     }
 
-    /// It sent a valid key.
+    /// Notes that the connection sent a valid key.
     pub(crate) fn note_known(&self) {
         if self.state().is_known {
             return;
@@ -209,27 +210,27 @@ impl Place {
         }
     }
 
-    /// A request is there; what comes of it is the daemon's to do.
+    /// Notes that a request has arrived: the daemon works for it now.
     pub(super) fn begin(&self) {
         self.state().doing = Doing::Working;
     }
 
-    /// Its body is waited for.
+    /// Notes that the daemon waits for the request's body.
     pub(crate) fn receives(&self) {
         self.state().doing = Doing::Receiving { since: Instant::now() };
     }
 
-    /// Its body is there.
+    /// Notes that the request's body has arrived.
     pub(crate) fn received(&self) {
         self.state().doing = Doing::Working;
     }
 
-    /// It has its answer, or is about to.
+    /// Notes that the request has its response, or is about to have it.
     pub(super) fn done(&self) {
         self.state().doing = Doing::Idle { since: Instant::now() };
     }
 
-    /// Some of an answer was taken.
+    /// Notes that the client took some of a response.
     pub(super) fn note_written(&self) {
         let mut state = self.state();
         state.unread_since = None;
@@ -238,12 +239,12 @@ impl Place {
         }
     }
 
-    /// The rest of an answer has to wait.
+    /// Notes that the client does not take the rest of a response now.
     pub(super) fn note_unread(&self) {
         self.state().unread_since.get_or_insert_with(Instant::now);
     }
 
-    /// A head had lines that do not end as they have to.
+    /// Notes that a head had lines with a wrong ending.
     pub(super) fn note_malformed(&self) {
         self.is_malformed.store(true, Ordering::Relaxed);
     }
@@ -258,12 +259,12 @@ impl Place {
         matches!(state.doing, Doing::Idle { .. }) && state.unread_since.is_none()
     }
 
-    /// Whether the daemon has something to do for it.
+    /// Whether the daemon works for a request of the connection.
     pub(super) fn is_worked_for(&self) -> bool {
         matches!(self.state().doing, Doing::Working)
     }
 
-    /// Resolves when the place is another's.
+    /// Resolves when the place was given to another connection.
     pub(super) async fn given_away(&self) {
         self.given_away.notified().await;
     }
@@ -295,7 +296,7 @@ mod tests {
         [127, 0, 0, last].into()
     }
 
-    /// Whose places are given away already.
+    /// The indexes of the connections whose places are given away already.
     async fn gone(all: &[&Entered]) -> Vec<usize> {
         let mut gone = Vec::new();
         for (at, entered) in all.iter().enumerate() {

@@ -137,7 +137,7 @@ async fn when_all_are_worked_for_probes_are_served_and_others_are_told() {
         told.starts_with("HTTP/1.1 503") && told.contains("\"overloaded\"") && told.contains("retry-after: 1"),
         "{told}"
     );
-    // Idle ones in the few places that are left keep no probe out either.
+    // Idle connections in the few places for refusals keep no probe out either.
     let mut idle = Vec::new();
     for _ in 0..2 * REJECTIONS_MAX {
         idle.push(bench.connect(5).await);
@@ -158,7 +158,7 @@ async fn who_does_not_read_an_answer_is_cut_off_and_who_reads_gets_all_of_it() {
     // It has not read a byte, and so the connection is gone before all of the answer was sent.
     let closed = async {
         loop {
-            // Whoever is cut off with bytes unread is reset, which a write finds out.
+            // A client that is cut off with unread bytes is reset, which a write shows.
             if idle_reader.write_all(b"\r\n").await.is_err() {
                 return;
             }

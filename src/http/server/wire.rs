@@ -1,5 +1,5 @@
-//! The bytes of a connection. Looks at what comes in (`head.rs`), cuts off who takes an answer too slowly, and closes so
-//! that the last answer arrives. Knows no requests.
+//! The bytes of a connection. Checks what comes in (`head.rs`), cuts off clients that take a response too slowly, and
+//! closes so that the last response arrives. Knows no requests.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -15,7 +15,7 @@ use crate::http::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
 use crate::http::request::body::earned_by;
 use crate::http::server::places::Place;
 
-/// What is read at once of what nobody wants any more.
+/// Bytes that are read and dropped at once.
 const DISCARDED_AT_ONCE_BYTES: usize = 8 * 1024;
 
 /// A connection's stream.
@@ -27,8 +27,8 @@ pub(super) struct Wire<S> {
     closing: Option<Closing>,
 }
 
-/// For how long a client may still keep its answers waiting. Each byte that it takes earns it time, up to what it had at
-/// first.
+/// For how long a client may still keep its responses waiting. Each byte that the client takes earns it time, up to the
+/// time that it had at first.
 struct WaitingTime {
     credit: Duration,
     credit_max: Duration,
@@ -40,8 +40,8 @@ struct Waiting {
     ends: Pin<Box<Sleep>>,
 }
 
-/// The last answer is sent, and the client may still be sending: a socket that is closed with unread bytes in it is reset,
-/// and the client loses the answer. So what comes is read for a while.
+/// The last response is sent, and the client may still be sending: a socket that is closed with unread bytes in it is
+/// reset, and the client loses the response. So input is read and dropped for a while.
 struct Closing {
     ends: Pin<Box<Sleep>>,
     discarded: usize,
@@ -53,7 +53,7 @@ impl<S> Wire<S> {
         Self { stream, place, scanner: Scanner::default(), waiting_time, closing: None }
     }
 
-    /// What a write came to, within the client's time.
+    /// The result of a write, within the client's time.
     fn within_its_time(
         &mut self,
         written: Poll<io::Result<usize>>,
@@ -141,7 +141,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
             let mut buffer = ReadBuf::new(&mut scratch);
             match Pin::new(&mut this.stream).poll_read(context, &mut buffer) {
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => closing.discarded += buffer.filled().len(),
-                // It has closed as well, or is gone.
+                // The client has closed as well, or is gone.
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending if !this.scanner.expects_more() => return Poll::Ready(Ok(())),
                 Poll::Pending => return closing.ends.as_mut().poll(context).map(Ok),

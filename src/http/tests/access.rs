@@ -1,5 +1,5 @@
 //! Who may call which route: every route of the document with every kind of key. A route without a line here fails the
-//! test. Sessions are not started, so that what is let in ends with their refusal and changes nothing at WhatsApp.
+//! test. Sessions are not started, so that admitted calls end with their refusal and change nothing at WhatsApp.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::auth::{Key, KeyChange};
 const GROUP: &str = "120363021234567890@g.us";
 const OTHER_GROUP: &str = "120363021234567891@g.us";
 
-/// Who needs which role, how far the route reaches, and what a key that may call is answered.
+/// The role that a route needs, how far the route reaches, and the status code for a key that may call it.
 #[derive(Copy, Clone)]
 struct Line {
     role: Option<Role>,
@@ -35,7 +35,7 @@ const fn admin(served: u16) -> Line {
     Line { role: Some(Role::Admin), scope: Scope::Everything, served }
 }
 
-/// 400 is `session_not_started`, or a body that lacks what is needed.
+/// 400 is `session_not_started`, or a body without a needed field.
 fn line(route: &str) -> Line {
     use Scope::{Everything, Membership, Path, Session};
     let (method, path) = route.split_once(' ').unwrap();
@@ -71,31 +71,31 @@ fn line(route: &str) -> Line {
     }
 }
 
-/// A kind of key, and what it is.
+/// A kind of key, with one such key and the routes that refuse it.
 struct Caller {
     kind: &'static str,
     secret: String,
     refusal: Refusals,
 }
 
-/// What refuses a kind of key.
+/// The routes that refuse a kind of key.
 #[derive(Copy, Clone, PartialEq)]
 enum Refusals {
-    /// The key itself.
+    /// All routes: the key itself is refused.
     Always,
-    /// Only roles above this one.
+    /// Routes that need a role above this one.
     Above(Role),
-    /// Every other session.
+    /// Routes of every other session.
     OtherSession,
-    /// Every other group.
+    /// Routes of every other group.
     OtherGroup {
-        /// It may make, join and leave groups.
+        /// The key may make, join and leave groups.
         creates: bool,
     },
 }
 
 impl Refusals {
-    /// The status that this kind of key gets of this route.
+    /// The status code that this kind of key gets from this route.
     fn expected(self, line: Line, path: &str) -> u16 {
         let Some(role) = line.role else { return line.served };
         let names_group = path.contains("{group}") || path.contains("{community}");
@@ -119,11 +119,11 @@ impl Fixture {
         (key, secret.reveal().to_owned())
     }
 
-    /// One of each kind; `other` is a session that is none of theirs.
+    /// One caller of each kind; `other` is a session outside of their scopes.
     async fn callers(&self, other: SessionId) -> Vec<Caller> {
         let admin = || KeyTerms { role: Role::Admin, ..KeyTerms::named("alice") };
         let keys = &self.app.keys;
-        // Without it the next one could not be revoked.
+        // Without this admin key, the next one could not be revoked.
         self.terms(admin()).await;
         let (revoked, revoked_secret) = self.terms(admin()).await;
         keys.revoke(revoked.id()).await.unwrap();
@@ -174,7 +174,7 @@ async fn every_route_lets_in_who_may_call_it_and_nobody_else() {
             let line = line(&format!("{method} {path}"));
             assert_eq!(operation["x-required-role"].as_str(), line.role.map(Role::as_str), "{method} {path}");
             for caller in &callers {
-                // A session of its own, so that no cell depends on what another one did.
+                // Each cell has a session of its own, so that no cell depends on what another one did.
                 let session = format!("alice-{cells}");
                 fixture.session(&session).await;
                 let there = path.replace("{session}", &session).replace("{key}", UNKNOWN_ID);

@@ -1,4 +1,4 @@
-//! Idempotency keys through the authorization layer, in front of a handler that tells how often it was called.
+//! Idempotency keys through the authorization layer, in front of a handler that counts its calls.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const GROUPS: &str = "/api/sessions/{session}/groups/{group}";
 const PATH: &str = "/api/sessions/alice/groups/team";
 const BODY: &str = r#"{"name":"Team"}"#;
 
-/// Counts calls. The body says how a call goes.
+/// Counts calls. The body decides the outcome of a call.
 #[derive(Default)]
 struct Handler {
     calls: AtomicUsize,
@@ -89,7 +89,7 @@ impl Bench {
     }
 }
 
-/// What came back; of a failure its code.
+/// The response; for a failure, its code.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     status: u16,

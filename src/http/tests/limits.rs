@@ -1,4 +1,4 @@
-//! How much may be asked for: per key, per address, in flight, and how long a URL may be; and what browsers are told.
+//! Limits per key, per address, of requests in flight and of URLs; and the headers for browsers.
 
 use std::time::Duration;
 
@@ -90,7 +90,7 @@ async fn what_is_in_flight_is_limited_per_key_and_in_all() {
         let fixture = Fixture::with(options(limits)).await;
         fixture.session("alice").await;
         let key = fixture.key(Role::Operator, &[]).await;
-        // Its body never ends, so that it stays in flight.
+        // The request's body never ends, so that the request stays in flight.
         let (sender, body) = tokio::sync::mpsc::channel::<Result<bytes::Bytes, std::convert::Infallible>>(1);
         let body = futures_util::stream::unfold(body, async |mut body| body.recv().await.map(|part| (part, body)));
         let slow = Request::builder().method("POST").uri("/api/sessions").header("x-api-key", &key);

@@ -1,4 +1,4 @@
-//! A request whose head was let in and whose body comes later: what was checked is checked again before anything is done.
+//! A request whose head was let in and whose body comes later: all checks are made again before anything is done.
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::auth::KeyChange;
 const GROUP: &str = "120363021234567890@g.us";
 const BODY: &str = r#"{"name":"made-meanwhile"}"#;
 
-/// What became of the key while the body came.
+/// The change of the key while the body came.
 #[derive(Copy, Clone, Debug)]
 enum Meanwhile {
     Nothing,
@@ -67,7 +67,7 @@ impl Fixture {
     }
 }
 
-/// Method, path, and what a call with a body of no use is answered when it is let in.
+/// Method, path, and the status code of a call that is let in with a body of no use.
 fn routes_with_bodies() -> [(&'static str, u16); 6] {
     [
         ("POST /api/auth/api-keys", 201),
@@ -79,7 +79,7 @@ fn routes_with_bodies() -> [(&'static str, u16); 6] {
     ]
 }
 
-/// What a call is answered after this.
+/// The status code of a call after this change.
 fn expected(what: Meanwhile, line: &str, served: u16) -> u16 {
     let (of_session, of_group) = (line.contains("/alice"), line.contains(GROUP));
     match what {
@@ -130,7 +130,7 @@ async fn what_changed_while_a_body_came_counts_before_anything_is_done() {
             let fixture = Fixture::start().await;
             fixture.session("alice").await;
             fixture.session("bob").await;
-            // Without it the other could not be revoked.
+            // Without this admin key, the other one could not be revoked.
             fixture.key(Role::Admin, &[]).await;
             let terms = KeyTerms { role: Role::Admin, ..KeyTerms::named("alice") };
             let (key, secret) = fixture.app.keys.create(terms).await.unwrap();
@@ -191,7 +191,7 @@ async fn the_gate_reads_the_body_of_every_route_that_has_one() {
         let (status, answer) = (answer.status().as_u16(), body_of(answer).await);
         assert!(!has_body || answer["code"] == "invalid_json", "{line}: {status} {answer}");
         assert_ne!(status, 500, "{line}: {answer}");
-        // The session is there again, if this was its end.
+        // Makes the session again, if the call was its end.
         if line == "DELETE /api/sessions/alice" {
             fixture.session("alice").await;
         }

@@ -1,11 +1,11 @@
-//! kill -9 right after an answer: what was answered holds.
+//! kill -9 right after an answer: the answer stays true.
 
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::setup::{Daemon, OWN_PHONE, Setup};
 
-/// An answer that comes before the disk has the change is sometimes lucky.
+/// A change that is answered before it is on disk survives sometimes, by luck.
 const ROUNDS: usize = 5;
 /// A connection that WhatsApp closes at a log-out is seen before or after its answer.
 const RELINK_ROUNDS: usize = 15;

@@ -1,5 +1,5 @@
-//! Clients that mean no good, against the real daemon: each is refused or cut off, the others are served, and the daemon's
-//! memory does not follow what was sent.
+//! Hostile clients against the real daemon: each is refused or cut off, the others are served, and the daemon's memory
+//! does not grow with what was sent.
 
 use std::time::{Duration, Instant};
 
@@ -8,19 +8,19 @@ use tokio::net::TcpStream;
 
 use super::setup::{Daemon, KEY, Setup, TIME_MAX};
 
-/// What the daemon may hold more than before: 150 connections with a full buffer of 16 KiB are 3 MiB.
+/// How much the daemon's memory may grow: 150 connections with a full buffer of 16 KiB are 3 MiB.
 const GROWTH_BYTES_MAX: u64 = 8 * 1024 * 1024;
-/// By then each of the allocator's arenas has held the largest body.
+/// After so many rounds each of the allocator's arenas has held the largest body.
 const WARM_UP_ROUNDS: usize = 10;
 
 async fn open(daemon: &Daemon, bytes: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(daemon.address()).await.expect("it listens");
-    // What is refused may be cut off while it is sent.
+    // A refused request may be cut off while it is sent.
     let _ = stream.write_all(bytes).await;
     stream
 }
 
-/// All that the daemon says before it closes the connection; it has to.
+/// All that the daemon sends before it closes the connection, which it has to do.
 async fn until_closed(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = tokio::time::timeout(TIME_MAX, stream.read_to_end(&mut answer));
@@ -168,7 +168,7 @@ async fn a_body_of_seven_megabytes_costs_no_more_than_a_few_times_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unfinished_bodies_hold_the_share_of_their_key_and_no_more() {
-    /// Of the key's 16 MiB, and what the allocator keeps beside it.
+    /// The key's share of 16 MiB, and what the allocator keeps beside it.
     const HELD_BYTES_MAX: u64 = 64 * 1024 * 1024;
     let setup = Setup::start().await;
     let daemon = setup.daemon_with(&[("ROOKERY_BODY_TIMEOUT_S", "20"), ("ROOKERY_CLIENT_WAIT_S", "60")]).await;

@@ -1,4 +1,5 @@
-//! The audit log on disk: what was answered is in it after a kill, and `rookery audit verify` finds who touched it.
+//! The audit log on disk: an answered change is in it after a kill, and `rookery audit verify` detects changes to the
+//! log.
 
 use std::path::Path;
 

@@ -39,7 +39,7 @@ async fn restore(data: &str, file: &str, more: &[&str]) -> (Option<i32>, String)
     run(&[&["restore", "--data-dir", data, file], more].concat()).await
 }
 
-/// A new data directory with the store's key of another one, as after a move.
+/// A new data directory with the store key of another one, as after a move.
 fn data_with_key_of(setup: &Setup, files: &Files, name: &str) -> String {
     let data = files.path(name);
     fs::create_dir(&data).expect("it can be made");
@@ -97,7 +97,7 @@ async fn a_running_daemon_is_backed_up_and_taken_back() {
     let restored = audited(&daemon, "restore").await;
     assert!(restored.len() == 1 && restored[0]["outcome"] == "done", "{restored:?}");
 
-    // What was there before the restore can be had back.
+    // The data from before the restore can be restored too.
     let saved =
         output.lines().find_map(|line| line.strip_prefix("what was here before is in ")).expect("it says where");
     let (code, output) = restore(&data, saved, &["--force"]).await;
@@ -151,7 +151,7 @@ async fn sessions_that_are_alive_elsewhere_are_not_restored_unless_forced() {
     assert!(code == Some(1) && output.contains("alive in the daemon of"), "{output}");
     assert_eq!(fs::read_dir(&data).expect("a directory").count(), 1, "nothing was left there");
 
-    // With its daemon stopped they are alive nowhere: the data can move.
+    // With the daemon stopped its sessions are alive nowhere: the data can move.
     daemon.child.kill();
     let (code, output) = restore(&data, &file, &[]).await;
     assert_eq!(code, Some(0), "{output}");

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// How often a condition is looked at.
+/// How often a condition is checked.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A signal that asks; [`Child::kill`] does not ask.
+/// A signal that asks the process to end; [`Child::kill`] does not ask.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Signal {
     Terminate,
@@ -46,12 +46,12 @@ impl Child {
         Self { process: Mutex::new(process), output, log, readers: Mutex::new(readers) }
     }
 
-    /// What it has written so far, standard error included.
+    /// What the process has written so far, standard error included.
     pub(super) fn output(&self) -> String {
         String::from_utf8_lossy(&locked(&self.output)).into_owned()
     }
 
-    /// Waits until it has written something that this finds.
+    /// Waits until `find` finds something in the output.
     pub(super) async fn until_output<T>(&self, what: &str, time_max: Duration, find: impl Fn(&str) -> Option<T>) -> T {
         let deadline = Instant::now() + time_max;
         loop {
@@ -69,15 +69,15 @@ impl Child {
         locked(&self.process).id()
     }
 
-    /// SIGKILL: it does nothing more. Its sockets and locks are free when this returns.
+    /// SIGKILL: the process does nothing more. Its sockets and locks are free when this returns.
     pub(super) fn kill(&self) {
         let mut process = locked(&self.process);
-        // An error means that it has ended already.
+        // An error means that the process has ended already.
         let _ = process.kill();
         let _ = process.wait();
     }
 
-    /// Sends a signal that it can handle.
+    /// Sends a signal that the process can handle.
     pub(super) fn signal(&self, signal: Signal) {
         let flag = match signal {
             Signal::Terminate => "-TERM",
@@ -88,7 +88,8 @@ impl Child {
         assert!(sent.expect("sh runs").success(), "no process {id} to send {signal:?} to");
     }
 
-    /// Waits for its end. The exit code, `None` when a signal ended it; all output is there then.
+    /// Waits for the end of the process. The exit code, `None` when a signal ended it; all output has been read by
+    /// then.
     pub(super) async fn until_exit(&self, time_max: Duration) -> Option<i32> {
         let deadline = Instant::now() + time_max;
         let status = loop {
@@ -102,7 +103,7 @@ impl Child {
         status.code()
     }
 
-    /// All that one which has ended wrote is known when this returns.
+    /// All output of an ended process has been read when this returns.
     fn read_to_end(&self) {
         for reader in locked(&self.readers).drain(..) {
             reader.join().expect("reading does not panic");

@@ -1,4 +1,4 @@
-//! The store at rest: what its files show, which key opens it, and what is said when that is another one.
+//! The store at rest: what its files show, which key opens it, and the error for another key.
 
 use std::fs;
 use std::path::{Path, PathBuf};

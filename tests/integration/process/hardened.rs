@@ -1,4 +1,5 @@
-//! What an operator can get wrong about secrets: the command line, rights of others, core dumps, a store that is gone.
+//! Mistakes that an operator can make with secrets: the command line, rights of others, core dumps, a store that is
+//! gone.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

@@ -19,7 +19,7 @@ async fn a_killed_daemon_still_knows_what_it_answered_and_what_it_had_begun() {
     let answered = daemon.try_put_once("over", &path, &over).await.expect("an answer");
     assert_eq!(answered.0, 200, "{answered:?}");
 
-    // It takes effect at once, but the daemon is killed before it knows.
+    // The change takes effect at once, but the daemon is killed before it gets the answer.
     setup.world().add_fault(OWN_PHONE, Fault::new(FaultKind::Slow { delay_ms: 60_000 }));
     let cut_off = json!({ "subject": "Lost" });
     let calling = {

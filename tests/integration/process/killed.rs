@@ -1,5 +1,5 @@
-//! kill -9 at seeded moments: while it writes, while it starts, while a phone is being linked. Afterwards the same data
-//! directory must be good, and whatever was acknowledged must be true.
+//! kill -9 at seeded moments: while the daemon writes, while it starts, while a phone is being linked. Afterwards the
+//! same data directory must be good, and everything that was acknowledged must be true.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +15,7 @@ use crate::harness::until;
 
 /// The request to unlink a device, as the simulator names it.
 const UNLINK: &str = "md:remove-companion-device";
-/// Each is a kill during writes and another during the start after it.
+/// Each round has a kill during writes and another during the start after it.
 const WRITE_ROUNDS: usize = 6;
 const LINK_ROUNDS: usize = 10;
 /// Time enough for some dozens of writes.
@@ -44,7 +44,7 @@ async fn whatever_a_daemon_acknowledged_before_it_was_killed_is_true_after_it() 
         assert_subject_is_the_last(&setup.world(), &team, round, &subjects, &context);
         assert_all_are_members(&setup.world(), &crowd, &participants, &context);
 
-        // Nothing was acknowledged by this one: it may be killed at any moment of its start.
+        // This daemon has acknowledged nothing: it may be killed at any moment of its start.
         let starting = setup.spawn_daemon(&[]);
         tokio::time::sleep(moments.next(STARTING_MS_MAX)).await;
         starting.kill();
@@ -110,11 +110,12 @@ async fn a_deletion_that_a_kill_cut_off_is_finished_at_the_next_start() {
     assert_eq!(devices(&world, OWN_PHONE), 0);
 }
 
-/// Ready by itself, which it must be when it was ready before; else the phone is linked once more.
+/// Waits until the session is ready by itself, which it must be when it was ready before. Else the phone is linked once
+/// more.
 async fn come_back(daemon: &Daemon, session: &str, phone: &str, was_ready: bool, context: &str) {
     let settled = |now: &Value| match now["status"].as_str().unwrap_or_default() {
         "ready" => Some(String::new()),
-        // The phone's yes had not come to the daemon: it waits for a phone as before.
+        // The phone's confirmation had not reached the daemon: the session waits for a phone as before.
         "qr_ready" => Some("qr_ready".to_owned()),
         "disconnected" if now["engineLoaded"] == false => {
             Some(now["lastError"].as_str().unwrap_or_default().to_owned())
@@ -148,7 +149,7 @@ fn watch_status(daemon: &Arc<Daemon>, session: &str) -> JoinHandle<String> {
     })
 }
 
-/// Changes the subject until the daemon is gone. What was sent, and how many of these were acknowledged.
+/// Changes the subject until the daemon is gone. Returns the subjects that were sent, and how many were acknowledged.
 fn write_subjects(daemon: &Arc<Daemon>, group: &str, round: usize) -> JoinHandle<(Vec<String>, usize)> {
     let (daemon, path) = (Arc::clone(daemon), groups_of("alice", &format!("/{group}/subject")));
     tokio::spawn(async move {
@@ -165,7 +166,7 @@ fn write_subjects(daemon: &Arc<Daemon>, group: &str, round: usize) -> JoinHandle
     })
 }
 
-/// Adds one person after the other until the daemon is gone; those who were acknowledged.
+/// Adds one person after the other until the daemon is gone. Returns the people whose add was acknowledged.
 fn add_participants(daemon: &Arc<Daemon>, world: &World, group: &str, round: usize) -> JoinHandle<Vec<String>> {
     let (daemon, path) = (Arc::clone(daemon), groups_of("alice", &format!("/{group}/participants")));
     let (world, count) = (world.clone(), AtomicUsize::new(0));
@@ -183,7 +184,7 @@ fn add_participants(daemon: &Arc<Daemon>, world: &World, group: &str, round: usi
     })
 }
 
-/// The last that was acknowledged, or the one after it, whose answer was lost.
+/// The subject is the last one that was acknowledged, or the one after it, whose answer was lost.
 fn assert_subject_is_the_last(
     world: &World,
     group: &str,
@@ -223,7 +224,7 @@ impl Moments {
         Self { seed, state: seed, last_ms: 0 }
     }
 
-    /// A time from nothing to this, by SplitMix64.
+    /// A random time below `ms_max`, by SplitMix64.
     fn next(&mut self, ms_max: u64) -> Duration {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.state;

@@ -1,4 +1,5 @@
-//! Stores and backups of earlier versions: `tests/data/make` made the pair in `tests/data/store.tar.gz` with one.
+//! Stores and backups of earlier versions: `tests/data/make` made the pair in `tests/data/store.tar.gz` with such a
+//! version.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use super::setup::{Daemon, Setup, TIME_MAX, groups_of};
 /// Nobody listens there.
 const NOWHERE: &str = "ws://127.0.0.1:9/ws/chat";
 
-/// What was unpacked.
+/// The unpacked archive.
 struct Earlier {
     directory: TempDir,
     expected: Value,
@@ -35,14 +36,14 @@ impl Earlier {
         self.directory.path().join(name)
     }
 
-    /// The daemon of today on this data directory, with the WhatsApp of then.
+    /// Today's daemon on this data directory, with the WhatsApp of that time.
     async fn setup(&self, data: &str) -> Setup {
         let state = Some(self.path("whatsapp.json"));
         let simulator = Simulator::start(SimulatorOptions { state, ..SimulatorOptions::default() }).await;
         Setup::on(simulator.expect("the simulator starts"), self.path(data))
     }
 
-    /// Shows what was shown then: from the store alone, and then with WhatsApp.
+    /// Asserts that the daemon shows what it showed at that time: from the store alone, and then with WhatsApp.
     async fn check(&self, setup: &Setup) {
         let daemon = setup.daemon_with(&[("ROOKERY_WHATSAPP_URL", NOWHERE), ("ROOKERY_AUDIT_DAYS", "3650")]).await;
         let group = self.expected["group"]["id"].as_str().expect("a group");

@@ -1,4 +1,4 @@
-//! P-1 from outside: with every log line on, nothing is written that must not be known by who reads logs.
+//! P-1 from outside: with every log line on, nothing is written that readers of logs must not know.
 
 use reqwest::Method;
 use rookery_simulator::{AccountSpec, Addable, Fault, FaultKind, GroupSpec};
@@ -17,7 +17,7 @@ const CONTACT: &str = "628123456789";
 const INVITE_ONLY: &str = "628987654321";
 const NOT_ON_WHATSAPP: &str = "628111222333";
 const OTHER_PHONE: &str = "15550100044";
-/// Ids of old groups begin with the phone number of who made them.
+/// Ids of old groups begin with the phone number of their creator.
 const OLD_GROUP: &str = "15550100055-1400000000@g.us";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -49,7 +49,7 @@ async fn no_secret_is_logged_at_trace_level() {
     call_every_group_route(&daemon, &group, &mut secrets).await;
     call_badly(&daemon, &group).await;
     make_a_key(&daemon, &mut secrets).await;
-    // The way back after a lost connection logs more than the first one.
+    // A reconnect after a lost connection logs more than the first connect.
     world.add_fault(OWN_PHONE, Fault { kind: FaultKind::Drop { apply: false, now: true }, iq: None, count: 1 });
     daemon.until_session("alice", "cut off", |now| (now["status"] != "ready").then_some(())).await;
     daemon.until_ready("alice").await;
@@ -70,7 +70,7 @@ async fn no_secret_is_logged_at_trace_level() {
     secrets.assert_none_in(&output);
 }
 
-/// What must not be in the log, and what it is.
+/// The texts that must not be in the log, each with its kind.
 #[derive(Default)]
 struct Secrets(Vec<(&'static str, String)>);
 
@@ -111,7 +111,7 @@ async fn link_by_code(daemon: &Daemon, world: &rookery_simulator::World, secrets
     secrets.add("pairing code", &code);
     secrets.add("pairing code", &format!("{}-{}", &code[..4], &code[4..]));
     let phone = world.phone(OTHER_PHONE);
-    // Typing it costs a key derivation.
+    // Typing the code costs a key derivation.
     tokio::task::spawn_blocking(move || phone.enter_code(&code)).await.expect("no panic").expect("the code is right");
     daemon.until_ready("bob").await;
 }

@@ -19,15 +19,15 @@ pub(crate) const KEY: &str = "process-tests-0123456789-abcdefghij";
 /// Everything in here takes well under a second on a free machine; this one builds and tests at the same time.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(20);
 
-/// The client's idle connections end before the daemon's shortest limit (1 s) ends them: a request that meets that end on its way
-/// is lost.
+/// The client's idle connections end before the daemon's shortest limit (1 s) ends them: a request that is sent while
+/// the daemon ends its connection is lost.
 const IDLE_MAX: Duration = Duration::from_millis(500);
 
 /// What outlives the daemons of one test.
 pub(super) struct Setup {
     pub(super) simulator: Simulator,
     data: PathBuf,
-    /// Goes with the setup.
+    /// Removed with the setup.
     _temporary: Option<TempDir>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Daemon {
 impl Setup {
     /// A WhatsApp where only the own account exists, and an empty data directory.
     pub(super) async fn start() -> Self {
-        // The client is built with TLS, although it needs none here; the first test to say so wins.
+        // The client is built with TLS, although it needs none here; only the first call has an effect.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let simulator = Simulator::start(SimulatorOptions::default()).await.expect("the simulator starts");
         simulator.world().add_account(AccountSpec::new(OWN_PHONE));
@@ -50,7 +50,7 @@ impl Setup {
         Self { simulator, data: temporary.path().to_owned(), _temporary: Some(temporary) }
     }
 
-    /// A WhatsApp and a data directory that there are already.
+    /// A WhatsApp and a data directory that exist already.
     pub(super) fn on(simulator: Simulator, data: PathBuf) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         Self { simulator, data, _temporary: None }
@@ -77,7 +77,7 @@ impl Setup {
         self.world().add_group(GroupSpec { participants, ..GroupSpec::new(subject, OWN_PHONE) })
     }
 
-    /// Starts a daemon without waiting for anything. What is given wins over what the tests set.
+    /// Starts a daemon without waiting for anything. The given variables win over those that the tests set.
     pub(super) fn spawn_daemon(&self, variables: &[(&str, &str)]) -> Child {
         let (url, data) = (self.simulator.url(), self.data.to_string_lossy());
         let mut all = vec![
@@ -161,7 +161,7 @@ impl Daemon {
         self.memory("VmRSS:")
     }
 
-    /// Bytes of memory that it held at most.
+    /// Bytes of memory that the daemon held at most.
     pub(super) fn peak_bytes(&self) -> u64 {
         self.memory("VmHWM:")
     }
@@ -250,7 +250,7 @@ impl Daemon {
         assert_eq!(status, 200, "{started}");
     }
 
-    /// Waits for a QR and has the phone scan it; its text.
+    /// Waits for a QR and has the phone scan it; returns its text.
     pub(super) async fn scan(&self, session: &str, phone: &str) -> String {
         let path = format!("/api/sessions/{session}/qr?format=text");
         let deadline = Instant::now() + TIME_MAX;
@@ -273,7 +273,7 @@ impl Daemon {
         answer
     }
 
-    /// Polls the session until this accepts it. `step` may panic on a state that must not be seen.
+    /// Polls the session until `step` accepts it. `step` may panic on a state that must not be seen.
     pub(super) async fn until_session<T>(&self, session: &str, what: &str, step: impl Fn(&Value) -> Option<T>) -> T {
         let deadline = Instant::now() + TIME_MAX;
         loop {
@@ -290,7 +290,7 @@ impl Daemon {
         self.until_session(session, "ready", |now| (now["status"] == "ready").then_some(())).await;
     }
 
-    /// Ready with the credentials on disk: no QR on the way, and nothing for a person to do.
+    /// Waits until the session is ready with the credentials on disk: no QR on the way, and nothing for a person to do.
     pub(super) async fn until_ready_by_itself(&self, session: &str) {
         let step = |now: &Value| {
             let status = now["status"].as_str().unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The admin API: JSON over HTTP, for tests in any language. It does nothing that [`World`] cannot do.
 //!
-//! Everything is trusted: it listens where the tests say, and asks for no key.
+//! All callers are trusted: the API listens where the tests say, and asks for no key.
 
 mod groups;
 
@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{AccountSpec, Addable, Answers, Fault, FaultKind, Phone, SimulatorError, World};
 
-/// How late a slow answer is that names no delay.
+/// The delay of a slow answer when the fault names none.
 const SLOW_DELAY_MS: u64 = 1_000;
-/// The code of a refusal that names none.
+/// The code of a refusal when the fault names none.
 const REFUSE_CODE: u16 = 500;
 
 pub(crate) fn router(world: World) -> Router {
@@ -139,7 +139,7 @@ async fn change_number(State(world): State<World>, Path(phone): Path<String>, Js
     Ok(Json(json!({ "phone": number })))
 }
 
-/// What the body leaves out is as if it had never been set.
+/// Fields that the body leaves out are reset to their defaults.
 async fn set_answers(State(world): State<World>, Json(answers): Json<Answers>) -> Answer {
     let shown = json!(answers);
     world.set_answers(answers);
@@ -192,7 +192,7 @@ async fn history(State(world): State<World>, Query(query): Query<After>) -> Answ
     Ok(Json(json!(world.history_after(query.after))))
 }
 
-/// What was to go wrong for an account, and did not yet, will not.
+/// Removes the faults of an account that have not happened yet.
 async fn clear_faults(State(world): State<World>, Path(phone): Path<String>) -> Answer {
     let phone = digits(&phone)?;
     world.clear_faults(&phone);

@@ -1,7 +1,7 @@
 //! App state: collections of encrypted settings that the phone shares with its devices.
 //!
 //! The server keeps opaque patches. The simulated phone writes its push name, in `critical_block`, and the names of its
-//! contacts, in `critical_unblock_low`; it continues from what devices have written, of which it needs no more than the
+//! contacts, in `critical_unblock_low`. It continues from the patches of its devices, of which it needs only the
 //! hashes.
 
 use std::collections::{BTreeMap, HashMap};
@@ -39,11 +39,11 @@ pub(crate) struct AppState {
 
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Collection {
-    /// The first is version 1.
+    /// The first patch is version 1.
     patches: Vec<Vec<u8>>,
-    /// Over all that is set, as each patch has to prove that its writer knows it.
+    /// The hash over all values that are set: each patch has to prove that its writer knows it.
     hash: HashState,
-    /// Of what is set: the MAC of its value by the MAC of its index.
+    /// For each value that is set: its MAC, by the MAC of its index.
     #[serde(with = "crate::world::state_file::pairs")]
     value_macs: HashMap<Vec<u8>, Vec<u8>>,
 }
@@ -104,7 +104,7 @@ impl AppState {
         collection.patches.len()
     }
 
-    /// Answers one `<collection>`: takes a patch in when there is one, and returns what the device has not seen.
+    /// Answers one `<collection>`: applies an up-to-date patch, or returns the patches that the device has not seen.
     fn sync(&mut self, request: &Node) -> Node {
         let name = attr(request, "name").unwrap_or_default();
         let seen: usize = attr(request, "version").and_then(|version| version.parse().ok()).unwrap_or(0);
@@ -138,7 +138,7 @@ impl Collection {
     fn take_in(&mut self, patch: &wa::SyncdPatch, version: u64) {
         self.hash.version = version;
         let known = &self.value_macs;
-        // It fails for operations that do not exist: then the next patch of the phone will be refused.
+        // The update fails for operations that do not exist. The next patch of the phone is then refused.
         let _ = self.hash.update_hash(&patch.mutations, |index, _| Ok(known.get(index).cloned()));
         for mutation in &patch.mutations {
             let Some(index) = mutation.record.index.blob.clone() else { continue };
@@ -179,7 +179,7 @@ impl World {
         state.ensure_account(phone);
         let Some(account) = state.account_mut(phone) else { return };
         name.clone_into(&mut account.name);
-        // Without a linked device the name is written when there is one.
+        // Without a linked device the name is written later, when a device is linked.
         if account.app_state.collections.contains_key(CRITICAL_BLOCK) {
             let index = br#"["setting_pushName"]"#;
             state.write_app_state(phone, CRITICAL_BLOCK, index, push_name(name), PUSH_NAME_ACTION_VERSION);
@@ -188,7 +188,7 @@ impl World {
 }
 
 impl State {
-    /// The phone sets something and its devices are told that there is news.
+    /// The phone sets something, and its devices are notified of the new version.
     fn write_app_state(
         &mut self,
         phone: &str,

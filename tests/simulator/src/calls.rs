@@ -8,12 +8,12 @@ use crate::stanza::{ack, now};
 use crate::world::account::DeviceRef;
 use crate::world::{State, World};
 
-/// What a phone offers to speak in.
+/// The audio rates that a phone offers, in Hz.
 const AUDIO_RATES: [&str; 2] = ["16000", "8000"];
 
 impl World {
-    /// `from` calls `to`, whose devices ring now, or when they come back. Returns the call's id; who rejects it is
-    /// counted as `call:reject`. Accounts are made when missing.
+    /// `from` calls `to`, whose devices ring now, or when they come back. Returns the call's id. A device that rejects
+    /// the call is counted as `call:reject`. Accounts are made when missing.
     pub fn call(&self, from: &str, to: &str) -> String {
         let mut state = self.lock();
         state.ensure_account(from);
@@ -50,7 +50,7 @@ impl State {
     }
 }
 
-/// A device says something about a call: it is counted and acknowledged.
+/// A device sends a stanza about a call: the stanza is counted and acknowledged.
 pub(crate) fn on_call(state: &mut State, me: &DeviceRef, stanza: &Node) {
     state.handle(me, stanza, |_| ack(stanza, None).into());
 }

@@ -25,7 +25,7 @@ const STALE_CONNECTION_GRACE: Duration = Duration::from_millis(50);
 /// WhatsApp restarts the stream one round trip after the link; a client needs that moment to expect it.
 const RESTART_DELAY: Duration = Duration::from_millis(25);
 
-/// Who speaks on a connection.
+/// The client on a connection.
 enum Peer {
     /// A client that is not linked.
     Unlinked,
@@ -77,7 +77,7 @@ pub(crate) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     world.lock().forget_connection(connection, device.as_ref());
 }
 
-/// Login or registration. `None`: the client was refused and was told so.
+/// Login or registration. `None`: the client is refused; the reason, if any, is in `outbox`.
 async fn enter(
     world: &World,
     connection: u64,
@@ -116,7 +116,7 @@ fn login(world: &World, connection: u64, outbox: &Outbox, me: &DeviceRef, client
     state.count(&me.phone, "login");
     state.count(&me.phone, &format!("handshake:{}", client.pattern));
     let send = |outbound| {
-        // Whoever reads the other end is this connection itself.
+        // This connection itself reads the other end.
         let _ = outbox.send(outbound);
     };
     let known = state.device_mut(me).is_some_and(|device| device.noise_key == client.noise_key);
@@ -192,7 +192,7 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
-/// Writes what was left for a client that is not let in.
+/// Writes the waiting stanzas to a client that is refused.
 async fn drain<S: AsyncRead + AsyncWrite + Unpin>(
     stanzas: &mut Stanzas<S>,
     mut inbox: UnboundedReceiver<Outbound>,

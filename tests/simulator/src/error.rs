@@ -9,17 +9,17 @@ pub enum SimulatorError {
     /// The port is taken or not ours to open.
     #[error("could not listen on `{address}`")]
     Listen {
-        /// Where it was to listen.
+        /// The address to listen on.
         address: SocketAddr,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The file with the world cannot be read or written, or is not one.
+    /// The file with the world cannot be read or written, or holds no world.
     #[error("state file `{path}`")]
     StateFile {
         /// The file.
         path: std::path::PathBuf,
-        /// What the system, or the JSON parser, said.
+        /// The error of the system, or of the JSON parser.
         source: std::io::Error,
     },
     /// No group has this id.

@@ -8,7 +8,7 @@ use crate::stanza::{self, failure, stream_conflict, stream_error};
 use crate::world::account::{Account, DeviceRef};
 use crate::world::{Outbound, State, World};
 
-/// What WhatsApp says about a temporary ban: a reason ("messages to people who do not know you") and for how long.
+/// A temporary ban as WhatsApp reports it: its reason ("messages to people who do not know you") and its length.
 const BAN_CODE: u16 = 101;
 const BAN_EXPIRE_S: u32 = 3600;
 
@@ -48,9 +48,9 @@ impl Fault {
 /// Kinds of faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FaultKind {
-    /// The connection is cut without a word.
+    /// The connection is cut without a close.
     Drop {
-        /// The request takes effect before.
+        /// The request takes effect nevertheless.
         apply: bool,
         /// At once, instead of when a request arrives.
         now: bool,
@@ -64,7 +64,7 @@ pub enum FaultKind {
     Refuse {
         /// With this code.
         code: u16,
-        /// And the advice to come back after so many seconds.
+        /// With the advice to retry after so many seconds.
         backoff_s: Option<u32>,
     },
     /// A request takes effect, notifications included, and is answered with an error all the same.
@@ -88,7 +88,7 @@ pub enum FaultKind {
 }
 
 impl FaultKind {
-    /// Whether a request that runs into it takes effect all the same.
+    /// Whether a request that the fault hits takes effect all the same.
     pub(crate) fn takes_effect(self) -> bool {
         !matches!(self, Self::Refuse { .. } | Self::Silence { apply: false } | Self::Drop { apply: false, .. })
     }
@@ -106,7 +106,7 @@ impl FaultKind {
 }
 
 impl World {
-    /// Lets something go wrong for an account. Faults that wait for a request are used up in the order they were added.
+    /// Adds a fault to an account. Faults that wait for a request are used up in the order they were added.
     pub fn add_fault(&self, phone: &str, fault: Fault) {
         if fault.kind == FaultKind::LoggedOut {
             return self.phone(phone).unlink_devices();
@@ -130,7 +130,7 @@ impl World {
 }
 
 impl World {
-    /// Forgets what was to go wrong for an account and did not yet.
+    /// Removes the faults of an account that have not happened yet.
     pub fn clear_faults(&self, phone: &str) {
         if let Some(account) = self.lock().account_mut(phone) {
             account.faults.clear();
@@ -162,7 +162,7 @@ impl Account {
 }
 
 impl State {
-    /// The fault that this request runs into; `names` are its own.
+    /// The fault that hits this request; `names` are the names of the request.
     pub(crate) fn fault_at(&mut self, phone: &str, request: &Node, names: &[String]) -> Option<FaultKind> {
         let hit = |fault: &Fault| match &fault.iq {
             None => requests::changes_group(request),
@@ -171,7 +171,7 @@ impl State {
         self.account_mut(phone)?.take_fault(|fault| fault.kind.hits_requests() && hit(fault))
     }
 
-    /// Handles a request that runs into a fault. `apply` is what the request would do.
+    /// Handles a request that a fault hits. `apply` does what the request asks for.
     pub(crate) fn run_into(
         &mut self,
         fault: FaultKind,
@@ -192,7 +192,7 @@ impl State {
                 let Some(outbox) = self.device_mut(me).and_then(|device| device.outbox()) else { return };
                 tokio::spawn(async move {
                     tokio::time::sleep(std::time::Duration::from_millis(delay_ms)).await;
-                    // The connection may be gone by now: then nobody waits for this.
+                    // The connection may be gone by now: then nobody waits for the answer.
                     let _ = outbox.send(Outbound::Stanzas(vec![outcome.answer]));
                 });
             }

@@ -31,10 +31,10 @@ use crate::world::State;
 use crate::world::account::DeviceRef;
 use crate::world::group::Group;
 
-/// The code with which a suspended group refuses whatever is not reading or leaving.
+/// The code with which a suspended group refuses all requests but reading and leaving.
 pub(crate) const SUSPENDED: u16 = 403;
 
-/// What a request leads to.
+/// The result of a request.
 pub(crate) struct Outcome {
     pub(crate) answer: Node,
     pub(crate) notices: Vec<Notice>,

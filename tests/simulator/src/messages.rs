@@ -1,5 +1,5 @@
-//! Messages between people: the phone of whoever gets one reads it and keeps it for tests, linked devices get it as
-//! it is.
+//! Messages between people. The recipient's phone reads a message and keeps it for tests; linked devices get it as it
+//! is.
 //!
 //! Only messages to one person. Those to groups are acknowledged and dropped.
 
@@ -41,7 +41,7 @@ pub struct ReceivedInvitation {
     pub group: String,
     /// The code with which the recipient may join.
     pub code: String,
-    /// Until when, in seconds since 1970.
+    /// The end of its validity, in seconds since 1970.
     pub expiration: i64,
     /// The group's subject.
     pub group_name: String,
@@ -52,8 +52,8 @@ pub struct ReceivedInvitation {
 }
 
 impl World {
-    /// The messages that this account's phone has got, in the order they came. Those of its own devices to others are
-    /// not among them.
+    /// The messages that this account's phone has got, in the order they came. Messages that its own devices sent to
+    /// others are not among them.
     pub fn messages(&self, phone: &str) -> Vec<ReceivedMessage> {
         self.lock().accounts.get(phone).map(|account| account.messages.iter().cloned().collect()).unwrap_or_default()
     }
@@ -114,7 +114,7 @@ impl State {
         decode_plaintext(&plaintext, PADDING_VERSION).map_err(SimulatorError::protocol)
     }
 
-    /// What a linked device gets. The sender is named as the device itself was: by phone number or by LID.
+    /// The stanza that a linked device gets. The sender is named as the device itself was: by phone number or by LID.
     fn relayed(&self, me: &DeviceRef, to: &str, device: &Jid, message: &Node, enc: &Node) -> Option<Node> {
         let sender = self.accounts.get(&me.phone)?;
         let (mut pn, mut lid) = (sender.pn_jid(), sender.lid_jid());

@@ -1,4 +1,4 @@
-//! Namespace `w:mex`: GraphQL by document id, for what of groups is not in `w:g2`.
+//! Namespace `w:mex`: GraphQL by document id, for the parts of groups that are not in `w:g2`.
 //!
 //! The name of an operation is not on the wire, only the number of its document; [`operation`] knows the names of those
 //! that are answered here. All others get empty data. A refusal is a result with GraphQL errors, not an IQ error.

@@ -49,7 +49,7 @@ fn certificate(
     Ok(wa::cert_chain::NoiseCertificate { signature: Some(sign(issuer, &details)?), details: Some(details) })
 }
 
-/// What a finished handshake leaves.
+/// The result of a finished handshake.
 pub(crate) struct Established {
     pub(crate) read: NoiseCipher,
     pub(crate) write: NoiseCipher,

@@ -1,4 +1,4 @@
-//! Linking a new device: what the server keeps of a client that waits, and how the phone vouches for it.
+//! Linking a new device: what the server keeps about a waiting client, and how the phone vouches for it.
 //!
 //! `qr` and `code` differ in how phone and client agree on a secret. From there on both do the same: the phone
 //! signs the client's identity (ADV), the server passes that on as `pair-success`, the client countersigns with
@@ -23,7 +23,7 @@ use crate::world::{Outbound, Outbox, State};
 
 /// QR codes that a client gets; it shows each for 20 s, the first for 60 s, and then gives up.
 const QR_REFS: usize = 6;
-/// What ADV signatures are prefixed with: of the phone over a device, and over the list of devices.
+/// The prefixes of the phone's ADV signatures: over a device, and over the list of devices.
 const ADV_PREFIX_DEVICE: [u8; 2] = [6, 0];
 const ADV_PREFIX_KEY_INDEX_LIST: [u8; 2] = [6, 2];
 
@@ -33,9 +33,9 @@ pub(crate) struct PendingLink {
     pub(crate) refs: Vec<String>,
     pub(crate) noise_key: [u8; 32],
     pub(crate) keys: KeyBundle,
-    /// It shows a pairing code.
+    /// Set when the client shows a pairing code.
     code: Option<code::CodeLink>,
-    /// A phone has vouched for it; the client's own signature is still to come.
+    /// Set when a phone has vouched for the client; the client's own signature is still to come.
     promised: Option<Promise>,
 }
 

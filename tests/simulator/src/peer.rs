@@ -13,7 +13,7 @@ use crate::stanza::{attr, bytes, now};
 use crate::world::State;
 use crate::world::account::DeviceRef;
 
-/// The only padding there is.
+/// The only padding version there is.
 const ENC_VERSION: &str = "2";
 pub(crate) const PADDING_VERSION: u8 = 2;
 
@@ -54,7 +54,7 @@ impl State {
         Ok(())
     }
 
-    /// A device wrote to its own phone. The phone understands one thing: that the app-state key is wanted again.
+    /// A device wrote to its own phone. The phone understands one thing: a request for the app-state key.
     pub(crate) fn on_peer_message(&mut self, from: &DeviceRef, stanza: &Node) {
         match self.read_peer_message(from, stanza) {
             Ok(message) if asks_for_app_state_key(&message) => {
@@ -81,7 +81,7 @@ fn asks_for_app_state_key(message: &wa::Message) -> bool {
     protocol.is_some_and(|protocol| protocol.app_state_sync_key_request.as_option().is_some())
 }
 
-/// Under which name the phone keeps its session with a device. It is the phone's own business: nobody else sees it.
+/// The name under which the phone keeps its session with a device. Nobody else sees this name.
 pub(crate) fn device_address(device: &DeviceRef) -> wacore_libsignal::protocol::ProtocolAddress {
     Jid::pn_device(device.phone.as_str(), device.device).to_protocol_address()
 }

@@ -38,7 +38,7 @@ pub(crate) fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: boo
     }
 }
 
-/// Sets or removes a group's picture. Who may change its subject may.
+/// Sets or removes a group's picture. People who may change the group's subject may do so.
 pub(crate) fn change(
     state: &mut State,
     actor: &str,
@@ -69,7 +69,7 @@ pub(crate) fn change(
     Ok((answer.into_iter().collect(), notices))
 }
 
-/// 404 when there is none; nothing when the client has it.
+/// 404 when the group has no picture; no nodes when the client has it already.
 fn get(state: &mut State, phone: &str, group: &str, asked: Option<&Node>) -> Refusable<Vec<Node>> {
     let refused = |code| if code == 403 { 401 } else { code };
     let picture = state.group_of(group, phone).map_err(refused)?.picture.as_ref().ok_or(404_u16)?;
@@ -90,7 +90,7 @@ fn picture_node(media_url: &str, id: &str, kind: String) -> NodeBuilder {
         .attr("direct_path", path)
 }
 
-/// Answers `<pictures>`: one `<picture>` for each that was asked for, with `error` where there is none to be seen.
+/// Answers `<pictures>`: one `<picture>` for each that was asked for, with `error` where the client can see none.
 pub(crate) fn batch(state: &State, phone: &str, operation: &Node) -> Node {
     let answers = children(operation).iter().filter_map(|asked| {
         let jid = jid_attr(asked, "jid")?;

@@ -68,7 +68,7 @@ fn take_signed_prekey(keys: &mut KeyBundle, parent: &Node) {
     keys.signed_prekey_signature = child_bytes(skey, "signature");
 }
 
-/// What the server holds for this device, so that the client can see whether it is what it sent.
+/// The keys that the server holds for this device, so that the client can compare them with those it sent.
 fn digest(state: &mut State, me: &DeviceRef, request: &Node) -> Node {
     let Some(keys) = state.device_mut(me).map(|device| &device.keys).filter(|keys| !keys.one_time.is_empty()) else {
         return iq_error(request, 404, None);

@@ -40,8 +40,9 @@ fn on_receipt(state: &mut State, me: &DeviceRef, receipt: &Node) {
     state.send(me, vec![ack(receipt, None)]);
 }
 
-/// The names of a request: it is counted under the first, and faults hit it under any. A namespace, the tag of the first
-/// child, or both; `w:mex` has the operation instead of the tag, `w:profile:picture` what is done, and a message none.
+/// The names of a request: it is counted under the first, and faults hit it under any. A name is a namespace, the tag
+/// of the first child, or both. `w:mex` has the operation instead of the tag, and `w:profile:picture` the action. A
+/// message has only its own tag.
 pub(crate) fn names(request: &Node) -> Vec<String> {
     let first = children(request).first().map(|child| child.tag.to_string());
     if request.tag != "iq" {
@@ -70,7 +71,7 @@ fn picture_operation(request: &Node) -> &'static str {
     }
 }
 
-/// Whether a request changes a group: what a fault hits that names none.
+/// Whether a request changes a group: a fault that names no request hits these.
 pub(crate) fn changes_group(request: &Node) -> bool {
     let set = attr(request, "type").as_deref() == Some("set");
     match attr(request, "xmlns").as_deref() {
@@ -107,7 +108,7 @@ fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: bool) -> Outco
         "blocklist" if !set => iq_result(request, vec![empty("list")]),
         "abt" => iq_result(request, vec![NodeBuilder::new("props").attr("protocol", "1").build()]),
         "w:mex" => return mex::answer(state, me, request),
-        // Pings, and what needs no more than "done".
+        // Pings, and requests that need no more than "done".
         _ => iq_result(request, vec![]),
     };
     answer.into()
@@ -125,7 +126,7 @@ fn is_log_out(request: &Node) -> bool {
 }
 
 impl State {
-    /// Sends to a device without waiting for an acknowledgement: answers, and what concerns the connection only.
+    /// Sends to a device without waiting for an acknowledgement: answers, and stanzas about the connection only.
     pub(crate) fn send(&mut self, to: &DeviceRef, stanzas: Vec<Node>) {
         if let Some(device) = self.device_mut(to) {
             device.send(Outbound::Stanzas(stanzas));
@@ -140,7 +141,7 @@ impl State {
         }
     }
 
-    /// The device is ready for what has waited: everything, marked `offline`, and then the count.
+    /// The device is ready for the waiting stanzas: it gets all of them, marked `offline`, and then their count.
     fn replay_inbox(&mut self, me: &DeviceRef) {
         let Some(device) = self.device_mut(me) else { return };
         device.active = true;
@@ -153,7 +154,7 @@ impl State {
         device.send(Outbound::Stanzas(stanzas));
     }
 
-    /// Counts a request and lets it run into the fault that waits for it, if any. Returns whether it took effect.
+    /// Counts a request and applies it, or the fault that waits for it. Returns whether the request took effect.
     pub(crate) fn handle(&mut self, me: &DeviceRef, request: &Node, apply: impl FnOnce(&mut Self) -> Outcome) -> bool {
         let names = names(request);
         if let Some(name) = names.first() {

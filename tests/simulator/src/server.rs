@@ -34,7 +34,7 @@ pub struct SimulatorOptions {
     pub listen: SocketAddr,
     /// Where the admin API listens; `None`: nowhere.
     pub admin: Option<SocketAddr>,
-    /// From which everything is chosen that is made up. Without meaning where `state` is there already.
+    /// The seed of everything that is made up. Without meaning when the file in `state` exists already.
     pub seed: u64,
     /// The file from which the world is read, if it is there, and into which [`Simulator::stop`] writes it.
     pub state: Option<PathBuf>,
@@ -66,6 +66,9 @@ struct Front {
 
 impl Simulator {
     /// Starts listening.
+    ///
+    /// # Errors
+    /// When a port cannot be opened, or the state file cannot be read.
     pub async fn start(options: SimulatorOptions) -> Result<Self, SimulatorError> {
         let older = options.state.as_deref().map(state_file::read).transpose()?.flatten();
         let world = older.unwrap_or_else(|| World::new(options.seed));
@@ -91,15 +94,15 @@ impl Simulator {
         Ok(Self { world, listen, admin, seed, servers, state: options.state, _shutdown: shutdown })
     }
 
-    /// Stops, and writes the world into its state file if it has one. What clients have asked for by then is in it or
-    /// stays without an answer.
+    /// Stops, and writes the world into its state file if it has one. Each request of a client is in the file or stays
+    /// without an answer.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub async fn stop(mut self) -> Result<(), SimulatorError> {
         for server in std::mem::take(&mut self.servers) {
             server.abort();
-            // An error says that it was aborted. Its port is free now.
+            // An error says that the server was aborted. Its port is free now.
             let _ = server.await;
         }
         match &self.state {
@@ -135,7 +138,7 @@ impl Drop for Simulator {
             server.abort();
         }
         if std::thread::panicking() {
-            // Past the test harness's capture on purpose: without the seed a failure cannot be repeated.
+            // This bypasses the test harness's capture on purpose: without the seed a failure cannot be repeated.
             let _ = writeln!(std::io::stderr(), "simulator seed: {}", self.seed);
         }
     }

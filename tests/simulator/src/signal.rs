@@ -85,7 +85,7 @@ impl PhoneSignal {
         &self.identity
     }
 
-    /// What the server hands to those who want to write to this phone: no one-time keys, like a phone that ran out.
+    /// The keys that the server gives to senders. There are no one-time keys, like for a phone that ran out of them.
     pub(crate) fn bundle(&self) -> KeyBundle {
         KeyBundle {
             registration: self.registration_id.to_be_bytes().to_vec(),
@@ -207,7 +207,7 @@ impl SessionStore for Sessions {
     }
 }
 
-/// The phone trusts whoever the server names, as a phone does that shows no security notices.
+/// The phone trusts every identity that the server names, like a phone that shows no security notices.
 struct Identities {
     own: KeyPair,
     registration_id: u32,

@@ -52,7 +52,7 @@ pub(crate) fn leaf(tag: &'static str, content: impl Into<Vec<u8>>) -> Node {
     NodeBuilder::new(tag).bytes(content).build()
 }
 
-/// The answer to a request: `from` is whom it was sent to.
+/// The answer to a request. Its `from` is the request's `to`.
 pub(crate) fn iq_result(request: &Node, children: Vec<Node>) -> Node {
     let mut answer =
         NodeBuilder::new("iq").attr("from", jid_attr(request, "to").unwrap_or_else(server_jid)).attr("type", "result");
@@ -65,7 +65,7 @@ pub(crate) fn iq_result(request: &Node, children: Vec<Node>) -> Node {
     answer.build()
 }
 
-/// A refusal. `backoff_s` is the server's advice when to come back.
+/// A refusal. `backoff_s` is the server's advice when to retry.
 pub(crate) fn iq_error(request: &Node, code: u16, backoff_s: Option<u32>) -> Node {
     let mut error = NodeBuilder::new("error").attr("code", code.to_string()).attr("text", error_text(code));
     if let Some(backoff_s) = backoff_s {

@@ -1,6 +1,6 @@
 //! Frames and stanzas on one WebSocket: length prefix, connection header, Noise ciphers. Knows no stanza's meaning.
 
-mod texts;
+pub(crate) mod texts;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -56,7 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Frames<S> {
     }
 
     pub(crate) async fn close(&mut self) {
-        // The client may be gone already, and closing twice is no error worth telling.
+        // The client may be gone already, and closing twice is no error worth reporting.
         let _ = self.socket.close(None).await;
     }
 

@@ -37,7 +37,8 @@ pub use spec::{AccountSpec, Addable, Addressing, CommunitySpec, Echo, GroupSpec}
 /// Stanzas that wait for one device, like WhatsApp's offline queue; the oldest are dropped beyond that.
 const INBOX_STANZAS_MAX: usize = 20_000;
 
-/// Larger groups come without their participants when many are asked for at once. More than fit into any group.
+/// Larger groups come without their participants when many are asked for at once. The default is more than fit into any
+/// group.
 const BATCH_PARTICIPANTS_MAX: usize = 100_000;
 
 /// What is to be written to a connection.
@@ -72,7 +73,7 @@ pub(crate) struct State {
     pub(crate) batch_participants_max: usize,
     ids_issued: u64,
     history: History,
-    /// It has been written to a file: nothing changes any more.
+    /// The world has been written to a file: nothing changes any more.
     pub(crate) closed: bool,
 }
 
@@ -96,7 +97,7 @@ impl World {
     }
 
     /// Makes a group, with accounts for those members who have none. Returns its id with `@g.us`. All its members'
-    /// devices are told, the owner's too, unless it is made quietly.
+    /// devices are notified, the owner's too, unless it is made quietly.
     pub fn add_group(&self, spec: GroupSpec) -> String {
         let mut state = self.lock();
         let (owner, quiet) = (spec.owner.clone(), spec.quiet);
@@ -141,9 +142,8 @@ impl World {
         self.lock().created_addressing = addressing;
     }
 
-    /// Whether accepting an invitation message, and joining a subgroup, is answered without a word more than success.
-    /// WhatsApp Web expects no more; whatsapp-rust 0.7.0 takes such an answer for an error, which is why it is off
-    /// unless set.
+    /// Whether accepting an invitation message, and joining a subgroup, is answered with success and nothing more.
+    /// WhatsApp Web expects no more. whatsapp-rust 0.7.0 takes such an answer for an error, so this is off unless set.
     pub fn set_join_answers_bare(&self, bare: bool) {
         self.lock().join_answers_bare = bare;
     }
@@ -153,7 +153,7 @@ impl World {
         self.lock().batch_participants_max = participants_max;
     }
 
-    /// Drops what waits for the devices of an account, as WhatsApp does with what is old.
+    /// Drops the stanzas that wait for the devices of an account, as WhatsApp does with old ones.
     pub fn forget_waiting(&self, phone: &str) {
         let mut state = self.lock();
         let devices = state.account_mut(phone).into_iter().flat_map(|account| account.devices.values_mut());

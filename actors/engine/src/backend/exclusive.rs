@@ -1,16 +1,16 @@
-//! The lock of a read-modify-write: what is read under it is what was last written under it.
+//! The lock of a read-modify-write: a read under the lock sees the last write under it.
 
 use tokio::sync::{Mutex, MutexGuard};
 use wacore::store::error::Result;
 
 use super::rows::{Changes, Rows};
 
-/// Held from the read until the write is on disk. The engine may drop a call at any await: the batch is then on its way
-/// while the lock is free again, so the next holder first waits for it.
+/// Held from the read until the write is on disk. The engine may drop a call at any await: then the lock is free again
+/// while the batch is still being written, so the next holder first waits for that batch.
 #[derive(Default)]
 pub(super) struct Exclusive(Mutex<Unsettled>);
 
-/// Whether a commit was begun under the lock and nobody saw its end.
+/// Whether a commit was begun under the lock and nobody saw its result.
 type Unsettled = bool;
 
 /// The lock, held.
@@ -28,7 +28,7 @@ impl Exclusive {
 }
 
 impl Held<'_> {
-    /// Commits what follows from the rows read under the lock. The lock is held on.
+    /// Commits the changes that follow from the rows read under the lock. The lock stays held.
     pub(super) async fn commit(&mut self, changes: Changes<'_>) -> Result<()> {
         *self.0 = true;
         let outcome = changes.commit().await;

@@ -15,7 +15,7 @@ impl SessionBackend {
         bytes.map(|bytes| from_json(Table::LidMappings, &bytes)).transpose()
     }
 
-    /// By the LID that this phone number was last mapped to.
+    /// The mapping of the LID that this phone number was last mapped to.
     pub(super) fn mapping_of_phone(&self, phone: &str) -> Result<Option<LidPnMappingEntry>> {
         let Some(lid) = self.lid_of_phone(phone)? else { return Ok(None) };
         self.mapping_of_lid(&lid)
@@ -26,10 +26,11 @@ impl SessionBackend {
         rows.iter().map(|(_, bytes)| from_json(Table::LidMappings, bytes)).collect()
     }
 
-    /// Stores mappings, the later of two of one LID last. A phone number that its LID has left no longer leads to it.
+    /// Stores mappings; of two with the same LID the later one counts. When a LID has left a phone number, the number
+    /// no longer leads to that LID.
     pub(super) async fn put_mappings(&self, entries: &[LidPnMappingEntry]) -> Result<()> {
         let mut held = self.mappings.lock(&self.rows).await?;
-        // What earlier entries of this call have made of the rows.
+        // The rows as earlier entries of this call have changed them.
         let mut phone_of: HashMap<&str, &str> = HashMap::new();
         let mut lid_of: HashMap<&str, &str> = HashMap::new();
         let mut changes = self.rows.changes();

@@ -1,4 +1,4 @@
-//! The engine's protocol state. Each method is one call; what takes more than a row is in the file of its group.
+//! The engine's protocol state. Each method is one call; code for more than one row is in the file of its group.
 
 use async_trait::async_trait;
 use wacore::store::error::Result;

@@ -80,7 +80,7 @@ impl Rows {
         changes.commit().await
     }
 
-    /// Returns when all that was committed before is decided.
+    /// Returns when all earlier commits are on disk or have failed.
     pub(super) async fn settle(&self) -> Result<()> {
         self.store()?.commit(Batch::new()).await.map_err(engine_error)
     }
@@ -135,7 +135,7 @@ impl Changes<'_> {
         }
     }
 
-    /// Returns when all of it is decided: on disk, or the first reason why not. Nothing to write is no wait.
+    /// Returns when all batches are decided: on disk, or the first reason why not. Does not wait without changes.
     pub(super) async fn commit(self) -> Result<()> {
         let store = self.rows.store()?;
         let batches = self.batches.into_iter().filter(|batch| !batch.is_empty());
@@ -152,7 +152,7 @@ pub(super) fn engine_error(error: StoreError) -> EngineError {
     EngineError::Database(Box::new(error))
 }
 
-/// A stored value that does not read as what it should be. Says which table, never what is in it.
+/// A stored value that cannot be parsed. The error names the table, never the content.
 pub(super) fn unreadable(table: Table) -> EngineError {
     EngineError::Validation(format!("a record in table `{}` is unreadable", table.tree_name()))
 }

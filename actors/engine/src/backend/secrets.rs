@@ -17,7 +17,7 @@ use rookery_store::{KEY_BYTES_MAX, Table, layout};
 
 const TABLE: Table = Table::MessageSecrets;
 
-/// No secret expires before this, so most sweeps need not look. Unknown at first, which is `i64::MIN`.
+/// No secret expires before this, so most sweeps need not read any row. Unknown at first, which is `i64::MIN`.
 pub(super) struct Expiry(AtomicI64);
 
 impl Default for Expiry {
@@ -34,7 +34,7 @@ struct Secret {
 
 #[async_trait]
 impl MsgSecretStore for SessionBackend {
-    /// Message ids are chosen by others: one too long for a key is left out, so that it cannot hold up the rest.
+    /// Message ids are chosen by others. One too long for a key is left out, so that it cannot hold up the rest.
     async fn put_msg_secrets(&self, entries: Vec<MsgSecretEntry>) -> Result<usize> {
         let mut held = self.secrets.lock(&self.rows).await?;
         let mut changed: BTreeMap<Vec<u8>, Secret> = BTreeMap::new();

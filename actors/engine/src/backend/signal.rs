@@ -83,8 +83,8 @@ impl SignalStore for SessionBackend {
         self.pre_keys_of(ids)
     }
 
-    /// Does nothing: no method of the traits tells uploaded keys from others, the engine counts them in its device
-    /// record. A key that was consumed meanwhile stays gone, which is what this method must not spoil.
+    /// Does nothing: no method of the traits distinguishes uploaded keys from others, and the engine counts them in its
+    /// device record. This method must not bring back a key that was consumed meanwhile.
     async fn mark_prekeys_uploaded(&self, _ids: &[u32]) -> Result<()> {
         Ok(())
     }

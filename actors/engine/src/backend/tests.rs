@@ -1,5 +1,5 @@
-//! One script of calls, run on our backend over both stores and on the engine's own in-memory backend: what the traits
-//! promise is what all three do. Then what only ours promises.
+//! One script of calls, run on our backend over both stores and on the engine's own in-memory backend: all three keep
+//! the promises of the traits. Then the promises that only ours makes.
 
 use std::sync::Arc;
 

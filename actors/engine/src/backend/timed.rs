@@ -10,15 +10,15 @@ use super::exclusive::Exclusive;
 use super::rows::{Changes, Rows, unreadable};
 use rookery_store::Table;
 
-/// How long a write may be on its way: a sweep takes for granted that no younger record is missing from its scan.
+/// How long a write may take: a sweep assumes that a record missing from its scan is younger than this.
 const IN_FLIGHT_SECONDS: i64 = 60;
 
-/// One table of such records.
+/// One table of records that are kept for a while.
 pub(super) struct TimedRecords {
     table: Table,
     taking: Exclusive,
-    /// No record is older than this. The engine sweeps with every keepalive: most sweeps end at this number. Unknown at
-    /// first, which is `i64::MIN`.
+    /// No record is older than this. The engine sweeps with every keepalive: most sweeps read only this number. Unknown
+    /// at first, which is `i64::MIN`.
     oldest_at: AtomicI64,
 }
 
@@ -42,7 +42,7 @@ impl TimedRecords {
         record.map(|record| Ok(self.split(&record)?.1.to_vec())).transpose()
     }
 
-    /// Reads and deletes; of two calls one gets it.
+    /// Reads and deletes a record; of two calls only one gets it.
     pub(super) async fn take(&self, rows: &Rows, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let mut held = self.taking.lock(rows).await?;
         let Some(payload) = self.get(rows, key)? else { return Ok(None) };
@@ -52,7 +52,7 @@ impl TimedRecords {
         Ok(Some(payload))
     }
 
-    /// Deletes what was stored before the cutoff; returns how many.
+    /// Deletes the records that were stored before the cutoff (Unix seconds); returns how many.
     pub(super) async fn sweep(&self, rows: &Rows, cutoff: i64) -> Result<u32> {
         if self.oldest_at.load(Ordering::Relaxed) >= cutoff {
             return Ok(0);

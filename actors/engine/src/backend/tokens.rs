@@ -21,7 +21,7 @@ impl SessionBackend {
         rows.into_iter().map(|(key, _)| String::from_utf8(key).map_err(|_| unreadable(TABLE))).collect()
     }
 
-    /// Replaces the row by what `change` makes of it; `None` leaves it as it is.
+    /// Replaces the row by the result of `change`; `None` leaves it as it is.
     pub(super) async fn change_token(
         &self,
         jid: &str,

@@ -1,4 +1,5 @@
-//! What changed in a group since its record was stored: a change of one member need not write a thousand again. Never does IO.
+//! The changes of a group since its record was stored, so that a change of one member need not write a thousand members
+//! again. Never does IO.
 
 use std::collections::HashSet;
 
@@ -9,28 +10,28 @@ use super::{GroupRecord, Member};
 /// The difference between two records of one group.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct GroupDelta {
-    /// CRC-32 of the JSON of the stored record that this and the deltas before it change. One that fits to no record is void.
+    /// CRC-32 of the JSON of the stored record that this delta and earlier ones change. Without that record it is void.
     base: u32,
-    /// All but the members, where something beside their versions changed.
+    /// All fields but the members, where one beside the list versions changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head: Option<Box<GroupRecord>>,
     /// Versions of the member list and of the admin list.
     versions: (Option<u64>, Option<u64>),
-    /// Members that came or changed.
+    /// Members that were added or changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::stored_members")]
     put: Vec<Member>,
-    /// Members that went.
+    /// Members that were removed.
     #[serde(default, skip_serializing_if = "Vec::is_empty", with = "super::stored_members")]
     gone: Vec<Member>,
 }
 
 impl GroupDelta {
-    /// What makes `before` to `after`; `None` where that cannot be told in this way. `base`: the checksum of the stored record.
+    /// The delta from `before` to `after`; `None` if no delta gives that. `base`: the checksum of the stored record.
     pub fn between(base: u32, before: &GroupRecord, after: &GroupRecord) -> Option<Self> {
         let (old, new): (HashSet<Member>, HashSet<Member>) =
             (before.members.iter().copied().collect(), after.members.iter().copied().collect());
         let put: Vec<Member> = after.members.iter().copied().filter(|member| !old.contains(member)).collect();
-        // Whoever is known by other ids now, or has another role, is replaced by what is put.
+        // A member with other ids or another role than before is replaced by its entry in `put`.
         let is_put = |member: &Member| put.iter().any(|put| put.person.is(&member.person));
         let gone = before.members.iter().copied().filter(|member| !new.contains(member) && !is_put(member)).collect();
         let is_head_same = head_of(before) == head_of(after);
@@ -46,7 +47,7 @@ impl GroupDelta {
         (changed == *after).then_some(delta)
     }
 
-    /// Whether it changes the stored record with this checksum.
+    /// Whether the delta changes the stored record with this checksum.
     #[must_use]
     pub fn is_of(&self, base: u32) -> bool {
         self.base == base
@@ -113,7 +114,7 @@ mod tests {
         record
     }
 
-    /// Written, read and applied.
+    /// The record after the delta was written, read and applied.
     fn carried_over(before: &GroupRecord, after: &GroupRecord) -> GroupRecord {
         let delta = GroupDelta::between(7, before, after).expect("it can be told");
         let read: GroupDelta = serde_json::from_slice(&serde_json::to_vec(&delta).unwrap()).unwrap();

@@ -1,14 +1,14 @@
-//! A group's record as it is stored: JSON that versions with more and with fewer fields read as well. A field that is
-//! missing has its default, one that is not known is left out. Never does IO.
+//! A group's record as it is stored: JSON that versions with more and with fewer fields can read, too. A missing field
+//! gets its default, an unknown field is ignored. Never does IO.
 //!
-//! Settings go by name. Versions before had the times of their changes as a list in the order of [`FIRST_SETTINGS`], and left
-//! out settings that were not set.
+//! Settings are stored by name. Earlier versions stored the times of their changes as a list in the order of
+//! [`FIRST_SETTINGS`], and left out settings that were not set.
 
 use serde_json::{Map, Value};
 
 use crate::{GroupSettings, Setting};
 
-/// The settings that there were when they still went by place, in that order. Never changes.
+/// The settings of the versions that stored times by position, in that order. Never changes.
 const FIRST_SETTINGS: [&str; 11] = [
     "announce",
     "locked",
@@ -23,8 +23,8 @@ const FIRST_SETTINGS: [&str; 11] = [
     "groupHistory",
 ];
 
-/// The settings of which a stored record says nothing that this version understands: their values were not read yet, so
-/// that the first ones are no change.
+/// The settings for which a stored record has no value that this version understands. They were not read yet, so their
+/// first values are no change.
 pub fn unread_settings(json: &[u8]) -> Vec<&'static str> {
     let record: Value = serde_json::from_slice(json).unwrap_or_default();
     let is_first = record["settings_at"].is_array();
@@ -39,7 +39,7 @@ fn is_understood(name: &str, value: &Value) -> bool {
     with(GroupSettings::default(), name, value).is_some()
 }
 
-/// The settings with another value of one of them.
+/// The settings with a new value of one of them; `None` when that value is not understood.
 fn with(settings: GroupSettings, name: &str, value: &Value) -> Option<GroupSettings> {
     let mut fields = fields_of(&settings);
     fields.insert(name.to_owned(), value.clone());
@@ -75,7 +75,7 @@ pub(super) mod settings {
         if let Ok(settings) = serde_json::from_value(Value::Object(stored.clone())) {
             return Ok(settings);
         }
-        // One by one, without those that this version does not understand.
+        // One setting at a time, without those that this version does not understand.
         let known = stored.iter().filter(|(name, _)| crate::Setting::NAMES.contains(&name.as_str()));
         Ok(known.fold(GroupSettings::default(), |settings, (name, value)| {
             with(settings.clone(), name, value).unwrap_or(settings)
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
     use crate::Who;
 
-    /// As versions before wrote it, letter by letter.
+    /// A record exactly as earlier versions wrote it.
     const FIRST: &str = r#"{"id":"120363000000000001@g.us","subject":"Crew","subject_at":1700000001,"description":"Who works when","description_id":"3EB0A1","description_at":1700000002,"owner":{"phone":15550100001,"lid":null},"created_at":1700000000,"settings":{"announce":true,"locked":false,"ephemeralSeconds":86400,"membershipApproval":false,"memberLinkMode":"admins","limitSharing":false,"noFrequentlyForwarded":false,"allowAdminReports":false,"groupHistory":true},"settings_at":[1700000003,0,1700000004,0,0,0,0,0,0,0,1700000005],"linked_parent":"120363000000000002@g.us","is_community":false,"community_role":"Announcements","lid_addressing":true,"participants_version":1700000006,"admins_version":1700000007,"members":[[15550100001,81000000000001,"s"],[0,81000000000002,"a"],[15550100003,0,"m"]]}"#;
 
     fn read(json: &str) -> GroupRecord {
@@ -166,7 +166,7 @@ mod tests {
     fn a_setting_more_or_less_leaves_the_others_as_they_are() {
         let record = read(FIRST);
         let mut written = serde_json::to_value(&record).unwrap();
-        // A version with a setting less has written it.
+        // As a version with one setting less writes the record.
         written["settings"].as_object_mut().unwrap().remove("announce");
         written["settings_at"].as_object_mut().unwrap().remove("announce");
         let read_again = read(&written.to_string());
@@ -174,7 +174,7 @@ mod tests {
         (expected.settings.announce, expected.settings_at[0]) = (false, 0);
         assert_eq!(read_again, expected);
         assert_eq!(unread_settings(written.to_string().as_bytes()), ["announce"]);
-        // A version with a setting more, and with a value more.
+        // As a version with one more setting and one more value writes it.
         written["settings"]["announce"] = json!(true);
         written["settings"]["something"] = json!("new");
         written["settings"]["memberLinkMode"] = json!("moderators");

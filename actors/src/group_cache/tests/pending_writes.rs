@@ -40,7 +40,7 @@ fn a_promotion_of_an_admin_does_not_outlive_a_removal_and_an_add() {
     assert_eq!(is_admin(&mut cache, ALICE), Some(false));
 }
 
-/// Alice is an admin by us, and promoted once more.
+/// We made Alice an admin, and promote her once more.
 fn promoted_twice() -> GroupCache {
     let mut cache = cache();
     write(&mut cache, Promote);
@@ -126,7 +126,7 @@ fn a_read_settles_writes_about_people_also_while_the_group_keeps_changing() {
     let asked = cache.sequence();
     cache.apply_event(event(BOB, None, GroupAction::Subject("New".into())));
     let members = [(ME, Role::SuperAdmin), (ALICE, Role::Member)];
-    // Promoted by us and demoted by somebody else: WhatsApp told neither.
+    // We promoted Alice and somebody else demoted her: WhatsApp sent neither notification.
     cache.apply_read(&id(), asked, Some(record(&members, 10, 12)));
     assert_eq!(is_admin(&mut cache, ALICE), Some(false));
 }
@@ -137,7 +137,7 @@ fn a_write_that_a_read_showed_is_shown_also_when_the_cache_could_not_take_the_re
     let write = cache.begin_write(&id(), own(Promote));
     let asked = cache.sequence();
     cache.apply_event(event(ME, Some((10, 11)), GroupAction::Added(vec![Member::plain(person(BOB))])));
-    // Asked before that add, so that its participants are not taken; but it shows the promotion.
+    // The read was asked for before that add, so its participants are not taken; but it shows the promotion.
     cache.apply_read(&id(), asked, Some(record(&[(ME, Role::SuperAdmin), (ALICE, Role::Admin)], 10, 11)));
     cache.confirm_write(&id(), write, Some(own(Promote)));
     assert_eq!(is_admin(&mut cache, ALICE), Some(true), "G-2");

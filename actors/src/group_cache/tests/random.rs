@@ -1,7 +1,7 @@
-//! Random changes of one group, by us and by others, against a model of WhatsApp: notifications come in another order than
-//! they were sent, answers come before or after them or not at all, reads are slow, some changes change nothing, and a request
-//! may name a person twice. When everything has arrived, the cache shows what the model has, without the wait after which
-//! writes are looked for that no notification told of. The seed is printed when it does not.
+//! Random changes of one group, by us and by others, against a model of WhatsApp. Notifications come in another order
+//! than they were sent. Answers come before or after them or not at all. Reads are slow, some changes change nothing,
+//! and a request may name a person twice. When everything has arrived, the cache shows what the model has, without the
+//! later read for writes that had no notification. The seed is printed when it does not.
 
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom as _;
@@ -13,7 +13,7 @@ use super::*;
 const SEEDS: u64 = 400;
 const STEPS: usize = 60;
 const PEOPLE: [u64; 3] = [ALICE, BOB, BOB + 1];
-/// A notification overtakes at most so many others.
+/// A notification overtakes at most this many others.
 const OVERTAKEN_MAX: usize = 4;
 
 /// WhatsApp's side of the group, and what is on its way to us.
@@ -70,7 +70,8 @@ impl Model {
         (change, (0..count).map(|_| person(*PEOPLE.choose(&mut self.rng).unwrap())).collect())
     }
 
-    /// Carries a change out: those of whom it is true now, but not those who were members, or were none, before.
+    /// Carries out a change. Returns the people whom WhatsApp names as done: new members of an add, and members in any
+    /// other change.
     fn change(
         &mut self,
         author: u64,
@@ -169,7 +170,7 @@ impl Model {
         }
     }
 
-    /// Everything arrives that is on its way, and the reads that the cache asks for.
+    /// Lets everything arrive that is on its way, and the reads that the cache asks for.
     fn quiet(&mut self) {
         while !(self.notices.is_empty() && self.answers.is_empty() && self.reads.is_empty()) {
             match self.rng.random_range(0..3) {

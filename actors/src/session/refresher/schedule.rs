@@ -1,5 +1,5 @@
-//! When groups are read of which nobody asked: those in doubt, those that are not told whole, and all of them when something was
-//! missed. Decides when, and never takes an answer.
+//! The times of reads that no caller asked for: of groups in doubt, of incomplete groups, and of all groups when
+//! something was missed. Decides when, and never takes an answer.
 
 use std::time::Duration;
 
@@ -10,13 +10,13 @@ use crate::group_cache::GroupCache;
 
 /// A group in doubt is read after this: the notifications that would settle it arrive together.
 const READ_DELAY: Duration = Duration::from_millis(150);
-/// After a failed read.
+/// The wait after a failed read.
 const READ_RETRY: Duration = Duration::from_secs(5);
-/// Groups that WhatsApp does not tell whole among all are asked for alone, so many at once...
+/// Groups that are incomplete in a read of all groups are read alone, so many at once...
 const ALONE_READS_MAX: usize = 4;
 /// ... and the next ones after this.
 const ALONE_READS_INTERVAL: Duration = Duration::from_secs(1);
-/// A group that WhatsApp does not tell whole is asked for again after this, as long as it is so: it is hurt, not busy.
+/// The wait before an incomplete group is read again, as long as it is incomplete: it is damaged, not busy.
 const INCOMPLETE_RETRY: Duration = Duration::from_secs(600);
 /// More groups in doubt than this are read with one request for all.
 const SINGLE_READS_MAX: usize = 8;
@@ -24,7 +24,7 @@ const SINGLE_READS_MAX: usize = 8;
 const FULL_READ_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Refresher {
-    /// Something is due. Without a session that is ready it waits: the next log-in reads all groups.
+    /// Takes a read that is due. It waits while the session is not ready: the next log-in reads all groups.
     pub(in crate::session) fn due(&mut self, due: Due, is_ready: bool, cache: &mut GroupCache) {
         match due {
             Due::Doubts => self.doubts_due(is_ready, cache),
@@ -36,7 +36,7 @@ impl Refresher {
         }
     }
 
-    /// Has the groups of which not all is known read alone: soon those that were not yet, later the others once more.
+    /// Has incomplete groups read alone: soon those that were not read alone yet, later the others once more.
     pub(super) fn schedule_incomplete(&mut self, cache: &GroupCache) {
         let delay = match (cache.has_alone(), cache.has_incomplete()) {
             (true, _) => ALONE_READS_INTERVAL,
@@ -67,7 +67,7 @@ impl Refresher {
         self.schedule_incomplete(cache);
     }
 
-    /// After a failed read; not before WhatsApp wants to be asked again.
+    /// The wait after a failed read: not shorter than WhatsApp's pause.
     pub(super) fn retry_delay(&self) -> Duration {
         self.rate_limiter.pause_left().unwrap_or_default().max(READ_RETRY)
     }
@@ -93,7 +93,7 @@ impl Refresher {
             return;
         }
         self.doubts_due_at = None;
-        // A read of all groups under way may have been asked for before a doubt; its end comes back here.
+        // A read of all groups under way may have been asked for before a doubt; its end leads back here.
         if !is_ready || self.all.is_some() {
             return;
         }
@@ -103,7 +103,7 @@ impl Refresher {
         }
         for group in groups {
             if self.one.contains_key(&group) {
-                // The read under way was asked for before this doubt: once more after it.
+                // The read under way was asked for before this doubt: the group is read once more after it.
                 cache.mark_for_read(&group);
             } else {
                 self.read_one(group, []);
@@ -124,7 +124,7 @@ impl Refresher {
         }
     }
 
-    /// The session is ready now: what could not be read before.
+    /// The session is ready now: schedules the reads that were not possible before.
     pub(in crate::session) fn catch_up(&mut self, cache: &GroupCache) {
         self.schedule_incomplete(cache);
         if std::mem::take(&mut self.missed) {

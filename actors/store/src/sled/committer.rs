@@ -1,9 +1,9 @@
 //! The one thread that writes and flushes.
 //!
-//! Round: take what waits, apply it in transactions of up to 128 operations, flush once, sync once, answer the tickets.
-//! `flush()` alone is not safe against a power cut on Linux (sled uses `sync_file_range`): 7 of 20 cuts lost or broke
-//! data; with `sync_data()` on a handle of our own 105 of 105 were whole. `apply_batch` on one tree after the other left
-//! half batches behind in 25 of 40 kills, hence transactions. `flush_async` deadlocks under load.
+//! Round: take waiting batches, apply them in transactions of up to 128 operations, flush once, sync once, answer the
+//! tickets. `flush()` alone is not safe against a power cut on Linux (sled uses `sync_file_range`): 7 of 20 cuts lost
+//! or broke data; with `sync_data()` on a handle of our own 105 of 105 were whole. `apply_batch` on one tree after the
+//! other left half batches behind in 25 of 40 kills, hence transactions. `flush_async` deadlocks under load.
 
 use std::sync::{Arc, PoisonError};
 
@@ -31,7 +31,7 @@ impl Committer {
         Self { opened, shared }
     }
 
-    /// Writes until the queue is closed and empty. Whatever ends it, no ticket is left without an answer.
+    /// Writes until the queue is closed and empty. However this ends, no ticket is left without an answer.
     pub(super) fn run(self) {
         let shared = Arc::clone(&self.shared);
         if let Err(place) = guard::catch(|| self.serve()) {
@@ -48,7 +48,7 @@ impl Committer {
         }
     }
 
-    /// Refuses what there is no space for, and returns the others: with little space left, only what removes something.
+    /// Refuses the jobs that there is no space for, and returns the others: with little space left, only removals.
     fn admit(&self, jobs: Vec<Job>) -> Vec<Job> {
         let jobs = self.admit_for(Use::Writing, jobs, |job| job.batch.is_for_removal());
         self.admit_for(Use::Removing, jobs, |job| job.batch.is_empty())

@@ -17,11 +17,11 @@ pub(super) fn run<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<
     catch(call)?.map_err(|error| words(&error))
 }
 
-/// Runs a call into sled and tells only panics from answers.
+/// Runs a call into sled and turns only panics into errors.
 pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     install_hook();
     let guarded_before = GUARDED.replace(true);
-    // What the call leaves behind is not used again: a panic is followed by the store's failing for good.
+    // The state that the call leaves behind is not used again: after a panic the store fails for good.
     let outcome = catch_unwind(AssertUnwindSafe(call));
     GUARDED.set(guarded_before);
     outcome.map_err(|_| {

@@ -1,4 +1,4 @@
-//! What an opening leaves behind that was stopped by a full disk, a kill or a power cut, and is in sled's way.
+//! Files that block sled: leftovers of an opening that was stopped by a full disk, a kill or a power cut.
 //!
 //! Beside its log, sled 0.34.7 writes two files, and is not careful when it reads them:
 //!
@@ -8,8 +8,8 @@
 //! | `snap.<lsn>.generating` | at every opening, then renamed to `snap.<lsn>` | nothing, a beginning, or all of it | its name sorts last: the newest snapshot, and refused for good | removed: the snapshot before it is still there |
 //! | an older `snap.<lsn>` | removed after that rename | all of it | the newest one is taken | nothing |
 //!
-//! The log, `db`, is never touched here. sled finds the end of what was written whole, and the tally says whether that is
-//! all (`tally.rs`). The witness may be left empty: then it says nothing.
+//! The log, `db`, is never touched here. sled finds the end of its whole part, and the tally says whether that is all
+//! (`tally.rs`). The witness may be left empty: then it proves nothing.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -19,11 +19,11 @@ use std::path::{Path, PathBuf};
 use super::tally::Witness;
 
 pub(super) const CONF_FILE: &str = "conf";
-/// What sled writes into `conf` for our options, before the checksum of this text: they never change for a store.
+/// The text that sled writes into `conf` for our options, before its checksum. The options never change for a store.
 const CONF_TEXT: &str = "segment_size: 4194304\nuse_compression: false\nversion: 0.34\n";
 const SNAPSHOT_PREFIX: &str = "snap.";
 const UNFINISHED_SUFFIX: &str = ".generating";
-/// Behind a snapshot's content: its length and its checksum.
+/// After a snapshot's content: its length and its checksum.
 const SNAPSHOT_LENGTH_BYTES: usize = 8;
 const SNAPSHOT_CHECKSUM_BYTES: usize = 4;
 
@@ -59,7 +59,7 @@ fn is_unfinished_conf(bytes: &[u8], is_made: bool) -> bool {
     is_beginning || (!is_made && bytes.iter().all(|byte| *byte == 0))
 }
 
-/// As sled checks it.
+/// The same check as sled's.
 fn is_whole_snapshot(bytes: &[u8]) -> bool {
     let Some((rest, checksum)) = bytes.split_last_chunk::<SNAPSHOT_CHECKSUM_BYTES>() else { return false };
     let Some((content, _)) = rest.split_last_chunk::<SNAPSHOT_LENGTH_BYTES>() else { return false };

@@ -1,4 +1,4 @@
-//! Opens the files of a store and says clearly why that cannot be done.
+//! Opens the files of a store, or says clearly why that cannot be done.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -33,13 +33,13 @@ pub(super) struct Opened {
     db: ::sled::Db,
     /// One tree per table, in the order of [`Table::ALL`].
     pub(super) trees: Vec<::sled::Tree>,
-    /// What encrypts its values; taken out by who reads and writes them.
+    /// The cipher for its values; taken out by the [`SledStore`](super::SledStore), which reads and writes them.
     pub(super) value_cipher: Option<ValueCipher>,
-    /// What the rows add up to.
+    /// The tally of all rows.
     pub(super) tally: Tally,
-    /// Bytes of all rows when it was opened.
+    /// Bytes of all rows when the store was opened.
     pub(super) live_bytes: u64,
-    /// The number of transactions, beside sled.
+    /// The number of transactions, kept beside sled.
     pub(super) witness: Witness,
     /// A handle of our own on sled's file, to sync what sled only hands to the system.
     file: File,
@@ -53,7 +53,7 @@ impl Opened {
         Ok(())
     }
 
-    /// sled never syncs what it keeps in `blobs/`. Our limits keep it empty; if it is not, durability is not given.
+    /// sled never syncs its files in `blobs/`. Our limits keep that folder empty; else durability is not given.
     pub(super) fn check_blobs(&self) -> Result<(), StoreError> {
         check_blobs(&self.path)
     }
@@ -61,15 +61,15 @@ impl Opened {
 
 /// Opens or makes the store in this directory.
 ///
-/// A store that is not new is opened twice: counting its rows reads every page, so that is done by an instance with a
-/// small cache, which is thrown away.
+/// A store that is not new is opened twice: counting its rows reads every page, so an instance with a small cache does
+/// that and is thrown away.
 pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreError> {
     make_directory(path).map_err(|error| io_error(path, &error))?;
     check_blobs(path)?;
     if let (_, Some(snapshot)) = prepare(path, options)? {
         return Err(damaged(path, format!("its snapshot `{snapshot}` is not whole")));
     }
-    // What sled says of a disk that became full meanwhile may sound like damage.
+    // sled's error for a disk that became full meanwhile may look like damage.
     open_prepared(path, options).map_err(|error| {
         match (space::check_opening(path, options.free_space_min_bytes), error) {
             (Err(no_room), StoreError::Damaged { .. } | StoreError::Io { .. }) => no_room,
@@ -78,8 +78,8 @@ pub(super) fn open(path: &Path, options: &StoreOptions) -> Result<Opened, StoreE
     })
 }
 
-/// Sees to it, under sled's lock, that sled finds a disk with room and no file that was never finished. Returns the lock, and
-/// the name of a snapshot that sled cannot read.
+/// Makes sure, under sled's lock, that the disk has room, and removes files that were never finished. Returns the lock,
+/// and the name of a snapshot that sled cannot read.
 pub(super) fn prepare(path: &Path, options: &StoreOptions) -> Result<(Option<File>, Option<String>), StoreError> {
     let lock = lock(path)?;
     space::check_opening(path, options.free_space_min_bytes)?;
@@ -87,7 +87,8 @@ pub(super) fn prepare(path: &Path, options: &StoreOptions) -> Result<(Option<Fil
     Ok((lock, cleared.map_err(|error| io_error(path, &error))?))
 }
 
-/// The lock that sled holds while it is open, if there is a store yet; another one waits for it like sled's own opening.
+/// Takes the lock that sled holds while it is open; `None` when there is no store yet. Waits for it as long as
+/// [`open_db`].
 fn lock(path: &Path) -> Result<Option<File>, StoreError> {
     let file = match File::open(path.join(DATA_FILE)) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -122,14 +123,14 @@ fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreErr
                 (make(path, &db, &trees, &file, wrapped_key)?, value_cipher)
             }
         };
-        // Without one, the store is new, or somebody was stopped while making it.
+        // Without a witness, the store is new, or was never finished.
         let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
         let witness = witness.map_err(|error| io_error(path, &error))?;
         Ok(Opened { path: path.to_owned(), db, trees, value_cipher, tally, live_bytes, witness, file })
     })
 }
 
-/// Opens sled and does something with it. Closing a damaged store may panic as well as reading it: both are caught.
+/// Opens sled and calls `act` with it. Reading or closing a damaged store may panic: both are caught.
 fn with_sled<T>(
     path: &Path,
     cache_bytes: u64,
@@ -144,7 +145,7 @@ fn tables(path: &Path, db: &::sled::Db) -> Result<Vec<::sled::Tree>, StoreError>
         .map_err(|reason| damaged(path, reason))
 }
 
-/// Says whether the rows are whole and of this layout, and what they add up to; `None` when the store is new.
+/// Checks that the rows are whole and of a known layout. Returns their tally and bytes; `None` for a new store.
 fn check(path: &Path, trees: &[::sled::Tree], commits_seen: Option<u64>) -> Result<Option<(Tally, u64)>, StoreError> {
     let counted = match (read_mark(path, trees, layout::LAYOUT)?, commits_seen) {
         (Some(layout), commits_seen) => {
@@ -164,7 +165,7 @@ fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Opens sled, for two seconds if need be: the lock outlives the one who held it by a little.
+/// Opens sled, and tries for up to two seconds: a lock is released shortly after its holder has ended.
 fn open_db(path: &Path, cache_bytes: u64) -> Result<::sled::Db, StoreError> {
     let began = Instant::now();
     loop {
@@ -192,7 +193,7 @@ fn open_db(path: &Path, cache_bytes: u64) -> Result<::sled::Db, StoreError> {
     }
 }
 
-/// sled 0.34.7 has no kind of its own for a lock that is taken, only this text.
+/// sled 0.34.7 has no error kind for a lock that is taken, only this text.
 fn is_lock_refusal(error: &io::Error) -> bool {
     error.to_string().starts_with("could not acquire lock")
 }
@@ -223,7 +224,7 @@ fn check_layout(path: &Path, layout: &[u8]) -> Result<(), StoreError> {
     Err(StoreError::UnknownLayout { path: path.to_owned(), found, known: layout::LAYOUT_VERSION })
 }
 
-/// Counts the rows: what sled opens without complaint need not be what was written.
+/// Counts the rows: sled may open a store without an error although rows are missing or old.
 fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<(Tally, u64), StoreError> {
     let stored = guard::run(|| Tally::stored(trees)).map_err(|reason| damaged(path, reason))?;
     let Some(stored) = stored else { return Err(damaged(path, "its count of rows is gone".to_owned())) };
@@ -238,7 +239,7 @@ fn check_rows(path: &Path, trees: &[::sled::Tree], commits_seen: u64) -> Result<
     Ok(counted)
 }
 
-/// What opens the values of a store that is there, if the key is the one that it was encrypted with.
+/// The cipher for the values of an existing store, if `key` is the one that the store was encrypted with.
 fn value_cipher(
     path: &Path,
     trees: &[::sled::Tree],
@@ -287,7 +288,7 @@ fn make(
     Ok(tally)
 }
 
-/// Makes the witness, and the directory entries of all files survive a power cut.
+/// Makes the witness, and syncs the directory entries of all files, so that they survive a power cut.
 fn make_witness(path: &Path, commits: u64) -> io::Result<Witness> {
     File::open(path.join(leftovers::CONF_FILE))?.sync_all()?;
     let witness = Witness::make(path, commits)?;

@@ -14,10 +14,10 @@ const WAITING_BATCHES_MAX: usize = 16_384;
 const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Operations that share one flush: eight full transactions. More would only make each ticket wait longer, as the flush
-/// is then no longer what the time goes into.
+/// then no longer takes most of the time.
 const ROUND_OPERATIONS_MAX: usize = 1024;
 
-/// A batch and who waits for it.
+/// A batch and the sender for its ticket.
 pub(super) struct Job {
     pub(super) batch: Batch,
     done: oneshot::Sender<Result<(), StoreError>>,
@@ -63,7 +63,7 @@ impl Queue {
         self.wake.notify_one();
     }
 
-    /// Drops what waits: its tickets resolve to a failure.
+    /// Drops the waiting batches: their tickets resolve to a failure.
     pub(super) fn abandon(&self) {
         let mut waiting = self.lock();
         waiting.closed = true;
@@ -90,7 +90,7 @@ impl Queue {
         (!jobs.is_empty()).then_some(jobs)
     }
 
-    /// Answers a round's tickets and gives its place in the queue back.
+    /// Answers a round's tickets and frees the round's place in the queue.
     pub(super) fn answer(&self, jobs: Vec<Job>, outcome: &Result<(), StoreError>) {
         let bytes: usize = jobs.iter().map(|job| job.batch.bytes()).sum();
         let mut waiting = self.lock();
@@ -98,7 +98,7 @@ impl Queue {
         waiting.bytes -= bytes;
         drop(waiting);
         for job in jobs {
-            // A dropped ticket is no error: nobody wanted to know.
+            // A dropped ticket is no error: its caller does not wait for the outcome.
             let _ = job.done.send(outcome.clone());
         }
     }

@@ -1,10 +1,11 @@
-//! Tells a store that is whole from one that only looks so.
+//! Distinguishes a whole store from one that only looks whole.
 //!
 //! sled checks its pages, but over a damaged or cut file it silently opens an older state, or one that lacks rows in the
 //! middle (seen: 2 of 8 truncations, and most flipped bytes in the newest segment). Rolled back Signal state reuses
-//! message keys, so that must not pass. Every transaction therefore counts itself and the rows (`Meta`, [`layout::TALLY`]),
-//! and opening counts again. The number of transactions is also kept beside sled, in the file [`WITNESS_FILE`]: written
-//! after the sync that made them durable and never synced itself, it may lag after a power cut but is never ahead.
+//! message keys, so that must be noticed. Every transaction therefore counts itself and the rows (`Meta`,
+//! [`layout::TALLY`]), and opening counts again. The number of transactions is also kept beside sled, in the file
+//! [`WITNESS_FILE`]. It is written after the sync that made them durable, and never synced: it may lag after a power
+//! cut but is never ahead.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,7 +20,7 @@ const WITNESS_FILE: &str = "witness";
 
 const TALLY_BYTES: usize = 24;
 
-/// What the rows of a store add up to.
+/// The counts of a store's transactions and rows, and a checksum of the rows.
 #[derive(Copy, Clone, Default, Eq, PartialEq)]
 pub(super) struct Tally {
     /// Transactions so far.
@@ -100,7 +101,7 @@ pub(super) fn walk(
     Ok(())
 }
 
-/// Where the tally is: it does not count itself.
+/// The key of the tally's own row in the tree. The tally does not count it.
 pub(super) fn row() -> Vec<u8> {
     layout::row(SessionNumber::DAEMON, layout::TALLY)
 }
@@ -115,11 +116,11 @@ fn checksum(table: Table, row: &[u8], value: &[u8]) -> u64 {
     u64::from(hasher.finalize())
 }
 
-/// The number of transactions, beside sled.
+/// The number of transactions, kept beside sled.
 pub(super) struct Witness(File);
 
 impl Witness {
-    /// Opens it, `None` when this store has none yet.
+    /// Opens the witness, `None` when this store has none yet.
     pub(super) fn open(path: &Path) -> io::Result<Option<Self>> {
         match OpenOptions::new().read(true).write(true).open(path.join(WITNESS_FILE)) {
             Ok(file) => Ok(Some(Self(file))),
@@ -128,7 +129,7 @@ impl Witness {
         }
     }
 
-    /// Makes it. The caller syncs the directory.
+    /// Makes the witness. The caller syncs the directory.
     pub(super) fn make(path: &Path, commits: u64) -> io::Result<Self> {
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).clone();
         let witness = Self(options.open(path.join(WITNESS_FILE))?);
@@ -137,7 +138,7 @@ impl Witness {
         Ok(witness)
     }
 
-    /// 0 when it is unreadable: then it says nothing.
+    /// The number of transactions; 0 when the witness is unreadable: then it proves nothing.
     pub(super) fn read(&self) -> u64 {
         let mut bytes = [0; 12];
         let (commits, checksum) = match self.0.read_exact_at(&mut bytes, 0) {

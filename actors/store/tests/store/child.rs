@@ -1,4 +1,4 @@
-//! A child process is this test binary, run again for one test that does nothing unless it is told what to be.
+//! A child process is this test binary, run again for one test that does nothing unless it is given a role.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -12,10 +12,10 @@ const DIRECTORY: &str = "ROOKERY_STORE_DIRECTORY";
 /// How long a child may be silent: opening takes milliseconds, the lock's retry 2 s; the rest is for a busy machine.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 
-/// What a line of a child begins with; the test runner prints lines of its own.
+/// The beginning of a child's lines; the test runner prints lines of its own.
 const MARK: &str = "child: ";
 
-/// In a child: what it is to be, and where.
+/// In a child: runs its role in its directory.
 #[test]
 fn child() {
     let (Ok(role), Ok(directory)) = (std::env::var(ROLE), std::env::var(DIRECTORY)) else { return };
@@ -38,7 +38,7 @@ pub(super) fn say(line: &str) {
     println!("\n{MARK}{line}");
 }
 
-/// The command that runs a child in this role; for a shell, that is its words.
+/// The command that runs a child in this role.
 pub(super) fn command(role: &str, directory: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "store::child::child", "--nocapture", "--test-threads=1"]);
@@ -46,7 +46,7 @@ pub(super) fn command(role: &str, directory: &Path) -> Command {
     command
 }
 
-/// Tells a process, or the children of a shell, what to be.
+/// Gives a process, or the children of a shell, a role and a directory.
 pub(super) fn tell(command: &mut Command, role: &str, directory: &Path) {
     command.env(ROLE, role).env(DIRECTORY, directory);
 }
@@ -101,7 +101,7 @@ impl Running {
         self.child.kill().unwrap();
     }
 
-    /// Waits for its end; what it said since the last [`Running::line`] is in the answer.
+    /// Waits for its end; the lines since the last [`Running::line`] are in the result.
     pub(super) fn end(mut self) -> Ended {
         let mut lines = Vec::new();
         while let Some(line) = self.line() {

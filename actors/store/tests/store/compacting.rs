@@ -9,7 +9,7 @@ use super::rows;
 
 const BATCHES: u64 = 50;
 const BALLAST: SessionNumber = SessionNumber(9);
-/// 36 MiB, of which next to nothing is left.
+/// 36 MiB, nearly all of which is deleted again.
 const BALLAST_ROWS: usize = 2_304;
 const BALLAST_BATCH: usize = 32;
 
@@ -97,7 +97,7 @@ fn a_store_that_cannot_be_compacted_opens_as_it_is() {
     let path = directory.path().join("store");
     make(&path);
     let before = file_bytes(&path);
-    // There is no room for a second one.
+    // There is no room for a second store.
     let store = open_encrypted(&path, StoreOptions { free_space_min_bytes: free_bytes(&path), ..options() }).unwrap();
     assert_eq!(rows::check(&*store), Ok(Some(BATCHES - 1)));
     drop(store);

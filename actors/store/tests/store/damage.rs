@@ -30,7 +30,7 @@ pub(super) fn look(directory: &Path) {
 
 type Change = dyn Fn(&mut Vec<u8>);
 
-/// One way to damage a store: the file it is about, and what becomes of it.
+/// One way to damage a store: the file, and the change of its bytes.
 struct Damage {
     name: String,
     file: &'static str,
@@ -78,7 +78,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What a process says that opens this directory.
+/// The line of a process that opens this directory.
 fn outcome(directory: &Path, name: &str) -> String {
     let mut ended = Running::start(child::command("look", directory)).end();
     assert!(ended.success && ended.lines.len() == 1, "{name}: {:?}\n{}", ended.lines, ended.errors);

@@ -26,7 +26,7 @@ pub(super) fn fill(directory: &Path) {
             break error;
         }
         acknowledged = Some(number);
-        // The batches alone reach a steady size. What fills the disk is somebody else.
+        // The batches alone reach a steady size: other files fill the disk.
         if number % 10 == 9 {
             ballast += 1;
             let _ = fs::write(directory.join(format!("ballast{ballast}")), vec![0; 256 * 1024]);
@@ -65,7 +65,7 @@ pub(super) fn watch(directory: &Path) {
     let refused = store.commit(rows::batch(1)).wait_blocking();
     assert!(matches!(refused, Err(StoreError::LowSpace { .. })), "{refused:?}");
     assert_eq!(rows::check(&*store).unwrap(), Some(0));
-    // What fills the disk can be deleted, until there is just enough left to open the store again.
+    // Rows can be deleted from a nearly full disk, until there is just enough left to open the store again.
     let session = SessionNumber(7);
     let mut removal = Batch::for_removal();
     removal.delete(session, Table::Names, "k");
@@ -87,7 +87,7 @@ pub(super) fn watch(directory: &Path) {
     say("recovered");
 }
 
-/// Takes all space of the volume but so much.
+/// Fills the volume until only `free_kib` KiB are free.
 pub(super) fn fill_volume(ballast: &Path, volume: &Path, free_kib: u64) {
     let free = || {
         let volume = rustix::fs::statvfs(volume).unwrap();
@@ -99,7 +99,7 @@ pub(super) fn fill_volume(ballast: &Path, volume: &Path, free_kib: u64) {
     }
 }
 
-/// The watch looks at most once a second.
+/// The watch checks at most once a second.
 fn wait_for(store: &dyn Store, reached: impl Fn(&Health) -> bool) {
     let began = std::time::Instant::now();
     while !reached(&store.health()) {
@@ -150,7 +150,7 @@ fn a_full_disk_fails_the_store_and_loses_nothing() {
         mount -o remount,size=100m "$ROOKERY_STORE_DIRECTORY"
         run "$1" check"#
     );
-    // Where nothing can be mounted, a limit of the file size is what the disk is: 20,480 blocks of 512 bytes.
+    // Where nothing can be mounted, a limit of the file size stands for a full disk: 20,480 blocks of 512 bytes.
     let limited = format!(r#"{RUN}; (trap '' XFSZ; ulimit -f 20480; run "$1" fill); run "$1" check"#);
     let ended = in_own_namespace(&mounted, directory.path()).unwrap_or_else(|| {
         let mut command = Command::new("sh");

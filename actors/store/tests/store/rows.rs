@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rookery_store::{Batch, SessionNumber, Store, Table, VALUE_BYTES_MAX};
 
-/// A batch deletes the rows of the one so many before: the store churns and does not grow.
+/// A batch deletes the rows of the batch this many before it: the store changes all the time and does not grow.
 const KEPT_BATCHES: u64 = 40;
 
 const SESSIONS: [SessionNumber; 3] = [SessionNumber(1), SessionNumber(2), SessionNumber(u32::MAX)];
@@ -42,7 +42,7 @@ impl Random {
 
 type Rows = BTreeMap<(SessionNumber, Table, Vec<u8>), Vec<u8>>;
 
-/// What batch `number` puts, apart from its own number.
+/// The rows that batch `number` puts, apart from its own number.
 fn rows_of(number: u64) -> Rows {
     let mut random = Random::new(number);
     let mut rows = Rows::new();

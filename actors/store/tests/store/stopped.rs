@@ -68,7 +68,7 @@ fn for_each_stop(store: &Path, mut then: impl FnMut(&str, &Path)) {
     }
     files.extend(beginnings(&bytes_of("conf")).map(|bytes| ("conf".to_owned(), bytes.to_vec())));
     files.extend(beginnings(&bytes_of("witness")).map(|bytes| ("witness".to_owned(), bytes.to_vec())));
-    // The one before is removed only after the rename.
+    // The snapshot before it is removed only after the rename.
     files.push(("snap.0000000000000014".to_owned(), bytes_of(&name)));
     for (file, bytes) in files {
         let stopped = parent.join("stopped");
@@ -186,7 +186,7 @@ fn a_kill_while_a_store_is_opened_loses_nothing() {
     }
 }
 
-/// The child, on a small volume: opens a new store and one with rows with so much room, and again when there is more.
+/// The child, on a small volume: opens a new store and one with rows at each of [`FREE_KIB`], and again with more room.
 pub(super) fn starve(directory: &Path) {
     let good = directory.join("good");
     make(&good);

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value};
 
 const JSON: &str = "application/json";
-/// Where the daemon listens unless told otherwise.
+/// The daemon's default address.
 const HOST: &str = "http://127.0.0.1:2785";
 
 pub(super) const STYLE: &str = "\
@@ -135,7 +135,7 @@ fn curl(document: &Value, path: &str, method: &str, operation: &Value) -> String
     if let Some(body) = operation["requestBody"]["content"][JSON].get("example") {
         push(&mut command, format_args!(" -H 'Content-Type: application/json' \\\n  -d '{body}'"));
     }
-    // An address with a `?` or `&` means something to a shell.
+    // `?` and `&` in an address have a meaning in a shell.
     let quote = if path.contains('?') { "'" } else { "" };
     push(&mut command, format_args!(" \\\n  {quote}{HOST}{path}{quote}"));
     command

@@ -1,5 +1,5 @@
-//! What a request was let in for, kept beside it so that it can be looked at once more: while its body arrives, or while
-//! its handler waits, the key may be revoked, changed or expire. Counts nothing and waits for nothing.
+//! The admission of a request, kept beside it so that it can be checked again: while the body arrives or the handler
+//! waits, the key may be revoked, changed or expire. Counts nothing and waits for nothing.
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
@@ -22,7 +22,7 @@ use crate::http::error::{AccessError, ApiError};
 use crate::http::policy::AccessPolicy;
 use crate::http::request::caller::Caller;
 
-/// What a request was let in for. Lies in its extensions, where it changes something.
+/// The facts that a request was let in with. Lies in the extensions of requests that change something.
 pub(crate) struct Admission {
     app: Arc<App>,
     policy: AccessPolicy,
@@ -33,19 +33,19 @@ pub(crate) struct Admission {
     session: Option<SessionId>,
 }
 
-/// What a path names.
+/// The session and the groups in a path.
 #[derive(Default)]
 pub(super) struct Named {
     /// A session, by id or name.
     pub(super) session: Option<String>,
-    /// Groups, but for ids that are none: these are for the route to name.
+    /// Groups. Invalid ids are left out: the route reports them.
     pub(super) groups: Vec<GroupId>,
 }
 
-/// Whether a key may do this.
+/// Checks whether a key may do this; returns the caller.
 ///
 /// # Errors
-/// Why not.
+/// Why the key may not.
 pub(super) fn authorize(app: &App, policy: AccessPolicy, key: Arc<Key>, named: &Named) -> Result<Caller, ApiError> {
     if let Some(role) = policy.role.filter(|role| key.role() < *role) {
         return Err(AccessError::RoleTooLow(role).into());
@@ -76,11 +76,12 @@ impl Admission {
         Self { app: Arc::clone(app), policy, secret: secret.into(), client, named, session }
     }
 
-    /// The caller as it is now, if the request would still be let in. To be asked after every wait, before what is done
-    /// next; costs one hash of the key.
+    /// The caller as it is now, if the request would still be let in. To be called after every wait, before the next
+    /// action; costs one hash of the key.
     ///
     /// # Errors
-    /// Why it would not. Also [`CommandError::UnknownSession`] when another session has the name by now.
+    /// Why the request would not be let in. Also [`CommandError::UnknownSession`] when another session has the name by
+    /// now.
     pub(crate) fn check_again(&self) -> Result<Caller, ApiError> {
         let key = self.app.keys.check_again(self.secret.reveal(), self.client).map_err(AccessError::KeyRefused)?;
         let caller = authorize(&self.app, self.policy, key, &self.named)?;
@@ -93,7 +94,7 @@ impl Admission {
     }
 }
 
-/// The admission of the request at hand, for handlers that wait before they act.
+/// The admission of the current request, for handlers that wait before they act.
 pub(crate) struct AdmissionOf(pub(crate) Arc<Admission>);
 
 impl<S: Sync> FromRequestParts<S> for AdmissionOf {
@@ -105,7 +106,7 @@ impl<S: Sync> FromRequestParts<S> for AdmissionOf {
     }
 }
 
-/// A route that looks at its caller once more before anything is done.
+/// A route that checks its caller again before anything is done.
 #[derive(Clone)]
 pub(super) struct Rechecked<S>(pub(super) S);
 
@@ -129,10 +130,10 @@ where
     }
 }
 
-/// Looks at a request's caller again, who then is the caller as it is now.
+/// Checks a request's caller again, and replaces it by the caller as it is now.
 ///
 /// # Errors
-/// Why it is not let in any more.
+/// Why the caller is not let in any more.
 pub(super) fn check_again(request: &mut Request) -> Result<(), ApiError> {
     let admission = request.extensions().get::<Arc<Admission>>().cloned();
     let admission = admission.ok_or_else(|| ApiError::Internal("a change was not authorized".into()))?;

@@ -1,5 +1,5 @@
-//! Whether a key may touch what a call reaches beyond the group that its path names: the other groups of a community. Handlers ask before
-//! they act. A key without a limit to groups may, and WhatsApp is not asked.
+//! Whether a key may touch the groups that a call reaches beyond the group in its path: the other groups of a
+//! community. Handlers ask before they act. A key without a limit to groups may, and WhatsApp is not asked.
 
 use rookery_actors::commands::{ListGroups, ReadCommunity, Source};
 use rookery_model::{Community, GroupId, SessionId};
@@ -9,9 +9,10 @@ use crate::auth::Refusal;
 use crate::http::error::{AccessError, ApiError};
 use crate::http::request::caller::Caller;
 
-/// Whether the key may touch all that leaving this group, or removing people from it, changes. Whoever leaves a community, or its
-/// announcement group, leaves every group that is linked to it. Gives those: none for a group that stands for itself, or for a key
-/// without such a limit. Asks WhatsApp, as only it knows the groups that this account is not in.
+/// Whether the key may touch all groups that change when somebody leaves this group or is removed from it: leaving a
+/// community, or its announcement group, means leaving every group that is linked to it. Returns those groups: none for
+/// a group outside of communities, or for a key without such a limit. Asks WhatsApp, as only it knows the groups that
+/// this account is not in.
 ///
 /// # Errors
 /// [`AccessError::CommunityNotAllowed`]; why the community cannot be read.
@@ -31,8 +32,8 @@ pub(crate) async fn may_touch_linked(
     Ok(groups)
 }
 
-/// Whether the key may touch all that adding people to this group changes: whoever gets into a group of a community gets into the
-/// community and its announcement group.
+/// Whether the key may touch all groups that change when participants are added to this group: in a community, they
+/// also get into the community and its announcement group.
 ///
 /// # Errors
 /// [`AccessError::AnnouncementsNotAllowed`]; why the community cannot be read.
@@ -48,7 +49,7 @@ pub(crate) async fn may_add_to(
     }
 }
 
-/// The same for a community.
+/// As [`may_add_to`], for a community.
 pub(crate) async fn may_add_to_community(
     app: &App,
     caller: &Caller,
@@ -69,7 +70,8 @@ pub(crate) async fn may_touch_community(
     may_reach(app, caller, session, community, every_group, AccessError::CommunityNotAllowed).await
 }
 
-/// Whether the key may touch what is `reached` of a community. A key without a limit to groups may, and WhatsApp is not asked.
+/// Whether the key may touch the groups that `reached` returns. A key without a limit to groups may, and WhatsApp is
+/// not asked.
 async fn may_reach(
     app: &App,
     caller: &Caller,
@@ -109,7 +111,7 @@ fn announcements(community: &Community) -> impl Iterator<Item = &GroupId> {
     community.groups.iter().filter(|group| group.is_announcement_group).map(|group| &group.id)
 }
 
-/// Whether all of these are allowed by the key as it is now: it may have changed while WhatsApp was asked.
+/// Whether the key as it is now is allowed all of these groups: it may have changed while WhatsApp was asked.
 fn allowed(app: &App, caller: &Caller, groups: &[GroupId], otherwise: AccessError) -> Result<(), ApiError> {
     let key = app.keys.get(caller.key.id()).map_err(|_| AccessError::KeyRefused(Refusal::Invalid))?;
     if groups.iter().all(|group| key.allows_group(group)) { Ok(()) } else { Err(otherwise.into()) }

@@ -1,4 +1,4 @@
-//! A JSON object of which no more is built than any request of ours needs, however small what is sent writes it down:
+//! Parses a JSON object, and builds no more values than any request of ours needs, however few bytes describe them:
 //! `{"":0}` are 6 bytes of a body and some 200 of memory. Never reads a request.
 
 use std::fmt;
@@ -9,7 +9,7 @@ use serde_json::{Map, Number, Value};
 use crate::http::error::ApiError;
 use crate::http::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX};
 
-/// Of a name in an error text: ours are all shorter.
+/// Characters of a name in an error text: our own names are all shorter.
 const NAME_CHARS_SHOWN_MAX: usize = 64;
 
 /// A body as an object; an empty one is an empty object.
@@ -30,15 +30,15 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-/// One value, with what may be inside of it.
+/// One value, with the limits for the values inside it.
 struct Bounded<'a> {
     depth_left: usize,
-    /// In the body as a whole.
+    /// Values left in the body as a whole.
     values_left: &'a mut usize,
 }
 
 impl Bounded<'_> {
-    /// What is inside of this one.
+    /// The limits inside this value.
     fn inside<E: Error>(&mut self) -> Result<Bounded<'_>, E> {
         let depth_left = self.depth_left.checked_sub(1);
         let depth_left =
@@ -105,7 +105,7 @@ impl<'de> Visitor<'de> for Bounded<'_> {
         let mut map = Map::new();
         while let Some(name) = entries.next_key::<String>()? {
             if map.contains_key(&name) {
-                // Whichever of the two counted, something that was asked for would be lost.
+                // Whichever of the two counted, the other value would be lost.
                 let name: String = name.chars().take(NAME_CHARS_SHOWN_MAX).collect();
                 return Err(A::Error::custom(format_args!("it names `{name}` twice")));
             }

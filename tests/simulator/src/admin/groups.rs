@@ -78,7 +78,7 @@ pub(super) async fn add_community(State(world): State<World>, Json(body): Json<N
     Ok(Json(json!({ "id": id, "subgroups": subgroups })))
 }
 
-/// What the body leaves out is told as it is.
+/// Fields that the body leaves out get their defaults: that part of the group is sent as it is.
 pub(super) async fn set_telling(
     State(world): State<World>,
     Path(gid): Path<String>,

@@ -6,7 +6,7 @@ use wacore_binary::Node;
 use crate::stanza::jid_attr;
 use crate::world::{State, World};
 
-/// How answers look from now on. The default is what [`crate::World`] did before anybody asked for something else.
+/// How answers look from now on. The default is the behaviour of a new [`crate::World`].
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Answers {

@@ -9,9 +9,9 @@ use crate::world::group::{Group, Invitation};
 use crate::world::view::Role;
 use crate::world::{Addable, State};
 
-/// How long an invitation may be used that an add was refused for: three days.
+/// How long the invitation in a refused add is valid: three days.
 const ADD_REQUEST_VALID_S: u64 = 3 * 24 * 3600;
-/// Admins have been asked for that person before.
+/// The admins have been asked to let that person in before.
 const ALREADY_ASKED: &str = "304";
 
 /// A person named in a request: how the client named it, and the account behind it, if there is one.
@@ -32,7 +32,7 @@ impl Asked {
         Self { jid, phone }
     }
 
-    /// As the client named the person.
+    /// The person's JID as the client named it.
     pub(super) fn jid(&self) -> &Jid {
         &self.jid
     }
@@ -72,7 +72,7 @@ impl From<u16> for Refusal {
     }
 }
 
-/// Why this person cannot be added; `None` when nothing speaks against it.
+/// Why this person cannot be added; `None` when the add is allowed.
 pub(super) fn add_refusal(state: &State, group: &Group, phone: Option<&str>) -> Option<Refusal> {
     let Some(account) = phone.and_then(|phone| state.accounts.get(phone)) else { return Some(404.into()) };
     if group.members.contains_key(&account.phone) {
@@ -90,7 +90,7 @@ pub(super) fn add_refusal(state: &State, group: &Group, phone: Option<&str>) -> 
     (group.members.len() >= group.participants_max).then(|| 419.into())
 }
 
-/// Why this change is not made to this person; `None` when nothing speaks against it.
+/// Why this change is not made to this person; `None` when the change is allowed.
 pub(super) fn refusal(
     state: &State,
     group: &Group,

@@ -1,5 +1,5 @@
-//! Communities: groups that others are linked to. Making one, linking, unlinking, deactivating, and what it shows of
-//! its subgroups.
+//! Communities: groups that others are linked to. Making one, linking, unlinking, deactivating, and reading its
+//! subgroups.
 //!
 //! Members of a subgroup are members of the community and of its announcement group; members of the community need not
 //! be in any other subgroup.
@@ -21,7 +21,7 @@ use crate::world::group::telling::ToldAt;
 const REASON_UNLINKED: &str = "unlink_group";
 const REASON_DEACTIVATED: &str = "delete_parent";
 
-/// What becomes of those members of the community who were in it only through the group that is unlinked.
+/// What happens to the members who were in the community only through the group that is unlinked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Orphans {
     /// They stay in the community.
@@ -40,7 +40,7 @@ impl State {
         if group.community.is_some() { Ok(group) } else { Err(406) }
     }
 
-    /// `<link>` or `<unlink>`: what `of` tells its members about `about`.
+    /// `<link>` or `<unlink>`: the notice about `about` to the members of `of`.
     fn link_notice(&mut self, of: &str, actor: &str, about: &str, action: NodeBuilder) -> Vec<Notice> {
         let Some(about) = self.groups.get(about) else { return Vec::new() };
         let group = NodeBuilder::new("group")
@@ -123,7 +123,7 @@ fn link_refusal(state: &State, actor: &str, id: &str) -> Option<u16> {
     }
 }
 
-/// Both sides are told, then the group's members become members of the community.
+/// Notifies the members of both groups, then makes the group's members members of the community.
 pub(crate) fn link_one(state: &mut State, actor: &str, community: &str, id: &str) -> Vec<Notice> {
     let Some(group) = state.groups.get_mut(id) else { return Vec::new() };
     group.parent = Some(community.to_owned());
@@ -132,7 +132,7 @@ pub(crate) fn link_one(state: &mut State, actor: &str, community: &str, id: &str
     notices
 }
 
-/// The community is told of a subgroup, and takes its members in.
+/// Notifies the community's members of a subgroup, and lets the subgroup's members into the community.
 pub(super) fn linked(state: &mut State, actor: &str, community: &str, id: &str) -> Vec<Notice> {
     let members = state.groups.get(id).map(Group::phones).unwrap_or_default();
     let mut notices = state.link_notice(community, actor, id, link_action("sub_group"));
@@ -184,7 +184,7 @@ fn unlink_one(state: &mut State, actor: &str, community: &str, id: &str, reason:
     notices
 }
 
-/// Those who were in the community only through `unlinked`. Its admins are never orphans.
+/// Removes the members who were in the community only through `unlinked`. The community's admins are never orphans.
 fn remove_orphans(state: &mut State, actor: &str, community: &str, unlinked: &str) -> Vec<Notice> {
     let others = state.subgroups(community).filter(|group| !group.default_sub_group);
     let kept: BTreeSet<String> = others.flat_map(Group::phones).collect();
@@ -198,7 +198,7 @@ fn remove_orphans(state: &mut State, actor: &str, community: &str, unlinked: &st
     from.iter().flat_map(|id| expel(state, actor, id, &orphans)).collect()
 }
 
-/// Deactivates a community: its announcement group goes with it, the other subgroups go on without it.
+/// Deactivates a community: its announcement group is removed too, the other subgroups are unlinked.
 pub(crate) fn deactivate(state: &mut State, actor: &str, community: &str) -> Refusable<Vec<Notice>> {
     state.community_of_admin(community, actor)?;
     let subgroups: Vec<(String, bool)> =
@@ -218,7 +218,7 @@ pub(crate) fn deactivate(state: &mut State, actor: &str, community: &str) -> Ref
     Ok(notices)
 }
 
-/// What a member of the community sees of a subgroup, even if it is not in it.
+/// A subgroup as a member of the community sees it, even without being in the subgroup.
 pub(super) fn query_linked(state: &mut State, phone: &str, community: &str, operation: &Node) -> Refusable<Vec<Node>> {
     state.group_of(community, phone)?;
     let id = jid_attr(operation, "jid").unwrap_or_default().user.to_string();

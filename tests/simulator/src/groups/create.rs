@@ -13,11 +13,11 @@ use crate::world::group::telling::ToldAt;
 use crate::world::group::{Community, Description, Group};
 use crate::world::view::Role;
 
-/// What WhatsApp calls the general chat that it makes along with a community.
+/// The subject that WhatsApp gives to the general chat of a new community.
 const GENERAL_CHAT_SUBJECT: &str = "General";
 
-/// Answers with the group. Those who did not get in are listed in it with an `error`; the notification has only those
-/// who did. The client's `key` comes back to the creator, so that a lost answer can be matched.
+/// Answers with the group. The answer lists people who did not get in with an `error`; the notification lists only
+/// people who did. The client's `key` comes back to the creator, so that a lost answer can be matched.
 pub(super) fn create(state: &mut State, actor: &str, operation: &Node) -> Refusable<(Vec<Node>, Vec<Notice>)> {
     let subject = attr(operation, "subject").filter(|subject| !subject.is_empty()).ok_or(400_u16)?;
     let parent = parent_of_new(state, actor, operation)?;
@@ -38,7 +38,7 @@ pub(super) fn create(state: &mut State, actor: &str, operation: &Node) -> Refusa
             }
         }
     }
-    // It is linked from its first moment on: the answer and the notifications about it already say so.
+    // The group is linked from the start: the answer and the notifications about it already say so.
     group.parent.clone_from(&parent);
     let answer = group.node(&state.accounts, refused, ToldAt::Notification);
     let (id, is_community) = (group.id.clone(), group.community.is_some());
@@ -53,7 +53,8 @@ pub(super) fn create(state: &mut State, actor: &str, operation: &Node) -> Refusa
     Ok((vec![answer], notices))
 }
 
-/// The community of the subgroup to be made. Its admins may make one, its members if it says so.
+/// The community of the subgroup to be made. The community's admins may make a subgroup, its members only if the
+/// community allows it.
 fn parent_of_new(state: &mut State, actor: &str, operation: &Node) -> Refusable<Option<String>> {
     let Some(parent) = operation.get_optional_child("linked_parent") else { return Ok(None) };
     let id = jid_attr(parent, "jid").unwrap_or_default().user.to_string();
@@ -65,7 +66,7 @@ fn parent_of_new(state: &mut State, actor: &str, operation: &Node) -> Refusable<
     }
 }
 
-/// The announcement group, where only admins write, and the general chat if it is wanted.
+/// Makes the announcement group, where only admins write, and the general chat if it is wanted.
 pub(crate) fn make_first_subgroups(state: &mut State, actor: &str, community: &str, general_chat: bool) -> Vec<Notice> {
     let Some(parent) = state.groups.get(community) else { return Vec::new() };
     let (subject, members, addressing) = (parent.subject.clone(), parent.members.clone(), parent.addressing);
@@ -88,14 +89,14 @@ pub(crate) fn make_first_subgroups(state: &mut State, actor: &str, community: &s
     notices
 }
 
-/// Adds the group to the world and tells its members.
+/// Adds the group to the world and notifies its members.
 fn publish_new(state: &mut State, actor: &str, group: Group, key: Option<String>) -> Vec<Notice> {
     let id = group.id.clone();
     state.groups.insert(id.clone(), group);
     announce(state, actor, &id, key)
 }
 
-/// Tells the members of a group that it is there now.
+/// Notifies the members of a group that it was created.
 pub(crate) fn announce(state: &mut State, actor: &str, id: &str, key: Option<String>) -> Vec<Notice> {
     let Some(group) = state.groups.get(id) else { return Vec::new() };
     let published = group.node(&state.accounts, vec![], ToldAt::Notification);

@@ -12,10 +12,10 @@ use crate::world::group::Group;
 use crate::world::group::telling::ToldAt;
 use crate::world::view::JoinMethod;
 
-/// What those are told who are in a group because they are in another of the same community.
+/// The reason in the notice of a join that follows from membership in another group of the same community.
 const REASON_LINKED: &str = "linked_group_join";
 
-/// Lets people in, into the community too if the group belongs to one. Those who are members already stay as they are.
+/// Lets people in, into the community too if the group belongs to one. People who are members already stay as they are.
 pub(super) fn admit(
     state: &mut State,
     actor: &str,
@@ -28,7 +28,7 @@ pub(super) fn admit(
     notices
 }
 
-/// Members of a subgroup are members of its community, and those of its announcement group.
+/// Members of a subgroup are also members of its community and of the community's announcement group.
 pub(super) fn follow_into_community(state: &mut State, actor: &str, group_id: &str, phones: &[String]) -> Vec<Notice> {
     let Some(group) = state.groups.get(group_id) else { return Vec::new() };
     let community = match (&group.parent, &group.community) {
@@ -58,7 +58,7 @@ fn admit_here(
     changed_notices(state, actor, group_id, ParticipantChange::Add, before, &new, reason)
 }
 
-/// Somebody follows an invite link. Where admins have to approve, that asks them.
+/// Somebody follows an invite link. Where admins have to approve, they are asked.
 pub(super) fn join(state: &mut State, actor: &str, operation: &Node) -> Refusable<(Vec<Node>, Vec<Notice>)> {
     let code = attr(operation, "code").unwrap_or_default();
     let group = state.groups.values().find(|group| group.invite_code == code);
@@ -76,13 +76,13 @@ pub(super) fn join(state: &mut State, actor: &str, operation: &Node) -> Refusabl
     }
 }
 
-/// How it went for somebody who wants in.
+/// The result of an attempt to join.
 pub(crate) enum Entered {
     In(Vec<Notice>),
     Pending(Vec<Notice>),
 }
 
-/// Somebody wants in who needs no invitation.
+/// Somebody joins without an invitation message.
 pub(crate) fn enter(state: &mut State, phone: &str, group_id: &str, method: JoinMethod) -> Refusable<Entered> {
     let group = state.groups.get(group_id).ok_or(404_u16)?;
     room_for(group, phone)?;

@@ -25,7 +25,7 @@ pub(crate) struct Notice {
 /// Who made a change, as a notification names that person.
 pub(crate) struct Author {
     jid: Jid,
-    /// `None` when it is hidden.
+    /// `None` when the number is hidden.
     number: Option<Jid>,
     name: String,
 }
@@ -107,7 +107,7 @@ impl State {
         self.notice_of(NOTIFICATION_PICTURE, group, author, members, action).into_iter().collect()
     }
 
-    /// A notice that is not for everybody's eyes.
+    /// A notice to the admins only.
     pub(super) fn notice_to_admins(&mut self, group: &str, author: &str, action: Node) -> Vec<Notice> {
         let Some(there) = self.groups.get(group) else { return Vec::new() };
         let admins: Vec<String> = there.phones().into_iter().filter(|phone| there.is_admin(phone)).collect();
@@ -138,7 +138,7 @@ impl State {
         }
     }
 
-    /// Tells everybody: the others at once, the acting device its answer and, before or after it, its own notices.
+    /// Sends the others their notices at once, and the acting device its answer, with its own notices as [`Echo`] says.
     pub(crate) fn conclude(&mut self, me: &DeviceRef, outcome: Outcome) {
         self.publish(&outcome.notices, Some(me));
         let own = own_notices(me, &outcome);

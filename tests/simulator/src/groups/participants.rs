@@ -58,7 +58,7 @@ pub(super) fn change_requested(
     if attr(operation, "linked_groups").as_deref() == Some("true") && change == ParticipantChange::Remove {
         let mut gone: Vec<String> =
             Asked::read_all(state, operation).into_iter().filter_map(|asked| asked.phone).collect();
-        // Who may not be removed from the community stays in its subgroups too.
+        // People who may not be removed from the community stay in its subgroups too.
         let stay = state.groups.get(group).map(Group::phones).unwrap_or_default();
         gone.retain(|phone| !stay.contains(phone));
         notices.extend(remove_from_subgroups(state, actor, group, &gone));
@@ -80,7 +80,7 @@ fn change_participants(
     if !is_admin && !is_for_members {
         return Err(403);
     }
-    // Out of the map while accounts are read along with it.
+    // The group leaves the map, so that accounts can be read while it is changed.
     let mut group = state.groups.remove(group_id).ok_or(404_u16)?;
     let before = group.phones();
     let (mut results, mut changed, mut pending) = (Vec::new(), Vec::new(), Vec::new());
@@ -127,7 +127,7 @@ pub(super) fn expel(state: &mut State, actor: &str, group_id: &str, phones: &[St
     changed_notices(state, actor, group_id, ParticipantChange::Remove, before, &gone, None)
 }
 
-/// A change made elsewhere. Returns the code of the first who was refused, if any.
+/// A change made elsewhere. Returns the code of the first refusal, if any.
 pub(crate) fn change_participants_by_phone(
     state: &mut State,
     actor: &str,
@@ -142,7 +142,8 @@ pub(crate) fn change_participants_by_phone(
 }
 
 impl Group {
-    /// Applies an allowed change; false when there was nothing to change. Who gets in waits no longer.
+    /// Applies an allowed change; false when there was nothing to change. A person who gets in has no request or
+    /// invitation any more.
     pub(super) fn apply(&mut self, change: ParticipantChange, phone: &str) -> bool {
         if change == ParticipantChange::Add {
             self.join_requests.remove(phone);
@@ -159,7 +160,8 @@ impl Group {
     }
 }
 
-/// One action for all who changed, with its version and the one before. Those who got in learn the whole group instead.
+/// One action for all people who changed, with the new version and the one before. New members get the whole group
+/// instead.
 pub(super) fn changed_notices(
     state: &mut State,
     actor: &str,
@@ -214,7 +216,7 @@ pub(super) fn leave_all(state: &mut State, actor: &str, operation: &Node) -> (Ve
     (vec![NodeBuilder::new("leave").children(left).build()], notices)
 }
 
-/// Somebody goes by itself; who leaves a community leaves its subgroups.
+/// Somebody leaves. Leaving a community means leaving its subgroups too.
 pub(crate) fn leave(state: &mut State, phone: &str, group_id: &str) -> Refusable<Vec<Notice>> {
     let mut notices = leave_one(state, phone, group_id)?;
     let is_mine = |group: &&Group| group.members.contains_key(phone);
@@ -225,7 +227,7 @@ pub(crate) fn leave(state: &mut State, phone: &str, group_id: &str) -> Refusable
     Ok(notices)
 }
 
-/// A group without an admin gets one.
+/// Somebody leaves one group. A group that is left without an admin gets one.
 fn leave_one(state: &mut State, phone: &str, group_id: &str) -> Refusable<Vec<Notice>> {
     let group = state.group_of(group_id, phone).map_err(|_| 404_u16)?;
     let before = group.phones();

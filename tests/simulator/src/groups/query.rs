@@ -34,7 +34,7 @@ fn participating(state: &State, phone: &str) -> Node {
     NodeBuilder::new("groups").children(nodes).build()
 }
 
-/// Many groups at once. Each is there in full, with its size only if it is large, or with an error.
+/// Many groups at once. Each comes in full, or with nothing but its size if it is large, or with an error.
 fn batch(state: &State, phone: &str, operation: &Node) -> Node {
     let answers = children(operation).iter().filter_map(|asked| {
         let jid = jid_attr(asked, "jid")?;
@@ -51,7 +51,7 @@ fn batch(state: &State, phone: &str, operation: &Node) -> Node {
     NodeBuilder::new("groups").children(answers).build()
 }
 
-/// What a person sees who follows an invite link.
+/// The group behind an invite link, as a person sees it before joining.
 fn by_invite_code(state: &State, code: &str) -> Refusable<Vec<Node>> {
     let group = state.groups.values().find(|group| group.invite_code == code);
     match group {
@@ -60,12 +60,12 @@ fn by_invite_code(state: &State, code: &str) -> Refusable<Vec<Node>> {
     }
 }
 
-/// 410, or what the world was told to say, for a code that was revoked; 406 for one that never was.
+/// For a revoked code 410, or the code that [`crate::World::set_answers`] set; 406 for a code that never existed.
 pub(super) fn invalid_code(state: &State, code: &str) -> u16 {
     if state.groups.values().any(|group| group.revoked_codes.contains(code)) { state.answers.revoked_link } else { 406 }
 }
 
-/// The code is for admins, or for all members as the link mode says; others are told 401, not 403.
+/// The invite code is for admins, or for all members if the link mode says so. Others get 401, not 403.
 fn invite_code(state: &mut State, group: &str, phone: &str) -> Refusable<Vec<Node>> {
     let group = state.group_of(group, phone)?;
     if !group.settings.members_link && !group.is_admin(phone) {

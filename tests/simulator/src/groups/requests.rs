@@ -27,7 +27,7 @@ impl Decision {
     }
 }
 
-/// `requestor` asks for these people to be let in; who waits already is not announced again.
+/// `requestor` asks for these people to be let in. People who wait already are not announced again.
 pub(super) fn ask(
     state: &mut State,
     requestor: &str,
@@ -56,7 +56,7 @@ pub(super) fn ask(
     state.notice_to_admins(group_id, requestor, action.children(users).build())
 }
 
-/// A member who may not decide wanted to add them.
+/// `requestor`, a member who is no admin, wanted to add these people.
 pub(super) fn ask_for_others(state: &mut State, requestor: &str, group_id: &str, phones: &[String]) -> Vec<Notice> {
     ask(state, requestor, group_id, phones, JoinMethod::NonAdminAdd)
 }
@@ -110,7 +110,7 @@ pub(super) fn decide_requested(
     Ok((vec![NodeBuilder::new("membership_requests_action").children(answers).build()], notices))
 }
 
-/// The same, made elsewhere. Returns the code of the first who was refused, if any.
+/// An approval or rejection made elsewhere. Returns the code of the first refusal, if any.
 pub(crate) fn decide_by_phone(
     state: &mut State,
     actor: &str,
@@ -152,7 +152,7 @@ fn decide(
     Ok((results, notices))
 }
 
-/// Somebody takes back what it asked for, for itself or for others.
+/// Somebody takes back requests that they made, for themselves or for others.
 pub(super) fn cancel(
     state: &mut State,
     actor: &str,
@@ -174,7 +174,7 @@ pub(super) fn cancel(
     Ok((vec![NodeBuilder::new("cancel_membership_requests").children(state.shaped(results)).build()], notices))
 }
 
-/// An admin makes invitations void that were, or could be, sent as messages.
+/// An admin revokes invitations that were, or could be, sent as messages.
 pub(super) fn revoke_codes(
     state: &mut State,
     actor: &str,
@@ -190,7 +190,7 @@ pub(super) fn revoke_codes(
     Ok((vec![NodeBuilder::new("revoke").children(state.shaped(results)).build()], vec![]))
 }
 
-/// Takes requests away and tells the admins.
+/// Removes requests and notifies the admins.
 pub(crate) fn withdraw(state: &mut State, actor: &str, group_id: &str, phones: &[String]) -> Vec<Notice> {
     let Some(group) = state.groups.get_mut(group_id).filter(|_| !phones.is_empty()) else { return Vec::new() };
     phones.iter().for_each(|phone| {

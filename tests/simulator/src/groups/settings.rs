@@ -10,7 +10,7 @@ use crate::world::State;
 use crate::world::group::settings::Setting;
 use crate::world::group::{Description, Group};
 
-/// A change of what is not a participant.
+/// A change of anything but participants.
 pub(crate) enum Change {
     Subject(String),
     /// `previous` is the id of the description that the client has seen; a stale one is refused.
@@ -44,7 +44,7 @@ impl Change {
         })
     }
 
-    /// Subject and description of a group that is not locked are every member's business.
+    /// Every member may change the subject and description of a group that is not locked.
     fn is_for_members(&self, group: &Group) -> bool {
         matches!(self, Self::Subject(_) | Self::Description { .. }) && !group.settings.locked
     }
@@ -64,7 +64,8 @@ pub(super) fn change_requested(
     Ok((code.into_iter().collect(), notices))
 }
 
-/// Changes one thing, or says with which code WhatsApp refuses. Versions are for participants: they stay.
+/// Changes one thing, or returns the code with which WhatsApp refuses. Versions count changes of participants: they
+/// stay.
 pub(crate) fn change_group(state: &mut State, actor: &str, group_id: &str, change: Change) -> Refusable<Vec<Notice>> {
     let invite_code = state.new_invite_code();
     let group = state.group_of(group_id, actor)?;

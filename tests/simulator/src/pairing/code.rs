@@ -2,7 +2,7 @@
 //! these keys both sides derive the secret.
 //!
 //! Three steps, relayed by the server: `companion_hello` (client), `primary_hello` (phone), `companion_finish`
-//! (client). Nobody can tell a mistyped code before the last one; the phone then simply goes quiet.
+//! (client). A mistyped code shows only at the last step; the phone then sends nothing more.
 //! Known from wacore's `pair_code.rs`.
 
 use wacore::crypto::hkdf_sha256;
@@ -30,7 +30,7 @@ pub(crate) struct CodeLink {
     reference: Vec<u8>,
     /// The client's ephemeral key, sealed with the code.
     sealed_key: Vec<u8>,
-    /// What the phone made of the code that was typed.
+    /// The keys for the exchange, once a code was typed on the phone.
     typed: Option<Typed>,
 }
 

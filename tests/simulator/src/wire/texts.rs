@@ -1,5 +1,5 @@
-//! Writes stanzas so that a text stays a text: the codec takes every short string with an `@` in it for an id, and a client
-//! that reads one with an unknown server breaks off. Never does IO.
+//! Writes stanzas so that a text stays a text. The codec takes every short string with an `@` in it for an id, and a
+//! client that reads an id with an unknown server breaks off. Never does IO.
 
 use wacore_binary::encoder::{ByteWriter, EncodeNode, Encoder};
 use wacore_binary::{Node, NodeContent, NodeValue, Result};
@@ -8,7 +8,7 @@ use wacore_binary::{Node, NodeContent, NodeValue, Result};
 const TEXT_ATTRIBUTES: [&str; 2] = ["subject", "notify"];
 
 /// The bytes of a stanza, its leading format byte included.
-pub(super) fn marshal(stanza: &Node) -> Result<Vec<u8>> {
+pub(crate) fn marshal(stanza: &Node) -> Result<Vec<u8>> {
     let mut plain = Vec::new();
     Encoder::new_vec(&mut plain)?.write_node(&TextNode(stanza))?;
     Ok(plain)

@@ -33,7 +33,7 @@ pub(crate) struct Account {
     #[serde(skip)]
     pub(crate) faults: Vec<Fault>,
     pub(crate) app_state: AppState,
-    /// What its phone has got, the newest last.
+    /// The messages that its phone has got, the newest last.
     pub(crate) messages: VecDeque<ReceivedMessage>,
     signal: Option<Box<PhoneSignal>>,
 }
@@ -56,7 +56,7 @@ pub(crate) struct Device {
     pub(crate) inbox: VecDeque<Waiting>,
     /// The phone has not shared its app-state key yet.
     pub(crate) key_share_due: bool,
-    /// The newest connection has asked for what waits, and gets everything at once from now on.
+    /// The newest connection has asked for the waiting stanzas, and gets new ones at once.
     #[serde(skip)]
     pub(crate) active: bool,
     #[serde(skip)]
@@ -146,25 +146,25 @@ impl Device {
         }
     }
 
-    /// Whether this connection speaks for the device: not once it was replaced, ended or cut.
+    /// Whether this connection speaks for the device: false once the connection was replaced, ended or cut.
     pub(crate) fn is_served_by(&self, connection: u64) -> bool {
         self.newest.as_ref().is_some_and(|(newest, _)| *newest == connection)
     }
 
-    /// Says why, then closes the newest connection.
+    /// Sends the reason, then closes the newest connection.
     pub(crate) fn end(&mut self, reason: Node) {
         self.send(Outbound::Stanzas(vec![reason]));
         self.send(Outbound::Close);
         self.release();
     }
 
-    /// Cuts the newest connection without a word.
+    /// Cuts the newest connection without a close.
     pub(crate) fn cut(&mut self) {
         self.send(Outbound::Cut);
         self.release();
     }
 
-    /// What the connection still sends is not for this device any more.
+    /// Stanzas that the connection still sends are ignored from now on.
     fn release(&mut self) {
         self.newest = None;
         self.active = false;
@@ -174,7 +174,7 @@ impl Device {
         self.newest.as_ref().map(|(_, outbox)| outbox.clone())
     }
 
-    /// The device has taken this stanza over.
+    /// The device has received this stanza: it waits no longer.
     pub(crate) fn acknowledge(&mut self, id: &str) {
         if let Some(index) = self.inbox.iter().position(|waiting| waiting.id == id) {
             self.inbox.remove(index);

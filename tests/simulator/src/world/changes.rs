@@ -13,7 +13,7 @@ use crate::pictures;
 use crate::stanza::{info, now};
 
 impl World {
-    /// `actor` adds, removes, promotes or demotes. The members' devices are notified; whoever is refused makes it
+    /// `actor` adds, removes, promotes or demotes. The members' devices are notified. A refused person makes the call
     /// an error, after the others were changed.
     pub fn change_participants(
         &self,
@@ -89,7 +89,7 @@ impl World {
         })
     }
 
-    /// Somebody leaves the group; who leaves a community leaves its subgroups.
+    /// Somebody leaves the group. Leaving a community means leaving its subgroups too.
     pub fn leave(&self, gid: &str, phone: &str) -> Result<(), SimulatorError> {
         published(&mut self.lock(), gid, |state| leave(state, phone, group_user(gid)))
     }

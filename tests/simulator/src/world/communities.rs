@@ -9,7 +9,7 @@ use crate::groups::{Notice, Orphans, Refusable, announce, deactivate, link, link
 
 impl World {
     /// Makes a community with its announcement group, and accounts for those members who have none. Returns its id
-    /// with `@g.us`. All its members' devices are told, unless it is made quietly.
+    /// with `@g.us`. All its members' devices are notified, unless it is made quietly.
     pub fn add_community(&self, spec: CommunitySpec) -> String {
         let mut state = self.lock();
         let (owner, quiet) = (spec.group.owner.clone(), spec.group.quiet);
@@ -36,13 +36,14 @@ impl World {
         state.subgroups(group_user(community)).map(|group| group.view(&state.accounts)).collect()
     }
 
-    /// `actor` links groups to a community. Whichever is refused makes it an error, after the others were linked.
+    /// `actor` links groups to a community. A refused group makes the call an error, after the others were linked.
     pub fn link(&self, community: &str, actor: &str, groups: &[&str]) -> Result<(), SimulatorError> {
         let groups = users(groups);
         self.change_links(community, |state| link(state, actor, group_user(community), &groups))
     }
 
-    /// `actor` unlinks groups from a community. Whichever is refused makes it an error, after the others were unlinked.
+    /// `actor` unlinks groups from a community. A refused group makes the call an error, after the others were
+    /// unlinked.
     pub fn unlink(
         &self,
         community: &str,

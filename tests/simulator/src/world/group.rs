@@ -16,7 +16,7 @@ use crate::stanza::now;
 use settings::Settings;
 use telling::Telling;
 
-/// How old a group is that is part of the world from the start.
+/// The age of a group that a test adds to the world.
 const AGE_S: u64 = 3_600;
 /// WhatsApp's own limit.
 const PARTICIPANTS_MAX: usize = 1024;
@@ -34,10 +34,10 @@ pub(crate) struct Description {
     pub(crate) time: u64,
 }
 
-/// What a community has and other groups have not.
+/// The properties that only communities have.
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Community {
-    /// Who wants to join has to be let in by an admin.
+    /// People who want to join have to be let in by an admin.
     pub(crate) closed: bool,
     /// Members may make subgroups, not only admins.
     pub(crate) members_create_groups: bool,
@@ -50,10 +50,10 @@ pub(crate) struct Picture {
     pub(crate) jpeg: Vec<u8>,
 }
 
-/// Somebody waits to be let in.
+/// A request to be let in.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub(crate) struct JoinRequest {
-    /// Phone number of the one who asked: that person, or a member who wanted to add it.
+    /// Phone number of the requestor: the person who waits, or a member who wanted to add that person.
     pub(crate) requestor: String,
     pub(crate) method: JoinMethod,
     pub(crate) time: u64,
@@ -82,25 +82,25 @@ pub(crate) struct Group {
     pub(crate) addressing: Addressing,
     pub(crate) members: BTreeMap<String, Role>,
     pub(crate) settings: Settings,
-    /// WhatsApp has suspended it.
+    /// Set when WhatsApp has suspended the group.
     pub(crate) suspension: Option<Suspension>,
     pub(crate) telling: Telling,
     pub(crate) picture: Option<Picture>,
-    /// It is a community: a group of which others are subgroups.
+    /// Set for a community: a group of which others are subgroups.
     pub(crate) community: Option<Community>,
-    /// The id of the community that it is linked to.
+    /// The id of the community that the group is linked to.
     pub(crate) parent: Option<String>,
-    /// It is its community's announcement group.
+    /// The group is its community's announcement group.
     pub(crate) default_sub_group: bool,
-    /// It is its community's general chat.
+    /// The group is its community's general chat.
     pub(crate) general_chat: bool,
-    /// Who waits to be let in, by phone number.
+    /// The requests to be let in, by the phone number of the person who waits.
     pub(crate) join_requests: BTreeMap<String, JoinRequest>,
-    /// Whom an add was refused for and may be invited by a message, by phone number.
+    /// Invitations from refused adds, which may be sent as messages, by the phone number of the person.
     pub(crate) invitations: BTreeMap<String, Invitation>,
     pub(crate) invite_code: String,
     pub(crate) revoked_codes: BTreeSet<String>,
-    /// Those who left by themselves: adding them again answers 408.
+    /// People who left by themselves: adding them again answers 408.
     pub(crate) left: BTreeSet<String>,
     pub(crate) participants_max: usize,
     pub(crate) participant_version: u64,
@@ -160,7 +160,7 @@ impl Group {
         self.suspension.is_some()
     }
 
-    /// Whoever wants in by itself has to be let in by an admin.
+    /// People who join by themselves have to be let in by an admin.
     pub(crate) fn asks_admins(&self) -> bool {
         self.settings.approval || self.community.as_ref().is_some_and(|community| community.closed)
     }
@@ -198,7 +198,7 @@ impl State {
             group.members.insert(phone, role);
         }
         self.ensure_account(&spec.owner);
-        // Made a while ago: a change of this second is not one of the same second.
+        // The group was made a while ago, so that a change now has a later second.
         group.created_at -= AGE_S;
         group.subject_time -= AGE_S;
         if let Some(body) = spec.description {
@@ -247,7 +247,7 @@ impl World {
         state.groups.get(group_user(gid)).map(|group| group.view(&state.accounts))
     }
 
-    /// Lowers (or raises) how many participants fit into a group; who does not fit is refused with 419.
+    /// Lowers (or raises) how many participants fit into a group. People who do not fit are refused with 419.
     pub fn set_participants_max(&self, gid: &str, participants_max: usize) {
         if let Some(group) = self.lock().groups.get_mut(group_user(gid)) {
             group.participants_max = participants_max;

@@ -1,5 +1,5 @@
-//! Every state that each group has had, with the time and whoever changed it: what answers and reads are judged by.
-//! Kept only when somebody asks for it, and only until it has been fetched.
+//! Every state that each group has had, with its time and author. Tests judge answers and reads by this history. It is
+//! kept only when a test asks for it, and only until it has been fetched.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -15,9 +15,9 @@ const CHANGES_MAX: usize = 60_000;
 pub struct GroupChange {
     /// Counts from 1 without a gap.
     pub number: u64,
-    /// When, in microseconds since 1970.
+    /// Time of the change, in microseconds since 1970.
     pub at_us: u64,
-    /// Phone number of whoever did it; `None` when nobody is named.
+    /// Phone number of the author; `None` when nobody is named.
     pub actor: Option<String>,
     /// The group's id with `@g.us`.
     pub group: String,
@@ -30,7 +30,7 @@ pub struct GroupChange {
 pub(crate) struct History {
     on: bool,
     number: u64,
-    /// As recorded last, by id without `@g.us`.
+    /// The groups as recorded last, by id without `@g.us`.
     newest: BTreeMap<String, GroupView>,
     changes: VecDeque<GroupChange>,
 }
@@ -57,7 +57,7 @@ impl World {
 }
 
 impl State {
-    /// Takes down which groups are not as they were.
+    /// Records the groups that have changed since the last call.
     pub(crate) fn record(&mut self, actor: Option<&str>) {
         if !self.history.on {
             return;

@@ -8,8 +8,8 @@ use crate::SimulatorError;
 use crate::groups::{Decision, Entered, decide_by_phone, enter, withdraw};
 
 impl World {
-    /// Somebody, for whom an account is made if need be, follows the invite link of a group where admins approve. Who
-    /// waits already waits on.
+    /// Somebody follows the invite link of a group where admins approve. A missing account is made. A person who waits
+    /// already goes on waiting.
     ///
     /// Refused with 409 for a member, and with 405 when the group lets everybody in: nobody has to ask there.
     pub fn request_to_join(&self, gid: &str, phone: &str) -> Result<(), SimulatorError> {
@@ -38,12 +38,13 @@ impl World {
         })
     }
 
-    /// `actor` lets people in who asked. Whoever is refused makes it an error, after the others were let in.
+    /// `actor` lets people in who asked. A refused person makes the call an error, after the others were let in.
     pub fn approve_requests(&self, gid: &str, actor: &str, phones: &[&str]) -> Result<(), SimulatorError> {
         self.decide(gid, actor, Decision::Approve, phones)
     }
 
-    /// `actor` does not let them in. Whoever did not ask makes it an error, after the others were rejected.
+    /// `actor` rejects people who asked. A person who did not ask makes the call an error, after the others were
+    /// rejected.
     pub fn reject_requests(&self, gid: &str, actor: &str, phones: &[&str]) -> Result<(), SimulatorError> {
         self.decide(gid, actor, Decision::Reject, phones)
     }

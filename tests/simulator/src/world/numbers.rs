@@ -11,11 +11,11 @@ use crate::SimulatorError;
 const CONFLICT: u16 = 409;
 
 impl World {
-    /// The account gets another number. The other members of its groups are told so by `modify`.
+    /// The account gets another number. The other members of its groups are notified with `modify`.
     ///
     /// # Errors
     /// [`SimulatorError::Refused`] with 404 when no account has the number, and with 409 when the new one is taken or
-    /// devices are linked: what becomes of them is not modelled.
+    /// devices are linked: what happens to linked devices is not modelled.
     pub fn change_number(&self, from: &str, to: &str) -> Result<(), SimulatorError> {
         let mut state = self.lock();
         let account = state.accounts.get(from).ok_or(SimulatorError::Refused(404))?;
@@ -23,7 +23,7 @@ impl World {
             return Err(SimulatorError::Refused(CONFLICT));
         }
         let groups: Vec<String> = state.groups_of(from);
-        // As the groups named it before: the author of the notification is still the old number.
+        // The account as the groups named it before: the author of the notification is still the old number.
         let before: Vec<_> = groups.iter().map(|id| state.author_of(id, from)).collect();
         state.renumber(from, to);
         for (id, author) in groups.iter().zip(before) {

@@ -27,12 +27,12 @@ impl Phone {
     }
 
     /// Types the pairing code that a client shows, with or without a hyphen. Computes for some tenths of a second.
-    /// A wrong code cannot be told yet: the client is then not linked, and `pairing_code:refused` is counted.
+    /// A wrong code is not detected yet: the client is then not linked, and `pairing_code:refused` is counted.
     pub fn enter_code(&self, code: &str) -> Result<(), SimulatorError> {
         self.world.enter_code(&self.number, code)
     }
 
-    /// Removes all linked devices: each is told so if it is connected, and can never log in again.
+    /// Removes all linked devices. Each is notified if it is connected, and can never log in again.
     pub fn unlink_devices(&self) {
         let mut state = self.world.lock();
         let Some(account) = state.account_mut(&self.number) else { return };

@@ -1,6 +1,6 @@
 //! What accounts and groups are made from.
 
-/// Whom an account lets add it to groups.
+/// Who may add an account to groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Addable {
@@ -9,7 +9,7 @@ pub enum Addable {
     Everyone,
     /// It can only be invited: adding answers 403 with a code for an invitation message.
     InviteOnly,
-    /// Not even that: adding answers 403 without a code.
+    /// It cannot even be invited: adding answers 403 without a code.
     Nobody,
     /// Adding answers this code, whatever the reason: 401 for somebody who blocks, 429 when it was too often.
     Refused(u16),
@@ -24,9 +24,9 @@ pub struct AccountSpec {
     pub name: Option<String>,
     /// The number of its LID; one is made up when `None`.
     pub lid: Option<String>,
-    /// Whom it lets add it to groups.
+    /// Who may add the account to groups.
     pub addable: Addable,
-    /// Groups in LID addressing, and whoever is asked for its LID, do not show its phone number.
+    /// Groups in LID addressing, and answers to a query by its LID, do not show its phone number.
     pub number_hidden: bool,
 }
 
@@ -55,17 +55,17 @@ pub struct GroupSpec {
     pub id: Option<String>,
     /// Its subject.
     pub subject: String,
-    /// Phone number of the one who made it.
+    /// Phone number of the owner.
     pub owner: String,
     /// Phone numbers of the others.
     pub participants: Vec<String>,
-    /// Which of the others are admins; those who are not among `participants` are added to them.
+    /// Phone numbers of the admins among the others; those missing in `participants` are added to the group.
     pub admins: Vec<String>,
     /// How it names its participants.
     pub addressing: Addressing,
     /// Its description, if any.
     pub description: Option<String>,
-    /// Its members' devices are not told that it is there, as when WhatsApp lost that.
+    /// Its members' devices are not notified that it exists, as when WhatsApp lost the notification.
     pub quiet: bool,
 }
 
@@ -90,7 +90,7 @@ impl GroupSpec {
 pub struct CommunitySpec {
     /// The community itself: its subject, owner and members.
     pub group: GroupSpec,
-    /// Who wants to join has to be let in by an admin.
+    /// People who want to join have to be let in by an admin.
     pub closed: bool,
     /// Members may make subgroups, not only admins.
     pub members_create_groups: bool,

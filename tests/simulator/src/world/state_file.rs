@@ -1,5 +1,5 @@
 //! The world in a file, so that it survives a restart of the simulator: accounts with their linked devices and keys,
-//! groups, what waits for devices, counts, history. Faults, clients that are being linked and connections do not.
+//! groups, waiting stanzas, counts, history. Faults, clients that are being linked and connections are not saved.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -31,7 +31,7 @@ struct Saved {
     history: History,
 }
 
-/// Whether a simulator goes on with an older world.
+/// The world in the file; `None` when there is no file. Fails when the file cannot be read, or holds no world.
 pub(crate) fn read(path: &Path) -> Result<Option<World>, SimulatorError> {
     let failed = |source| SimulatorError::StateFile { path: path.to_owned(), source };
     match std::fs::read(path) {
@@ -45,7 +45,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<World>, SimulatorError> {
 }
 
 impl World {
-    /// Writes the world and lets nobody in any more: what clients ask for after that moment gets no answer.
+    /// Writes the world and lets nobody in any more: requests after that moment get no answer.
     pub(crate) fn close_into(&self, path: &Path) -> Result<(), SimulatorError> {
         let mut state = self.lock();
         state.closed = true;
@@ -59,7 +59,7 @@ impl World {
 impl State {
     fn restored(saved: Saved) -> Self {
         let mut state = Self::new(saved.seed);
-        // Not the numbers again that the world before it has used.
+        // A new seed, so that the random numbers of the run before do not come again.
         state.rng = StdRng::seed_from_u64(saved.seed.wrapping_add(saved.ids_issued));
         state.ids_issued = saved.ids_issued;
         state.echo = saved.echo;
@@ -75,7 +75,7 @@ impl State {
         state
     }
 
-    /// Beside the old file first, so that one of the two is always whole.
+    /// Writes beside the old file first, so that one of the two is always whole.
     fn write(&mut self, path: &Path) -> std::io::Result<()> {
         let saved = Saved {
             seed: self.seed,
@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-/// Maps whose keys are no texts, as lists of pairs: JSON knows no other keys.
+/// Maps whose keys are not texts, as lists of pairs: JSON allows only texts as keys.
 pub(crate) mod pairs {
     use std::collections::HashMap;
 
@@ -116,7 +116,7 @@ pub(crate) mod pairs {
     }
 }
 
-/// Stanzas, as they are on the wire.
+/// Stanzas, as they are on the wire: texts stay texts.
 pub(crate) mod stanza {
     use serde::de::Error as _;
     use serde::ser::Error as _;
@@ -124,7 +124,7 @@ pub(crate) mod stanza {
     use wacore_binary::{Node, OwnedNodeRef};
 
     pub(crate) fn serialize<S: Serializer>(node: &Node, serializer: S) -> Result<S::Ok, S::Error> {
-        wacore_binary::marshal::marshal(node).map_err(S::Error::custom)?.serialize(serializer)
+        crate::wire::texts::marshal(node).map_err(S::Error::custom)?.serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Node, D::Error> {

@@ -8,15 +8,15 @@ use super::{State, World};
 use crate::SimulatorError;
 use crate::stanza::empty;
 
-/// What WhatsApp says about a group that it has suspended.
+/// The details of a suspension by WhatsApp.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
 pub struct Suspension {
     /// An appeal may be made without anybody asking for it.
     pub can_auto_file: bool,
-    /// How the appeal stands: `none`, `in_review`, `approved`, `rejected`, or what clients do not know.
+    /// How the appeal stands: `none`, `in_review`, `approved`, `rejected`, or a word that clients do not know.
     pub appeal: Option<String>,
-    /// Since when, in seconds since 1970.
+    /// Time of the appeal's last change, in seconds since 1970.
     pub appeal_updated_at: Option<u64>,
 }
 
@@ -34,7 +34,8 @@ impl Suspension {
 }
 
 impl World {
-    /// WhatsApp suspends a group, or lets it go on with `None`. All members are told; nobody is named as the author.
+    /// WhatsApp suspends a group, or ends the suspension with `None`. All members are notified; nobody is named as the
+    /// author.
     ///
     /// # Errors
     /// When there is no such group.

@@ -23,7 +23,7 @@ pub struct MemberView {
     pub role: Role,
 }
 
-/// How somebody came to ask to be let in.
+/// How a request to be let in was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum JoinMethod {
@@ -49,11 +49,11 @@ impl JoinMethod {
 /// Somebody who waits to be let in.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct JoinRequestView {
-    /// Phone number of the one who wants in.
+    /// Phone number of the person who waits.
     pub phone: String,
-    /// Phone number of the one who asked: the same, or a member.
+    /// Phone number of the requestor: the person who waits, or a member.
     pub requestor: String,
-    /// How it came to be asked.
+    /// How the request was made.
     pub method: JoinMethod,
 }
 
@@ -73,7 +73,7 @@ pub struct GroupView {
     pub locked: bool,
     /// After how many seconds messages disappear; `None`: they stay.
     pub ephemeral_s: Option<u32>,
-    /// Who follows the invite link has to be let in by an admin.
+    /// People who follow the invite link have to be let in by an admin.
     pub approval: bool,
     /// All members may add people.
     pub members_add: bool,
@@ -89,25 +89,26 @@ pub struct GroupView {
     pub admin_reports: bool,
     /// New members get the recent messages.
     pub group_history: bool,
-    /// WhatsApp has suspended it.
+    /// WhatsApp has suspended the group.
     pub suspended: bool,
     /// The id of its picture; `None` when it has none.
     pub picture_id: Option<String>,
-    /// It is a community.
+    /// The group is a community.
     pub is_community: bool,
-    /// The id, with `@g.us`, of the community that it is linked to.
+    /// The id, with `@g.us`, of the community that the group is linked to.
     pub parent: Option<String>,
-    /// It is its community's announcement group.
+    /// The group is its community's announcement group.
     pub default_sub_group: bool,
-    /// It is its community's general chat.
+    /// The group is its community's general chat.
     pub general_chat: bool,
     /// The code of its invite link.
     pub invite_code: String,
     /// Its participants, by phone number.
     pub participants: Vec<MemberView>,
-    /// Who waits to be let in, by phone number.
+    /// The people who wait to be let in, by phone number.
     pub join_requests: Vec<JoinRequestView>,
-    /// Version of the participant list, `p_v_id` on the wire. Increases with each add and remove.
+    /// Version of the participant list, `p_v_id` on the wire. Increases with each add, remove and change of a phone
+    /// number.
     pub participant_version: u64,
     /// Version of the admin list, `a_v_id` on the wire. Increases with each promote and demote.
     pub admin_version: u64,

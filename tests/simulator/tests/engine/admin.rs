@@ -40,7 +40,7 @@ async fn everything_can_be_driven_over_http() {
     post("/admin/accounts", json!({ "phone": BOB, "addable": "invite_only" })).await;
     let session = Session::start(&simulator).await;
 
-    // The port for clients answers this one too.
+    // The port for clients serves this route too.
     let scan = format!("/admin/mock-phone/scan-qr?phone={ALICE}");
     let (status, answer) = request(&simulator.url(), "POST", &scan, &session.qr().await).await;
     assert_eq!((status, &answer["phone"]), (200, &json!(ALICE)));

@@ -1,4 +1,4 @@
-//! What the engine's own calls do not show: the key of a creation, and the refused inside its answer.
+//! Facts that the engine's own calls do not show: the key of a creation, and the refused people in its answer.
 
 use rookery_simulator::{Echo, GroupSpec, ParticipantChange};
 use whatsapp_rust::prelude::*;

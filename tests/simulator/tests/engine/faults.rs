@@ -85,7 +85,7 @@ async fn changes_outside_of_the_group_namespace_run_into_faults_too() {
     let is_limited = || world.group(&id.to_string()).expect("there").limit_sharing;
     let refuse = FaultKind::Refuse { code: 429, backoff_s: Some(7) };
 
-    // A fault that names nothing, and all names that one operation has.
+    // One fault for each name of the operation, and one that names nothing.
     let names =
         ["update_group_property", "WAWebMexUpdateGroupPropertyJobMutation", "w:mex:update_group_property", "w:mex"];
     let faults = names.map(|name| Fault::new(refuse).at(name)).into_iter().chain([Fault::new(refuse)]);

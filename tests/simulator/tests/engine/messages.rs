@@ -58,7 +58,7 @@ async fn a_phone_reads_texts_and_invitations_and_linked_devices_get_them_too() {
     assert_eq!(invitation.expiration, 1_800_000_000);
     assert!(world.messages(ALICE).is_empty());
 
-    // The other way round, so that both sessions go on.
+    // A message the other way round, so that both Signal sessions go on.
     send(&bob, ALICE, text("hello yourself")).await;
     alice.wait("the answer", is_text("hello yourself")).await;
     assert_eq!(world.messages(ALICE)[0].sender, BOB);
@@ -93,7 +93,7 @@ async fn what_a_device_sends_reaches_the_other_devices_of_its_account() {
     let simulator = simulator().await;
     let world = simulator.world();
     world.phone(BOB);
-    // The sender is linked last: devices are not told of others that are linked later.
+    // The sender is linked last: devices are not notified of devices that are linked later.
     let second = Session::linked(&simulator, ALICE).await;
     let first = Session::linked(&simulator, ALICE).await;
 

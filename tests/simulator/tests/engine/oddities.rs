@@ -1,4 +1,4 @@
-//! What WhatsApp does not tell as it should, and answers that differ from one server to the next.
+//! Groups that WhatsApp does not send properly, and answers that differ from one server to the next.
 
 use std::collections::BTreeMap;
 
@@ -261,13 +261,13 @@ async fn members_and_holders_of_old_codes_are_answered_as_asked() {
     session.stop().await;
 }
 
-/// What of a notification these tests look at.
+/// The parts of a notification that these tests check.
 #[derive(Debug)]
 struct Told {
     group: Jid,
     participant: Option<Jid>,
     participant_pn: Option<Jid>,
-    /// The first person in it.
+    /// The first person in the action.
     child: Option<Jid>,
 }
 

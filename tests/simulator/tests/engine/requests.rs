@@ -165,7 +165,7 @@ async fn an_invitation_is_accepted_once_and_only_while_it_is_valid() {
     assert_eq!(members(&group(&simulator, &id)), [ALICE, CAROL]);
     assert_eq!(code_of(accept(&third).await), Some(409));
 
-    // As WhatsApp Web expects the answer: this version of the client takes it for an error.
+    // The answer as WhatsApp Web expects it: this version of the client takes it for an error.
     world.change_participants(&gid, ParticipantChange::Remove, ALICE, &[CAROL]).expect("removed");
     world.set_join_answers_bare(true);
     let fourth = invite().await;

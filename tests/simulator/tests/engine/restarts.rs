@@ -22,7 +22,7 @@ impl StateFile {
 
 impl Drop for StateFile {
     fn drop(&mut self) {
-        // It may never have been written.
+        // The file may never have been written.
         let _ = std::fs::remove_file(&self.0);
     }
 }
@@ -47,6 +47,7 @@ async fn a_restarted_simulator_knows_devices_groups_and_what_waits() {
     crate::support::until("Bob's phone has it", || world.messages(BOB).len() == 1).await;
     let store = session.stop().await;
     world.change_participants(&gid, ParticipantChange::Promote, ALICE, &[BOB]).expect("promoted");
+    world.change_subject(&gid, BOB, "Sales @ Lagos").expect("renamed");
     let (seed, before) = (simulator.seed(), world.group(&gid));
     simulator.stop().await.expect("written");
 
@@ -54,6 +55,7 @@ async fn a_restarted_simulator_knows_devices_groups_and_what_waits() {
     assert_eq!((simulator.seed(), simulator.world().group(&gid)), (seed, before));
     let session = Session::resume(&simulator, store).await;
     session.notified("promote").await;
+    session.notified("subject").await;
     session.client.groups().set_subject(&id, GroupSubject::new("Renamed").expect("valid")).await.expect("renamed");
     session.client.send_text(Jid::pn(BOB), "after").await.expect("sent");
 

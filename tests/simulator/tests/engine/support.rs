@@ -44,7 +44,7 @@ pub(crate) fn code_of<T>(result: Result<T, GroupError>) -> Option<u16> {
     }
 }
 
-/// The body of what is served there.
+/// The body that is served at this URL.
 pub(crate) async fn http_get(url: &str) -> Vec<u8> {
     let (host, path) = url.trim_start_matches("http://").split_once('/').expect("a path");
     let mut stream = TcpStream::connect(host).await.expect("connected");
@@ -56,7 +56,7 @@ pub(crate) async fn http_get(url: &str) -> Vec<u8> {
     answer.split_off(end + 4)
 }
 
-/// Waits until something is so.
+/// Waits until `is_so` returns true.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let waited = tokio::time::timeout(WAIT_MAX, async {
         while !is_so() {
@@ -135,7 +135,7 @@ impl Session {
         self.wait(tag, has).await;
     }
 
-    /// The first event from now on of which `pick` makes something.
+    /// Waits for the first event from now on that `pick` accepts, and returns its result.
     pub(crate) async fn wait<T>(&self, what: &str, mut pick: impl FnMut(&Event) -> Option<T>) -> T {
         let mut seen = Vec::new();
         let found = tokio::time::timeout(WAIT_MAX, async {
@@ -150,7 +150,7 @@ impl Session {
         found.await.unwrap_or_else(|_| panic!("waited in vain for {what}; saw {seen:?}"))
     }
 
-    /// Stops the client and leaves its store.
+    /// Stops the client and returns its store.
     pub(crate) async fn stop(self) -> Arc<dyn Backend> {
         self.handle.shutdown().await;
         self.store

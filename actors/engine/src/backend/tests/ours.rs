@@ -1,4 +1,4 @@
-//! What only our backend promises: rows, durability, cancellation, sessions kept apart.
+//! Promises that only our backend makes: rows, durability, cancellation, sessions kept apart.
 
 use std::sync::Mutex;
 
@@ -59,7 +59,7 @@ impl Held {
         Arc::new(Self { rows: open_memory(), waiting: Mutex::default() })
     }
 
-    /// Lets everything that waits take effect; returns how much that was.
+    /// Lets all waiting batches take effect; returns their number.
     fn release(&self) -> usize {
         let waiting = std::mem::take(&mut *self.waiting.lock().unwrap());
         let released = waiting.len();

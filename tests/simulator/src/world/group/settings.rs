@@ -18,7 +18,7 @@ pub enum Setting {
     Locked(bool),
     /// Messages disappear after so many seconds; `None` or 0: they stay.
     Ephemeral(Option<u32>),
-    /// Who follows the invite link has to be let in by an admin.
+    /// People who follow the invite link have to be let in by an admin.
     Approval(bool),
     /// All members may add people, not only admins: `member_add_mode`.
     MembersAdd(bool),
@@ -53,7 +53,7 @@ pub(crate) struct Settings {
 }
 
 impl Setting {
-    /// What a `w:g2` request of this tag asks for; `None` when it is not about a setting, or has no such value.
+    /// The setting that a `w:g2` request changes; `None` when it is not about a setting, or its value is unknown.
     pub(crate) fn read(operation: &Node) -> Option<Self> {
         Some(match operation.tag.as_ref() {
             "announcement" => Self::Announce(true),
@@ -81,8 +81,8 @@ impl Setting {
         })
     }
 
-    /// The action of the notification. Tags and words of which no client tells what they are called when something is
-    /// switched off are guesses; a client that does not know them reads the group again.
+    /// The action of the notification. Some tags and words for "switched off" are guesses, as no client names them. A
+    /// client that does not know them reads the group again.
     pub(crate) fn action(self) -> Node {
         let flag = |on: bool, yes: &'static str, no: &'static str| empty(if on { yes } else { no });
         match self {
@@ -142,7 +142,7 @@ impl Settings {
     }
 }
 
-/// True for one word, false for the other.
+/// True for `yes`, false for `no`, `None` for any other word.
 fn one_of(word: &str, yes: &str, no: &str) -> Option<bool> {
     (word == yes || word == no).then_some(word == yes)
 }

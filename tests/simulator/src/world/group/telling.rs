@@ -1,5 +1,5 @@
-//! How WhatsApp tells of a group when it does not tell it as it should: as a stub, with attributes missing or odd, or
-//! so that nobody can read it. What the group really is stays as it was.
+//! How WhatsApp sends a group when it does not send it properly: as a stub, with attributes missing or odd, or so that
+//! nobody can read it. The group itself does not change.
 
 use std::collections::BTreeMap;
 
@@ -11,14 +11,14 @@ use super::{Group, group_user};
 use crate::SimulatorError;
 use crate::world::World;
 
-/// What a stub has.
+/// The attributes of a stub.
 const STUB_ATTRIBUTES: [&str; 2] = ["id", "size"];
 
-/// How one group is told. The default tells it whole.
+/// How one group is sent to clients. The default sends it whole.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Telling {
-    /// Where it is told like this; empty: everywhere.
+    /// Where the group is sent like this; empty: everywhere.
     pub at: Vec<ToldAt>,
     /// With its id and its size alone: no subject, no participants, no settings.
     pub stub: bool,
@@ -31,7 +31,7 @@ pub struct Telling {
     pub children: Vec<ToldChild>,
 }
 
-/// Where a group is told.
+/// Where a group is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToldAt {
@@ -43,7 +43,7 @@ pub enum ToldAt {
     Notification,
 }
 
-/// A child of `<group>` as it is to be told, sensible or not.
+/// A child of `<group>` as it is to be sent, sensible or not.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ToldChild {
@@ -67,7 +67,7 @@ impl ToldChild {
 }
 
 impl World {
-    /// Decides how a group is told from now on; the default tells it whole again.
+    /// Decides how a group is sent from now on; the default sends it whole again.
     ///
     /// # Errors
     /// When there is no such group.
@@ -80,7 +80,7 @@ impl World {
 }
 
 impl Group {
-    /// `<group>` as it is told there.
+    /// `<group>` as it is sent at this place.
     pub(super) fn told(&self, mut node: Node, at: ToldAt) -> Node {
         let telling = &self.telling;
         if !telling.at.is_empty() && !telling.at.contains(&at) {
