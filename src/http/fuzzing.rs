@@ -27,6 +27,14 @@ pub fn ids(bytes: &[u8]) {
         assert_eq!(id.to_string().parse(), Ok(id));
         assert!(id.digits().to_string().bytes().all(|byte| byte.is_ascii_digit()));
     }
+    if let Ok(id) = ParticipantId::parse_written(text) {
+        assert_eq!(id.to_string().parse(), Ok(id), "what is read in any spelling has a canonical form");
+        let other = id.other_spelling();
+        assert!(other.is_none_or(|other| other != id && other.other_spelling() == Some(id)));
+    }
+    if let Ok(id) = GroupId::parse_written(text) {
+        assert_eq!(id.to_string().parse(), Ok(id));
+    }
     if let Ok(name) = text.parse::<SessionName>() {
         assert_eq!(name.as_str(), text);
         assert!(text.parse::<SessionId>().is_err(), "a name is never taken for an id");

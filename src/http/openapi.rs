@@ -245,8 +245,8 @@ fn path_parameters(path: &str) -> Vec<Value> {
     let parameter = |name: &str, description: &str, schema: Value| json!({ "name": name, "in": "path", "required": true, "description": description, "schema": schema });
     let known = |name: &str| match name {
         "session" => parameter(name, "A session's id or name", json!({ "type": "string", "example": "my-session" })),
-        "group" => parameter(name, "A group's id", json!({ "$ref": "#/components/schemas/GroupId" })),
-        "community" => parameter(name, "A community's id", json!({ "$ref": "#/components/schemas/GroupId" })),
+        "group" => parameter(name, "A group's id", json!({ "$ref": "#/components/schemas/WrittenGroupId" })),
+        "community" => parameter(name, "A community's id", json!({ "$ref": "#/components/schemas/WrittenGroupId" })),
         "key" => parameter(
             name,
             "A key's id",

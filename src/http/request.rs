@@ -9,3 +9,4 @@ pub(crate) mod extract;
 pub(crate) mod fields;
 pub(crate) mod folding;
 pub(crate) mod group_filter;
+pub(crate) mod written;

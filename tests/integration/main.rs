@@ -34,6 +34,7 @@ mod sessions;
 mod settings;
 mod settled;
 mod shares;
+mod spellings;
 mod staleness;
 mod stopping;
 mod survival;

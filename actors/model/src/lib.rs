@@ -9,6 +9,7 @@ mod group_record;
 mod id;
 mod json;
 mod name;
+mod number;
 mod session;
 mod setting;
 

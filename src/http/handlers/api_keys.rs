@@ -19,6 +19,7 @@ use crate::http::limits::{KEY_GRACE_DEFAULT_S, KEY_GRACE_S, KEY_NAME_CHARS, KEY_
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, KeyPath};
 use crate::http::request::fields::{Fields, FromFields, shorten};
+use crate::http::request::written::GroupField;
 use crate::http::response::happened::{Happened, Tells};
 use crate::http::response::json::{Created, Gone, JsonResult};
 
@@ -92,7 +93,7 @@ pub(crate) struct KeyRequest {
     allowed_sessions: Option<Vec<SessionId>>,
     /// Groups that the key may see and touch. An empty list means no group; left out or `null` means all groups of its
     /// sessions.
-    #[schema(value_type = Option<Vec<GroupId>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
+    #[schema(value_type = Option<Vec<GroupField>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
     allowed_groups: Option<Option<BTreeSet<GroupId>>>,
     /// Whether a key with `allowedGroups` may make, join and leave groups; groups that it makes or joins are added to
     /// the list.
@@ -119,7 +120,7 @@ pub(crate) struct KeyUpdate {
     #[schema(value_type = Option<Vec<String>>, max_items = 100, example = json!([]))]
     allowed_sessions: Option<Vec<SessionId>>,
     /// Groups that the key may see and touch. An empty list means no group; `null` means all groups of its sessions.
-    #[schema(value_type = Option<Vec<GroupId>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
+    #[schema(value_type = Option<Vec<GroupField>>, max_items = 1024, example = json!(["120363021234567890@g.us"]))]
     allowed_groups: Option<Option<BTreeSet<GroupId>>>,
     /// Whether a key with `allowedGroups` may make, join and leave groups; groups that it makes or joins are added to
     /// the list.
@@ -399,7 +400,7 @@ fn allowed_groups(fields: &mut Fields<'_>) -> Option<BTreeSet<GroupId>> {
     }
     let mut groups = BTreeSet::new();
     for text in fields.texts("allowedGroups", 0..=KEY_GROUPS_MAX) {
-        match text.parse() {
+        match GroupId::parse_written(&text) {
             Ok(group) => drop(groups.insert(group)),
             Err(_) => fields.message(format!("{} in allowedGroups is not a group id: {GROUP_ID_FORM}", shorten(&text))),
         }

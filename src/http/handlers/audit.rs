@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use rookery_model::{GroupId, IdError, SessionId, Timestamp};
+use rookery_model::{SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::KnownFormat;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::audit::{AuditFilter, AuditRecord, Outcome, Verdict};
 use crate::http::error::ApiError;
-use crate::http::request::extract::{Page, query, query_parameter, value_of};
+use crate::http::request::extract::{Page, group_of, query, query_parameter, value_of};
 use crate::http::request::fields::shorten;
 use crate::http::response::json::JsonResult;
 
@@ -37,7 +37,7 @@ impl utoipa::IntoParams for Wanted {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         let uuid = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::Uuid)));
-        let group = || text().pattern(Some(r"^[0-9]+(-[0-9]+)?@g\.us$"));
+        let group = || text().pattern(Some(r"^[0-9]+(-[0-9]+)?(@g\.us)?$"));
         let time = || text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)));
         let outcomes = text().enum_values(Some(["done", "failed", "refused"]));
         vec![
@@ -67,7 +67,6 @@ impl Wanted {
             };
             value_of(query, name).map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()
         };
-        let group = |text: &str| text.parse::<GroupId>().map_err(|_| ApiError::from(IdError::Group(shorten(text))));
         let outcome = match value_of(query, "outcome") {
             None => None,
             Some("done") => Some(Outcome::Done),
@@ -79,7 +78,7 @@ impl Wanted {
             action: value_of(query, "action").map(str::to_owned),
             outcome,
             session: id("sessionId")?.map(SessionId),
-            group: value_of(query, "groupId").map(group).transpose()?,
+            group: value_of(query, "groupId").map(group_of).transpose()?,
             api_key: id("apiKeyId")?,
             from: time("from")?,
             to: time("to")?,

@@ -11,7 +11,7 @@ use rookery_actors::CommandError;
 use rookery_actors::commands::{
     CreateCommunity, DeactivateCommunity, LinkGroups, Linking, ListGroups, ReadCommunity, ReadKnownCommunity,
 };
-use rookery_model::{Aged, Community, CreatedGroup, GroupId, GroupSummary, LinkResult, NewCommunity, SessionId};
+use rookery_model::{Aged, Community, CreatedGroup, GroupSummary, LinkResult, NewCommunity, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -24,6 +24,7 @@ use crate::http::middleware::authorization::community_scope::may_touch_community
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{CommunityPath, JsonBody, KnownTag, Page, Refresh, SessionPath, Stale};
 use crate::http::request::fields::{Fields, FromFields};
+use crate::http::request::written::{GroupField, groups_of};
 use crate::http::response::etag::tagged;
 use crate::http::response::happened::{Happened, Tells, Told};
 use crate::http::response::json::{
@@ -80,7 +81,7 @@ impl From<CommunityRequest> for NewCommunity {
 pub(crate) struct GroupsToLink {
     /// A group that is named twice counts once.
     #[schema(min_items = 1, max_items = 64)]
-    groups: Vec<GroupId>,
+    groups: Vec<GroupField>,
 }
 
 impl FromFields for GroupsToLink {
@@ -95,7 +96,7 @@ impl FromFields for GroupsToLink {
 pub(crate) struct GroupsToUnlink {
     /// A group that is named twice counts once.
     #[schema(min_items = 1, max_items = 64)]
-    groups: Vec<GroupId>,
+    groups: Vec<GroupField>,
     /// Whether people who are in no other group of the community leave it too; false by default.
     #[schema(nullable = false)]
     remove_orphans: Option<bool>,
@@ -246,8 +247,9 @@ pub(crate) async fn link(
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
     caller: Caller,
-    JsonBody(GroupsToLink { groups }): JsonBody<GroupsToLink>,
+    JsonBody(body): JsonBody<GroupsToLink>,
 ) -> ToldResult<LinksAcknowledged> {
+    let groups = groups_of(body.groups);
     caller.may_touch(&groups)?;
     may_add_to_community(&app, &caller, session, &community).await?;
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Link }).await
@@ -268,9 +270,10 @@ pub(crate) async fn unlink(
     SessionPath(session): SessionPath,
     CommunityPath(community): CommunityPath,
     caller: Caller,
-    JsonBody(GroupsToUnlink { groups, remove_orphans }): JsonBody<GroupsToUnlink>,
+    JsonBody(body): JsonBody<GroupsToUnlink>,
 ) -> ToldResult<LinksAcknowledged> {
-    let remove_orphans = remove_orphans.unwrap_or(false);
+    let remove_orphans = body.remove_orphans.unwrap_or(false);
+    let groups = groups_of(body.groups);
     caller.may_touch(&groups)?;
     may_touch_community(&app, &caller, session, &community).await?;
     change_links(&app, session, LinkGroups { community, groups, linking: Linking::Unlink { remove_orphans } }).await
@@ -340,8 +343,8 @@ mod tests {
             let Err(ApiError::Body(messages)) = read(body) else { panic!("{expected}") };
             assert_eq!(messages, [expected]);
         }
-        let merged = read(json!({"groups": [id, "1@g.us", id]})).unwrap();
-        assert_eq!(merged.iter().map(ToString::to_string).collect::<Vec<_>>(), [id, "1@g.us"]);
+        let merged = read(json!({"groups": [id, "1@g.us", "120363021234567890"]})).unwrap();
+        assert_eq!(merged.iter().map(|group| group.0.to_string()).collect::<Vec<_>>(), [id, "1@g.us"]);
         let Err(ApiError::Groups(offenders)) = read(json!({"groups": ["family", id, "1@c.us"]})) else { panic!() };
         assert_eq!(offenders, ["family", "1@c.us"]);
     }

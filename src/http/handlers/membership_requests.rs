@@ -13,7 +13,8 @@ use crate::http::error::ApiError;
 use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
-use crate::http::request::fields::{Fields, FromFields, ParticipantField, ids_of};
+use crate::http::request::fields::{Fields, FromFields};
+use crate::http::request::written::{ParticipantField, ids_of};
 use crate::http::response::json::{BatchAcknowledged, JsonResult, ToldResult, batch_acknowledged};
 
 /// The people whom a decision is about.

@@ -101,22 +101,24 @@ fn qr_format(asked: Option<&str>, headers: &HeaderMap) -> Result<QrFormat, ApiEr
     }
 }
 
+/// Characters of a phone number with all that people write between its digits.
+const NUMBER_CHARS_MAX: usize = 40;
+
 /// The phone to be linked.
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PairingCodeRequest {
-    /// The phone number in international form, with or without a leading `+`.
-    #[schema(value_type = String, pattern = r"^\+?[1-9][0-9]{4,17}$", example = "15550100001")]
+    /// The phone number in international form, in any spelling.
+    #[schema(value_type = String, pattern = r"^(\+|00)?[1-9]([ .-]?[0-9]){4,17}$", example = "15550100001")]
     phone_number: ParticipantId,
 }
 
 impl FromFields for PairingCodeRequest {
     fn read(fields: &mut Fields<'_>) -> Self {
-        let text = fields.text("phoneNumber", 1..=20);
-        let digits = text.strip_prefix('+').unwrap_or(&text);
-        let phone = digits.parse().ok().filter(|_| digits.bytes().all(|byte| byte.is_ascii_digit()));
+        let text = fields.text("phoneNumber", 1..=NUMBER_CHARS_MAX);
+        let phone = ParticipantId::parse_written(&text).ok().filter(|_| !text.contains('@'));
         if !text.trim().is_empty() && phone.is_none() {
-            fields.broken("phoneNumber", "must be a phone number in international form, digits only");
+            fields.broken("phoneNumber", "must be a phone number in international form, such as 15550100001");
         }
         Self { phone_number: phone.unwrap_or(ParticipantId::Phone(0)) }
     }
@@ -168,13 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn a_phone_number_is_digits_with_or_without_a_plus() {
+    fn a_phone_number_is_read_in_any_spelling() {
         let cases = [
             ("15550100001", true),
             ("+15550100001", true),
             ("15550100001@c.us", false),
             ("123@lid", false),
-            ("555-0100", false),
+            ("+1 555 010-0001", true),
+            ("0555-0100", false),
             ("", false),
         ];
         for (text, accepted) in cases {

@@ -227,7 +227,7 @@ mod tests {
             (json!({"name": "ab"}), Err(vec!["name must be longer than or equal to 3 characters"])),
             (json!({"name": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11"}), Err(vec!["name must not be a UUID"])),
             (
-                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1", "config": {"maxReconnectAttempts": "5"}}),
+                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1", "config": {"maxReconnectAttempts": "five"}}),
                 Err(vec![
                     "property x should not exist",
                     "proxyUrl is not supported yet",

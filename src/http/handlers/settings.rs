@@ -183,7 +183,7 @@ mod tests {
             (json!({"announce": null}), vec!["announce must be a boolean value"]),
             (json!({"announce": "yes"}), vec!["announce must be a boolean value"]),
             (json!({"ephemeralSeconds": -1}), vec!["ephemeralSeconds must not be less than 0"]),
-            (json!({"ephemeralSeconds": "1"}), vec!["ephemeralSeconds must be an integer number"]),
+            (json!({"ephemeralSeconds": "a day"}), vec!["ephemeralSeconds must be an integer number"]),
             (
                 json!({"ephemeralSeconds": 2_147_483_648_u32}),
                 vec!["ephemeralSeconds must not be greater than 2147483647"],

@@ -31,6 +31,7 @@ use crate::http::request::body;
 use crate::http::request::context::RequestContext;
 use crate::http::request::extract::GROUP_PARAMETERS;
 use crate::http::request::extract::SESSION_PARAMETER;
+use crate::http::request::extract::group_of;
 use crate::http::request::extract::path_parameters;
 pub(crate) use admission::AdmissionOf;
 use admission::{Admission, Named, Rechecked, authorize, check_again};
@@ -195,7 +196,7 @@ where
 fn named(parts: &mut Parts) -> Result<Named, ApiError> {
     let parameters = path_parameters(parts)?;
     let named = |name: &str| parameters.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
-    let groups = GROUP_PARAMETERS.into_iter().filter_map(|name| named(name)?.parse().ok()).collect();
+    let groups = GROUP_PARAMETERS.into_iter().filter_map(|name| group_of(named(name)?).ok()).collect();
     Ok(Named { session: named(SESSION_PARAMETER).map(str::to_owned), groups })
 }
 

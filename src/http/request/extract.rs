@@ -52,8 +52,15 @@ impl<S: Sync> FromRequestParts<S> for GroupPath {
 }
 
 fn group_parameter(parts: &mut Parts, name: &str) -> Result<GroupId, ApiError> {
-    let text = path_parameter(parts, name)?;
-    text.parse().map_err(|_| IdError::Group(shorten(&text)).into())
+    group_of(&path_parameter(parts, name)?)
+}
+
+/// A group that a path or a query names, as callers write it.
+///
+/// # Errors
+/// [`ApiError::Id`] with the text.
+pub(crate) fn group_of(text: &str) -> Result<GroupId, ApiError> {
+    GroupId::parse_written(text).map_err(|_| IdError::Group(shorten(text)).into())
 }
 
 /// The community named in the path: a group's id, whether or not it is a community.

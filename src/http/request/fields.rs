@@ -4,31 +4,13 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use rookery_model::{IdError, ParticipantId, SessionId, Timestamp};
+use rookery_model::{SessionId, Timestamp};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
 
 use crate::http::error::ApiError;
 use crate::http::limits::{ECHO_CHARS_MAX, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
 use crate::http::request::characters::is_control;
-
-/// A person as callers may write one: a phone number in international form without `+`, or a LID.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
-#[schema(as = Person, value_type = String, pattern = r"^[1-9][0-9]{4,17}(@(c\.us|s\.whatsapp\.net|lid))?$", example = "628123456789")]
-pub(crate) struct ParticipantField(pub(crate) ParticipantId);
-
-impl FromStr for ParticipantField {
-    type Err = IdError;
-
-    fn from_str(text: &str) -> Result<Self, IdError> {
-        text.parse().map(Self)
-    }
-}
-
-/// The ids of people.
-pub(crate) fn ids_of(participants: Vec<ParticipantField>) -> Vec<ParticipantId> {
-    participants.into_iter().map(|person| person.0).collect()
-}
+use crate::http::request::written::{ParticipantField, flag, whole_number};
 
 /// A struct that is the JSON body of a request.
 pub(crate) trait FromFields: Sized {
@@ -143,13 +125,12 @@ impl<'a> Fields<'a> {
 
     /// True or false, or `None` when the field is absent.
     pub(crate) fn optional_flag(&mut self, name: &str) -> Option<bool> {
-        match self.map.remove(name)? {
-            Value::Bool(on) => Some(on),
-            _ => {
-                self.broken(name, "must be a boolean value");
-                None
-            }
+        let value = self.map.remove(name)?;
+        let on = flag(&value);
+        if on.is_none() {
+            self.broken(name, "must be a boolean value");
         }
+        on
     }
 
     /// As [`Self::optional_flag`]; `Some(None)` when the field is `null`.
@@ -341,17 +322,6 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// A whole number of JSON, where `5.0` is one as well.
-fn whole_number(value: &Value) -> Option<i128> {
-    if let Some(number) = value.as_i64() {
-        return Some(number.into());
-    }
-    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
-    // The cast saturates, at a value beyond every range.
-    #[expect(clippy::cast_possible_truncation, reason = "saturating is what is wanted")]
-    Some(number as i128)
-}
-
 /// What the caller wrote, short enough to be repeated; `""` when it is empty.
 pub(crate) fn shorten(text: &str) -> String {
     match text.char_indices().nth(ECHO_CHARS_MAX) {
@@ -373,6 +343,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use rookery_model::ParticipantId;
 
     fn fields(body: &Value) -> Fields<'static> {
         Fields::of(body.as_object().cloned().unwrap_or_default(), Known::default())
@@ -459,7 +430,12 @@ mod tests {
                 Err(vec!["flag must be a boolean value", "wide must be a boolean value"]),
             ),
             (json!({"number": 3.5}), Err(vec!["number must be an integer number"])),
-            (json!({"number": "3"}), Err(vec!["number must be an integer number"])),
+            (json!({"number": "three"}), Err(vec!["number must be an integer number"])),
+            (
+                json!({"flag": "true", "wide": "False", "number": "3"}),
+                Ok((Some(true), Some(Some(false)), Some(Some(3)), None)),
+            ),
+            (json!({"number": "30"}), Err(vec!["number must not be greater than 9"])),
             (json!({"number": 1}), Err(vec!["number must not be less than 2"])),
             (json!({"number": -1e300}), Err(vec!["number must not be less than 2"])),
             (json!({"number": u64::MAX}), Err(vec!["number must not be greater than 9"])),

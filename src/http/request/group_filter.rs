@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
-use rookery_model::{GroupId, GroupSummary, IdError};
+use rookery_model::{GroupId, GroupSummary};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -13,8 +13,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use crate::auth::Key;
 use crate::http::error::ApiError;
 use crate::http::request::caller::Caller;
-use crate::http::request::extract::{query, query_parameter, value_of};
-use crate::http::request::fields::shorten;
+use crate::http::request::extract::{group_of, query, query_parameter, value_of};
 use crate::http::request::folding::folded;
 
 /// The filter of a list of groups; an empty one matches every group.
@@ -55,7 +54,7 @@ impl GroupFilter {
         let community = match value_of(query, "community") {
             None => None,
             Some("none") => Some(None),
-            Some(id) => Some(Some(id.parse().map_err(|_| IdError::Group(shorten(id)))?)),
+            Some(id) => Some(Some(group_of(id)?)),
         };
         Ok(Self { admin, search: value_of(query, "search").map(folded), community, key: None })
     }
@@ -65,7 +64,7 @@ impl IntoParams for GroupFilter {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
         let words = text().enum_values(Some(["true", "false", "1", "0"]));
-        let community = text().pattern(Some(r"^(none|[0-9]+(-[0-9]+)?@g\.us)$"));
+        let community = text().pattern(Some(r"^(none|[0-9]+(-[0-9]+)?(@g\.us)?)$"));
         vec![
             query_parameter("admin", words, "Only groups that this account is an admin of, or only the others"),
             query_parameter(

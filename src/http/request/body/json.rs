@@ -12,11 +12,15 @@ use crate::http::limits::{JSON_DEPTH_MAX, JSON_VALUES_MAX};
 /// Characters of a name in an error text: our own names are all shorter.
 const NAME_CHARS_SHOWN_MAX: usize = 64;
 
-/// A body as an object; an empty one is an empty object.
+/// Some clients put a byte order mark in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{FEFF}".as_bytes();
+
+/// A body as an object; an empty one is an empty object. A byte order mark in front is skipped.
 ///
 /// # Errors
 /// [`ApiError::BodyNotJson`].
 pub(crate) fn parse(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let body = body.strip_prefix(BYTE_ORDER_MARK).unwrap_or(body);
     if body.iter().all(u8::is_ascii_whitespace) {
         return Ok(Map::new());
     }
@@ -131,6 +135,7 @@ mod tests {
     #[test]
     fn a_body_is_an_object_or_nothing() {
         assert!(parse(b"").unwrap().is_empty() && parse(b" \n").unwrap().is_empty());
+        assert!(parse("\u{FEFF}".as_bytes()).unwrap().is_empty() && parse("\u{FEFF}{}".as_bytes()).is_ok());
         let all = json!({"text": "x", "list": [1, -1, 1.5, true, null, {"a": {}}], "last": u64::MAX});
         assert_eq!(Value::Object(parse(all.to_string().as_bytes()).unwrap()), all);
         for body in ["[]", "null", "{", "{\"a\":}", "{} {}", "{\"a\":1}x", "{\"a\":1e999}", "{\"a\":\"\\ud800\"}"] {

@@ -1,0 +1,120 @@
+//! Values as callers write them: participants and groups in any spelling, flags and numbers also as texts. Never reads a
+//! request. Responses always have the canonical form.
+
+use std::str::FromStr;
+
+use rookery_model::{GroupId, IdError, ParticipantId};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// A participant: a phone number in international form in any spelling, or a LID.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(as = Person, value_type = String, example = "628123456789")]
+#[schema(
+    pattern = r"^((\+|00)?[1-9]([ .-]?[0-9]){4,17}((:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net))?|[1-9][0-9]{4,17}(:[0-9]{1,5})?@lid)$"
+)]
+pub(crate) struct ParticipantField(pub(crate) ParticipantId);
+
+impl FromStr for ParticipantField {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        ParticipantId::parse_written(text).map(Self)
+    }
+}
+
+/// The ids of participants.
+pub(crate) fn ids_of(participants: Vec<ParticipantField>) -> Vec<ParticipantId> {
+    participants.into_iter().map(|participant| participant.0).collect()
+}
+
+/// A group, with or without `@g.us`.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(as = WrittenGroupId, value_type = String, pattern = r"^[0-9]+(-[0-9]+)?(@g\.us)?$", example = "120363021234567890@g.us")]
+pub(crate) struct GroupField(pub(crate) GroupId);
+
+impl FromStr for GroupField {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        GroupId::parse_written(text).map(Self)
+    }
+}
+
+/// The ids of groups.
+pub(crate) fn groups_of(groups: Vec<GroupField>) -> Vec<GroupId> {
+    groups.into_iter().map(|group| group.0).collect()
+}
+
+/// True or false, also as a text; `None` for anything else.
+pub(crate) fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(on) => Some(*on),
+        Value::String(text) if text.eq_ignore_ascii_case("true") => Some(true),
+        Value::String(text) if text.eq_ignore_ascii_case("false") => Some(false),
+        _ => None,
+    }
+}
+
+/// A whole number, where `5.0` is one as well, also as a text of digits; `None` for anything else.
+pub(crate) fn whole_number(value: &Value) -> Option<i128> {
+    if let Value::String(text) = value {
+        // One too long for the type is beyond every range.
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        let beyond = if text.starts_with('-') { i128::MIN } else { i128::MAX };
+        return is_number.then(|| text.parse().unwrap_or(beyond));
+    }
+    if let Some(number) = value.as_i64() {
+        return Some(number.into());
+    }
+    let number = value.as_f64().filter(|number| number.fract() == 0.0)?;
+    // The cast saturates, at a value beyond every range.
+    #[expect(clippy::cast_possible_truncation, reason = "saturating is what is wanted")]
+    Some(number as i128)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn flags_are_read_from_texts_as_well() {
+        let cases = [
+            (json!(true), Some(true)),
+            (json!("true"), Some(true)),
+            (json!("False"), Some(false)),
+            (json!("yes"), None),
+            (json!("1"), None),
+            (json!(1), None),
+            (json!(null), None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(flag(&value), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn whole_numbers_are_read_from_texts_as_well() {
+        let cases = [
+            (json!(60), Some(60)),
+            (json!(5.0), Some(5)),
+            (json!("60"), Some(60)),
+            (json!("-3"), Some(-3)),
+            (json!("9".repeat(60)), Some(i128::MAX)),
+            (json!("6.5"), None),
+            (json!(6.5), None),
+            (json!("+6"), None),
+            (json!(" 6"), None),
+            (json!("0x10"), None),
+            (json!(""), None),
+            (json!("-"), None),
+            (json!(true), None),
+        ];
+        for (value, expected) in cases {
+            assert_eq!(whole_number(&value), expected, "{value}");
+        }
+    }
+}
