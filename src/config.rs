@@ -131,6 +131,10 @@ pub struct Config {
     /// The rate limits of each session's requests to WhatsApp.
     #[command(flatten)]
     pub rate_limits: RateLimitArguments,
+    /// Whether unknown phone numbers are looked up at WhatsApp before they are used, true or false
+    #[arg(long, env = "ROOKERY_NUMBER_LOOKUP", value_name = "BOOL", action = clap::ArgAction::Set)]
+    #[arg(default_value = "true", value_parser = from_str::<bool>("true or false"))]
+    pub number_lookup: bool,
     /// Log filter, such as info or rookery=debug
     // In the notation of `tracing_subscriber::EnvFilter`.
     #[arg(long, env = "ROOKERY_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter())]
@@ -177,6 +181,7 @@ impl Config {
             linking_window: Duration::from_secs(self.linking_window_s),
             sessions_max: self.sessions_max,
             rate_limits: (&self.rate_limits).into(),
+            number_lookup: self.number_lookup,
             ..SessionOptions::default()
         }
     }

@@ -26,7 +26,7 @@ use crate::auth::Role;
 use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
-    api_keys, audit, communities, csv, docs, groups, health, invite_code, join, membership_requests, pairing,
+    api_keys, audit, communities, contacts, csv, docs, groups, health, invite_code, join, membership_requests, pairing,
     participants, picture, session_config, sessions, settings, stats,
 };
 use limits::BodyKind;
@@ -113,6 +113,8 @@ pub(crate) fn routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/groups/{group}/membership-requests" VIEWER "requests_list" membership_requests::list,
         POST   "/api/sessions/{session}/groups/{group}/membership-requests/approve" GROUP_WRITE "requests_approve" membership_requests::approve,
         POST   "/api/sessions/{session}/groups/{group}/membership-requests/reject" GROUP_WRITE "requests_reject" membership_requests::reject,
+        GET    "/api/sessions/{session}/contacts/check/{number}" SESSION "contacts_check" contacts::check,
+        POST   "/api/sessions/{session}/contacts/check" SESSION "contacts_check_many" contacts::check_many,
         GET    "/api/sessions/{session}/communities" VIEWER "communities_list" communities::list,
         POST   "/api/sessions/{session}/communities" MEMBERSHIP "communities_create" communities::create,
         GET    "/api/sessions/{session}/communities/{community}" VIEWER "communities_get" communities::get,

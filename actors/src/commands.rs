@@ -18,6 +18,7 @@ mod invite_code;
 mod join_group;
 mod leave_group;
 mod link_groups;
+mod look_up_numbers;
 mod making;
 mod participant_results;
 mod picture;
@@ -26,10 +27,12 @@ mod read_community;
 mod read_groups;
 mod settings;
 mod subject;
+mod targets;
 mod whatsapp_codes;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::error::CommandError;
 use crate::group_cache::GroupCache;
@@ -48,6 +51,7 @@ pub use invite_code::{ReadInviteCode, RevokeInviteCode};
 pub use join_group::{JoinGroup, ReadJoinInfo};
 pub use leave_group::LeaveGroup;
 pub use link_groups::{LinkGroups, Linking};
+pub use look_up_numbers::{FoundNumber, LookUpNumbers, Lookup, Participants, Requested};
 pub use picture::{ReadPicture, RemovePicture, SetPicture};
 pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
 pub(crate) use read_community::known_community;
@@ -71,6 +75,11 @@ pub trait Command: Send + Sized + 'static {
 
     /// What it does at WhatsApp.
     fn kind(&self) -> CommandKind;
+
+    /// The participants that the command names, whose numbers are looked up before it begins; `None` where it names nobody.
+    fn participants(&mut self) -> Option<Participants<'_>> {
+        None
+    }
 
     /// Begins the command in the session's actor. Never waits.
     ///
@@ -149,6 +158,8 @@ impl<T> From<Result<T, CommandError>> for Finished<T> {
 /// A command with the permit that it holds until it is over, and where its answer goes.
 pub(crate) struct PendingCommand<C: Command> {
     pub(crate) command: C,
+    /// How long its caller has waited for a lookup.
+    pub(crate) spent: Duration,
     /// None for a lookup.
     pub(crate) permit: Option<Permit>,
     pub(crate) reply: Reply<C::Output>,
@@ -171,7 +182,8 @@ pub(crate) type AfterRead = Box<dyn FnOnce(Result<&mut GroupCache, CommandError>
 
 impl<C: Command> Execute for PendingCommand<C> {
     fn execute(self: Box<Self>, session: &mut SessionAccess<'_>) -> Option<SharedRead> {
-        let Self { command, permit, reply } = *self;
+        let Self { command, spent, permit, reply } = *self;
+        session.spent = spent;
         match command.start(session).map(|started| started.0) {
             Err(refused) => drop(reply.send(Err(refused))),
             Ok(Next::Answered(value)) => drop(reply.send(Ok(value))),

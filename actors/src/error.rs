@@ -1,7 +1,7 @@
 //! What can happen to a caller of the gateway. Readers of events get [`crate::EventsError`], and the start of all
 //! sessions gives [`crate::StartError`].
 
-use rookery_model::{GroupId, IdError};
+use rookery_model::{GroupId, IdError, ParticipantResult};
 use rookery_store::StoreError;
 
 /// Why a command was not carried out, or is not known to have been.
@@ -107,6 +107,9 @@ pub enum CommandError {
     /// second request may create a second group.
     #[error("WhatsApp did not confirm it: no new group was seen, but it may come late")]
     NotMade,
+    /// No participant of a new group has a WhatsApp account; the group was not made.
+    #[error("none of the participants has a WhatsApp account")]
+    NobodyOnWhatsapp(Vec<ParticipantResult>),
     /// WhatsApp did not confirm the log-out within its time.
     #[error("WhatsApp did not confirm the log-out")]
     LogoutIncomplete,

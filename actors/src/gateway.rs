@@ -2,7 +2,7 @@
 //! it looks the session up, takes a permit, sends one message and waits for its reply.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
 use tokio::sync::oneshot;
@@ -27,6 +27,8 @@ pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
     pub(crate) store: Arc<dyn Store>,
+    /// Whether numbers are looked up before they are used.
+    pub(crate) number_lookup: bool,
 }
 
 impl Gateway {
@@ -183,7 +185,24 @@ impl Gateway {
     ///
     /// # Errors
     /// Those of [`Command`], and those in the command's own doc.
-    pub async fn execute<C: Command>(&self, id: SessionId, command: C) -> CommandResult<C::Output> {
+    pub async fn execute<C: Command>(&self, id: SessionId, mut command: C) -> CommandResult<C::Output> {
+        let begun = Instant::now();
+        let mut spent = Duration::ZERO;
+        if self.number_lookup
+            && let Some(mut participants) = command.participants()
+            && let Some(lookup) = participants.lookup()
+        {
+            // Without a lookup the numbers are used as they are. Why there is none, the command will find, too.
+            if let Ok(found) = self.carry_out(id, lookup, spent).await {
+                participants.resolve(&found);
+            }
+            spent = begun.elapsed();
+        }
+        self.carry_out(id, command, spent).await
+    }
+
+    /// `spent`: the part of WhatsApp's time that the lookup before the command took.
+    async fn carry_out<C: Command>(&self, id: SessionId, command: C, spent: Duration) -> CommandResult<C::Output> {
         let kind = command.kind();
         let permit = if kind == CommandKind::Lookup { None } else { Some(self.permit(id)?) };
         let lost = match kind {
@@ -191,7 +210,7 @@ impl Gateway {
             // Nobody knows whether the command's task got to ask WhatsApp.
             CommandKind::Write => CommandError::OutcomeUnknown,
         };
-        let pending = |reply| SessionMsg::Execute(Box::new(PendingCommand { command, permit, reply }));
+        let pending = |reply| SessionMsg::Execute(Box::new(PendingCommand { command, spent, permit, reply }));
         self.ask_or(lost, id, pending).await
     }
 

@@ -13,6 +13,7 @@ mod diff;
 mod merge;
 mod names;
 mod notifications;
+mod numbers;
 mod pending_change;
 mod pending_writes;
 mod refresh;
@@ -24,6 +25,7 @@ use std::sync::Arc;
 
 pub(crate) use diff::GroupDiff;
 pub(crate) use names::{Name, Names};
+pub(crate) use numbers::{KnownNumber, Numbers};
 pub(crate) use pending_change::{PendingChange, is_so};
 use pending_writes::Unsure;
 pub(crate) use pending_writes::{Heard, WriteId};
@@ -58,6 +60,8 @@ pub(crate) struct GroupCache {
     me: ParticipantIds,
     /// Names of people.
     pub(crate) names: Names,
+    /// Phone numbers that WhatsApp was asked about.
+    pub(crate) numbers: Numbers,
     /// All groups were read before: every difference from now on is an event.
     filled: bool,
     /// Differences that nobody has taken yet.

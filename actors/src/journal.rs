@@ -48,7 +48,7 @@ const EVENT_ROWS_MAX: usize = 256;
 const EVENT_PARTS_REMOVED_MAX: usize = 64;
 /// Operations of a batch that are left for events and for the session's record.
 const OPERATIONS_RESERVED: usize = 40;
-/// Names in one batch.
+/// Names in one batch, and as many phone numbers.
 const NAMES_PER_BATCH_MAX: usize = 32;
 /// Changes of a large group that are stored beside its record, before the record is written anew: a change of one
 /// member costs a 32nd of the record in the long run.
@@ -249,13 +249,14 @@ impl Journal {
 
     /// Whether all of the session's groups are on disk, as far as they can be.
     pub(crate) fn is_quiet(&self, cache: &GroupCache) -> bool {
-        let is_clean = cache.unsaved().next().is_none() && !cache.names.has_unsaved();
+        let is_clean = cache.unsaved().next().is_none() && !cache.names.has_unsaved() && !cache.numbers.has_unsaved();
         is_clean && !self.is_writing && self.too_large.is_empty() && self.rest_trouble.is_none()
     }
 
     /// Adds as many groups as fit with all of their events.
     fn fill_groups(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
         draft.names = cache.names.take_unsaved(NAMES_PER_BATCH_MAX);
+        draft.numbers = cache.numbers.take_unsaved(NAMES_PER_BATCH_MAX);
         let loud: BTreeSet<GroupId> = self
             .bytes_by_group()
             .into_iter()
@@ -266,7 +267,7 @@ impl Journal {
             self.tell_differences(cache, |group| loud.contains(group));
         }
         let event_bytes = self.bytes_by_group();
-        let (mut operations, mut bytes) = (OPERATIONS_RESERVED + draft.names.len(), 0);
+        let (mut operations, mut bytes) = (OPERATIONS_RESERVED + draft.names.len() + draft.numbers.len(), 0);
         while let Some((id, stored)) = cache.take_unsaved() {
             let now = cache.record(&id);
             let deltas = self.bases.get(&id).map_or(0, |base| base.deltas);
@@ -353,7 +354,7 @@ impl Journal {
         let mut after = AfterWrite::default();
         let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
         let is_of_session = draft.is_of_session();
-        let Draft { record, is_removal, events, old_rows, groups, names } = draft;
+        let Draft { record, is_removal, events, old_rows, groups, names, numbers } = draft;
         if are_old_removed {
             self.rows.retain(|row| !old_rows.contains(row));
         }
@@ -402,6 +403,7 @@ impl Journal {
                     cache.put_back_unsaved(id, if are_events_written { Stored::Unknown } else { stored });
                 }
                 cache.names.put_back_unsaved(names.into_iter().map(|(id, _)| id).collect());
+                cache.numbers.put_back_unsaved(numbers.into_iter().map(|(number, _)| number).collect());
                 if self.rest_trouble.is_none() {
                     warn!(session.id = %self.session, %error, "could not save what changed, will retry");
                 }

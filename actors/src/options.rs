@@ -28,6 +28,8 @@ pub struct RateLimits {
     pub write: Option<RateLimit>,
     /// Questions that only WhatsApp can answer.
     pub query: Option<RateLimit>,
+    /// Lookups of phone numbers at WhatsApp, each of all unknown numbers of a request.
+    pub lookup: Option<RateLimit>,
 }
 
 impl RateLimit {
@@ -76,6 +78,7 @@ impl Default for RateLimits {
             add: Some(RateLimit::new(60, minute, 256)),
             write: Some(RateLimit::new(30, minute, 30)),
             query: Some(RateLimit::new(60, minute, 60)),
+            lookup: Some(RateLimit::new(20, minute, 20)),
         }
     }
 }
@@ -101,6 +104,8 @@ pub struct SessionOptions {
     pub linking_window: Duration,
     /// Our own limits per session.
     pub rate_limits: RateLimits,
+    /// Whether phone numbers that are not known yet are looked up at WhatsApp before they are used.
+    pub number_lookup: bool,
     /// Requests of one session that may be at WhatsApp at once: 64 of them, with a wait of 20 s each, end within half a
     /// minute.
     pub requests_per_session_max: usize,
@@ -123,6 +128,7 @@ impl Default for SessionOptions {
             connecting_max: 50,
             linking_window: Duration::from_secs(600),
             rate_limits: RateLimits::default(),
+            number_lookup: true,
             requests_per_session_max: 64,
             sessions_max: 10_000,
             device_name: "Rookery".into(),

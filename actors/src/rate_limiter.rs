@@ -33,6 +33,8 @@ pub(crate) enum Cost {
     Counted,
     /// A question that only WhatsApp can answer.
     Query,
+    /// A lookup of phone numbers, however many of them.
+    Lookup,
 }
 
 /// One session's limits.
@@ -43,6 +45,7 @@ pub(crate) struct RateLimiter {
     add: Option<Limit>,
     write: Option<Limit>,
     query: Option<Limit>,
+    lookup: Option<Limit>,
     clock: DefaultClock,
     /// The end of the pause that WhatsApp asked for.
     paused_until: Mutex<Option<Instant>>,
@@ -63,6 +66,7 @@ impl RateLimiter {
             add: limit("adding people", rate_limits.add),
             write: limit("changing groups", rate_limits.write),
             query: limit("questions to WhatsApp", rate_limits.query),
+            lookup: limit("looking up numbers", rate_limits.lookup),
             clock: DefaultClock::default(),
             paused_until: Mutex::default(),
         }
@@ -70,7 +74,7 @@ impl RateLimiter {
 
     /// Counts a request, or says why it has to wait.
     pub(crate) fn take(&self, cost: Cost) -> Result<(), CommandError> {
-        if cost != Cost::Query && self.pause_left().is_some() {
+        if !matches!(cost, Cost::Query | Cost::Lookup) && self.pause_left().is_some() {
             return Err(self.rate_limited());
         }
         match cost {
@@ -84,6 +88,7 @@ impl RateLimiter {
             Cost::Add(count) => self.count(self.add.as_ref(), count),
             Cost::Write => self.count(self.write.as_ref(), 1),
             Cost::Query => self.count(self.query.as_ref(), 1),
+            Cost::Lookup => self.count(self.lookup.as_ref(), 1),
             Cost::Counted => Ok(()),
         }
     }
@@ -191,7 +196,8 @@ mod tests {
 
     #[test]
     fn a_pause_stops_writes_and_not_questions() {
-        let rate_limiter = RateLimiter::new(&RateLimits { create: None, add: None, write: None, query: None });
+        let rate_limiter =
+            RateLimiter::new(&RateLimits { create: None, add: None, write: None, query: None, lookup: None });
         rate_limiter.pause(Some(30));
         rate_limiter.pause(Some(5));
         for cost in [Cost::Create { participants: 1 }, Cost::Add(1), Cost::Write] {

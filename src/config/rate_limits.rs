@@ -7,7 +7,7 @@ use super::parsers::rate_limit;
 /// Participants that one request may name: a smaller burst would count them as fewer.
 const ADD_BURST_MIN: u32 = 256;
 
-/// The limits that protect the accounts. Flags and variables were named `pace` before.
+/// The limits that protect the accounts. The first four flags and variables were named `pace` before.
 // `::std::option::Option`, because clap takes a plain `Option` for a setting that may be left out.
 #[derive(Clone, Debug, clap::Args)]
 pub struct RateLimitArguments {
@@ -27,6 +27,10 @@ pub struct RateLimitArguments {
     #[arg(long, alias = "pace-query", env = "ROOKERY_LIMIT_QUERY", value_name = "LIMIT")]
     #[arg(default_value = "60/min:60", value_parser = rate_limit(1))]
     pub limit_query: ::std::option::Option<RateLimit>,
+    /// Lookups of phone numbers per session, each of all unknown numbers of a request
+    #[arg(long, env = "ROOKERY_LIMIT_LOOKUP", value_name = "LIMIT")]
+    #[arg(default_value = "20/min:20", value_parser = rate_limit(1))]
+    pub limit_lookup: ::std::option::Option<RateLimit>,
 }
 
 impl RateLimitArguments {
@@ -41,7 +45,13 @@ impl RateLimitArguments {
 
 impl From<&RateLimitArguments> for RateLimits {
     fn from(given: &RateLimitArguments) -> Self {
-        Self { create: given.limit_create, add: given.limit_add, write: given.limit_write, query: given.limit_query }
+        Self {
+            create: given.limit_create,
+            add: given.limit_add,
+            write: given.limit_write,
+            query: given.limit_query,
+            lookup: given.limit_lookup,
+        }
     }
 }
 
@@ -52,6 +62,7 @@ impl From<RateLimits> for RateLimitArguments {
             limit_add: limits.add,
             limit_write: limits.write,
             limit_query: limits.query,
+            limit_lookup: limits.lookup,
         }
     }
 }

@@ -12,7 +12,7 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_model::{GROUP_ID_FORM, IdError, LinkResult, PERSON_ID_FORM, ParticipantResult, ResultCode};
+use rookery_model::{GROUP_ID_FORM, IdError, LinkResult, NUMBER_FORM, PERSON_ID_FORM, ParticipantResult, ResultCode};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -78,6 +78,8 @@ pub(crate) enum ApiError {
     Groups(Vec<String>),
     /// No group has the invite code of a request to join: WhatsApp's 406.
     InviteCode,
+    /// Texts that are no phone numbers.
+    Numbers(Vec<String>),
     /// No group has the invite code of a preview.
     InviteCodeUnknown,
     /// A picture cannot be used.
@@ -279,6 +281,7 @@ impl ApiError {
                 offenders_response(offenders, "participant id", PERSON_ID_FORM, "invalid_participant_id")
             }
             Self::Groups(offenders) => offenders_response(offenders, "group id", GROUP_ID_FORM, "invalid_group_id"),
+            Self::Numbers(offenders) => offenders_response(offenders, "phone number", NUMBER_FORM, "invalid_number"),
             Self::InviteCodeUnknown => one(
                 S::NOT_FOUND,
                 "invite_code_unknown",
@@ -364,6 +367,7 @@ impl ApiError {
             | Self::Query(_)
             | Self::Participants(_)
             | Self::Groups(_)
+            | Self::Numbers(_)
             | Self::InviteCode
             | Self::InviteCodeUnknown
             | Self::IdempotencyKeyInvalid

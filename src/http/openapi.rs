@@ -24,7 +24,7 @@ Every failure has one shape, `Error`: also 404 for an unknown path, and 405 with
 request that is not HTTP gets 400 without a body, and one with too large a head gets 431 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 17] = [
+const SECTIONS: [(&str, &str); 18] = [
     ("sessions", "WhatsApp accounts: create, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
     ("configuration", "The configuration of a session: calls and reconnects"),
@@ -35,6 +35,7 @@ const SECTIONS: [(&str, &str); 17] = [
     ("invites", "Invite codes"),
     ("joining", "Getting into groups by invite code"),
     ("requests", "People who asked to be let into a group"),
+    ("contacts", "People outside of groups: whether numbers are on WhatsApp"),
     ("communities", "Communities: groups of groups"),
     ("export", "Tables for spreadsheets, as CSV"),
     ("stats", "Figures"),
@@ -247,6 +248,9 @@ fn path_parameters(path: &str) -> Vec<Value> {
         "session" => parameter(name, "A session's id or name", json!({ "type": "string", "example": "my-session" })),
         "group" => parameter(name, "A group's id", json!({ "$ref": "#/components/schemas/WrittenGroupId" })),
         "community" => parameter(name, "A community's id", json!({ "$ref": "#/components/schemas/WrittenGroupId" })),
+        "number" => {
+            parameter(name, "A phone number in any spelling", json!({ "$ref": "#/components/schemas/PhoneNumber" }))
+        }
         "key" => parameter(
             name,
             "A key's id",
@@ -267,17 +271,20 @@ fn idempotency_key() -> Value {
     })
 }
 
+/// Parts of the paths of routes that need a connection.
+const ASKING_WHATSAPP: [&str; 4] = ["/groups", "/communities", "/contacts", "/pairing-code"];
+
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
     let needs_key = route.policy.role.is_some();
     // The body of every call that changes something is read, also where the route needs none.
     let takes_body = has_body || (!route.method.is_safe() && route.policy.role.is_some_and(|role| role > Role::Viewer));
-    let of_group = route.path.contains("/groups") || route.path.contains("/communities");
+    let asks_whatsapp = ASKING_WHATSAPP.iter().any(|part| route.path.contains(part));
     match status {
         400 => has_body || !parameters.is_empty(),
         401 | 403 => needs_key,
         404 => route.path.contains('{'),
-        409 => of_group,
+        409 => asks_whatsapp,
         422 => route.policy.once_per_key,
         429 => needs_key,
         408 | 413 | 415 => takes_body,

@@ -22,6 +22,7 @@ mod little_space;
 mod log;
 mod membership_requests;
 mod names;
+mod numbers;
 mod outcomes;
 mod partial;
 mod pictures;

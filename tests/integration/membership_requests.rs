@@ -1,6 +1,6 @@
 //! People who asked to be let in: who they are, letting them in, turning them down.
 
-use rookery_simulator::{Addressing, GroupSpec, Setting};
+use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Setting};
 use serde_json::json;
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, world_members};
@@ -34,6 +34,7 @@ async fn one_is_let_in_another_turned_down_and_somebody_who_did_not_ask_named() 
     assert_eq!(list.body[0]["method"], "invite_link");
     assert!(list.body[0]["requestedAt"].as_u64().is_some_and(|at| at > 1_700_000_000), "{list:?}");
 
+    bench.world.add_account(AccountSpec::new("15550100055"));
     let approved = bench.post(&format!("{requests}/approve"), json!({ "participants": [CAROL, "15550100055"] })).await;
     assert_eq!((approved.status, approved.codes()), (200, vec!["approved", "no_request"]), "{approved:?}");
     assert_eq!(approved.body["message"], "Membership requests approved");

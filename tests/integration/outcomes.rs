@@ -33,7 +33,8 @@ async fn each_refusal_of_an_add_has_its_word() {
     let path = format!("/sessions/alice/groups/{group}");
     assert_eq!(added(&bench, &path, BOB).await, json!(["already_member", 409, false, 403]));
     assert_eq!(added(&bench, &path, DAVE).await, json!(["recently_left", 408, false, 403]));
-    assert_eq!(added(&bench, &path, "15550100099").await, json!(["not_on_whatsapp", 404, false, 403]));
+    // WhatsApp was not asked to add it.
+    assert_eq!(added(&bench, &path, "15550100099").await, json!(["not_on_whatsapp", null, false, 403]));
     bench.world.set_participants_max(&group, 2);
     assert_eq!(added(&bench, &path, CAROL).await, json!(["group_full", 419, false, 403]));
     bench.world.set_participants_max(&group, 100);

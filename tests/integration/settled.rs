@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
-use rookery_simulator::{Addressing, Echo, Fault, FaultKind, ParticipantChange};
+use rookery_simulator::{AccountSpec, Addable, Addressing, Echo, Fault, FaultKind, ParticipantChange};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until, until_equal, world_members};
@@ -12,12 +12,19 @@ use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until, until_equal,
 /// The wait for WhatsApp's answer, 5 s for the read after it, and a second for a busy machine.
 const ANSWER_TIME_MAX: Duration = Duration::from_millis(500 + 5_000 + 1_000);
 
+/// A number that nobody may add to groups.
+const HERMIT: &str = "15550100029";
+
 async fn ready_with_group() -> (Bench, String, String) {
     let bench = Bench::with(|config| config.whatsapp_timeout_ms = 500).await;
     let group = bench.group(&[BOB], Addressing::Lid);
     bench.link("alice", ALICE).await;
     let path = format!("/sessions/alice/groups/{group}");
     (bench, group, path)
+}
+
+fn hermit() -> AccountSpec {
+    AccountSpec { addable: Addable::Nobody, ..AccountSpec::new(HERMIT) }
 }
 
 /// Every way in which an answer can be missing, whether or not the request took effect.
@@ -95,8 +102,9 @@ async fn people_whose_change_nobody_confirmed_are_looked_up_one_by_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_batch_that_nobody_confirmed_each_person_is_told_apart() {
     let (bench, _, path) = ready_with_group().await;
+    bench.world.add_account(hermit());
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Silence { apply: true }).at("add"));
-    let body = json!({ "participants": [CAROL, BOB, "15550100099", DAVE] });
+    let body = json!({ "participants": [CAROL, BOB, HERMIT, DAVE] });
     let answer = bench.post(&format!("{path}/participants"), body).await;
     assert_eq!(answer.codes(), ["added", "already_member", "failed", "added"], "{answer:?}");
 }
@@ -107,8 +115,9 @@ async fn a_group_whose_making_nobody_confirmed_is_found_by_its_key_or_by_its_loo
         for (apply, fault) in without_an_answer() {
             let (bench, _, _) = ready_with_group().await;
             bench.world.set_echo(echo);
+            bench.world.add_account(hermit());
             bench.world.add_fault(ALICE, Fault::new(fault).at("create"));
-            let body = json!({ "name": "Trip", "participants": [BOB, "15550100099"] });
+            let body = json!({ "name": "Trip", "participants": [BOB, HERMIT] });
             let made = bench.post("/sessions/alice/groups", body).await;
             if !apply {
                 says_that_none_was_seen(&made);

@@ -5,7 +5,7 @@ the answer and, after a change, at the simulated WhatsApp itself. They build on 
 that fails does not keep the others from running.
 
 Of the client these cannot work yet, as their routes come later: `sessions.get_proxy`, `update_proxy`,
-`set_online_presence` and `stats`; and all of `messages`, `contacts`, `webhooks`, `chats`, `status`, `labels`,
+`set_online_presence` and `stats`; `contacts` but for `check`; and all of `messages`, `webhooks`, `chats`, `status`, `labels`,
 `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
@@ -281,6 +281,14 @@ def grey_png(side):
 
 
 # Groups.
+
+
+@check
+def a_number_is_checked_in_any_spelling():
+    country, area, local = TEAM[0][:1], TEAM[0][1:4], TEAM[0][4:]
+    checked = client.contacts.check(session_id, f"+{country} ({area}) {local}")
+    same(checked, {"number": TEAM[0], "exists": True, "whatsappId": jid(TEAM[0])})
+    same(client.contacts.check(session_id, NOT_ON_WHATSAPP), {"number": NOT_ON_WHATSAPP, "exists": False})
 
 
 @check

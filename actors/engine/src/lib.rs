@@ -15,6 +15,7 @@ mod http;
 mod ids;
 mod invitations;
 mod notifications;
+mod numbers;
 mod pictures;
 mod reconnects;
 mod requests;
@@ -44,6 +45,7 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 pub use certificate::check_whatsapp_url;
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
+pub use numbers::NumberAnswer;
 pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 pub use wire::Wire;
 

@@ -297,6 +297,10 @@ pub struct Tagged<T> {
 pub struct ParticipantResult {
     /// The person: by phone number when known, else by LID.
     pub id: ParticipantId,
+    /// The participant as the request names them, where WhatsApp knows their number under another spelling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub requested: Option<String>,
     /// Whether the request is now true of that person because of this call.
     pub success: bool,
     /// WhatsApp's own number, when it gave one.

@@ -27,6 +27,9 @@ pub const GROUP_ID_FORM: &str = "it is written like 120363021234567890@g.us";
 pub const PERSON_ID_FORM: &str = "give a phone number in international format, such as 15550100003 or 15550100003@c.us, or an id such \
                                   as 810103492323469@lid";
 
+/// How a phone number is written, for callers.
+pub const NUMBER_FORM: &str = "give it in international format, such as +1 555 010 0003 or 15550100003";
+
 /// Why a text is not an id; the message is shown to API callers.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IdError {

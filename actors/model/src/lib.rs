@@ -25,7 +25,7 @@ pub use group_notification::{GroupAction, GroupNotification, Versions};
 pub use group_record::{
     AllGroups, CommunityRole, Completeness, GroupDelta, GroupRecord, Member, ParticipantIds, Role, unread_settings,
 };
-pub use id::{GROUP_ID_FORM, GroupId, IdError, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
+pub use id::{GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use name::NameSource;
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};

@@ -16,6 +16,9 @@ use crate::rate_limiter::{Cost, RateLimiter};
 use rookery_engine::Engine;
 use rookery_model::{GroupId, ParticipantIds};
 
+/// WhatsApp answers a lookup within a second. A caller gives up after 30 s.
+const LOOKUP_TIME_MAX: Duration = Duration::from_secs(3);
+
 /// A session as a beginning command sees it.
 pub struct SessionAccess<'a> {
     pub(crate) cache: &'a mut GroupCache,
@@ -30,12 +33,19 @@ pub struct SessionAccess<'a> {
     /// The error says why not even the cache can be read.
     pub(crate) stale_for: Result<Option<Duration>, CommandError>,
     pub(crate) whatsapp_timeout: Duration,
+    /// How long the command's caller has waited for a lookup: it comes out of WhatsApp's time.
+    pub(crate) spent: Duration,
 }
 
 impl SessionAccess<'_> {
     /// Refuses unless the session is `ready`.
     pub(crate) fn check_ready(&self) -> Result<(), CommandError> {
         self.engine.as_ref().map(drop).map_err(Clone::clone)
+    }
+
+    /// How long a lookup may take. Most of WhatsApp's time has to be left for the command that needs the lookup.
+    pub(super) fn lookup_time_max(&self) -> Duration {
+        LOOKUP_TIME_MAX.min(self.whatsapp_timeout / 4)
     }
 
     /// Refuses a group that the account is not in.
@@ -50,7 +60,7 @@ impl SessionAccess<'_> {
         let engine = self.engine.clone()?;
         group.map_or(Ok(()), |group| self.check_member_of(group))?;
         self.rate_limiter.take(cost)?;
-        let deadline = Instant::now() + self.whatsapp_timeout;
+        let deadline = Instant::now() + self.whatsapp_timeout - self.spent.min(self.lookup_time_max());
         Ok(CommandContext::new(engine, self.port.clone(), self.rate_limiter.clone(), deadline))
     }
 }

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use super::context::Reconciliation;
 use super::participant_results::{
-    self, Target, Verdict, addressed, can_tell, is_same_list, look_up_unanswered, refuse_oneself, seen_of, targets,
+    self, Verdict, addressed, can_tell, is_same_list, look_up_unanswered, results_of, seen_of,
 };
 use super::port::GroupChange;
+use super::targets::{Target, present, refuse_oneself, sent_ids, targets};
 use super::whatsapp_codes::{ALREADY, Asked, NO_MEMBER, NOT_SAID, is_doubtful};
-use super::{Command, CommandKind, Finished, SessionAccess, Started};
+use super::{Command, CommandKind, Finished, Participants, Requested, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::group_cache::{Heard, PendingChange, is_so};
 use crate::rate_limiter::Cost;
 use rookery_engine::ParticipantAnswer;
-use rookery_model::{
-    GroupId, GroupRecord, ParticipantChange, ParticipantId, ParticipantIds, ParticipantResult, ResultCode,
-};
+use rookery_model::{GroupId, GroupRecord, ParticipantChange, ParticipantIds, ParticipantResult, ResultCode};
 
 /// Adds, removes, promotes or demotes; one result per distinct participant, in the order of the request.
 ///
@@ -27,7 +26,7 @@ pub struct ChangeParticipants {
     /// The change for all participants.
     pub change: ParticipantChange,
     /// A participant who is named twice counts once.
-    pub participants: Vec<ParticipantId>,
+    pub participants: Vec<Requested>,
     /// People who may only be invited get WhatsApp's private invitation.
     pub invite_fallback: bool,
 }
@@ -39,18 +38,28 @@ impl Command for ChangeParticipants {
         CommandKind::Write
     }
 
+    fn participants(&mut self) -> Option<Participants<'_>> {
+        Some(Participants { group: Some(&self.group), list: &mut self.participants })
+    }
+
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError> {
         let Self { group, change, participants, invite_fallback } = self;
         let before = session.cache.record(&group).map(|record| Arc::new(record.into_owned()));
         let targets = targets(before.as_deref(), change, &participants);
         refuse_oneself(&session.me, change, &targets)?;
-        let context = session.admit(cost(change, &targets), Some(&group))?;
-        let participants: Vec<ParticipantIds> = targets.iter().map(|target| target.person).collect();
+        let sent = present(&targets);
+        if sent.is_empty() {
+            session.check_ready()?;
+            session.check_member_of(&group)?;
+            return Ok(Started::answered(results_of(Asked::Change(change), &addressed(&targets, &[], None))));
+        }
+        let context = session.admit(cost(change, &sent), Some(&group))?;
+        let participants: Vec<ParticipantIds> = sent.iter().map(|target| target.person).collect();
         let write = session.cache.begin_write(&group, PendingChange::Participants(change, participants));
         Ok(context.run(move |context| async move {
-            let participants: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+            let participants = sent_ids(&sent);
             let call = context.engine.change_participants(&group, change, &participants);
-            let judge = |now: &GroupRecord, heard: &Heard| seen(change, &targets, before.as_deref(), now, heard);
+            let judge = |now: &GroupRecord, heard: &Heard| seen(change, &sent, before.as_deref(), now, heard);
             let look = || context.look_into(&group, write, judge);
             let result = match context.carry_out(change.phrase(), call, look).await.result {
                 Ok(answers) => {

@@ -1,14 +1,15 @@
 //! Creating a group.
 
 use super::making::{made, make};
-use super::participant_results::{self, Target, Verdict, addressed, look_up_unanswered, refuse_oneself, targets};
+use super::participant_results::{self, Verdict, addressed, look_up_unanswered, results_of};
+use super::targets::{Target, present, refuse_oneself, sent_ids, targets};
 use super::whatsapp_codes::{Asked, NOT_SAID};
-use super::{Command, CommandKind, SessionAccess, Started};
+use super::{Command, CommandKind, Participants, Requested, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::group_cache::to_summary;
 use crate::rate_limiter::Cost;
 use rookery_engine::{NewGroup, NewGroupPlace};
-use rookery_model::{CreatedGroup, GroupId, GroupRecord, ParticipantChange, ParticipantId, ResultCode};
+use rookery_model::{CreatedGroup, GroupId, GroupRecord, ParticipantChange, ResultCode};
 
 /// Creates a group. Answers as soon as WhatsApp has created the group, also when people were refused.
 ///
@@ -19,7 +20,7 @@ pub struct CreateGroup {
     /// Its subject.
     pub name: String,
     /// Who is added.
-    pub participants: Vec<ParticipantId>,
+    pub participants: Vec<Requested>,
     /// The community that it is to be part of.
     pub community: Option<GroupId>,
     /// People who may only be invited get WhatsApp's private invitation.
@@ -33,17 +34,27 @@ impl Command for CreateGroup {
         CommandKind::Write
     }
 
+    fn participants(&mut self) -> Option<Participants<'_>> {
+        Some(Participants { group: None, list: &mut self.participants })
+    }
+
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<CreatedGroup>, CommandError> {
         let Self { name, participants, community, invite_fallback } = self;
         let (me, targets) = (session.me, targets(None, ParticipantChange::Add, &participants));
         refuse_oneself(&me, ParticipantChange::Add, &targets)?;
-        let cost = Cost::Create { participants: u32::try_from(targets.len()).unwrap_or(u32::MAX) };
+        let sent = present(&targets);
+        if sent.is_empty() && !targets.is_empty() {
+            session.check_ready()?;
+            let results = results_of(Asked::Change(ParticipantChange::Add), &addressed(&targets, &[], None));
+            return Err(CommandError::NobodyOnWhatsapp(results));
+        }
+        let cost = Cost::Create { participants: u32::try_from(sent.len()).unwrap_or(u32::MAX) };
         let context = session.admit(cost, community.as_ref())?;
         let creation = session.creations.begin(session.cache, &name, false, community.clone());
         Ok(context.run(move |context| async move {
             let new = NewGroup {
                 subject: name,
-                participants: targets.iter().map(|target| target.send_as).collect(),
+                participants: sent_ids(&sent),
                 key: creation.key().to_owned(),
                 place: community.map_or(NewGroupPlace::Alone, NewGroupPlace::In),
             };
@@ -58,7 +69,7 @@ impl Command for CreateGroup {
             };
             look_up_unanswered(&context, &record.id, None, &mut participants, verdict).await;
             // The group is made, whatever is known about its people.
-            let mut results = participant_results::results_of(Asked::Change(ParticipantChange::Add), &participants);
+            let mut results = results_of(Asked::Change(ParticipantChange::Add), &participants);
             if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                 context.slow_down();
             }

@@ -4,17 +4,17 @@ use tokio::time::timeout_at;
 
 use super::context::{CommandContext, Reconciliation};
 use super::participant_results::{
-    self, Addressed, Target, Verdict, addressed, are_comparable, is_same_list, look_up_unanswered, seen_of, targets,
+    self, Addressed, Verdict, addressed, are_comparable, is_same_list, look_up_unanswered, results_of, seen_of,
 };
 use super::port::GroupChange;
+use super::targets::{Target, present, sent_ids, targets};
 use super::whatsapp_codes::{Asked, NOT_SAID, is_doubtful};
-use super::{Command, CommandKind, Finished, SessionAccess, Started};
+use super::{Command, CommandKind, Finished, Participants, Requested, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::rate_limiter::Cost;
 use rookery_engine::Applicant;
 use rookery_model::{
-    GroupId, GroupRecord, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantId, ParticipantIds,
-    ParticipantResult,
+    GroupId, GroupRecord, MembershipDecision, MembershipRequest, ParticipantChange, ParticipantIds, ParticipantResult,
 };
 
 /// Phone numbers whose LIDs WhatsApp is asked for at once: as many people as a request may name. Further numbers may
@@ -40,7 +40,7 @@ pub struct DecideMembership {
     /// Whether they are approved or rejected.
     pub decision: MembershipDecision,
     /// `None`: all who asked.
-    pub participants: Option<Vec<ParticipantId>>,
+    pub participants: Option<Vec<Requested>>,
 }
 
 impl Command for ReadMembershipRequests {
@@ -67,10 +67,14 @@ impl Command for DecideMembership {
         CommandKind::Write
     }
 
+    fn participants(&mut self) -> Option<Participants<'_>> {
+        Some(Participants { group: Some(&self.group), list: self.participants.as_mut()? })
+    }
+
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError> {
         let Self { group, decision, participants } = self;
         // When all are meant, their number is known only after WhatsApp was asked.
-        let count = participants.as_ref().map_or(0, Vec::len);
+        let count = participants.as_ref().map_or(0, |list| list.iter().filter(|one| !one.is_absent()).count());
         let cost = match decision {
             MembershipDecision::Approve => Cost::Add(u32::try_from(count).unwrap_or(u32::MAX)),
             MembershipDecision::Reject => Cost::Write,
@@ -96,7 +100,7 @@ async fn decide(
     group: &GroupId,
     decision: MembershipDecision,
     record: Option<&GroupRecord>,
-    participants: Option<Vec<ParticipantId>>,
+    participants: Option<Vec<Requested>>,
 ) -> Result<Vec<ParticipantResult>, CommandError> {
     // A rejected person is gone from the list. Only the list from before tells this from a person who never asked.
     let mut open_before = match (decision, &participants) {
@@ -109,7 +113,7 @@ async fn decide(
             if decision == MembershipDecision::Approve {
                 context.consume(Cost::Add(u32::try_from(open_before.len()).unwrap_or(u32::MAX)))?;
             }
-            open_before.iter().filter_map(|applicant| applicant.person.id()).collect()
+            open_before.iter().filter_map(|applicant| applicant.person.id()).map(Requested::from).collect()
         }
     };
     let mut targets = targets(record, ParticipantChange::Add, &asked);
@@ -119,7 +123,11 @@ async fn decide(
     if decision == MembershipDecision::Reject {
         recognise(context, &mut targets, &mut open_before).await;
     }
-    let participants: Vec<ParticipantId> = targets.iter().map(|target| target.send_as).collect();
+    let sent = present(&targets);
+    if sent.is_empty() {
+        return Ok(results_of(Asked::Decision(decision), &addressed(&targets, &[], record)));
+    }
+    let participants = sent_ids(&sent);
     let verdict = |target: &Target, open: &[Applicant], now: &GroupRecord| {
         let is_member = now.member(&target.person).is_some();
         match decision {
@@ -141,7 +149,7 @@ async fn decide(
             Ok(open) => open,
             Err(look) => return look,
         };
-        let judge = |now: &GroupRecord| seen_of(&targets, now, |target| verdict(target, &open, now));
+        let judge = |now: &GroupRecord| seen_of(&sent, now, |target| verdict(target, &open, now));
         context.look_at(group, None, |read| read.record.as_deref().map_or(Reconciliation::Unclear, judge)).await
     };
     let answers = context
@@ -188,6 +196,7 @@ async fn recognise(context: &CommandContext, targets: &mut Vec<Target>, open: &m
     for mut target in std::mem::take(targets) {
         if let Some(applicant) = applicant(open, &target) {
             target.person.learn(&applicant.person);
+            target.is_absent = false;
         }
         if !recognised.iter().any(|other| other.person.is(&target.person)) {
             recognised.push(target);

@@ -4,22 +4,16 @@ use tokio::time::timeout_at;
 
 use super::context::{CommandContext, Reconciliation};
 use super::port::GroupRead;
-use super::whatsapp_codes::{self, Asked, DONE, NOT_SAID};
+use super::targets::Target;
+use super::whatsapp_codes::{self, Asked, DONE, NO_ACCOUNT, NOT_SAID};
 use crate::error::CommandError;
 use crate::group_cache::WriteId;
 use rookery_engine::ParticipantAnswer;
-use rookery_model::{GroupId, ParticipantChange, ParticipantId, ParticipantResult, ResultCode};
+use rookery_model::{GroupId, ParticipantChange, ParticipantResult, ResultCode};
 use rookery_model::{GroupRecord, ParticipantIds};
 
 /// From this status code on, WhatsApp failed itself: it did not refuse.
 const BROKE_DOWN: u16 = 500;
-
-/// A person of a request: every id known for them, and the one that is sent.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) person: ParticipantIds,
-    pub(super) send_as: ParticipantId,
-}
 
 /// A person of a request, and what WhatsApp answered about them.
 #[derive(Clone, Debug)]
@@ -27,31 +21,6 @@ pub(super) struct Addressed {
     pub(super) target: Target,
     /// `None`: the answer does not say.
     pub(super) answer: Option<ParticipantAnswer>,
-}
-
-/// The people of a request, each once. Members are sent by the id in the group's list, new people by phone number.
-pub(super) fn targets(
-    record: Option<&GroupRecord>,
-    change: ParticipantChange,
-    requested: &[ParticipantId],
-) -> Vec<Target> {
-    let mut targets: Vec<Target> = Vec::with_capacity(requested.len());
-    for id in requested {
-        let mut person = ParticipantIds::from(*id);
-        let member = record.and_then(|record| record.member(&person));
-        if let Some(member) = member {
-            person.learn(&member.person);
-        }
-        if targets.iter().any(|target| target.person.is(&person)) {
-            continue;
-        }
-        let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
-        let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
-        let by_lid = change != ParticipantChange::Add && record.is_some_and(|record| record.lid_addressing);
-        let send_as = if by_lid { lid.or(phone) } else { phone.or(lid) };
-        targets.push(Target { person, send_as: send_as.unwrap_or(*id) });
-    }
-    targets
 }
 
 /// Matches each person with their answer, by every id that the request, the answer or the group has for them. Two ids
@@ -69,7 +38,11 @@ pub(super) fn addressed(
     };
     let answers: Vec<ParticipantAnswer> = answers.iter().cloned().map(known).collect();
     let with_answer = |target: &Target| {
-        let mut target = *target;
+        let mut target = target.clone();
+        if target.is_absent {
+            let answer = Verdict::Not(NO_ACCOUNT).answer(target.person);
+            return Addressed { target, answer };
+        }
         let of_them = || answers.iter().filter(|answer| answer.person.is(&target.person));
         let answer = of_them().find(|answer| answer.error.is_none()).or_else(|| of_them().next()).cloned();
         if let Some(answer) = &answer {
@@ -103,27 +76,8 @@ impl Addressed {
         let is_done = |answer: &Option<ParticipantAnswer>| answer.as_ref().is_some_and(|answer| answer.error.is_none());
         if self.answer.is_none() || (!is_done(&self.answer) && is_done(&twin.answer)) {
             (self.answer, self.target.send_as) = (twin.answer, twin.target.send_as);
+            self.target.is_absent = twin.target.is_absent;
         }
-    }
-}
-
-/// Refuses to add or remove our own account: it is in the group already, and leaves by a command of its own.
-pub(super) fn refuse_oneself(
-    me: &ParticipantIds,
-    change: ParticipantChange,
-    targets: &[Target],
-) -> Result<(), CommandError> {
-    let why = match change {
-        ParticipantChange::Add => "whose account is in the group anyway",
-        ParticipantChange::Remove => "which leaves a group with `leave`",
-        ParticipantChange::Promote | ParticipantChange::Demote => return Ok(()),
-    };
-    match targets.iter().find(|target| target.person.is(me)) {
-        Some(target) => {
-            let id = me.id().unwrap_or(target.send_as);
-            Err(CommandError::Invalid(format!("participants names {id}, this session's own number, {why}")))
-        }
-        None => Ok(()),
     }
 }
 
@@ -259,10 +213,11 @@ pub(super) fn results_of(asked: Asked, participants: &[Addressed]) -> Vec<Partic
 
 fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> ParticipantResult {
     let id = target.person.id().unwrap_or(target.send_as);
+    let requested = target.other_spelling().map(str::to_owned);
     let Some(answer) = answer else {
         let (code, message) =
             (ResultCode::OutcomeUnknown, whatsapp_codes::message(ResultCode::OutcomeUnknown).map(Into::into));
-        return ParticipantResult { id, success: false, status: None, code, message };
+        return ParticipantResult { id, requested, success: false, status: None, code, message };
     };
     let (status, code) = match answer.error {
         None => (Some(DONE).filter(|_| !answer.is_seen), whatsapp_codes::success(asked)),
@@ -272,7 +227,7 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
         }
     };
     let message = whatsapp_codes::message(code).map(Into::into);
-    ParticipantResult { id, success: answer.error.is_none(), status, code, message }
+    ParticipantResult { id, requested, success: answer.error.is_none(), status, code, message }
 }
 
 /// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. A person
@@ -297,15 +252,16 @@ pub(super) async fn invite(
 
 #[cfg(test)]
 mod tests {
+    use super::super::targets::targets;
     use super::*;
     use rookery_engine::Invitation;
-    use rookery_model::MembershipDecision;
+    use rookery_model::{MembershipDecision, ParticipantId};
 
     const LID: &str = "7000000000002@lid";
 
     fn target(id: &str) -> Target {
         let id: ParticipantId = id.parse().unwrap();
-        Target { person: id.into(), send_as: id }
+        targets(None, ParticipantChange::Add, &[id.into()]).remove(0)
     }
 
     fn answer(person: ParticipantIds, error: Option<u16>, may_be_invited: bool) -> ParticipantAnswer {
@@ -324,7 +280,7 @@ mod tests {
     fn results_follow_the_request_and_match_by_any_id() {
         let (alice, bob_by_lid) = (target("15550100001"), target(LID));
         let answers = [answer(bob(), None, false), answer(alice.person, Some(403), true)];
-        let participants = addressed(&[alice, bob_by_lid], &answers, None);
+        let participants = addressed(&[alice.clone(), bob_by_lid], &answers, None);
         let (results, done) = results(Asked::Change(ParticipantChange::Add), &participants).unwrap();
         assert_eq!(results[0].code, ResultCode::InviteRequired);
         assert_eq!((results[1].code, results[1].status), (ResultCode::Added, Some(200)));
@@ -359,7 +315,8 @@ mod tests {
     #[test]
     fn what_whatsapp_says_nothing_about_is_no_refusal() {
         let alice = target("15550100001");
-        let participants = addressed(&[alice], &[answer(alice.person, Some(NOT_SAID), false)], None);
+        let participants =
+            addressed(std::slice::from_ref(&alice), &[answer(alice.person, Some(NOT_SAID), false)], None);
         assert_eq!(results(Asked::Change(ParticipantChange::Add), &participants), Err(CommandError::Unreadable));
     }
 
@@ -367,9 +324,9 @@ mod tests {
     fn where_nothing_is_known_about_anybody_nothing_is_claimed() {
         let (alice, bob) = (target("15550100001"), target("15550100002"));
         let asked = Asked::Decision(MembershipDecision::Reject);
-        let participants = addressed(&[alice, bob], &[], None);
+        let participants = addressed(&[alice.clone(), bob.clone()], &[], None);
         assert_eq!(results(asked, &participants), Err(CommandError::OutcomeUnknown));
-        let participants = addressed(&[alice, bob], &[answer(bob.person, None, false)], None);
+        let participants = addressed(&[alice.clone(), bob.clone()], &[answer(bob.person, None, false)], None);
         let (results, done) = results(asked, &participants).unwrap();
         assert_eq!((results[0].code, results[0].status, results[0].success), (ResultCode::OutcomeUnknown, None, false));
         assert_eq!((results[1].code, done), (ResultCode::Rejected, vec![bob.person]));

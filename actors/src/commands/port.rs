@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::creations::{Creation, Found};
+use super::look_up_numbers::FoundNumber;
 use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
 use crate::reply::Reply;
 use rookery_model::{Community, GroupId, GroupRecord};
@@ -57,4 +58,6 @@ pub(crate) enum GroupChange {
     Left { group: GroupId },
     /// Something may have changed in this group.
     Doubtful { group: GroupId },
+    /// WhatsApp said this of phone numbers.
+    NumbersFound(Vec<FoundNumber>),
 }

@@ -12,6 +12,8 @@ pub(super) const ALREADY: u16 = 409;
 pub(super) const NO_MEMBER: u16 = 404;
 /// Stands for a missing status code.
 pub(super) const NOT_SAID: u16 = 0;
+/// In place of a status code: a lookup found no account for the number, and WhatsApp was asked for nothing else.
+pub(super) const NO_ACCOUNT: u16 = 1;
 
 /// The error of a question: nothing was changed whatever happened.
 pub(crate) fn read_error(what: &'static str, error: EngineError) -> CommandError {
@@ -77,6 +79,7 @@ pub(super) fn success(asked: Asked) -> ResultCode {
 pub(super) fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultCode {
     use ParticipantChange::Add;
     match (asked, error) {
+        (_, NO_ACCOUNT) => ResultCode::NotOnWhatsapp,
         (Asked::Change(Add), 403) if may_be_invited => ResultCode::InviteRequired,
         (Asked::Change(Add), 401) => ResultCode::Blocked,
         (Asked::Change(Add), 404) => ResultCode::NotOnWhatsapp,

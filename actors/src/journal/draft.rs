@@ -1,12 +1,14 @@
 //! The content of a batch. Decides nothing.
 
+use std::num::NonZeroU64;
+
 use rookery_model::{
     Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, ParticipantIds, SessionId, Timestamp,
 };
 use rookery_store::parts_in;
 use serde_json::{Map, json};
 
-use crate::group_cache::{GroupDiff, Name, Stored};
+use crate::group_cache::{GroupDiff, KnownNumber, Name, Stored};
 
 /// Groups with more members are written as deltas; a smaller group fits in one row as it is.
 const WHOLE_MEMBERS_MAX: usize = 64;
@@ -23,6 +25,7 @@ pub(crate) struct Draft {
     pub(super) old_rows: Vec<EventRow>,
     pub(super) groups: Vec<GroupDraft>,
     pub(super) names: Vec<(ParticipantId, Option<Name>)>,
+    pub(super) numbers: Vec<(NonZeroU64, Option<KnownNumber>)>,
 }
 
 /// A row of events in the store: the events of one batch.
@@ -76,7 +79,11 @@ pub(crate) fn is_large(record: &GroupRecord) -> bool {
 
 impl Draft {
     pub(super) fn is_empty(&self) -> bool {
-        self.record.is_none() && self.events.is_empty() && self.groups.is_empty() && self.names.is_empty()
+        self.record.is_none()
+            && self.events.is_empty()
+            && self.groups.is_empty()
+            && self.names.is_empty()
+            && self.numbers.is_empty()
     }
 
     /// Whether the batch holds the session's record.
@@ -86,7 +93,7 @@ impl Draft {
 
     /// Whether the batch holds the session's record and nothing of its groups.
     pub(crate) fn is_of_session(&self) -> bool {
-        let is_of_groups = !self.groups.is_empty() || !self.names.is_empty();
+        let is_of_groups = !self.groups.is_empty() || !self.names.is_empty() || !self.numbers.is_empty();
         self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group.is_none())
     }
 }

@@ -1,5 +1,7 @@
 //! Puts a batch together and commits it. Knows what rows there are; decides nothing.
 
+use std::num::NonZeroU64;
+
 use rookery_model::GroupId;
 use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_known_parts, delete_parts, layout,
@@ -7,7 +9,7 @@ use rookery_store::{
 };
 
 use super::{Draft, GroupDraft, GroupWrite};
-use crate::group_cache::Name;
+use crate::group_cache::{KnownNumber, Name};
 use rookery_model::ParticipantId;
 
 /// A batch that is on disk, or not.
@@ -117,6 +119,7 @@ fn batches(
         }
     }
     add(name_batch(number, &draft.names));
+    add(number_batch(number, &draft.numbers));
     Ok((batches, parts))
 }
 
@@ -168,6 +171,18 @@ fn group_batch(
         batch.delete(number, Table::GroupDeltas, layout::group_delta(key, place));
     }
     Ok(batch)
+}
+
+fn number_batch(session: SessionNumber, numbers: &[(NonZeroU64, Option<KnownNumber>)]) -> Batch {
+    let mut batch = Batch::new();
+    for (number, known) in numbers {
+        let key = number.to_string().into_bytes();
+        match known {
+            Some(known) => batch.put(session, Table::Numbers, key, serde_json::to_vec(known).unwrap_or_default()),
+            None => batch.delete(session, Table::Numbers, key),
+        }
+    }
+    batch
 }
 
 fn name_batch(number: SessionNumber, names: &[(ParticipantId, Option<Name>)]) -> Batch {

@@ -36,6 +36,7 @@ impl SessionState {
             rate_limiter: self.entry.rate_limiter.clone(),
             stale_for,
             whatsapp_timeout: self.context.options.whatsapp_timeout,
+            spent: Duration::ZERO,
         };
         if let Some(read) = command.execute(&mut access) {
             self.refresher.share(read);
@@ -79,6 +80,10 @@ impl SessionState {
                 self.cache.created(*record, asked);
             }
             GroupChange::Left { group } => self.cache.left(&group),
+            GroupChange::NumbersFound(found) => {
+                let now = Timestamp::now();
+                found.iter().for_each(|found| self.cache.numbers.learn(found.number, found.account, now));
+            }
             GroupChange::Doubtful { group } => {
                 self.cache.mark_for_read(&group);
                 self.refresher.schedule_doubts(&self.cache);

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use super::record::{Link, SessionRecord, StoredSession};
-use crate::group_cache::{GroupCache, Names};
+use crate::group_cache::{GroupCache, Names, Numbers};
 use crate::journal::{Base, Journal, is_large, rows_of};
-use rookery_model::{GroupDelta, GroupRecord, unread_settings};
+use rookery_model::{GroupDelta, GroupRecord, Timestamp, unread_settings};
 use rookery_store::{SessionNumber, Store, StoreError, Table, layout, scan_parts_each};
 
 /// The stored state of a session: its actor starts with it.
@@ -72,6 +72,7 @@ impl Loaded {
         }
         let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count && are_deltas_read;
         let mut cache = GroupCache::restore(record.me(), groups, load_names(store, number)?, filled);
+        cache.numbers = load_numbers(store, number)?;
         for (group, settings) in unread {
             cache.note_unread_settings(group, settings);
         }
@@ -102,6 +103,16 @@ fn load_names(store: &dyn Store, number: SessionNumber) -> Result<Names, StoreEr
         Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
     };
     Ok(Names::restore(rows.into_iter().filter_map(name)))
+}
+
+/// The phone numbers that a session knows, as they are stored: a row each, under the number as text.
+fn load_numbers(store: &dyn Store, number: SessionNumber) -> Result<Numbers, StoreError> {
+    let rows = store.scan_prefix(number, Table::Numbers, b"")?;
+    // A number that cannot be read is looked up again.
+    let known = |(key, json): (Vec<u8>, Vec<u8>)| {
+        Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
+    };
+    Ok(Numbers::restore(rows.into_iter().filter_map(known), Timestamp::now()))
 }
 
 #[cfg(test)]

@@ -69,6 +69,7 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
     let directory = Arc::new(Directory::default());
     // There is a receiver from the start on, as a deletion may be finished at once.
     let (notices, first_notices) = broadcast::channel(NOTICES_BEHIND_MAX);
+    let number_lookup = options.number_lookup;
     let context = Arc::new(Context { store: store.clone(), options, engines, directory: directory.clone(), notices });
     let arguments = Arguments { context, sessions, deletions, next_number };
     let (supervisor, finished) =
@@ -78,7 +79,7 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
         let _ = finished.await;
         end.send_replace(true);
     });
-    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone() };
+    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), number_lookup };
     Ok(Running { gateway, notices: Some(first_notices), supervisor, ended, store })
 }
 

@@ -6,7 +6,7 @@ use super::SessionNumber;
 
 /// The layout this version writes, kept in `Meta` under [`LAYOUT`]. Layout 1 had the records of sessions and of idempotency keys
 /// at [`SessionNumber::DAEMON`]; this version reads it, too, and the owners of those rows move them.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// The oldest layout that this version reads.
 pub const LAYOUT_VERSION_MIN: u32 = 1;

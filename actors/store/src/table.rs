@@ -45,6 +45,8 @@ tables! {
     GroupDeltas = "group_deltas",
     /// Names of people that a session knows.
     Names = "names",
+    /// Phone numbers that WhatsApp was asked about, and the ids under which it knows them.
+    Numbers = "numbers",
     /// The linked device's own keys and identity: one record per session.
     Device = "device",
     /// Identity keys of peers.

@@ -6,6 +6,7 @@ use rookery_actors::CommandError;
 use rookery_model::IdError;
 use rookery_store::StoreError;
 
+use super::undone::nobody_done;
 use super::{ErrorResponse, Message, internal, one};
 use crate::audit::AuditError;
 use crate::auth::KeysError;
@@ -89,6 +90,7 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         ),
         E::Unanswered => unanswered("WhatsApp did not answer in time: nothing was changed"),
         E::Unreadable => unanswered("WhatsApp answered with something that Rookery cannot read: nothing was changed"),
+        E::NobodyOnWhatsapp(results) => nobody_done("Creating the group", results),
         E::NotMade => unanswered("WhatsApp did not confirm it: no new group was seen, but it may come late"),
         E::LogoutIncomplete => one(
             S::BAD_GATEWAY,

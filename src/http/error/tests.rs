@@ -13,7 +13,7 @@ fn refused(code: u16) -> CommandError {
 fn result(status: u16) -> ParticipantResult {
     let code = if status == 429 { ResultCode::RateLimited } else { ResultCode::NotAllowed };
     let id = ParticipantId::Phone(15_550_100_001);
-    ParticipantResult { id, success: false, status: Some(status), code, message: None }
+    ParticipantResult { id, requested: None, success: false, status: Some(status), code, message: None }
 }
 
 fn partly(applied: &[&'static str], error: CommandError) -> CommandError {

@@ -33,6 +33,10 @@ pub(super) fn nobody_done(what: &str, results: &[ParticipantResult]) -> ErrorRes
         let message = "WhatsApp did not say what became of everybody, results has who: something may have been changed";
         return one(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message);
     }
+    if results.iter().all(|result| result.code == ResultCode::NotOnWhatsapp) {
+        let message = "None of the participants has a WhatsApp account";
+        return one(StatusCode::FORBIDDEN, "not_on_whatsapp", message);
+    }
     all_refused(what, results.iter().map(|result| result.status))
 }
 

@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::error::ApiError;
-use crate::http::handlers::groups::NewGroup;
+use crate::http::handlers::groups::{NewGroup, create_in};
 use crate::http::limits::{DESCRIPTION_CHARS_MAX, LINKED_GROUPS, SUBJECT_CHARS};
 use crate::http::middleware::authorization::community_scope::may_add_to_community;
 use crate::http::middleware::authorization::community_scope::may_touch_community;
@@ -227,9 +227,7 @@ pub(crate) async fn create_group(
     JsonBody(new): JsonBody<NewGroup>,
 ) -> Result<Created<CreatedGroup>, ApiError> {
     may_add_to_community(&app, &caller, session, &community).await?;
-    let created = app.gateway.execute(session, new.command(Some(community))).await?;
-    caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
-    Ok(Created(created))
+    create_in(&app, session, &caller, new.command(Some(community))).await
 }
 
 /// Link groups to a community

@@ -6,8 +6,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
+use rookery_actors::CommandError;
 use rookery_actors::commands::{CreateGroup, LeaveGroup, ListGroups, ReadGroup, SetDescription, SetSubject};
-use rookery_model::{CreatedGroup, Group, GroupId, GroupSummary};
+use rookery_model::{CreatedGroup, Group, GroupId, GroupSummary, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -19,7 +20,7 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, Refresh, SessionPath, Stale};
 use crate::http::request::fields::{Fields, FromFields};
 use crate::http::request::group_filter::GroupFilter;
-use crate::http::request::written::{ParticipantField, ids_of};
+use crate::http::request::written::{ParticipantField, requested};
 use crate::http::response::etag::{known_tags, tagged, tagged_as};
 use crate::http::response::json::{Acknowledged, Created, JsonResult, acknowledged, with_total};
 use crate::http::response::staleness::answered;
@@ -125,7 +126,7 @@ impl NewGroup {
     pub(crate) fn command(self, community: Option<GroupId>) -> CreateGroup {
         let Self { name, participants, invite_fallback } = self;
         let invite_fallback = invite_fallback.unwrap_or(false);
-        CreateGroup { name, participants: ids_of(participants), community, invite_fallback }
+        CreateGroup { name, participants: requested(participants), community, invite_fallback }
     }
 }
 
@@ -144,8 +145,21 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(new): JsonBody<NewGroup>,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let created = app.gateway.execute(session, new.command(None)).await?;
-    caller.add_to_scope(&app, vec![created.summary.id.clone()]).await;
+    create_in(&app, session, &caller, new.command(None)).await
+}
+
+/// Makes a group, and adds it to the groups of a key that is limited to groups.
+pub(crate) async fn create_in(
+    app: &App,
+    session: SessionId,
+    caller: &Caller,
+    command: CreateGroup,
+) -> Result<Created<CreatedGroup>, ApiError> {
+    let created = app.gateway.execute(session, command).await.map_err(|error| match error {
+        CommandError::NobodyOnWhatsapp(results) => ApiError::AllRefused { what: "Creating the group", results },
+        error => error.into(),
+    })?;
+    caller.add_to_scope(app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
 }
 

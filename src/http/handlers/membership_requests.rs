@@ -14,7 +14,7 @@ use crate::http::middleware::authorization::community_scope::may_add_to;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
 use crate::http::request::fields::{Fields, FromFields};
-use crate::http::request::written::{ParticipantField, ids_of};
+use crate::http::request::written::{ParticipantField, requested};
 use crate::http::response::json::{BatchAcknowledged, JsonResult, ToldResult, batch_acknowledged};
 
 /// The people whom a decision is about.
@@ -95,7 +95,7 @@ async fn decide(
     applicants: Applicants,
     decision: MembershipDecision,
 ) -> ToldResult<BatchAcknowledged> {
-    let participants = applicants.participants.map(ids_of);
+    let participants = applicants.participants.map(requested);
     let done = match decision {
         MembershipDecision::Approve => "Membership requests approved",
         MembershipDecision::Reject => "Membership requests rejected",

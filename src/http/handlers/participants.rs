@@ -17,7 +17,7 @@ use crate::http::middleware::authorization::community_scope::may_touch_linked;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, KnownTag, Page, SessionPath, Stale, query, value_of};
 use crate::http::request::fields::{Fields, FromFields};
-use crate::http::request::written::{ParticipantField, ids_of};
+use crate::http::request::written::{ParticipantField, requested};
 use crate::http::response::etag::tagged;
 use crate::http::response::json::{BatchAcknowledged, ToldResult, batch_acknowledged, with_total};
 use crate::http::response::staleness::{self, answered_of};
@@ -213,7 +213,7 @@ async fn change(
         ParticipantChange::Promote => "Participants promoted to admin",
         ParticipantChange::Demote => "Participants demoted from admin",
     };
-    let command = ChangeParticipants { group, change, participants: ids_of(participants), invite_fallback };
+    let command = ChangeParticipants { group, change, participants: requested(participants), invite_fallback };
     batch_acknowledged(done, change.phrase(), app.gateway.execute(session, command).await?)
 }
 

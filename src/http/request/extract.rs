@@ -91,7 +91,11 @@ impl<S: Sync> FromRequestParts<S> for KeyPath {
     }
 }
 
-fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
+/// A parameter of the path.
+///
+/// # Errors
+/// [`ApiError::Query`] when it is not UTF-8.
+pub(crate) fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, ApiError> {
     let parameters = path_parameters(parts)?;
     let value = parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| value.to_owned());
     value.ok_or_else(|| ApiError::Internal(format!("a route has no `{name}`")))

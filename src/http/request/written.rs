@@ -1,31 +1,57 @@
 //! Values as callers write them: participants and groups in any spelling, flags and numbers also as texts. Never reads a
 //! request. Responses always have the canonical form.
 
+use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use rookery_model::{GroupId, IdError, ParticipantId};
+use rookery_actors::commands::Requested;
+use rookery_model::{GroupId, IdError, ParticipantId, ParticipantIds};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::http::request::fields::shorten;
+
 /// A participant: a phone number in international form in any spelling, or a LID.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[derive(Clone, Debug, ToSchema)]
 #[schema(as = Person, value_type = String, example = "628123456789")]
 #[schema(
     pattern = r"^((\+|00)?[1-9]([ .-]?[0-9]){4,17}((:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net))?|[1-9][0-9]{4,17}(:[0-9]{1,5})?@lid)$"
 )]
-pub(crate) struct ParticipantField(pub(crate) ParticipantId);
+pub(crate) struct ParticipantField(Requested);
+
+/// Two spellings of one id are equal.
+impl PartialEq for ParticipantField {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.id() == other.0.id()
+    }
+}
 
 impl FromStr for ParticipantField {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        ParticipantId::parse_written(text).map(Self)
+        Ok(Self(Requested::new(ParticipantId::parse_written(text)?, &shorten(text))))
     }
 }
 
-/// The ids of participants.
-pub(crate) fn ids_of(participants: Vec<ParticipantField>) -> Vec<ParticipantId> {
+/// The participants for a command.
+pub(crate) fn requested(participants: Vec<ParticipantField>) -> Vec<Requested> {
     participants.into_iter().map(|participant| participant.0).collect()
+}
+
+/// A phone number in international form in any spelling.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(as = PhoneNumber, value_type = String, example = "+52 55 5010 0077")]
+#[schema(pattern = r"^(\+|00)?[1-9]([ .-]?[0-9]){4,17}((:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net))?$")]
+pub(crate) struct NumberField(pub(crate) NonZeroU64);
+
+impl FromStr for NumberField {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let phone = ParticipantIds::from(ParticipantId::parse_written(text)?).phone;
+        phone.map(Self).ok_or_else(|| IdError::Participant(text.into()))
+    }
 }
 
 /// A group, with or without `@g.us`.

@@ -56,6 +56,8 @@ fn line(route: &str) -> Line {
         ("get", "/sessions/{session}/qr") => operator(Session, 400),
         ("patch", "/sessions/{session}/config") => operator(Session, 200),
         ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
+        ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),
+        ("post", "/sessions/{session}/contacts/check") => operator(Session, 400),
         ("get", path) if path.starts_with("/sessions/{session}/") => viewer(400),
         ("post", "/sessions/{session}/groups" | "/sessions/{session}/groups/join") => operator(Membership, 400),
         ("post", "/sessions/{session}/groups/{group}/leave") => operator(Membership, 400),
@@ -178,7 +180,8 @@ async fn every_route_lets_in_who_may_call_it_and_nobody_else() {
                 let session = format!("alice-{cells}");
                 fixture.session(&session).await;
                 let there = path.replace("{session}", &session).replace("{key}", UNKNOWN_ID);
-                let there = there.replace("{group}", GROUP).replace("{community}", GROUP);
+                let there =
+                    there.replace("{group}", GROUP).replace("{community}", GROUP).replace("{number}", "15550100001");
                 let request = format!("{} {there}", method.to_uppercase());
                 let status = fixture.send(&request, &caller.secret, "").await.status().as_u16();
                 assert_eq!(status, caller.refusal.expected(line, path), "{request} with {}", caller.kind);

@@ -103,16 +103,20 @@ struct NewAccount {
     addable: Addable,
     #[serde(default)]
     number_hidden: bool,
+    #[serde(default)]
+    spellings: Vec<String>,
 }
 
 async fn add_account(State(world): State<World>, Json(body): Json<NewAccount>) -> Answer {
     let phone = digits(&body.phone)?;
+    let spellings = body.spellings.iter().map(|spelling| digits(spelling)).collect::<Result<_, _>>()?;
     world.add_account(AccountSpec {
         phone: phone.clone(),
         name: body.name,
         lid: body.lid,
         addable: body.addable,
         number_hidden: body.number_hidden,
+        spellings,
     });
     Ok(Json(json!({ "phone": phone })))
 }

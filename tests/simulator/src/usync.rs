@@ -1,7 +1,7 @@
 //! Namespace `usync`: who is on WhatsApp, under which LID, with which devices.
 
+use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
-use wacore_binary::{Jid, Node};
 
 use crate::stanza::{attr, children, empty, iq_result, jid_attr, now, text};
 use crate::world::State;
@@ -27,7 +27,8 @@ pub(crate) fn answer(state: &mut State, request: &Node) -> Node {
 
 fn answer_user(state: &mut State, user: &Node, protocols: &[String]) -> Option<Node> {
     let contact = user.get_optional_child("contact").map(text);
-    let jid = jid_attr(user, "jid").or_else(|| Some(Jid::pn(contact.as_deref()?.trim_start_matches('+'))))?.to_non_ad();
+    let by_number = || Some(state.jid_spelt(contact.as_deref()?.trim_start_matches('+')));
+    let jid = jid_attr(user, "jid").or_else(by_number)?.to_non_ad();
     let phone = state.phone_of(&jid);
     let answers: Vec<Node> = protocols
         .iter()

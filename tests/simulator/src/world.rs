@@ -211,6 +211,7 @@ impl State {
         if let Some(account) = self.accounts.get_mut(&spec.phone) {
             account.addable = spec.addable;
             account.number_hidden = spec.number_hidden;
+            account.spellings = spec.spellings;
             if let Some(name) = spec.name {
                 account.name = name;
             }
@@ -220,6 +221,7 @@ impl State {
         self.phones_by_lid.insert(lid.clone(), spec.phone.clone());
         let mut account = Account::new(spec.phone.clone(), name, lid, spec.addable);
         account.number_hidden = spec.number_hidden;
+        account.spellings = spec.spellings;
         self.accounts.insert(spec.phone, account);
     }
 
@@ -258,6 +260,13 @@ impl State {
             return self.phones_by_lid.get(jid.user.as_str()).cloned();
         }
         self.accounts.contains_key(jid.user.as_str()).then(|| jid.user.to_string())
+    }
+
+    /// The id that usync has for a number, which may be another spelling of an account's own.
+    pub(crate) fn jid_spelt(&self, number: &str) -> Jid {
+        let is_spelling = |account: &&Account| account.spellings.iter().any(|spelling| spelling == number);
+        let account = self.accounts.get(number).or_else(|| self.accounts.values().find(is_spelling));
+        account.map_or_else(|| Jid::pn(number), Account::pn_jid)
     }
 
     pub(crate) fn count(&mut self, phone: &str, kind: &str) {

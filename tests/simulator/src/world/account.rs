@@ -26,6 +26,9 @@ pub(crate) struct Account {
     pub(crate) addable: Addable,
     /// Groups in LID addressing do not show its phone number.
     pub(crate) number_hidden: bool,
+    /// Other spellings of its phone number, which usync knows.
+    #[serde(default)]
+    pub(crate) spellings: Vec<String>,
     pub(crate) devices: BTreeMap<u16, Device>,
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
@@ -73,6 +76,7 @@ impl Account {
             lid,
             addable,
             number_hidden: false,
+            spellings: Vec::new(),
             devices: BTreeMap::new(),
             devices_linked: 0,
             requests: BTreeMap::new(),

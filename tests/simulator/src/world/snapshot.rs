@@ -34,6 +34,7 @@ fn account(account: &Account) -> Value {
         "lid": account.lid,
         "addable": account.addable,
         "number_hidden": account.number_hidden,
+        "spellings": account.spellings,
         "devices": devices,
         "live_connections": account.live_connections(),
         "live_connections_max": account.connections_max,

@@ -28,12 +28,21 @@ pub struct AccountSpec {
     pub addable: Addable,
     /// Groups in LID addressing, and answers to a query by its LID, do not show its phone number.
     pub number_hidden: bool,
+    /// Other spellings of its phone number, digits only: a usync query for one is answered with the account's own ids.
+    pub spellings: Vec<String>,
 }
 
 impl AccountSpec {
     /// An account that anyone may add to groups, with a made-up name and LID.
     pub fn new(phone: impl Into<String>) -> Self {
-        Self { phone: phone.into(), name: None, lid: None, addable: Addable::default(), number_hidden: false }
+        Self {
+            phone: phone.into(),
+            name: None,
+            lid: None,
+            addable: Addable::default(),
+            number_hidden: false,
+            spellings: Vec::new(),
+        }
     }
 }
 

@@ -1,0 +1,220 @@
+//! Looking up phone numbers: which of them have a WhatsApp account, and under which ids WhatsApp knows it.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use tokio::time::timeout;
+
+use super::context::CommandContext;
+use super::port::GroupChange;
+use super::{Command, CommandKind, Finished, SessionAccess, Started};
+use crate::error::CommandError;
+use crate::rate_limiter::Cost;
+use rookery_engine::NumberAnswer;
+use rookery_model::{GroupId, ParticipantId, ParticipantIds, Timestamp};
+
+/// A participant as a request names them, and what a lookup said of their number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requested {
+    /// The id that the request gives.
+    id: ParticipantId,
+    /// The text in the request: results repeat it where WhatsApp knows the number under another spelling.
+    pub(super) text: Arc<str>,
+    pub(super) number: NumberState,
+}
+
+/// What is known of the number of a participant.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum NumberState {
+    /// Nobody looked it up, or WhatsApp did not say: it is used as it is.
+    Unchecked,
+    /// WhatsApp knows its account by these ids.
+    Known(ParticipantIds),
+    /// It has no account under any spelling.
+    Absent,
+}
+
+impl Requested {
+    /// A participant with this id, and the text that names them in the request.
+    #[must_use]
+    pub fn new(id: ParticipantId, text: &str) -> Self {
+        Self { id, text: text.into(), number: NumberState::Unchecked }
+    }
+
+    /// The id that the request gives.
+    #[must_use]
+    pub fn id(&self) -> ParticipantId {
+        self.id
+    }
+
+    /// The ids under which WhatsApp knows the participant, as far as it was asked.
+    pub(super) fn person(&self) -> ParticipantIds {
+        match self.number {
+            NumberState::Known(ids) => ids,
+            NumberState::Unchecked | NumberState::Absent => self.id.into(),
+        }
+    }
+
+    /// Whether the participant's number has no account.
+    pub(super) fn is_absent(&self) -> bool {
+        self.number == NumberState::Absent
+    }
+
+    /// The phone number that can be looked up; `None` where the participant is named by LID.
+    pub(crate) fn phone(&self) -> Option<NonZeroU64> {
+        ParticipantIds::from(self.id).phone
+    }
+
+    /// Takes what a lookup found.
+    pub(crate) fn resolve(&mut self, found: &[FoundNumber]) {
+        if let Some(number) = self.phone()
+            && let Some(found) = found.iter().find(|found| found.number == number)
+        {
+            self.number = found.account.map_or(NumberState::Absent, NumberState::Known);
+        }
+    }
+}
+
+impl From<ParticipantId> for Requested {
+    fn from(id: ParticipantId) -> Self {
+        Self::new(id, &id.to_string())
+    }
+}
+
+/// The participants of a command that may be named by phone numbers in any spelling.
+pub struct Participants<'a> {
+    /// The group that they may be in: the ids of its members need no lookup.
+    pub(super) group: Option<&'a GroupId>,
+    pub(super) list: &'a mut [Requested],
+}
+
+impl Participants<'_> {
+    /// The lookup that is due before the command begins; `None` where all are named by LID.
+    pub(crate) fn lookup(&self) -> Option<LookUpNumbers> {
+        let numbers: Vec<_> = self.list.iter().filter_map(Requested::phone).collect();
+        (!numbers.is_empty()).then(|| LookUpNumbers { numbers, group: self.group.cloned() })
+    }
+
+    /// Takes what the lookup found.
+    pub(crate) fn resolve(&mut self, lookup: &Lookup) {
+        self.list.iter_mut().for_each(|requested| requested.resolve(&lookup.found));
+    }
+}
+
+/// Looks up phone numbers: in the cache, and at WhatsApp where the cache does not have them, all in one request. Numbers without an
+/// account under the spelling that was asked are looked up under the other spelling of their country, in a second one.
+///
+/// # Errors
+/// [`CommandError::UnknownSession`], [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Restarting`],
+/// [`CommandError::NotLoaded`], [`CommandError::Busy`], and [`CommandError::GroupNotFound`]. Whatever keeps WhatsApp from being
+/// asked otherwise is in [`Lookup::failed`].
+pub struct LookUpNumbers {
+    /// Digits in international form. Named twice is named once.
+    pub numbers: Vec<NonZeroU64>,
+    /// Members of this group are known by the ids that the group has for them.
+    pub group: Option<GroupId>,
+}
+
+/// What is known of numbers after a lookup.
+#[derive(Debug, Default)]
+pub struct Lookup {
+    /// Those of which something is known, each once.
+    pub found: Vec<FoundNumber>,
+    /// Why WhatsApp did not say anything about the others; `None` when it was asked about all that were not known.
+    pub failed: Option<CommandError>,
+}
+
+/// What is known of a number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct FoundNumber {
+    /// As it was asked.
+    pub number: NonZeroU64,
+    /// The ids of its account; `None` when it has none under any spelling.
+    pub account: Option<ParticipantIds>,
+}
+
+impl From<NumberAnswer> for FoundNumber {
+    fn from(NumberAnswer { number, account }: NumberAnswer) -> Self {
+        Self { number, account }
+    }
+}
+
+impl Command for LookUpNumbers {
+    type Output = Lookup;
+
+    fn kind(&self) -> CommandKind {
+        CommandKind::Query
+    }
+
+    fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Lookup>, CommandError> {
+        let Self { mut numbers, group } = self;
+        session.check_ready()?;
+        group.as_ref().map_or(Ok(()), |group| session.check_member_of(group))?;
+        numbers.sort_unstable();
+        numbers.dedup();
+        let mut found = Vec::with_capacity(numbers.len());
+        numbers.retain(|number| match known(session, group.as_ref(), *number) {
+            Some(account) => {
+                found.push(FoundNumber { number: *number, account });
+                false
+            }
+            None => true,
+        });
+        if numbers.is_empty() {
+            return Ok(Started::answered(Lookup { found, failed: None }));
+        }
+        let time_max = session.lookup_time_max();
+        let context = match session.admit(Cost::Lookup, None) {
+            Ok(context) => context,
+            Err(error) => return Ok(Started::answered(Lookup { found, failed: Some(error) })),
+        };
+        Ok(context.run(move |context| async move {
+            let mut learnt = Vec::new();
+            let asked = timeout(time_max, ask(&context, numbers, &mut learnt)).await;
+            let failed = asked.unwrap_or(Err(CommandError::Unanswered)).err();
+            found.extend(&learnt);
+            Finished::new(Some(GroupChange::NumbersFound(learnt)), Ok(Lookup { found, failed }))
+        }))
+    }
+}
+
+/// The account of a number as far as the session knows it; `None` when WhatsApp has to be asked.
+fn known(session: &SessionAccess<'_>, group: Option<&GroupId>, number: NonZeroU64) -> Option<Option<ParticipantIds>> {
+    let person = ParticipantIds { phone: Some(number), lid: None };
+    if session.me.is(&person) {
+        return Some(Some(session.me));
+    }
+    let record = group.and_then(|group| session.cache.record(group));
+    let member = record.as_ref().and_then(|record| record.member(&person)).map(|member| member.person);
+    member.map(Some).or_else(|| session.cache.numbers.get(number, Timestamp::now()))
+}
+
+/// Asks WhatsApp about these numbers, and about the other spelling of those without an account. What it says goes to `learnt` at
+/// once, so that it is kept also where the rest is not answered.
+async fn ask(
+    context: &CommandContext,
+    numbers: Vec<NonZeroU64>,
+    learnt: &mut Vec<FoundNumber>,
+) -> Result<(), CommandError> {
+    const WHAT: &str = "Looking up numbers";
+    let answers = context.question(WHAT, context.engine.look_up_numbers(&numbers)).await?;
+    let (present, absent): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.account.is_some());
+    let absent = absent.into_iter().map(|answer| (answer.number, other_spelling(answer.number)));
+    let (spelt_otherwise, final_ones): (Vec<_>, Vec<_>) = absent.partition(|(_, other)| other.is_some());
+    learnt.extend(present.into_iter().map(FoundNumber::from));
+    learnt.extend(final_ones.into_iter().map(|(number, _)| FoundNumber { number, account: None }));
+    let others: Vec<NonZeroU64> = spelt_otherwise.iter().filter_map(|(_, other)| *other).collect();
+    if others.is_empty() {
+        return Ok(());
+    }
+    let answers = context.question(WHAT, context.engine.look_up_numbers(&others)).await?;
+    let account_of = |other| answers.iter().find(|answer| Some(answer.number) == other).map(|answer| answer.account);
+    // Where WhatsApp says nothing of the other spelling, the number may have an account: nothing is learnt.
+    let found = spelt_otherwise.into_iter().filter_map(|(number, other)| Some((number, account_of(other)?)));
+    learnt.extend(found.map(|(number, account)| FoundNumber { number, account }));
+    Ok(())
+}
+
+fn other_spelling(number: NonZeroU64) -> Option<NonZeroU64> {
+    ParticipantIds::from(ParticipantId::Phone(number.get()).other_spelling()?).phone
+}
