@@ -42,6 +42,8 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:2785";
 const WHATSAPP_TIMEOUT_MS: RangeInclusive<u64> = 100..=WHATSAPP_TIMEOUT_MAX.as_millis() as u64;
 /// Above this, WhatsApp takes the new connections of one address for an attack.
 const CONNECTS_PER_SECOND: RangeInclusive<u64> = 1..=1_000;
+/// Phones cut longer names off.
+const DEVICE_NAME_CHARS_MAX: usize = 40;
 /// As many as the sessions that can run on one machine.
 const CONNECTING_MAX: RangeInclusive<u64> = 1..=10_000;
 /// A tenant has a few keys; each change copies the table of all keys.
@@ -113,6 +115,11 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_LINKING_WINDOW_S", value_name = "SECONDS")]
     #[arg(default_value = "600", value_parser = number::<u64>(LINKING_WINDOW_S))]
     pub linking_window_s: u64,
+    /// Name in the phone's list of linked devices, 1-40 characters; pairing codes name a browser and a system instead, such as
+    /// Chrome (Linux), as WhatsApp refuses other names there
+    #[arg(long, env = "ROOKERY_DEVICE_NAME", value_name = "NAME")]
+    #[arg(default_value = "Rookery", value_parser = device_name())]
+    pub device_name: String,
     /// Limits of HTTP, trusted proxies, and web pages that may call.
     #[command(flatten)]
     pub http: HttpOptions,
@@ -182,7 +189,7 @@ impl Config {
             sessions_max: self.sessions_max,
             rate_limits: (&self.rate_limits).into(),
             number_lookup: self.number_lookup,
-            ..SessionOptions::default()
+            device_name: self.device_name.clone(),
         }
     }
 }
@@ -218,6 +225,13 @@ fn unset<T: clap::Args>() -> T {
     let given = command.try_get_matches_from([""; 0]).and_then(|given| T::from_arg_matches(&given));
     // The defaults are part of the program.
     given.unwrap_or_else(|error| error.exit())
+}
+
+fn device_name() -> Setting<String> {
+    Setting::new("1 to 40 characters without control characters", |text| {
+        let is_plain = !text.trim().is_empty() && !text.chars().any(char::is_control);
+        (is_plain && text.chars().count() <= DEVICE_NAME_CHARS_MAX).then(|| text.into())
+    })
 }
 
 fn log_filter() -> Setting<String> {

@@ -31,7 +31,7 @@ use handlers::{
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
-use request::fields::shorten;
+use request::written::shorten;
 use route::{Route, routes};
 pub(crate) use server::serve;
 

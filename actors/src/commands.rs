@@ -51,7 +51,7 @@ pub use invite_code::{ReadInviteCode, RevokeInviteCode};
 pub use join_group::{JoinGroup, ReadJoinInfo};
 pub use leave_group::LeaveGroup;
 pub use link_groups::{LinkGroups, Linking};
-pub use look_up_numbers::{FoundNumber, LookUpNumbers, Lookup, Participants, Requested};
+pub use look_up_numbers::{LookUpNumbers, Lookup, Participants, Requested};
 pub use picture::{ReadPicture, RemovePicture, SetPicture};
 pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
 pub(crate) use read_community::known_community;

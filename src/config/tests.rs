@@ -92,6 +92,11 @@ fn a_bad_value_names_its_flag_and_what_is_allowed() {
             "such as 10/h:256, with a burst of 256 or more as one request may name that many people",
         ),
         ("--log", "rookery=loud", "a log filter"),
+        ("--device-name", " ", "1 to 40 characters"),
+        ("--device-name", "Hub\n", "1 to 40 characters"),
+        ("--device-name", "0123456789012345678901234567890123456789x", "1 to 40 characters"),
+        ("--number-lookup", "yes", "true or false"),
+        ("--limit-lookup", "20", "`off`, or a count"),
         ("--whatsapp-url", "http://127.0.0.1/", "loopback"),
     ];
     for (flag, value, allowed) in cases {

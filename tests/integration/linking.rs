@@ -51,6 +51,20 @@ async fn a_phone_links_by_code() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_phone_links_by_code_whatever_the_daemon_is_called() {
+    for name in ["Hub (Berlin) \u{1F426}", "Search for Windows", "."] {
+        let bench = Bench::with(|config| config.device_name = name.into()).await;
+        bench.start_session("alice").await;
+        bench.qr("alice").await;
+        let answer = bench.post("/sessions/alice/pairing-code", json!({ "phoneNumber": "+1 555 010-0001" })).await;
+        assert_eq!(answer.status, 201, "{name}: {answer:?}");
+        let (code, phone) = (answer.body["pairingCode"].as_str().unwrap().to_owned(), bench.world.phone(ALICE));
+        tokio::task::spawn_blocking(move || phone.enter_code(&code)).await.unwrap().unwrap();
+        assert_eq!(bench.until_status("alice", "ready").await["phone"], ALICE);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_code_for_another_number_cancels_the_first() {
     let bench = Bench::start().await;
     bench.start_session("alice").await;

@@ -45,7 +45,6 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 pub use certificate::check_whatsapp_url;
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
-pub use numbers::NumberAnswer;
 pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 pub use wire::Wire;
 

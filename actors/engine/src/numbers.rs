@@ -10,21 +10,12 @@ use whatsapp_rust::usync::{
 };
 
 use crate::{Engine, EngineError, ids};
-use rookery_model::ParticipantIds;
+use rookery_model::NumberAnswer;
 
 /// Digits of the longest phone number (E.164). WhatsApp is not asked about longer ones.
 const PHONE_DIGITS_MAX: u32 = 15;
 /// WhatsApp's word for a number that has an account.
 const HAS_ACCOUNT: &str = "in";
-
-/// What WhatsApp says of a number.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct NumberAnswer {
-    /// The number that was asked.
-    pub number: NonZeroU64,
-    /// Its account by the ids under which WhatsApp knows it; `None` when it has none.
-    pub account: Option<ParticipantIds>,
-}
 
 impl Engine {
     /// Asks about these phone numbers in one request. Numbers that the answer does not mention, or only with an error, are left out.

@@ -27,6 +27,7 @@ pub use group_record::{
 };
 pub use id::{GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use name::NameSource;
+pub use number::NumberAnswer;
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
 

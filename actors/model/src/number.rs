@@ -1,6 +1,19 @@
-//! Phone numbers and ids as people write them, and the other spelling under which WhatsApp may know a number. Pure functions.
+//! Phone numbers and ids as people write them, the other spelling under which WhatsApp may know a number, and what is known of it.
+//! Pure functions.
 
+use std::num::NonZeroU64;
+
+use crate::group_record::ParticipantIds;
 use crate::id::{GroupId, IdError, ParticipantId};
+
+/// What is known of a phone number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct NumberAnswer {
+    /// The number that was asked.
+    pub number: NonZeroU64,
+    /// Its account by the ids under which WhatsApp knows it; `None` when it has none.
+    pub account: Option<ParticipantIds>,
+}
 
 /// Digits of a device's number behind an id.
 const DEVICE_DIGITS_MAX: usize = 5;

@@ -10,8 +10,7 @@ use super::port::GroupChange;
 use super::{Command, CommandKind, Finished, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::rate_limiter::Cost;
-use rookery_engine::NumberAnswer;
-use rookery_model::{GroupId, ParticipantId, ParticipantIds, Timestamp};
+use rookery_model::{GroupId, NumberAnswer, ParticipantId, ParticipantIds, Timestamp};
 
 /// A participant as a request names them, and what a lookup said of their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +65,7 @@ impl Requested {
     }
 
     /// Takes what a lookup found.
-    pub(crate) fn resolve(&mut self, found: &[FoundNumber]) {
+    pub(crate) fn resolve(&mut self, found: &[NumberAnswer]) {
         if let Some(number) = self.phone()
             && let Some(found) = found.iter().find(|found| found.number == number)
         {
@@ -119,24 +118,9 @@ pub struct LookUpNumbers {
 #[derive(Debug, Default)]
 pub struct Lookup {
     /// Those of which something is known, each once.
-    pub found: Vec<FoundNumber>,
+    pub found: Vec<NumberAnswer>,
     /// Why WhatsApp did not say anything about the others; `None` when it was asked about all that were not known.
     pub failed: Option<CommandError>,
-}
-
-/// What is known of a number.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub struct FoundNumber {
-    /// As it was asked.
-    pub number: NonZeroU64,
-    /// The ids of its account; `None` when it has none under any spelling.
-    pub account: Option<ParticipantIds>,
-}
-
-impl From<NumberAnswer> for FoundNumber {
-    fn from(NumberAnswer { number, account }: NumberAnswer) -> Self {
-        Self { number, account }
-    }
 }
 
 impl Command for LookUpNumbers {
@@ -155,7 +139,7 @@ impl Command for LookUpNumbers {
         let mut found = Vec::with_capacity(numbers.len());
         numbers.retain(|number| match known(session, group.as_ref(), *number) {
             Some(account) => {
-                found.push(FoundNumber { number: *number, account });
+                found.push(NumberAnswer { number: *number, account });
                 false
             }
             None => true,
@@ -194,15 +178,15 @@ fn known(session: &SessionAccess<'_>, group: Option<&GroupId>, number: NonZeroU6
 async fn ask(
     context: &CommandContext,
     numbers: Vec<NonZeroU64>,
-    learnt: &mut Vec<FoundNumber>,
+    learnt: &mut Vec<NumberAnswer>,
 ) -> Result<(), CommandError> {
     const WHAT: &str = "Looking up numbers";
     let answers = context.question(WHAT, context.engine.look_up_numbers(&numbers)).await?;
     let (present, absent): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.account.is_some());
     let absent = absent.into_iter().map(|answer| (answer.number, other_spelling(answer.number)));
     let (spelt_otherwise, final_ones): (Vec<_>, Vec<_>) = absent.partition(|(_, other)| other.is_some());
-    learnt.extend(present.into_iter().map(FoundNumber::from));
-    learnt.extend(final_ones.into_iter().map(|(number, _)| FoundNumber { number, account: None }));
+    learnt.extend(present);
+    learnt.extend(final_ones.into_iter().map(|(number, _)| NumberAnswer { number, account: None }));
     let others: Vec<NonZeroU64> = spelt_otherwise.iter().filter_map(|(_, other)| *other).collect();
     if others.is_empty() {
         return Ok(());
@@ -211,7 +195,7 @@ async fn ask(
     let account_of = |other| answers.iter().find(|answer| Some(answer.number) == other).map(|answer| answer.account);
     // Where WhatsApp says nothing of the other spelling, the number may have an account: nothing is learnt.
     let found = spelt_otherwise.into_iter().filter_map(|(number, other)| Some((number, account_of(other)?)));
-    learnt.extend(found.map(|(number, account)| FoundNumber { number, account }));
+    learnt.extend(found.map(|(number, account)| NumberAnswer { number, account }));
     Ok(())
 }
 

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use super::creations::{Creation, Found};
-use super::look_up_numbers::FoundNumber;
 use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
 use crate::reply::Reply;
-use rookery_model::{Community, GroupId, GroupRecord};
+use rookery_model::{Community, GroupId, GroupRecord, NumberAnswer};
 
 /// The way to the actor of a command's session.
 pub(crate) trait SessionPort: Send + Sync {
@@ -59,5 +58,5 @@ pub(crate) enum GroupChange {
     /// Something may have changed in this group.
     Doubtful { group: GroupId },
     /// WhatsApp said this of phone numbers.
-    NumbersFound(Vec<FoundNumber>),
+    NumbersFound(Vec<NumberAnswer>),
 }

@@ -18,8 +18,9 @@ use crate::http::error::ApiError;
 use crate::http::limits::{KEY_GRACE_DEFAULT_S, KEY_GRACE_S, KEY_NAME_CHARS, KEY_SCOPE_ENTRIES_MAX};
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, KeyPath};
-use crate::http::request::fields::{Fields, FromFields, shorten};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::request::written::GroupField;
+use crate::http::request::written::shorten;
 use crate::http::response::happened::{Happened, Tells};
 use crate::http::response::json::{Created, Gone, JsonResult};
 

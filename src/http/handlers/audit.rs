@@ -17,7 +17,7 @@ use crate::app::App;
 use crate::audit::{AuditFilter, AuditRecord, Outcome, Verdict};
 use crate::http::error::ApiError;
 use crate::http::request::extract::{Page, group_of, query, query_parameter, value_of};
-use crate::http::request::fields::shorten;
+use crate::http::request::written::shorten;
 use crate::http::response::json::JsonResult;
 
 /// A page of the log.

@@ -15,8 +15,9 @@ use crate::app::App;
 use crate::http::error::ApiError;
 use crate::http::limits::PARTICIPANTS;
 use crate::http::request::extract::{JsonBody, SessionPath, path_parameter};
-use crate::http::request::fields::{Fields, FromFields, shorten};
+use crate::http::request::fields::{Fields, FromFields};
 use crate::http::request::written::NumberField;
+use crate::http::request::written::shorten;
 use crate::http::response::happened::{Tells, Told};
 use crate::http::response::json::{JsonResult, ToldResult};
 

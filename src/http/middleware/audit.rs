@@ -23,7 +23,7 @@ use crate::http::request::context::RequestContext;
 use crate::http::request::extract::GROUP_PARAMETERS;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::path_parameters;
-use crate::http::request::fields::shorten;
+use crate::http::request::written::shorten;
 use crate::http::response::happened::Happened;
 
 /// Participants or groups in one record: more than one request may name. Only membership requests, which may be decided

@@ -20,7 +20,8 @@ use crate::http::limits::PAGE_ENTRIES_MAX;
 use crate::http::request::body::object_of;
 use crate::http::request::caller::Caller;
 
-use crate::http::request::fields::{Fields, FromFields, Known, shorten};
+use crate::http::request::fields::{Fields, FromFields, Known};
+use crate::http::request::written::shorten;
 
 /// The path parameter that names a session, by id or name.
 pub(crate) const SESSION_PARAMETER: &str = "session";

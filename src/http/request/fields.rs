@@ -8,9 +8,9 @@ use rookery_model::{SessionId, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::http::error::ApiError;
-use crate::http::limits::{ECHO_CHARS_MAX, PARTICIPANTS, VALIDATION_MESSAGES_MAX};
+use crate::http::limits::{PARTICIPANTS, VALIDATION_MESSAGES_MAX};
 use crate::http::request::characters::is_control;
-use crate::http::request::written::{ParticipantField, flag, whole_number};
+use crate::http::request::written::{ParticipantField, flag, shorten, whole_number};
 
 /// A struct that is the JSON body of a request.
 pub(crate) trait FromFields: Sized {
@@ -319,15 +319,6 @@ impl<'a> Fields<'a> {
         }
         self.broken(name, "must be a string");
         String::new()
-    }
-}
-
-/// What the caller wrote, short enough to be repeated; `""` when it is empty.
-pub(crate) fn shorten(text: &str) -> String {
-    match text.char_indices().nth(ECHO_CHARS_MAX) {
-        _ if text.is_empty() => "\"\"".into(),
-        Some((end, _)) => format!("{}...", &text[..end]),
-        None => text.into(),
     }
 }
 

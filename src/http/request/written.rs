@@ -9,7 +9,7 @@ use rookery_model::{GroupId, IdError, ParticipantId, ParticipantIds};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::http::request::fields::shorten;
+use crate::http::limits::ECHO_CHARS_MAX;
 
 /// A participant: a phone number in international form in any spelling, or a LID.
 #[derive(Clone, Debug, ToSchema)]
@@ -70,6 +70,15 @@ impl FromStr for GroupField {
 /// The ids of groups.
 pub(crate) fn groups_of(groups: Vec<GroupField>) -> Vec<GroupId> {
     groups.into_iter().map(|group| group.0).collect()
+}
+
+/// What the caller wrote, short enough to be repeated; `""` when it is empty.
+pub(crate) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(ECHO_CHARS_MAX) {
+        _ if text.is_empty() => "\"\"".into(),
+        Some((end, _)) => format!("{}...", &text[..end]),
+        None => text.into(),
+    }
 }
 
 /// True or false, also as a text; `None` for anything else.

@@ -23,6 +23,10 @@ use crate::world::{Outbound, State, World};
 const SALT_BYTES: usize = 32;
 const NONCE_BYTES: usize = 12;
 const KEY_BYTES: usize = 32;
+/// Browsers that WhatsApp knows.
+const BROWSERS: [&str; 6] = ["Chrome", "Edge", "Firefox", "IE", "Opera", "Safari"];
+/// Systems that WhatsApp knows; other clients send the last three.
+const SYSTEMS: [&str; 8] = ["Windows", "Mac OS", "Linux", "Android", "iOS", "Ubuntu", "Fedora", "Mac"];
 
 /// A client that shows a code.
 pub(crate) struct CodeLink {
@@ -54,6 +58,15 @@ impl World {
     }
 }
 
+/// Whether the client says which browser and system it is, as WhatsApp demands of those that ask for a code: `Chrome (Linux)`.
+fn names_a_browser(step: &Node) -> bool {
+    let display = child_bytes(step, "companion_platform_display");
+    let id = child_bytes(step, "companion_platform_id");
+    let parts = std::str::from_utf8(&display).ok().and_then(|text| text.strip_suffix(')')?.split_once(" ("));
+    parts.is_some_and(|(browser, system)| BROWSERS.contains(&browser) && SYSTEMS.contains(&system))
+        && matches!(id.as_slice(), [b'1'..=b'9'])
+}
+
 impl State {
     /// The newest client that waits for this phone.
     fn code_link(&mut self, phone: &str) -> Result<&mut CodeLink, SimulatorError> {
@@ -71,7 +84,7 @@ impl State {
     }
 
     fn companion_hello(&mut self, connection: u64, request: &Node, step: &Node) {
-        let phone = jid_attr(step, "jid").and_then(|jid| self.phone_of(&jid));
+        let phone = jid_attr(step, "jid").and_then(|jid| self.phone_of(&jid)).filter(|_| names_a_browser(step));
         let reference = format!("3@{:032x}", self.rng.random::<u128>()).into_bytes();
         let (Some(phone), Some(link)) = (phone, self.links.get_mut(&connection)) else {
             return self.answer_unlinked(connection, iq_error(request, 400, None));
