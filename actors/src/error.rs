@@ -59,6 +59,8 @@ pub enum CommandError {
     /// WhatsApp asked to slow down, now or a moment ago.
     #[error("WhatsApp asks to slow down")]
     RateLimited {
+        /// What pauses.
+        what: Paused,
         /// Seconds after which WhatsApp may be asked again.
         retry_after_s: u32,
     },
@@ -131,13 +133,22 @@ pub enum CommandError {
     Internal,
 }
 
+/// What pauses when WhatsApp asks to slow down.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Paused {
+    /// The session's changes of groups.
+    Changes,
+    /// The session's lookups of phone numbers.
+    Lookups,
+}
+
 impl CommandError {
     /// Seconds after which a caller may try again; `None` where that cannot help.
     #[must_use]
     pub fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::Refused { retry_after_s: Some(seconds), .. } => Some(*seconds),
-            Self::RateLimited { retry_after_s } | Self::LimitReached { retry_after_s, .. } => Some(*retry_after_s),
+            Self::RateLimited { retry_after_s, .. } | Self::LimitReached { retry_after_s, .. } => Some(*retry_after_s),
             Self::SettingsPartly { error, .. } => error.retry_after_s(),
             Self::Refused { code: 500.., .. }
             | Self::OutcomeUnknown

@@ -16,7 +16,7 @@ mod reply;
 mod session;
 mod supervisor;
 
-pub use error::CommandError;
+pub use error::{CommandError, Paused};
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;

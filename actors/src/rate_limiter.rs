@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use governor::DefaultDirectRateLimiter;
 use governor::clock::{Clock as _, DefaultClock};
 
-use crate::error::CommandError;
+use crate::error::{CommandError, Paused};
 use crate::options::{RateLimit, RateLimits, whole_seconds};
 use rookery_engine::EngineError;
 
@@ -35,6 +35,8 @@ pub(crate) enum Cost {
     Query,
     /// A lookup of phone numbers, however many of them.
     Lookup,
+    /// The same for a command that waits: callers who only check numbers do not use up what changes need.
+    LookupOrQuery,
 }
 
 /// One session's limits.
@@ -47,9 +49,15 @@ pub(crate) struct RateLimiter {
     query: Option<Limit>,
     lookup: Option<Limit>,
     clock: DefaultClock,
-    /// The end of the pause that WhatsApp asked for.
-    paused_until: Mutex<Option<Instant>>,
+    /// The pause of changes that WhatsApp asked for.
+    changes_pause: Pause,
+    /// The same for lookups.
+    lookups_pause: Pause,
 }
+
+/// The end of a pause that WhatsApp asked for; none before the first.
+#[derive(Default)]
+struct Pause(Mutex<Option<Instant>>);
 
 struct Limit {
     name: &'static str,
@@ -68,14 +76,21 @@ impl RateLimiter {
             query: limit("questions to WhatsApp", rate_limits.query),
             lookup: limit("looking up numbers", rate_limits.lookup),
             clock: DefaultClock::default(),
-            paused_until: Mutex::default(),
+            changes_pause: Pause::default(),
+            lookups_pause: Pause::default(),
         }
     }
 
     /// Counts a request, or says why it has to wait.
     pub(crate) fn take(&self, cost: Cost) -> Result<(), CommandError> {
-        if !matches!(cost, Cost::Query | Cost::Lookup) && self.pause_left().is_some() {
-            return Err(self.rate_limited());
+        match cost {
+            Cost::Query => {}
+            Cost::Lookup | Cost::LookupOrQuery if self.lookups_pause.left().is_some() => {
+                return Err(self.lookups_rate_limited());
+            }
+            Cost::Lookup | Cost::LookupOrQuery => {}
+            _ if self.changes_pause.left().is_some() => return Err(self.rate_limited()),
+            _ => {}
         }
         match cost {
             Cost::Create { participants } => {
@@ -89,6 +104,7 @@ impl RateLimiter {
             Cost::Write => self.count(self.write.as_ref(), 1),
             Cost::Query => self.count(self.query.as_ref(), 1),
             Cost::Lookup => self.count(self.lookup.as_ref(), 1),
+            Cost::LookupOrQuery => self.take(Cost::Lookup).or_else(|_| self.count(self.query.as_ref(), 1)),
             Cost::Counted => Ok(()),
         }
     }
@@ -99,30 +115,62 @@ impl RateLimiter {
 
     /// WhatsApp asked to slow down: for so many seconds, or for its usual time. A pause is never shortened.
     pub(crate) fn pause(&self, seconds: Option<u32>) {
-        let seconds = seconds.unwrap_or(PAUSE_DEFAULT_S).min(PAUSE_MAX_S);
-        let until = Instant::now() + Duration::from_secs(seconds.into());
-        let mut paused = self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
-        *paused = paused.max(Some(until));
+        self.changes_pause.extend(seconds);
     }
 
     /// Notes the pause that an answer of WhatsApp asks for, if there is one.
     pub(crate) fn observe_backoff(&self, error: &EngineError) {
-        if let EngineError::Refused { code, backoff_s } = error
-            && (*code == 429 || backoff_s.is_some())
-        {
-            self.pause(*backoff_s);
+        if let Some(seconds) = backoff_of(error) {
+            self.changes_pause.extend(seconds);
+        }
+    }
+
+    /// Notes the pause that an answer to a lookup asks for, if there is one: of lookups alone, as WhatsApp limits them by themselves.
+    pub(crate) fn observe_lookup_backoff(&self, error: &EngineError) {
+        if let Some(seconds) = backoff_of(error) {
+            self.lookups_pause.extend(seconds);
         }
     }
 
     /// The error for callers while the pause lasts.
     pub(crate) fn rate_limited(&self) -> CommandError {
-        CommandError::RateLimited { retry_after_s: whole_seconds(self.pause_left().unwrap_or_default()).max(1) }
+        self.changes_pause.error(Paused::Changes)
+    }
+
+    /// The same for lookups.
+    pub(crate) fn lookups_rate_limited(&self) -> CommandError {
+        self.lookups_pause.error(Paused::Lookups)
     }
 
     /// The rest of the pause; `None`: there is no pause.
     pub(crate) fn pause_left(&self) -> Option<Duration> {
-        let until = *self.paused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changes_pause.left()
+    }
+}
+
+/// The seconds of the pause that an answer asks for, where it says how many; `None`: it asks for none.
+fn backoff_of(error: &EngineError) -> Option<Option<u32>> {
+    match error {
+        EngineError::Refused { code, backoff_s } if *code == 429 || backoff_s.is_some() => Some(*backoff_s),
+        _ => None,
+    }
+}
+
+impl Pause {
+    fn extend(&self, seconds: Option<u32>) {
+        let seconds = seconds.unwrap_or(PAUSE_DEFAULT_S).min(PAUSE_MAX_S);
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        let mut paused = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *paused = paused.max(Some(until));
+    }
+
+    fn left(&self) -> Option<Duration> {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until?.checked_duration_since(Instant::now()).filter(|left| !left.is_zero())
+    }
+
+    fn error(&self, what: Paused) -> CommandError {
+        CommandError::RateLimited { what, retry_after_s: whole_seconds(self.left().unwrap_or_default()).max(1) }
     }
 }
 
@@ -201,7 +249,10 @@ mod tests {
         rate_limiter.pause(Some(30));
         rate_limiter.pause(Some(5));
         for cost in [Cost::Create { participants: 1 }, Cost::Add(1), Cost::Write] {
-            assert_eq!(rate_limiter.take(cost), Err(CommandError::RateLimited { retry_after_s: 30 }));
+            assert_eq!(
+                rate_limiter.take(cost),
+                Err(CommandError::RateLimited { what: Paused::Changes, retry_after_s: 30 })
+            );
         }
         assert_eq!(rate_limiter.take(Cost::Query), Ok(()));
     }

@@ -1,6 +1,7 @@
 //! Numbers that WhatsApp knows under another spelling, and numbers without an account: both are looked up before they are used.
 
 use reqwest::Method;
+use rookery::config::Config;
 use rookery_actors::RateLimit;
 use rookery_simulator::{AccountSpec, Addressing, Fault, FaultKind};
 use serde_json::{Value, json};
@@ -186,20 +187,43 @@ async fn numbers_go_as_given_where_whatsapp_does_not_say() {
     let answer = bench.post(&path, json!({ "participants": [written, CAROL] })).await;
     assert_eq!(answer.codes(), ["not_on_whatsapp", "added"], "WhatsApp refused the number as it was given: {answer:?}");
 
+    let half_known = "has no WhatsApp account under this spelling, and the other spelling";
+    assert!(answer.body["results"][0]["message"].as_str().unwrap().starts_with(half_known), "{answer:?}");
+
+    // Checks use up the limit of lookups; commands may use that of queries.
     let once_a_day = RateLimit::new(1, Duration::from_secs(86_400), 1);
-    bench.restart_with(|config| config.rate_limits.limit_lookup = Some(once_a_day)).await;
+    let limits = |config: &mut Config| {
+        (config.rate_limits.limit_lookup, config.rate_limits.limit_query) = (Some(once_a_day), Some(once_a_day));
+    };
+    bench.restart_with(limits).await;
     bench.until_status("alice", "ready").await;
     assert_eq!(bench.get(&format!("/sessions/alice/contacts/check/{NOBODY}")).await.status, 200);
-    let limited = bench.get(&format!("/sessions/alice/contacts/check/{written}")).await;
+    let limited = bench.get(&format!("/sessions/alice/contacts/check/{}", PAIRS[2].0)).await;
     assert_eq!(limited.failure(), (429, "pacing_limited"), "{limited:?}");
     assert!(limited.retry_after.is_some());
+    let answer = bench.post(&path, json!({ "participants": [PAIRS[2].0] })).await;
+    assert_eq!(answer.codes(), ["added"], "{answer:?}");
     let answer = bench.post(&path, json!({ "participants": [written, known] })).await;
-    assert_eq!(answer.codes(), ["not_on_whatsapp", "added"], "{answer:?}");
+    assert_eq!(answer.codes(), ["not_on_whatsapp", "added"], "both limits are reached: {answer:?}");
 
     bench.restart_with(|config| config.number_lookup = false).await;
     bench.until_status("alice", "ready").await;
     let before = lookups(&bench);
-    let answer = bench.delete(&path, json!({ "participants": [PAIRS[2].0, known] })).await;
+    let answer = bench.delete(&path, json!({ "participants": [PAIRS[4].0, known] })).await;
     assert_eq!(answer.codes(), ["not_member", "removed"], "{answer:?}");
     assert_eq!(lookups(&bench), before, "no lookup but what the answers need");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatsapps_limit_of_lookups_pauses_lookups_and_nothing_else() {
+    let (bench, _, path) = ready(true).await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: 429, backoff_s: Some(3_600) }).at("usync"));
+    let check = format!("/sessions/alice/contacts/check/{}", PAIRS[0].0);
+    for _ in 0..2 {
+        let refused = bench.get(&check).await;
+        assert_eq!((refused.failure(), refused.retry_after.is_some()), ((429, "rate_limited_by_whatsapp"), true));
+        assert!(refused.body["message"].as_str().unwrap().contains("lookups of numbers pause"), "{refused:?}");
+    }
+    let answer = bench.post(&path, json!({ "participants": [CAROL] })).await;
+    assert_eq!(answer.codes(), ["added"], "{answer:?}");
 }

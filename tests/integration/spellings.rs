@@ -30,7 +30,7 @@ async fn a_number_in_many_spellings_is_one_person_with_one_result() {
     ] {
         let body = json!({ "participants": spellings });
         let answer = bench.call(method, &format!("{path}{route}"), Some(body)).await;
-        let expected = json!([{ "id": format!("{CAROL}@c.us"), "success": true, "status": 200, "code": code }]);
+        let expected = json!([{ "id": format!("{CAROL}@c.us"), "requested": spellings[0], "success": true, "status": 200, "code": code }]);
         assert_eq!(answer.body["results"], expected, "{answer:?}");
     }
     let refused = bench.post(&path, json!({ "participants": ["+44 (0)20 7946 0958", "0155 5010", BOB] })).await;

@@ -297,7 +297,7 @@ pub struct Tagged<T> {
 pub struct ParticipantResult {
     /// The person: by phone number when known, else by LID.
     pub id: ParticipantId,
-    /// The participant as the request names them, where WhatsApp knows their number under another spelling.
+    /// The participant as the request names them, where this text is neither `id` nor its digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub requested: Option<String>,

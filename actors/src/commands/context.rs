@@ -277,6 +277,21 @@ impl CommandContext {
         }
     }
 
+    /// As [`Self::question`], for a lookup of numbers: a pause that WhatsApp asks for is one of lookups alone.
+    pub(super) async fn lookup<T>(
+        &self,
+        call: impl Future<Output = Result<T, EngineError>>,
+    ) -> Result<T, CommandError> {
+        let understood = |error: EngineError| {
+            self.rate_limiter.observe_lookup_backoff(&error);
+            match error {
+                EngineError::Refused { code: 429, .. } => self.rate_limiter.lookups_rate_limited(),
+                error => read_error("Looking up numbers", error),
+            }
+        };
+        self.ask_as(call, understood).await.unwrap_or(Err(CommandError::Unanswered))
+    }
+
     /// Notes the pause that an answer of WhatsApp asks for, if there is one.
     pub(super) fn observe_backoff(&self, error: &EngineError) {
         self.rate_limiter.observe_backoff(error);

@@ -59,6 +59,11 @@ impl Requested {
         self.number == NumberState::Absent
     }
 
+    /// Whether the number has another spelling, and nobody said under which of the two WhatsApp knows it.
+    pub(super) fn is_half_known(&self) -> bool {
+        self.number == NumberState::Unchecked && self.id.other_spelling().is_some()
+    }
+
     /// The phone number that can be looked up; `None` where the participant is named by LID.
     pub(crate) fn phone(&self) -> Option<NonZeroU64> {
         ParticipantIds::from(self.id).phone
@@ -91,7 +96,7 @@ impl Participants<'_> {
     /// The lookup that is due before the command begins; `None` where all are named by LID.
     pub(crate) fn lookup(&self) -> Option<LookUpNumbers> {
         let numbers: Vec<_> = self.list.iter().filter_map(Requested::phone).collect();
-        (!numbers.is_empty()).then(|| LookUpNumbers { numbers, group: self.group.cloned() })
+        (!numbers.is_empty()).then(|| LookUpNumbers { numbers, group: self.group.cloned(), is_for_command: true })
     }
 
     /// Takes what the lookup found.
@@ -112,6 +117,8 @@ pub struct LookUpNumbers {
     pub numbers: Vec<NonZeroU64>,
     /// Members of this group are known by the ids that the group has for them.
     pub group: Option<GroupId>,
+    /// A command waits for it: when the limit for lookups is reached, it counts as a query.
+    pub is_for_command: bool,
 }
 
 /// What is known of numbers after a lookup.
@@ -131,7 +138,7 @@ impl Command for LookUpNumbers {
     }
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Lookup>, CommandError> {
-        let Self { mut numbers, group } = self;
+        let Self { mut numbers, group, is_for_command } = self;
         session.check_ready()?;
         group.as_ref().map_or(Ok(()), |group| session.check_member_of(group))?;
         numbers.sort_unstable();
@@ -147,8 +154,9 @@ impl Command for LookUpNumbers {
         if numbers.is_empty() {
             return Ok(Started::answered(Lookup { found, failed: None }));
         }
+        let cost = if is_for_command { Cost::LookupOrQuery } else { Cost::Lookup };
         let time_max = session.lookup_time_max();
-        let context = match session.admit(Cost::Lookup, None) {
+        let context = match session.admit(cost, None) {
             Ok(context) => context,
             Err(error) => return Ok(Started::answered(Lookup { found, failed: Some(error) })),
         };
@@ -180,8 +188,7 @@ async fn ask(
     numbers: Vec<NonZeroU64>,
     learnt: &mut Vec<NumberAnswer>,
 ) -> Result<(), CommandError> {
-    const WHAT: &str = "Looking up numbers";
-    let answers = context.question(WHAT, context.engine.look_up_numbers(&numbers)).await?;
+    let answers = context.lookup(context.engine.look_up_numbers(&numbers)).await?;
     let (present, absent): (Vec<_>, Vec<_>) = answers.into_iter().partition(|answer| answer.account.is_some());
     let absent = absent.into_iter().map(|answer| (answer.number, other_spelling(answer.number)));
     let (spelt_otherwise, final_ones): (Vec<_>, Vec<_>) = absent.partition(|(_, other)| other.is_some());
@@ -191,7 +198,7 @@ async fn ask(
     if others.is_empty() {
         return Ok(());
     }
-    let answers = context.question(WHAT, context.engine.look_up_numbers(&others)).await?;
+    let answers = context.lookup(context.engine.look_up_numbers(&others)).await?;
     let account_of = |other| answers.iter().find(|answer| Some(answer.number) == other).map(|answer| answer.account);
     // Where WhatsApp says nothing of the other spelling, the number may have an account: nothing is learnt.
     let found = spelt_otherwise.into_iter().filter_map(|(number, other)| Some((number, account_of(other)?)));

@@ -213,7 +213,7 @@ pub(super) fn results_of(asked: Asked, participants: &[Addressed]) -> Vec<Partic
 
 fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> ParticipantResult {
     let id = target.person.id().unwrap_or(target.send_as);
-    let requested = target.other_spelling().map(str::to_owned);
+    let requested = target.requested_unlike(id).map(str::to_owned);
     let Some(answer) = answer else {
         let (code, message) =
             (ResultCode::OutcomeUnknown, whatsapp_codes::message(ResultCode::OutcomeUnknown).map(Into::into));
@@ -226,7 +226,10 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
             (Some(error).filter(|_| !answer.is_seen), code)
         }
     };
-    let message = whatsapp_codes::message(code).map(Into::into);
+    let message = match code {
+        ResultCode::NotOnWhatsapp if target.is_half_known => Some(whatsapp_codes::HALF_KNOWN.into()),
+        code => whatsapp_codes::message(code).map(Into::into),
+    };
     ParticipantResult { id, requested, success: answer.error.is_none(), status, code, message }
 }
 

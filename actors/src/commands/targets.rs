@@ -13,18 +13,17 @@ pub(super) struct Target {
     pub(super) send_as: ParticipantId,
     /// Their number has no account: WhatsApp is not asked to do anything with it.
     pub(super) is_absent: bool,
-    /// The text that names them in the request, and the id that it gives.
+    /// Nobody knows whether WhatsApp has an account under the other spelling of their number.
+    pub(super) is_half_known: bool,
+    /// The text that names them in the request.
     text: Arc<str>,
-    asked: ParticipantId,
 }
 
 impl Target {
-    /// The text of the request, where WhatsApp knows the number under another spelling.
-    pub(super) fn other_spelling(&self) -> Option<&str> {
-        match (self.asked, self.person.phone) {
-            (ParticipantId::Phone(asked), Some(known)) if known.get() != asked => Some(&self.text),
-            _ => None,
-        }
+    /// The text of the request, where it is neither this id nor its digits.
+    pub(super) fn requested_unlike(&self, id: ParticipantId) -> Option<&str> {
+        let is_like = *self.text == *id.to_string() || *self.text == *id.digits().to_string();
+        (!is_like).then_some(&self.text)
     }
 }
 
@@ -48,8 +47,8 @@ pub(super) fn targets(record: Option<&GroupRecord>, change: ParticipantChange, r
             person,
             send_as: send_as.unwrap_or(requested.id()),
             is_absent: requested.is_absent() && member.is_none(),
+            is_half_known: requested.is_half_known(),
             text: requested.text.clone(),
-            asked: requested.id(),
         });
     }
     targets

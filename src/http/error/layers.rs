@@ -2,7 +2,7 @@
 //! `error.rs`, the only place that chooses status codes.
 
 use axum::http::StatusCode;
-use rookery_actors::CommandError;
+use rookery_actors::{CommandError, Paused};
 use rookery_model::IdError;
 use rookery_store::StoreError;
 
@@ -62,11 +62,13 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
-        E::RateLimited { .. } => one(
-            S::TOO_MANY_REQUESTS,
-            "rate_limited_by_whatsapp",
-            "WhatsApp asks to slow down: changes of this session's groups pause",
-        ),
+        E::RateLimited { what, .. } => {
+            let message = match what {
+                Paused::Changes => "WhatsApp asks to slow down: changes of this session's groups pause",
+                Paused::Lookups => "WhatsApp asks to slow down: this session's lookups of numbers pause",
+            };
+            one(S::TOO_MANY_REQUESTS, "rate_limited_by_whatsapp", message)
+        }
         E::LimitReached { limit, allowed, .. } => {
             let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
             one(S::TOO_MANY_REQUESTS, "pacing_limited", message)

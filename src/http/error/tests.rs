@@ -137,7 +137,7 @@ fn what_did_nothing_and_may_be_sent_again_does_not_use_up_an_idempotency_key() {
         (CommandError::Unanswered.into(), true),
         (refused(429).into(), true),
         (refused(503).into(), true),
-        (CommandError::RateLimited { retry_after_s: 1 }.into(), true),
+        (CommandError::RateLimited { what: rookery_actors::Paused::Changes, retry_after_s: 1 }.into(), true),
         (
             CommandError::LimitReached { limit: "creating groups", allowed: String::new(), retry_after_s: 1 }.into(),
             true,

@@ -47,7 +47,7 @@ pub(crate) struct CheckedNumber {
     exists: bool,
     /// The id under which WhatsApp knows the account; left out when there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "5215550100077@c.us")]
+    #[schema(nullable = false, value_type = Option<String>, example = "5215550100077@c.us")]
     whatsapp_id: Option<ParticipantId>,
 }
 
@@ -107,7 +107,10 @@ pub(crate) async fn check_many(
 
 async fn look_up(app: &App, session: SessionId, numbers: &[NumberField]) -> Result<Vec<CheckedNumber>, ApiError> {
     let asked: Vec<NonZeroU64> = numbers.iter().map(|number| number.0).collect();
-    let lookup = app.gateway.execute(session, LookUpNumbers { numbers: asked.clone(), group: None }).await?;
+    let lookup = app
+        .gateway
+        .execute(session, LookUpNumbers { numbers: asked.clone(), group: None, is_for_command: false })
+        .await?;
     let account_of = |number| lookup.found.iter().find(|found| found.number == number).map(|found| found.account);
     let checked = |number: NonZeroU64| {
         let account = account_of(number)?;

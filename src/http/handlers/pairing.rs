@@ -109,7 +109,7 @@ const NUMBER_CHARS_MAX: usize = 40;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PairingCodeRequest {
     /// The phone number in international form, in any spelling.
-    #[schema(value_type = String, pattern = r"^(\+|00)?[1-9]([ .-]?[0-9]){4,17}$", example = "15550100001")]
+    #[schema(value_type = String, pattern = r"^ *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,17}[ ().-]*$", example = "15550100001")]
     phone_number: ParticipantId,
 }
 
