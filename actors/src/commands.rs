@@ -39,6 +39,7 @@ use crate::group_cache::GroupCache;
 use crate::reply::{Permit, Reply};
 use rookery_model::GroupId;
 
+pub(crate) use access::LOOKUP_TIME_MAX;
 pub use access::SessionAccess;
 pub use change_participants::ChangeParticipants;
 pub use create_community::CreateCommunity;
@@ -51,7 +52,8 @@ pub use invite_code::{ReadInviteCode, RevokeInviteCode};
 pub use join_group::{JoinGroup, ReadJoinInfo};
 pub use leave_group::LeaveGroup;
 pub use link_groups::{LinkGroups, Linking};
-pub use look_up_numbers::{LookUpNumbers, Lookup, Participants, Requested};
+pub(crate) use look_up_numbers::LookUpNumbers;
+pub use look_up_numbers::{Lookup, Participants, Requested};
 pub use picture::{ReadPicture, RemovePicture, SetPicture};
 pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
 pub(crate) use read_community::known_community;

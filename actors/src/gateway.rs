@@ -1,13 +1,15 @@
 //! `Gateway`: typed async calls, the only door into the actors. Holds no state of its own and decides nothing:
 //! it looks the session up, takes a permit, sends one message and waits for its reply.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
 use tokio::sync::oneshot;
+use tokio::time::timeout_at;
 
-use crate::commands::{Command, CommandKind, PendingCommand};
+use crate::commands::{Command, CommandKind, LOOKUP_TIME_MAX, LookUpNumbers, Lookup, PendingCommand};
 use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
 use crate::journal::EventReader;
@@ -193,12 +195,36 @@ impl Gateway {
             && let Some(lookup) = participants.lookup()
         {
             // Without a lookup the numbers are used as they are. Why there is none, the command will find, too.
-            if let Ok(found) = self.carry_out(id, lookup, spent).await {
+            if let Ok(found) = self.look_up(id, lookup).await {
                 participants.resolve(&found);
             }
             spent = begun.elapsed();
         }
         self.carry_out(id, command, spent).await
+    }
+
+    /// Which of these phone numbers have a WhatsApp account, and under which ids WhatsApp knows it.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`], [`CommandError::NotStarted`], [`CommandError::NotConnected`],
+    /// [`CommandError::Restarting`], [`CommandError::NotLoaded`], [`CommandError::Busy`]. Whatever else keeps WhatsApp from being asked
+    /// is in [`Lookup::failed`].
+    pub async fn look_up_numbers(&self, id: SessionId, numbers: Vec<NonZeroU64>) -> CommandResult<Lookup> {
+        self.look_up(id, LookUpNumbers { numbers, group: None, is_for_command: false, may_ask: true }).await
+    }
+
+    /// Numbers that others ask WhatsApp about at the same time are asked once.
+    async fn look_up(&self, id: SessionId, lookup: LookUpNumbers) -> CommandResult<Lookup> {
+        let deadline = tokio::time::Instant::now() + LOOKUP_TIME_MAX;
+        let mut found = self.carry_out(id, lookup.clone(), Duration::ZERO).await?;
+        if found.shared.is_empty() {
+            return Ok(found);
+        }
+        for other in &mut found.shared {
+            // An error of the receiver is the end of the other lookup. One that is not over in time is of no use.
+            let _ = timeout_at(deadline, other.changed()).await;
+        }
+        self.carry_out(id, LookUpNumbers { may_ask: false, ..lookup }, Duration::ZERO).await
     }
 
     /// `spent`: the part of WhatsApp's time that the lookup before the command took.

@@ -379,7 +379,7 @@ impl ApiError {
                     | IdempotencyError::TooMany
                     | IdempotencyError::Store(_)
             ),
-            Self::AllRefused { results, .. } => results.iter().all(|result| result.code == ResultCode::RateLimited),
+            Self::AllRefused { results, .. } => results.iter().all(is_repeated_best),
             Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
             Self::Audit(AuditError::LowSpace | AuditError::Unwritable) => true,
             Self::Command(error) => is_nothing_done(error),
@@ -438,6 +438,16 @@ impl IntoResponse for ApiError {
             response.extensions_mut().insert(NothingDone);
         }
         response
+    }
+}
+
+/// Whether WhatsApp did nothing for this participant, and may do it for a later request: it asks to slow down, or was not asked about a
+/// number without an account.
+fn is_repeated_best(result: &ParticipantResult) -> bool {
+    match result.code {
+        ResultCode::RateLimited => true,
+        ResultCode::NotOnWhatsapp => result.status.is_none(),
+        _ => false,
     }
 }
 

@@ -108,15 +108,14 @@ async fn whatsapp_is_not_asked_to_add_a_number_without_an_account() {
     let body = json!({ "name": "New", "participants": [NOBODY, PAIRS[0].0] });
     let made = bench.post("/sessions/alice/groups", body).await;
     assert_eq!((made.status, made.codes()), (201, vec!["not_on_whatsapp", "added"]), "{made:?}");
+    // Whoever is in the group, or asked to be let in, has an account: WhatsApp decides.
     for decision in ["approve", "reject"] {
         let path = format!("/sessions/alice/groups/{group}/membership-requests/{decision}");
         let answer = bench.post(&path, json!({ "participants": [NOBODY] })).await;
-        assert_eq!(
-            (answer.failure(), answer.codes()),
-            ((403, "not_on_whatsapp"), vec!["not_on_whatsapp"]),
-            "{answer:?}"
-        );
+        assert_eq!((answer.failure(), answer.codes()), ((403, "whatsapp_refused"), vec!["no_request"]), "{answer:?}");
     }
+    let removed = bench.delete(&path, json!({ "participants": [NOBODY] })).await;
+    assert_eq!((removed.failure(), removed.codes()), ((403, "whatsapp_refused"), vec!["not_member"]), "{removed:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,4 +225,46 @@ async fn whatsapps_limit_of_lookups_pauses_lookups_and_nothing_else() {
     }
     let answer = bench.post(&path, json!({ "participants": [CAROL] })).await;
     assert_eq!(answer.codes(), ["added"], "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_whatsapp_does_not_know_any_more_is_looked_up_again() {
+    let (bench, _, path) = ready(true).await;
+    let (written, known) = PAIRS[0];
+    let check = format!("/sessions/alice/contacts/check/{written}");
+    assert_eq!(bench.get(&check).await.body["whatsappId"], format!("{known}@c.us"));
+    bench.world.change_number(known, written).unwrap();
+    // The account is remembered under its number of before. WhatsApp's refusal ends that.
+    let first = bench.post(&path, json!({ "participants": [written] })).await;
+    assert_eq!(first.codes(), ["not_on_whatsapp"], "{first:?}");
+    let second = bench.post(&path, json!({ "participants": [written] })).await;
+    assert_eq!(results(&second), [(format!("{written}@c.us"), "added".to_owned(), Value::Null)], "{second:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn numbers_that_many_ask_about_at_once_are_asked_once() {
+    let (bench, _, path) = ready(true).await;
+    let (written, known) = PAIRS[2];
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Slow { delay_ms: 300 }).at("usync"));
+    let before = lookups(&bench);
+    let add = || bench.post(&path, json!({ "participants": [written] }));
+    let check = || bench.get("/sessions/alice/contacts/check/5584999990001");
+    let (one, two, three, four) = tokio::join!(add(), add(), check(), check());
+    for answer in [&three, &four] {
+        assert_eq!(answer.body["whatsappId"], format!("{known}@c.us"), "{answer:?}");
+    }
+    let mut codes = [one, two].map(|answer| results(&answer).remove(0)).map(|(id, code, _)| (id, code));
+    codes.sort();
+    assert_eq!(codes, ["added", "already_member"].map(|code| (format!("{known}@c.us"), code.to_owned())));
+    assert_eq!(lookups(&bench) - before, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_without_asking_whatsapp_leaves_the_idempotency_key_free() {
+    let (bench, _, _) = ready(true).await;
+    let body = json!({ "name": "New", "participants": [NOBODY] });
+    for _ in 0..2 {
+        let made = bench.call_once("k", Method::POST, "/sessions/alice/groups", &body).await;
+        assert_eq!((made.failure(), made.replayed), ((403, "not_on_whatsapp"), false), "{made:?}");
+    }
 }

@@ -15,7 +15,9 @@ pub struct NumberAnswer {
     pub account: Option<ParticipantIds>,
 }
 
-/// Digits of a device's number behind an id.
+/// Digits of the longest phone number (E.164).
+const PHONE_DIGITS_MAX: usize = 15;
+/// Digits of the number of a device, or of an agent, behind an id.
 const DEVICE_DIGITS_MAX: usize = 5;
 
 impl ParticipantId {
@@ -32,7 +34,11 @@ impl ParticipantId {
             Some((user, server)) => (without_device(user).ok_or_else(wrong)?, Some(server.trim())),
             None => (plain.as_str(), None),
         };
-        let digits = if server == Some("lid") { user.trim().to_owned() } else { digits_of(user).ok_or_else(wrong)? };
+        let is_lid = server == Some("lid");
+        let digits = if is_lid { user.trim().to_owned() } else { digits_of(user).ok_or_else(wrong)? };
+        if !is_lid && digits.len() > PHONE_DIGITS_MAX {
+            return Err(wrong());
+        }
         let strict = format!("{digits}@{}", server.unwrap_or("c.us"));
         strict.parse().map_err(|_| wrong())
     }
@@ -78,24 +84,28 @@ fn is_brazilian_mobile(local: &str) -> bool {
     local.len() == 8 && matches!(local.as_bytes()[0], b'6'..=b'9')
 }
 
-/// What stands before the number of a device; `None` when that is no number.
+/// The user of an id with a server: what stands before the numbers of an agent and of a device (`user.agent:device`); `None` when
+/// these are no numbers. A dot is no separator here.
 fn without_device(user: &str) -> Option<&str> {
-    let Some((user, device)) = user.split_once(':') else { return Some(user) };
-    let device = device.trim();
-    let is_number = (1..=DEVICE_DIGITS_MAX).contains(&device.len()) && device.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then_some(user)
+    let is_number =
+        |text: &str| (1..=DEVICE_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let (user, device) = user.split_once(':').map_or((user, None), |(user, device)| (user, Some(device.trim())));
+    let (user, agent) = user.split_once('.').map_or((user, None), |(user, agent)| (user, Some(agent.trim())));
+    device.into_iter().chain(agent).all(is_number).then_some(user)
 }
 
-/// The digits of a phone number behind its `+` or `00`; `None` when something is in it that is no part of a number. A zero in
-/// brackets (`+44 (0)20 ...`) is dialled in some countries and not in others, so that nobody can say which number is meant.
+/// The digits of a phone number behind its `+` or `00`; `None` when something is in it that is no part of a number. A zero behind an
+/// opening bracket (`+44 (0)20 ...`) is dialled in some countries and not in others: nobody can say which number is meant.
 fn digits_of(text: &str) -> Option<String> {
     let compact: String = text.chars().filter(|c| !is_separator(*c)).collect();
-    if compact.contains("(0)") {
+    if compact.contains("(0") || compact.contains("[0") {
         return None;
     }
     let bare: String = compact.chars().filter(|c| !matches!(c, '(' | ')' | '[' | ']')).collect();
-    let (international, plus) = bare.strip_prefix('+').map_or((bare.as_str(), false), |rest| (rest, true));
-    let digits = if plus { international } else { international.strip_prefix("00").unwrap_or(international) };
+    let digits = match bare.strip_prefix('+') {
+        Some(international) => international,
+        None => bare.strip_prefix("00").unwrap_or(&bare),
+    };
     (!digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.to_owned())
 }
 
@@ -127,6 +137,8 @@ mod tests {
             "5584999990001@c.us",
             "5584999990001@s.whatsapp.net",
             "5584999990001:3@s.whatsapp.net",
+            "5584999990001.0:3@s.whatsapp.net",
+            "5584999990001.1@c.us",
             "+55 84 99999-0001@c.us",
         ];
         for text in spellings {
@@ -150,6 +162,11 @@ mod tests {
             "55+84999990001",
             "+44 (0)20 7946 0958",
             "+44 ( 0 ) 20 7946 0958",
+            "+44 [0] 20 7946 0958",
+            "+44 (020) 7946 0958",
+            "+55 84 9.9999.0001@c.us",
+            "5584999990001.x:3@c.us",
+            "120363021234567890",
             "5584999990001,5584999990002",
             "5584999990001/2",
             "5584999990001:3",

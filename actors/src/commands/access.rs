@@ -17,7 +17,7 @@ use rookery_engine::Engine;
 use rookery_model::{GroupId, ParticipantIds};
 
 /// WhatsApp answers a lookup within a second. A caller gives up after 30 s.
-const LOOKUP_TIME_MAX: Duration = Duration::from_secs(3);
+pub(crate) const LOOKUP_TIME_MAX: Duration = Duration::from_secs(3);
 
 /// A session as a beginning command sees it.
 pub struct SessionAccess<'a> {

@@ -4,10 +4,10 @@ use tokio::time::timeout_at;
 
 use super::context::{CommandContext, Reconciliation};
 use super::participant_results::{
-    self, Addressed, Verdict, addressed, are_comparable, is_same_list, look_up_unanswered, results_of, seen_of,
+    self, Addressed, Verdict, addressed, are_comparable, is_same_list, look_up_unanswered, seen_of,
 };
 use super::port::GroupChange;
-use super::targets::{Target, present, sent_ids, targets};
+use super::targets::{Target, sent_ids, targets};
 use super::whatsapp_codes::{Asked, NOT_SAID, is_doubtful};
 use super::{Command, CommandKind, Finished, Participants, Requested, SessionAccess, Started};
 use crate::error::CommandError;
@@ -74,7 +74,7 @@ impl Command for DecideMembership {
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Self::Output>, CommandError> {
         let Self { group, decision, participants } = self;
         // When all are meant, their number is known only after WhatsApp was asked.
-        let count = participants.as_ref().map_or(0, |list| list.iter().filter(|one| !one.is_absent()).count());
+        let count = participants.as_ref().map_or(0, Vec::len);
         let cost = match decision {
             MembershipDecision::Approve => Cost::Add(u32::try_from(count).unwrap_or(u32::MAX)),
             MembershipDecision::Reject => Cost::Write,
@@ -117,17 +117,15 @@ async fn decide(
         }
     };
     let mut targets = targets(record, ParticipantChange::Add, &asked);
+    // Whoever asked to be let in has an account, whatever a lookup said a few minutes ago: WhatsApp decides.
+    targets.iter_mut().for_each(|target| target.is_absent = false);
     if targets.is_empty() {
         return Ok(Vec::new());
     }
     if decision == MembershipDecision::Reject {
         recognise(context, &mut targets, &mut open_before).await;
     }
-    let sent = present(&targets);
-    if sent.is_empty() {
-        return Ok(results_of(Asked::Decision(decision), &addressed(&targets, &[], record)));
-    }
-    let participants = sent_ids(&sent);
+    let participants = sent_ids(&targets);
     let verdict = |target: &Target, open: &[Applicant], now: &GroupRecord| {
         let is_member = now.member(&target.person).is_some();
         match decision {
@@ -149,7 +147,7 @@ async fn decide(
             Ok(open) => open,
             Err(look) => return look,
         };
-        let judge = |now: &GroupRecord| seen_of(&sent, now, |target| verdict(target, &open, now));
+        let judge = |now: &GroupRecord| seen_of(&targets, now, |target| verdict(target, &open, now));
         context.look_at(group, None, |read| read.record.as_deref().map_or(Reconciliation::Unclear, judge)).await
     };
     let answers = context
@@ -196,7 +194,6 @@ async fn recognise(context: &CommandContext, targets: &mut Vec<Target>, open: &m
     for mut target in std::mem::take(targets) {
         if let Some(applicant) = applicant(open, &target) {
             target.person.learn(&applicant.person);
-            target.is_absent = false;
         }
         if !recognised.iter().any(|other| other.person.is(&target.person)) {
             recognised.push(target);

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::context::CommandContext;
@@ -59,6 +60,11 @@ impl Requested {
         self.number == NumberState::Absent
     }
 
+    /// Whether WhatsApp said under which ids it knows the account.
+    pub(super) fn is_known(&self) -> bool {
+        matches!(self.number, NumberState::Known(_))
+    }
+
     /// Whether the number has another spelling, and nobody said under which of the two WhatsApp knows it.
     pub(super) fn is_half_known(&self) -> bool {
         self.number == NumberState::Unchecked && self.id.other_spelling().is_some()
@@ -96,7 +102,12 @@ impl Participants<'_> {
     /// The lookup that is due before the command begins; `None` where all are named by LID.
     pub(crate) fn lookup(&self) -> Option<LookUpNumbers> {
         let numbers: Vec<_> = self.list.iter().filter_map(Requested::phone).collect();
-        (!numbers.is_empty()).then(|| LookUpNumbers { numbers, group: self.group.cloned(), is_for_command: true })
+        (!numbers.is_empty()).then(|| LookUpNumbers {
+            numbers,
+            group: self.group.cloned(),
+            is_for_command: true,
+            may_ask: true,
+        })
     }
 
     /// Takes what the lookup found.
@@ -112,13 +123,16 @@ impl Participants<'_> {
 /// [`CommandError::UnknownSession`], [`CommandError::NotStarted`], [`CommandError::NotConnected`], [`CommandError::Restarting`],
 /// [`CommandError::NotLoaded`], [`CommandError::Busy`], and [`CommandError::GroupNotFound`]. Whatever keeps WhatsApp from being
 /// asked otherwise is in [`Lookup::failed`].
-pub struct LookUpNumbers {
+#[derive(Clone)]
+pub(crate) struct LookUpNumbers {
     /// Digits in international form. Named twice is named once.
-    pub numbers: Vec<NonZeroU64>,
+    pub(crate) numbers: Vec<NonZeroU64>,
     /// Members of this group are known by the ids that the group has for them.
-    pub group: Option<GroupId>,
+    pub(crate) group: Option<GroupId>,
     /// A command waits for it: when the limit for lookups is reached, it counts as a query.
-    pub is_for_command: bool,
+    pub(crate) is_for_command: bool,
+    /// WhatsApp may be asked; else the cache alone.
+    pub(crate) may_ask: bool,
 }
 
 /// What is known of numbers after a lookup.
@@ -128,6 +142,8 @@ pub struct Lookup {
     pub found: Vec<NumberAnswer>,
     /// Why WhatsApp did not say anything about the others; `None` when it was asked about all that were not known.
     pub failed: Option<CommandError>,
+    /// The lookups of others that are to say something about the rest.
+    pub(crate) shared: Vec<watch::Receiver<()>>,
 }
 
 impl Command for LookUpNumbers {
@@ -138,7 +154,7 @@ impl Command for LookUpNumbers {
     }
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Lookup>, CommandError> {
-        let Self { mut numbers, group, is_for_command } = self;
+        let Self { mut numbers, group, is_for_command, may_ask } = self;
         session.check_ready()?;
         group.as_ref().map_or(Ok(()), |group| session.check_member_of(group))?;
         numbers.sort_unstable();
@@ -152,20 +168,32 @@ impl Command for LookUpNumbers {
             None => true,
         });
         if numbers.is_empty() {
-            return Ok(Started::answered(Lookup { found, failed: None }));
+            return Ok(Started::answered(Lookup { found, failed: None, shared: Vec::new() }));
+        }
+        if !may_ask {
+            return Ok(Started::answered(Lookup { found, failed: Some(CommandError::Unanswered), shared: Vec::new() }));
+        }
+        let mut shared = Vec::new();
+        numbers.retain(|number| {
+            session.cache.numbers.asked_by_others(*number).map(|lookup| shared.push(lookup)).is_none()
+        });
+        if numbers.is_empty() {
+            return Ok(Started::answered(Lookup { found, failed: None, shared }));
         }
         let cost = if is_for_command { Cost::LookupOrQuery } else { Cost::Lookup };
         let time_max = session.lookup_time_max();
         let context = match session.admit(cost, None) {
             Ok(context) => context,
-            Err(error) => return Ok(Started::answered(Lookup { found, failed: Some(error) })),
+            Err(error) => return Ok(Started::answered(Lookup { found, failed: Some(error), shared })),
         };
+        let asked = session.cache.numbers.begin_asking(&numbers);
         Ok(context.run(move |context| async move {
             let mut learnt = Vec::new();
-            let asked = timeout(time_max, ask(&context, numbers, &mut learnt)).await;
-            let failed = asked.unwrap_or(Err(CommandError::Unanswered)).err();
+            let answered = timeout(time_max, ask(&context, numbers, &mut learnt)).await;
+            let failed = answered.unwrap_or(Err(CommandError::Unanswered)).err();
             found.extend(&learnt);
-            Finished::new(Some(GroupChange::NumbersFound(learnt)), Ok(Lookup { found, failed }))
+            let change = GroupChange::NumbersFound { learnt, asked };
+            Finished::new(Some(change), Ok(Lookup { found, failed, shared }))
         }))
     }
 }

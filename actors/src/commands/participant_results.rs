@@ -1,9 +1,11 @@
 //! The people of a request: who they are, what WhatsApp answered about each, and the result for each.
 
+use std::num::NonZeroU64;
+
 use tokio::time::timeout_at;
 
 use super::context::{CommandContext, Reconciliation};
-use super::port::GroupRead;
+use super::port::{GroupChange, GroupRead};
 use super::targets::Target;
 use super::whatsapp_codes::{self, Asked, DONE, NO_ACCOUNT, NOT_SAID};
 use crate::error::CommandError;
@@ -231,6 +233,16 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
         code => whatsapp_codes::message(code).map(Into::into),
     };
     ParticipantResult { id, requested, success: answer.error.is_none(), status, code, message }
+}
+
+/// Has the numbers forgotten whose remembered account WhatsApp does not know any more: the next request looks them up again.
+pub(super) fn forget_unknown(context: &CommandContext, results: &[ParticipantResult], participants: &[Addressed]) {
+    let is_unknown = |result: &ParticipantResult| result.code == ResultCode::NotOnWhatsapp;
+    let unknown = participants.iter().zip(results).filter(|(_, result)| is_unknown(result));
+    let numbers: Vec<NonZeroU64> = unknown.filter_map(|(person, _)| person.target.looked_up()).collect();
+    if !numbers.is_empty() {
+        context.tell(GroupChange::NumbersForgotten(numbers));
+    }
 }
 
 /// Sends WhatsApp's private invitation to those who may only be invited, until WhatsApp asks to slow down. A person

@@ -1,6 +1,9 @@
 //! How the task of a command talks to the actor of its session: its questions, and the changes that it reports.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
+
+use tokio::sync::watch;
 
 use super::creations::{Creation, Found};
 use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
@@ -57,6 +60,8 @@ pub(crate) enum GroupChange {
     Left { group: GroupId },
     /// Something may have changed in this group.
     Doubtful { group: GroupId },
-    /// WhatsApp said this of phone numbers.
-    NumbersFound(Vec<NumberAnswer>),
+    /// WhatsApp said this of phone numbers. Others wait for it until `asked` is dropped.
+    NumbersFound { learnt: Vec<NumberAnswer>, asked: watch::Sender<()> },
+    /// WhatsApp does not know the accounts that are remembered for these numbers.
+    NumbersForgotten(Vec<NonZeroU64>),
 }

@@ -1,5 +1,6 @@
 //! The participants of a request, each once: who they are, and the id by which they are sent to WhatsApp.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use super::look_up_numbers::Requested;
@@ -17,9 +18,16 @@ pub(super) struct Target {
     pub(super) is_half_known: bool,
     /// The text that names them in the request.
     text: Arc<str>,
+    /// The phone number that the request gives, where WhatsApp said under which ids it knows the account.
+    looked_up: Option<NonZeroU64>,
 }
 
 impl Target {
+    /// The number that was looked up, or is remembered, for this participant.
+    pub(super) fn looked_up(&self) -> Option<NonZeroU64> {
+        self.looked_up
+    }
+
     /// The text of the request, where it is neither this id nor its digits.
     pub(super) fn requested_unlike(&self, id: ParticipantId) -> Option<&str> {
         let is_like = *self.text == *id.to_string() || *self.text == *id.digits().to_string();
@@ -36,7 +44,8 @@ pub(super) fn targets(record: Option<&GroupRecord>, change: ParticipantChange, r
         if let Some(member) = member {
             person.learn(&member.person);
         }
-        if targets.iter().any(|target| target.person.is(&person)) {
+        if let Some(twin) = targets.iter_mut().find(|target| target.person.is(&person)) {
+            twin.person.learn(&person);
             continue;
         }
         let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
@@ -46,9 +55,10 @@ pub(super) fn targets(record: Option<&GroupRecord>, change: ParticipantChange, r
         targets.push(Target {
             person,
             send_as: send_as.unwrap_or(requested.id()),
-            is_absent: requested.is_absent() && member.is_none(),
+            is_absent: change == ParticipantChange::Add && requested.is_absent() && member.is_none(),
             is_half_known: requested.is_half_known(),
             text: requested.text.clone(),
+            looked_up: requested.phone().filter(|_| requested.is_known()),
         });
     }
     targets

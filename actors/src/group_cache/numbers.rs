@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use rookery_model::{ParticipantIds, Timestamp};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
-/// Numbers kept per session, each some 100 bytes with its row in the store. When there is no room, the older half goes.
+/// Numbers kept per session, each some 100 bytes with its row in the store.
 const NUMBERS_MAX: usize = 20_000;
 /// An account rarely changes its number.
 const KNOWN_FOR: Duration = Duration::from_secs(30 * 86_400);
@@ -38,6 +39,8 @@ impl KnownNumber {
 pub(crate) struct Numbers {
     by_number: HashMap<NonZeroU64, KnownNumber>,
     unsaved: BTreeSet<NonZeroU64>,
+    /// Numbers that WhatsApp is asked about just now.
+    asking: HashMap<NonZeroU64, watch::Receiver<()>>,
 }
 
 impl Numbers {
@@ -62,7 +65,7 @@ impl Numbers {
     /// Notes what WhatsApp said of a number.
     pub(crate) fn learn(&mut self, number: NonZeroU64, account: Option<ParticipantIds>, now: Timestamp) {
         if self.by_number.len() >= NUMBERS_MAX && !self.by_number.contains_key(&number) {
-            self.forget_older_half();
+            self.make_room();
         }
         let before = self.by_number.insert(number, KnownNumber { account, at: now });
         if account.is_some() || before.is_some_and(|before| before.account.is_some()) {
@@ -70,19 +73,38 @@ impl Numbers {
         }
     }
 
-    fn forget_older_half(&mut self) {
+    /// Forgets that numbers have no account, and the older half of the accounts where that makes too little room.
+    fn make_room(&mut self) {
+        self.by_number.retain(|_, known| known.account.is_some());
+        if self.by_number.len() <= NUMBERS_MAX / 2 {
+            return;
+        }
         let mut times: Vec<Timestamp> = self.by_number.values().map(|known| known.at).collect();
         let middle = times.len() / 2;
-        let (_, newest_old, _) = times.select_nth_unstable(middle);
-        let newest_old = *newest_old;
-        let unsaved = &mut self.unsaved;
-        self.by_number.retain(|number, known| {
-            let stays = known.at > newest_old;
-            if !stays && known.account.is_some() {
-                unsaved.insert(*number);
-            }
-            stays
-        });
+        let newest_old = *times.select_nth_unstable(middle).1;
+        let old: Vec<NonZeroU64> =
+            self.by_number.iter().filter(|(_, known)| known.at <= newest_old).map(|(number, _)| *number).collect();
+        old.into_iter().for_each(|number| self.forget(number));
+    }
+
+    /// Forgets a number: WhatsApp does not know the account that is remembered.
+    pub(crate) fn forget(&mut self, number: NonZeroU64) {
+        if self.by_number.remove(&number).is_some_and(|known| known.account.is_some()) {
+            self.unsaved.insert(number);
+        }
+    }
+
+    /// A lookup that others make of this number just now: the receiver closes when its answer is noted.
+    pub(crate) fn asked_by_others(&self, number: NonZeroU64) -> Option<watch::Receiver<()>> {
+        self.asking.get(&number).filter(|lookup| lookup.has_changed().is_ok()).cloned()
+    }
+
+    /// Notes that these numbers are asked, until what is returned is dropped.
+    pub(crate) fn begin_asking(&mut self, numbers: &[NonZeroU64]) -> watch::Sender<()> {
+        self.asking.retain(|_, lookup| lookup.has_changed().is_ok());
+        let (asked, lookup) = watch::channel(());
+        self.asking.extend(numbers.iter().map(|number| (*number, lookup.clone())));
+        asked
     }
 
     /// Takes numbers back that could not be written.
@@ -166,14 +188,27 @@ mod tests {
     }
 
     #[test]
-    fn the_older_half_makes_room() {
+    fn absences_make_room_first_and_then_the_older_half() {
         let mut numbers = Numbers::default();
-        let count = NUMBERS_MAX as u64;
-        (1..=count).for_each(|digits| numbers.learn(number(digits), None, later(digits as i64)));
-        let now = later(count as i64);
-        numbers.learn(number(count + 1), Some(ids(1)), now);
-        assert_eq!(numbers.by_number.len(), NUMBERS_MAX / 2);
-        assert_eq!(numbers.get(number(count), now), Some(None));
-        assert_eq!(numbers.get(number(count + 1), now), Some(Some(ids(1))));
+        let count = u32::try_from(NUMBERS_MAX).unwrap();
+        numbers.learn(number(1), Some(ids(1)), NOW);
+        (2..=count + 1).for_each(|digits| numbers.learn(number(digits.into()), None, later(1)));
+        assert_eq!(numbers.get(number(1), later(2)), Some(Some(ids(1))), "older than all of them");
+        (2..=count + 1).for_each(|digits| {
+            numbers.learn(number(digits.into()), Some(ids(digits.into())), later(digits.into()));
+        });
+        assert_eq!(numbers.get(number(1), later(i64::from(count) + 2)), None);
+        assert!(numbers.by_number.len() >= NUMBERS_MAX / 2 && numbers.by_number.len() <= NUMBERS_MAX);
+    }
+
+    #[test]
+    fn a_number_is_asked_by_one_until_its_answer_is_noted() {
+        let mut numbers = Numbers::default();
+        let asked = numbers.begin_asking(&[number(1), number(2)]);
+        assert!(numbers.asked_by_others(number(2)).is_some() && numbers.asked_by_others(number(3)).is_none());
+        drop(asked);
+        assert!(numbers.asked_by_others(number(2)).is_none());
+        drop(numbers.begin_asking(&[number(3)]));
+        assert_eq!(numbers.asking.len(), 1, "lookups that are over are gone");
     }
 }

@@ -80,9 +80,13 @@ impl SessionState {
                 self.cache.created(*record, asked);
             }
             GroupChange::Left { group } => self.cache.left(&group),
-            GroupChange::NumbersFound(found) => {
+            GroupChange::NumbersFound { learnt, asked } => {
                 let now = Timestamp::now();
-                found.iter().for_each(|found| self.cache.numbers.learn(found.number, found.account, now));
+                learnt.iter().for_each(|answer| self.cache.numbers.learn(answer.number, answer.account, now));
+                drop(asked);
+            }
+            GroupChange::NumbersForgotten(numbers) => {
+                numbers.into_iter().for_each(|number| self.cache.numbers.forget(number));
             }
             GroupChange::Doubtful { group } => {
                 self.cache.mark_for_read(&group);

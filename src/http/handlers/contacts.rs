@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use rookery_actors::commands::LookUpNumbers;
 use rookery_model::{ParticipantId, ParticipantIds, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -107,10 +106,7 @@ pub(crate) async fn check_many(
 
 async fn look_up(app: &App, session: SessionId, numbers: &[NumberField]) -> Result<Vec<CheckedNumber>, ApiError> {
     let asked: Vec<NonZeroU64> = numbers.iter().map(|number| number.0).collect();
-    let lookup = app
-        .gateway
-        .execute(session, LookUpNumbers { numbers: asked.clone(), group: None, is_for_command: false })
-        .await?;
+    let lookup = app.gateway.look_up_numbers(session, asked.clone()).await?;
     let account_of = |number| lookup.found.iter().find(|found| found.number == number).map(|found| found.account);
     let checked = |number: NonZeroU64| {
         let account = account_of(number)?;

@@ -109,14 +109,14 @@ const NUMBER_CHARS_MAX: usize = 40;
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct PairingCodeRequest {
     /// The phone number in international form, in any spelling.
-    #[schema(value_type = String, pattern = r"^ *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,17}[ ().-]*$", example = "15550100001")]
+    #[schema(value_type = String, pattern = r"^ *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,14}[ ().-]*$", example = "15550100001")]
     phone_number: ParticipantId,
 }
 
 impl FromFields for PairingCodeRequest {
     fn read(fields: &mut Fields<'_>) -> Self {
         let text = fields.text("phoneNumber", 1..=NUMBER_CHARS_MAX);
-        let phone = ParticipantId::parse_written(&text).ok().filter(|_| !text.contains('@'));
+        let phone = ParticipantId::parse_written(&text).ok().filter(|id| matches!(id, ParticipantId::Phone(_)));
         if !text.trim().is_empty() && phone.is_none() {
             fields.broken("phoneNumber", "must be a phone number in international form, such as 15550100001");
         }
@@ -174,7 +174,8 @@ mod tests {
         let cases = [
             ("15550100001", true),
             ("+15550100001", true),
-            ("15550100001@c.us", false),
+            ("15550100001@c.us", true),
+            ("120363021234567890", false),
             ("123@lid", false),
             ("+1 555 010-0001", true),
             ("0555-0100", false),

@@ -21,7 +21,7 @@ use crate::http::request::body::object_of;
 use crate::http::request::caller::Caller;
 
 use crate::http::request::fields::{Fields, FromFields, Known};
-use crate::http::request::written::shorten;
+use crate::http::request::written::{query_flag, shorten};
 
 /// The path parameter that names a session, by id or name.
 pub(crate) const SESSION_PARAMETER: &str = "session";
@@ -202,11 +202,8 @@ impl<S: Sync> FromRequestParts<S> for Refresh {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        match value_of(&query(parts)?, "refresh") {
-            None | Some("false" | "0") => Ok(Self(false)),
-            Some("true" | "1") => Ok(Self(true)),
-            Some(_) => Err(ApiError::Query("refresh must be true or false".into())),
-        }
+        let wrong = || ApiError::Query("refresh must be true or false".into());
+        value_of(&query(parts)?, "refresh").map_or(Ok(Self(false)), |text| query_flag(text).map(Self).ok_or_else(wrong))
     }
 }
 
@@ -240,14 +237,14 @@ impl<S: Sync> FromRequestParts<S> for Stale {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = query(parts)?;
-        let is_refresh = matches!(value_of(&query, "refresh"), Some("true" | "1"));
-        match value_of(&query, "stale") {
-            None | Some("false" | "0") => Ok(Self(false)),
-            Some("true" | "1") if is_refresh => {
+        let is_refresh = value_of(&query, "refresh").and_then(query_flag) == Some(true);
+        match value_of(&query, "stale").map(query_flag) {
+            None | Some(Some(false)) => Ok(Self(false)),
+            Some(Some(true)) if is_refresh => {
                 Err(ApiError::Query("stale and refresh exclude each other: leave one of them out".into()))
             }
-            Some("true" | "1") => Ok(Self(true)),
-            Some(_) => Err(ApiError::Query("stale must be true or false".into())),
+            Some(Some(true)) => Ok(Self(true)),
+            Some(None) => Err(ApiError::Query("stale must be true or false".into())),
         }
     }
 }

@@ -15,6 +15,7 @@ use crate::http::error::ApiError;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{group_of, query, query_parameter, value_of};
 use crate::http::request::folding::folded;
+use crate::http::request::written::query_flag;
 
 /// The filter of a list of groups; an empty one matches every group.
 #[derive(Debug, Default)]
@@ -45,12 +46,8 @@ impl GroupFilter {
     }
 
     pub(crate) fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
-        let admin = match value_of(query, "admin") {
-            None => None,
-            Some("true" | "1") => Some(true),
-            Some("false" | "0") => Some(false),
-            Some(_) => return Err(ApiError::Query("admin must be true or false".into())),
-        };
+        let wrong = || ApiError::Query("admin must be true or false".into());
+        let admin = value_of(query, "admin").map(|text| query_flag(text).ok_or_else(wrong)).transpose()?;
         let community = match value_of(query, "community") {
             None => None,
             Some("none") => Some(None),
