@@ -1,5 +1,5 @@
-//! `Gateway`: typed async calls, the only door into the actors. Holds no state of its own and decides nothing:
-//! it looks the session up, takes a permit, sends one message and waits for its reply.
+//! `Gateway`: typed async calls, the only way to the actors. Holds no state of its own: it looks the session up, takes a permit,
+//! sends a message and waits for its reply. A command that names participants has their numbers looked up first.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -194,9 +194,11 @@ impl Gateway {
             && let Some(mut participants) = command.participants()
             && let Some(lookup) = participants.lookup()
         {
-            // Without a lookup the numbers are used as they are. Why there is none, the command will find, too.
-            if let Ok(found) = self.look_up(id, lookup).await {
-                participants.resolve(&found);
+            match self.look_up(id, lookup).await {
+                Ok(found) => participants.resolve(&found),
+                Err(CommandError::Busy) => return Err(CommandError::Busy),
+                // The command finds the same, and says it better.
+                Err(_) => {}
             }
             spent = begun.elapsed();
         }
@@ -224,7 +226,9 @@ impl Gateway {
             // An error of the receiver is the end of the other lookup. One that is not over in time is of no use.
             let _ = timeout_at(deadline, other.changed()).await;
         }
-        self.carry_out(id, LookUpNumbers { may_ask: false, ..lookup }, Duration::ZERO).await
+        let mut all = self.carry_out(id, LookUpNumbers { may_ask: false, ..lookup }, Duration::ZERO).await?;
+        all.failed = all.failed.and_then(|unanswered| found.failed.or(Some(unanswered)));
+        Ok(all)
     }
 
     /// `spent`: the part of WhatsApp's time that the lookup before the command took.

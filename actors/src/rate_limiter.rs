@@ -104,7 +104,7 @@ impl RateLimiter {
             Cost::Write => self.count(self.write.as_ref(), 1),
             Cost::Query => self.count(self.query.as_ref(), 1),
             Cost::Lookup => self.count(self.lookup.as_ref(), 1),
-            Cost::LookupOrQuery => self.take(Cost::Lookup).or_else(|_| self.count(self.query.as_ref(), 1)),
+            Cost::LookupOrQuery => self.count(self.lookup.as_ref(), 1).or_else(|_| self.count(self.query.as_ref(), 1)),
             Cost::Counted => Ok(()),
         }
     }
@@ -135,6 +135,11 @@ impl RateLimiter {
     /// The error for callers while the pause lasts.
     pub(crate) fn rate_limited(&self) -> CommandError {
         self.changes_pause.error(Paused::Changes)
+    }
+
+    /// The error for lookups; `None` where they do not pause.
+    pub(crate) fn lookups_paused(&self) -> Option<CommandError> {
+        self.lookups_pause.left().map(|_| self.lookups_rate_limited())
     }
 
     /// The same for lookups.

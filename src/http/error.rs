@@ -107,7 +107,7 @@ pub(crate) enum ApiError {
     /// The audit log cannot be read or written.
     Audit(#[from] AuditError),
     /// The sessions could not carry out the command.
-    Command(#[from] CommandError),
+    Command(CommandError),
     /// The request took too long; `may_have_changed`: the request was not only a read.
     TooSlow {
         /// Whether something may have been changed.
@@ -238,6 +238,15 @@ impl<'a> ErrorBody<'a> {
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.answer().message.fmt(f)
+    }
+}
+
+impl From<CommandError> for ApiError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::NobodyOnWhatsapp(results) => Self::AllRefused { what: "Creating the group", results },
+            error => Self::Command(error),
+        }
     }
 }
 

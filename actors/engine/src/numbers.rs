@@ -12,8 +12,6 @@ use whatsapp_rust::usync::{
 use crate::{Engine, EngineError, ids};
 use rookery_model::NumberAnswer;
 
-/// Digits of the longest phone number (E.164). WhatsApp is not asked about longer ones.
-const PHONE_DIGITS_MAX: u32 = 15;
 /// WhatsApp's word for a number that has an account.
 const HAS_ACCOUNT: &str = "in";
 
@@ -21,16 +19,10 @@ impl Engine {
     /// Asks about these phone numbers in one request. Numbers that the answer does not mention, or only with an error, are left out.
     ///
     /// # Errors
-    /// [`EngineError`]; nothing is changed by it.
+    /// [`EngineError`]; nothing is changed by it. [`EngineError::Invalid`] for no number at all, and one of more than 15 digits.
     pub async fn look_up_numbers(&self, numbers: &[NonZeroU64]) -> Result<Vec<NumberAnswer>, EngineError> {
-        let (possible, too_long): (Vec<_>, Vec<_>) =
-            numbers.iter().partition(|number| number.ilog10() < PHONE_DIGITS_MAX);
-        let mut answers: Vec<_> = too_long.into_iter().map(|number| NumberAnswer { number, account: None }).collect();
-        if !possible.is_empty() {
-            let response = self.client.query_usync(query(&possible)?).await?;
-            answers.extend(answers_of(&response, &possible)?);
-        }
-        Ok(answers)
+        let response = self.client.query_usync(query(numbers)?).await?;
+        answers_of(&response, numbers)
     }
 }
 

@@ -84,14 +84,14 @@ fn is_brazilian_mobile(local: &str) -> bool {
     local.len() == 8 && matches!(local.as_bytes()[0], b'6'..=b'9')
 }
 
-/// The user of an id with a server: what stands before the numbers of an agent and of a device (`user.agent:device`); `None` when
-/// these are no numbers. A dot is no separator here.
+/// The user of an id with a server: what stands before the number of a device, and before that of an agent where there is a device
+/// (`user:device`, `user.agent:device`); `None` when these are no numbers, and for any other dot, which is no separator here.
 fn without_device(user: &str) -> Option<&str> {
     let is_number =
         |text: &str| (1..=DEVICE_DIGITS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
-    let (user, device) = user.split_once(':').map_or((user, None), |(user, device)| (user, Some(device.trim())));
-    let (user, agent) = user.split_once('.').map_or((user, None), |(user, agent)| (user, Some(agent.trim())));
-    device.into_iter().chain(agent).all(is_number).then_some(user)
+    let Some((user, device)) = user.split_once(':') else { return (!user.contains('.')).then_some(user) };
+    let (user, agent) = user.split_once('.').map_or((user, None), |(user, agent)| (user, Some(agent)));
+    [device.trim()].into_iter().chain(agent).all(is_number).then_some(user)
 }
 
 /// The digits of a phone number behind its `+` or `00`; `None` when something is in it that is no part of a number. A zero behind an
@@ -138,7 +138,6 @@ mod tests {
             "5584999990001@s.whatsapp.net",
             "5584999990001:3@s.whatsapp.net",
             "5584999990001.0:3@s.whatsapp.net",
-            "5584999990001.1@c.us",
             "+55 84 99999-0001@c.us",
         ];
         for text in spellings {
@@ -165,6 +164,8 @@ mod tests {
             "+44 [0] 20 7946 0958",
             "+44 (020) 7946 0958",
             "+55 84 9.9999.0001@c.us",
+            "+55 84 99999.0001@c.us",
+            "5584999990001.1@c.us",
             "5584999990001.x:3@c.us",
             "120363021234567890",
             "5584999990001,5584999990002",

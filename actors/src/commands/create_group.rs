@@ -35,7 +35,7 @@ impl Command for CreateGroup {
     }
 
     fn participants(&mut self) -> Option<Participants<'_>> {
-        Some(Participants { group: None, list: &mut self.participants })
+        Some(Participants { group: self.community.as_ref(), list: &mut self.participants })
     }
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<CreatedGroup>, CommandError> {
@@ -45,6 +45,7 @@ impl Command for CreateGroup {
         let sent = present(&targets);
         if sent.is_empty() && !targets.is_empty() {
             session.check_ready()?;
+            community.as_ref().map_or(Ok(()), |community| session.check_member_of(community))?;
             let results = results_of(Asked::Change(ParticipantChange::Add), &addressed(&targets, &[], None));
             return Err(CommandError::NobodyOnWhatsapp(results));
         }

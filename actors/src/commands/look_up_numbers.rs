@@ -11,14 +11,14 @@ use super::port::GroupChange;
 use super::{Command, CommandKind, Finished, SessionAccess, Started};
 use crate::error::CommandError;
 use crate::rate_limiter::Cost;
-use rookery_model::{GroupId, NumberAnswer, ParticipantId, ParticipantIds, Timestamp};
+use rookery_model::{GroupId, GroupRecord, NumberAnswer, ParticipantId, ParticipantIds, Timestamp};
 
 /// A participant as a request names them, and what a lookup said of their number.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requested {
     /// The id that the request gives.
     id: ParticipantId,
-    /// The text in the request: results repeat it where WhatsApp knows the number under another spelling.
+    /// The text in the request: results repeat it where it is neither the participant's id nor its digits.
     pub(super) text: Arc<str>,
     pub(super) number: NumberState,
 }
@@ -140,9 +140,10 @@ pub(crate) struct LookUpNumbers {
 pub struct Lookup {
     /// Those of which something is known, each once.
     pub found: Vec<NumberAnswer>,
-    /// Why WhatsApp did not say anything about the others; `None` when it was asked about all that were not known.
+    /// Why WhatsApp did not say anything about the others; `None` when it was asked about all that were not known, by us or by the
+    /// lookups in `shared`.
     pub failed: Option<CommandError>,
-    /// The lookups of others that are to say something about the rest.
+    /// The lookups of other callers that will answer for the rest: each receiver closes when that lookup is over.
     pub(crate) shared: Vec<watch::Receiver<()>>,
 }
 
@@ -150,7 +151,7 @@ impl Command for LookUpNumbers {
     type Output = Lookup;
 
     fn kind(&self) -> CommandKind {
-        CommandKind::Query
+        if self.may_ask { CommandKind::Query } else { CommandKind::Lookup }
     }
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<Lookup>, CommandError> {
@@ -160,7 +161,8 @@ impl Command for LookUpNumbers {
         numbers.sort_unstable();
         numbers.dedup();
         let mut found = Vec::with_capacity(numbers.len());
-        numbers.retain(|number| match known(session, group.as_ref(), *number) {
+        let record = group.as_ref().and_then(|group| session.cache.record(group));
+        numbers.retain(|number| match known(session, record.as_deref(), *number) {
             Some(account) => {
                 found.push(NumberAnswer { number: *number, account });
                 false
@@ -171,7 +173,9 @@ impl Command for LookUpNumbers {
             return Ok(Started::answered(Lookup { found, failed: None, shared: Vec::new() }));
         }
         if !may_ask {
-            return Ok(Started::answered(Lookup { found, failed: Some(CommandError::Unanswered), shared: Vec::new() }));
+            // The lookups of others said nothing about these.
+            let failed = session.rate_limiter.lookups_paused().unwrap_or(CommandError::Unanswered);
+            return Ok(Started::answered(Lookup { found, failed: Some(failed), shared: Vec::new() }));
         }
         let mut shared = Vec::new();
         numbers.retain(|number| {
@@ -199,13 +203,16 @@ impl Command for LookUpNumbers {
 }
 
 /// The account of a number as far as the session knows it; `None` when WhatsApp has to be asked.
-fn known(session: &SessionAccess<'_>, group: Option<&GroupId>, number: NonZeroU64) -> Option<Option<ParticipantIds>> {
+fn known(
+    session: &SessionAccess<'_>,
+    group: Option<&GroupRecord>,
+    number: NonZeroU64,
+) -> Option<Option<ParticipantIds>> {
     let person = ParticipantIds { phone: Some(number), lid: None };
     if session.me.is(&person) {
         return Some(Some(session.me));
     }
-    let record = group.and_then(|group| session.cache.record(group));
-    let member = record.as_ref().and_then(|record| record.member(&person)).map(|member| member.person);
+    let member = group.and_then(|group| group.member(&person)).map(|member| member.person);
     member.map(Some).or_else(|| session.cache.numbers.get(number, Timestamp::now()))
 }
 

@@ -75,6 +75,7 @@ impl Addressed {
 
     fn merge(&mut self, twin: Self) {
         self.target.person.learn(&twin.target.person);
+        self.target.looked_up.extend(&twin.target.looked_up);
         let is_done = |answer: &Option<ParticipantAnswer>| answer.as_ref().is_some_and(|answer| answer.error.is_none());
         if self.answer.is_none() || (!is_done(&self.answer) && is_done(&twin.answer)) {
             (self.answer, self.target.send_as) = (twin.answer, twin.target.send_as);
@@ -239,7 +240,7 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
 pub(super) fn forget_unknown(context: &CommandContext, results: &[ParticipantResult], participants: &[Addressed]) {
     let is_unknown = |result: &ParticipantResult| result.code == ResultCode::NotOnWhatsapp;
     let unknown = participants.iter().zip(results).filter(|(_, result)| is_unknown(result));
-    let numbers: Vec<NonZeroU64> = unknown.filter_map(|(person, _)| person.target.looked_up()).collect();
+    let numbers: Vec<NonZeroU64> = unknown.flat_map(|(person, _)| person.target.looked_up.iter().copied()).collect();
     if !numbers.is_empty() {
         context.tell(GroupChange::NumbersForgotten(numbers));
     }

@@ -18,16 +18,11 @@ pub(super) struct Target {
     pub(super) is_half_known: bool,
     /// The text that names them in the request.
     text: Arc<str>,
-    /// The phone number that the request gives, where WhatsApp said under which ids it knows the account.
-    looked_up: Option<NonZeroU64>,
+    /// The phone numbers that the request gives, where WhatsApp said under which ids it knows the account.
+    pub(super) looked_up: Vec<NonZeroU64>,
 }
 
 impl Target {
-    /// The number that was looked up, or is remembered, for this participant.
-    pub(super) fn looked_up(&self) -> Option<NonZeroU64> {
-        self.looked_up
-    }
-
     /// The text of the request, where it is neither this id nor its digits.
     pub(super) fn requested_unlike(&self, id: ParticipantId) -> Option<&str> {
         let is_like = *self.text == *id.to_string() || *self.text == *id.digits().to_string();
@@ -44,8 +39,10 @@ pub(super) fn targets(record: Option<&GroupRecord>, change: ParticipantChange, r
         if let Some(member) = member {
             person.learn(&member.person);
         }
+        let looked_up = requested.phone().filter(|_| requested.is_known());
         if let Some(twin) = targets.iter_mut().find(|target| target.person.is(&person)) {
             twin.person.learn(&person);
+            twin.looked_up.extend(looked_up);
             continue;
         }
         let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
@@ -58,7 +55,7 @@ pub(super) fn targets(record: Option<&GroupRecord>, change: ParticipantChange, r
             is_absent: change == ParticipantChange::Add && requested.is_absent() && member.is_none(),
             is_half_known: requested.is_half_known(),
             text: requested.text.clone(),
-            looked_up: requested.phone().filter(|_| requested.is_known()),
+            looked_up: looked_up.into_iter().collect(),
         });
     }
     targets

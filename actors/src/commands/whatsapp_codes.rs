@@ -15,8 +15,9 @@ pub(super) const NOT_SAID: u16 = 0;
 /// In place of a status code: a lookup found no account for the number, and WhatsApp was asked for nothing else.
 pub(super) const NO_ACCOUNT: u16 = 1;
 
-/// The message about a number that WhatsApp does not know as it was given, where the lookup of its other spelling failed.
-pub(super) const HALF_KNOWN: &str = "has no WhatsApp account under this spelling, and the other spelling of the number could not be looked up: try again later";
+/// The message about a number that WhatsApp does not know as it was given, and whose other spelling was not looked up.
+pub(super) const HALF_KNOWN: &str = "has no WhatsApp account under this spelling, and the other spelling of the number was not looked \
+                                     up: send that one, or try again later with another Idempotency-Key";
 
 /// The error of a question: nothing was changed whatever happened.
 pub(crate) fn read_error(what: &'static str, error: EngineError) -> CommandError {

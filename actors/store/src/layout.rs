@@ -5,7 +5,8 @@
 use super::SessionNumber;
 
 /// The layout this version writes, kept in `Meta` under [`LAYOUT`]. Layout 1 had the records of sessions and of idempotency keys
-/// at [`SessionNumber::DAEMON`]; this version reads it, too, and the owners of those rows move them.
+/// at [`SessionNumber::DAEMON`]; this version reads it, too, and the owners of those rows move them. Layout 3 has
+/// the table [`super::Table::Numbers`].
 pub const LAYOUT_VERSION: u32 = 3;
 
 /// The oldest layout that this version reads.

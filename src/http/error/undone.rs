@@ -34,7 +34,7 @@ pub(super) fn nobody_done(what: &str, results: &[ParticipantResult]) -> ErrorRes
         return one(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message);
     }
     if results.iter().all(|result| result.code == ResultCode::NotOnWhatsapp) {
-        let message = "None of the participants has a WhatsApp account";
+        let message = "WhatsApp knows none of the participants by these numbers: results says more of each";
         return one(StatusCode::FORBIDDEN, "not_on_whatsapp", message);
     }
     all_refused(what, results.iter().map(|result| result.status))

@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse as _, Response};
-use rookery_actors::CommandError;
 use rookery_actors::commands::{CreateGroup, LeaveGroup, ListGroups, ReadGroup, SetDescription, SetSubject};
 use rookery_model::{CreatedGroup, Group, GroupId, GroupSummary, SessionId};
 use serde::Serialize;
@@ -155,10 +154,7 @@ pub(crate) async fn create_in(
     caller: &Caller,
     command: CreateGroup,
 ) -> Result<Created<CreatedGroup>, ApiError> {
-    let created = app.gateway.execute(session, command).await.map_err(|error| match error {
-        CommandError::NobodyOnWhatsapp(results) => ApiError::AllRefused { what: "Creating the group", results },
-        error => error.into(),
-    })?;
+    let created = app.gateway.execute(session, command).await?;
     caller.add_to_scope(app, vec![created.summary.id.clone()]).await;
     Ok(Created(created))
 }

@@ -22,6 +22,7 @@ use crate::http::request::caller::Caller;
 use crate::http::request::context::RequestContext;
 use crate::http::request::extract::GROUP_PARAMETERS;
 use crate::http::request::extract::SESSION_PARAMETER;
+use crate::http::request::extract::group_of;
 use crate::http::request::extract::path_parameters;
 use crate::http::request::written::shorten;
 use crate::http::response::happened::Happened;
@@ -43,12 +44,17 @@ pub(crate) fn entry_of(app: &App, action: &Arc<str>, parts: &mut Parts) -> Audit
         api_key_id: key.map(|key| key.id()),
         api_key_name: key.map(|key| key.record().terms.name.clone()),
         session_id: named(SESSION_PARAMETER).and_then(|session| app.gateway.find(session).ok()),
-        group_id: GROUP_PARAMETERS.iter().find_map(|name| named(name)).map(shorten),
+        group_id: GROUP_PARAMETERS.iter().find_map(|name| named(name)).map(group_name),
         target_id: named(KEY_PARAMETER).map(shorten),
         request_id: request_id.unwrap_or_default().to_owned(),
         ip_address: context.and_then(|context| context.client),
         ..AuditEvent::of(Arc::clone(action), Outcome::Done)
     }
+}
+
+/// The group of a path, in the form that the filters of the log look for; a text that names no group as it is.
+fn group_name(text: &str) -> String {
+    group_of(text).map_or_else(|_| shorten(text), |group| group.to_string())
 }
 
 /// Records that a call was not let in. Never waits.

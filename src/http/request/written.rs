@@ -15,7 +15,7 @@ use crate::http::limits::ECHO_CHARS_MAX;
 #[derive(Clone, Debug, ToSchema)]
 #[schema(as = Person, value_type = String, example = "628123456789")]
 #[schema(
-    pattern = r"^( *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,14}[ ().-]*((:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net))?|[1-9][0-9]{4,17}(:[0-9]{1,5})?@lid)$"
+    pattern = r"^( *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,14}[ ().-]*|[1-9][0-9]{4,14}((\.[0-9]{1,5})?:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net)|[1-9][0-9]{4,17}((\.[0-9]{1,5})?:[0-9]{1,5})?@lid)$"
 )]
 pub(crate) struct ParticipantField(Requested);
 
@@ -42,7 +42,9 @@ pub(crate) fn requested(participants: Vec<ParticipantField>) -> Vec<Requested> {
 /// A phone number in international form in any spelling.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
 #[schema(as = PhoneNumber, value_type = String, example = "525550100077")]
-#[schema(pattern = r"^ *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,14}[ ().-]*((:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net))?$")]
+#[schema(
+    pattern = r"^( *(\+|00)?[ ().-]*[1-9]([ ().-]*[0-9]){4,14}[ ().-]*|[1-9][0-9]{4,14}((\.[0-9]{1,5})?:[0-9]{1,5})?@(c\.us|s\.whatsapp\.net))$"
+)]
 pub(crate) struct NumberField(pub(crate) NonZeroU64);
 
 impl FromStr for NumberField {
