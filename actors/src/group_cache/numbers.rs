@@ -73,10 +73,10 @@ impl Numbers {
         }
     }
 
-    /// Forgets that numbers have no account, and the older half of the accounts where that makes too little room.
+    /// Forgets that numbers have no account, and the older half of the accounts where that makes room for less than an eighth.
     fn make_room(&mut self) {
         self.by_number.retain(|_, known| known.account.is_some());
-        if self.by_number.len() <= NUMBERS_MAX / 2 {
+        if self.by_number.len() <= NUMBERS_MAX - NUMBERS_MAX / 8 {
             return;
         }
         let mut times: Vec<Timestamp> = self.by_number.values().map(|known| known.at).collect();

@@ -1,16 +1,15 @@
 //! Puts a batch together and commits it. Knows what rows there are; decides nothing.
 
-use std::num::NonZeroU64;
+use std::fmt::Display;
 
 use rookery_model::GroupId;
 use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_known_parts, delete_parts, layout,
     put_new_parts, put_parts,
 };
+use serde::Serialize;
 
 use super::{Draft, GroupDraft, GroupWrite};
-use crate::group_cache::{KnownNumber, Name};
-use rookery_model::ParticipantId;
 
 /// A batch that is on disk, or not.
 pub(crate) struct Written {
@@ -118,8 +117,8 @@ fn batches(
             Err(error) => return Err(error),
         }
     }
-    add(name_batch(number, &draft.names));
-    add(number_batch(number, &draft.numbers));
+    add(learnt_batch(number, Table::Names, &draft.names));
+    add(learnt_batch(number, Table::Numbers, &draft.numbers));
     Ok((batches, parts))
 }
 
@@ -173,25 +172,14 @@ fn group_batch(
     Ok(batch)
 }
 
-fn number_batch(session: SessionNumber, numbers: &[(NonZeroU64, Option<KnownNumber>)]) -> Batch {
+/// Rows of names or phone numbers: each under its key as text, deleted where there is no value.
+fn learnt_batch<K: Display, V: Serialize>(session: SessionNumber, table: Table, learnt: &[(K, Option<V>)]) -> Batch {
     let mut batch = Batch::new();
-    for (number, known) in numbers {
-        let key = number.to_string().into_bytes();
-        match known {
-            Some(known) => batch.put(session, Table::Numbers, key, serde_json::to_vec(known).unwrap_or_default()),
-            None => batch.delete(session, Table::Numbers, key),
-        }
-    }
-    batch
-}
-
-fn name_batch(number: SessionNumber, names: &[(ParticipantId, Option<Name>)]) -> Batch {
-    let mut batch = Batch::new();
-    for (id, name) in names {
-        let key = id.to_string().into_bytes();
-        match name {
-            Some(name) => batch.put(number, Table::Names, key, serde_json::to_vec(name).unwrap_or_default()),
-            None => batch.delete(number, Table::Names, key),
+    for (key, value) in learnt {
+        let key = key.to_string().into_bytes();
+        match value {
+            Some(value) => batch.put(session, table, key, serde_json::to_vec(value).unwrap_or_default()),
+            None => batch.delete(session, table, key),
         }
     }
     batch

@@ -1,12 +1,14 @@
 //! Reads a session from the store. This blocks, for seconds with thousands of groups, so no actor does it (S-1).
 
 use std::collections::BTreeMap;
+use std::str::FromStr;
 
 use super::record::{Link, SessionRecord, StoredSession};
 use crate::group_cache::{GroupCache, Names, Numbers};
 use crate::journal::{Base, Journal, is_large, rows_of};
 use rookery_model::{GroupDelta, GroupRecord, Timestamp, unread_settings};
 use rookery_store::{SessionNumber, Store, StoreError, Table, layout, scan_parts_each};
+use serde::de::DeserializeOwned;
 
 /// The stored state of a session: its actor starts with it.
 pub(crate) struct Loaded {
@@ -71,8 +73,9 @@ impl Loaded {
             groups.push(group);
         }
         let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count && are_deltas_read;
-        let mut cache = GroupCache::restore(record.me(), groups, load_names(store, number)?, filled);
-        cache.numbers = load_numbers(store, number)?;
+        let names = Names::restore(load_learnt(store, number, Table::Names)?);
+        let mut cache = GroupCache::restore(record.me(), groups, names, filled);
+        cache.numbers = Numbers::restore(load_learnt(store, number, Table::Numbers)?, Timestamp::now());
         for (group, settings) in unread {
             cache.note_unread_settings(group, settings);
         }
@@ -95,24 +98,17 @@ fn load_deltas(store: &dyn Store, number: SessionNumber) -> Result<BTreeMap<Vec<
     Ok(deltas)
 }
 
-/// The names of a session as they are stored: a row each, under the id as text.
-fn load_names(store: &dyn Store, number: SessionNumber) -> Result<Names, StoreError> {
-    let rows = store.scan_prefix(number, Table::Names, b"")?;
-    // A name that cannot be read is learnt again.
-    let name = |(key, json): (Vec<u8>, Vec<u8>)| {
+/// Names or phone numbers of a session as they are stored: a row each, under its key as text.
+fn load_learnt<K: FromStr, V: DeserializeOwned>(
+    store: &dyn Store,
+    number: SessionNumber,
+    table: Table,
+) -> Result<impl Iterator<Item = (K, V)> + use<K, V>, StoreError> {
+    let rows = store.scan_prefix(number, table, b"")?;
+    // A row that cannot be read is learnt again.
+    Ok(rows.into_iter().filter_map(|(key, json)| {
         Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
-    };
-    Ok(Names::restore(rows.into_iter().filter_map(name)))
-}
-
-/// The phone numbers that a session knows, as they are stored: a row each, under the number as text.
-fn load_numbers(store: &dyn Store, number: SessionNumber) -> Result<Numbers, StoreError> {
-    let rows = store.scan_prefix(number, Table::Numbers, b"")?;
-    // A number that cannot be read is looked up again.
-    let known = |(key, json): (Vec<u8>, Vec<u8>)| {
-        Some((std::str::from_utf8(&key).ok()?.parse().ok()?, serde_json::from_slice(&json).ok()?))
-    };
-    Ok(Numbers::restore(rows.into_iter().filter_map(known), Timestamp::now()))
+    }))
 }
 
 #[cfg(test)]

@@ -133,6 +133,8 @@ async fn call_every_group_route(daemon: &Daemon, group: &str, secrets: &mut Secr
         daemon.put(&path("/subject"), json!({ "subject": NEW_SUBJECT })).await,
         daemon.put(&path("/description"), json!({ "description": DESCRIPTION })).await,
         daemon.get(&path("")).await,
+        daemon.get(&format!("/api/sessions/alice/contacts/check/{CONTACT}")).await,
+        daemon.post("/api/sessions/alice/contacts/check", json!({ "numbers": all })).await,
         daemon.get(&groups_of("alice", &format!("/{OLD_GROUP}"))).await,
         daemon.post(&path("/leave"), json!({})).await,
     ];
