@@ -203,7 +203,16 @@ impl Bench {
     /// The raw QR of a session, once there is one.
     pub(crate) async fn qr(&self, name: &str) -> String {
         let path = format!("/sessions/{name}/qr?format=text");
-        until("a QR", async || Some(self.get(&path).await).filter(|answer| answer.status == 200)).await.text()
+        let started = Instant::now();
+        loop {
+            let answer = self.get(&path).await;
+            if answer.status == 200 {
+                return answer.text();
+            }
+            let session = self.get(&format!("/sessions/{name}")).await.body;
+            assert!(started.elapsed() < PATIENCE, "no QR in time, seed {}: {answer:?} {session}", self.seed());
+            tokio::time::sleep(POLL_INTERVAL).await;
+        }
     }
 
     /// A session that is linked to this phone and ready.
