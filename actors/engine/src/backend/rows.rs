@@ -1,35 +1,44 @@
 //! One session's rows, with the store's errors as the engine's.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use arc_swap::ArcSwapOption;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use wacore::store::error::{Result, StoreError as EngineError};
 
-use rookery_store::{BATCH_OPERATIONS_MAX, Batch, Row, SessionNumber, Store, StoreError, Table};
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, Row, SessionNumber, Store, StoreError, Table, Ticket};
 
 /// Reads at once; writes return when they are on disk. A *row* is one value, a *record* may be in parts.
 pub(super) struct Rows {
-    /// `None` once the engine is closed.
-    store: ArcSwapOption<Arc<dyn Store>>,
+    /// `None` once the engine is closed. Locked while a batch is handed to the store: after [`Rows::close`], none is on
+    /// its way there.
+    store: RwLock<Option<Arc<dyn Store>>>,
     session: SessionNumber,
 }
 
 impl Rows {
     pub(super) fn new(store: Arc<dyn Store>, session: SessionNumber) -> Self {
-        Self { store: ArcSwapOption::from_pointee(store), session }
+        Self { store: RwLock::new(Some(store)), session }
     }
 
-    /// Lets go of the store: every later call fails.
+    /// Lets go of the store: every later call fails, and the store has the batches of all earlier ones.
     pub(super) fn close(&self) {
-        self.store.store(None);
+        *self.store.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn store(&self) -> Result<Arc<dyn Store>> {
-        let store = self.store.load();
-        let closed = || EngineError::Validation("the engine is closed".into());
-        store.as_deref().cloned().ok_or_else(closed)
+        open(&self.lock()).cloned()
+    }
+
+    fn lock(&self) -> RwLockReadGuard<'_, Option<Arc<dyn Store>>> {
+        self.store.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands batches to the store.
+    fn hand_over(&self, batches: impl Iterator<Item = Batch>) -> Result<Vec<Ticket>> {
+        let lock = self.lock();
+        let store = open(&lock)?;
+        Ok(batches.map(|batch| store.commit(batch)).collect())
     }
 
     pub(super) fn session(&self) -> SessionNumber {
@@ -137,15 +146,18 @@ impl Changes<'_> {
 
     /// Returns when all batches are decided: on disk, or the first reason why not. Does not wait without changes.
     pub(super) async fn commit(self) -> Result<()> {
-        let store = self.rows.store()?;
-        let batches = self.batches.into_iter().filter(|batch| !batch.is_empty());
-        let tickets: Vec<_> = batches.map(|batch| store.commit(batch)).collect();
+        let tickets = self.rows.hand_over(self.batches.into_iter().filter(|batch| !batch.is_empty()))?;
         let mut outcome = Ok(());
         for ticket in tickets {
             outcome = outcome.and(ticket.await);
         }
         outcome.map_err(engine_error)
     }
+}
+
+/// The store of an engine that is not closed yet.
+fn open(store: &Option<Arc<dyn Store>>) -> Result<&Arc<dyn Store>> {
+    store.as_ref().ok_or_else(|| EngineError::Validation("the engine is closed".into()))
 }
 
 pub(super) fn engine_error(error: StoreError) -> EngineError {
@@ -164,4 +176,25 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<Vec<u8>> {
 /// serde's own message may quote the value, hence [`unreadable`].
 pub(super) fn from_json<T: DeserializeOwned>(table: Table, bytes: &[u8]) -> Result<T> {
     serde_json::from_slice(bytes).map_err(|_| unreadable(table))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rookery_store::open_memory;
+
+    /// K-1: a batch that reached the store after the wipe brought the device back.
+    #[tokio::test]
+    async fn nothing_reaches_the_store_once_it_is_let_go_of() {
+        let store = open_memory();
+        let rows = Rows::new(store.clone(), SessionNumber(1));
+        let batches = std::iter::once_with(|| {
+            assert!(rows.store.try_write().is_err(), "closing waits for batches that are being handed over");
+            Batch::new()
+        });
+        assert_eq!(rows.hand_over(batches).unwrap().len(), 1);
+        rows.close();
+        assert!(rows.put(Table::Device, b"key", b"value").await.is_err());
+        assert_eq!(store.scan_prefix(SessionNumber(1), Table::Device, b"").unwrap(), []);
+    }
 }
