@@ -136,7 +136,7 @@ fn populate(world: &World) {
 /// Makes the session and links it as a person would: start, wait for the QR, scan it, wait until it is ready.
 async fn link(daemon: &Daemon, world: &World) -> Result<()> {
     let gateway = daemon.gateway();
-    let session = gateway.create_session(SESSION.parse()?, SessionConfig::default()).await?;
+    let session = gateway.create_session(SESSION.parse()?, SessionConfig::default(), None).await?;
     gateway.start_session(session.id, false).await?;
     let deadline = Instant::now() + LINKING_TIME_MAX;
     let qr = loop {

@@ -27,7 +27,7 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     api_keys, audit, communities, contacts, csv, docs, groups, health, invite_code, join, membership_requests, pairing,
-    participants, picture, session_config, sessions, settings, stats,
+    participants, picture, proxy, session_config, sessions, settings, stats,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -87,6 +87,8 @@ pub(crate) fn routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/pairing-code" SESSION "pairing_pairing_code" pairing::pairing_code,
         GET    "/api/sessions/{session}/config" VIEWER "configuration_get" session_config::get,
         PATCH  "/api/sessions/{session}/config" SESSION "configuration_change" session_config::change,
+        GET    "/api/sessions/{session}/proxy" SESSION "proxy_get" proxy::get,
+        PATCH  "/api/sessions/{session}/proxy" WIDE_OPERATOR "proxy_change" proxy::change,
         GET    "/api/sessions/{session}/groups" VIEWER "groups_list" groups::list,
         POST   "/api/sessions/{session}/groups" MEMBERSHIP "groups_create" groups::create,
         GET    "/api/sessions/{session}/groups.csv" VIEWER "export_groups" csv::groups,

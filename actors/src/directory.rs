@@ -13,8 +13,8 @@ use crate::error::CommandError;
 use crate::options::SessionOptions;
 use crate::rate_limiter::RateLimiter;
 use crate::session::message::SessionMsg;
-use rookery_engine::Wire;
-use rookery_model::{Session, SessionConfig, SessionId, SessionName, SessionStatus};
+use rookery_engine::{EngineSession, Wire};
+use rookery_model::{Proxy, Session, SessionConfig, SessionId, SessionName, SessionStatus};
 use rookery_store::SessionNumber;
 
 /// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
@@ -40,6 +40,8 @@ pub(crate) struct SessionHandle {
     pub(crate) session: ArcSwap<Session>,
     /// The operator's configuration of the session; written by the actor.
     pub(crate) config: Arc<ArcSwap<SessionConfig>>,
+    /// What the session's connections go through; written by the actor.
+    pub(crate) proxy: ArcSwapOption<Proxy>,
     /// The session's rate limits and pauses. They outlive the actor: a crash is no way around them.
     pub(crate) rate_limiter: Arc<RateLimiter>,
     /// One permit per command in flight.
@@ -75,6 +77,7 @@ impl SessionHandle {
             loading: watch::Sender::new(false),
             session: ArcSwap::from_pointee(session),
             config: Arc::new(ArcSwap::from_pointee(config)),
+            proxy: ArcSwapOption::empty(),
             rate_limiter: Arc::new(RateLimiter::new(&options.rate_limits)),
             commands: Arc::new(Semaphore::new(options.requests_per_session_max)),
             wire: Arc::default(),
@@ -88,6 +91,12 @@ impl SessionHandle {
 }
 
 impl SessionHandle {
+    /// What an engine needs of the session.
+    pub(crate) fn engine_session(&self) -> EngineSession {
+        let Self { number, config, wire, proxy, .. } = self;
+        EngineSession { number: *number, config: config.clone(), wire: wire.clone(), proxy: proxy.load_full() }
+    }
+
     /// The session's actor. A session that is being loaded is waited for, up to [`LOADING_WAIT_MAX`]. `None`: the actor
     /// has crashed, or was not loaded within that time.
     pub(crate) async fn actor(&self) -> Option<Arc<ActorRef<SessionMsg>>> {

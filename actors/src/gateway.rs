@@ -16,8 +16,11 @@ use crate::journal::EventReader;
 use crate::rate_limiter::Cost;
 use crate::reply::{Permit, Reply};
 use crate::session::message::SessionMsg;
+use crate::session::record::SessionRecord;
 use crate::supervisor::message::SupervisorMsg;
-use rookery_model::{ConfigChange, PairingCode, ParticipantId, Qr, Session, SessionConfig, SessionId, SessionName};
+use rookery_model::{
+    ConfigChange, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig, SessionId, SessionName, SessionProxy,
+};
 use rookery_store::{Health, SessionNumber, Store};
 
 type CommandResult<T> = Result<T, CommandError>;
@@ -88,8 +91,15 @@ impl Gateway {
     ///
     /// # Errors
     /// [`CommandError::NameTaken`], [`CommandError::TooManySessions`], [`CommandError::Store`], [`CommandError::Draining`].
-    pub async fn create_session(&self, name: SessionName, config: SessionConfig) -> CommandResult<Arc<Session>> {
-        self.ask_supervisor(|reply| SupervisorMsg::Create { name, config, reply }).await
+    pub async fn create_session(
+        &self,
+        name: SessionName,
+        config: SessionConfig,
+        proxy: Option<Proxy>,
+    ) -> CommandResult<Arc<Session>> {
+        let proxy = proxy.map(Arc::new);
+        let record = Box::new(SessionRecord { config, proxy, ..SessionRecord::new(name) });
+        self.ask_supervisor(|reply| SupervisorMsg::Create { record, reply }).await
     }
 
     /// The operator's configuration of a session. Never blocks.
@@ -107,6 +117,23 @@ impl Gateway {
     /// As every session command.
     pub async fn configure(&self, id: SessionId, change: ConfigChange) -> CommandResult<SessionConfig> {
         self.ask(id, |reply| SessionMsg::Configure { change, reply }).await
+    }
+
+    /// The proxy of a session. Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`].
+    pub fn proxy(&self, id: SessionId) -> CommandResult<SessionProxy> {
+        Ok(self.entry(id)?.proxy.load().as_deref().into())
+    }
+
+    /// Has a session connect through this proxy, or without one. The change is on disk when this returns. An open
+    /// connection is being replaced then.
+    ///
+    /// # Errors
+    /// As every session command.
+    pub async fn set_proxy(&self, id: SessionId, proxy: Option<Proxy>) -> CommandResult<SessionProxy> {
+        self.ask(id, |reply| SessionMsg::SetProxy { proxy: proxy.map(Arc::new), reply }).await
     }
 
     /// Reads the events of a session and its groups from now on, in the order of the session's log. Waits for a session

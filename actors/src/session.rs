@@ -46,7 +46,7 @@ use pairing::Pairing;
 use port::ActorPort;
 use record::{Link, SessionRecord};
 use refresher::Refresher;
-use rookery_model::{ConfigChange, Session, SessionConfig, SessionStatus, Timestamp};
+use rookery_model::{ConfigChange, Proxy, Session, SessionConfig, SessionProxy, SessionStatus, Timestamp};
 use starting::Starts;
 
 /// The wait after a failed preparation: WhatsApp or the disk needs a moment. The wait doubles, up to about a minute.
@@ -131,6 +131,7 @@ impl SessionState {
         entry.latest_event.send_replace(journal.last_event());
         let is_link_stored = record.link == Link::Linked;
         entry.config.store(Arc::new(record.config));
+        entry.proxy.store(record.proxy.clone());
         let refresher = Refresher::new(entry.id, entry.rate_limiter.clone());
         let mut state = Self {
             cache,
@@ -209,6 +210,7 @@ impl SessionState {
             M::UnsureDue { group, before } => self.unsure_due(&group, before),
             M::EchoesDue { before } => self.echoes_due(before),
             M::Configure { change, reply } => self.configure(change, reply),
+            M::SetProxy { proxy, reply } => self.set_proxy(proxy, reply),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
@@ -235,6 +237,22 @@ impl SessionState {
             self.publish();
         }
         self.answer_when_saved(vec![(reply, config)]);
+    }
+
+    /// Connects through another proxy from now on. An open connection is closed, and another one is opened.
+    fn set_proxy(&mut self, proxy: Option<Arc<Proxy>>, reply: Reply<SessionProxy>) {
+        let shown = SessionProxy::from(proxy.as_deref());
+        if proxy != self.record.proxy {
+            self.record.proxy.clone_from(&proxy);
+            self.record.updated_at = Timestamp::now();
+            self.entry.proxy.store(proxy);
+            self.save_record();
+            if self.engine.is_loaded() && !self.engine.is_closing() {
+                self.apply(Fact::ProxyChanged);
+            }
+            self.publish();
+        }
+        self.answer_when_saved(vec![(reply, shown)]);
     }
 
     fn start(&mut self, allow_account_change: bool, reply: Reply<Arc<Session>>) {

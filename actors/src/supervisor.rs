@@ -36,7 +36,7 @@ use crate::session::record::{SessionRecord, StoredSession};
 use engine_task::EngineHandle;
 use loading::LOADING_MAX;
 use message::{EngineGone, Order, SupervisorMsg};
-use rookery_model::{Session, SessionConfig, SessionId, SessionName};
+use rookery_model::{Session, SessionId};
 use rookery_store::{Batch, SessionNumber, StoreError, Table};
 pub use running::{Running, StartError, start};
 
@@ -138,7 +138,7 @@ impl Actor for Supervisor {
     ) -> Result<(), ActorProcessingErr> {
         use SupervisorMsg as M;
         match message {
-            M::Create { name, config, reply } => state.create(&myself, name, config, reply),
+            M::Create { record, reply } => state.create(&myself, record, reply),
             M::Created { number, record, stored, reply } => {
                 state.created(&myself, number, &record, stored, reply).await
             }
@@ -188,13 +188,8 @@ impl State {
         self.crashed(myself, id, exit);
     }
 
-    fn create(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        name: SessionName,
-        config: SessionConfig,
-        reply: Reply<Arc<Session>>,
-    ) {
+    fn create(&mut self, myself: &ActorRef<SupervisorMsg>, record: Box<SessionRecord>, reply: Reply<Arc<Session>>) {
+        let name = &record.name;
         let taken = self.context.directory.by_name(name.as_str()).is_some() || self.reserved.contains(name.as_str());
         let most = self.context.options.sessions_max;
         let refusal = match self.slots.len() + self.reserved.len() {
@@ -209,7 +204,6 @@ impl State {
         self.reserved.insert(name.as_str().into());
         let number = SessionNumber(self.next_number);
         self.next_number += 1;
-        let record = Box::new(SessionRecord { config, ..SessionRecord::new(name) });
         let mut batch = Batch::new();
         batch.put(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER, self.next_number.to_be_bytes());
         let numbered = self.context.store.commit(batch);

@@ -63,7 +63,11 @@ impl Fixture {
     }
 
     async fn session(&self, name: &str) {
-        self.app.gateway.create_session(name.parse().unwrap(), rookery_model::SessionConfig::default()).await.unwrap();
+        self.app
+            .gateway
+            .create_session(name.parse().unwrap(), rookery_model::SessionConfig::default(), None)
+            .await
+            .unwrap();
     }
 
     /// Method and path, key, body.

@@ -177,7 +177,7 @@ impl Bench {
 
     /// A session that is linked to this phone and ready.
     async fn link(&self, name: &str, phone: &str) -> Result<SessionId> {
-        let id = self.gateway.create_session(name.parse()?, SessionConfig::default()).await?.id;
+        let id = self.gateway.create_session(name.parse()?, SessionConfig::default(), None).await?.id;
         self.gateway.start_session(id, false).await?;
         let started = Instant::now();
         let qr = loop {

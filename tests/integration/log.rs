@@ -27,7 +27,7 @@ struct Seen {
     lines: HashSet<String>,
     /// Runs of digits that may be a person.
     participants: HashSet<String>,
-    /// Lines that hold a key.
+    /// Lines that hold a key, or a proxy's password.
     with_keys: Vec<String>,
 }
 
@@ -77,7 +77,8 @@ impl Seen {
             let rest = line[at + KEY_PREFIX.len()..].bytes();
             rest.take_while(u8::is_ascii_hexdigit).count() > KEY_CHARS_SHOWN
         });
-        if made || [crate::harness::KEY, crate::process::KEY].iter().any(|key| line.contains(key)) {
+        let secrets = [crate::harness::KEY, crate::process::KEY, crate::proxies::PASSWORD];
+        if made || secrets.iter().any(|key| line.contains(key)) {
             self.with_keys.push(line.to_owned());
         }
         let line = without_digits(line);

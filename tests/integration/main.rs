@@ -28,6 +28,7 @@ mod partial;
 mod pictures;
 mod process;
 mod property;
+mod proxies;
 mod rate_limits;
 mod reading;
 mod session_config;

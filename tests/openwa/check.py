@@ -4,8 +4,7 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `sessions.get_proxy`, `update_proxy`,
-`set_online_presence` and `stats`; `contacts` but for `check`; and all of `messages`, `webhooks`, `chats`, `status`, `labels`,
+Of the client these cannot work yet, as their routes come later: `sessions.set_online_presence`; `contacts` but for `check`; and all of `messages`, `webhooks`, `chats`, `status`, `labels`,
 `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
@@ -442,6 +441,17 @@ def a_picture_is_set_and_removed():
 def the_configuration_is_changed():
     same(client.sessions.get_config(session_id)["autoRejectCalls"], False)
     same(client.sessions.update_config(session_id, {"maxReconnectAttempts": 20})["maxReconnectAttempts"], 20)
+
+
+@check
+def a_proxy_is_set_shown_without_its_credentials_and_removed():
+    none = {"enabled": False, "proxyType": None, "proxyHost": None, "hasCredentials": False}
+    same(client.sessions.get_proxy(session_id), none)
+    shown = client.sessions.update_proxy(session_id, {"proxyUrl": "socks5://user:secret@127.0.0.1:9"})
+    same(shown, {"enabled": True, "proxyType": "socks5", "proxyHost": "127.0.0.1:9", "hasCredentials": True})
+    until_status(session_id, "initializing")
+    same(client.sessions.update_proxy(session_id, {"proxyUrl": None}), none)
+    until_status(session_id, "ready")
 
 
 @check

@@ -1,5 +1,6 @@
-//! Permits to connect: how many connects start per second and how many are under way at once, over all sessions. A permit
-//! is taken before a connect begins and ends when the connect has succeeded or failed.
+//! Permits to connect: how many connects start per second over all sessions, and how many are under way at once over
+//! the sessions that share a way to WhatsApp. A permit is taken before a connect begins and ends when the connect has
+//! succeeded or failed.
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,15 +18,24 @@ const PERMIT_TIME_MAX: Duration = Duration::from_secs(30);
 /// Waiting sessions are notified at most this often that another session has connected: thousands may wait.
 const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Hands out permits to connect. One for the daemon.
+/// Hands out permits to connect. One for each way to WhatsApp: a proxy that hangs keeps the others' sessions from
+/// nothing.
 pub(super) struct ConnectThrottle {
     connecting: Arc<Semaphore>,
+    at_once: usize,
+    /// Held by the session that waits for the daemon's rate: one of each way, so that the ways take turns.
+    turn: tokio::sync::Mutex<()>,
+    rate: Arc<Rate>,
+    /// When a session last connected to WhatsApp this way.
+    answered_at: watch::Sender<Option<Instant>>,
+}
+
+/// The daemon's connects per second.
+struct Rate {
     period: Duration,
     /// The earliest start of the next connect. The next session to start holds the lock while it waits for this time:
     /// first come, first served, and a session that gives up uses no start.
     next: tokio::sync::Mutex<Instant>,
-    /// When a session last connected to WhatsApp.
-    answered_at: watch::Sender<Option<Instant>>,
 }
 
 /// One session's permit: kept while it connects.
@@ -54,19 +64,31 @@ pub(super) struct PermitState {
 
 impl ConnectThrottle {
     pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
+        let period = Duration::from_secs(1) / per_second.get();
+        Self::with(at_once, Arc::new(Rate { period, next: tokio::sync::Mutex::new(Instant::now()) }))
+    }
+
+    /// The throttle of another way, under the same rate.
+    pub(super) fn of_other_way(&self) -> Self {
+        Self::with(self.at_once, self.rate.clone())
+    }
+
+    fn with(at_once: usize, rate: Arc<Rate>) -> Self {
         Self {
             connecting: Arc::new(Semaphore::new(at_once)),
-            period: Duration::from_secs(1) / per_second.get(),
-            next: tokio::sync::Mutex::new(Instant::now()),
+            at_once,
+            turn: tokio::sync::Mutex::default(),
+            rate,
             answered_at: watch::channel(None).0,
         }
     }
 
     async fn permit(&self) -> anyhow::Result<OwnedSemaphorePermit> {
         let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
-        let mut next = self.next.lock().await;
+        let _turn = self.turn.lock().await;
+        let mut next = self.rate.next.lock().await;
         sleep_until(*next).await;
-        *next = Instant::now() + self.period;
+        *next = Instant::now() + self.rate.period;
         Ok(permit)
     }
 
@@ -126,7 +148,7 @@ impl ConnectPermit {
         !self.lock().told_lost
     }
 
-    /// When any session last connected to WhatsApp; changes at most once in [`NEWS_INTERVAL`].
+    /// When any session last connected to WhatsApp this way; changes at most once in [`NEWS_INTERVAL`].
     pub(super) fn answers(&self) -> watch::Receiver<Option<Instant>> {
         self.throttle.answered_at.subscribe()
     }
@@ -220,6 +242,30 @@ mod tests {
         assert!(!permit.may_send().await);
         permit.connected();
         assert!(permit.may_send().await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_ways_take_turns_and_one_that_hangs_keeps_only_its_own_sessions_waiting() {
+        let direct = Arc::new(ConnectThrottle::new(NonZeroU32::new(10).unwrap(), 5));
+        let proxied = Arc::new(direct.of_other_way());
+        let (started, mut waiting) = (Instant::now(), tokio::task::JoinSet::new());
+        let mut take = |throttle: &Arc<ConnectThrottle>, way: &'static str| {
+            let permit = ConnectPermit::new(throttle.clone());
+            waiting.spawn(async move {
+                permit.take().await.unwrap();
+                (started.elapsed().as_millis(), way, permit)
+            });
+        };
+        // Many sessions whose proxy hangs, and then five without a proxy.
+        (0..20).for_each(|_| take(&proxied, "proxied"));
+        (0..5).for_each(|_| take(&direct, "direct"));
+        let (mut permits, mut last) = (Vec::new(), 0);
+        while permits.iter().filter(|(_, way, _)| *way == "direct").count() < 5 {
+            permits.push(waiting.join_next().await.unwrap().unwrap());
+            last = permits.last().unwrap().0;
+        }
+        assert!(last <= 1_000, "{last} ms: every second start is theirs");
+        assert!(permits.len() <= 10);
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,6 +8,7 @@ mod certificate;
 mod communities;
 mod connect;
 mod connect_throttle;
+mod direct;
 mod events;
 mod group_node;
 mod groups;
@@ -17,13 +18,17 @@ mod invitations;
 mod notifications;
 mod numbers;
 mod pictures;
+mod proxied;
 mod reconnects;
 mod requests;
 mod settings;
 mod specs;
 mod texts;
+#[cfg(test)]
+mod tls_server;
 mod transport;
 mod watch;
+mod ways;
 mod websocket;
 mod wire;
 
@@ -34,7 +39,6 @@ use std::time::Duration;
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
-use wacore::net::HttpClient;
 use wacore::store::DevicePropsOverride;
 use wacore::store::traits::DeviceStore as _;
 use whatsapp_rust::bot::Bot;
@@ -49,13 +53,13 @@ pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAn
 pub use wire::Wire;
 
 use backend::SessionBackend;
-use connect::{Connect, Direct};
-use connect_throttle::{ConnectPermit, ConnectThrottle};
+use connect_throttle::ConnectPermit;
 use events::Reporter;
-use http::{SharedHttp, SharedVersion};
-use rookery_model::{ParticipantId, ParticipantIds, SessionConfig};
+use http::{SessionHttp, SharedVersion};
+use rookery_model::{ParticipantId, ParticipantIds, Proxy, SessionConfig};
 use rookery_store::{SessionNumber, Store, StoreError};
 use transport::{ClientSlot, ThrottledTransports};
+use ways::{Way, Ways};
 use websocket::{Endpoint, WebSockets};
 
 /// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
@@ -87,17 +91,14 @@ pub struct EngineOptions {
     pub connecting_max: usize,
 }
 
-/// Shared by all engines of a daemon: one way to WhatsApp with its TLS sessions, one HTTP client, one client version,
-/// one connect throttle.
+/// Shared by all engines of a daemon: the ways to WhatsApp, its TLS sessions, and one client version.
 pub struct EngineShared {
     url: String,
     device_name: String,
     store: Arc<dyn Store>,
     endpoint: Arc<Endpoint>,
-    connect: Arc<dyn Connect>,
-    http: SharedHttp,
+    ways: Ways,
     version: SharedVersion,
-    throttle: Arc<ConnectThrottle>,
 }
 
 /// Why the engine could not do what it was asked.
@@ -167,6 +168,8 @@ pub struct EngineSession {
     pub config: Arc<ArcSwap<SessionConfig>>,
     /// The record of the session's connections.
     pub wire: Arc<Wire>,
+    /// What its connections go through. Another one needs another engine.
+    pub proxy: Option<Arc<Proxy>>,
 }
 
 impl EngineShared {
@@ -176,22 +179,19 @@ impl EngineShared {
     /// The URL is not allowed, or TLS cannot be used.
     pub fn new(options: EngineOptions, store: Arc<dyn Store>) -> anyhow::Result<Self> {
         check_whatsapp_url(&options.whatsapp_url).map_err(anyhow::Error::msg)?;
-        let http = SharedHttp::new(tls_config()?)?;
         let per_second = NonZeroU32::new(options.connects_per_second).context("connects per second must not be 0")?;
         Ok(Self {
             device_name: options.device_name,
             store,
             endpoint: Arc::new(Endpoint::new(&options.whatsapp_url, tls_config()?)?),
-            connect: Arc::new(Direct::new()),
-            version: SharedVersion::new(Arc::new(http.clone()) as Arc<dyn HttpClient>),
-            http,
-            throttle: Arc::new(ConnectThrottle::new(per_second, options.connecting_max)),
+            ways: Ways::new(per_second, options.connecting_max)?,
+            version: SharedVersion::default(),
             url: options.whatsapp_url,
         })
     }
 
-    async fn version(&self) -> http::Version {
-        if self.url == WHATSAPP_URL { self.version.get().await } else { SharedVersion::fallback() }
+    async fn version(&self, http: &SessionHttp) -> http::Version {
+        if self.url == WHATSAPP_URL { self.version.get(http).await } else { SharedVersion::fallback() }
     }
 }
 
@@ -217,13 +217,13 @@ impl Engine {
         session: EngineSession,
         report: Report,
     ) -> anyhow::Result<(Self, EngineRun)> {
-        let EngineSession { number, config, wire } = session;
-        let permit = Arc::new(ConnectPermit::new(shared.throttle.clone()));
+        let EngineSession { number, config, wire, proxy } = session;
+        let Way { connect, http, throttle } = shared.ways.of(proxy)?;
+        let permit = Arc::new(ConnectPermit::new(throttle));
         permit.take().await?;
         let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
         let client: ClientSlot = Arc::new(OnceLock::new());
-        let sockets =
-            WebSockets { endpoint: shared.endpoint.clone(), connect: shared.connect.clone(), wire: wire.clone() };
+        let sockets = WebSockets { endpoint: shared.endpoint.clone(), connect, wire: wire.clone() };
         let transports = ThrottledTransports {
             inner: Box::new(sockets),
             permit: permit.clone(),
@@ -234,9 +234,9 @@ impl Engine {
         let bot = Bot::builder()
             .with_backend_arc(backend.clone())
             .with_transport_factory(transports)
-            .with_http_client(shared.http.clone())
+            .with_http_client(http.clone())
             .with_runtime(TokioRuntime)
-            .with_version(shared.version().await)
+            .with_version(shared.version(&http).await)
             .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
             .with_wanted_pre_key_count(PRE_KEYS_WANTED)
             .skip_history_sync()

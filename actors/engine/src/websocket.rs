@@ -17,7 +17,7 @@ use wacore::net::{Transport, TransportEvent, TransportFactory, WHATSAPP_WEB_ORIG
 use wacore::stats::TransportResourceReport;
 use whatsapp_rust::transport::from_websocket;
 
-use super::connect::{Bytes, Connect};
+use super::connect::{Bytes, Connect, Unconnected};
 use super::wire::{Noted, Wire};
 
 /// Limit for the WebSocket close: a peer that no longer reads does not take it either, and the engine would wait for it
@@ -35,25 +35,15 @@ pub(super) struct Endpoint {
 /// Why there is no connection. The texts are our own, without names and addresses of others: callers see them.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectError {
-    /// Nobody answered.
-    #[error("{}", unreachable(.0))]
-    Unreachable(#[source] io::Error),
+    /// There is no way to the server.
+    #[error(transparent)]
+    Unconnected(#[from] Unconnected),
     /// The server is not WhatsApp, or refused us.
     #[error("TLS failed ({})", .0.kind())]
     Tls(#[source] io::Error),
     /// The server has no WebSocket, or closed the connection instead.
     #[error("the server did not accept the WebSocket")]
     Upgrade(#[source] tokio_websockets::Error),
-}
-
-fn unreachable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::ConnectionRefused => "the connection was refused".into(),
-        io::ErrorKind::NotFound => "its name has no address".into(),
-        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "there is no way to it".into(),
-        io::ErrorKind::TimedOut => "it does not answer".into(),
-        kind => format!("it cannot be reached ({kind})"),
-    }
 }
 
 impl Endpoint {
@@ -75,7 +65,7 @@ impl Endpoint {
     }
 
     async fn open(&self, connect: &dyn Connect) -> Result<Box<dyn Bytes>, ConnectError> {
-        let stream = connect.connect(&self.host, self.port).await.map_err(ConnectError::Unreachable)?;
+        let stream = connect.connect(&self.host, self.port).await?;
         let Some((tls, name)) = &self.tls else { return Ok(stream) };
         Ok(Box::new(tls.connect(name.clone(), stream).await.map_err(ConnectError::Tls)?))
     }
@@ -123,77 +113,13 @@ impl Transport for Closing {
 
 #[cfg(test)]
 mod tests {
-    use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-    use rustls::crypto::ring::{default_provider, sign};
-    use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, UnixTime};
-    use rustls::server::{ClientHello, ResolvesServerCert};
-    use rustls::sign::CertifiedKey;
-    use rustls::{DigitallySignedStruct, HandshakeKind, SignatureScheme};
+    use rustls::HandshakeKind;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
     use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
 
-    use super::super::connect::Direct;
+    use super::super::direct::Direct;
+    use super::super::tls_server::{server, trusting};
     use super::*;
-
-    /// Accepts every certificate: the server's identity does not matter here.
-    #[derive(Debug)]
-    struct Anybody;
-
-    impl ServerCertVerifier for Anybody {
-        fn verify_server_cert(
-            &self,
-            _: &CertificateDer<'_>,
-            _: &[CertificateDer<'_>],
-            _: &ServerName<'_>,
-            _: &[u8],
-            _: UnixTime,
-        ) -> Result<ServerCertVerified, rustls::Error> {
-            Ok(ServerCertVerified::assertion())
-        }
-
-        fn verify_tls12_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn verify_tls13_signature(
-            &self,
-            _: &[u8],
-            _: &CertificateDer<'_>,
-            _: &DigitallySignedStruct,
-        ) -> Result<HandshakeSignatureValid, rustls::Error> {
-            Ok(HandshakeSignatureValid::assertion())
-        }
-
-        fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-            vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-        }
-    }
-
-    #[derive(Debug)]
-    struct OneKey(Arc<CertifiedKey>);
-
-    impl ResolvesServerCert for OneKey {
-        fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-            Some(self.0.clone())
-        }
-    }
-
-    fn server() -> TlsAcceptor {
-        let rng = ring::rand::SystemRandom::new();
-        let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
-        let key = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &rng).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.as_ref().to_vec()));
-        let key = CertifiedKey::new(vec![CertificateDer::from(vec![0])], sign::any_supported_type(&key).unwrap());
-        let config = rustls::ServerConfig::builder_with_provider(Arc::new(default_provider()));
-        let config = config.with_safe_default_protocol_versions().unwrap().with_no_client_auth();
-        TlsAcceptor::from(Arc::new(config.with_cert_resolver(Arc::new(OneKey(Arc::new(key))))))
-    }
 
     #[tokio::test]
     async fn sessions_share_what_tls_remembers_of_whatsapp() {
@@ -212,9 +138,7 @@ mod tests {
             kinds
         });
 
-        let mut tls = super::super::tls_config().unwrap();
-        tls.dangerous().set_certificate_verifier(Arc::new(Anybody));
-        let (endpoint, direct) = (Endpoint::new(&url, tls).unwrap(), Direct::new());
+        let (endpoint, direct) = (Endpoint::new(&url, trusting()).unwrap(), Direct::new());
         for _session in 0..2 {
             let mut stream = endpoint.open(&direct).await.unwrap();
             // TLS session tickets come after the handshake, before anything else.

@@ -10,6 +10,7 @@ mod id;
 mod json;
 mod name;
 mod number;
+mod proxy;
 mod session;
 mod setting;
 
@@ -28,6 +29,7 @@ pub use group_record::{
 pub use id::{GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use name::NameSource;
 pub use number::NumberAnswer;
+pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};
 pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
 

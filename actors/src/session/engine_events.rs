@@ -84,6 +84,11 @@ impl SessionState {
         self.publish();
         self.answer_closing();
         if ended != Ended::ByItself {
+            if self.record.started && self.record.status == SessionStatus::Initializing {
+                // It was closed for another proxy.
+                self.open_engine();
+                self.publish();
+            }
             self.start_those_waiting();
             return Ok(());
         }

@@ -6,6 +6,7 @@
 //! disconnected (stopped)  --start-> initializing --log-in with stored credentials--> authenticating
 //! ready, authenticating --connection lost--> disconnected (reconnecting) --log-in--> authenticating
 //! any with an engine --logged out, replaced, banned, locked--> action_required --start--> initializing
+//! any that runs --another proxy--> initializing
 //! any with an engine --outdated, crashed too often, no reconnect left--> failed --start--> initializing
 //! any --stop, kill, log-out, no phone in time--> disconnected
 //! ```
@@ -79,6 +80,8 @@ pub(crate) enum Fact {
     StopRequested,
     /// The daemon was killed while a phone was being linked.
     LinkingInterrupted,
+    /// The session's connections have to go another way.
+    ProxyChanged,
     /// The session crashed too often, or cannot be run.
     GivenUp(String),
 }
@@ -160,6 +163,9 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
             S::Created | S::ActionRequired | S::Failed => to(status, LastError::Keep, STOP),
             _ => to(S::Disconnected, LastError::Clear, STOP),
         },
+        Fact::ProxyChanged if runs => {
+            to(S::Initializing, LastError::Clear, &[Effect::ForgetPairing, Effect::CloseEngine])
+        }
         Fact::GivenUp(reason) => to(S::Failed, set(reason.as_str()), &[Effect::ForgetPairing, Effect::CloseEngine]),
         fact => end(fact).unwrap_or_else(|| to(status, LastError::Keep, &[])),
     }

@@ -13,7 +13,8 @@ use crate::journal::Written;
 use crate::reply::{Permit, Reply};
 use rookery_engine::{Engine, EngineError, EngineEvent};
 use rookery_model::{
-    AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, Qr, Session, SessionConfig,
+    AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig,
+    SessionProxy,
 };
 use rookery_store::StoreError;
 
@@ -45,6 +46,8 @@ pub(crate) enum SessionMsg {
     RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
+    /// Connect through this proxy from now on, or without one.
+    SetProxy { proxy: Option<Arc<Proxy>>, reply: Reply<SessionProxy> },
     /// Carry out a command.
     Execute(Box<dyn Execute>),
     /// The task of a command asks something.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -9,8 +10,9 @@ use serde_json::Value;
 use tracing::error;
 use uuid::Uuid;
 
-use rookery_model::ParticipantIds;
-use rookery_model::{Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp};
+use rookery_model::{
+    ParticipantIds, Proxy, Restriction, Session, SessionConfig, SessionId, SessionName, SessionStatus, Timestamp,
+};
 use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, Ticket, layout};
 
 /// One session's stored record, JSON in [`Table::Sessions`] under [`layout::SESSION`]. In layout 1 the record was among
@@ -48,6 +50,9 @@ pub(crate) struct SessionRecord {
     /// Counts the changes of that account.
     #[serde(default)]
     pub(crate) account_epoch: u32,
+    /// What the session's connections go through; in the store as a URL, with the credentials.
+    #[serde(default)]
+    pub(crate) proxy: Option<Arc<Proxy>>,
 }
 
 /// A record as it is found in the store.
@@ -126,6 +131,7 @@ impl SessionRecord {
             groups_stored: false,
             account: None,
             account_epoch: 0,
+            proxy: None,
         }
     }
 

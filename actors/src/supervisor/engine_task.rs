@@ -15,7 +15,7 @@ use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::session::exit::EngineExit;
 use crate::session::message::{Generation, SessionMsg};
-use rookery_engine::{Engine, EngineEvent, EngineSession, Report};
+use rookery_engine::{Engine, EngineEvent, Report};
 use rookery_store::{Batch, Health, Store, StoreError, Wipe, wipe_session};
 
 /// A disconnect flushes receipts and credentials; the engine bounds each at 5 s.
@@ -155,8 +155,7 @@ impl Task {
     /// One engine's life.
     async fn live(&mut self) -> EngineExit {
         let reporter: Report = Arc::new(self.reporter());
-        let SessionHandle { number, config, wire, .. } = &*self.entry;
-        let session = EngineSession { number: *number, config: config.clone(), wire: wire.clone() };
+        let session = self.entry.engine_session();
         let opened = tokio::select! {
             biased;
             () = closing(&mut self.orders) => return EngineExit::Ended,

@@ -26,7 +26,9 @@ pub(super) const LOADING_MAX: usize = 8;
 impl State {
     /// Makes the entry of a stored session, and has its actor brought up.
     pub(super) fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        self.enter(SessionHandle::new(number, record.while_loading(), record.config, &self.context.options));
+        let entry = SessionHandle::new(number, record.while_loading(), record.config, &self.context.options);
+        entry.proxy.store(record.proxy.clone());
+        self.enter(entry);
         self.restart(myself, record.id, None);
     }
 

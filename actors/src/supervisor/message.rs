@@ -11,13 +11,13 @@ use crate::session::exit::{ActorExit, EngineExit};
 use crate::session::loading::Loaded;
 use crate::session::message::Generation;
 use crate::session::record::SessionRecord;
-use rookery_model::{Session, SessionConfig, SessionId, SessionName};
+use rookery_model::{Session, SessionId};
 use rookery_store::{SessionNumber, StoreError};
 
 /// A message to the supervisor.
 pub(crate) enum SupervisorMsg {
-    /// Create a session.
-    Create { name: SessionName, config: SessionConfig, reply: Reply<Arc<Session>> },
+    /// Create a session with this record.
+    Create { record: Box<SessionRecord>, reply: Reply<Arc<Session>> },
     /// The new session's record is on disk, or not.
     Created {
         number: SessionNumber,

@@ -101,7 +101,7 @@ async fn start_over(store: &Arc<Unwilling>) -> Running {
 }
 
 async fn create(gateway: &Gateway, name: &str) -> SessionId {
-    gateway.create_session(name.parse().unwrap(), SessionConfig::default()).await.unwrap().id
+    gateway.create_session(name.parse().unwrap(), rookery_model::SessionConfig::default(), None).await.unwrap().id
 }
 
 fn change() -> ConfigChange {

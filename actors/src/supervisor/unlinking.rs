@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::session::record::{Link, SessionRecord, StoredSession};
-use rookery_engine::{Engine, EngineEvent, EngineSession, LogoutKind, Report};
+use rookery_engine::{Engine, EngineEvent, LogoutKind, Report};
 
 /// The longest wait of a caller who deletes a session for WhatsApp, whatever is tried meanwhile.
 pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -23,7 +23,8 @@ pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: I
     let Ok(_device) = entry.device.acquire().await else { return false };
     match SessionRecord::load(&*context.store, entry.number) {
         Ok(StoredSession::Readable(record)) if record.link == Link::None => return true,
-        Ok(StoredSession::Readable(_)) => {}
+        // An entry that was made for the deletion alone has no proxy yet.
+        Ok(StoredSession::Readable(record)) => entry.proxy.store(record.proxy),
         _ => return false,
     }
     let (answered, is_removed) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
@@ -38,8 +39,8 @@ pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: I
             _ => {}
         })
     };
-    let session = EngineSession { number: entry.number, config: entry.config.clone(), wire: entry.wire.clone() };
-    let Ok(Ok((engine, run))) = timeout_at(deadline, Engine::open(&context.engines, session, report)).await else {
+    let opened = Engine::open(&context.engines, entry.engine_session(), report);
+    let Ok(Ok((engine, run))) = timeout_at(deadline, opened).await else {
         return false;
     };
     let mut running = tokio::spawn(run.run());

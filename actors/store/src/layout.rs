@@ -6,8 +6,8 @@ use super::SessionNumber;
 
 /// The layout this version writes, kept in `Meta` under [`LAYOUT`]. Layout 1 had the records of sessions and of idempotency keys
 /// at [`SessionNumber::DAEMON`]; this version reads it, too, and the owners of those rows move them. Layout 3 has
-/// the table [`super::Table::Numbers`].
-pub const LAYOUT_VERSION: u32 = 3;
+/// the table [`super::Table::Numbers`]. In layout 4 a session may have a proxy, which older versions would leave out.
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// The oldest layout that this version reads.
 pub const LAYOUT_VERSION_MIN: u32 = 1;

@@ -6,12 +6,13 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
-use rookery_model::{ConfigChange, IdError, Session, SessionConfig, SessionName};
+use rookery_model::{ConfigChange, IdError, Proxy, ProxyType, Session, SessionConfig, SessionName};
 use tracing::warn;
 use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::http::error::{AccessError, ApiError};
+use crate::http::handlers::proxy::read_proxy;
 use crate::http::handlers::session_config::NewConfig;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, Page, SessionPath, query, value_of};
@@ -30,6 +31,13 @@ pub(crate) struct NewSession {
     #[schema(pattern = "^[A-Za-z0-9-]{3,50}$", example = "my-phone")]
     name: String,
     config: Option<NewConfig>,
+    /// What the session connects through: `http://`, `https://`, `socks4://` or `socks5://`, with the credentials in it.
+    #[schema(value_type = Option<String>, max_length = 2048, example = "socks5://user:password@proxy.example.com:1080")]
+    proxy_url: Option<Proxy>,
+    /// Says again what the URL begins with.
+    #[schema(value_type = Option<ProxyType>)]
+    #[expect(dead_code, reason = "it is checked against the URL, and documented here")]
+    proxy_type: Option<ProxyType>,
 }
 
 impl FromFields for NewSession {
@@ -42,16 +50,12 @@ impl FromFields for NewSession {
             }
             _ => {}
         }
-        for later in ["proxyUrl", "proxyType"] {
-            fields.not_supported(later);
-        }
-        Self { name, config: fields.optional_object("config") }
+        let (proxy_url, proxy_type) = read_proxy(fields);
+        Self { name, config: fields.optional_object("config"), proxy_url, proxy_type }
     }
 }
 
 /// Create a session
-///
-/// `proxyUrl` and `proxyType` are refused until they are supported.
 #[utoipa::path(
     post,
     path = "",
@@ -63,11 +67,12 @@ impl FromFields for NewSession {
 )]
 pub(crate) async fn create(
     State(app): State<Arc<App>>,
-    JsonBody(NewSession { name, config }): JsonBody<NewSession>,
+    JsonBody(new): JsonBody<NewSession>,
 ) -> Result<Created<Arc<Session>>, ApiError> {
+    let NewSession { name, config, proxy_url, .. } = new;
     let change = config.map(ConfigChange::from).unwrap_or_default();
     let config = change.applied_to(SessionConfig::default());
-    Ok(Created(app.gateway.create_session(name.parse()?, config).await?))
+    Ok(Created(app.gateway.create_session(name.parse()?, config, proxy_url).await?))
 }
 
 /// List sessions
@@ -215,10 +220,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_session_has_a_plain_name_and_nothing_that_is_not_built_yet() {
+    fn a_new_session_has_a_plain_name_and_what_is_broken_is_named() {
         let cases = [
             (json!({"name": "my-bot"}), Ok("my-bot".to_owned())),
-            (json!({"name": "my-bot", "proxyUrl": null}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "proxyUrl": null, "proxyType": null}), Ok("my-bot".to_owned())),
+            (json!({"name": "my-bot", "proxyUrl": "http://p:1", "proxyType": "http"}), Ok("my-bot".to_owned())),
             (json!({"name": "my-bot", "config": {"autoRejectCalls": true}}), Ok("my-bot".to_owned())),
             (json!({"name": "my-bot", "config": []}), Err(vec!["config must be an object"])),
             (json!({"name": "my bot"}), Err(vec!["name must contain only letters, digits and hyphens"])),
@@ -227,10 +233,10 @@ mod tests {
             (json!({"name": "ab"}), Err(vec!["name must be longer than or equal to 3 characters"])),
             (json!({"name": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11"}), Err(vec!["name must not be a UUID"])),
             (
-                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1", "config": {"maxReconnectAttempts": "five"}}),
+                json!({"x": 1, "name": "my-bot", "proxyUrl": "http://p:1/x", "config": {"maxReconnectAttempts": "five"}}),
                 Err(vec![
                     "property x should not exist",
-                    "proxyUrl is not supported yet",
+                    "proxyUrl must end after the port: a proxy has no path",
                     "config.maxReconnectAttempts must be an integer number",
                 ]),
             ),

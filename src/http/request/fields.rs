@@ -261,13 +261,6 @@ impl<'a> Fields<'a> {
         self.distinct("participants", PARTICIPANTS, ApiError::Participants)
     }
 
-    /// A field that will mean something later: it is refused rather than ignored.
-    pub(crate) fn not_supported(&mut self, name: &str) {
-        if self.map.remove(name).is_some_and(|value| !value.is_null()) {
-            self.broken(name, "is not supported yet");
-        }
-    }
-
     /// Notes that the field broke a rule: `<field> <rule>`.
     pub(crate) fn broken(&mut self, name: &str, rule: &str) {
         self.message(format!("{name} {rule}"));
@@ -475,14 +468,5 @@ mod tests {
                 Err(expected) => assert_eq!(messages(fields.finish()), expected, "{body}"),
             }
         }
-    }
-
-    #[test]
-    fn what_is_to_come_is_refused_rather_than_ignored() {
-        let body = json!({"proxyUrl": "http://127.0.0.1:1", "config": null});
-        let mut fields = fields(&body);
-        fields.not_supported("proxyUrl");
-        fields.not_supported("config");
-        assert_eq!(messages(fields.finish()), ["proxyUrl is not supported yet"]);
     }
 }
