@@ -26,8 +26,8 @@ use crate::auth::Role;
 use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
-    api_keys, audit, communities, contacts, csv, docs, groups, health, invite_code, join, membership_requests, pairing,
-    participants, picture, proxy, session_config, sessions, settings, stats,
+    account, api_keys, audit, communities, contacts, csv, docs, groups, health, invite_code, join, membership_requests,
+    pairing, participants, picture, proxy, session_config, sessions, settings, stats,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -89,6 +89,8 @@ pub(crate) fn routes() -> Vec<Route> {
         PATCH  "/api/sessions/{session}/config" SESSION "configuration_change" session_config::change,
         GET    "/api/sessions/{session}/proxy" SESSION "proxy_get" proxy::get,
         PATCH  "/api/sessions/{session}/proxy" WIDE_OPERATOR "proxy_change" proxy::change,
+        GET    "/api/sessions/{session}/limits" VIEWER "account_limits" account::limits,
+        PUT    "/api/sessions/{session}/presence" SESSION "account_presence" account::set_presence,
         GET    "/api/sessions/{session}/groups" VIEWER "groups_list" groups::list,
         POST   "/api/sessions/{session}/groups" MEMBERSHIP "groups_create" groups::create,
         GET    "/api/sessions/{session}/groups.csv" VIEWER "export_groups" csv::groups,

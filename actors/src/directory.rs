@@ -10,6 +10,7 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::CommandError;
+use crate::known_limits::KnownLimits;
 use crate::options::SessionOptions;
 use crate::rate_limiter::RateLimiter;
 use crate::session::message::SessionMsg;
@@ -44,6 +45,8 @@ pub(crate) struct SessionHandle {
     pub(crate) proxy: ArcSwapOption<Proxy>,
     /// The session's rate limits and pauses. They outlive the actor: a crash is no way around them.
     pub(crate) rate_limiter: Arc<RateLimiter>,
+    /// What WhatsApp said that the account may do.
+    pub(crate) limits: KnownLimits,
     /// One permit per command in flight.
     pub(crate) commands: Arc<Semaphore>,
     /// Reports of the session's connections: when something was received from WhatsApp. Outlives the actor and its
@@ -79,6 +82,7 @@ impl SessionHandle {
             config: Arc::new(ArcSwap::from_pointee(config)),
             proxy: ArcSwapOption::empty(),
             rate_limiter: Arc::new(RateLimiter::new(&options.rate_limits)),
+            limits: KnownLimits::default(),
             commands: Arc::new(Semaphore::new(options.requests_per_session_max)),
             wire: Arc::default(),
             generations: AtomicU64::new(0),

@@ -1,7 +1,7 @@
 //! What can happen to a caller of the gateway. Readers of events get [`crate::EventsError`], and the start of all
 //! sessions gives [`crate::StartError`].
 
-use rookery_model::{GroupId, IdError, ParticipantResult};
+use rookery_model::{GroupId, IdError, ParticipantResult, Timestamp};
 use rookery_store::StoreError;
 
 /// Why a command was not carried out, or is not known to have been.
@@ -55,6 +55,14 @@ pub enum CommandError {
         code: u16,
         /// Seconds after which WhatsApp may be asked again, when WhatsApp said so.
         retry_after_s: Option<u32>,
+    },
+    /// WhatsApp restricts the account: it may not reach out to people whom it has no chat with.
+    #[error("{what} was refused by WhatsApp: this account may reach out to nobody new {}", until_text(.until))]
+    TimeLocked {
+        /// The request, as in [`Self::Refused`].
+        what: &'static str,
+        /// When it may again, when WhatsApp said so.
+        until: Option<Timestamp>,
     },
     /// WhatsApp asked to slow down, now or a moment ago.
     #[error("WhatsApp asks to slow down")]
@@ -112,6 +120,9 @@ pub enum CommandError {
     /// No participant of a new group has a WhatsApp account; the group was not made.
     #[error("none of the participants has a WhatsApp account")]
     NobodyOnWhatsapp(Vec<ParticipantResult>),
+    /// The account's own name is not known yet, which the request needs.
+    #[error("the account's own name is not known yet")]
+    NoPushName,
     /// WhatsApp did not confirm the log-out within its time.
     #[error("WhatsApp did not confirm the log-out")]
     LogoutIncomplete,
@@ -159,6 +170,10 @@ impl CommandError {
             _ => None,
         }
     }
+}
+
+fn until_text(until: &Option<Timestamp>) -> String {
+    until.map_or_else(|| "for some time".into(), |until| format!("until {until}"))
 }
 
 /// After an unconfirmed write: the read-back or reconnect is over by then.

@@ -19,7 +19,8 @@ use crate::session::message::SessionMsg;
 use crate::session::record::SessionRecord;
 use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{
-    ConfigChange, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig, SessionId, SessionName, SessionProxy,
+    AccountLimits, ConfigChange, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig, SessionId, SessionName,
+    SessionProxy,
 };
 use rookery_store::{Health, SessionNumber, Store};
 
@@ -134,6 +135,28 @@ impl Gateway {
     /// As every session command.
     pub async fn set_proxy(&self, id: SessionId, proxy: Option<Proxy>) -> CommandResult<SessionProxy> {
         self.ask(id, |reply| SessionMsg::SetProxy { proxy: proxy.map(Arc::new), reply }).await
+    }
+
+    /// What WhatsApp allows the account of a session at the moment, as far as it says. Never blocks.
+    ///
+    /// # Errors
+    /// [`CommandError::UnknownSession`].
+    pub fn limits(&self, id: SessionId) -> CommandResult<AccountLimits> {
+        let entry = self.entry(id)?;
+        Ok(AccountLimits {
+            restriction: entry.session.load().restriction.clone(),
+            reachout_timelock: entry.limits.timelock(),
+            new_chats: entry.limits.new_chats(),
+            pauses: entry.rate_limiter.pauses(),
+        })
+    }
+
+    /// Shows the account as online or not, from now on and after every reconnect.
+    ///
+    /// # Errors
+    /// As every session command; [`CommandError::NoPushName`].
+    pub async fn set_presence(&self, id: SessionId, is_available: bool) -> CommandResult<()> {
+        self.ask(id, |reply| SessionMsg::SetPresence { is_available, reply }).await
     }
 
     /// Reads the events of a session and its groups from now on, in the order of the session's log. Waits for a session

@@ -10,6 +10,7 @@ mod failpoint;
 mod gateway;
 mod group_cache;
 mod journal;
+mod known_limits;
 mod options;
 mod rate_limiter;
 mod reply;

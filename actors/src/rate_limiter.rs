@@ -11,6 +11,7 @@ use governor::clock::{Clock as _, DefaultClock};
 use crate::error::{CommandError, Paused};
 use crate::options::{RateLimit, RateLimits, whole_seconds};
 use rookery_engine::EngineError;
+use rookery_model::{LimitPause, PausedWork, Timestamp};
 
 /// The pause after a 429 without a hint: WhatsApp's own clients wait about a minute.
 const PAUSE_DEFAULT_S: u32 = 60;
@@ -145,6 +146,17 @@ impl RateLimiter {
     /// The same for lookups.
     pub(crate) fn lookups_rate_limited(&self) -> CommandError {
         self.lookups_pause.error(Paused::Lookups)
+    }
+
+    /// What pauses now, and until when.
+    pub(crate) fn pauses(&self) -> Vec<LimitPause> {
+        let now = Timestamp::now().0;
+        let pause = |what, pause: &Pause| {
+            let left = i64::try_from(pause.left()?.as_millis()).unwrap_or(i64::MAX);
+            Some(LimitPause { what, until: Timestamp(now.saturating_add(left)) })
+        };
+        let changes = pause(PausedWork::Changes, &self.changes_pause);
+        changes.into_iter().chain(pause(PausedWork::Lookups, &self.lookups_pause)).collect()
     }
 
     /// The rest of the pause; `None`: there is no pause.

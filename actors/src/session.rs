@@ -15,6 +15,7 @@ mod engine_slot;
 pub(crate) mod exit;
 mod groups;
 pub(crate) mod lifecycle;
+mod limits;
 pub(crate) mod loading;
 pub(crate) mod message;
 mod pairing;
@@ -46,7 +47,9 @@ use pairing::Pairing;
 use port::ActorPort;
 use record::{Link, SessionRecord};
 use refresher::Refresher;
-use rookery_model::{ConfigChange, Proxy, Session, SessionConfig, SessionProxy, SessionStatus, Timestamp};
+use rookery_model::{
+    ConfigChange, Proxy, ReachoutTimelock, Session, SessionConfig, SessionProxy, SessionStatus, Timestamp,
+};
 use starting::Starts;
 
 /// The wait after a failed preparation: WhatsApp or the disk needs a moment. The wait doubles, up to about a minute.
@@ -93,6 +96,10 @@ pub(crate) struct SessionState {
     is_link_stored: bool,
     /// Why the credentials could not be wiped yet.
     wipe_trouble: Option<String>,
+    /// WhatsApp is being asked what the account may do.
+    are_limits_asked: bool,
+    /// Commands that wait for the answer.
+    timelock_readers: Vec<Reply<Option<ReachoutTimelock>>>,
 }
 
 impl Actor for SessionActor {
@@ -152,7 +159,10 @@ impl SessionState {
             journal,
             is_link_stored,
             wipe_trouble: None,
+            are_limits_asked: false,
+            timelock_readers: Vec::new(),
         };
+        state.restore_limits();
         if state.record.wiping {
             // The daemon was stopped, or the session crashed, before the wipe was done.
             state.close_engine(true);
@@ -188,6 +198,7 @@ impl SessionState {
             M::CommandAsked(CommandQuestion::KnownCommunity { community, reply }) => {
                 drop(reply.send(known_community(&self.cache, &self.record.me(), &community)));
             }
+            M::CommandAsked(CommandQuestion::Timelock { is_certain, reply }) => self.read_timelock(is_certain, reply),
             M::CommandAsked(CommandQuestion::Read(question)) => {
                 let is_ready = self.is_ready();
                 let me = self.record.me();
@@ -211,6 +222,10 @@ impl SessionState {
             M::EchoesDue { before } => self.echoes_due(before),
             M::Configure { change, reply } => self.configure(change, reply),
             M::SetProxy { proxy, reply } => self.set_proxy(proxy, reply),
+            M::SetPresence { is_available, reply } => self.set_presence(is_available, reply),
+            M::LimitsDue => self.ask_limits(),
+            M::LimitsAnswered { generation, answer } => self.limits_answered(generation, answer),
+            M::TimelockDue => self.timelock_due(),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
@@ -361,8 +376,12 @@ impl SessionState {
                 self.record.last_error = self.record.last_error.take().filter(|error| !error.starts_with(UNREACHED))
             }
         }
-        if step.restriction.is_some() || fact == Fact::StartRequested {
-            self.record.restriction = step.restriction;
+        if step.restriction.is_some() {
+            self.set_restriction(step.restriction);
+        } else if fact == Fact::StartRequested {
+            // A block may be over: WhatsApp is asked by connecting. A lock on reaching out is not about connecting.
+            let timelock = self.entry.limits.timelock().unwrap_or_default();
+            self.set_restriction(timelock.restriction());
         }
         if fact == Fact::LoggedOut {
             self.give_up_account();
@@ -394,6 +413,7 @@ impl SessionState {
             Effect::CloseEngine => self.close_engine(wipe),
             Effect::WipeCredentials => {
                 self.record.forget_account();
+                self.entry.limits.forget();
                 self.is_link_stored = false;
                 self.record.wiping = true;
                 self.cache = GroupCache::default();

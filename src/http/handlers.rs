@@ -1,6 +1,7 @@
 //! The handlers of the routes: one file per resource. A handler takes the request's parts from `request`, asks the
 //! gateway, and hands the result to `response`.
 
+pub(crate) mod account;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod communities;

@@ -24,11 +24,12 @@ Every failure has one shape, `Error`: also 404 for an unknown path, and 405 with
 request that is not HTTP gets 400 without a body, and one with too large a head gets 431 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 19] = [
+const SECTIONS: [(&str, &str); 20] = [
     ("sessions", "WhatsApp accounts: create, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
     ("configuration", "The configuration of a session: calls and reconnects"),
     ("proxy", "What a session's connections to WhatsApp go through"),
+    ("account", "What WhatsApp allows a session's account, and whether the account is shown as online"),
     ("groups", "Groups: list, create, get, update subject and description, leave. Reads come from the session's cache"),
     ("settings", "What is set in a group"),
     ("picture", "A group's picture"),

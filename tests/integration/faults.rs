@@ -64,7 +64,7 @@ async fn a_dropped_connection_comes_back_by_itself() {
 async fn each_end_for_good_has_its_own_reason() {
     let ends = [
         (FaultKind::Replaced, "another client", Value::Null, true),
-        (FaultKind::Ban, "banned", json!("temporary_ban"), true),
+        (FaultKind::Ban, "banned", json!("tos_block"), true),
         (FaultKind::LoggedOut, "logged out at the phone", Value::Null, false),
     ];
     for (fault, reason, restriction, keeps_account) in ends {

@@ -16,6 +16,7 @@ mod idempotency;
 mod identity;
 mod inviting;
 mod joining;
+mod limits;
 mod line;
 mod linking;
 mod little_space;

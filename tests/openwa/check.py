@@ -4,7 +4,7 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `sessions.set_online_presence`; `contacts` but for `check`; and all of `messages`, `webhooks`, `chats`, `status`, `labels`,
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; and all of `messages`, `webhooks`, `chats`, `status`, `labels`,
 `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
@@ -77,6 +77,10 @@ def world():
 
 def group_in_world(gid):
     return next((group for group in world()["groups"] if group["id"] == gid), None)
+
+
+def account_in_world(phone):
+    return next(account for account in world()["accounts"] if account["phone"] == phone)
 
 
 def members_in_world(gid):
@@ -441,6 +445,13 @@ def a_picture_is_set_and_removed():
 def the_configuration_is_changed():
     same(client.sessions.get_config(session_id)["autoRejectCalls"], False)
     same(client.sessions.update_config(session_id, {"maxReconnectAttempts": 20})["maxReconnectAttempts"], 20)
+
+
+@check
+def the_account_is_shown_as_offline_and_as_online():
+    for available in (False, True):
+        same(client.sessions.set_online_presence(session_id, {"available": available})["success"], True)
+        until(f"available is {available}", lambda: (account_in_world(OWN)["is_available"] == available, None))
 
 
 @check

@@ -11,9 +11,10 @@ use wacore::types::events::{
 use wacore_binary::Jid;
 
 use super::connect_throttle::ConnectPermit;
-use super::{ids, notifications};
-use rookery_model::{GroupAction, GroupNotification, NameSource, ParticipantIds};
-use rookery_model::{GroupEventKind, Timestamp};
+use super::{ids, limits, notifications};
+use rookery_model::{
+    GroupAction, GroupEventKind, GroupNotification, NameSource, NewChats, ParticipantIds, ReachoutTimelock, Timestamp,
+};
 
 /// Something that happened to a session's engine or account.
 #[derive(Clone, Debug, PartialEq)]
@@ -55,6 +56,10 @@ pub enum EngineEvent {
     Called(IncomingCall),
     /// As many reconnects failed in a row as the session's configuration allows.
     ReconnectsUsedUp(u32),
+    /// WhatsApp changed whether the account may reach out to new people.
+    TimelockTold(ReachoutTimelock),
+    /// WhatsApp changed how many new chats the account may begin; `None`: there is no limit.
+    NewChatsTold(Option<NewChats>),
     /// A change of a group.
     Group(GroupNotification),
     /// WhatsApp says that something about groups was missed.
@@ -157,6 +162,7 @@ impl EventHandler for Reporter {
             EventKind::ContactUpdate,
             EventKind::Messages,
             EventKind::IncomingCall,
+            EventKind::MexNotification,
         ])
     }
 }
@@ -202,6 +208,7 @@ fn engine_event(event: &Event) -> Option<EngineEvent> {
         Event::DirtyState(dirty) if dirty.dirty_type == DirtyType::Groups => EngineEvent::GroupsMissed,
         Event::PictureUpdate(update) => EngineEvent::Group(picture_notice(update)?),
         Event::ContactUpdate(update) => named_contact(update)?,
+        Event::MexNotification(told) => limits::told(told)?,
         Event::IncomingCall(call) => match &call.action {
             CallAction::Offer { call_id, call_creator, .. } => EngineEvent::Called(IncomingCall {
                 id: call_id.clone(),

@@ -15,6 +15,8 @@ mod groups;
 mod http;
 mod ids;
 mod invitations;
+mod limits;
+mod mex;
 mod notifications;
 mod numbers;
 mod pictures;
@@ -49,6 +51,7 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 pub use certificate::check_whatsapp_url;
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
+pub use limits::AccountAnswer;
 pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 pub use wire::Wire;
 
@@ -74,6 +77,10 @@ const FLUSHES_MAX: usize = 16;
 const LOGIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// WhatsApp's time to confirm a log-out.
 const LOGOUT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The text of a refusal because of the time lock on reaching out. Its code is 463, which also stands for other reasons;
+/// 429 was seen, too.
+const TIME_LOCKED_TEXT: &str = "account_reachout_restricted";
 
 /// WhatsApp's own WebSocket, as its web client uses it.
 pub const WHATSAPP_URL: &str = "wss://web.whatsapp.com/ws/chat";
@@ -112,6 +119,9 @@ pub enum EngineError {
         /// Seconds after which the request may be sent again.
         backoff_s: Option<u32>,
     },
+    /// WhatsApp lets the account reach out to nobody new.
+    #[error("the account may not reach out to new people")]
+    TimeLocked,
     /// The description changed since it was read.
     #[error("the description changed since it was read")]
     DescriptionConflict,
@@ -388,6 +398,7 @@ impl From<MexError> for EngineError {
 impl From<IqError> for EngineError {
     fn from(error: IqError) -> Self {
         match error {
+            IqError::ServerError { text, .. } if text == TIME_LOCKED_TEXT => Self::TimeLocked,
             IqError::ServerError { code, backoff, .. } => Self::Refused { code, backoff_s: backoff },
             // Not the error's own text: it can hold the stanza.
             IqError::Timeout => Self::Unanswered("timed out".into()),

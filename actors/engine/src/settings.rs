@@ -7,7 +7,7 @@ use wacore::iq::groups::{MemberAddMode, MembershipApprovalMode};
 use wacore::iq::mex::MexDoc;
 use wacore::iq::mex_operations::update_group_property;
 
-use super::{Engine, EngineError, ids, specs};
+use super::{Engine, EngineError, ids};
 use rookery_model::{GroupId, Setting, Who};
 
 impl Engine {
@@ -46,14 +46,8 @@ impl Engine {
     async fn update_property(&self, group: &GroupId, update: Value) -> Result<(), EngineError> {
         let doc = MexDoc { name: update_group_property::NAME, id: update_group_property::DOC_ID };
         let variables = BTreeMap::from([("group_id", json!(group)), ("update", update)]);
-        let request = specs::Mex::new(doc, &variables).map_err(|error| EngineError::Invalid(error.to_string()))?;
-        let answer = self.client.execute(request).await?;
-        if let Some(fatal) = answer.fatal_error() {
-            let code = fatal.error_code().and_then(|code| u16::try_from(code).ok()).unwrap_or(500);
-            return Err(EngineError::Refused { code, backoff_s: None });
-        }
-        let state = answer.data.as_ref().and_then(|data| data.pointer("/xwa2_group_update_property/state"));
-        match state.and_then(Value::as_str) {
+        let data = self.ask_mex(doc, &variables).await?;
+        match data.pointer("/xwa2_group_update_property/state").and_then(Value::as_str) {
             Some("ACTIVE") => Ok(()),
             _ => Err(EngineError::Unanswered("the answer names no state of the group".into())),
         }

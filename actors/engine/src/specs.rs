@@ -6,7 +6,6 @@ use wacore::iq::groups::{
     GetGroupInviteInfoIq, GetMembershipRequestsIq, GroupCreateIq, GroupCreateOptions, GroupDescription,
     GroupParticipantOptions, GroupParticipatingIq, GroupQueryIq,
 };
-use wacore::iq::mex::{MexDoc, MexQuerySpec, MexResponse};
 use wacore::iq::spec::IqSpec;
 use wacore::request::{InfoQuery, RequestUtils};
 use wacore_binary::{Jid, NodeContent, NodeRef};
@@ -212,29 +211,6 @@ fn membership_request(node: &NodeRef<'_>) -> Option<Applicant> {
         requested_at: attrs.optional_u64("request_time"),
     };
     Some(Applicant { person, request })
-}
-
-/// A GraphQL request that keeps the code of a refusal: the engine's own request turns it into a text.
-pub(super) struct Mex(MexQuerySpec);
-
-impl Mex {
-    pub(super) fn new(doc: MexDoc, variables: &impl serde::Serialize) -> Result<Self, serde_json::Error> {
-        Ok(Self(MexQuerySpec::new(doc, variables)?))
-    }
-}
-
-impl IqSpec for Mex {
-    type Response = MexResponse;
-
-    fn build_iq(&self) -> InfoQuery<'static> {
-        self.0.build_iq()
-    }
-
-    fn parse_response(&self, response: &NodeRef<'_>) -> anyhow::Result<Self::Response> {
-        let result = response.get_optional_child("result").ok_or_else(|| anyhow!("the answer has no <result>"))?;
-        let text = result.content_as_string().ok_or_else(|| anyhow!("the <result> is empty"))?;
-        Ok(serde_json::from_str(&text)?)
-    }
 }
 
 fn record_in(response: &NodeRef<'_>) -> anyhow::Result<GroupRecord> {

@@ -29,7 +29,7 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
     /// Further data. Of groups: `participantIds`, and `changes` with the new values by field, where there are some. Of
-    /// a session's status: `status`.
+    /// a session's status: `status`. Of a restriction: `active`, `kind`, `code`, `expiresAt`.
     pub data: Map<String, Value>,
 }
 
@@ -48,6 +48,8 @@ pub enum EventKind {
     AccountChanged,
     /// A phone with another account than the session's was linked, and was unlinked again.
     OtherAccountRefused,
+    /// WhatsApp forbids the account something, or something else, or nothing any more.
+    Restriction,
 }
 
 impl EventKind {
@@ -59,13 +61,14 @@ impl EventKind {
             Self::SessionStatus => "session.status",
             Self::AccountChanged => "session.account_changed",
             Self::OtherAccountRefused => "session.other_account",
+            Self::Restriction => "session.restriction",
         }
     }
 
     /// The kind with this word; `None` when this version knows none.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        let sessions = [Self::SessionStatus, Self::AccountChanged, Self::OtherAccountRefused];
+        let sessions = [Self::SessionStatus, Self::AccountChanged, Self::OtherAccountRefused, Self::Restriction];
         let mut all = GroupEventKind::ALL.into_iter().map(Self::Group).chain(sessions);
         all.find(|kind| kind.as_str() == word)
     }
@@ -100,6 +103,8 @@ pub enum OperatorNoticeKind {
     OtherAccountRefused,
     /// As [`EventKind::AccountChanged`], once that event is on disk.
     AccountChanged,
+    /// As [`EventKind::Restriction`], once that event is on disk.
+    Restriction,
     /// The session was deleted, and WhatsApp did not confirm in time that its device is unlinked: it may be left at the phone.
     DeviceLeft,
     /// A deletion that a stop or a crash of the daemon had interrupted is finished.
@@ -113,6 +118,7 @@ impl EventKind {
         match self {
             Self::AccountChanged => Some(OperatorNoticeKind::AccountChanged),
             Self::OtherAccountRefused => Some(OperatorNoticeKind::OtherAccountRefused),
+            Self::Restriction => Some(OperatorNoticeKind::Restriction),
             Self::Group(_) | Self::SessionStatus => None,
         }
     }

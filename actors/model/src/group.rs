@@ -353,6 +353,8 @@ pub enum ResultCode {
     GroupFull,
     /// WhatsApp does not allow this for this person.
     NotAllowed,
+    /// WhatsApp restricts this account: it may not reach out to people whom it has no chat with.
+    ReachoutTimelock,
     /// WhatsApp's rate limit was reached.
     RateLimited,
     /// Anything else; `status` has WhatsApp's number.

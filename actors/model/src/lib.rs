@@ -8,6 +8,7 @@ mod group_notification;
 mod group_record;
 mod id;
 mod json;
+mod limits;
 mod name;
 mod number;
 mod proxy;
@@ -27,10 +28,11 @@ pub use group_record::{
     AllGroups, CommunityRole, Completeness, GroupDelta, GroupRecord, Member, ParticipantIds, Role, unread_settings,
 };
 pub use id::{GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
+pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
 pub use name::NameSource;
 pub use number::NumberAnswer;
 pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};
-pub use session::{ConfigChange, PairingCode, Qr, Restriction, Session, SessionConfig, SessionStatus};
+pub use session::{ConfigChange, PairingCode, Qr, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
 
 /// The tag of an answer. Equal answers have equal tags, also after a restart, as the hash has no key. Different answers

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{SessionId, SessionName, Timestamp};
+use super::{Restriction, SessionId, SessionName, Timestamp};
 
 /// A session: one WhatsApp account. Every field is always present in JSON, `null` where there is nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -38,7 +38,7 @@ pub struct Session {
     /// In words, why it is not `ready`; `null` when nothing is wrong.
     #[schema(required, example = json!(null))]
     pub last_error: Option<String>,
-    /// A ban or lock that WhatsApp put on the account.
+    /// What WhatsApp forbids the account; `null`: nothing that it told.
     #[schema(required, example = json!(null))]
     pub restriction: Option<Restriction>,
     /// Whether a WhatsApp client is loaded for it (also while it reconnects).
@@ -139,21 +139,6 @@ impl ConfigChange {
             reconnect_base_delay: self.reconnect_base_delay.unwrap_or(config.reconnect_base_delay),
         }
     }
-}
-
-/// A ban or lock that WhatsApp put on the account.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Restriction {
-    /// `temporary_ban` or `account_locked`.
-    #[schema(example = "temporary_ban")]
-    pub kind: String,
-    /// WhatsApp's number for the reason, when it gave one.
-    #[schema(required, example = 104)]
-    pub code: Option<i32>,
-    /// When it ends, when WhatsApp said so.
-    #[schema(required)]
-    pub expires_at: Option<Timestamp>,
 }
 
 /// The QR that a phone can scan now.

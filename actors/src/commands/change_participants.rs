@@ -76,6 +76,7 @@ impl Command for ChangeParticipants {
                     if results.iter().any(|result| result.code == ResultCode::RateLimited) {
                         context.slow_down();
                     }
+                    participant_results::explain_locked(&context, &mut results).await;
                     participant_results::forget_unknown(&context, &results, &participants);
                     if invite_fallback {
                         let name = before.as_ref().map_or("", |record| record.subject.as_str());

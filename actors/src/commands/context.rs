@@ -10,14 +10,14 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::Finished;
 use super::port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
-use super::whatsapp_codes::{is_doubtful, read_error, write_error};
+use super::whatsapp_codes::{TIME_LOCKED, is_doubtful, read_error, write_error};
 use crate::error::CommandError;
 use crate::group_cache::{Heard, PendingChange, WriteId};
 use crate::options::WHATSAPP_TIMEOUT_MAX;
 use crate::rate_limiter::{Cost, RateLimiter};
 use crate::reply::Reply;
 use rookery_engine::{Engine, EngineError};
-use rookery_model::{Completeness, GroupId, GroupRecord};
+use rookery_model::{Completeness, GroupId, GroupRecord, ReachoutTimelock};
 
 /// Reconciling may take this long after WhatsApp's own time. With [`WHATSAPP_TIMEOUT_MAX`] every response leaves within
 /// 26 s: clients give up at 30 s.
@@ -91,7 +91,28 @@ impl CommandContext {
         what: &'static str,
         call: impl Future<Output = Result<T, EngineError>>,
     ) -> Result<T, CommandError> {
-        self.ask_as(call, |error| self.understood(what, error)).await.unwrap_or(Err(CommandError::OutcomeUnknown))
+        let answer = self.ask_as(call, |error| self.understood(what, error)).await;
+        match answer.unwrap_or(Err(CommandError::OutcomeUnknown)) {
+            Err(refused @ CommandError::TimeLocked { .. }) => Err(self.explained(what, refused, true).await),
+            Err(refused @ CommandError::Refused { code: TIME_LOCKED, .. }) => {
+                Err(self.explained(what, refused, false).await)
+            }
+            result => result,
+        }
+    }
+
+    /// A refusal with the time lock that explains it, if there is one. `is_certain`: WhatsApp named the lock.
+    async fn explained(&self, what: &'static str, refused: CommandError, is_certain: bool) -> CommandError {
+        match self.active_timelock(is_certain).await {
+            Some(timelock) => CommandError::TimeLocked { what, until: timelock.expires_at },
+            None => refused,
+        }
+    }
+
+    /// The time lock on reaching out; `None`: there is none, or that is not known.
+    pub(super) async fn active_timelock(&self, is_certain: bool) -> Option<ReachoutTimelock> {
+        let asked = self.ask_actor(|reply| CommandQuestion::Timelock { is_certain, reply });
+        timeout_at(self.end(), asked).await.ok()?.ok()?.filter(|timelock| timelock.is_active)
     }
 
     /// `None`: no answer in time.
@@ -295,6 +316,9 @@ impl CommandContext {
     /// Notes the pause that an answer of WhatsApp asks for, if there is one.
     pub(super) fn observe_backoff(&self, error: &EngineError) {
         self.rate_limiter.observe_backoff(error);
+        if matches!(error, EngineError::Refused { code: 429, .. }) {
+            self.port.limits_due();
+        }
     }
 
     /// Whether WhatsApp asked to slow down.

@@ -75,6 +75,7 @@ impl Command for CreateGroup {
                 context.slow_down();
             }
             // The cache shows the group before people are invited to it, as the invitations may take a while.
+            participant_results::explain_locked(&context, &mut results).await;
             participant_results::forget_unknown(&context, &results, &participants);
             let summary = to_summary(&record, &me);
             let told = context.tell(made(&creation, record));

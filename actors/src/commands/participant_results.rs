@@ -236,6 +236,27 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
     ParticipantResult { id, requested, success: answer.error.is_none(), status, code, message }
 }
 
+/// Says until when the account is locked, where that is the reason of a refusal. The same status code also stands for
+/// other reasons.
+pub(super) async fn explain_locked(context: &CommandContext, results: &mut [ParticipantResult]) {
+    let locked = || results.iter().any(|result| result.code == ResultCode::ReachoutTimelock);
+    if !locked() {
+        return;
+    }
+    let timelock = context.active_timelock(false).await;
+    for result in results.iter_mut().filter(|result| result.code == ResultCode::ReachoutTimelock) {
+        let Some(timelock) = &timelock else {
+            result.code = ResultCode::Failed;
+            result.message = whatsapp_codes::message(ResultCode::Failed).map(Into::into);
+            continue;
+        };
+        if let Some(until) = timelock.expires_at {
+            result.message =
+                Some(format!("WhatsApp restricts this account: it may reach out to nobody new until {until}"));
+        }
+    }
+}
+
 /// Has the numbers forgotten whose remembered account WhatsApp does not know any more: the next request looks them up again.
 pub(super) fn forget_unknown(context: &CommandContext, results: &[ParticipantResult], participants: &[Addressed]) {
     let is_unknown = |result: &ParticipantResult| result.code == ResultCode::NotOnWhatsapp;

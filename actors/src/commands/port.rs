@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::creations::{Creation, Found};
 use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
 use crate::reply::Reply;
-use rookery_model::{Community, GroupId, GroupRecord, NumberAnswer};
+use rookery_model::{Community, GroupId, GroupRecord, NumberAnswer, ReachoutTimelock};
 
 /// The way to the actor of a command's session.
 pub(crate) trait SessionPort: Send + Sync {
@@ -17,12 +17,17 @@ pub(crate) trait SessionPort: Send + Sync {
 
     /// Asks the session's actor, also one that was restarted meanwhile; false when there is none now.
     fn ask(&self, question: CommandQuestion) -> bool;
+
+    /// Says that WhatsApp asked to slow down: what the account may do is asked for.
+    fn limits_due(&self);
 }
 
 /// A question of a command's task.
 pub(crate) enum CommandQuestion {
     /// A read at WhatsApp.
     Read(ReadQuestion),
+    /// Whether the account may reach out to new people, after a refusal. `is_certain`: WhatsApp said that it may not.
+    Timelock { is_certain: bool, reply: Reply<Option<ReachoutTimelock>> },
     /// A community as the cache has it, with those of its groups that this account is in.
     KnownCommunity { community: GroupId, reply: Reply<Community> },
 }

@@ -10,6 +10,9 @@ pub(super) const DONE: u16 = 200;
 pub(super) const ALREADY: u16 = 409;
 /// WhatsApp's status code for somebody who is no member.
 pub(super) const NO_MEMBER: u16 = 404;
+/// WhatsApp's status code when the account may not reach out to somebody: it is time-locked, or a privacy token is
+/// missing.
+pub(super) const TIME_LOCKED: u16 = 463;
 /// Stands for a missing status code.
 pub(super) const NOT_SAID: u16 = 0;
 /// In place of a status code: a lookup found no account for the number, and WhatsApp was asked for nothing else.
@@ -32,6 +35,7 @@ pub(crate) fn read_error(what: &'static str, error: EngineError) -> CommandError
 pub(super) fn write_error(what: &'static str, error: EngineError) -> CommandError {
     match error {
         EngineError::Refused { code, backoff_s } => CommandError::Refused { what, code, retry_after_s: backoff_s },
+        EngineError::TimeLocked => CommandError::TimeLocked { what, until: None },
         EngineError::DescriptionConflict => CommandError::DescriptionConflict,
         EngineError::Unanswered(_)
         | EngineError::Unreadable
@@ -94,6 +98,7 @@ pub(super) fn refusal(asked: Asked, error: u16, may_be_invited: bool) -> ResultC
         (Asked::Change(_), 404) => ResultCode::NotMember,
         (Asked::Decision(_), 404) => ResultCode::NoRequest,
         (_, 401 | 403 | 405 | 406 | 417) => ResultCode::NotAllowed,
+        (Asked::Change(Add), TIME_LOCKED) => ResultCode::ReachoutTimelock,
         (_, 429) => ResultCode::RateLimited,
         _ => ResultCode::Failed,
     }
@@ -115,6 +120,7 @@ pub(super) fn message(code: ResultCode) -> Option<&'static str> {
         C::Blocked => "blocks this account or is blocked by it",
         C::GroupFull => "the group is full",
         C::NotAllowed => "WhatsApp does not allow this for this person",
+        C::ReachoutTimelock => "WhatsApp restricts this account: it may reach out to nobody new for some time",
         C::RateLimited => "WhatsApp asks to slow down",
         C::Failed => "WhatsApp did not do it, or its answer with the reason was lost",
         C::OutcomeUnknown => {

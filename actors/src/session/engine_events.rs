@@ -75,6 +75,7 @@ impl SessionState {
             return Ok(());
         }
         self.refresher.end();
+        self.end_asking_limits();
         if ended == Ended::BeforeWipe {
             return Ok(());
         }
@@ -142,7 +143,12 @@ impl SessionState {
             EngineEvent::LoggedIn if self.engine.any().is_some_and(|engine| self.is_foreign(&engine.me())) => {
                 self.turn_away(TurnedAway::OtherAccount);
             }
-            EngineEvent::LoggedIn => self.apply(Fact::LoggedIn),
+            EngineEvent::LoggedIn => {
+                self.resend_presence();
+                self.apply(Fact::LoggedIn);
+            }
+            EngineEvent::TimelockTold(timelock) => self.timelock_told(timelock),
+            EngineEvent::NewChatsTold(new_chats) => self.entry.limits.learn_new_chats(new_chats),
             EngineEvent::ConnectionLost(reason) => self.apply(Fact::ConnectionLost(reason)),
             EngineEvent::LoggedOut(LogoutKind::Removed) if self.engine.turned_away.is_some() => {
                 self.turned_away(generation, true);
@@ -156,7 +162,10 @@ impl SessionState {
             EngineEvent::Replaced => self.apply(Fact::Replaced),
             EngineEvent::Banned { code, until } => self.apply(Fact::Banned(code, until)),
             EngineEvent::Outdated => self.apply(Fact::Outdated),
-            EngineEvent::PushName(name) => self.set_push_name(name),
+            EngineEvent::PushName(name) => {
+                self.set_push_name(name);
+                self.resend_presence();
+            }
             EngineEvent::Named(person, name, source) => self.cache.names.learn(&person, &name, source),
             EngineEvent::Called(call) => self.called(call),
             EngineEvent::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
@@ -284,6 +293,7 @@ impl SessionState {
     fn prepared(&mut self) {
         self.preparations_failed = 0;
         self.apply(Fact::Prepared);
+        self.ask_limits();
         self.refresher.catch_up(&self.cache);
     }
 }

@@ -11,7 +11,7 @@
 //! any --stop, kill, log-out, no phone in time--> disconnected
 //! ```
 
-use rookery_model::{Restriction, SessionStatus as Status, Timestamp};
+use rookery_model::{Restriction, RestrictionKind, SessionStatus as Status, Timestamp};
 
 /// Why a link may not stay.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -184,6 +184,7 @@ const STILL_LISTED: &str = "WhatsApp did not confirm the end, remove the device 
 const UNCONFIRMED: &str = "WhatsApp did not confirm the log-out, and the credentials are kept; start the session and log it \
                            out again, or remove the device at the phone";
 const LOCKED: &str = "WhatsApp locked this account; open WhatsApp on the phone";
+const BANNED: &str = "WhatsApp banned this account; open WhatsApp on the phone, it says what can be done";
 const REPLACED: &str = "another client connected with this device's credentials; make sure that only one daemon uses \
                         them, then start the session again";
 const OUTDATED: &str = "WhatsApp no longer accepts this version of the client; update Rookery";
@@ -206,25 +207,28 @@ fn end(fact: &Fact) -> Option<Step> {
         }
         Fact::LinkingInterrupted => to(S::Disconnected, set(INTERRUPTED), STOP_AND_WIPE),
         Fact::LogoutUnconfirmed => to(S::Disconnected, set(UNCONFIRMED), STOP),
-        Fact::Locked => Step {
-            restriction: Some(Restriction { kind: "account_locked".into(), code: None, expires_at: None }),
-            ..to(S::ActionRequired, set(LOCKED), STOP)
-        },
+        Fact::Locked => Step { restriction: blocked(403, None), ..to(S::ActionRequired, set(LOCKED), STOP) },
+        // Banned, without a time.
+        Fact::Refused(code @ (402 | 406)) => {
+            Step { restriction: blocked(*code, None), ..to(S::ActionRequired, set(BANNED), STOP) }
+        }
         Fact::Refused(code) => {
             let error = format!("WhatsApp refused the log-in (code {code}); start the session again later");
             to(S::ActionRequired, set(error), STOP)
         }
         Fact::Replaced => to(S::ActionRequired, set(REPLACED), STOP),
-        Fact::Banned(code, until) => {
-            let (kind, expires_at) = ("temporary_ban".into(), Some(*until));
-            Step {
-                restriction: Some(Restriction { kind, code: Some(*code), expires_at }),
-                ..to(S::ActionRequired, set(format!("WhatsApp banned this account until {until}")), STOP)
-            }
-        }
+        Fact::Banned(code, until) => Step {
+            restriction: blocked(*code, Some(*until)),
+            ..to(S::ActionRequired, set(format!("WhatsApp banned this account until {until}")), STOP)
+        },
         Fact::Outdated => to(S::Failed, set(OUTDATED), STOP),
         _ => return None,
     })
+}
+
+/// The account may not connect, for WhatsApp's reason with this number.
+fn blocked(code: i32, expires_at: Option<Timestamp>) -> Option<Restriction> {
+    Some(Restriction { kind: RestrictionKind::TosBlock, code: code.to_string(), expires_at })
 }
 
 fn to(status: Status, last_error: LastError, effects: &'static [Effect]) -> Step {

@@ -11,7 +11,7 @@ use crate::error::CommandError;
 use crate::group_cache::Sequence;
 use crate::journal::Written;
 use crate::reply::{Permit, Reply};
-use rookery_engine::{Engine, EngineError, EngineEvent};
+use rookery_engine::{AccountAnswer, Engine, EngineError, EngineEvent};
 use rookery_model::{
     AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig,
     SessionProxy,
@@ -48,6 +48,14 @@ pub(crate) enum SessionMsg {
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// Connect through this proxy from now on, or without one.
     SetProxy { proxy: Option<Arc<Proxy>>, reply: Reply<SessionProxy> },
+    /// Show the account as online or not.
+    SetPresence { is_available: bool, reply: Reply<()> },
+    /// WhatsApp refused something for a reason that the account's limits may explain.
+    LimitsDue,
+    /// WhatsApp said what the account may do, or not.
+    LimitsAnswered { generation: Generation, answer: Result<AccountAnswer, EngineError> },
+    /// A time lock on reaching out may be over.
+    TimelockDue,
     /// Carry out a command.
     Execute(Box<dyn Execute>),
     /// The task of a command asks something.

@@ -31,4 +31,8 @@ impl SessionPort for ActorPort {
         let actor = self.entry.actor.load_full();
         actor.is_some_and(|actor| actor.send_message(SessionMsg::CommandAsked(question)).is_ok())
     }
+
+    fn limits_due(&self) {
+        let _ = self.myself.send_message(SessionMsg::LimitsDue);
+    }
 }

@@ -53,6 +53,13 @@ pub(crate) struct SessionRecord {
     /// What the session's connections go through; in the store as a URL, with the credentials.
     #[serde(default)]
     pub(crate) proxy: Option<Arc<Proxy>>,
+    /// Whether the account is shown as online while the session is connected.
+    #[serde(default = "yes")]
+    pub(crate) is_available: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A record as it is found in the store.
@@ -132,6 +139,7 @@ impl SessionRecord {
             account: None,
             account_epoch: 0,
             proxy: None,
+            is_available: true,
         }
     }
 

@@ -62,13 +62,11 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
-        E::RateLimited { what, .. } => {
-            let message = match what {
-                Paused::Changes => "WhatsApp asks to slow down: changes of this session's groups pause",
-                Paused::Lookups => "WhatsApp asks to slow down: this session's lookups of numbers pause",
-            };
-            one(S::TOO_MANY_REQUESTS, "rate_limited_by_whatsapp", message)
+        E::TimeLocked { .. } => one(S::FORBIDDEN, "reachout_timelock", error.to_string()),
+        E::NoPushName => {
+            one(S::CONFLICT, "push_name_unknown", "The account's own name is not known yet: try again in a moment")
         }
+        E::RateLimited { what, .. } => one(S::TOO_MANY_REQUESTS, "rate_limited_by_whatsapp", paused_text(*what)),
         E::LimitReached { limit, allowed, .. } => {
             let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
             one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
@@ -108,6 +106,13 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Store(error) => store_response(error),
         E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
         E::Internal => internal(),
+    }
+}
+
+fn paused_text(what: Paused) -> &'static str {
+    match what {
+        Paused::Changes => "WhatsApp asks to slow down: changes of this session's groups pause",
+        Paused::Lookups => "WhatsApp asks to slow down: this session's lookups of numbers pause",
     }
 }
 

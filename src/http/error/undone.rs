@@ -37,6 +37,11 @@ pub(super) fn nobody_done(what: &str, results: &[ParticipantResult]) -> ErrorRes
         let message = "WhatsApp knows none of the participants by these numbers: results says more of each";
         return one(StatusCode::FORBIDDEN, "not_on_whatsapp", message);
     }
+    if results.iter().all(|result| result.code == ResultCode::ReachoutTimelock) {
+        let message =
+            "WhatsApp restricts this account: it may reach out to nobody new. The session's limits say until when";
+        return one(StatusCode::FORBIDDEN, "reachout_timelock", message);
+    }
     all_refused(what, results.iter().map(|result| result.status))
 }
 

@@ -57,6 +57,8 @@ fn line(route: &str) -> Line {
         ("patch", "/sessions/{session}/config") => operator(Session, 200),
         ("get", "/sessions/{session}/proxy") => operator(Session, 200),
         ("patch", "/sessions/{session}/proxy") => operator(Everything, 400),
+        ("get", "/sessions/{session}/limits") => viewer(200),
+        ("put", "/sessions/{session}/presence") => operator(Session, 400),
         ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
         ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),
         ("post", "/sessions/{session}/contacts/check") => operator(Session, 400),

@@ -12,10 +12,14 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::{AccountSpec, Addable, Answers, Fault, FaultKind, Phone, SimulatorError, World};
+use crate::{
+    AccountSpec, Addable, Answers, Fault, FaultKind, NewChatLimit, Phone, ReachoutLock, SimulatorError, World,
+};
 
 /// The delay of a slow answer when the fault names none.
 const SLOW_DELAY_MS: u64 = 1_000;
+/// The code of a failed log-in when the fault names none: the account is locked.
+const LOCK_CODE: u16 = 403;
 /// The code of a refusal when the fault names none.
 const REFUSE_CODE: u16 = 500;
 
@@ -29,6 +33,8 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/accounts/{phone}/number", post(change_number))
         .route("/admin/accounts/{phone}/contacts", post(set_contact))
         .route("/admin/accounts/{phone}/messages", get(messages))
+        .route("/admin/accounts/{phone}/reachout-lock", post(lock_reachout))
+        .route("/admin/accounts/{phone}/new-chats", post(limit_new_chats))
         .route("/admin/calls", post(call))
         .route("/admin/groups", post(groups::add_group))
         .route("/admin/groups/{gid}/telling", post(groups::set_telling))
@@ -166,6 +172,28 @@ async fn messages(State(world): State<World>, Path(phone): Path<String>) -> Answ
     Ok(Json(json!(world.messages(&digits(&phone)?))))
 }
 
+/// `null` lifts the lock.
+async fn lock_reachout(
+    State(world): State<World>,
+    Path(phone): Path<String>,
+    Json(lock): Json<Option<ReachoutLock>>,
+) -> Answer {
+    let phone = digits(&phone)?;
+    world.lock_reachout(&phone, lock);
+    Ok(Json(json!({ "phone": phone })))
+}
+
+/// `null` lifts the limit.
+async fn limit_new_chats(
+    State(world): State<World>,
+    Path(phone): Path<String>,
+    Json(limit): Json<Option<NewChatLimit>>,
+) -> Answer {
+    let phone = digits(&phone)?;
+    world.limit_new_chats(&phone, limit);
+    Ok(Json(json!({ "phone": phone })))
+}
+
 #[derive(Deserialize)]
 struct NewCall {
     from: String,
@@ -228,6 +256,7 @@ async fn add_fault(State(world): State<World>, Json(body): Json<NewFault>) -> An
         "logged_out" => FaultKind::LoggedOut,
         "replaced" => FaultKind::Replaced,
         "ban" => FaultKind::Ban,
+        "fail" => FaultKind::Fail { code: body.code.unwrap_or(LOCK_CODE) },
         "slow" => FaultKind::Slow { delay_ms: body.delay_ms.unwrap_or(SLOW_DELAY_MS) },
         other => return Err(SimulatorError::protocol(format!("no such fault: `{other}`"))),
     };

@@ -22,7 +22,7 @@ pub struct Fault {
     /// `w:profile:picture:set`, `:remove` or `:get`, or `message`. `None`: any request that changes a group. Without
     /// meaning for kinds that act at once.
     pub iq: Option<String>,
-    /// How many requests it hits; for [`FaultKind::Ban`], how many logins.
+    /// How many requests it hits; for [`FaultKind::Ban`] and [`FaultKind::Fail`], how many logins.
     pub count: u32,
 }
 
@@ -80,6 +80,11 @@ pub enum FaultKind {
     Replaced,
     /// At once, and at the next logins: the account is banned for some time.
     Ban,
+    /// At once, and at the next logins: the log-in fails with this code (403: locked, 406: banned for good).
+    Fail {
+        /// The code.
+        code: u16,
+    },
     /// A request takes effect at once, notifications included, and its answer comes late.
     Slow {
         /// How late.
@@ -91,6 +96,18 @@ impl FaultKind {
     /// Whether a request that the fault hits takes effect all the same.
     pub(crate) fn takes_effect(self) -> bool {
         !matches!(self, Self::Refuse { .. } | Self::Silence { apply: false } | Self::Drop { apply: false, .. })
+    }
+
+    /// What a login gets instead of success.
+    fn login_failure(self) -> Option<Node> {
+        match self {
+            Self::Ban => {
+                let ban = failure(402).attr("code", BAN_CODE.to_string());
+                Some(ban.attr("expire", BAN_EXPIRE_S.to_string()).build())
+            }
+            Self::Fail { code } => Some(failure(code).build()),
+            _ => None,
+        }
     }
 
     fn hits_requests(self) -> bool {
@@ -119,11 +136,15 @@ impl World {
                 FaultKind::Drop { now: true, .. } => device.cut(),
                 FaultKind::StreamError => device.end(stream_error(503)),
                 FaultKind::Replaced => device.end(stream_conflict("replaced")),
-                FaultKind::Ban => device.end(ban()),
+                FaultKind::Ban | FaultKind::Fail { .. } => {
+                    if let Some(failure) = fault.kind.login_failure() {
+                        device.end(failure);
+                    }
+                }
                 _ => {}
             }
         }
-        if fault.kind.hits_requests() || fault.kind == FaultKind::Ban {
+        if fault.kind.hits_requests() || fault.kind.login_failure().is_some() {
             account.faults.push(fault);
         }
     }
@@ -136,10 +157,6 @@ impl World {
             account.faults.clear();
         }
     }
-}
-
-fn ban() -> Node {
-    failure(402).attr("code", BAN_CODE.to_string()).attr("expire", BAN_EXPIRE_S.to_string()).build()
 }
 
 impl Account {
@@ -157,7 +174,7 @@ impl Account {
 
     /// What a login gets instead of success.
     pub(crate) fn login_refusal(&mut self) -> Option<Node> {
-        self.take_fault(|fault| fault.kind == FaultKind::Ban).map(|_| ban())
+        self.take_fault(|fault| fault.kind.login_failure().is_some())?.login_failure()
     }
 }
 

@@ -26,6 +26,7 @@ pub(crate) use settings::{Change, change_group};
 
 use wacore_binary::Node;
 
+use crate::limits;
 use crate::stanza::{children, iq_error, iq_result, jid_attr};
 use crate::world::State;
 use crate::world::account::DeviceRef;
@@ -53,6 +54,9 @@ pub(crate) type Refusable<T> = Result<T, u16>;
 pub(crate) fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: bool) -> Outcome {
     let Some(operation) = children(request).first() else { return iq_error(request, 400, None).into() };
     let group = jid_attr(request, "to").unwrap_or_default().user.to_string();
+    if set && let Some(refusal) = limits::refusal(state, me, request) {
+        return refusal.into();
+    }
     let outcome = if set {
         change(state, &me.phone, &group, operation)
     } else {

@@ -4,10 +4,14 @@
 //! that are answered here. All others get empty data. A refusal is a result with GraphQL errors, not an IQ error.
 
 use serde_json::{Value, json};
-use wacore::iq::mex_operations::{fetch_all_subgroups, query_subgroup_participant_count, update_group_property};
+use wacore::iq::mex_operations::{
+    fetch_all_subgroups, fetch_new_chat_message_capping_info, fetch_reachout_timelock,
+    query_subgroup_participant_count, update_group_property,
+};
 use wacore_binary::Node;
 
 use crate::groups::{Change, Notice, Outcome, Refusable, SUSPENDED, change_group};
+use crate::limits;
 use crate::stanza::{attr, bytes, iq_result, leaf};
 use crate::world::State;
 use crate::world::account::DeviceRef;
@@ -15,13 +19,19 @@ use crate::world::group::settings::Setting;
 use crate::world::group::{Group, group_user};
 
 /// The operations that are answered: document id, the client's name for it, and the short one that tests use.
-const OPERATIONS: [(&str, &str, &str); 3] = [
+const OPERATIONS: [(&str, &str, &str); 5] = [
     (update_group_property::DOC_ID, update_group_property::NAME, "update_group_property"),
     (fetch_all_subgroups::DOC_ID, fetch_all_subgroups::NAME, "fetch_all_subgroups"),
     (
         query_subgroup_participant_count::DOC_ID,
         query_subgroup_participant_count::NAME,
         "query_subgroup_participant_count",
+    ),
+    (fetch_reachout_timelock::DOC_ID, fetch_reachout_timelock::NAME, "fetch_reachout_timelock"),
+    (
+        fetch_new_chat_message_capping_info::DOC_ID,
+        fetch_new_chat_message_capping_info::NAME,
+        "fetch_new_chat_message_capping_info",
     ),
 ];
 
@@ -53,6 +63,8 @@ pub(crate) fn answer(state: &mut State, me: &DeviceRef, request: &Node) -> Outco
         query_subgroup_participant_count::DOC_ID => {
             subgroups(state, &me.phone, &variables["input"]["group_jid"]).map(|data| (data, vec![]))
         }
+        fetch_reachout_timelock::DOC_ID => Ok((limits::timelock_data(state, &me.phone), vec![])),
+        fetch_new_chat_message_capping_info::DOC_ID => Ok((limits::capping_data(state, &me.phone), vec![])),
         _ => Ok((json!({}), vec![])),
     };
     let (body, notices) = match result {

@@ -7,7 +7,7 @@ use crate::groups::Outcome;
 use crate::stanza::{ack, attr, children, empty, info, iq_result, jid_attr, stream_conflict};
 use crate::world::account::DeviceRef;
 use crate::world::{Outbound, State, World};
-use crate::{app_state, calls, groups, mex, pictures, prekeys, usync};
+use crate::{app_state, calls, groups, limits, mex, pictures, prekeys, usync};
 
 /// Handles one stanza of a linked device, unless the connection has been given up in the meantime.
 pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: &Node) {
@@ -19,6 +19,7 @@ pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: 
         "iq" => on_iq(&mut state, me, stanza),
         "message" => state.on_message(me, stanza),
         "call" => calls::on_call(&mut state, me, stanza),
+        "presence" => limits::on_presence(&mut state, me, stanza),
         "receipt" => on_receipt(&mut state, me, stanza),
         "ack" => {
             state.count(&me.phone, &format!("ack:{}", attr(stanza, "class").unwrap_or_default()));

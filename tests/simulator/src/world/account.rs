@@ -7,6 +7,7 @@ use wacore_binary::{Jid, Node};
 use super::{Addable, Outbound, Outbox};
 use crate::app_state::AppState;
 use crate::faults::Fault;
+use crate::limits::{NewChatLimit, ReachoutLock};
 use crate::messages::ReceivedMessage;
 use crate::prekeys::KeyBundle;
 use crate::signal::PhoneSignal;
@@ -29,6 +30,13 @@ pub(crate) struct Account {
     /// Other spellings of its phone number, which usync knows.
     #[serde(default)]
     pub(crate) spellings: Vec<String>,
+    #[serde(default)]
+    pub(crate) reachout_lock: Option<ReachoutLock>,
+    #[serde(default)]
+    pub(crate) new_chats: Option<NewChatLimit>,
+    /// What its devices last said that it is to be shown as.
+    #[serde(default)]
+    pub(crate) is_available: Option<bool>,
     pub(crate) devices: BTreeMap<u16, Device>,
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
@@ -77,6 +85,9 @@ impl Account {
             addable,
             number_hidden: false,
             spellings: Vec::new(),
+            reachout_lock: None,
+            new_chats: None,
+            is_available: None,
             devices: BTreeMap::new(),
             devices_linked: 0,
             requests: BTreeMap::new(),

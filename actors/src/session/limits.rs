@@ -1,0 +1,178 @@
+//! What WhatsApp allows the session's account: asking for it, showing a restriction, and the account's presence.
+
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::SessionState;
+use super::message::{Generation, SessionMsg};
+use crate::error::CommandError;
+use crate::reply::Reply;
+use rookery_engine::{AccountAnswer, EngineError};
+use rookery_model::{EventKind, ReachoutTimelock, Restriction, RestrictionKind, Timestamp};
+
+/// A lock whose end WhatsApp did not say is asked about again after this time.
+const OPEN_LOCK_TIME: Duration = Duration::from_secs(600);
+
+impl SessionState {
+    /// Begins with the lock that was known before the daemon's start.
+    pub(super) fn restore_limits(&mut self) {
+        let stored = self.record.restriction.as_ref().filter(|it| it.kind == RestrictionKind::ReachoutTimelock);
+        if let (Some(stored), None) = (stored, self.entry.limits.timelock()) {
+            let (expires_at, reason) = (stored.expires_at, Some(stored.code.clone()));
+            self.entry.limits.learn_timelock(ReachoutTimelock { is_active: true, expires_at, reason });
+        }
+        self.show_timelock();
+    }
+
+    /// Asks WhatsApp what the account may do, unless that was done a short time ago.
+    pub(super) fn ask_limits(&mut self) {
+        let Some(engine) = self.engine.staying().filter(|_| self.entry.limits.begin_asking()) else { return };
+        let (myself, generation) = (self.myself.clone(), self.engine.generation());
+        let limit = self.context.options.whatsapp_timeout;
+        self.are_limits_asked = true;
+        tokio::spawn(async move {
+            let asked = tokio::time::timeout(limit, engine.account_limits()).await;
+            let answer = asked.unwrap_or_else(|_| Err(EngineError::Unanswered("no answer in time".into())));
+            let _ = myself.send_message(SessionMsg::LimitsAnswered { generation, answer });
+        });
+    }
+
+    pub(super) fn limits_answered(&mut self, generation: Generation, answer: Result<AccountAnswer, EngineError>) {
+        if !self.engine.is_current(generation) {
+            return;
+        }
+        match answer {
+            Ok(answer) => self.entry.limits.learn(answer),
+            Err(error) => warn!(session.id = %self.entry.id, %error, "could not ask what the account may do"),
+        }
+        self.are_limits_asked = false;
+        self.show_timelock();
+        self.answer_timelock();
+    }
+
+    /// Tells a command whether the account is locked; it was refused, which may be the reason. `is_certain`: WhatsApp
+    /// said that this is the reason.
+    pub(super) fn read_timelock(&mut self, is_certain: bool, reply: Reply<Option<ReachoutTimelock>>) {
+        if is_certain && !self.entry.limits.timelock().is_some_and(|timelock| timelock.is_active) {
+            // The end follows with the answer, or with a notification.
+            self.entry.limits.learn_timelock(ReachoutTimelock { is_active: true, ..ReachoutTimelock::default() });
+            self.show_timelock();
+        }
+        self.timelock_readers.push(reply);
+        self.ask_limits();
+        if !self.are_limits_asked {
+            self.answer_timelock();
+        }
+    }
+
+    fn answer_timelock(&mut self) {
+        let timelock = self.entry.limits.timelock();
+        for reply in self.timelock_readers.drain(..) {
+            let _ = reply.send(Ok(timelock.clone()));
+        }
+    }
+
+    /// The engine is gone: what it was asked is not answered any more.
+    pub(super) fn end_asking_limits(&mut self) {
+        self.are_limits_asked = false;
+        self.answer_timelock();
+    }
+
+    pub(super) fn timelock_told(&mut self, timelock: ReachoutTimelock) {
+        self.entry.limits.learn_timelock(timelock);
+        self.show_timelock();
+    }
+
+    /// A lock may be over by now.
+    pub(super) fn timelock_due(&mut self) {
+        if self.entry.limits.timelock().is_some_and(|timelock| timelock.is_active && timelock.expires_at.is_none()) {
+            self.ask_limits();
+        }
+        self.show_timelock();
+    }
+
+    /// Brings the session's restriction in line with the lock. One that keeps the account from connecting stays.
+    pub(super) fn show_timelock(&mut self) {
+        if self.record.restriction.as_ref().is_some_and(|it| it.kind == RestrictionKind::TosBlock) {
+            return;
+        }
+        let timelock = self.entry.limits.timelock().unwrap_or_default();
+        if timelock.is_active {
+            let left = timelock.expires_at.map(|end| end.0.saturating_sub(Timestamp::now().0));
+            let left = left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or_default()));
+            // A timer of more than a day would be one of many: the next log-in or notification comes before.
+            let wait = left.unwrap_or(OPEN_LOCK_TIME).min(Duration::from_secs(24 * 3600));
+            self.myself.send_after(wait, || SessionMsg::TimelockDue);
+        }
+        if self.set_restriction(timelock.restriction()) {
+            self.record.updated_at = Timestamp::now();
+            self.save_record();
+            self.publish();
+        }
+    }
+
+    /// Notes what WhatsApp forbids the account, and tells it; true when that is another thing than before.
+    pub(super) fn set_restriction(&mut self, restriction: Option<Restriction>) -> bool {
+        if self.record.restriction == restriction {
+            return false;
+        }
+        let before = std::mem::replace(&mut self.record.restriction, restriction);
+        let (is_active, now) = (self.record.restriction.is_some(), self.record.restriction.as_ref());
+        let Some(shown) = now.or(before.as_ref()) else { return true };
+        info!(session.id = %self.entry.id, restriction.kind = ?shown.kind, restriction.active = is_active, "restriction changed");
+        let data = serde_json::json!({
+            "sessionId": self.entry.id,
+            "active": is_active,
+            "kind": shown.kind,
+            "code": shown.code,
+            "expiresAt": shown.expires_at.filter(|_| is_active),
+        });
+        if let serde_json::Value::Object(data) = data {
+            self.journal.tell(EventKind::Restriction, data);
+        }
+        true
+    }
+
+    /// Shows the account as online or not, from now on and after every reconnect.
+    pub(super) fn set_presence(&mut self, is_available: bool, reply: Reply<()>) {
+        let engine = match self.engine.ready(self.record.status) {
+            Ok(engine) => engine,
+            Err(error) => return drop(reply.send(Err(error))),
+        };
+        if self.record.push_name.is_none() {
+            return drop(reply.send(Err(CommandError::NoPushName)));
+        }
+        if self.record.is_available != is_available {
+            self.record.is_available = is_available;
+            self.save_record();
+        }
+        let limit = self.context.options.whatsapp_timeout;
+        self.journal.when_saved(Box::new(move |saved| {
+            if let Err(error) = saved {
+                return drop(reply.send(Err(error.into())));
+            }
+            tokio::spawn(async move {
+                let sent = tokio::time::timeout(limit, engine.set_presence(is_available)).await;
+                let sent = match sent {
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(EngineError::Invalid(_))) => Err(CommandError::NoPushName),
+                    Ok(Err(_)) | Err(_) => Err(CommandError::NotConnected),
+                };
+                let _ = reply.send(sent);
+            });
+        }));
+    }
+
+    /// Sends the presence again that the engine does not remember: it shows the account as online at every log-in, and
+    /// when its name changes.
+    pub(super) fn resend_presence(&self) {
+        let Some(engine) = self.engine.staying().filter(|_| !self.record.is_available) else { return };
+        let (session, limit) = (self.entry.id, self.context.options.whatsapp_timeout);
+        tokio::spawn(async move {
+            if !matches!(tokio::time::timeout(limit, engine.set_presence(false)).await, Ok(Ok(()))) {
+                warn!(session.id = %session, "could not show the account as offline");
+            }
+        });
+    }
+}
