@@ -59,6 +59,7 @@ const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 /// Ten million records are 5 GB.
 const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
 /// Less than 10 s is too short to link a phone; more than a day is a forgotten window.
+const PASSKEY_WINDOW_S: RangeInclusive<u64> = 10..=600;
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
 
 const ADDRESS: &str = "an address and port, such as 127.0.0.1:2785 or [::]:2785";
@@ -115,6 +116,10 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_LINKING_WINDOW_S", value_name = "SECONDS")]
     #[arg(default_value = "600", value_parser = number::<u64>(LINKING_WINDOW_S))]
     pub linking_window_s: u64,
+    /// Seconds for each step of a link with a passkey at most, 10-600
+    #[arg(long, env = "ROOKERY_PASSKEY_WINDOW_S", value_name = "SECONDS")]
+    #[arg(default_value = "600", value_parser = number::<u64>(PASSKEY_WINDOW_S))]
+    pub passkey_window_s: u64,
     /// Name in the phone's list of linked devices, 1-40 characters; pairing codes name a browser and a system instead, such as
     /// Chrome (Linux), as WhatsApp refuses other names there
     #[arg(long, env = "ROOKERY_DEVICE_NAME", value_name = "NAME")]
@@ -186,6 +191,7 @@ impl Config {
             connecting_max: self.connecting_max,
             requests_per_session_max: self.requests_per_session_max,
             linking_window: Duration::from_secs(self.linking_window_s),
+            passkey_window: Duration::from_secs(self.passkey_window_s),
             sessions_max: self.sessions_max,
             rate_limits: (&self.rate_limits).into(),
             number_lookup: self.number_lookup,

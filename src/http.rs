@@ -27,7 +27,7 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, groups, health, invite_code, join, membership_requests,
-    pairing, participants, picture, proxy, session_config, sessions, settings, stats,
+    pairing, participants, passkey, picture, proxy, session_config, sessions, settings, stats,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -58,6 +58,11 @@ const KEY_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_ADMIN };
 /// Every route: method, path, policy, operation id, handler. The operation id is also the action in the audit log, and
 /// the part before its first underscore is the tag in the document.
 pub(crate) fn routes() -> Vec<Route> {
+    [session_routes(), group_routes()].into_iter().flatten().collect()
+}
+
+/// The daemon's own routes and those of sessions.
+fn session_routes() -> Vec<Route> {
     routes! {
         GET    "/api/health" OPEN "health_health" health::health,
         GET    "/api/health/live" OPEN "health_live" health::live,
@@ -85,12 +90,21 @@ pub(crate) fn routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/force-kill" SESSION_END "sessions_force_kill" sessions::force_kill,
         GET    "/api/sessions/{session}/qr" SESSION "pairing_qr" pairing::qr,
         POST   "/api/sessions/{session}/pairing-code" SESSION "pairing_pairing_code" pairing::pairing_code,
+        GET    "/api/sessions/{session}/passkey" SESSION "passkey_options" passkey::options,
+        POST   "/api/sessions/{session}/passkey" SESSION "passkey_answer" passkey::answer,
+        POST   "/api/sessions/{session}/passkey/confirm" SESSION "passkey_confirm" passkey::confirm,
         GET    "/api/sessions/{session}/config" VIEWER "configuration_get" session_config::get,
         PATCH  "/api/sessions/{session}/config" SESSION "configuration_change" session_config::change,
         GET    "/api/sessions/{session}/proxy" SESSION "proxy_get" proxy::get,
         PATCH  "/api/sessions/{session}/proxy" WIDE_OPERATOR "proxy_change" proxy::change,
         GET    "/api/sessions/{session}/limits" VIEWER "account_limits" account::limits,
         PUT    "/api/sessions/{session}/presence" SESSION "account_presence" account::set_presence,
+    }
+}
+
+/// The routes of groups, and of the people outside of them.
+fn group_routes() -> Vec<Route> {
+    routes! {
         GET    "/api/sessions/{session}/groups" VIEWER "groups_list" groups::list,
         POST   "/api/sessions/{session}/groups" MEMBERSHIP "groups_create" groups::create,
         GET    "/api/sessions/{session}/groups.csv" VIEWER "export_groups" csv::groups,

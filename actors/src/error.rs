@@ -34,6 +34,15 @@ pub enum CommandError {
     /// A pairing code cannot be asked for now; the text says why.
     #[error("no pairing code: {0}")]
     NoPairingCode(String),
+    /// WhatsApp does not ask for a passkey now.
+    #[error("WhatsApp does not ask for a passkey now")]
+    NoPasskey,
+    /// The phone has no code yet to be compared.
+    #[error("there is no code to confirm yet")]
+    NoPasskeyCode,
+    /// The passkey signed an earlier request.
+    #[error("the passkey's answer is for another request")]
+    PasskeyOutdated,
     /// As many commands as allowed are in flight for this session.
     #[error("too many commands in flight for this session")]
     Busy,

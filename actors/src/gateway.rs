@@ -19,8 +19,8 @@ use crate::session::message::SessionMsg;
 use crate::session::record::SessionRecord;
 use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{
-    AccountLimits, ConfigChange, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig, SessionId, SessionName,
-    SessionProxy,
+    AccountLimits, ConfigChange, PairingCode, ParticipantId, PasskeyAnswer, Proxy, Qr, Session, SessionConfig,
+    SessionId, SessionName, SessionProxy,
 };
 use rookery_store::{Health, SessionNumber, Store};
 
@@ -118,6 +118,36 @@ impl Gateway {
     /// As every session command.
     pub async fn configure(&self, id: SessionId, change: ConfigChange) -> CommandResult<SessionConfig> {
         self.ask(id, |reply| SessionMsg::Configure { change, reply }).await
+    }
+
+    /// What WhatsApp asks the account's passkey for: `PublicKeyCredentialRequestOptions`, as WhatsApp wrote them.
+    ///
+    /// # Errors
+    /// As every session command; [`CommandError::NoPasskey`].
+    pub async fn passkey(&self, id: SessionId) -> CommandResult<serde_json::Value> {
+        self.ask(id, |reply| SessionMsg::ReadPasskey { reply }).await
+    }
+
+    /// Sends WhatsApp the passkey's answer. `challenge`: of the request that it answers, base64url.
+    ///
+    /// # Errors
+    /// As every session command; [`CommandError::NoPasskey`], [`CommandError::PasskeyOutdated`],
+    /// [`CommandError::Refused`], [`CommandError::Unanswered`]: linking begins anew after the last two.
+    pub async fn answer_passkey(
+        &self,
+        id: SessionId,
+        challenge: String,
+        answer: PasskeyAnswer,
+    ) -> CommandResult<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::AnswerPasskey { challenge, answer, reply }).await
+    }
+
+    /// Says that the phone shows the right code.
+    ///
+    /// # Errors
+    /// As [`Self::answer_passkey`]; [`CommandError::NoPasskeyCode`].
+    pub async fn confirm_passkey(&self, id: SessionId) -> CommandResult<Arc<Session>> {
+        self.ask(id, |reply| SessionMsg::ConfirmPasskey { reply }).await
     }
 
     /// The proxy of a session. Never blocks.

@@ -102,6 +102,8 @@ pub struct SessionOptions {
     pub connecting_max: usize,
     /// Linking stays open this long after a start.
     pub linking_window: Duration,
+    /// The longest time for each step of a link with a passkey.
+    pub passkey_window: Duration,
     /// Our own limits per session.
     pub rate_limits: RateLimits,
     /// Whether phone numbers that are not known yet are looked up at WhatsApp before they are used.
@@ -127,6 +129,7 @@ impl Default for SessionOptions {
             connects_per_second: 20,
             connecting_max: 50,
             linking_window: Duration::from_secs(600),
+            passkey_window: Duration::from_secs(600),
             rate_limits: RateLimits::default(),
             number_lookup: true,
             requests_per_session_max: 64,

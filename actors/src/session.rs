@@ -19,6 +19,7 @@ mod limits;
 pub(crate) mod loading;
 pub(crate) mod message;
 mod pairing;
+mod passkey;
 mod persistence;
 mod port;
 pub(crate) mod record;
@@ -44,6 +45,7 @@ use lifecycle::{Effect, Fact, LastError, UNREACHED};
 use loading::Loaded;
 use message::{Preparation, SessionMsg};
 use pairing::Pairing;
+use passkey::PasskeyAttempt;
 use port::ActorPort;
 use record::{Link, SessionRecord};
 use refresher::Refresher;
@@ -96,6 +98,10 @@ pub(crate) struct SessionState {
     is_link_stored: bool,
     /// Why the credentials could not be wiped yet.
     wipe_trouble: Option<String>,
+    /// The link with a passkey that is under way.
+    passkey: Option<PasskeyAttempt>,
+    /// Counts the steps of such links.
+    passkeys_begun: u64,
     /// WhatsApp is being asked what the account may do.
     are_limits_asked: bool,
     /// Commands that wait for the answer.
@@ -159,6 +165,8 @@ impl SessionState {
             journal,
             is_link_stored,
             wipe_trouble: None,
+            passkey: None,
+            passkeys_begun: 0,
             are_limits_asked: false,
             timelock_readers: Vec::new(),
         };
@@ -220,6 +228,11 @@ impl SessionState {
             }
             M::UnsureDue { group, before } => self.unsure_due(&group, before),
             M::EchoesDue { before } => self.echoes_due(before),
+            M::ReadPasskey { reply } => self.read_passkey(reply),
+            M::AnswerPasskey { challenge, answer, reply } => self.answer_passkey(&challenge, answer, reply),
+            M::ConfirmPasskey { reply } => self.confirm_passkey(reply),
+            M::PasskeySent { generation, sent, reply } => self.passkey_sent(generation, sent, reply),
+            M::PasskeyDue { number } => self.passkey_due(number),
             M::Configure { change, reply } => self.configure(change, reply),
             M::SetProxy { proxy, reply } => self.set_proxy(proxy, reply),
             M::SetPresence { is_available, reply } => self.set_presence(is_available, reply),
@@ -366,6 +379,9 @@ impl SessionState {
     /// Takes a fact: new status, its effects, the record and the published session.
     fn apply(&mut self, fact: Fact) {
         let step = lifecycle::step(self.record.status, &fact);
+        if step.effects.contains(&Effect::ForgetPairing) && fact != Fact::PasskeyRequested {
+            self.passkey = None;
+        }
         let before = self.record.clone();
         self.record.status = step.status;
         match step.last_error {

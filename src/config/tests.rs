@@ -37,8 +37,8 @@ fn defaults_are_those_of_the_parts() {
         (theirs.whatsapp_url, theirs.whatsapp_timeout, theirs.connects_per_second, theirs.connecting_max)
     );
     assert_eq!(
-        (ours.requests_per_session_max, ours.linking_window, ours.sessions_max),
-        (theirs.requests_per_session_max, theirs.linking_window, theirs.sessions_max)
+        (ours.requests_per_session_max, ours.linking_window, ours.passkey_window, ours.sessions_max),
+        (theirs.requests_per_session_max, theirs.linking_window, theirs.passkey_window, theirs.sessions_max)
     );
     assert_eq!(config.retention(), Retention::default());
     assert_eq!((config.listen.to_string(), config.location.data_dir), ("127.0.0.1:2785".into(), "./data".into()));

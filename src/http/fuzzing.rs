@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use crate::auth::{AddressRange, client_address};
 use crate::http::error::ApiError;
 use crate::http::handlers::{
-    api_keys, audit, communities, groups, join, participants, picture, proxy, session_config, settings,
+    api_keys, audit, communities, groups, join, participants, passkey, picture, proxy, session_config, settings,
 };
 use crate::http::middleware::authorization;
 use crate::http::request::fields::{Fields, FromFields, Known};
@@ -70,7 +70,7 @@ pub fn bodies(bytes: &[u8]) {
         Fields::parse(map.clone(), Known::default())
     }
     let _ = (read::<api_keys::KeyUpdate>(&map), read::<session_config::NewConfig>(&map));
-    let _ = read::<proxy::NewProxy>(&map);
+    let _ = (read::<proxy::NewProxy>(&map), read::<passkey::PasskeyCredential>(&map));
     let _ = (read::<communities::CommunityRequest>(&map), read::<settings::NewSettings>(&map));
     let _ = (read::<join::Invitation>(&map), read::<picture::NewPicture>(&map).map(picture::NewPicture::source));
     if let Ok(new) = read::<groups::NewGroup>(&map) {

@@ -15,6 +15,7 @@ pub(crate) mod join;
 pub(crate) mod membership_requests;
 pub(crate) mod pairing;
 pub(crate) mod participants;
+pub(crate) mod passkey;
 pub(crate) mod picture;
 pub(crate) mod proxy;
 pub(crate) mod session_config;

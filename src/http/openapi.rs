@@ -24,9 +24,10 @@ Every failure has one shape, `Error`: also 404 for an unknown path, and 405 with
 request that is not HTTP gets 400 without a body, and one with too large a head gets 431 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 20] = [
+const SECTIONS: [(&str, &str); 21] = [
     ("sessions", "WhatsApp accounts: create, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
+    ("passkey", "The passkey that WhatsApp asks for while some accounts are linked"),
     ("configuration", "The configuration of a session: calls and reconnects"),
     ("proxy", "What a session's connections to WhatsApp go through"),
     ("account", "What WhatsApp allows a session's account, and whether the account is shown as online"),

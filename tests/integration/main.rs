@@ -26,6 +26,7 @@ mod names;
 mod numbers;
 mod outcomes;
 mod partial;
+mod passkey;
 mod pictures;
 mod process;
 mod property;

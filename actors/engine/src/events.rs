@@ -11,7 +11,7 @@ use wacore::types::events::{
 use wacore_binary::Jid;
 
 use super::connect_throttle::ConnectPermit;
-use super::{ids, limits, notifications};
+use super::{ids, limits, notifications, passkey};
 use rookery_model::{
     GroupAction, GroupEventKind, GroupNotification, NameSource, NewChats, ParticipantIds, ReachoutTimelock, Timestamp,
 };
@@ -29,6 +29,17 @@ pub enum EngineEvent {
     PairingFailed(String),
     /// The phone asks for the code to be requested again.
     PairingCodeExpired,
+    /// WhatsApp asks for a passkey, with these `PublicKeyCredentialRequestOptions`.
+    PasskeyRequested(String),
+    /// The phone shows this code, to be compared. `is_known`: the phone knows this device, and nobody has to.
+    PasskeyCodeShown {
+        /// Eight characters with a hyphen.
+        code: String,
+        /// Whether the comparison is left out.
+        is_known: bool,
+    },
+    /// The attempt with a passkey failed, for this reason in our own words.
+    PasskeyFailed(String),
     /// Logged in with the stored credentials.
     LoggedIn,
     /// The connection is gone; the engine reconnects by itself.
@@ -163,6 +174,9 @@ impl EventHandler for Reporter {
             EventKind::Messages,
             EventKind::IncomingCall,
             EventKind::MexNotification,
+            EventKind::PairPasskeyRequest,
+            EventKind::PairPasskeyConfirmation,
+            EventKind::PairPasskeyError,
         ])
     }
 }
@@ -185,6 +199,14 @@ fn engine_event(event: &Event) -> Option<EngineEvent> {
         }
         Event::PairError(error) => EngineEvent::PairingFailed(error.error.clone()),
         Event::PairingCodeRefresh(_) => EngineEvent::PairingCodeExpired,
+        Event::PairPasskeyRequest(asked) => EngineEvent::PasskeyRequested(asked.request_options_json.clone()),
+        Event::PairPasskeyConfirmation(shown) => {
+            EngineEvent::PasskeyCodeShown { code: shown.code.clone(), is_known: shown.skip_handoff_ux }
+        }
+        Event::PairPasskeyError(failed) => EngineEvent::PasskeyFailed(match passkey::refusal_code(&failed.error) {
+            Some(code) => format!("WhatsApp refused it (code {code})"),
+            None => "WhatsApp's part of it could not be read, or did not come".into(),
+        }),
         Event::Connected(_) => EngineEvent::LoggedIn,
         Event::Disconnected(lost) => EngineEvent::ConnectionLost(lost_because(&lost.reason)),
         Event::LoggedOut(out) => EngineEvent::LoggedOut(match &out.reason {

@@ -19,6 +19,7 @@ mod limits;
 mod mex;
 mod notifications;
 mod numbers;
+mod passkey;
 mod pictures;
 mod proxied;
 mod reconnects;

@@ -29,7 +29,8 @@ pub struct Event {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
     /// Further data. Of groups: `participantIds`, and `changes` with the new values by field, where there are some. Of
-    /// a session's status: `status`. Of a restriction: `active`, `kind`, `code`, `expiresAt`.
+    /// a session's status: `status`. Of a restriction: `active`, `kind`, `code`, `expiresAt`. Of a passkey: `step`,
+    /// `expiresAt`.
     pub data: Map<String, Value>,
 }
 
@@ -50,6 +51,8 @@ pub enum EventKind {
     OtherAccountRefused,
     /// WhatsApp forbids the account something, or something else, or nothing any more.
     Restriction,
+    /// A link needs a person with a passkey, or one who compares a code.
+    Passkey,
 }
 
 impl EventKind {
@@ -62,13 +65,15 @@ impl EventKind {
             Self::AccountChanged => "session.account_changed",
             Self::OtherAccountRefused => "session.other_account",
             Self::Restriction => "session.restriction",
+            Self::Passkey => "session.passkey",
         }
     }
 
     /// The kind with this word; `None` when this version knows none.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        let sessions = [Self::SessionStatus, Self::AccountChanged, Self::OtherAccountRefused, Self::Restriction];
+        let sessions =
+            [Self::SessionStatus, Self::AccountChanged, Self::OtherAccountRefused, Self::Restriction, Self::Passkey];
         let mut all = GroupEventKind::ALL.into_iter().map(Self::Group).chain(sessions);
         all.find(|kind| kind.as_str() == word)
     }
@@ -119,7 +124,7 @@ impl EventKind {
             Self::AccountChanged => Some(OperatorNoticeKind::AccountChanged),
             Self::OtherAccountRefused => Some(OperatorNoticeKind::OtherAccountRefused),
             Self::Restriction => Some(OperatorNoticeKind::Restriction),
-            Self::Group(_) | Self::SessionStatus => None,
+            Self::Group(_) | Self::SessionStatus | Self::Passkey => None,
         }
     }
 }

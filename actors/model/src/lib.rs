@@ -9,6 +9,7 @@ mod group_record;
 mod id;
 mod json;
 mod limits;
+mod linking;
 mod name;
 mod number;
 mod proxy;
@@ -29,6 +30,7 @@ pub use group_record::{
 };
 pub use id::{GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
 pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
+pub use linking::{Linking, LinkingStep, PasskeyAnswer};
 pub use name::NameSource;
 pub use number::NumberAnswer;
 pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Restriction, SessionId, SessionName, Timestamp};
+use super::{Linking, Restriction, SessionId, SessionName, Timestamp};
 
 /// A session: one WhatsApp account. Every field is always present in JSON, `null` where there is nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -41,6 +41,9 @@ pub struct Session {
     /// What WhatsApp forbids the account; `null`: nothing that it told.
     #[schema(required, example = json!(null))]
     pub restriction: Option<Restriction>,
+    /// How far the linking of a phone is; `null`: none is being linked.
+    #[schema(required)]
+    pub linking: Option<Linking>,
     /// Whether a WhatsApp client is loaded for it (also while it reconnects).
     pub engine_loaded: bool,
     /// Counts the session's changes of account: grants and answers kept for an earlier account are void.

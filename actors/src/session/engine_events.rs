@@ -94,6 +94,12 @@ impl SessionState {
             return Ok(());
         }
         let waits_for_phone = matches!(self.record.status, SessionStatus::Initializing | SessionStatus::QrReady);
+        if exit == EngineExit::Ended && self.passkey.is_some() {
+            self.apply(Fact::PasskeyFailed("the connection ended".into()));
+            self.open_engine();
+            self.publish();
+            return Ok(());
+        }
         if exit == EngineExit::Ended && self.record.link == Link::None && waits_for_phone {
             // All QRs are used up: WhatsApp gives new ones to a new connection.
             self.apply(Fact::ConnectionLost("all QRs were shown".into()));
@@ -140,6 +146,9 @@ impl SessionState {
             EngineEvent::QrsUsedUp => self.qrs_used_up(),
             EngineEvent::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
             EngineEvent::PairingCodeExpired => self.pairing.forget_code(),
+            EngineEvent::PasskeyRequested(options) => self.passkey_requested(&options),
+            EngineEvent::PasskeyCodeShown { code, is_known } => self.passkey_code_shown(code, is_known),
+            EngineEvent::PasskeyFailed(reason) => self.apply(Fact::PasskeyFailed(reason)),
             EngineEvent::LoggedIn if self.engine.any().is_some_and(|engine| self.is_foreign(&engine.me())) => {
                 self.turn_away(TurnedAway::OtherAccount);
             }

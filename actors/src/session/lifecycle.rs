@@ -7,6 +7,7 @@
 //! ready, authenticating --connection lost--> disconnected (reconnecting) --log-in--> authenticating
 //! any with an engine --logged out, replaced, banned, locked--> action_required --start--> initializing
 //! any that runs --another proxy--> initializing
+//! qr_ready --passkey asked for--> action_required --phone--> authenticating; failed or too late: initializing
 //! any with an engine --outdated, crashed too often, no reconnect left--> failed --start--> initializing
 //! any --stop, kill, log-out, no phone in time--> disconnected
 //! ```
@@ -42,6 +43,12 @@ pub(crate) enum Fact {
     Paired,
     /// A phone accepted, but linking failed.
     PairingFailed(String),
+    /// WhatsApp asks for a passkey.
+    PasskeyRequested,
+    /// The phone shows a code, which somebody has to compare.
+    PasskeyCodeShown,
+    /// A link with a passkey failed, for this reason.
+    PasskeyFailed(String),
     /// Nobody linked a phone in time.
     LinkingExpired,
     /// Logged in with stored credentials.
@@ -141,6 +148,18 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
     match fact {
         Fact::StartRequested => to(S::Initializing, LastError::Clear, &[Effect::StayStarted, Effect::OpenEngine]),
         Fact::QrShown if waits_for_phone => to(S::QrReady, LastError::Reached, &[]),
+        Fact::PasskeyRequested if waits_for_phone => to(S::ActionRequired, set(PASSKEY), &[Effect::ForgetPairing]),
+        Fact::PasskeyCodeShown if status == S::ActionRequired => to(status, set(PASSKEY_CODE), &[]),
+        Fact::PasskeyFailed(reason) if waits_for_phone || status == S::ActionRequired => {
+            let error = format!("linking failed: {reason}; link the phone again");
+            to(S::Initializing, set(error), &[Effect::ForgetPairing, Effect::CloseEngine])
+        }
+        // A session that waits for a passkey has an engine; any other with this status has none.
+        Fact::Paired | Fact::PairingFailed(_) | Fact::ConnectionLost(_) if status == S::ActionRequired => match fact {
+            Fact::Paired => to(S::Authenticating, LastError::Clear, &[Effect::ForgetPairing]),
+            Fact::PairingFailed(reason) => step(status, &Fact::PasskeyFailed(reason.clone())),
+            _ => step(status, &Fact::PasskeyFailed("the connection was lost".into())),
+        },
         Fact::Paired if runs => to(S::Authenticating, LastError::Clear, &[Effect::ForgetPairing]),
         Fact::PairingFailed(reason) if runs => to(S::Initializing, set(format!("linking failed: {reason}")), &[]),
         Fact::LinkingExpired if waits_for_phone => to(S::Disconnected, set(NO_PHONE), STOP),
@@ -184,6 +203,10 @@ const STILL_LISTED: &str = "WhatsApp did not confirm the end, remove the device 
 const UNCONFIRMED: &str = "WhatsApp did not confirm the log-out, and the credentials are kept; start the session and log it \
                            out again, or remove the device at the phone";
 const LOCKED: &str = "WhatsApp locked this account; open WhatsApp on the phone";
+const PASSKEY: &str = "WhatsApp asks for the account's passkey to link this device: get what it asks for from `/passkey`, \
+                       have the passkey sign it, and send the answer there";
+const PASSKEY_CODE: &str = "compare `linking.code` with the code on the phone, and confirm it at `/passkey/confirm` if they \
+                            are the same";
 const BANNED: &str = "WhatsApp banned this account; open WhatsApp on the phone, it says what can be done";
 const REPLACED: &str = "another client connected with this device's credentials; make sure that only one daemon uses \
                         them, then start the session again";

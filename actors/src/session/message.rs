@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::exit::EngineExit;
@@ -13,8 +14,8 @@ use crate::journal::Written;
 use crate::reply::{Permit, Reply};
 use rookery_engine::{AccountAnswer, Engine, EngineError, EngineEvent};
 use rookery_model::{
-    AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, Proxy, Qr, Session, SessionConfig,
-    SessionProxy,
+    AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, PasskeyAnswer, Proxy, Qr, Session,
+    SessionConfig, SessionProxy,
 };
 use rookery_store::StoreError;
 
@@ -44,6 +45,16 @@ pub(crate) enum SessionMsg {
     ReadQr { reply: Reply<Qr> },
     /// A code to type into the phone.
     RequestPairingCode { phone: ParticipantId, permit: Permit, reply: Reply<PairingCode> },
+    /// What WhatsApp asks the passkey for.
+    ReadPasskey { reply: Reply<Value> },
+    /// Send WhatsApp the passkey's answer. `challenge`: of the request that was answered, base64url.
+    AnswerPasskey { challenge: String, answer: PasskeyAnswer, reply: Reply<Arc<Session>> },
+    /// Say that the phone shows the right code.
+    ConfirmPasskey { reply: Reply<Arc<Session>> },
+    /// WhatsApp took the answer or the confirmation, or not.
+    PasskeySent { generation: Generation, sent: Result<(), EngineError>, reply: Reply<Arc<Session>> },
+    /// The time for a step with a passkey is over.
+    PasskeyDue { number: u64 },
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// Connect through this proxy from now on, or without one.

@@ -12,11 +12,14 @@ use crate::error::CommandError;
 use crate::reply::{Permit, Reply};
 use crate::supervisor::message::SupervisorMsg;
 use rookery_engine::Engine;
-use rookery_model::{PairingCode, ParticipantId, Qr, SessionStatus};
+use rookery_model::{Linking, LinkingStep, PairingCode, ParticipantId, Qr, SessionStatus, Timestamp};
 use rookery_store::{Health, StoreError};
 
 /// WhatsApp accepts a pairing code for about this long (the engine's own figure is 180 s).
 const CODE_VALID: Duration = Duration::from_secs(160);
+
+/// The end of linking waits this long, again and again, for a link with a passkey that is under way.
+const LINK_UNDER_WAY: Duration = Duration::from_secs(10);
 
 /// The QR and the code that a phone can use now. Secrets: never logged, never stored.
 #[derive(Default)]
@@ -80,6 +83,20 @@ impl Pairing {
 
     pub(super) fn forget_code(&mut self) {
         self.code = None;
+    }
+
+    /// What linking waits for.
+    pub(super) fn linking(&self, status: SessionStatus) -> Option<Linking> {
+        let left = |open: &OpenCode| CODE_VALID.checked_sub(open.made_at.elapsed());
+        let left = self.code.as_ref().and_then(left).and_then(|left| i64::try_from(left.as_millis()).ok());
+        match (status, left) {
+            (SessionStatus::QrReady, Some(left)) => {
+                let expires_at = Some(Timestamp(Timestamp::now().0 + left));
+                Some(Linking { step: LinkingStep::PairingCode, expires_at, code: None })
+            }
+            (SessionStatus::QrReady, None) => Some(Linking { step: LinkingStep::Qr, expires_at: None, code: None }),
+            _ => None,
+        }
     }
 
     /// The QR that can be scanned now, or why there is none.
@@ -162,7 +179,10 @@ impl SessionState {
     }
 
     pub(super) fn linking_due(&mut self, start: u64) {
-        if self.pairing.is_over(start) && self.engine.is_loaded() && self.record.link == Link::None {
+        if self.pairing.is_over(start) && self.passkey.is_some() {
+            // The link under way has its own time.
+            self.myself.send_after(LINK_UNDER_WAY, move || SessionMsg::LinkingDue { start });
+        } else if self.pairing.is_over(start) && self.engine.is_loaded() && self.record.link == Link::None {
             self.apply(Fact::LinkingExpired);
         }
     }
@@ -242,6 +262,7 @@ impl SessionState {
     ) {
         let is_current = self.engine.is_current(generation);
         self.pairing.made(number, code, is_current, Instant::now(), self.record.status);
+        self.publish();
     }
 }
 

@@ -117,6 +117,7 @@ impl SessionState {
     /// Publishes the session for callers who read it without a message.
     pub(super) fn publish(&self) {
         let mut session = self.record.to_model(self.engine.is_loaded());
+        session.linking = self.linking();
         if let Some(trouble) = self.wipe_trouble.clone().or_else(|| self.journal.trouble()) {
             let before = session.last_error.take().map(|error| format!("{error}; ")).unwrap_or_default();
             session.last_error = Some(format!("{before}{trouble}"));

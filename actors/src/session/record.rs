@@ -182,6 +182,7 @@ impl SessionRecord {
             updated_at: self.updated_at,
             last_error: self.last_error.clone(),
             restriction: self.restriction.clone(),
+            linking: None,
             engine_loaded,
             account_epoch: self.account_epoch,
         }

@@ -55,17 +55,12 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::NotConnected => one(S::CONFLICT, "session_not_connected", "Session is not connected"),
         E::NotLoaded(why) => one(S::CONFLICT, "session_not_loaded", why),
         E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
-        E::NoQr(why) => one(S::BAD_REQUEST, "qr_not_available", why),
-        E::NoPairingCode(why) => one(S::BAD_REQUEST, "pairing_code_not_available", why),
         E::Busy => one(S::TOO_MANY_REQUESTS, "session_busy", "Too many requests in flight for this session"),
         E::GroupNotFound(group) => one(S::NOT_FOUND, "group_not_found", format!("Group {group} not found")),
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
         E::TimeLocked { .. } => one(S::FORBIDDEN, "reachout_timelock", error.to_string()),
-        E::NoPushName => {
-            one(S::CONFLICT, "push_name_unknown", "The account's own name is not known yet: try again in a moment")
-        }
         E::RateLimited { what, .. } => one(S::TOO_MANY_REQUESTS, "rate_limited_by_whatsapp", paused_text(*what)),
         E::LimitReached { limit, allowed, .. } => {
             let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
@@ -106,6 +101,34 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Store(error) => store_response(error),
         E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
         E::Internal => internal(),
+        E::NoQr(_) | E::NoPairingCode(_) | E::NoPasskey | E::NoPasskeyCode | E::PasskeyOutdated | E::NoPushName => {
+            unavailable_response(error)
+        }
+    }
+}
+
+/// Something of a session is not there at the moment.
+fn unavailable_response(error: &CommandError) -> ErrorResponse {
+    use CommandError as E;
+    use StatusCode as S;
+    match error {
+        E::NoQr(why) => one(S::BAD_REQUEST, "qr_not_available", why),
+        E::NoPairingCode(why) => one(S::BAD_REQUEST, "pairing_code_not_available", why),
+        E::NoPasskey => one(S::NOT_FOUND, "passkey_not_requested", "WhatsApp does not ask for a passkey now"),
+        E::NoPasskeyCode => one(
+            S::CONFLICT,
+            "passkey_code_not_shown",
+            "There is no code to confirm yet: linking.step says what is waited for",
+        ),
+        E::PasskeyOutdated => one(
+            S::BAD_REQUEST,
+            "passkey_outdated",
+            "The passkey signed another request than the one that WhatsApp waits for: get the options again, and have them signed",
+        ),
+        E::NoPushName => {
+            one(S::CONFLICT, "push_name_unknown", "The account's own name is not known yet: try again in a moment")
+        }
+        _ => internal(),
     }
 }
 

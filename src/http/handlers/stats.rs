@@ -119,6 +119,7 @@ mod tests {
             updated_at: at,
             last_error: None,
             restriction: None,
+            linking: None,
             engine_loaded,
             account_epoch: 0,
         })

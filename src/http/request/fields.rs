@@ -197,6 +197,27 @@ impl<'a> Fields<'a> {
         self.map.contains_key(name)
     }
 
+    /// A text that may be anything; `None` when the field is absent or no text.
+    pub(crate) fn any_text(&mut self, name: &str) -> Option<String> {
+        self.map.remove(name).and_then(into_text)
+    }
+
+    /// An object whose fields are read elsewhere.
+    pub(crate) fn take_object(&mut self, name: &str) -> Map<String, Value> {
+        match self.map.remove(name) {
+            Some(Value::Object(map)) => map,
+            _ => {
+                self.broken(name, "must be an object");
+                Map::new()
+            }
+        }
+    }
+
+    /// The fields that were not read are no mistake.
+    pub(crate) fn ignore_others(&mut self) {
+        self.map.clear();
+    }
+
     /// Whether the field is an array without entries.
     pub(crate) fn is_empty_list(&self, name: &str) -> bool {
         self.map.get(name).and_then(Value::as_array).is_some_and(Vec::is_empty)

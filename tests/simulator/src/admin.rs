@@ -9,11 +9,14 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    AccountSpec, Addable, Answers, Fault, FaultKind, NewChatLimit, Phone, ReachoutLock, SimulatorError, World,
+    AccountSpec, Addable, Answers, Credential, Fault, FaultKind, NewChatLimit, PasskeyManner, Phone, ReachoutLock,
+    SimulatorError, World,
 };
 
 /// The delay of a slow answer when the fault names none.
@@ -28,6 +31,9 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/mock-phone/scan-qr", post(scan_qr))
         .route("/admin/mock-phone/enter-code", post(enter_code))
         .route("/admin/mock-phone/unlink", post(unlink))
+        .route("/admin/mock-phone/passkey", get(passkey_code))
+        .route("/admin/mock-phone/sign", post(sign))
+        .route("/admin/accounts/{phone}/passkey", post(require_passkey).delete(drop_passkey))
         .route("/admin/accounts", post(add_account))
         .route("/admin/accounts/{phone}/name", post(rename))
         .route("/admin/accounts/{phone}/number", post(change_number))
@@ -98,6 +104,54 @@ struct Unlink {
 async fn unlink(State(world): State<World>, Json(body): Json<Unlink>) -> Answer {
     world.phone(&digits(&body.phone)?).unlink_devices();
     Ok(Json(json!({ "phone": body.phone })))
+}
+
+#[derive(Deserialize)]
+struct Passkey {
+    /// The id of a passkey elsewhere, and its point on P-256, both base64url. Without them the simulator makes a passkey.
+    credential_id: Option<String>,
+    public_key: Option<String>,
+    #[serde(default)]
+    manner: PasskeyManner,
+}
+
+async fn require_passkey(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Passkey>) -> Answer {
+    let phone = digits(&phone)?;
+    let decode = |text: &str| URL_SAFE_NO_PAD.decode(text).map_err(SimulatorError::protocol);
+    let credential = match (&body.credential_id, &body.public_key) {
+        (Some(id), Some(public_key)) => Credential { id: decode(id)?, public_key: decode(public_key)? },
+        _ => world.make_passkey(&phone)?,
+    };
+    let shown = URL_SAFE_NO_PAD.encode(&credential.id);
+    world.require_credential(&phone, Some(credential), body.manner);
+    Ok(Json(json!({ "phone": phone, "credential_id": shown })))
+}
+
+async fn drop_passkey(State(world): State<World>, Path(phone): Path<String>) -> Answer {
+    let phone = digits(&phone)?;
+    world.require_passkey(&phone, None);
+    Ok(Json(json!({ "phone": phone })))
+}
+
+#[derive(Deserialize)]
+struct Sign {
+    phone: String,
+    options: Value,
+}
+
+/// Signs with the passkey that the simulator made for the account, as the browser of its owner would.
+async fn sign(State(world): State<World>, Json(body): Json<Sign>) -> Answer {
+    let signed = world.sign_with_passkey(&digits(&body.phone)?, &body.options.to_string())?;
+    Ok(Json(serde_json::from_str(&signed).map_err(SimulatorError::protocol)?))
+}
+
+#[derive(Deserialize)]
+struct OfPhone {
+    phone: String,
+}
+
+async fn passkey_code(State(world): State<World>, Query(query): Query<OfPhone>) -> Answer {
+    Ok(Json(json!({ "code": world.passkey_code(&digits(&query.phone)?) })))
 }
 
 #[derive(Deserialize)]

@@ -5,7 +5,10 @@
 //! `pair-device-sign`, and only then the device exists. Known from whatsapp-rust's `pair.rs` and wacore's `pair.rs`.
 
 mod code;
+mod passkey;
 mod qr;
+
+use std::time::Duration;
 
 use buffa::Message as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -35,8 +38,18 @@ pub(crate) struct PendingLink {
     pub(crate) keys: KeyBundle,
     /// Set when the client shows a pairing code.
     code: Option<code::CodeLink>,
+    /// Set when the phone's account asks for a passkey.
+    passkey: Option<passkey::PasskeyGate>,
     /// Set when a phone has vouched for the client; the client's own signature is still to come.
     promised: Option<Promise>,
+}
+
+fn send_later(outbox: Outbox, stanza: Node, after: Duration) {
+    tokio::spawn(async move {
+        tokio::time::sleep(after).await;
+        // The client may be gone.
+        let _ = outbox.send(Outbound::Stanzas(vec![stanza]));
+    });
 }
 
 struct Promise {
@@ -67,7 +80,10 @@ impl State {
             one_time: Default::default(),
         };
         let _ = outbox.send(Outbound::Stanzas(vec![request]));
-        self.links.insert(connection, PendingLink { outbox, refs, noise_key, keys, code: None, promised: None });
+        self.links.insert(
+            connection,
+            PendingLink { outbox, refs, noise_key, keys, code: None, passkey: None, promised: None },
+        );
     }
 
     fn request_to_client(&mut self, namespace: &'static str, child: Node) -> Node {
@@ -81,8 +97,14 @@ impl State {
             .build()
     }
 
-    /// The phone vouches for the client with the secret that both know, and the server tells the client.
-    fn vouch(&mut self, phone: &str, connection: u64, secret: &[u8]) -> Result<(), SimulatorError> {
+    /// The phone vouches for the client with the secret that both know, and the server tells the client, `after` a while.
+    fn vouch(
+        &mut self,
+        phone: &str,
+        connection: u64,
+        secret: &[u8],
+        after: Option<Duration>,
+    ) -> Result<(), SimulatorError> {
         self.ensure_account(phone);
         let account = self.accounts.get_mut(phone).ok_or(SimulatorError::UnknownQr)?;
         let link = self.links.get_mut(&connection).ok_or(SimulatorError::UnknownQr)?;
@@ -124,6 +146,10 @@ impl State {
         link.promised = Some(Promise { device: DeviceRef { phone: phone.to_owned(), device }, key_index });
         let outbox = link.outbox.clone();
         let request = self.request_to_client("md", success.build());
+        if let Some(after) = after {
+            send_later(outbox, request, after);
+            return Ok(());
+        }
         outbox.send(Outbound::Stanzas(vec![request])).map_err(|_| SimulatorError::UnknownQr)
     }
 
@@ -137,7 +163,9 @@ impl State {
         {
             return self.complete_link(connection, bytes(identity));
         }
-        if let Some(step) = stanza.get_optional_child("link_code_companion_reg") {
+        if let Some(answer) = self.on_passkey_request(connection, stanza) {
+            self.answer_unlinked(connection, answer);
+        } else if let Some(step) = stanza.get_optional_child("link_code_companion_reg") {
             self.on_code_request(connection, stanza, step);
         } else if attr(stanza, "type").as_deref() == Some("get") {
             self.answer_unlinked(connection, iq_result(stanza, vec![]));

@@ -26,6 +26,7 @@ use wacore_binary::{Jid, Node};
 
 use crate::groups::{Answers, announce};
 use crate::pairing::PendingLink;
+use crate::passkey::SoftwarePasskey;
 use crate::signal::PhoneSignal;
 use account::{Account, Device, DeviceRef, Waiting};
 use group::Group;
@@ -64,6 +65,8 @@ pub(crate) struct State {
     pub(crate) accounts: BTreeMap<String, Account>,
     phones_by_lid: HashMap<String, String>,
     pub(crate) groups: BTreeMap<String, Group>,
+    /// The passkeys that the simulator made for accounts; gone when it ends.
+    pub(crate) passkeys: HashMap<String, SoftwarePasskey>,
     pub(crate) links: BTreeMap<u64, PendingLink>,
     pub(crate) created_addressing: Addressing,
     /// Where pictures are served, without a path.
@@ -185,6 +188,7 @@ impl State {
             accounts: BTreeMap::new(),
             phones_by_lid: HashMap::new(),
             groups: BTreeMap::new(),
+            passkeys: HashMap::new(),
             links: BTreeMap::new(),
             created_addressing: Addressing::default(),
             media_url: String::new(),

@@ -128,7 +128,7 @@ impl State {
         self.answer_unlinked(connection, iq_result(request, vec![]));
         let Some(code) = self.links.get_mut(&connection).and_then(|link| link.code.take()) else { return };
         let secret = self.shared_secret(&code, step);
-        if let Err(error) = secret.and_then(|secret| self.vouch(&code.phone, connection, &secret)) {
+        if let Err(error) = secret.and_then(|secret| self.accept(&code.phone, connection, &secret)) {
             tracing::debug!(%error, "the phone could not link by code");
             self.count(&code.phone, "pairing_code:refused");
         }

@@ -23,6 +23,6 @@ impl State {
         if link.noise_key[..] != noise_key || link.keys.identity != identity_key {
             return Err(SimulatorError::BadQr("the keys are not those of the client that shows it"));
         }
-        self.vouch(phone, *connection, &secret)
+        self.accept(phone, *connection, &secret)
     }
 }

@@ -9,6 +9,7 @@ use crate::app_state::AppState;
 use crate::faults::Fault;
 use crate::limits::{NewChatLimit, ReachoutLock};
 use crate::messages::ReceivedMessage;
+use crate::passkey::AccountPasskey;
 use crate::prekeys::KeyBundle;
 use crate::signal::PhoneSignal;
 
@@ -30,6 +31,9 @@ pub(crate) struct Account {
     /// Other spellings of its phone number, which usync knows.
     #[serde(default)]
     pub(crate) spellings: Vec<String>,
+    /// The passkey that it asks for when a device is linked.
+    #[serde(default)]
+    pub(crate) passkey: Option<AccountPasskey>,
     #[serde(default)]
     pub(crate) reachout_lock: Option<ReachoutLock>,
     #[serde(default)]
@@ -85,6 +89,7 @@ impl Account {
             addable,
             number_hidden: false,
             spellings: Vec::new(),
+            passkey: None,
             reachout_lock: None,
             new_chats: None,
             is_available: None,
