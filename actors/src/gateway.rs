@@ -270,7 +270,10 @@ impl Gateway {
     pub async fn execute<C: Command>(&self, id: SessionId, mut command: C) -> CommandResult<C::Output> {
         let begun = Instant::now();
         let mut spent = Duration::ZERO;
+        // A change that has to wait spends no lookup.
+        let has_to_wait = command.kind() == CommandKind::Write && self.entry(id)?.rate_limiter.pause_left().is_some();
         if self.number_lookup
+            && !has_to_wait
             && let Some(mut participants) = command.participants()
             && let Some(lookup) = participants.lookup()
         {

@@ -25,7 +25,7 @@ use std::sync::Arc;
 
 pub(crate) use diff::GroupDiff;
 pub(crate) use names::{Name, Names};
-pub(crate) use numbers::{KnownNumber, Numbers};
+pub(crate) use numbers::{KnownNumber, Numbers, other_spelling};
 pub(crate) use pending_change::{PendingChange, is_so};
 use pending_writes::Unsure;
 pub(crate) use pending_writes::{Heard, WriteId};

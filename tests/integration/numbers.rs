@@ -3,11 +3,11 @@
 use reqwest::Method;
 use rookery::config::Config;
 use rookery_actors::RateLimit;
-use rookery_simulator::{AccountSpec, Addressing, Fault, FaultKind};
+use rookery_simulator::{AccountSpec, Addressing, Fault, FaultKind, ParticipantChange};
 use serde_json::{Value, json};
 use std::time::Duration;
 
-use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, world_members};
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, until_equal, world_members};
 
 /// As people write a number, and as WhatsApp knows its account: of Mexico, Brazil and Argentina, each in both directions.
 const PAIRS: [(&str, &str); 6] = [
@@ -267,4 +267,22 @@ async fn a_refusal_without_asking_whatsapp_leaves_the_idempotency_key_free() {
         let made = bench.call_once("k", Method::POST, "/sessions/alice/groups", &body).await;
         assert_eq!((made.failure(), made.replayed), ((403, "not_on_whatsapp"), false), "{made:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn somebody_who_joins_a_group_ends_what_was_known_of_their_number() {
+    let bench = Bench::start().await;
+    let (group, other) = (bench.group(&[BOB], Addressing::Pn), bench.group(&[BOB], Addressing::Pn));
+    bench.link("alice", ALICE).await;
+    let path = format!("/sessions/alice/groups/{group}/participants");
+    let (written, known) = PAIRS[2];
+    let add = async || bench.post(&path, json!({ "participants": [written] })).await;
+    assert_eq!(add().await.failure(), (403, "not_on_whatsapp"));
+    bench.world.add_account(AccountSpec::new(known));
+    assert_eq!(add().await.failure(), (403, "not_on_whatsapp"), "for ten minutes");
+    bench.world.change_participants(&other, ParticipantChange::Add, ALICE, &[known]).unwrap();
+    let joined = format!("/sessions/alice/groups/{other}");
+    until_equal(3, async || bench.get(&joined).await.body["participants"].as_array().map_or(0, Vec::len)).await;
+    let added = add().await;
+    assert_eq!((added.status, added.codes()), (200, vec!["added"]), "{added:?}");
 }

@@ -67,3 +67,18 @@ pub enum GroupAction {
     /// A change that nothing here needs.
     Ignored,
 }
+
+impl GroupAction {
+    /// The people whom it shows as WhatsApp's.
+    pub fn participants(&self) -> Box<dyn Iterator<Item = &ParticipantIds> + '_> {
+        match self {
+            Self::Added(members) => Box::new(members.iter().map(|member| &member.person)),
+            Self::Created { record, .. } => Box::new(record.members.iter().map(|member| &member.person)),
+            Self::Removed(participants)
+            | Self::Promoted(participants)
+            | Self::Demoted(participants)
+            | Self::Told(_, participants) => Box::new(participants.iter()),
+            _ => Box::new(std::iter::empty()),
+        }
+    }
+}

@@ -10,6 +10,7 @@ use super::context::CommandContext;
 use super::port::GroupChange;
 use super::{Command, CommandKind, Finished, SessionAccess, Started};
 use crate::error::CommandError;
+use crate::group_cache::other_spelling;
 use crate::rate_limiter::Cost;
 use rookery_model::{GroupId, GroupRecord, NumberAnswer, ParticipantId, ParticipantIds, Timestamp};
 
@@ -239,8 +240,4 @@ async fn ask(
     let found = spelt_otherwise.into_iter().filter_map(|(number, other)| Some((number, account_of(other)?)));
     learnt.extend(found.map(|(number, account)| NumberAnswer { number, account }));
     Ok(())
-}
-
-fn other_spelling(number: NonZeroU64) -> Option<NonZeroU64> {
-    ParticipantIds::from(ParticipantId::Phone(number.get()).other_spelling()?).phone
 }

@@ -231,6 +231,7 @@ fn result(asked: Asked, Addressed { target, answer }: &Addressed) -> Participant
     };
     let message = match code {
         ResultCode::NotOnWhatsapp if target.is_half_known => Some(whatsapp_codes::HALF_KNOWN.into()),
+        ResultCode::NotOnWhatsapp if !target.looked_up.is_empty() => Some(whatsapp_codes::OUTDATED.into()),
         code => whatsapp_codes::message(code).map(Into::into),
     };
     ParticipantResult { id, requested, success: answer.error.is_none(), status, code, message }

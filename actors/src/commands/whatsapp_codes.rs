@@ -19,8 +19,11 @@ pub(super) const NOT_SAID: u16 = 0;
 pub(super) const NO_ACCOUNT: u16 = 1;
 
 /// The message about a number that WhatsApp does not know as it was given, and whose other spelling was not looked up.
-pub(super) const HALF_KNOWN: &str = "has no WhatsApp account under this spelling, and the other spelling of the number was not looked \
-                                     up: send that one, or try again later with another Idempotency-Key";
+pub(super) const HALF_KNOWN: &str =
+    "has no WhatsApp account under this spelling, and the other spelling of the number was not looked up: use that one";
+/// The message about a number whose remembered account is gone.
+pub(super) const OUTDATED: &str = "WhatsApp does not know the account any more that had this number: ask again, with another \
+                                   Idempotency-Key, and the number is looked up anew";
 
 /// The error of a question: nothing was changed whatever happened.
 pub(crate) fn read_error(what: &'static str, error: EngineError) -> CommandError {

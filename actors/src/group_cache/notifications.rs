@@ -13,6 +13,7 @@ impl GroupCache {
         if event.action == GroupAction::Ignored {
             return false;
         }
+        self.numbers.seen(event.author.iter().chain(event.action.participants()));
         let id = event.group.clone();
         if !self.groups.contains_key(&id) {
             return self.apply_to_unknown(event);

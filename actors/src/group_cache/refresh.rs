@@ -17,6 +17,9 @@ impl GroupCache {
 
     fn take_read(&mut self, id: &GroupId, asked: Sequence, answer: Option<GroupRecord>) {
         let newer_than_read = self.groups.get(id).is_some_and(|group| group.touched > asked);
+        if let Some(record) = &answer {
+            self.numbers.seen(record.members.iter().map(|member| &member.person));
+        }
         match answer {
             Some(record) => self.merge(record, asked),
             None if !self.groups.contains_key(id) => self.settle_unknown(id, asked),

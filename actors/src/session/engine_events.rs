@@ -16,7 +16,7 @@ use crate::group_cache::Sequence;
 use crate::reply::Permit;
 use crate::supervisor::message::SupervisorMsg;
 use rookery_engine::{Engine, EngineError, EngineEvent, IncomingCall, LogoutKind};
-use rookery_model::{AllGroups, GroupAction, NameSource, SessionStatus, Timestamp};
+use rookery_model::{AllGroups, GroupAction, NameSource, ParticipantIds, SessionStatus, Timestamp};
 use rookery_store::{Health, StoreError};
 
 impl SessionState {
@@ -171,11 +171,8 @@ impl SessionState {
             EngineEvent::Replaced => self.apply(Fact::Replaced),
             EngineEvent::Banned { code, until } => self.apply(Fact::Banned(code, until)),
             EngineEvent::Outdated => self.apply(Fact::Outdated),
-            EngineEvent::PushName(name) => {
-                self.set_push_name(name);
-                self.resend_presence();
-            }
-            EngineEvent::Named(person, name, source) => self.cache.names.learn(&person, &name, source),
+            EngineEvent::PushName(name) => self.set_push_name(name),
+            EngineEvent::Named(person, name, source) => self.named(&person, &name, source),
             EngineEvent::Called(call) => self.called(call),
             EngineEvent::ReconnectsUsedUp(tried) => self.apply(Fact::ReconnectsUsedUp(tried)),
             EngineEvent::Group(notification) => {
@@ -191,6 +188,11 @@ impl SessionState {
                 self.refresher.groups_missed(is_ready);
             }
         }
+    }
+
+    fn named(&mut self, person: &ParticipantIds, name: &str, source: NameSource) {
+        self.cache.numbers.seen([person]);
+        self.cache.names.learn(person, name, source);
     }
 
     fn called(&self, call: IncomingCall) {
@@ -213,6 +215,7 @@ impl SessionState {
             self.record.updated_at = Timestamp::now();
             self.save_record();
             self.publish();
+            self.resend_presence();
         }
     }
 
