@@ -1,7 +1,7 @@
 //! Passkeys: the one that an account has, how it signs, and how WhatsApp's server checks that.
 //!
 //! The checks are those of WebAuthn Level 3, section 7.2, for the relying party `whatsapp.com` on the page of
-//! https://web.whatsapp.com; ES256 only. What WhatsApp asks for is as others have published it.
+//! <https://web.whatsapp.com>; ES256 only. What WhatsApp asks for is as others have published it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
