@@ -10,7 +10,7 @@ use wacore::types::events::{
 };
 use wacore_binary::Jid;
 
-use super::connect_throttle::ConnectPermit;
+use super::network::connect_throttle::ConnectPermit;
 use super::{ids, limits, notifications, passkey};
 use rookery_model::{
     GroupAction, GroupEventKind, GroupNotification, NameSource, NewChats, ParticipantIds, ReachoutTimelock, Timestamp,

@@ -4,36 +4,24 @@
 //! that opened it, told to end, finished. It reports what happens as [`EngineEvent`]s and never decides anything.
 
 mod backend;
-mod certificate;
 mod communities;
-mod connect;
-mod connect_throttle;
-mod direct;
 mod events;
 mod group_node;
 mod groups;
-mod http;
 mod ids;
 mod invitations;
 mod limits;
 mod mex;
+mod network;
 mod notifications;
 mod numbers;
 mod passkey;
 mod pictures;
-mod proxied;
-mod reconnects;
 mod requests;
 mod settings;
 mod specs;
 mod texts;
-#[cfg(test)]
-mod tls_server;
-mod transport;
 mod watch;
-mod ways;
-mod websocket;
-mod wire;
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
@@ -49,22 +37,22 @@ use whatsapp_rust::pair_code::{PairCodeError, PairCodeOptions, PairError};
 use whatsapp_rust::request::IqError;
 use whatsapp_rust::{Client, MexError, TokioRuntime};
 
-pub use certificate::check_whatsapp_url;
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
 pub use limits::AccountAnswer;
+pub use network::certificate::check_whatsapp_url;
+pub use network::wire::Wire;
 pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
-pub use wire::Wire;
 
 use backend::SessionBackend;
-use connect_throttle::ConnectPermit;
 use events::Reporter;
-use http::{SessionHttp, SharedVersion};
+use network::connect_throttle::ConnectPermit;
+use network::http::{SessionHttp, SharedVersion};
+use network::transport::{ClientSlot, ThrottledTransports};
+use network::ways::{Way, Ways};
+use network::websocket::{Endpoint, WebSockets};
 use rookery_model::{ParticipantId, ParticipantIds, Proxy, SessionConfig};
 use rookery_store::{SessionNumber, Store, StoreError};
-use transport::{ClientSlot, ThrottledTransports};
-use ways::{Way, Ways};
-use websocket::{Endpoint, WebSockets};
 
 /// One-time pre-keys kept at WhatsApp per device: 256 strangers may write before the next upload. They live in the
 /// store, not in memory.
@@ -201,7 +189,7 @@ impl EngineShared {
         })
     }
 
-    async fn version(&self, http: &SessionHttp) -> http::Version {
+    async fn version(&self, http: &SessionHttp) -> network::http::Version {
         if self.url == WHATSAPP_URL { self.version.get(http).await } else { SharedVersion::fallback() }
     }
 }

@@ -9,8 +9,8 @@ use wacore::iq::keepalive::KeepaliveSpec;
 use whatsapp_rust::Client;
 
 use super::Report;
-use super::connect_throttle::ConnectPermit;
-use super::wire::Wire;
+use super::network::connect_throttle::ConnectPermit;
+use super::network::wire::Wire;
 
 /// After this long without a byte from WhatsApp, a keepalive is sent: a little more than the longest interval between
 /// two pings of the engine (30 s), so that a working connection rarely gets one.

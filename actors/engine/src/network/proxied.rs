@@ -31,7 +31,7 @@ use rookery_model::{Proxy, ProxyCredentials, ProxyType};
 const PROXY_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// Connects through one proxy.
-pub(super) struct Proxied {
+pub(crate) struct Proxied {
     proxy: Arc<Proxy>,
     direct: Arc<Direct>,
     /// For a proxy that is spoken to over TLS.
@@ -41,7 +41,7 @@ pub(super) struct Proxied {
 impl Proxied {
     /// # Errors
     /// The proxy's name is no name for TLS, and it is to be spoken to over TLS.
-    pub(super) fn new(proxy: Arc<Proxy>, direct: Arc<Direct>, tls: &TlsConnector) -> anyhow::Result<Self> {
+    pub(crate) fn new(proxy: Arc<Proxy>, direct: Arc<Direct>, tls: &TlsConnector) -> anyhow::Result<Self> {
         let tls = match proxy.kind() {
             ProxyType::Https => Some((tls.clone(), ServerName::try_from(proxy.host())?)),
             ProxyType::Http | ProxyType::Socks4 | ProxyType::Socks5 => None,

@@ -59,7 +59,7 @@ impl ResolvesServerCert for OneKey {
 }
 
 /// A server with a certificate that nobody signed.
-pub(super) fn server() -> TlsAcceptor {
+pub(crate) fn server() -> TlsAcceptor {
     let rng = ring::rand::SystemRandom::new();
     let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
     let key = ring::signature::EcdsaKeyPair::generate_pkcs8(algorithm, &rng).unwrap();
@@ -71,8 +71,8 @@ pub(super) fn server() -> TlsAcceptor {
 }
 
 /// A client's TLS that accepts every certificate.
-pub(super) fn trusting() -> rustls::ClientConfig {
-    let mut tls = super::tls_config().unwrap();
+pub(crate) fn trusting() -> rustls::ClientConfig {
+    let mut tls = crate::tls_config().unwrap();
     tls.dangerous().set_certificate_verifier(Arc::new(Anybody));
     tls
 }

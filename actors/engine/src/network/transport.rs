@@ -13,7 +13,7 @@ use whatsapp_rust::Client;
 
 use super::connect_throttle::ConnectPermit;
 use super::reconnects::Reconnect;
-use super::{EngineEvent, Report};
+use crate::{EngineEvent, Report};
 use rookery_model::SessionConfig;
 
 /// A reconnect waits this long to be due and to get a permit. The engine gives a connect 20 s in all, then retries.
@@ -28,15 +28,15 @@ const ENGINE_ATTEMPTS_MAX: u32 = 9;
 const ENDED: &str = "it ended, or nothing was heard any more";
 
 /// The client that an engine's transports belong to; set once it is built.
-pub(super) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
+pub(crate) type ClientSlot = Arc<OnceLock<Weak<Client>>>;
 
 /// The engine's transports.
-pub(super) struct ThrottledTransports {
-    pub(super) inner: Box<dyn TransportFactory>,
-    pub(super) permit: Arc<ConnectPermit>,
-    pub(super) client: ClientSlot,
-    pub(super) config: Arc<ArcSwap<SessionConfig>>,
-    pub(super) report: Report,
+pub(crate) struct ThrottledTransports {
+    pub(crate) inner: Box<dyn TransportFactory>,
+    pub(crate) permit: Arc<ConnectPermit>,
+    pub(crate) client: ClientSlot,
+    pub(crate) config: Arc<ArcSwap<SessionConfig>>,
+    pub(crate) report: Report,
 }
 
 /// There is no reconnect left: the session ends its engine.
@@ -59,7 +59,7 @@ impl Drop for EndOnDrop<'_> {
 
 impl ConnectPermit {
     /// Reports to the session that it is not connected.
-    pub(super) fn tell_lost(&self, report: &Report, reason: String) {
+    pub(crate) fn tell_lost(&self, report: &Report, reason: String) {
         self.lock().told_lost = true;
         report(EngineEvent::ConnectionLost(reason));
     }

@@ -12,18 +12,18 @@ use super::connect_throttle::ConnectThrottle;
 use super::direct::Direct;
 use super::http::SessionHttp;
 use super::proxied::Proxied;
-use super::tls_config;
+use crate::tls_config;
 use rookery_model::Proxy;
 
 /// One session's way to WhatsApp.
-pub(super) struct Way {
-    pub(super) connect: Arc<dyn Connect>,
-    pub(super) http: SessionHttp,
-    pub(super) throttle: Arc<ConnectThrottle>,
+pub(crate) struct Way {
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) http: SessionHttp,
+    pub(crate) throttle: Arc<ConnectThrottle>,
 }
 
 /// All ways of a daemon.
-pub(super) struct Ways {
+pub(crate) struct Ways {
     direct: Arc<Direct>,
     http: SessionHttp,
     throttle: Arc<ConnectThrottle>,
@@ -37,7 +37,7 @@ pub(super) struct Ways {
 impl Ways {
     /// # Errors
     /// TLS cannot be used.
-    pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(per_second: NonZeroU32, at_once: usize) -> Result<Self, rustls::Error> {
         let tls = tls_config()?;
         Ok(Self {
             direct: Arc::new(Direct::new()),
@@ -53,7 +53,7 @@ impl Ways {
     ///
     /// # Errors
     /// The proxy cannot be spoken to over TLS.
-    pub(super) fn of(&self, proxy: Option<Arc<Proxy>>) -> anyhow::Result<Way> {
+    pub(crate) fn of(&self, proxy: Option<Arc<Proxy>>) -> anyhow::Result<Way> {
         let Some(proxy) = proxy else {
             let (connect, http, throttle) = (self.direct.clone(), self.http.clone(), self.throttle.clone());
             return Ok(Way { connect, http, throttle });

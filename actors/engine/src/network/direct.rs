@@ -32,19 +32,19 @@ const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Connects from this machine, over both address families.
-pub(super) struct Direct {
+pub(crate) struct Direct {
     lookups: Arc<Semaphore>,
     /// The permits for each name that is being looked up.
     of_names: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Direct {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), of_names: Mutex::default() }
     }
 
     /// A stream to `port` of `host`, a name or an address.
-    pub(super) async fn open(&self, host: &str, port: u16) -> io::Result<TcpStream> {
+    pub(crate) async fn open(&self, host: &str, port: u16) -> io::Result<TcpStream> {
         first_of(in_turns(self.look_up(host, port).await?), open).await
     }
 

@@ -6,13 +6,13 @@ use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// A connection's bytes, whatever carries them.
-pub(super) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
+pub(crate) trait Bytes: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Bytes for S {}
 
 /// Why there is no byte stream. The texts are our own, without names and addresses of others: callers see them.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unconnected {
+pub(crate) enum Unconnected {
     /// The host itself was not reached.
     #[error("{}", unreachable(.0))]
     Host(#[from] io::Error),
@@ -22,7 +22,7 @@ pub(super) enum Unconnected {
 }
 
 /// What went wrong, in words that go on from "it".
-pub(super) fn unreachable(error: &io::Error) -> String {
+pub(crate) fn unreachable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => "the connection was refused".into(),
         io::ErrorKind::NotFound => "its name cannot be resolved".into(),
@@ -34,7 +34,7 @@ pub(super) fn unreachable(error: &io::Error) -> String {
 
 /// What a proxy did instead of connecting, in words that go on from "the proxy". Callers see them.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyFailure {
+pub(crate) enum ProxyFailure {
     /// The proxy was not reached.
     #[error("cannot be reached: {}", unreachable(.0))]
     Unreachable(#[source] io::Error),
@@ -63,7 +63,7 @@ pub(super) enum ProxyFailure {
 
 /// Opens byte streams.
 #[async_trait]
-pub(super) trait Connect: Send + Sync {
+pub(crate) trait Connect: Send + Sync {
     /// A stream to `port` of `host`, a name or an address. The caller bounds the time; dropping the call is safe.
     ///
     /// # Errors

@@ -20,7 +20,7 @@ const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Hands out permits to connect. One for each way to WhatsApp: a proxy that hangs keeps the others' sessions from
 /// nothing.
-pub(super) struct ConnectThrottle {
+pub(crate) struct ConnectThrottle {
     connecting: Arc<Semaphore>,
     at_once: usize,
     /// Held by the session that waits for the daemon's rate: one of each way, so that the ways take turns.
@@ -39,7 +39,7 @@ struct Rate {
 }
 
 /// One session's permit: kept while it connects.
-pub(super) struct ConnectPermit {
+pub(crate) struct ConnectPermit {
     throttle: Arc<ConnectThrottle>,
     state: Mutex<PermitState>,
     /// The engine is to end: nobody waits for a permit any more.
@@ -49,27 +49,27 @@ pub(super) struct ConnectPermit {
 }
 
 #[derive(Default)]
-pub(super) struct PermitState {
+pub(crate) struct PermitState {
     permit: Option<OwnedSemaphorePermit>,
     /// The permit is for a connect that has not begun.
     fresh: bool,
     /// Which connect this is.
     number: u64,
-    pub(super) reconnects: Reconnects,
+    pub(crate) reconnects: Reconnects,
     /// The session knows that it is not connected.
-    pub(super) told_lost: bool,
+    pub(crate) told_lost: bool,
     /// Connects of the engine since its own backoff was last reset.
-    pub(super) engine_attempts: u32,
+    pub(crate) engine_attempts: u32,
 }
 
 impl ConnectThrottle {
-    pub(super) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
+    pub(crate) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
         let period = Duration::from_secs(1) / per_second.get();
         Self::with(at_once, Arc::new(Rate { period, next: tokio::sync::Mutex::new(Instant::now()) }))
     }
 
     /// The throttle of another way, under the same rate.
-    pub(super) fn of_other_way(&self) -> Self {
+    pub(crate) fn of_other_way(&self) -> Self {
         Self::with(self.at_once, self.rate.clone())
     }
 
@@ -105,24 +105,24 @@ impl ConnectThrottle {
 }
 
 impl ConnectPermit {
-    pub(super) fn new(throttle: Arc<ConnectThrottle>) -> Self {
+    pub(crate) fn new(throttle: Arc<ConnectThrottle>) -> Self {
         Self { throttle, state: Mutex::default(), closed: watch::channel(false).0, doubted: watch::channel(false).0 }
     }
 
     /// No connect begins from now on.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         self.closed.send_replace(true);
     }
 
     /// Resolves when no connect is to begin any more.
-    pub(super) async fn closed(&self) {
+    pub(crate) async fn closed(&self) {
         let mut closed = self.closed.subscribe();
         // The sender is ours: it cannot be gone.
         let _ = closed.wait_for(|closed| *closed).await;
     }
 
     /// Waits for a permit. Dropping the call is safe.
-    pub(super) async fn take(&self) -> anyhow::Result<()> {
+    pub(crate) async fn take(&self) -> anyhow::Result<()> {
         let permit = self.throttle.permit().await?;
         let mut state = self.lock();
         (state.permit, state.fresh, state.number) = (Some(permit), true, state.number + 1);
@@ -130,32 +130,32 @@ impl ConnectPermit {
     }
 
     /// Ends the permit: the connect has succeeded or failed, and the next session may start.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut state = self.lock();
         (state.permit, state.fresh) = (None, false);
     }
 
     /// Sets whether the connection is in doubt, as WhatsApp has not answered a keepalive yet.
-    pub(super) fn doubt(&self, doubted: bool) {
+    pub(crate) fn doubt(&self, doubted: bool) {
         self.doubted.send_replace(doubted);
     }
 
     /// Whether a session that is logged in may send. While the connection is in doubt, this waits until the keepalive
     /// is answered or has timed out.
-    pub(super) async fn may_send(&self) -> bool {
+    pub(crate) async fn may_send(&self) -> bool {
         // The sender is ours: it cannot be gone.
         let _ = self.doubted.subscribe().wait_for(|doubted| !*doubted).await;
         !self.lock().told_lost
     }
 
     /// When any session last connected to WhatsApp this way; changes at most once in [`NEWS_INTERVAL`].
-    pub(super) fn answers(&self) -> watch::Receiver<Option<Instant>> {
+    pub(crate) fn answers(&self) -> watch::Receiver<Option<Instant>> {
         self.throttle.answered_at.subscribe()
     }
 
     /// Ends the permit when this event means that the connect has succeeded or failed. After pairing, the engine
     /// connects again with a new permit.
-    pub(super) fn note(&self, event: &Event) {
+    pub(crate) fn note(&self, event: &Event) {
         match event {
             Event::Connected(_) | Event::PairingQrCode(_) => {
                 return self.connected();
@@ -174,7 +174,7 @@ impl ConnectPermit {
     }
 
     /// The session is connected: waiting sessions may try, too.
-    pub(super) fn connected(&self) {
+    pub(crate) fn connected(&self) {
         self.throttle.answered();
         let mut state = self.lock();
         (state.reconnects, state.told_lost) = (Reconnects::default(), false);
@@ -184,7 +184,7 @@ impl ConnectPermit {
 
     /// Begins the connect that a permit was taken for; false when there is none. A connect that fails in the handshake
     /// reports nothing: its permit ends after [`PERMIT_TIME_MAX`].
-    pub(super) fn begin(self: &Arc<Self>) -> bool {
+    pub(crate) fn begin(self: &Arc<Self>) -> bool {
         let mut state = self.lock();
         let begun = std::mem::take(&mut state.fresh);
         if begun {
@@ -199,7 +199,7 @@ impl ConnectPermit {
         begun
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, PermitState> {
+    pub(crate) fn lock(&self) -> MutexGuard<'_, PermitState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

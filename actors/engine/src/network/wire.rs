@@ -29,12 +29,12 @@ impl Wire {
     }
 
     /// The first write after which nothing arrived.
-    pub(super) fn unanswered_since(&self) -> Option<Instant> {
+    pub(crate) fn unanswered_since(&self) -> Option<Instant> {
         self.lock().unanswered_since
     }
 
     /// The number of bytes handed to the connections: as long as it does not grow, nothing was sent.
-    pub(super) fn written(&self) -> u64 {
+    pub(crate) fn written(&self) -> u64 {
         self.lock().written
     }
 
@@ -55,13 +55,13 @@ impl Wire {
 }
 
 /// A stream whose reads and writes are recorded in a [`Wire`].
-pub(super) struct Noted<S> {
+pub(crate) struct Noted<S> {
     inner: S,
     wire: Arc<Wire>,
 }
 
 impl<S> Noted<S> {
-    pub(super) fn new(inner: S, wire: Arc<Wire>) -> Self {
+    pub(crate) fn new(inner: S, wire: Arc<Wire>) -> Self {
         Self { inner, wire }
     }
 }

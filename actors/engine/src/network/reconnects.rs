@@ -7,11 +7,11 @@ use tokio::time::Instant;
 use rookery_model::SessionConfig;
 
 /// The longest wait between two reconnects of a session, so also the longest wait for a server that answers again.
-pub(super) const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(60);
+pub(crate) const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(60);
 
 /// The reconnects since the session was last connected.
 #[derive(Debug, Default)]
-pub(super) struct Reconnects {
+pub(crate) struct Reconnects {
     tried: u32,
     last: Option<Instant>,
     /// A phone was linked: WhatsApp makes the client reconnect, perhaps twice. These are not lost connections.
@@ -20,7 +20,7 @@ pub(super) struct Reconnects {
 
 /// The decision about a reconnect.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reconnect {
+pub(crate) enum Reconnect {
     Go,
     Wait(Duration),
     /// All allowed reconnects were made: this many.
@@ -29,12 +29,12 @@ pub(super) enum Reconnect {
 
 impl Reconnects {
     /// A phone was linked just now.
-    pub(super) fn after_linking() -> Self {
+    pub(crate) fn after_linking() -> Self {
         Self { linking: true, ..Self::default() }
     }
 
     /// Decides about a reconnect at `now`. `answered_at`: when a session of this daemon last connected.
-    pub(super) fn next(&self, config: &SessionConfig, now: Instant, answered_at: Option<Instant>) -> Reconnect {
+    pub(crate) fn next(&self, config: &SessionConfig, now: Instant, answered_at: Option<Instant>) -> Reconnect {
         if self.linking {
             return Reconnect::Go;
         }
@@ -51,7 +51,7 @@ impl Reconnects {
     }
 
     /// Counts a reconnect that begins at `now`.
-    pub(super) fn count(&mut self, now: Instant) {
+    pub(crate) fn count(&mut self, now: Instant) {
         if !self.linking {
             self.tried += 1;
             self.last = Some(now);
@@ -59,19 +59,19 @@ impl Reconnects {
     }
 
     /// A reconnect failed: from now on even the reconnects after linking have to wait.
-    pub(super) fn fail(&mut self, now: Instant) {
+    pub(crate) fn fail(&mut self, now: Instant) {
         if std::mem::take(&mut self.linking) {
             self.count(now);
         }
     }
 
     /// Whether a reconnect failed since the session was last connected.
-    pub(super) fn have_failed(&self) -> bool {
+    pub(crate) fn have_failed(&self) -> bool {
         self.tried > 0
     }
 
     /// Whether the connection ends only because a phone was linked.
-    pub(super) fn are_expected(&self) -> bool {
+    pub(crate) fn are_expected(&self) -> bool {
         self.linking
     }
 }

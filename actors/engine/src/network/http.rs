@@ -25,11 +25,11 @@ const VERSION_RETRY: Duration = Duration::from_secs(600);
 const VERSION_FALLBACK: Version = (2, 3000, 1_030_000_000);
 
 /// WhatsApp Web's version, as clients send it.
-pub(super) type Version = (u32, u32, u32);
+pub(crate) type Version = (u32, u32, u32);
 
 /// The HTTP client of an engine. Answers that are not 2xx are `Ok`, as the engine's trait asks for.
 #[derive(Clone)]
-pub(super) struct SessionHttp(Arc<Inner>);
+pub(crate) struct SessionHttp(Arc<Inner>);
 
 struct Inner {
     tls: rustls::ClientConfig,
@@ -40,7 +40,7 @@ struct Inner {
 
 impl SessionHttp {
     /// A client that uses this proxy, or connects from this machine. Connects to nothing.
-    pub(super) fn new(tls: rustls::ClientConfig, proxy: Option<Arc<Proxy>>) -> Self {
+    pub(crate) fn new(tls: rustls::ClientConfig, proxy: Option<Arc<Proxy>>) -> Self {
         Self(Arc::new(Inner { tls, proxy, client: OnceLock::new() }))
     }
 
@@ -96,7 +96,7 @@ impl HttpClient for SessionHttp {
 
 /// The client version for all sessions.
 #[derive(Default)]
-pub(super) struct SharedVersion {
+pub(crate) struct SharedVersion {
     known: Mutex<Option<Known>>,
 }
 
@@ -107,13 +107,13 @@ struct Known {
 
 impl SharedVersion {
     /// The version without asking anybody: for servers that are not WhatsApp's.
-    pub(super) fn fallback() -> Version {
+    pub(crate) fn fallback() -> Version {
         VERSION_FALLBACK
     }
 
     /// The current version, asked for by this client. One session without a proxy asks, the others wait for it. A
     /// session with a proxy asks by itself: its proxy says nothing about the others. 5 s at most.
-    pub(super) async fn get(&self, http: &SessionHttp) -> Version {
+    pub(crate) async fn get(&self, http: &SessionHttp) -> Version {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|known| Instant::now() < known.ask_again_at) {
             return known.version;
@@ -160,7 +160,7 @@ mod tests {
             let _ = stream.read(&mut [0; 1024]).await;
             stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi").await.unwrap();
         });
-        let http = SessionHttp::new(super::super::tls_config().unwrap(), proxy.map(Arc::new));
+        let http = SessionHttp::new(crate::tls_config().unwrap(), proxy.map(Arc::new));
         let fetched = http.execute(HttpRequest::get(format!("http://localhost:{port}/file"))).await;
         server.abort();
         (port, fetched)

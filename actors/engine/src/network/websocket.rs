@@ -25,7 +25,7 @@ use super::wire::{Noted, Wire};
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// WhatsApp's address, and TLS for it. One for all sessions: they share TLS sessions to resume.
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     uri: Uri,
     host: String,
     port: u16,
@@ -34,7 +34,7 @@ pub(super) struct Endpoint {
 
 /// Why there is no connection. The texts are our own, without names and addresses of others: callers see them.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(crate) enum ConnectError {
     /// There is no way to the server.
     #[error(transparent)]
     Unconnected(#[from] Unconnected),
@@ -48,7 +48,7 @@ pub(super) enum ConnectError {
 
 impl Endpoint {
     /// `url`: checked by `check_whatsapp_url`.
-    pub(super) fn new(url: &str, tls: rustls::ClientConfig) -> anyhow::Result<Self> {
+    pub(crate) fn new(url: &str, tls: rustls::ClientConfig) -> anyhow::Result<Self> {
         let uri: Uri = url.parse().context("the WhatsApp URL cannot be read")?;
         let host = uri.host().context("the WhatsApp URL has no host")?;
         // An IPv6 address is in brackets in an URL and nowhere else.
@@ -72,10 +72,10 @@ impl Endpoint {
 }
 
 /// One session's way to WhatsApp.
-pub(super) struct WebSockets {
-    pub(super) endpoint: Arc<Endpoint>,
-    pub(super) connect: Arc<dyn Connect>,
-    pub(super) wire: Arc<Wire>,
+pub(crate) struct WebSockets {
+    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) wire: Arc<Wire>,
 }
 
 #[async_trait]
@@ -152,7 +152,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let sockets = |port: u16| {
-            let endpoint = Endpoint::new(&format!("ws://127.0.0.1:{port}/"), super::super::tls_config().unwrap());
+            let endpoint = Endpoint::new(&format!("ws://127.0.0.1:{port}/"), crate::tls_config().unwrap());
             WebSockets { endpoint: Arc::new(endpoint.unwrap()), connect: Arc::new(Direct::new()), wire: Arc::default() }
         };
         let closes = tokio::spawn(async move { drop(listener.accept().await) });
