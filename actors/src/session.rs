@@ -104,6 +104,8 @@ pub(crate) struct SessionState {
     passkeys_begun: u64,
     /// WhatsApp is being asked what the account may do.
     are_limits_asked: bool,
+    /// Counts the timers for the end of a lock: only the latest one acts.
+    timelock_timers: u64,
     /// Commands that wait for the answer.
     timelock_readers: Vec<Reply<Option<ReachoutTimelock>>>,
 }
@@ -168,6 +170,7 @@ impl SessionState {
             passkey: None,
             passkeys_begun: 0,
             are_limits_asked: false,
+            timelock_timers: 0,
             timelock_readers: Vec::new(),
         };
         state.restore_limits();
@@ -238,7 +241,7 @@ impl SessionState {
             M::SetPresence { is_available, reply } => self.set_presence(is_available, reply),
             M::LimitsDue => self.ask_limits(),
             M::LimitsAnswered { generation, answer } => self.limits_answered(generation, answer),
-            M::TimelockDue => self.timelock_due(),
+            M::TimelockDue { timer } => self.timelock_due(timer),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
@@ -430,6 +433,7 @@ impl SessionState {
             Effect::WipeCredentials => {
                 self.record.forget_account();
                 self.entry.limits.forget();
+                self.show_timelock();
                 self.is_link_stored = false;
                 self.record.wiping = true;
                 self.cache = GroupCache::default();

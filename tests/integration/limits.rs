@@ -55,10 +55,17 @@ async fn a_lock_shows_everywhere_and_explains_refusals_until_it_is_lifted() {
         assert!(refused.body["message"].as_str().unwrap().contains(&end), "{refused:?}");
     }
 
+    let lock = ReachoutLock { ends: Some(ends), reason: "BIZ_QUALITY".into() };
     bench.world.lock_reachout(ALICE, None);
     until_equal(json!(null), async || restriction(&bench).await).await;
     until_equal(2, async || audited(&bench).await).await;
     assert_eq!(bench.post(&path, json!({ "participants": [CAROL] })).await.status, 200);
+    // It is the account's, and goes with it.
+    bench.world.lock_reachout(ALICE, Some(lock));
+    until_equal(expected, async || restriction(&bench).await).await;
+    let freed = bench.post("/sessions/alice/logout", json!({})).await;
+    assert_eq!((freed.status, &freed.body["restriction"]), (200, &json!(null)), "{freed:?}");
+    assert_eq!(bench.get(LIMITS).await.body["reachoutTimelock"], json!(null));
 }
 
 #[tokio::test(flavor = "multi_thread")]

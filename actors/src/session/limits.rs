@@ -14,6 +14,9 @@ use rookery_model::{EventKind, ReachoutTimelock, Restriction, RestrictionKind, T
 /// A lock whose end WhatsApp did not say is asked about again after this time.
 const OPEN_LOCK_TIME: Duration = Duration::from_secs(600);
 
+/// A lock that lasts longer is looked at in between: no timer is set for longer.
+const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
+
 impl SessionState {
     /// Begins with the lock that was known before the daemon's start.
     pub(super) fn restore_limits(&mut self) {
@@ -84,8 +87,11 @@ impl SessionState {
         self.show_timelock();
     }
 
-    /// A lock may be over by now.
-    pub(super) fn timelock_due(&mut self) {
+    /// A lock may be over by now. `timer`: of an earlier lock, unless it is the latest.
+    pub(super) fn timelock_due(&mut self, timer: u64) {
+        if timer != self.timelock_timers {
+            return;
+        }
         if self.entry.limits.timelock().is_some_and(|timelock| timelock.is_active && timelock.expires_at.is_none()) {
             self.ask_limits();
         }
@@ -101,9 +107,10 @@ impl SessionState {
         if timelock.is_active {
             let left = timelock.expires_at.map(|end| end.0.saturating_sub(Timestamp::now().0));
             let left = left.map(|left| Duration::from_millis(u64::try_from(left).unwrap_or_default()));
-            // A timer of more than a day would be one of many: the next log-in or notification comes before.
-            let wait = left.unwrap_or(OPEN_LOCK_TIME).min(Duration::from_secs(24 * 3600));
-            self.myself.send_after(wait, || SessionMsg::TimelockDue);
+            self.timelock_timers += 1;
+            let timer = self.timelock_timers;
+            let wait = left.unwrap_or(OPEN_LOCK_TIME).min(TIMER_MAX);
+            self.myself.send_after(wait, move || SessionMsg::TimelockDue { timer });
         }
         if self.set_restriction(timelock.restriction()) {
             self.record.updated_at = Timestamp::now();

@@ -66,7 +66,7 @@ pub(crate) enum SessionMsg {
     /// WhatsApp said what the account may do, or not.
     LimitsAnswered { generation: Generation, answer: Result<AccountAnswer, EngineError> },
     /// A time lock on reaching out may be over.
-    TimelockDue,
+    TimelockDue { timer: u64 },
     /// Carry out a command.
     Execute(Box<dyn Execute>),
     /// The task of a command asks something.
