@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use rookery_actors::{EventReader, Failpoint};
-use rookery_simulator::{Addressing, ParticipantChange, Setting};
+use rookery_simulator::{Addressing, ParticipantChange, ReachoutLock, Setting, SoftwarePasskey};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
@@ -184,4 +184,43 @@ async fn events_add_up_over_crashes() {
         }
     }
     assert_eq!(members, [ALICE, BOB, CAROL].map(jid).into());
+}
+
+/// The data of the next event of this kind, without the session's id. Skips others.
+async fn next_of(events: &mut EventReader, kind: &str) -> Value {
+    loop {
+        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        if event.kind.as_str() == kind {
+            let mut data = event.data;
+            data.shift_remove("sessionId").unwrap();
+            return Value::Object(data);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn restrictions_and_the_steps_of_a_link_with_a_passkey_are_told() {
+    let bench = Bench::start().await;
+    let passkey = SoftwarePasskey::generate().unwrap();
+    bench.world.require_passkey(ALICE, Some(&passkey));
+    bench.start_session("alice").await;
+    let mut events = events_of_alice(&bench).await;
+    let qr = bench.qr("alice").await;
+    bench.world.phone(ALICE).scan_qr(&qr).unwrap();
+    let step = next_of(&mut events, "session.passkey").await;
+    assert_eq!((&step["step"], step["expiresAt"].is_string()), (&json!("passkey"), true), "{step}");
+    let options = bench.get("/sessions/alice/passkey").await.body.to_string();
+    let signed = serde_json::from_str(&passkey.sign(&options).unwrap()).unwrap();
+    assert_eq!(bench.post("/sessions/alice/passkey", signed).await.status, 200);
+    let step = next_of(&mut events, "session.passkey").await;
+    assert_eq!((&step["step"], step.get("code")), (&json!("passkey_confirmation"), None), "{step}");
+    assert_eq!(bench.post("/sessions/alice/passkey/confirm", json!({})).await.status, 200);
+    bench.until_status("alice", "ready").await;
+
+    bench.world.lock_reachout(ALICE, Some(ReachoutLock { ends: None, reason: "SCAM".into() }));
+    let told = json!({ "active": true, "kind": "reachout_timelock", "code": "SCAM", "expiresAt": null });
+    assert_eq!(next_of(&mut events, "session.restriction").await, told);
+    bench.world.lock_reachout(ALICE, None);
+    let told = json!({ "active": false, "kind": "reachout_timelock", "code": "SCAM", "expiresAt": null });
+    assert_eq!(next_of(&mut events, "session.restriction").await, told);
 }

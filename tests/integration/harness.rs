@@ -10,6 +10,7 @@ use rookery::config::{Config, DataLocation};
 use rookery::daemon::Daemon;
 use rookery_actors::RateLimits;
 use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
+use rookery_store::{Store, StoreKey, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -97,6 +98,22 @@ impl Bench {
         if let Some(daemon) = self.daemon.take() {
             daemon.shutdown().await;
         }
+        self.daemon = Some(Daemon::start(self.config.clone()).await.unwrap());
+    }
+
+    /// Stops the daemon, changes its store, and starts it again.
+    pub(crate) async fn restart_after(&mut self, change: impl FnOnce(&dyn Store) + Send + 'static) {
+        if let Some(daemon) = self.daemon.take() {
+            daemon.shutdown().await;
+        }
+        let text = std::fs::read_to_string(self.data_dir().join("store.key")).unwrap();
+        let digits = |at: usize| u8::from_str_radix(&text[2 * at..2 * at + 2], 16).unwrap();
+        let key = Some(StoreKey::from_bytes(std::array::from_fn(digits)));
+        let path = self.data_dir().join("store");
+        let changed = tokio::task::spawn_blocking(move || {
+            change(&*rookery_store::open(&path, StoreOptions { key, ..StoreOptions::default() }).unwrap());
+        });
+        changed.await.unwrap();
         self.daemon = Some(Daemon::start(self.config.clone()).await.unwrap());
     }
 

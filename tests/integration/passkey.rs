@@ -1,6 +1,7 @@
 //! Linking an account that asks for its passkey, by the API alone, and every way in which that can fail.
 
 use rookery_simulator::{Fault, FaultKind, PasskeyManner, SoftwarePasskey};
+use rookery_store::{Batch, Table, get_parts, layout, put_parts};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Answer, BOB, Bench, until, until_equal};
@@ -222,4 +223,35 @@ async fn a_lost_connection_ends_the_attempt() {
     links_after_all(&bench, &passkey).await;
     bench.world.add_fault(ALICE, Fault::new(FaultKind::StreamError));
     bench.until_status("alice", "ready").await;
+}
+
+/// A device that was linked before keeps the account's LID: the engine proves then that it is the one that the phone
+/// accepted, and nobody compares a code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_the_phone_knows_is_linked_without_comparing_a_code() {
+    let (mut bench, passkey) = gated(600, PasskeyManner::Links).await;
+    bench.qr("alice").await;
+    bench.link("bob", BOB).await;
+    bench
+        .restart_after(|store| {
+            let devices = store.scan_all(Table::Device).unwrap().into_iter().map(|(session, _)| session);
+            let mut sessions: Vec<_> = devices.collect();
+            sessions.dedup();
+            let device = |session| {
+                let record = get_parts(store, session, Table::Device, layout::DEVICE).unwrap().unwrap();
+                serde_json::from_slice::<Value>(&record).unwrap()
+            };
+            let (mut ours, linked) = (device(sessions[0]), device(sessions[1]));
+            assert!(ours["lid"].is_null() && !linked["lid"].is_null());
+            ours["lid"] = linked["lid"].clone();
+            let mut batch = Batch::new();
+            let record = serde_json::to_vec(&ours).unwrap();
+            put_parts(store, &mut batch, sessions[0], Table::Device, layout::DEVICE, &record).unwrap();
+            store.commit(batch).wait_blocking().unwrap();
+        })
+        .await;
+    scan(&bench).await;
+    assert_eq!(answer(&bench, &passkey).await.status, 200);
+    bench.until_status("alice", "ready").await;
+    assert_eq!(bench.world.passkey_code(ALICE), None);
 }

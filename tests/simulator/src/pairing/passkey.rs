@@ -32,6 +32,8 @@ const PHONE_TIME: Duration = Duration::from_millis(60);
 /// A client whose phone's account asks for its passkey.
 pub(crate) struct PasskeyGate {
     phone: String,
+    /// The secret of the QR or the code, which phone and client have.
+    secret: Vec<u8>,
     challenge: String,
     /// The reference that the client asked for.
     reference: String,
@@ -40,17 +42,19 @@ pub(crate) struct PasskeyGate {
 
 enum Stage {
     Asked,
-    /// The passkey has signed; these are the keys of both sides.
+    /// The passkey has signed; these are the keys of both sides. `is_known`: the client proved that it is the one that the
+    /// phone accepted.
     Exchanging {
         client: ClientKeys,
         keys: KeyPair,
         nonce: [u8; 32],
+        is_known: bool,
     },
-    /// The phone shows this code.
+    /// The phone shows this code; none where the client is known.
     Comparing {
         client: ClientKeys,
         keys: KeyPair,
-        code: String,
+        code: Option<String>,
     },
 }
 
@@ -100,7 +104,7 @@ impl World {
         let state = self.lock();
         let gates = state.links.values().filter_map(|link| link.passkey.as_ref());
         gates.filter(|gate| gate.phone == phone).find_map(|gate| match &gate.stage {
-            Stage::Comparing { code, .. } => Some(code.clone()),
+            Stage::Comparing { code, .. } => code.clone(),
             _ => None,
         })
     }
@@ -120,7 +124,13 @@ impl State {
         let link = self.links.get_mut(&connection).ok_or(SimulatorError::UnknownQr)?;
         // A QR is scanned once.
         link.refs.clear();
-        link.passkey = Some(PasskeyGate { phone: phone.to_owned(), challenge, reference, stage: Stage::Asked });
+        link.passkey = Some(PasskeyGate {
+            phone: phone.to_owned(),
+            secret: secret.to_vec(),
+            challenge,
+            reference,
+            stage: Stage::Asked,
+        });
         let sent = link.outbox.send(Outbound::Stanzas(vec![notification]));
         self.count(phone, "passkey:asked");
         sent.map_err(|_| SimulatorError::UnknownQr)
@@ -178,7 +188,13 @@ impl State {
             self.count(&phone, "passkey:refused");
             return Err((403, why));
         }
-        let client = client_keys(&child_bytes(prologue, "prologue_payload"), &gate.reference).ok_or((400, "keys"))?;
+        let payload = child_bytes(prologue, "prologue_payload");
+        let client = client_keys(&payload, &gate.reference).ok_or((400, "keys"))?;
+        let is_known = match prologue.get_optional_child("pairing_handoff_proof") {
+            None => false,
+            Some(proof) if is_proof(&bytes(proof), &gate.secret, &payload) => true,
+            Some(_) => return Err((403, "the client does not have the phone's secret")),
+        };
         let (keys, nonce) = (new_keys(), random().random::<[u8; 32]>());
         let mut told =
             wa::PrimaryEphemeralIdentity { public_key: Some(public_bytes(&keys)), nonce: Some(nonce.to_vec()) };
@@ -188,7 +204,7 @@ impl State {
         let told = leaf("primary_ephemeral_identity", told.encode_to_vec());
         let told = self.notification_to_client("crsc_continuation", told);
         if let Some(gate) = self.links.get_mut(&connection).and_then(|link| link.passkey.as_mut()) {
-            gate.stage = Stage::Exchanging { client, keys, nonce };
+            gate.stage = Stage::Exchanging { client, keys, nonce, is_known };
         }
         if passkey.manner != PasskeyManner::StaysSilent {
             super::send_later(outbox, told, PHONE_TIME);
@@ -198,7 +214,7 @@ impl State {
 
     fn companion_nonce(&mut self, connection: u64, nonce: &[u8]) -> Result<(), (u16, &'static str)> {
         let gate = self.links.get_mut(&connection).and_then(|link| link.passkey.as_mut()).ok_or((400, "no gate"))?;
-        let Stage::Exchanging { client, keys, nonce: phone_nonce } = &gate.stage else {
+        let Stage::Exchanging { client, keys, nonce: phone_nonce, is_known } = &gate.stage else {
             return Err((400, "out of order"));
         };
         let nonce: &[u8; 32] = nonce.try_into().map_err(|_| (400, "a nonce has 32 bytes"))?;
@@ -207,6 +223,7 @@ impl State {
         }
         let public: [u8; 32] = public_bytes(keys).try_into().map_err(|_| (500, "a key has 32 bytes"))?;
         let code = ShortcakeUtils::derive_verification_code(nonce, &public, phone_nonce);
+        let code = (!is_known).then_some(code);
         let (client, keys) = (client.clone(), keys.clone());
         gate.stage = Stage::Comparing { client, keys, code };
         Ok(())
@@ -237,6 +254,12 @@ impl State {
         let secret = request.adv_secret.unwrap_or_default();
         self.vouch(&gate.phone, connection, &secret, Some(PHONE_TIME)).map_err(|_| (500, "the phone could not vouch"))
     }
+}
+
+/// Whether the client has the secret that the phone knows of it.
+fn is_proof(proof: &[u8], secret: &[u8], payload: &[u8]) -> bool {
+    let key = secret.try_into().ok().and_then(|secret| ShortcakeUtils::derive_pairing_handoff_hmac_key(secret).ok());
+    key.is_some_and(|key| ShortcakeUtils::compute_pairing_handoff_proof(&key, payload)[..] == *proof)
 }
 
 /// The client's keys in its prologue, if they are for this reference.
