@@ -59,8 +59,9 @@ const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 /// Ten million records are 5 GB.
 const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
 /// Less than 10 s is too short to link a phone; more than a day is a forgotten window.
-const PASSKEY_WINDOW_S: RangeInclusive<u64> = 10..=600;
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
+/// A person needs some seconds to find the passkey; WhatsApp waits for ten minutes.
+const PASSKEY_WINDOW_S: RangeInclusive<u64> = 10..=600;
 
 const ADDRESS: &str = "an address and port, such as 127.0.0.1:2785 or [::]:2785";
 const FILTER: &str = "a log filter, such as info or rookery=debug";
@@ -104,7 +105,7 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_CONNECTS_PER_SECOND", value_name = "NUMBER")]
     #[arg(default_value = "20", value_parser = number::<u32>(CONNECTS_PER_SECOND))]
     pub connects_per_second: u32,
-    /// Sessions connecting at once, 1-10000
+    /// Sessions connecting at once, for each proxy and without one, 1-10000
     #[arg(long, env = "ROOKERY_CONNECTING_MAX", value_name = "NUMBER")]
     #[arg(default_value = "50", value_parser = number::<usize>(CONNECTING_MAX))]
     pub connecting_max: usize,

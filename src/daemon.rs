@@ -262,7 +262,8 @@ async fn audit_notices(app: Arc<App>, mut notices: Receiver<OperatorNotice>, mut
                 let (action, outcome) = match kind {
                     OperatorNoticeKind::OtherAccountRefused => ("sessions.other_account", Outcome::Refused),
                     OperatorNoticeKind::AccountChanged => ("sessions.account_changed", Outcome::Done),
-                    OperatorNoticeKind::Restriction => ("sessions.restriction", Outcome::Done),
+                    OperatorNoticeKind::Restricted => ("sessions.restricted", Outcome::Done),
+                    OperatorNoticeKind::RestrictionLifted => ("sessions.restriction_lifted", Outcome::Done),
                     OperatorNoticeKind::DeviceLeft => ("sessions.device_left", Outcome::Failed),
                     OperatorNoticeKind::DeletionFinished => ("sessions.deletion_finished", Outcome::Done),
                 };

@@ -40,6 +40,9 @@ pub enum CommandError {
     /// The phone has no code yet to be compared.
     #[error("there is no code to confirm yet")]
     NoPasskeyCode,
+    /// The passkey's answer, or the confirmation, was taken already.
+    #[error("it was taken already, and linking goes on")]
+    PasskeyTaken,
     /// The passkey signed an earlier request.
     #[error("the passkey's answer is for another request")]
     PasskeyOutdated,
@@ -66,7 +69,7 @@ pub enum CommandError {
         retry_after_s: Option<u32>,
     },
     /// WhatsApp restricts the account: it may not reach out to people whom it has no chat with.
-    #[error("{what} was refused by WhatsApp: this account may reach out to nobody new {}", until_text(.until))]
+    #[error("{what} was refused by WhatsApp, which restricts this account {}", until_text(.until))]
     TimeLocked {
         /// The request, as in [`Self::Refused`].
         what: &'static str,

@@ -8,7 +8,10 @@ use rookery_engine::AccountAnswer;
 use rookery_model::{NewChats, ReachoutTimelock, Timestamp};
 
 /// WhatsApp tells changes by itself: it is asked after a log-in or a refusal, at most this often.
-const ASKING_INTERVAL: Duration = Duration::from_secs(600);
+pub(crate) const ASKING_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Two changes of the lock within this time may have come in the wrong order.
+pub(crate) const ORDER_TIME: Duration = Duration::from_secs(5);
 
 /// The limits of one account, as far as they are known.
 #[derive(Default)]
@@ -19,6 +22,8 @@ struct Known {
     timelock: Option<ReachoutTimelock>,
     new_chats: Option<NewChats>,
     asked_at: Option<Instant>,
+    /// When a notification last told of the lock.
+    told_at: Option<Instant>,
 }
 
 impl KnownLimits {
@@ -34,9 +39,22 @@ impl KnownLimits {
 
     pub(crate) fn learn(&self, answer: AccountAnswer) {
         let mut known = self.lock();
-        known.new_chats = answer.new_chats;
+        known.new_chats = answer.new_chats.unwrap_or(known.new_chats);
         // An answer that says nothing of the lock is no news about it.
         known.timelock = answer.timelock.or(known.timelock.take());
+    }
+
+    /// Takes what a notification says; true when another one said something else a moment ago.
+    pub(crate) fn learn_told_timelock(&self, timelock: ReachoutTimelock) -> bool {
+        let mut known = self.lock();
+        let is_unclear = known.told_at.is_some_and(|at| at.elapsed() < ORDER_TIME);
+        (known.timelock, known.told_at) = (Some(timelock), Some(Instant::now()));
+        is_unclear
+    }
+
+    /// The next question may be asked at once.
+    pub(crate) fn forget_asking(&self) {
+        self.lock().asked_at = None;
     }
 
     pub(crate) fn learn_timelock(&self, timelock: ReachoutTimelock) {
@@ -95,7 +113,7 @@ mod tests {
         assert_eq!(known.new_chats(), Some(NewChats { used: 0, limit: 10, resets_at: None }));
         let active = ReachoutTimelock { is_active: true, ..ReachoutTimelock::default() };
         known.learn_timelock(active.clone());
-        known.learn(AccountAnswer { timelock: None, new_chats: None });
+        known.learn(AccountAnswer { timelock: None, new_chats: Some(None) });
         assert_eq!((known.timelock(), known.new_chats()), (Some(active), None));
     }
 }

@@ -98,7 +98,7 @@ pub struct SessionOptions {
     pub whatsapp_timeout: Duration,
     /// Connects started per second over all sessions, restarts included.
     pub connects_per_second: u32,
-    /// Sessions that may be connecting at once.
+    /// Sessions that may be connecting at once, for each proxy and without one.
     pub connecting_max: usize,
     /// Linking stays open this long after a start.
     pub linking_window: Duration,

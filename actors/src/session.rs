@@ -42,6 +42,7 @@ use crate::reply::Reply;
 use crate::supervisor::message::SupervisorMsg;
 use engine_slot::EngineSlot;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
+use limits::PresenceSending;
 use loading::Loaded;
 use message::{Preparation, SessionMsg};
 use pairing::Pairing;
@@ -102,6 +103,10 @@ pub(crate) struct SessionState {
     passkey: Option<PasskeyAttempt>,
     /// Counts the steps of such links.
     passkeys_begun: u64,
+    /// The account's presence is being sent, and whether it changed meanwhile.
+    presence: PresenceSending,
+    /// Two changes of the time lock came so close that nobody knows which is the later one.
+    is_order_unclear: bool,
     /// WhatsApp is being asked what the account may do.
     are_limits_asked: bool,
     /// Counts the timers for the end of a lock: only the latest one acts.
@@ -169,6 +174,8 @@ impl SessionState {
             wipe_trouble: None,
             passkey: None,
             passkeys_begun: 0,
+            presence: PresenceSending::default(),
+            is_order_unclear: false,
             are_limits_asked: false,
             timelock_timers: 0,
             timelock_readers: Vec::new(),
@@ -234,12 +241,14 @@ impl SessionState {
             M::ReadPasskey { reply } => self.read_passkey(reply),
             M::AnswerPasskey { challenge, answer, reply } => self.answer_passkey(&challenge, answer, reply),
             M::ConfirmPasskey { reply } => self.confirm_passkey(reply),
-            M::PasskeySent { generation, sent, reply } => self.passkey_sent(generation, sent, reply),
+            M::PasskeySent { generation, number, sent, reply } => self.passkey_sent(generation, number, sent, reply),
+            M::PairingCodeDue => self.publish(),
             M::PasskeyDue { number } => self.passkey_due(number),
             M::Configure { change, reply } => self.configure(change, reply),
             M::SetProxy { proxy, reply } => self.set_proxy(proxy, reply),
             M::SetPresence { is_available, reply } => self.set_presence(is_available, reply),
             M::LimitsDue => self.ask_limits(),
+            M::PresenceSent { generation, sent } => self.presence_sent(generation, sent),
             M::LimitsAnswered { generation, answer } => self.limits_answered(generation, answer),
             M::TimelockDue { timer } => self.timelock_due(timer),
             M::JournalWritten(written) => self.journal_written(*written),
@@ -278,7 +287,9 @@ impl SessionState {
             self.record.updated_at = Timestamp::now();
             self.entry.proxy.store(proxy);
             self.save_record();
-            if self.engine.is_loaded() && !self.engine.is_closing() {
+            // A link that is turned away and a log-out end the engine anyway, and need it until then.
+            let is_ending = self.engine.is_closing() || self.engine.turned_away.is_some() || self.engine.is_logging_out;
+            if self.engine.is_loaded() && !is_ending {
                 self.apply(Fact::ProxyChanged);
             }
             self.publish();
@@ -306,7 +317,7 @@ impl SessionState {
     fn stop(&mut self, reply: Reply<Arc<Session>>) {
         self.refuse_starts();
         self.closing.push(reply);
-        self.apply(Fact::StopRequested);
+        self.apply(if self.passkey.is_some() { Fact::PasskeyStopped } else { Fact::StopRequested });
         self.answer_closing();
     }
 
@@ -382,7 +393,7 @@ impl SessionState {
     /// Takes a fact: new status, its effects, the record and the published session.
     fn apply(&mut self, fact: Fact) {
         let step = lifecycle::step(self.record.status, &fact);
-        if step.effects.contains(&Effect::ForgetPairing) && fact != Fact::PasskeyRequested {
+        if step.effects.contains(&Effect::ForgetPairing) && !matches!(fact, Fact::PasskeyWaits(_)) {
             self.passkey = None;
         }
         let before = self.record.clone();
@@ -397,16 +408,20 @@ impl SessionState {
         }
         if step.restriction.is_some() {
             self.set_restriction(step.restriction);
-        } else if fact == Fact::StartRequested {
-            // A block may be over: WhatsApp is asked by connecting. A lock on reaching out is not about connecting.
+        } else if fact == Fact::LoggedIn {
+            // WhatsApp lets the account connect. A lock on reaching out is not about connecting.
             let timelock = self.entry.limits.timelock().unwrap_or_default();
             self.set_restriction(timelock.restriction());
         }
         if fact == Fact::LoggedOut {
             self.give_up_account();
         }
-        if matches!(fact, Fact::StopRequested | Fact::LinkingExpired | Fact::LoggedOut) {
+        if matches!(fact, Fact::StopRequested | Fact::PasskeyStopped | Fact::LinkingExpired | Fact::LoggedOut) {
             self.pairing.account_change_allowed = false;
+        }
+        if matches!(fact, Fact::PasskeyFailed(_)) {
+            // Linking begins anew, with all of its time.
+            self.pairing.close();
         }
         if fact == Fact::Prepared {
             self.record.connected_at = Some(Timestamp::now());
@@ -433,7 +448,7 @@ impl SessionState {
             Effect::WipeCredentials => {
                 self.record.forget_account();
                 self.entry.limits.forget();
-                self.show_timelock();
+                self.set_restriction(None);
                 self.is_link_stored = false;
                 self.record.wiping = true;
                 self.cache = GroupCache::default();

@@ -79,12 +79,16 @@ async fn an_account_is_linked_with_its_passkey_and_the_code_that_the_phone_shows
 
     let options = bench.get(PASSKEY).await.body;
     assert_eq!((&options["rpId"], &options["userVerification"]), (&json!("whatsapp.com"), &json!("required")));
+    assert_eq!(bench.post("/sessions/alice/pairing-code", json!({ "phoneNumber": ALICE })).await.status, 400);
     let answered = answer(&bench, &passkey).await;
     assert_eq!((answered.status, &answered.body["name"]), (200, &json!("alice")), "{answered:?}");
+    assert!(answered.body["lastError"].as_str().unwrap().starts_with("the passkey's answer was sent"), "{answered:?}");
     let code = code(&bench).await;
     assert_eq!(code.replace('-', ""), bench.world.passkey_code(ALICE).unwrap());
     assert_eq!(bench.get(PASSKEY).await.failure(), (404, "passkey_not_requested"));
-    assert_eq!(bench.post(CONFIRM, json!({})).await.status, 200);
+    let confirmed = bench.post(CONFIRM, json!({})).await;
+    assert_eq!(confirmed.status, 200, "{confirmed:?}");
+    assert!(confirmed.body["lastError"].as_str().unwrap().starts_with("the code was confirmed"), "{confirmed:?}");
     let session = bench.until_status("alice", "ready").await;
     assert_eq!((&session["phone"], &session["linking"]), (&json!(ALICE), &json!(null)));
     bench.restart().await;
@@ -136,7 +140,7 @@ async fn an_answer_that_cannot_be_right_is_not_sent_and_ends_nothing() {
     let twice = tokio::join!(bench.post(PASSKEY, good.clone()), bench.post(PASSKEY, good));
     let mut statuses = [twice.0.status, twice.1.status];
     statuses.sort_unstable();
-    assert_eq!(statuses, [200, 404]);
+    assert_eq!(statuses, [200, 409], "one is taken");
     code(&bench).await;
     let twice = tokio::join!(bench.post(CONFIRM, json!({})), bench.post(CONFIRM, json!({})));
     let mut statuses = [twice.0.status, twice.1.status];
@@ -184,6 +188,7 @@ async fn a_session_can_be_stopped_restarted_and_logged_out_while_a_passkey_is_as
     let stopped = bench.post("/sessions/alice/stop", json!({})).await;
     assert_eq!(stopped.status, 200, "{stopped:?}");
     assert_eq!((&stopped.body["linking"], &stopped.body["engineLoaded"]), (&json!(null), &json!(false)));
+    assert_eq!((&stopped.body["status"], &stopped.body["lastError"]), (&json!("disconnected"), &json!(null)));
     assert_eq!(bench.get(PASSKEY).await.failure(), (404, "passkey_not_requested"));
     assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);
     scan(&bench).await;
@@ -220,7 +225,12 @@ async fn a_lost_connection_ends_the_attempt() {
     proxy.cut();
     until_error(&bench, "linking failed: the connection").await;
     assert_eq!(bench.get(PASSKEY).await.failure(), (404, "passkey_not_requested"));
+    // So does another proxy, which takes effect at once.
+    scan(&bench).await;
+    assert_eq!(bench.patch("/sessions/alice/proxy", json!({ "proxyUrl": null })).await.status, 200);
+    until_equal(0, async || proxy.connections()).await;
     links_after_all(&bench, &passkey).await;
+    assert_eq!(proxy.connections(), 0);
     bench.world.add_fault(ALICE, Fault::new(FaultKind::StreamError));
     bench.until_status("alice", "ready").await;
 }

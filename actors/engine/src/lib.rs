@@ -83,7 +83,7 @@ pub struct EngineOptions {
     pub device_name: String,
     /// Connects started per second over all sessions, restarts included.
     pub connects_per_second: u32,
-    /// Sessions that may be connecting at once.
+    /// Sessions that may be connecting at once, for each proxy and without one.
     pub connecting_max: usize,
 }
 
@@ -98,7 +98,7 @@ pub struct EngineShared {
 }
 
 /// Why the engine could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum EngineError {
     /// WhatsApp answered with an error.
     #[error("refused with code {code}")]

@@ -17,26 +17,37 @@ const TIMELOCK_NOTIFICATION: &str = "NotificationUserReachoutTimelockUpdate";
 /// The same for the limit of new chats.
 const NEW_CHATS_NOTIFICATION: &str = "MessageCappingInfoNotification";
 
+/// The last second of the year 9999.
+const SECONDS_MAX: u64 = 253_402_300_799;
+/// Characters of WhatsApp's word for a reason: callers and logs see it. The longest one known has 42.
+const REASON_CHARS_MAX: usize = 64;
+
 /// What WhatsApp says of an account.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccountAnswer {
     /// `None`: the answer does not say.
     pub timelock: Option<ReachoutTimelock>,
-    /// `None`: there is no limit.
-    pub new_chats: Option<NewChats>,
+    /// `None`: the answer does not say. `Some(None)`: there is no limit.
+    pub new_chats: Option<Option<NewChats>>,
 }
 
 impl Engine {
-    /// Asks what the account may do: two questions.
+    /// Asks what the account may do: two questions, each of which may stay without an answer.
+    ///
+    /// # Errors
+    /// Both were refused or not answered.
     pub async fn account_limits(&self) -> Result<AccountAnswer, EngineError> {
         let lock = MexDoc { name: fetch_reachout_timelock::NAME, id: fetch_reachout_timelock::DOC_ID };
-        let lock = self.ask_mex(lock, &json!({})).await?;
         let chats =
             MexDoc { name: fetch_new_chat_message_capping_info::NAME, id: fetch_new_chat_message_capping_info::DOC_ID };
-        let chats = self.ask_mex(chats, &json!({ "input": { "type": "INDIVIDUAL_NEW_CHAT_MSG" } })).await?;
+        let (no_variables, of_chats) = (json!({}), json!({ "input": { "type": "INDIVIDUAL_NEW_CHAT_MSG" } }));
+        let (lock, chats) = tokio::join!(self.ask_mex(lock, &no_variables), self.ask_mex(chats, &of_chats));
+        if let (Err(error), Err(_)) = (&lock, &chats) {
+            return Err(error.clone());
+        }
         Ok(AccountAnswer {
-            timelock: lock.get("xwa2_fetch_account_reachout_timelock").and_then(timelock),
-            new_chats: chats.get("xwa2_message_capping_info").and_then(new_chats),
+            timelock: lock.ok().and_then(|data| data.get("xwa2_fetch_account_reachout_timelock").and_then(timelock)),
+            new_chats: chats.ok().map(|data| data.get("xwa2_message_capping_info").and_then(new_chats)),
         })
     }
 
@@ -72,7 +83,11 @@ fn timelock(told: &Value) -> Option<ReachoutTimelock> {
     if !is_active {
         return Some(ReachoutTimelock::default());
     }
-    let reason = told.get("enforcement_type").and_then(Value::as_str).filter(|reason| !reason.is_empty());
+    let is_word = |reason: &&str| {
+        (1..=REASON_CHARS_MAX).contains(&reason.len())
+            && reason.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let reason = told.get("enforcement_type").and_then(Value::as_str).filter(is_word);
     let expires_at = told.get("time_enforcement_ends").and_then(seconds);
     Some(ReachoutTimelock { is_active, expires_at, reason: reason.map(Into::into) })
 }
@@ -85,9 +100,9 @@ fn new_chats(told: &Value) -> Option<NewChats> {
     Some(NewChats { used, limit, resets_at: told.get("cycle_end_timestamp").and_then(seconds) })
 }
 
-/// A time in seconds; 0 stands for none.
+/// A time in seconds; 0 stands for none, and so does one beyond the year 9999.
 fn seconds(value: &Value) -> Option<Timestamp> {
-    let seconds = number(value).filter(|seconds| *seconds > 0)?;
+    let seconds = number(value).filter(|seconds| (1..=SECONDS_MAX).contains(seconds))?;
     Some(Timestamp(i64::try_from(seconds).ok()?.checked_mul(1_000)?))
 }
 
@@ -112,6 +127,10 @@ mod tests {
             ),
             (json!({"is_active": true, "time_enforcement_ends": 1_788_414_761}), lock(true, end, None)),
             (json!({"is_active": true, "time_enforcement_ends": "0", "enforcement_type": ""}), lock(true, None, None)),
+            (
+                json!({"is_active": true, "time_enforcement_ends": 1_u64 << 40, "enforcement_type": "a\u{202e}"}),
+                lock(true, None, None),
+            ),
             (json!({"is_active": false, "enforcement_type": "DEFAULT"}), lock(false, None, None)),
             (json!({"is_active": "yes"}), None),
             (json!(null), None),

@@ -9,9 +9,9 @@ use super::{Engine, EngineError};
 use rookery_model::PasskeyAnswer;
 
 /// The engine ends a connection that nobody linked when the time of its QRs is over, and does not know that a person is
-/// asked for a passkey. Given these in place of the used QR, it goes on for 60 s and 20 s more for each further one, more
-/// than WhatsApp's ten minutes.
-const PLACEHOLDERS: usize = 32;
+/// asked for a passkey. Given these in place of the used QR, it goes on for 60 s and 20 s more for each further one: a
+/// thousand seconds, more than all steps of a link with a passkey may take (900 s).
+const PLACEHOLDERS: usize = 48;
 
 impl Engine {
     /// Has the engine keep the connection while a person is asked for a passkey. The QRs and codes before are void: a phone

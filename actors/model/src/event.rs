@@ -108,8 +108,10 @@ pub enum OperatorNoticeKind {
     OtherAccountRefused,
     /// As [`EventKind::AccountChanged`], once that event is on disk.
     AccountChanged,
-    /// As [`EventKind::Restriction`], once that event is on disk.
-    Restriction,
+    /// WhatsApp forbids the account something.
+    Restricted,
+    /// WhatsApp forbids the account nothing any more.
+    RestrictionLifted,
     /// The session was deleted, and WhatsApp did not confirm in time that its device is unlinked: it may be left at the phone.
     DeviceLeft,
     /// A deletion that a stop or a crash of the daemon had interrupted is finished.
@@ -123,8 +125,7 @@ impl EventKind {
         match self {
             Self::AccountChanged => Some(OperatorNoticeKind::AccountChanged),
             Self::OtherAccountRefused => Some(OperatorNoticeKind::OtherAccountRefused),
-            Self::Restriction => Some(OperatorNoticeKind::Restriction),
-            Self::Group(_) | Self::SessionStatus | Self::Passkey => None,
+            Self::Group(_) | Self::SessionStatus | Self::Restriction | Self::Passkey => None,
         }
     }
 }

@@ -11,6 +11,8 @@ use utoipa::ToSchema;
 
 /// Characters of a proxy's URL.
 pub const PROXY_URL_CHARS_MAX: usize = 2048;
+/// Bytes of a name in the DNS (RFC 1035, section 2.3.4).
+const HOST_BYTES_MAX: usize = 253;
 /// Bytes of a user name and of a password: what SOCKS5 can carry (RFC 1929, section 2).
 const CREDENTIAL_BYTES_MAX: usize = 255;
 
@@ -81,7 +83,9 @@ pub struct ProxyCredentials {
 #[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProxyError {
     /// The text is no URL with one of the schemes.
-    #[error("must be a URL such as socks5://user:password@proxy.example.com:1080, with http, https, socks4 or socks5")]
+    #[error(
+        "must be a URL such as socks5://user:password@proxy.example.com:1080, with http, https, socks4 or socks5; in user and password, / is %2F, @ is %40, % is %25"
+    )]
     NotProxyUrl,
     /// The text is too long.
     #[error("must be shorter than or equal to {PROXY_URL_CHARS_MAX} characters")]
@@ -167,7 +171,9 @@ impl FromStr for Proxy {
         }
         // The parser would drop blanks and line breaks silently.
         let is_plain = !text.chars().any(|char| char.is_whitespace() || char.is_control());
-        let url = Some(text).filter(|text| is_plain && text.contains("://")).and_then(|text| Url::parse(text).ok());
+        let url = Some(text)
+            .filter(|text| is_plain && text.contains("://") && !text.contains(":///"))
+            .and_then(|text| Url::parse(text).ok());
         let (url, kind) = url
             .and_then(|url| ProxyType::of_scheme(url.scheme()).map(|kind| (url, kind)))
             .ok_or(ProxyError::NotProxyUrl)?;
@@ -176,6 +182,9 @@ impl FromStr for Proxy {
         }
         // For SOCKS, the URL's own host is a text that nobody checked.
         let host = url.host_str().and_then(|host| Host::parse(host).ok()).ok_or(ProxyError::BadHost)?;
+        if host.to_string().len() > HOST_BYTES_MAX {
+            return Err(ProxyError::BadHost);
+        }
         let port = url.port().unwrap_or(kind.default_port());
         if port == 0 {
             return Err(ProxyError::BadPort);
@@ -200,6 +209,11 @@ fn credentials(url: &Url) -> Result<Option<ProxyCredentials>, ProxyError> {
         return Ok(None);
     }
     let decode = |text: &str| {
+        let mut rest = text.split('%').skip(1);
+        let is_encoded = rest.all(|rest| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2);
+        if !is_encoded {
+            return Err(ProxyError::BadCredentials);
+        }
         let decoded = percent_decode_str(text).decode_utf8().map(Cow::into_owned).ok();
         let fits = |text: &String| text.len() <= CREDENTIAL_BYTES_MAX && !text.chars().any(char::is_control);
         decoded.filter(fits).ok_or(ProxyError::BadCredentials)
@@ -310,13 +324,20 @@ mod tests {
             ("http://a%3Ab:p@p:1", ProxyError::ColonInUser),
             ("http://a%0Ab:p@p:1", ProxyError::BadCredentials),
             ("http://a%FF:p@p:1", ProxyError::BadCredentials),
+            ("http://a:p%zz@p:1", ProxyError::BadCredentials),
+            ("http:///p", ProxyError::NotProxyUrl),
+            (&format!("http://{}.example:1", "a.".repeat(130)), ProxyError::BadHost),
             (&long(256), ProxyError::BadCredentials),
             (&long(2048), ProxyError::TooLong),
         ];
         for (text, expected) in cases {
             assert_eq!(text.parse::<Proxy>(), Err(expected), "{text}");
         }
-        assert!(long(255).parse::<Proxy>().is_ok());
+        let longest = format!("https://{0}:{0}@{1}.ab:65535", "!".repeat(255), "a.".repeat(124) + "a");
+        for text in [long(255), longest] {
+            let proxy: Proxy = text.parse().unwrap();
+            assert_eq!(proxy.to_url().parse(), Ok(proxy), "what is accepted can be read back");
+        }
     }
 
     #[test]

@@ -38,8 +38,8 @@ impl KnownNumber {
 #[derive(Default)]
 pub(crate) struct Numbers {
     by_number: HashMap<NonZeroU64, KnownNumber>,
-    /// The spellings of the numbers without an account, each with its number. Some may have got one since.
-    absent: HashMap<NonZeroU64, NonZeroU64>,
+    /// Whether some may be without an account: then people who are seen are looked for among them.
+    are_some_absent: bool,
     unsaved: BTreeSet<NonZeroU64>,
     /// Numbers that WhatsApp is asked about just now.
     asking: HashMap<NonZeroU64, watch::Receiver<()>>,
@@ -69,10 +69,7 @@ impl Numbers {
         if self.by_number.len() >= NUMBERS_MAX && !self.by_number.contains_key(&number) {
             self.make_room();
         }
-        if account.is_none() {
-            let spellings = [Some(number), other_spelling(number)];
-            self.absent.extend(spellings.into_iter().flatten().map(|spelling| (spelling, number)));
-        }
+        self.are_some_absent |= account.is_none();
         let before = self.by_number.insert(number, KnownNumber { account, at: now });
         if account.is_some() || before.is_some_and(|before| before.account.is_some()) {
             self.unsaved.insert(number);
@@ -81,13 +78,14 @@ impl Numbers {
 
     /// Notes that these people were seen at WhatsApp: a number that had no account a moment ago is asked about again.
     pub(crate) fn seen<'a>(&mut self, participants: impl IntoIterator<Item = &'a ParticipantIds>) {
-        if self.absent.is_empty() {
+        if !self.are_some_absent {
             return;
         }
         for phone in participants.into_iter().filter_map(|person| person.phone) {
-            let Some(number) = self.absent.remove(&phone) else { continue };
-            if self.by_number.get(&number).is_some_and(|known| known.account.is_none()) {
-                self.by_number.remove(&number);
+            for number in [Some(phone), other_spelling(phone)].into_iter().flatten() {
+                if self.by_number.get(&number).is_some_and(|known| known.account.is_none()) {
+                    self.by_number.remove(&number);
+                }
             }
         }
     }
@@ -95,7 +93,7 @@ impl Numbers {
     /// Forgets that numbers have no account, and the older half of the accounts where that makes room for less than an eighth.
     fn make_room(&mut self) {
         self.by_number.retain(|_, known| known.account.is_some());
-        self.absent.clear();
+        self.are_some_absent = false;
         if self.by_number.len() <= NUMBERS_MAX - NUMBERS_MAX / 8 {
             return;
         }
@@ -191,12 +189,13 @@ mod tests {
     #[test]
     fn a_person_who_is_seen_ends_the_absence_of_their_number_in_either_spelling() {
         let mut numbers = Numbers::default();
-        for digits in [558_499_990_001, 5_584_999_990_002, 15_550_100_099] {
+        for digits in [558_499_990_001, 5_584_999_990_001, 5_584_999_990_002, 15_550_100_099] {
             numbers.learn(number(digits), None, NOW);
         }
         numbers.learn(number(15_550_100_098), Some(ids(15_550_100_098)), NOW);
         numbers.seen([&ids(5_584_999_990_001), &ids(558_499_990_002), &ids(15_550_100_098)]);
         assert_eq!(numbers.get(number(558_499_990_001), later(1)), None);
+        assert_eq!(numbers.get(number(5_584_999_990_001), later(1)), None);
         assert_eq!(numbers.get(number(5_584_999_990_002), later(1)), None);
         assert_eq!(numbers.get(number(15_550_100_099), later(1)), Some(None));
         assert_eq!(numbers.get(number(15_550_100_098), later(1)), Some(Some(ids(15_550_100_098))));

@@ -48,6 +48,7 @@ impl SessionState {
         let Some(engine) = self.engine.any().filter(|_| self.engine.turned_away.is_none()) else { return };
         warn!(session.id = %self.entry.id, reason = why.as_str(), "a link may not stay, unlinking it");
         self.engine.turned_away = Some(why);
+        self.passkey = None;
         let (myself, generation) = (self.myself.clone(), self.engine.generation());
         tokio::spawn(async move {
             let unlinked = async {

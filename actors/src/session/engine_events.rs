@@ -9,6 +9,7 @@ use tracing::warn;
 use super::engine_slot::Ended;
 use super::exit::{ActorExit, EngineExit};
 use super::lifecycle::{Fact, TurnedAway};
+use super::limits::PresenceSending;
 use super::message::{Generation, Preparation, SessionMsg, Unprepared};
 use super::record::Link;
 use super::{ActorPort, SessionState};
@@ -76,6 +77,7 @@ impl SessionState {
         }
         self.refresher.end();
         self.end_asking_limits();
+        self.presence = PresenceSending::default();
         if ended == Ended::BeforeWipe {
             return Ok(());
         }
@@ -86,7 +88,7 @@ impl SessionState {
         self.answer_closing();
         if ended != Ended::ByItself {
             if self.record.started && self.record.status == SessionStatus::Initializing {
-                // It was closed for another proxy.
+                // It was closed for another proxy, or after a failed link.
                 self.open_engine();
                 self.publish();
             }
@@ -145,7 +147,10 @@ impl SessionState {
             }
             EngineEvent::QrsUsedUp => self.qrs_used_up(),
             EngineEvent::PairingFailed(reason) => self.apply(Fact::PairingFailed(reason)),
-            EngineEvent::PairingCodeExpired => self.pairing.forget_code(),
+            EngineEvent::PairingCodeExpired => {
+                self.pairing.forget_code();
+                self.publish();
+            }
             EngineEvent::PasskeyRequested(options) => self.passkey_requested(&options),
             EngineEvent::PasskeyCodeShown { code, is_known } => self.passkey_code_shown(code, is_known),
             EngineEvent::PasskeyFailed(reason) => self.apply(Fact::PasskeyFailed(reason)),
@@ -306,6 +311,7 @@ impl SessionState {
         self.preparations_failed = 0;
         self.apply(Fact::Prepared);
         self.ask_limits();
+        self.resend_presence();
         self.refresher.catch_up(&self.cache);
     }
 }

@@ -6,7 +6,7 @@
 //! disconnected (stopped)  --start-> initializing --log-in with stored credentials--> authenticating
 //! ready, authenticating --connection lost--> disconnected (reconnecting) --log-in--> authenticating
 //! any with an engine --logged out, replaced, banned, locked--> action_required --start--> initializing
-//! any that runs --another proxy--> initializing
+//! any with an engine --another proxy--> initializing
 //! qr_ready --passkey asked for--> action_required --phone--> authenticating; failed or too late: initializing
 //! any with an engine --outdated, crashed too often, no reconnect left--> failed --start--> initializing
 //! any --stop, kill, log-out, no phone in time--> disconnected
@@ -32,6 +32,35 @@ impl TurnedAway {
     }
 }
 
+/// What a link with a passkey waits for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PasskeyWait {
+    /// Somebody who has the passkey sign.
+    Signature,
+    /// WhatsApp and the phone.
+    Phone,
+    /// Somebody who compares the code.
+    Comparison,
+    /// The phone, which links the device.
+    Acceptance,
+}
+
+impl PasskeyWait {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Signature => {
+                "WhatsApp asks for the account's passkey to link this device: get what it asks for from `/passkey`, have the passkey \
+                 sign it, and send the answer there"
+            }
+            Self::Phone => "the passkey's answer was sent; the phone goes on, and then there is a code to compare",
+            Self::Comparison => {
+                "compare `linking.code` with the code on the phone, and confirm it at `/passkey/confirm` if they are the same"
+            }
+            Self::Acceptance => "the code was confirmed; the phone links this device",
+        }
+    }
+}
+
 /// Something that happened to a session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Fact {
@@ -43,12 +72,12 @@ pub(crate) enum Fact {
     Paired,
     /// A phone accepted, but linking failed.
     PairingFailed(String),
-    /// WhatsApp asks for a passkey.
-    PasskeyRequested,
-    /// The phone shows a code, which somebody has to compare.
-    PasskeyCodeShown,
+    /// A link with a passkey waits for this.
+    PasskeyWaits(PasskeyWait),
     /// A link with a passkey failed, for this reason.
     PasskeyFailed(String),
+    /// A caller wants the session stopped while it waits for a passkey.
+    PasskeyStopped,
     /// Nobody linked a phone in time.
     LinkingExpired,
     /// Logged in with stored credentials.
@@ -148,8 +177,9 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
     match fact {
         Fact::StartRequested => to(S::Initializing, LastError::Clear, &[Effect::StayStarted, Effect::OpenEngine]),
         Fact::QrShown if waits_for_phone => to(S::QrReady, LastError::Reached, &[]),
-        Fact::PasskeyRequested if waits_for_phone => to(S::ActionRequired, set(PASSKEY), &[Effect::ForgetPairing]),
-        Fact::PasskeyCodeShown if status == S::ActionRequired => to(status, set(PASSKEY_CODE), &[]),
+        Fact::PasskeyWaits(wait) if waits_for_phone || status == S::ActionRequired => {
+            to(S::ActionRequired, set(wait.as_str()), &[Effect::ForgetPairing])
+        }
         Fact::PasskeyFailed(reason) if waits_for_phone || status == S::ActionRequired => {
             let error = format!("linking failed: {reason}; link the phone again");
             to(S::Initializing, set(error), &[Effect::ForgetPairing, Effect::CloseEngine])
@@ -182,9 +212,11 @@ pub(crate) fn step(status: Status, fact: &Fact) -> Step {
             S::Created | S::ActionRequired | S::Failed => to(status, LastError::Keep, STOP),
             _ => to(S::Disconnected, LastError::Clear, STOP),
         },
-        Fact::ProxyChanged if runs => {
+        // Any other session with this status has no engine, and is not told.
+        Fact::ProxyChanged if runs || status == S::ActionRequired => {
             to(S::Initializing, LastError::Clear, &[Effect::ForgetPairing, Effect::CloseEngine])
         }
+        Fact::PasskeyStopped => to(S::Disconnected, LastError::Clear, STOP),
         Fact::GivenUp(reason) => to(S::Failed, set(reason.as_str()), &[Effect::ForgetPairing, Effect::CloseEngine]),
         fact => end(fact).unwrap_or_else(|| to(status, LastError::Keep, &[])),
     }
@@ -203,10 +235,6 @@ const STILL_LISTED: &str = "WhatsApp did not confirm the end, remove the device 
 const UNCONFIRMED: &str = "WhatsApp did not confirm the log-out, and the credentials are kept; start the session and log it \
                            out again, or remove the device at the phone";
 const LOCKED: &str = "WhatsApp locked this account; open WhatsApp on the phone";
-const PASSKEY: &str = "WhatsApp asks for the account's passkey to link this device: get what it asks for from `/passkey`, \
-                       have the passkey sign it, and send the answer there";
-const PASSKEY_CODE: &str = "compare `linking.code` with the code on the phone, and confirm it at `/passkey/confirm` if they \
-                            are the same";
 const BANNED: &str = "WhatsApp banned this account; open WhatsApp on the phone, it says what can be done";
 const REPLACED: &str = "another client connected with this device's credentials; make sure that only one daemon uses \
                         them, then start the session again";
@@ -242,7 +270,11 @@ fn end(fact: &Fact) -> Option<Step> {
         Fact::Replaced => to(S::ActionRequired, set(REPLACED), STOP),
         Fact::Banned(code, until) => Step {
             restriction: blocked(*code, Some(*until)),
-            ..to(S::ActionRequired, set(format!("WhatsApp banned this account until {until}")), STOP)
+            ..to(
+                S::ActionRequired,
+                set(format!("WhatsApp banned this account until {until}; open WhatsApp on the phone, it says why")),
+                STOP,
+            )
         },
         Fact::Outdated => to(S::Failed, set(OUTDATED), STOP),
         _ => return None,

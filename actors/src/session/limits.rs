@@ -1,5 +1,6 @@
 //! What WhatsApp allows the session's account: asking for it, showing a restriction, and the account's presence.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tracing::{info, warn};
@@ -7,15 +8,26 @@ use tracing::{info, warn};
 use super::SessionState;
 use super::message::{Generation, SessionMsg};
 use crate::error::CommandError;
+use crate::known_limits::{ASKING_INTERVAL, ORDER_TIME};
 use crate::reply::Reply;
-use rookery_engine::{AccountAnswer, EngineError};
-use rookery_model::{EventKind, ReachoutTimelock, Restriction, RestrictionKind, Timestamp};
+use rookery_engine::{AccountAnswer, Engine, EngineError};
+use rookery_model::{
+    EventKind, OperatorNotice, OperatorNoticeKind, ReachoutTimelock, Restriction, RestrictionKind, Timestamp,
+};
 
 /// A lock whose end WhatsApp did not say is asked about again after this time.
 const OPEN_LOCK_TIME: Duration = Duration::from_secs(600);
 
 /// A lock that lasts longer is looked at in between: no timer is set for longer.
 const TIMER_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// Whether the account's presence is being sent.
+#[derive(Default)]
+pub(super) struct PresenceSending {
+    is_sending: bool,
+    /// It changed since.
+    is_due: bool,
+}
 
 impl SessionState {
     /// Begins with the lock that was known before the daemon's start.
@@ -30,6 +42,9 @@ impl SessionState {
 
     /// Asks WhatsApp what the account may do, unless that was done a short time ago.
     pub(super) fn ask_limits(&mut self) {
+        if std::mem::take(&mut self.is_order_unclear) {
+            self.entry.limits.forget_asking();
+        }
         let Some(engine) = self.engine.staying().filter(|_| self.entry.limits.begin_asking()) else { return };
         let (myself, generation) = (self.myself.clone(), self.engine.generation());
         let limit = self.context.options.whatsapp_timeout;
@@ -46,8 +61,13 @@ impl SessionState {
             return;
         }
         match answer {
-            Ok(answer) => self.entry.limits.learn(answer),
-            Err(error) => warn!(session.id = %self.entry.id, %error, "could not ask what the account may do"),
+            // The account may be on its way out.
+            Ok(answer) if self.engine.staying().is_some() => self.entry.limits.learn(answer),
+            Ok(_) => {}
+            Err(error) => {
+                warn!(session.id = %self.entry.id, %error, "could not ask what the account may do");
+                self.myself.send_after(ASKING_INTERVAL, || SessionMsg::LimitsDue);
+            }
         }
         self.are_limits_asked = false;
         self.show_timelock();
@@ -57,6 +77,9 @@ impl SessionState {
     /// Tells a command whether the account is locked; it was refused, which may be the reason. `is_certain`: WhatsApp
     /// said that this is the reason.
     pub(super) fn read_timelock(&mut self, is_certain: bool, reply: Reply<Option<ReachoutTimelock>>) {
+        if self.engine.staying().is_none() {
+            return drop(reply.send(Ok(None)));
+        }
         if is_certain && !self.entry.limits.timelock().is_some_and(|timelock| timelock.is_active) {
             // The end follows with the answer, or with a notification.
             self.entry.limits.learn_timelock(ReachoutTimelock { is_active: true, ..ReachoutTimelock::default() });
@@ -82,8 +105,11 @@ impl SessionState {
         self.answer_timelock();
     }
 
+    /// Takes a change of the lock. Changes come in no order: after two within a short time, WhatsApp is asked which holds.
     pub(super) fn timelock_told(&mut self, timelock: ReachoutTimelock) {
-        self.entry.limits.learn_timelock(timelock);
+        if self.entry.limits.learn_told_timelock(timelock) && !std::mem::replace(&mut self.is_order_unclear, true) {
+            self.myself.send_after(ORDER_TIME, || SessionMsg::LimitsDue);
+        }
         self.show_timelock();
     }
 
@@ -138,6 +164,9 @@ impl SessionState {
         if let serde_json::Value::Object(data) = data {
             self.journal.tell(EventKind::Restriction, data);
         }
+        let kind = if is_active { OperatorNoticeKind::Restricted } else { OperatorNoticeKind::RestrictionLifted };
+        // There may be no listener.
+        let _ = self.context.notices.send(OperatorNotice { session: self.entry.id, kind });
         true
     }
 
@@ -154,32 +183,42 @@ impl SessionState {
             self.record.is_available = is_available;
             self.save_record();
         }
-        let limit = self.context.options.whatsapp_timeout;
-        self.journal.when_saved(Box::new(move |saved| {
-            if let Err(error) = saved {
-                return drop(reply.send(Err(error.into())));
-            }
-            tokio::spawn(async move {
-                let sent = tokio::time::timeout(limit, engine.set_presence(is_available)).await;
-                let sent = match sent {
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(EngineError::Invalid(_))) => Err(CommandError::NoPushName),
-                    Ok(Err(_)) | Err(_) => Err(CommandError::NotConnected),
-                };
-                let _ = reply.send(sent);
-            });
-        }));
+        self.send_presence(engine);
+        self.answer_when_saved(vec![(reply, ())]);
     }
 
     /// Sends the presence again that the engine does not remember: it shows the account as online at every log-in, and
     /// when its name changes.
-    pub(super) fn resend_presence(&self) {
-        let Some(engine) = self.engine.staying().filter(|_| !self.record.is_available) else { return };
-        let (session, limit) = (self.entry.id, self.context.options.whatsapp_timeout);
+    pub(super) fn resend_presence(&mut self) {
+        if let Some(engine) = self.engine.staying().filter(|_| !self.record.is_available) {
+            self.send_presence(engine);
+        }
+    }
+
+    /// One at a time: of two, the later one counts.
+    fn send_presence(&mut self, engine: Arc<Engine>) {
+        if std::mem::replace(&mut self.presence.is_sending, true) {
+            self.presence.is_due = true;
+            return;
+        }
+        let (myself, generation) = (self.myself.clone(), self.engine.generation());
+        let (is_available, limit) = (self.record.is_available, self.context.options.whatsapp_timeout);
         tokio::spawn(async move {
-            if !matches!(tokio::time::timeout(limit, engine.set_presence(false)).await, Ok(Ok(()))) {
-                warn!(session.id = %session, "could not show the account as offline");
-            }
+            let sent = matches!(tokio::time::timeout(limit, engine.set_presence(is_available)).await, Ok(Ok(())));
+            let _ = myself.send_message(SessionMsg::PresenceSent { generation, sent });
         });
+    }
+
+    pub(super) fn presence_sent(&mut self, generation: Generation, sent: bool) {
+        if !self.engine.is_current(generation) {
+            return;
+        }
+        if !sent {
+            warn!(session.id = %self.entry.id, "could not send the account's presence, the next log-in does");
+        }
+        let is_due = std::mem::take(&mut self.presence).is_due;
+        if let Some(engine) = self.engine.staying().filter(|_| is_due) {
+            self.send_presence(engine);
+        }
     }
 }

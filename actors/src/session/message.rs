@@ -51,8 +51,10 @@ pub(crate) enum SessionMsg {
     AnswerPasskey { challenge: String, answer: PasskeyAnswer, reply: Reply<Arc<Session>> },
     /// Say that the phone shows the right code.
     ConfirmPasskey { reply: Reply<Arc<Session>> },
-    /// WhatsApp took the answer or the confirmation, or not.
-    PasskeySent { generation: Generation, sent: Result<(), EngineError>, reply: Reply<Arc<Session>> },
+    /// The time of a pairing code is over.
+    PairingCodeDue,
+    /// WhatsApp took the answer or the confirmation of this step, or not.
+    PasskeySent { generation: Generation, number: u64, sent: Result<(), EngineError>, reply: Reply<Arc<Session>> },
     /// The time for a step with a passkey is over.
     PasskeyDue { number: u64 },
     /// Change the session's configuration.
@@ -61,6 +63,8 @@ pub(crate) enum SessionMsg {
     SetProxy { proxy: Option<Arc<Proxy>>, reply: Reply<SessionProxy> },
     /// Show the account as online or not.
     SetPresence { is_available: bool, reply: Reply<()> },
+    /// The account's presence was sent, or not.
+    PresenceSent { generation: Generation, sent: bool },
     /// WhatsApp refused something for a reason that the account's limits may explain.
     LimitsDue,
     /// WhatsApp said what the account may do, or not.

@@ -31,6 +31,8 @@ pub(super) struct Pairing {
     /// Counts the times linking was opened or closed, so that the end of an older time limit is recognised.
     start: u64,
     opened: bool,
+    /// When linking is over.
+    until: Option<Timestamp>,
     /// Another account than before may have the session.
     pub(super) account_change_allowed: bool,
     /// Counts the codes asked for.
@@ -94,7 +96,9 @@ impl Pairing {
                 let expires_at = Some(Timestamp(Timestamp::now().0 + left));
                 Some(Linking { step: LinkingStep::PairingCode, expires_at, code: None })
             }
-            (SessionStatus::QrReady, None) => Some(Linking { step: LinkingStep::Qr, expires_at: None, code: None }),
+            (SessionStatus::QrReady, None) => {
+                Some(Linking { step: LinkingStep::Qr, expires_at: self.until, code: None })
+            }
             _ => None,
         }
     }
@@ -174,6 +178,8 @@ impl SessionState {
     pub(super) fn open_linking(&mut self) {
         if let Some(start) = self.pairing.open() {
             let window = self.context.options.linking_window;
+            let ms = i64::try_from(window.as_millis()).unwrap_or(i64::MAX);
+            self.pairing.until = Some(Timestamp(Timestamp::now().0.saturating_add(ms)));
             self.myself.send_after(window, move || SessionMsg::LinkingDue { start });
         }
     }
@@ -210,6 +216,11 @@ impl SessionState {
     }
 
     pub(super) fn read_qr(&self, reply: Reply<Qr>) {
+        if self.passkey.is_some() {
+            return drop(
+                reply.send(Err(CommandError::NoQr("a phone has scanned it: see linking in the session".into()))),
+            );
+        }
         let qr = self.pairing.qr(self.record.status, self.engine.is_loaded());
         let _ = reply.send(qr.and_then(|qr| self.check_room_for_link().map(|()| qr)));
     }
@@ -230,6 +241,7 @@ impl SessionState {
             Err(error) => return drop(reply.send(Err(error))),
         };
         let Some(number) = self.pairing.ask(phone, Instant::now(), permit, reply, self.record.status) else { return };
+        self.publish();
         let (myself, generation) = (self.myself.clone(), self.engine.generation());
         let timeout = self.context.options.whatsapp_timeout;
         tokio::spawn(async move {
@@ -245,6 +257,9 @@ impl SessionState {
     fn engine_for_code(&self, phone: ParticipantId) -> Result<Arc<Engine>, CommandError> {
         if !matches!(phone, ParticipantId::Phone(_)) {
             return Err(CommandError::NoPairingCode("a phone number is needed".into()));
+        }
+        if self.passkey.is_some() {
+            return Err(CommandError::NoPairingCode("a phone is being linked: see linking in the session".into()));
         }
         match (self.engine.any(), self.record.status) {
             (Some(engine), SessionStatus::QrReady) => self.check_room_for_link().map(|()| engine),
@@ -263,6 +278,7 @@ impl SessionState {
         let is_current = self.engine.is_current(generation);
         self.pairing.made(number, code, is_current, Instant::now(), self.record.status);
         self.publish();
+        self.myself.send_after(CODE_VALID, || SessionMsg::PairingCodeDue);
     }
 }
 

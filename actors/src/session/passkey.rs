@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::SessionState;
-use super::lifecycle::Fact;
+use super::lifecycle::{Fact, PasskeyWait};
 use super::message::{Generation, SessionMsg};
 use crate::commands::read_error;
 use crate::error::CommandError;
@@ -77,7 +77,7 @@ impl SessionState {
         let window = self.context.options.passkey_window;
         let time = time_in(&options).map_or(window, |time| time.min(window));
         self.begin_step(options, Step::Asked, time);
-        self.apply(Fact::PasskeyRequested);
+        self.apply(Fact::PasskeyWaits(PasskeyWait::Signature));
         self.tell_passkey();
     }
 
@@ -109,61 +109,66 @@ impl SessionState {
     }
 
     pub(super) fn answer_passkey(&mut self, challenge: &str, answer: PasskeyAnswer, reply: Reply<Arc<Session>>) {
-        let asked = self.passkey.as_ref().filter(|attempt| attempt.step == Step::Asked);
-        let (Some(attempt), Some(engine)) = (asked, self.engine.staying()) else {
+        let (Some(attempt), Some(engine)) = (&self.passkey, self.engine.staying()) else {
             return drop(reply.send(Err(CommandError::NoPasskey)));
         };
+        if attempt.step != Step::Asked {
+            return drop(reply.send(Err(CommandError::PasskeyTaken)));
+        }
         let expected = attempt.options["challenge"].as_str().unwrap_or_default();
         if expected.trim_end_matches('=') != challenge.trim_end_matches('=') {
             return drop(reply.send(Err(CommandError::PasskeyOutdated)));
         }
         let options = attempt.options.clone();
         self.begin_step(options, Step::Answered, STEP_TIME_MAX.min(self.context.options.passkey_window));
-        self.publish();
-        let (myself, generation, limit) =
-            (self.myself.clone(), self.engine.generation(), self.context.options.whatsapp_timeout);
+        self.apply(Fact::PasskeyWaits(PasskeyWait::Phone));
+        let (myself, generation, number) = (self.myself.clone(), self.engine.generation(), self.passkeys_begun);
+        let limit = self.context.options.whatsapp_timeout;
         tokio::spawn(async move {
             let sent = tokio::time::timeout(limit, engine.answer_passkey(answer)).await;
             let sent = sent.unwrap_or_else(|_| Err(EngineError::Unanswered("no answer in time".into())));
-            let _ = myself.send_message(SessionMsg::PasskeySent { generation, sent, reply });
+            let _ = myself.send_message(SessionMsg::PasskeySent { generation, number, sent, reply });
         });
     }
 
     pub(super) fn confirm_passkey(&mut self, reply: Reply<Arc<Session>>) {
-        let Some(PasskeyAttempt { step: Step::Comparing(code), .. }) = &self.passkey else {
-            let error = if self.passkey.is_some() { CommandError::NoPasskeyCode } else { CommandError::NoPasskey };
-            return drop(reply.send(Err(error)));
+        let code = match self.passkey.as_ref().map(|attempt| &attempt.step) {
+            Some(Step::Comparing(code)) => code.clone(),
+            Some(Step::Confirmed(_)) => return drop(reply.send(Err(CommandError::PasskeyTaken))),
+            Some(Step::Asked | Step::Answered) => return drop(reply.send(Err(CommandError::NoPasskeyCode))),
+            None => return drop(reply.send(Err(CommandError::NoPasskey))),
         };
-        let code = code.clone();
         self.confirm(code, Some(reply));
     }
 
     fn confirm(&mut self, code: String, reply: Option<Reply<Arc<Session>>>) {
-        let Some(engine) = self.engine.staying() else { return };
-        self.begin_step(Value::Null, Step::Confirmed(code), ACCEPT_TIME_MAX.min(self.context.options.passkey_window));
-        self.publish();
-        let (myself, generation, limit) =
-            (self.myself.clone(), self.engine.generation(), self.context.options.whatsapp_timeout);
         let reply = reply.unwrap_or_else(|| tokio::sync::oneshot::channel().0);
+        let Some(engine) = self.engine.staying() else { return drop(reply.send(Err(CommandError::NoPasskey))) };
+        self.begin_step(Value::Null, Step::Confirmed(code), ACCEPT_TIME_MAX.min(self.context.options.passkey_window));
+        self.apply(Fact::PasskeyWaits(PasskeyWait::Acceptance));
+        let (myself, generation, number) = (self.myself.clone(), self.engine.generation(), self.passkeys_begun);
+        let limit = self.context.options.whatsapp_timeout;
         tokio::spawn(async move {
             let sent = tokio::time::timeout(limit, engine.confirm_passkey()).await;
             let sent = sent.unwrap_or_else(|_| Err(EngineError::Unanswered("no answer in time".into())));
-            let _ = myself.send_message(SessionMsg::PasskeySent { generation, sent, reply });
+            let _ = myself.send_message(SessionMsg::PasskeySent { generation, number, sent, reply });
         });
     }
 
-    /// The answer or the confirmation was taken by WhatsApp, or not.
+    /// The answer or the confirmation was taken by WhatsApp, or not. `number`: the step that it was sent in.
     pub(super) fn passkey_sent(
         &mut self,
         generation: Generation,
+        number: u64,
         sent: Result<(), EngineError>,
         reply: Reply<Arc<Session>>,
     ) {
-        let is_current = self.engine.is_current(generation);
+        let step = self.passkey.as_ref().filter(|_| self.engine.is_current(generation)).map(|attempt| attempt.number);
+        // WhatsApp took it, where the next step has begun.
+        let is_taken = sent.is_ok() || step.is_some_and(|step| step != number);
         let answer = match sent {
-            Ok(()) => Ok(self.entry.session.load_full()),
-            Err(error) => {
-                if is_current && self.passkey.is_some() {
+            Err(error) if !is_taken => {
+                if step.is_some() {
                     self.apply(Fact::PasskeyFailed(match &error {
                         EngineError::Refused { code, .. } => format!("WhatsApp refused the passkey (code {code})"),
                         _ => "WhatsApp did not answer to the passkey".into(),
@@ -171,6 +176,7 @@ impl SessionState {
                 }
                 Err(read_error("The passkey", error))
             }
+            _ => Ok(self.entry.session.load_full()),
         };
         let _ = reply.send(answer);
     }
@@ -185,7 +191,7 @@ impl SessionState {
         }
         let time = STEP_TIME_MAX.min(self.context.options.passkey_window);
         self.begin_step(Value::Null, Step::Comparing(code), time);
-        self.apply(Fact::PasskeyCodeShown);
+        self.apply(Fact::PasskeyWaits(PasskeyWait::Comparison));
         self.tell_passkey();
     }
 

@@ -201,14 +201,17 @@ pub(super) async fn finish(
 
 /// Finishes one deletion. A device that may still be linked is unlinked first, over a connection that is made for that.
 async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch::Receiver<bool>) {
-    let session = match SessionRecord::load(&*context.store, number) {
-        Ok(StoredSession::Readable(record)) => Some(record.to_model(false)),
-        Ok(StoredSession::Unreadable(record)) => record.name_or(number, |_| false).map(|name| record.to_model(name)),
+    let found = match SessionRecord::load(&*context.store, number) {
+        Ok(StoredSession::Readable(record)) => Some((record.to_model(false), record.proxy)),
+        Ok(StoredSession::Unreadable(record)) => {
+            record.name_or(number, |_| false).map(|name| (record.to_model(name), None))
+        }
         Err(_) => None,
     };
     // The next start tries again.
-    let Some(session) = session else { return };
+    let Some((session, proxy)) = found else { return };
     let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.options);
+    entry.proxy.store(proxy);
     if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {
         device_left(context, entry.id);
     }

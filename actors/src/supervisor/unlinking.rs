@@ -23,8 +23,7 @@ pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: I
     let Ok(_device) = entry.device.acquire().await else { return false };
     match SessionRecord::load(&*context.store, entry.number) {
         Ok(StoredSession::Readable(record)) if record.link == Link::None => return true,
-        // An entry that was made for the deletion alone has no proxy yet.
-        Ok(StoredSession::Readable(record)) => entry.proxy.store(record.proxy),
+        Ok(StoredSession::Readable(_)) => {}
         _ => return false,
     }
     let (answered, is_removed) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));

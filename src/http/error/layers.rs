@@ -101,9 +101,13 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Store(error) => store_response(error),
         E::Draining => one(S::SERVICE_UNAVAILABLE, "shutting_down", "The daemon is shutting down"),
         E::Internal => internal(),
-        E::NoQr(_) | E::NoPairingCode(_) | E::NoPasskey | E::NoPasskeyCode | E::PasskeyOutdated | E::NoPushName => {
-            unavailable_response(error)
-        }
+        E::NoQr(_)
+        | E::NoPairingCode(_)
+        | E::NoPasskey
+        | E::NoPasskeyCode
+        | E::PasskeyTaken
+        | E::PasskeyOutdated
+        | E::NoPushName => unavailable_response(error),
     }
 }
 
@@ -120,6 +124,9 @@ fn unavailable_response(error: &CommandError) -> ErrorResponse {
             "passkey_code_not_shown",
             "There is no code to confirm yet: linking.step says what is waited for",
         ),
+        E::PasskeyTaken => {
+            one(S::CONFLICT, "passkey_taken", "It was taken already: linking goes on by itself, see lastError")
+        }
         E::PasskeyOutdated => one(
             S::BAD_REQUEST,
             "passkey_outdated",

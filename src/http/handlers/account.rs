@@ -45,14 +45,14 @@ impl FromFields for Presence {
 
 /// Set the account's presence
 ///
-/// It holds until it is set again, also over reconnects and restarts. A new session shows its account as online. An account that is shown
+/// It holds until it is set again, also over reconnects and restarts: where it cannot be sent now, it is sent after the next log-in. A new session shows its account as online. An account that is shown
 /// as offline is online for a moment at each log-in.
 #[utoipa::path(
     put,
     path = "",
     request_body = Presence,
     responses(
-        (status = 200, description = "Sent; WhatsApp does not confirm it", body = Acknowledged, example = json!({ "success": true, "message": "Presence updated" })),
+        (status = 200, description = "Kept, and sent; WhatsApp does not confirm it", body = Acknowledged, example = json!({ "success": true, "message": "Presence updated" })),
         (status = 409, description = "The session is not connected (`session_not_connected`), or the account's own name is not known yet (`push_name_unknown`)"),
     ),
 )]

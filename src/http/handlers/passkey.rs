@@ -22,6 +22,8 @@ use crate::http::response::json::ToldResult;
 
 /// Bytes of a credential's id: what WebAuthn allows.
 const CREDENTIAL_ID_BYTES_MAX: usize = 1_023;
+/// Bytes of an authenticator's data: a hash, flags and a counter (WebAuthn, section 6.1).
+const AUTHENTICATOR_DATA_BYTES_MIN: usize = 37;
 /// The page that a passkey for WhatsApp signs on.
 const ORIGIN: &str = "https://web.whatsapp.com";
 /// WebAuthn leaves the padding out; some write it all the same.
@@ -32,7 +34,7 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 
 /// What a passkey is asked for, as WhatsApp wrote it.
 #[derive(ToSchema)]
-#[allow(dead_code, reason = "WhatsApp's own text is the answer; the fields are documented here")]
+#[expect(dead_code, reason = "WhatsApp's own text is the answer; the fields are documented here")]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PasskeyOptions {
     /// To be signed, base64url.
@@ -52,19 +54,19 @@ pub(crate) struct PasskeyOptions {
 pub(crate) struct PasskeyCredential {
     /// The credential's id, base64url.
     #[schema(value_type = String, example = "Y3JlZGVudGlhbA")]
-    #[allow(dead_code, reason = "documented here; it is part of the answer")]
+    #[expect(dead_code, reason = "documented here; it is part of the answer")]
     id: (),
     /// The same.
     #[schema(value_type = String, example = "Y3JlZGVudGlhbA")]
-    #[allow(dead_code, reason = "documented here; it is part of the answer")]
+    #[expect(dead_code, reason = "documented here; it is part of the answer")]
     raw_id: (),
     /// `public-key`.
     #[schema(value_type = String, example = "public-key")]
-    #[allow(dead_code, reason = "documented here; it is part of the answer")]
+    #[expect(dead_code, reason = "documented here; it is part of the answer")]
     r#type: (),
     /// `clientDataJSON`, `authenticatorData` and `signature`, base64url; `userHandle` may be there.
     #[schema(value_type = Object)]
-    #[allow(dead_code, reason = "documented here; it is part of the answer")]
+    #[expect(dead_code, reason = "documented here; it is part of the answer")]
     response: (),
     #[serde(skip)]
     challenge: String,
@@ -119,6 +121,9 @@ fn read_response(fields: &mut Fields<'_>, response: &Map<String, Value>) -> (Val
             fields.broken("response.clientDataJSON", &rule);
         }
     }
+    if !authenticator_data.is_empty() && authenticator_data.len() < AUTHENTICATOR_DATA_BYTES_MIN {
+        fields.broken("response.authenticatorData", "is too short: a passkey's answer has 37 bytes or more there");
+    }
     let json = json!({
         "clientDataJSON": BASE64URL.encode(&client_data),
         "authenticatorData": BASE64URL.encode(&authenticator_data),
@@ -170,6 +175,7 @@ pub(crate) async fn options(State(app): State<Arc<App>>, SessionPath(id): Sessio
     responses(
         (status = 200, description = "WhatsApp took it", body = Session),
         (status = 404, description = "WhatsApp does not ask for a passkey now (`passkey_not_requested`)"),
+        (status = 409, description = "An answer was taken already (`passkey_taken`)"),
     ),
 )]
 pub(crate) async fn answer(
@@ -189,7 +195,7 @@ pub(crate) async fn answer(
     responses(
         (status = 200, description = "Confirmed; the phone links the device", body = Session),
         (status = 404, description = "WhatsApp does not ask for a passkey now (`passkey_not_requested`)"),
-        (status = 409, description = "There is no code yet (`passkey_code_not_shown`)"),
+        (status = 409, description = "There is no code yet (`passkey_code_not_shown`), or it was confirmed already (`passkey_taken`)"),
     ),
 )]
 pub(crate) async fn confirm(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> ToldResult<Arc<Session>> {
@@ -216,7 +222,7 @@ mod tests {
             "id": "aWQ", "rawId": "aWQ=", "type": "public-key", "authenticatorAttachment": "platform",
             "clientExtensionResults": {},
             "response": {
-                "clientDataJSON": BASE64URL.encode(client_data.to_string()), "authenticatorData": "YXV0aA",
+                "clientDataJSON": BASE64URL.encode(client_data.to_string()), "authenticatorData": BASE64URL.encode([7; 37]),
                 "signature": "c2ln", "userHandle": null, "transports": ["internal"],
             },
         })
@@ -230,7 +236,7 @@ mod tests {
         let expected = json!({
             "id": "aWQ", "rawId": "aWQ", "type": "public-key",
             "response": {
-                "clientDataJSON": BASE64URL.encode(client_data.to_string()), "authenticatorData": "YXV0aA",
+                "clientDataJSON": BASE64URL.encode(client_data.to_string()), "authenticatorData": BASE64URL.encode([7; 37]),
                 "signature": "c2ln", "userHandle": null,
             },
         });

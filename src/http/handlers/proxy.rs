@@ -106,7 +106,7 @@ mod tests {
     fn a_proxy_is_a_url_or_null_and_its_type_says_nothing_else() {
         let url = "socks5://u:p@proxy.example.com:1080";
         let form = "proxyUrl must be a URL such as socks5://user:password@proxy.example.com:1080, with http, https, socks4 \
-                    or socks5";
+                    or socks5; in user and password, / is %2F, @ is %40, % is %25";
         let cases = [
             (json!({"proxyUrl": url}), Ok(Some(url))),
             (json!({"proxyUrl": url, "proxyType": "socks5"}), Ok(Some(url))),

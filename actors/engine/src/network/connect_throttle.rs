@@ -23,8 +23,12 @@ const NEWS_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) struct ConnectThrottle {
     connecting: Arc<Semaphore>,
     at_once: usize,
-    /// Held by the session that waits for the daemon's rate: one of each way, so that the ways take turns.
+    /// Held by the session of this way that waits for the daemon's rate: the proxies take turns.
     turn: tokio::sync::Mutex<()>,
+    /// The same over all proxies: sessions without a proxy get every second start, however many proxies there are.
+    class_turn: Arc<tokio::sync::Mutex<()>>,
+    /// Of the ways through proxies.
+    proxies_turn: Arc<tokio::sync::Mutex<()>>,
     rate: Arc<Rate>,
     /// When a session last connected to WhatsApp this way.
     answered_at: watch::Sender<Option<Instant>>,
@@ -65,16 +69,24 @@ pub(crate) struct PermitState {
 impl ConnectThrottle {
     pub(crate) fn new(per_second: NonZeroU32, at_once: usize) -> Self {
         let period = Duration::from_secs(1) / per_second.get();
-        Self::with(at_once, Arc::new(Rate { period, next: tokio::sync::Mutex::new(Instant::now()) }))
+        let rate = Arc::new(Rate { period, next: tokio::sync::Mutex::new(Instant::now()) });
+        Self::with(at_once, rate, Arc::default(), Arc::default())
     }
 
-    /// The throttle of another way, under the same rate.
-    pub(crate) fn of_other_way(&self) -> Self {
-        Self::with(self.at_once, self.rate.clone())
+    /// The throttle of a way through a proxy, under the same rate.
+    pub(crate) fn of_proxy(&self) -> Self {
+        Self::with(self.at_once, self.rate.clone(), self.proxies_turn.clone(), self.proxies_turn.clone())
     }
 
-    fn with(at_once: usize, rate: Arc<Rate>) -> Self {
+    fn with(
+        at_once: usize,
+        rate: Arc<Rate>,
+        class_turn: Arc<tokio::sync::Mutex<()>>,
+        proxies_turn: Arc<tokio::sync::Mutex<()>>,
+    ) -> Self {
         Self {
+            class_turn,
+            proxies_turn,
             connecting: Arc::new(Semaphore::new(at_once)),
             at_once,
             turn: tokio::sync::Mutex::default(),
@@ -85,7 +97,7 @@ impl ConnectThrottle {
 
     async fn permit(&self) -> anyhow::Result<OwnedSemaphorePermit> {
         let permit = self.connecting.clone().acquire_owned().await.context("connects are closed")?;
-        let _turn = self.turn.lock().await;
+        let _turns = (self.turn.lock().await, self.class_turn.lock().await);
         let mut next = self.rate.next.lock().await;
         sleep_until(*next).await;
         *next = Instant::now() + self.rate.period;
@@ -247,8 +259,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_ways_take_turns_and_one_that_hangs_keeps_only_its_own_sessions_waiting() {
         let direct = Arc::new(ConnectThrottle::new(NonZeroU32::new(10).unwrap(), 5));
-        let proxied = Arc::new(direct.of_other_way());
+        let proxied = Arc::new(direct.of_proxy());
         let (started, mut waiting) = (Instant::now(), tokio::task::JoinSet::new());
+        let others: Vec<_> = (0..9).map(|_| Arc::new(direct.of_proxy())).collect();
         let mut take = |throttle: &Arc<ConnectThrottle>, way: &'static str| {
             let permit = ConnectPermit::new(throttle.clone());
             waiting.spawn(async move {
@@ -258,6 +271,7 @@ mod tests {
         };
         // Many sessions whose proxy hangs, and then five without a proxy.
         (0..20).for_each(|_| take(&proxied, "proxied"));
+        others.iter().for_each(|other| take(other, "other"));
         (0..5).for_each(|_| take(&direct, "direct"));
         let (mut permits, mut last) = (Vec::new(), 0);
         while permits.iter().filter(|(_, way, _)| *way == "direct").count() < 5 {
@@ -265,7 +279,8 @@ mod tests {
             last = permits.last().unwrap().0;
         }
         assert!(last <= 1_000, "{last} ms: every second start is theirs");
-        assert!(permits.len() <= 10);
+        let count = |way| permits.iter().filter(|(_, of, _)| *of == way).count();
+        assert!(count("proxied") <= 2 && count("other") >= 3, "and the proxies share the others");
     }
 
     #[tokio::test(start_paused = true)]

@@ -23,8 +23,8 @@ const ADDRESSES_MAX: usize = 8;
 /// Name lookups that may run at once. Each blocks a thread, for half a minute when the resolver does not answer. The
 /// runtime has 512 threads for all blocking work.
 const LOOKUPS_MAX: usize = 32;
-/// Lookups of one name that may run at once: the name of a proxy that nobody resolves leaves the others' lookups room.
-const LOOKUPS_PER_NAME_MAX: usize = 4;
+/// Lookups of one proxy's name that may run at once: one that nobody resolves leaves the others' lookups room.
+const LOOKUPS_PER_PROXY_MAX: usize = 4;
 /// The kernel probes a connection that is idle for this long. The engine's own pings are as frequent: this is for
 /// connections that the engine has forgotten.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
@@ -34,13 +34,24 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Connects from this machine, over both address families.
 pub(crate) struct Direct {
     lookups: Arc<Semaphore>,
+    per_name_max: usize,
     /// The permits for each name that is being looked up.
     of_names: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
 impl Direct {
-    pub(crate) fn new() -> Self {
-        Self { lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), of_names: Mutex::default() }
+    /// For WhatsApp itself, whose name is one for all sessions.
+    pub(crate) fn to_whatsapp() -> Self {
+        Self::with(LOOKUPS_MAX)
+    }
+
+    /// For proxies.
+    pub(crate) fn to_proxies() -> Self {
+        Self::with(LOOKUPS_PER_PROXY_MAX)
+    }
+
+    fn with(per_name_max: usize) -> Self {
+        Self { lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), per_name_max, of_names: Mutex::default() }
     }
 
     /// A stream to `port` of `host`, a name or an address.
@@ -70,7 +81,7 @@ impl Direct {
             return permits;
         }
         of_names.retain(|_, permits| permits.strong_count() > 0);
-        let permits = Arc::new(Semaphore::new(LOOKUPS_PER_NAME_MAX));
+        let permits = Arc::new(Semaphore::new(self.per_name_max));
         of_names.insert(host.to_owned(), Arc::downgrade(&permits));
         permits
     }
@@ -202,7 +213,7 @@ mod tests {
     async fn a_name_is_looked_up_and_a_name_without_an_address_is_an_error() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
-        let direct = Direct::new();
+        let direct = Direct::to_whatsapp();
         assert!(direct.connect("localhost", port).await.is_ok());
         assert!(direct.connect("rookery.invalid", port).await.is_err());
     }

@@ -1,5 +1,5 @@
 //! The engines' HTTP clients, one for all sessions without a proxy and one for each session with a proxy, and WhatsApp's
-//! current client version, asked once for all.
+//! current client version, which all sessions share.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -111,8 +111,9 @@ impl SharedVersion {
         VERSION_FALLBACK
     }
 
-    /// The current version, asked for by this client. One session without a proxy asks, the others wait for it. A
-    /// session with a proxy asks by itself: its proxy says nothing about the others. 5 s at most.
+    /// The current version, asked for by this client, unless it is known. One session without a proxy asks, the others
+    /// wait for it, 5 s at most. A session with a proxy asks by itself, for 5 s more: its proxy says nothing about the
+    /// others.
     pub(crate) async fn get(&self, http: &SessionHttp) -> Version {
         let mut known = self.known.lock().await;
         if let Some(known) = known.as_ref().filter(|known| Instant::now() < known.ask_again_at) {

@@ -123,8 +123,9 @@ async fn tunnel(
         request = request.header(PROXY_AUTHORIZATION, basic.map_err(|_| ProxyFailure::CredentialsRefused)?);
     }
     let request = request.body(Empty::<Buffer>::new()).map_err(|_| ProxyFailure::OtherProtocol("HTTP"))?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| http_failure(&error))?;
+    // The names of fields have no case, but not all proxies know that.
+    let handshake = http1::Builder::new().title_case_headers(true).handshake(TokioIo::new(stream)).await;
+    let (mut sender, connection) = handshake.map_err(|error| http_failure(&error))?;
     let mut connection = connection.with_upgrades().boxed();
     let mut response = std::pin::pin!(sender.send_request(request));
     let (response, is_over) = tokio::select! {
@@ -194,7 +195,7 @@ mod tests {
 
     fn proxied(url: &str) -> Proxied {
         let tls = TlsConnector::from(Arc::new(trusting()));
-        Proxied::new(Arc::new(url.parse().unwrap()), Arc::new(Direct::new()), &tls).unwrap()
+        Proxied::new(Arc::new(url.parse().unwrap()), Arc::new(Direct::to_proxies()), &tls).unwrap()
     }
 
     async fn listen() -> (TcpListener, u16) {
@@ -225,8 +226,8 @@ mod tests {
         assert_eq!(stream.read_u8().await.unwrap(), 42);
         let head = proxy.await.unwrap();
         assert!(head.starts_with("CONNECT [2001:db8::1]:443 HTTP/1.1\r\n"), "{head}");
-        assert!(head.to_ascii_lowercase().contains("\r\nhost: [2001:db8::1]:443\r\n"), "{head}");
-        assert!(head.contains(": Basic dXNlcjpwYXNz\r\n"), "{head}");
+        assert!(head.contains("\r\nHost: [2001:db8::1]:443\r\n"), "{head}");
+        assert!(head.contains("\r\nProxy-Authorization: Basic dXNlcjpwYXNz\r\n"), "{head}");
     }
 
     /// What a proxy says, whatever it is sent, before it closes the connection.

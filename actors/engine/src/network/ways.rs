@@ -40,10 +40,10 @@ impl Ways {
     pub(crate) fn new(per_second: NonZeroU32, at_once: usize) -> Result<Self, rustls::Error> {
         let tls = tls_config()?;
         Ok(Self {
-            direct: Arc::new(Direct::new()),
+            direct: Arc::new(Direct::to_whatsapp()),
             http: SessionHttp::new(tls.clone(), None),
             throttle: Arc::new(ConnectThrottle::new(per_second, at_once)),
-            to_proxies: Arc::new(Direct::new()),
+            to_proxies: Arc::new(Direct::to_proxies()),
             tls,
             throttles: Mutex::default(),
         })
@@ -73,7 +73,7 @@ impl Ways {
             return throttle;
         }
         throttles.retain(|_, throttle| throttle.strong_count() > 0);
-        let throttle = Arc::new(self.throttle.of_other_way());
+        let throttle = Arc::new(self.throttle.of_proxy());
         throttles.insert(name, Arc::downgrade(&throttle));
         throttle
     }

@@ -138,7 +138,7 @@ mod tests {
             kinds
         });
 
-        let (endpoint, direct) = (Endpoint::new(&url, trusting()).unwrap(), Direct::new());
+        let (endpoint, direct) = (Endpoint::new(&url, trusting()).unwrap(), Direct::to_whatsapp());
         for _session in 0..2 {
             let mut stream = endpoint.open(&direct).await.unwrap();
             // TLS session tickets come after the handshake, before anything else.
@@ -153,7 +153,11 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let sockets = |port: u16| {
             let endpoint = Endpoint::new(&format!("ws://127.0.0.1:{port}/"), crate::tls_config().unwrap());
-            WebSockets { endpoint: Arc::new(endpoint.unwrap()), connect: Arc::new(Direct::new()), wire: Arc::default() }
+            WebSockets {
+                endpoint: Arc::new(endpoint.unwrap()),
+                connect: Arc::new(Direct::to_whatsapp()),
+                wire: Arc::default(),
+            }
         };
         let closes = tokio::spawn(async move { drop(listener.accept().await) });
         let error = sockets(port).create_transport().await.err().unwrap();
