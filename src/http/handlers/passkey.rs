@@ -111,11 +111,15 @@ fn read_response(fields: &mut Fields<'_>, response: &Map<String, Value>) -> (Val
         ["clientDataJSON", "authenticatorData", "signature"].map(&mut read);
     let user_handle = match response.get("userHandle") {
         None | Some(Value::Null) => None,
+        Some(Value::String(none)) if none.is_empty() => None,
         Some(_) => Some(read("userHandle")),
     };
     let told: Value = serde_json::from_slice(&client_data).unwrap_or_default();
+    if !client_data.is_empty() && !told.is_object() {
+        fields.broken("response.clientDataJSON", "must hold JSON, as PublicKeyCredential.toJSON() writes it");
+    }
     let expected = [("type", "webauthn.get"), ("origin", ORIGIN)];
-    for (name, expected) in expected.into_iter().filter(|_| !client_data.is_empty()) {
+    for (name, expected) in expected.into_iter().filter(|_| told.is_object()) {
         if told[name] != expected {
             let rule = format!("must have the {name} {expected}: have the passkey sign on that page");
             fields.broken("response.clientDataJSON", &rule);
@@ -257,6 +261,10 @@ mod tests {
             (with("/id", json!("b3RoZXI")), vec!["rawId must be the same as id".into()]),
             (with("/response/signature", json!("a b")), vec![format!("response.signature {form}")]),
             (with("/response/authenticatorData", json!("")), vec![format!("response.authenticatorData {form}")]),
+            (
+                with("/response/clientDataJSON", json!("e30x")),
+                vec!["response.clientDataJSON must hold JSON, as PublicKeyCredential.toJSON() writes it".into()],
+            ),
             (with("/response/userHandle", json!(7)), vec![format!("response.userHandle {form}")]),
             (with("/response", json!("x")), vec!["response must be an object".into()]),
             (
