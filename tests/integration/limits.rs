@@ -32,8 +32,8 @@ async fn audited(bench: &Bench) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lock_shows_everywhere_and_explains_refusals_until_it_is_lifted() {
     let bench = Bench::start().await;
-    bench.link("alice", ALICE).await;
     let group = bench.group(&[BOB], Addressing::Pn);
+    bench.link("alice", ALICE).await;
     let path = format!("/sessions/alice/groups/{group}/participants");
     until_equal(json!(false), async || bench.get(LIMITS).await.body["reachoutTimelock"]["isActive"].clone()).await;
     let limits = bench.get(LIMITS).await.body;
@@ -100,8 +100,8 @@ async fn a_lock_is_known_from_the_log_in_lasts_over_a_restart_and_ends_with_its_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refusal_that_may_mean_the_lock_is_not_called_so_unless_there_is_one() {
     let bench = Bench::start().await;
-    bench.link("alice", ALICE).await;
     let group = bench.group(&[BOB], Addressing::Pn);
+    bench.link("alice", ALICE).await;
     let path = format!("/sessions/alice/groups/{group}/participants");
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: 463, backoff_s: None }).at("add"));
     let refused = bench.post(&path, json!({ "participants": [CAROL] })).await;
@@ -131,15 +131,16 @@ async fn of_two_changes_at_once_the_one_that_whatsapp_has_holds() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_question_that_is_not_answered_leaves_the_other() {
-    let bench = Bench::start().await;
-    let (ends, end) = in_an_hour();
-    bench.world.limit_new_chats(ALICE, Some(NewChatLimit { total: 50, used: 12, ends }));
-    let refused = Fault::new(FaultKind::Refuse { code: 500, backoff_s: None });
-    bench.world.add_fault(ALICE, refused.at("fetch_reachout_timelock"));
-    bench.link("alice", ALICE).await;
-    let chats = json!({ "used": 12, "limit": 50, "resetsAt": end });
-    until_equal(chats, async || bench.get(LIMITS).await.body["newChats"].clone()).await;
-    assert_eq!(bench.get(LIMITS).await.body["reachoutTimelock"], json!(null));
+    for fault in [FaultKind::Refuse { code: 500, backoff_s: None }, FaultKind::Silence { apply: false }] {
+        let bench = Bench::start().await;
+        let (ends, end) = in_an_hour();
+        bench.world.limit_new_chats(ALICE, Some(NewChatLimit { total: 50, used: 12, ends }));
+        bench.world.add_fault(ALICE, Fault::new(fault).at("fetch_reachout_timelock"));
+        bench.link("alice", ALICE).await;
+        let chats = json!({ "used": 12, "limit": 50, "resetsAt": end });
+        until_equal(chats, async || bench.get(LIMITS).await.body["newChats"].clone()).await;
+        assert_eq!(bench.get(LIMITS).await.body["reachoutTimelock"], json!(null));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,6 +148,7 @@ async fn new_chats_and_pauses_are_shown() {
     let bench = Bench::start().await;
     let (ends, end) = in_an_hour();
     bench.world.limit_new_chats(ALICE, Some(NewChatLimit { total: 50, used: 12, ends }));
+    let group = bench.group(&[BOB], Addressing::Pn);
     bench.link("alice", ALICE).await;
     let chats = |used: u32| json!({ "used": used, "limit": 50, "resetsAt": end });
     let shown = async || bench.get(LIMITS).await.body["newChats"].clone();
@@ -156,7 +158,6 @@ async fn new_chats_and_pauses_are_shown() {
     bench.world.limit_new_chats(ALICE, None);
     until_equal(json!(null), shown).await;
 
-    let group = bench.group(&[BOB], Addressing::Pn);
     bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: 429, backoff_s: Some(90) }));
     let refused = bench.put(&format!("/sessions/alice/groups/{group}/subject"), json!({ "subject": "Other" })).await;
     assert_eq!(refused.status, 429, "{refused:?}");

@@ -3,6 +3,8 @@
 //! Questions and notifications are those of WhatsApp's web client; the shapes of the answers are from the public parsers
 //! of it. Quotas and times come as numbers or as digits in a text.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use wacore::iq::mex::MexDoc;
 use wacore::iq::mex_operations::{fetch_new_chat_message_capping_info, fetch_reachout_timelock};
@@ -32,16 +34,19 @@ pub struct AccountAnswer {
 }
 
 impl Engine {
-    /// Asks what the account may do: two questions, each of which may stay without an answer.
+    /// Asks what the account may do: two questions, each of which may stay without an answer for `time_max`.
     ///
     /// # Errors
     /// Both were refused or not answered.
-    pub async fn account_limits(&self) -> Result<AccountAnswer, EngineError> {
+    pub async fn account_limits(&self, time_max: Duration) -> Result<AccountAnswer, EngineError> {
         let lock = MexDoc { name: fetch_reachout_timelock::NAME, id: fetch_reachout_timelock::DOC_ID };
         let chats =
             MexDoc { name: fetch_new_chat_message_capping_info::NAME, id: fetch_new_chat_message_capping_info::DOC_ID };
         let (no_variables, of_chats) = (json!({}), json!({ "input": { "type": "INDIVIDUAL_NEW_CHAT_MSG" } }));
-        let (lock, chats) = tokio::join!(self.ask_mex(lock, &no_variables), self.ask_mex(chats, &of_chats));
+        let (lock, chats) = tokio::join!(
+            answer_within(time_max, self.ask_mex(lock, &no_variables)),
+            answer_within(time_max, self.ask_mex(chats, &of_chats)),
+        );
         if let (Err(error), Err(_)) = (&lock, &chats) {
             return Err(error.clone());
         }
@@ -60,6 +65,14 @@ impl Engine {
             _ => EngineError::ConnectionLost,
         })
     }
+}
+
+async fn answer_within<T>(
+    time_max: Duration,
+    question: impl Future<Output = Result<T, EngineError>>,
+) -> Result<T, EngineError> {
+    let answer = tokio::time::timeout(time_max, question).await;
+    answer.unwrap_or_else(|_| Err(EngineError::Unanswered("no answer in time".into())))
 }
 
 /// The event of a notification about the account; `None` for others.

@@ -50,8 +50,7 @@ impl SessionState {
         let limit = self.context.options.whatsapp_timeout;
         self.are_limits_asked = true;
         tokio::spawn(async move {
-            let asked = tokio::time::timeout(limit, engine.account_limits()).await;
-            let answer = asked.unwrap_or_else(|_| Err(EngineError::Unanswered("no answer in time".into())));
+            let answer = engine.account_limits(limit).await;
             let _ = myself.send_message(SessionMsg::LimitsAnswered { generation, answer });
         });
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::SessionState;
 use super::lifecycle::{Fact, PasskeyWait};
 use super::message::{Generation, SessionMsg};
+use super::record::Link;
 use crate::commands::read_error;
 use crate::error::CommandError;
 use crate::reply::Reply;
@@ -69,7 +70,8 @@ impl SessionState {
 
     /// WhatsApp asks for a passkey: a phone has scanned the QR, or has the code.
     pub(super) fn passkey_requested(&mut self, options: &str) {
-        let Some(engine) = self.engine.staying() else { return };
+        // A session that is linked has nothing to link.
+        let Some(engine) = self.engine.staying().filter(|_| self.record.link == Link::None) else { return };
         let Some(options) = serde_json::from_str(options).ok().filter(Value::is_object) else {
             return self.apply(Fact::PasskeyFailed("WhatsApp asked for a passkey in a way that cannot be read".into()));
         };
