@@ -117,6 +117,16 @@ fn place(session: SessionNumber, table: Table, key: &[u8]) -> Vec<u8> {
     [table.tree_name().as_bytes(), &[0], &session.0.to_be_bytes(), key].concat()
 }
 
+/// Encrypts bytes with a key of their own, bound to a context.
+pub(super) fn encrypt_with(key: &[u8; KEY_BYTES], context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    encrypt(&cipher(key), context, bytes)
+}
+
+/// The bytes; `None`: they were not encrypted with this key for this context, or were changed.
+pub(super) fn decrypt_with(key: &[u8; KEY_BYTES], context: &[u8], encrypted: &[u8]) -> Option<Vec<u8>> {
+    decrypt(&cipher(key), context, encrypted)
+}
+
 fn cipher(key: &[u8; KEY_BYTES]) -> XChaCha20Poly1305 {
     XChaCha20Poly1305::new(&Key::from(*key))
 }

@@ -23,6 +23,18 @@ pub enum StoreError {
         /// The damage that was found.
         reason: String,
     },
+    /// A file of the event log cannot be read.
+    #[error(
+        "the event log's file `{}` is damaged ({reason}): stop, and restore the latest backup, or move that file away to go on \
+         without the events in it",
+        path.display()
+    )]
+    DamagedLog {
+        /// The file.
+        path: PathBuf,
+        /// The damage that was found.
+        reason: String,
+    },
     /// The store was made by a version with another layout.
     #[error("the store in `{}` has layout `{found}`, this version knows `{known}`: use the version that made it to export it", path.display())]
     UnknownLayout {

@@ -12,6 +12,8 @@ mod copying;
 mod encrypting;
 mod encryption;
 mod error;
+mod event_log;
+mod guard;
 pub mod layout;
 mod memory;
 mod parts;
@@ -36,6 +38,10 @@ pub use batch::{BATCH_OPERATIONS_MAX, Batch, Change, KEY_BYTES_MAX, VALUE_BYTES_
 pub use encrypting::{open_encrypted, rekey};
 pub use encryption::StoreKey;
 pub use error::{Health, StoreError};
+pub use event_log::{
+    Append, EVENTS_BYTES_MAX_DEFAULT, EVENTS_BYTES_MAX_MIN, EVENTS_KEPT_DAYS_DEFAULT, EventKey, EventLog,
+    EventLogOptions, Head, READ_BYTES_MAX, Run,
+};
 pub use parts::{
     RECORD_BYTES_MAX, ReadRecord, delete_known_parts, delete_parts, get_parts, parts_in, put_new_parts, put_parts,
     scan_parts, scan_parts_each,

@@ -4,7 +4,6 @@
 //! values: see "The store" in `actors/README.md` before changing anything here.
 
 mod committer;
-mod guard;
 mod leftovers;
 mod opening;
 mod queue;
@@ -19,6 +18,7 @@ use std::thread::JoinHandle;
 
 use super::batch::Change;
 use super::encryption::ValueCipher;
+use super::guard;
 use super::space::{SpaceWatch, Use};
 use super::{
     Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, layout, stream,

@@ -11,12 +11,13 @@ use ::sled::Transactional;
 use ::sled::transaction::{TransactionError, TransactionalTree};
 
 use super::super::batch::BATCH_OPERATIONS_MAX;
+use super::super::guard;
 use super::super::space::Use;
 use super::super::{Change, StoreError, Table, layout};
+use super::Shared;
 use super::opening::Opened;
 use super::queue::Job;
 use super::tally::{self, Tally};
-use super::{Shared, guard};
 
 /// Bytes of one transaction that several batches share: a quarter segment. A single batch may have more.
 const MERGED_BYTES_MAX: usize = 1024 * 1024;

@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::super::encryption::ValueCipher;
+use super::super::guard;
 use super::super::space;
 use super::super::{SessionNumber, StoreError, StoreKey, StoreOptions, Table, layout};
+use super::leftovers;
 use super::tally::{self, Tally, Witness};
-use super::{guard, leftovers};
 
 /// sled's unit of writing and of reuse; fixed when a store is made. Pages over a quarter of it would go to `blobs/`.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;

@@ -22,6 +22,7 @@ fn child() {
     let directory = Path::new(&directory);
     match role.as_str() {
         "write" => super::kill::write(directory),
+        "append" => super::kill::append(directory),
         "fill" => super::full_disk::fill(directory),
         "watch" => super::full_disk::watch(directory),
         "check" => super::full_disk::check(directory),

@@ -1,7 +1,7 @@
-//! Calls into sled with its panics turned into words.
+//! Calls into sled and redb with their panics turned into words.
 //!
-//! sled panics over some damage, and its messages may hold pages, hence credentials (P-1). So its panics are caught here,
-//! nothing of them is printed, and only the place in sled's sources is kept.
+//! Both panic over some damage, and the messages may hold pages, hence credentials (P-1). So their panics are caught here,
+//! nothing of them is printed, and only the place in their sources is kept.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
@@ -17,7 +17,7 @@ pub(super) fn run<T>(call: impl FnOnce() -> Result<T, ::sled::Error>) -> Result<
     catch(call)?.map_err(|error| words(&error))
 }
 
-/// Runs a call into sled and turns only panics into errors.
+/// Runs a call into one of them and turns only panics into errors.
 pub(super) fn catch<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     install_hook();
     let guarded_before = GUARDED.replace(true);
