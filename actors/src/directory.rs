@@ -14,9 +14,10 @@ use crate::known_limits::KnownLimits;
 use crate::options::SessionOptions;
 use crate::rate_limiter::RateLimiter;
 use crate::session::message::SessionMsg;
+use crate::session_log::SessionLog;
 use rookery_engine::{EngineSession, Wire};
 use rookery_model::{Proxy, Session, SessionConfig, SessionId, SessionName, SessionStatus};
-use rookery_store::SessionNumber;
+use rookery_store::{EventLog, SessionNumber};
 
 /// Group events and names on their way to one actor; beyond it they are dropped, and all groups read instead (L-1).
 pub(crate) const WAITING_EVENTS_MAX: usize = 10_000;
@@ -59,10 +60,12 @@ pub(crate) struct SessionHandle {
     pub(crate) waiting_events: Arc<Semaphore>,
     /// One permit per device: held by the engine task until its run loop has ended (K-1).
     pub(crate) device: Arc<Semaphore>,
-    /// The number of the session's latest event on disk; 0 until it was read from the store.
-    pub(crate) latest_event: watch::Sender<u64>,
+    /// The session's part of the event log.
+    pub(crate) log: Arc<SessionLog>,
     /// One permit: held while group records are written, and while they are wiped.
     pub(crate) saving: Arc<Semaphore>,
+    /// One permit: held while a batch of the session's journal is on its way.
+    pub(crate) writing: Arc<Semaphore>,
 }
 
 impl SessionHandle {
@@ -71,6 +74,7 @@ impl SessionHandle {
         session: Session,
         config: SessionConfig,
         options: &SessionOptions,
+        log: &Arc<EventLog>,
     ) -> Self {
         Self {
             id: session.id,
@@ -78,7 +82,6 @@ impl SessionHandle {
             name: session.name.clone(),
             actor: ArcSwapOption::empty(),
             loading: watch::Sender::new(false),
-            session: ArcSwap::from_pointee(session),
             config: Arc::new(ArcSwap::from_pointee(config)),
             proxy: ArcSwapOption::empty(),
             rate_limiter: Arc::new(RateLimiter::new(&options.rate_limits)),
@@ -88,8 +91,10 @@ impl SessionHandle {
             generations: AtomicU64::new(0),
             waiting_events: Arc::new(Semaphore::new(WAITING_EVENTS_MAX)),
             device: Arc::new(Semaphore::new(1)),
-            latest_event: watch::Sender::new(0),
+            log: Arc::new(SessionLog::new(log.clone(), session.id, number)),
+            session: ArcSwap::from_pointee(session),
             saving: Arc::new(Semaphore::new(1)),
+            writing: Arc::new(Semaphore::new(1)),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout_at;
 use crate::commands::{Command, CommandKind, LOOKUP_TIME_MAX, LookUpNumbers, Lookup, PendingCommand};
 use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
-use crate::journal::EventReader;
+use crate::session_log::EventReader;
 use crate::rate_limiter::Cost;
 use crate::reply::{Permit, Reply};
 use crate::session::message::SessionMsg;
@@ -197,7 +197,7 @@ impl Gateway {
     pub async fn events(&self, id: SessionId) -> CommandResult<EventReader> {
         let entry = self.entry(id)?;
         entry.actor().await.ok_or_else(|| entry.absent())?;
-        Ok(EventReader::new(&self.store, id, entry.number, entry.latest_event.subscribe()))
+        Ok(entry.log.reader(entry.log.latest()))
     }
 
     /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.

@@ -1,34 +1,34 @@
-//! The way of a session's changes to disk: numbered events and changed records, together and in order. Events are
-//! published only when they are on disk. Decides what is in the next batch; [`mod@write`] puts it together and commits it.
+//! The way of a session's changes to disk: numbered events into the log, and then changed records into the store.
+//! Decides what is in the next batch; [`mod@write`] puts it together and commits it.
 //!
 //! ```text
 //! nothing to write --something changed--> a batch of all that changed (one at a time; what changes meanwhile is in the next)
-//! a batch --on disk--> its events are published, and callers who waited for the record are answered
-//! a batch --refused--> all of it is written once more after a while; until then the record and the session's own
-//!                      events are written, where the record changed or a caller waits for it
+//! a batch's events --in the log--> they are published, and the batch's records are written
+//! a batch's records --in the store--> callers who waited for the record are answered
+//! either one --refused--> it is written once more after a while; until then the record and the session's own
+//!                         events are written, where the record changed or a caller waits for it
 //! ```
 //!
-//! An event gets its number with its batch, so a refused batch leaves no gap. A group's events and its record are in
-//! one batch: a crash neither reports a change twice nor loses it.
+//! An event gets its number with its batch, so a refused batch leaves no gap. The log has, beside the events, how their
+//! groups and the session's record were to be written, until that is done: a crash in between neither reports a change
+//! twice nor loses it.
 
 mod draft;
-mod reading;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, SessionId, Timestamp};
+use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, SessionId};
 use rookery_store::{BATCH_OPERATIONS_MAX, StoreError, VALUE_BYTES_MAX};
 use serde_json::Map;
 use tracing::{info, warn};
 
 use crate::group_cache::{GroupCache, Stored};
-pub(crate) use draft::{Draft, EventRow, is_large};
-use draft::{GroupDraft, GroupWrite, WaitingEvent, event_of};
-pub(crate) use reading::rows_of;
-pub use reading::{EventReader, EventsError};
-pub(crate) use write::{Written, begin_of_session, write};
+use crate::session_log::RedoGroup;
+pub(crate) use draft::{Draft, GroupWrite, is_large};
+use draft::{GroupDraft, WaitingEvent, event_of};
+pub(crate) use write::{Target, Written, write};
 
 /// Events that are in no batch yet while the disk refuses. Beyond this number, a group's events are replaced by the
 /// difference between its stored and its current state.
@@ -36,18 +36,12 @@ const EVENTS_WAITING_MAX: usize = 2_048;
 /// The same while the disk does not refuse: more than thousands of groups that changed while the session was not
 /// connected.
 const EVENTS_WAITING_HARD_MAX: usize = 65_536;
-/// Bytes of the events of one batch: a tenth of what a record in parts may have, and 10 operations of the batch.
+/// Bytes of the events of one batch: some hundred events, which one commit of the log takes in a few milliseconds.
 const EVENTS_BYTES_MAX: usize = 150 * 1024;
-/// The same for the events of one group, which are not split over batches: 33 operations.
+/// The same for the events of one group, which are not split over batches.
 const EVENTS_BYTES_HARD_MAX: usize = 512 * 1024;
-/// Events stay in the store for this long, whatever reads them...
-const EVENTS_KEPT_MS: i64 = 10 * 60 * 1_000;
-/// ... and so many rows of them, each the events of one batch.
-const EVENT_ROWS_MAX: usize = 256;
-/// Parts of rows of events removed after a batch: more than are added, and as many as one row may have.
-const EVENT_PARTS_REMOVED_MAX: usize = 64;
-/// Operations of a batch that are left for events and for the session's record.
-const OPERATIONS_RESERVED: usize = 40;
+/// Operations of a batch that are left for the session's record and its place in the log.
+const OPERATIONS_RESERVED: usize = 10;
 /// Names in one batch, and as many phone numbers.
 const NAMES_PER_BATCH_MAX: usize = 32;
 /// Changes of a large group that are stored beside its record, before the record is written anew: a change of one
@@ -69,11 +63,13 @@ pub(crate) struct Journal {
     session: SessionId,
     /// The number of the next event.
     next_event: u64,
-    /// Rows of events on disk, oldest first.
-    rows: VecDeque<EventRow>,
     waiting_events: VecDeque<WaitingEvent>,
     /// Large groups whose stored record is known.
     bases: BTreeMap<GroupId, Base>,
+    /// The number up to which the store shows all events.
+    applied: u64,
+    /// Groups whose events are in the log while their records are not in the store: the store refused them.
+    behind: BTreeMap<GroupId, GroupWrite>,
     /// Counts the changes of the session's record: the latest change, the latest on disk, and the latest that was tried
     /// alone.
     record_version: u64,
@@ -105,9 +101,7 @@ pub(crate) struct Base {
 /// What the session's actor is to do after a batch, in this order.
 #[derive(Default)]
 pub(crate) struct AfterWrite {
-    /// The events up to this number are on disk: listeners may read them.
-    pub(crate) told: Option<u64>,
-    /// The kinds of the events, for the operator's audit log.
+    /// The kinds of the events that are on disk now, for the operator's audit log.
     pub(crate) kinds: Vec<EventKind>,
     /// Callers who waited for the session's record, with the result.
     pub(crate) answers: Vec<DueAnswer>,
@@ -118,20 +112,15 @@ pub(crate) struct AfterWrite {
 }
 
 impl Journal {
-    /// The journal of a session whose log goes on with this number. `rows`: the session's rows of events in the store;
-    /// `bases`: its large groups.
-    pub(crate) fn new(
-        session: SessionId,
-        next_event: u64,
-        rows: Vec<EventRow>,
-        bases: BTreeMap<GroupId, Base>,
-    ) -> Self {
+    /// The journal of a session whose log goes on after this number. `bases`: its large groups.
+    pub(crate) fn new(session: SessionId, last_event: u64, bases: BTreeMap<GroupId, Base>) -> Self {
         Self {
             session,
-            next_event,
-            rows: rows.into(),
+            next_event: last_event + 1,
             waiting_events: VecDeque::new(),
             bases,
+            applied: 0,
+            behind: BTreeMap::new(),
             record_version: 0,
             record_saved: 0,
             record_tried: 0,
@@ -149,11 +138,25 @@ impl Journal {
     /// Forgets the groups of an account that is gone.
     pub(crate) fn forget_groups(&mut self) {
         self.bases.clear();
+        self.behind.clear();
     }
 
     /// The number of the latest event on disk.
+    #[cfg(test)]
     pub(crate) fn last_event(&self) -> u64 {
         self.next_event - 1
+    }
+
+    /// Takes groups whose events are in the log and whose records are to be written with the next batch.
+    pub(crate) fn take_behind(&mut self, groups: Vec<RedoGroup>, cache: &mut GroupCache) {
+        for RedoGroup { id, write } in groups {
+            // All deltas that may be beside the record go when it is written whole.
+            if let Some(base) = self.bases.get_mut(&id) {
+                base.deltas = DELTAS_MAX;
+            }
+            cache.put_back_unsaved(id.clone(), Stored::Unknown);
+            self.behind.insert(id, write);
+        }
     }
 
     /// Notes that the session's record changed. `is_removal`: the record has to be written with little space, too.
@@ -173,10 +176,7 @@ impl Journal {
 
     /// Adds an event of the session.
     pub(crate) fn tell(&mut self, kind: EventKind, data: Map<String, serde_json::Value>) {
-        let now = Timestamp::now();
-        let session = self.session;
-        let event = Event { session, number: 0, kind, occurred_at: now, seen_at: now, actor: None, group: None, data };
-        self.waiting_events.push_back(event.into());
+        self.waiting_events.push_back(Event::of_session(self.session, kind, data).into());
     }
 
     /// Takes the differences of groups since the last call, as events.
@@ -243,6 +243,11 @@ impl Journal {
                 return None;
             }
         }
+        draft.groups_behind = self.behind.clone();
+        draft.groups_behind.retain(|id, _| draft.groups.iter().all(|group| group.id != *id));
+        draft.last_event = self.next_event - 1 + draft.events.len() as u64;
+        let is_applied = draft.has_state() && draft.groups_behind.is_empty() && draft.last_event > self.applied;
+        draft.applied = is_applied.then_some(draft.last_event);
         self.is_writing = true;
         Some(draft)
     }
@@ -316,19 +321,6 @@ impl Journal {
             }
         }
         self.waiting_events = left;
-        if !draft.events.is_empty() {
-            draft.old_rows = self.old_rows(Timestamp::now());
-        }
-    }
-
-    fn old_rows(&self, now: Timestamp) -> Vec<EventRow> {
-        let too_many = self.rows.len().saturating_sub(EVENT_ROWS_MAX);
-        let mut parts = 0;
-        let is_old = |(place, row): &(usize, &EventRow)| {
-            parts += usize::from(row.parts);
-            (*place < too_many || row.written_at.0 + EVENTS_KEPT_MS < now.0) && parts <= EVENT_PARTS_REMOVED_MAX
-        };
-        self.rows.iter().enumerate().take_while(is_old).map(|(_, row)| *row).collect()
     }
 
     fn group_write(&self, id: &GroupId, stored: &Stored, now: Option<&GroupRecord>) -> GroupWrite {
@@ -349,39 +341,35 @@ impl Journal {
 
     /// Takes the result of a batch.
     pub(crate) fn written(&mut self, written: Written, cache: &mut GroupCache) -> AfterWrite {
-        let Written { draft, first, rest, event_parts, are_old_removed, groups: of_groups } = written;
+        let Written { draft, told, record: of_record, rest, groups: of_groups } = written;
         self.is_writing = false;
         let mut after = AfterWrite::default();
         let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
         let is_of_session = draft.is_of_session();
-        let Draft { record, is_removal, events, old_rows, groups, names, numbers } = draft;
-        if are_old_removed {
-            self.rows.retain(|row| !old_rows.contains(row));
-        }
-        match &first {
+        let Draft { record, is_removal, events, groups, names, numbers, applied, .. } = draft;
+        // Where the record changes with every part of a batch, an event is never without its group's change.
+        let are_events_written = told.is_ok() && !events.is_empty();
+        let about: BTreeSet<GroupId> = events.iter().filter_map(|event| event.group.clone()).collect();
+        match &told {
             Ok(()) => {
-                if let Some(version) = record {
-                    after.answers = self.record_is_saved(version);
-                }
-                if let (Some(begin), Some(end)) = (events.first(), events.last()) {
-                    let written_at = Timestamp::now();
-                    self.rows.push_back(EventRow { first: begin.number, parts: event_parts, written_at });
-                    self.next_event = end.number + 1;
-                    after.told = Some(end.number);
-                }
+                self.next_event += events.len() as u64;
                 after.kinds = events.into_iter().map(|event| event.kind).collect();
             }
-            Err(error) => {
-                for event in events.into_iter().rev() {
-                    self.waiting_events.push_front(event.into());
-                }
-                if is_of_session {
-                    after.answers = self.record_is_not_saved(record.unwrap_or_default(), error);
-                }
-            }
+            Err(_) => events.into_iter().rev().for_each(|event| self.waiting_events.push_front(event.into())),
         }
-        let are_events_written = first.is_ok();
-        match first.and(rest) {
+        let saved = told.and(of_record);
+        match (&saved, record) {
+            (Ok(()), Some(version)) => after.answers = self.record_is_saved(version),
+            (Err(error), version) if is_of_session => {
+                after.answers = self.record_is_not_saved(version.unwrap_or_default(), error);
+            }
+            _ => {}
+        }
+        let saved = saved.and(rest);
+        if saved.is_ok() {
+            self.applied = applied.unwrap_or(self.applied);
+        }
+        match saved {
             // There is room again, unless the batch was one that little space does not refuse.
             Ok(()) if is_of_session => self.is_retry_due &= is_removal,
             Ok(()) => {
@@ -394,13 +382,20 @@ impl Journal {
             }
             Err(_) if is_of_session => after.retry_in = self.retry_later(),
             Err(error) => {
-                for GroupDraft { id, stored, .. } in groups {
-                    // Some of these groups may be on disk as they are now. So each is written whole, and all deltas
+                for GroupDraft { id, stored, write, .. } in groups {
+                    if !are_events_written {
+                        cache.put_back_unsaved(id, stored);
+                        continue;
+                    }
+                    // Some of these groups may be in the store as they are now. So each is written whole, and all deltas
                     // that may be beside it go.
-                    if let Some(base) = self.bases.get_mut(&id).filter(|_| are_events_written) {
+                    if let Some(base) = self.bases.get_mut(&id) {
                         base.deltas = DELTAS_MAX;
                     }
-                    cache.put_back_unsaved(id, if are_events_written { Stored::Unknown } else { stored });
+                    if about.contains(&id) {
+                        self.behind.insert(id.clone(), write);
+                    }
+                    cache.put_back_unsaved(id, Stored::Unknown);
                 }
                 cache.names.put_back_unsaved(names.into_iter().map(|(id, _)| id).collect());
                 cache.numbers.put_back_unsaved(numbers.into_iter().map(|(number, _)| number).collect());
@@ -452,6 +447,7 @@ impl Journal {
 
     fn groups_are_saved(&mut self, groups: Vec<GroupDraft>, checksums: &[(GroupId, u32)]) {
         for GroupDraft { id, write, .. } in groups {
+            self.behind.remove(&id);
             match write {
                 GroupWrite::Delta(_) => {
                     if let Some(base) = self.bases.get_mut(&id) {
@@ -482,11 +478,6 @@ impl Journal {
     /// Lets everything be written once more, as the wait is over.
     pub(crate) fn retry(&mut self) {
         self.is_retry_due = false;
-    }
-
-    /// Whether the record in the next batch has to be written with little space, too.
-    pub(crate) fn is_record_removal(&self) -> bool {
-        self.is_record_removal
     }
 
     /// What is wrong, in words; `None`: nothing.

@@ -15,15 +15,18 @@ mod options;
 mod rate_limiter;
 mod reply;
 mod session;
+mod session_log;
 mod supervisor;
+#[cfg(test)]
+mod unwilling_store;
 
 pub use error::{CommandError, Paused};
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
-pub use journal::{EventReader, EventsError};
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config};
+pub use session_log::{EventReader, EventsError};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 
 pub use supervisor::{Running, StartError, start};

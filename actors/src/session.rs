@@ -148,7 +148,6 @@ impl SessionState {
     fn bring_up(myself: ActorRef<SessionMsg>, arguments: SessionArguments) -> Self {
         let SessionArguments { entry, context, supervisor, loaded, given_up } = arguments;
         let Loaded { record, cache, journal } = loaded;
-        entry.latest_event.send_replace(journal.last_event());
         let is_link_stored = record.link == Link::Linked;
         entry.config.store(Arc::new(record.config));
         entry.proxy.store(record.proxy.clone());

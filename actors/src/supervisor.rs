@@ -33,6 +33,7 @@ use crate::session::exit::ActorExit;
 use crate::session::loading::Loaded;
 use crate::session::message::{Generation, SessionMsg};
 use crate::session::record::{SessionRecord, StoredSession};
+use crate::session_log::LogKey;
 use engine_task::EngineHandle;
 use loading::LOADING_MAX;
 use message::{EngineGone, Order, SupervisorMsg};
@@ -207,10 +208,15 @@ impl State {
         let mut batch = Batch::new();
         batch.put(SessionNumber::DAEMON, Table::Meta, NEXT_NUMBER, self.next_number.to_be_bytes());
         let numbered = self.context.store.commit(batch);
-        let saved = record.save(&*self.context.store, number);
+        let key = LogKey::generate(1);
+        let mut saved = record.batch(number, record.is_removal());
+        if let Ok(key) = &key {
+            key.put(&mut saved, number);
+        }
+        let saved = self.context.store.commit(saved);
         let myself = myself.clone();
         tokio::spawn(async move {
-            let stored = numbered.await.and(saved.await);
+            let stored = numbered.await.and(saved.await).and(key);
             let _ = myself.send_message(SupervisorMsg::Created { number, record, stored, reply });
         });
     }
@@ -220,13 +226,14 @@ impl State {
         myself: &ActorRef<SupervisorMsg>,
         number: SessionNumber,
         record: &SessionRecord,
-        stored: Result<(), StoreError>,
+        stored: Result<LogKey, StoreError>,
         reply: Reply<Arc<Session>>,
     ) {
         self.reserved.remove(record.name.as_str());
         let answer = match stored {
-            Ok(()) => {
-                let entry = SessionHandle::new(number, record.to_model(false), record.config, &self.context.options);
+            Ok(key) => {
+                let entry = self.context.entry(number, record.to_model(false), record.config);
+                entry.log.set_key(key);
                 let slot = self.enter(entry);
                 // A new session has nothing to read. This counts as its first reading: the next actor, after a crash,
                 // waits for writes on their way.
@@ -302,13 +309,13 @@ impl State {
             if let Some(engine) = &slot.engine {
                 engine.order(Order::Close);
             }
-            devices.push((slot.entry.device.clone(), slot.entry.saving.clone()));
+            devices.push((slot.entry.device.clone(), slot.entry.saving.clone(), slot.entry.writing.clone()));
         }
         let finishing = self.finishing.clone();
         tokio::spawn(async move {
             let _finishing = finishing.acquire_owned().await;
-            for (device, saving) in devices {
-                drop((device.acquire_owned().await, saving.acquire_owned().await));
+            for (device, saving, writing) in devices {
+                drop((device.acquire_owned().await, saving.acquire_owned().await, writing.acquire_owned().await));
             }
             let _ = reply.send(());
         });

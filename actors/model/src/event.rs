@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{GroupId, ParticipantId, SessionId, Timestamp};
 
@@ -16,6 +17,8 @@ pub struct Event {
     /// Its number in that log: from 1, without a gap, also over restarts. Not in the stored form: the row's key has it.
     #[serde(skip)]
     pub number: u64,
+    /// Its id, the same wherever it is shown: a UUID of version 7, made when this session saw it.
+    pub id: Uuid,
     /// The kind of event.
     pub kind: EventKind,
     /// When it happened, as far as that is known; else when it was seen.
@@ -34,8 +37,18 @@ pub struct Event {
     pub data: Map<String, Value>,
 }
 
+impl Event {
+    /// Something that happened to a session itself, now.
+    #[must_use]
+    pub fn of_session(session: SessionId, kind: EventKind, data: Map<String, Value>) -> Self {
+        let now = Timestamp::now();
+        let id = Uuid::now_v7();
+        Self { session, number: 0, id, kind, occurred_at: now, seen_at: now, actor: None, group: None, data }
+    }
+}
+
 fn nobody() -> SessionId {
-    SessionId(uuid::Uuid::nil())
+    SessionId(Uuid::nil())
 }
 
 /// The kinds of events.
@@ -204,6 +217,7 @@ mod tests {
         let event = Event {
             session: nobody(),
             number: 0,
+            id: Uuid::now_v7(),
             kind: EventKind::Group(GroupEventKind::Join),
             occurred_at: Timestamp(1_700_000_000_000),
             seen_at: Timestamp(1_700_000_000_500),

@@ -1,14 +1,19 @@
 //! The content of a batch. Decides nothing.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU64;
 
 use rookery_model::{
     Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, ParticipantIds, SessionId, Timestamp,
 };
 use rookery_store::parts_in;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
+use uuid::Uuid;
 
 use crate::group_cache::{GroupDiff, KnownNumber, Name, Stored};
+use crate::session::record::SessionRecord;
+use crate::session_log::{Redo, RedoGroup};
 
 /// Groups with more members are written as deltas; a smaller group fits in one row as it is.
 const WHOLE_MEMBERS_MAX: usize = 64;
@@ -21,21 +26,16 @@ pub(crate) struct Draft {
     /// The record is written with little space, too.
     pub(super) is_removal: bool,
     pub(super) events: Vec<Event>,
-    /// Rows of events to be removed.
-    pub(super) old_rows: Vec<EventRow>,
+    /// The number of the latest event, once this batch is written.
+    pub(crate) last_event: u64,
+    /// The number up to which the store shows all events when this batch is written; `None`: it says so already, or does
+    /// not do so.
+    pub(super) applied: Option<u64>,
     pub(super) groups: Vec<GroupDraft>,
     pub(super) names: Vec<(ParticipantId, Option<Name>)>,
     pub(super) numbers: Vec<(NonZeroU64, Option<KnownNumber>)>,
-}
-
-/// A row of events in the store: the events of one batch.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct EventRow {
-    /// The number of its first event.
-    pub(super) first: u64,
-    /// The parts that it is stored in.
-    pub(super) parts: u8,
-    pub(super) written_at: Timestamp,
+    /// Groups whose events are in the log, that the store refused before, and that are not in this batch.
+    pub(super) groups_behind: BTreeMap<GroupId, GroupWrite>,
 }
 
 /// An event that is in no batch yet.
@@ -65,8 +65,8 @@ pub(super) struct GroupDraft {
 }
 
 /// How a group is written.
-#[derive(Debug, PartialEq)]
-pub(super) enum GroupWrite {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum GroupWrite {
     Whole(Box<GroupRecord>),
     Delta(Box<GroupDelta>),
     Gone,
@@ -79,11 +79,29 @@ pub(crate) fn is_large(record: &GroupRecord) -> bool {
 
 impl Draft {
     pub(super) fn is_empty(&self) -> bool {
-        self.record.is_none()
-            && self.events.is_empty()
+        self.events.is_empty() && !self.has_state()
+    }
+
+    /// Whether the batch holds anything for the store.
+    pub(super) fn has_state(&self) -> bool {
+        !(self.record.is_none()
             && self.groups.is_empty()
             && self.names.is_empty()
-            && self.numbers.is_empty()
+            && self.numbers.is_empty())
+    }
+
+    /// Whether the session belongs to another account from here on.
+    pub(super) fn is_account_changed(&self) -> bool {
+        self.events.iter().any(|event| event.kind == EventKind::AccountChanged)
+    }
+
+    /// What the store lacks when only the events of this batch are on disk.
+    pub(super) fn redo(&self, record: Option<SessionRecord>) -> Redo {
+        let is_told = |id: &GroupId| self.events.iter().any(|event| event.group.as_ref() == Some(id));
+        let now = self.groups.iter().filter(|group| is_told(&group.id)).map(|group| (&group.id, &group.write));
+        let groups = now.chain(&self.groups_behind);
+        let groups = groups.map(|(id, write)| RedoGroup { id: id.clone(), write: write.clone() });
+        Redo { record: record.map(Box::new), groups: groups.collect() }
     }
 
     /// Whether the batch holds the session's record.
@@ -127,6 +145,7 @@ pub(super) fn event_of(session: SessionId, diff: GroupDiff) -> Event {
     Event {
         session,
         number: 0,
+        id: Uuid::now_v7(),
         kind: EventKind::Group(diff.kind),
         occurred_at,
         seen_at: now,

@@ -8,19 +8,22 @@ use rand::{RngExt as _, SeedableRng as _};
 use rookery_model::{
     AllGroups, GroupAction, GroupEventKind, GroupNotification, Member, ParticipantId, ParticipantIds, Role, Versions,
 };
-use rookery_store::{Batch, SessionNumber, Store, open_memory};
+use rookery_store::{Change, EventLog, SessionNumber, Table};
 use serde_json::json;
-use tokio::sync::watch;
 
 use super::*;
 use crate::session::loading::Loaded;
+use crate::session_log::{EventsError, SessionLog};
+use crate::unwilling_store::{Unwilling, nothing};
 use crate::session::record::{Link, SessionRecord};
 
 const ALICE: SessionNumber = SessionNumber(1);
 const ME: u64 = 15_550_100_001;
 
 struct Bench {
-    store: Arc<dyn Store>,
+    target: Target,
+    store: Arc<Unwilling>,
+    events: Arc<EventLog>,
     record: SessionRecord,
     journal: Journal,
     cache: GroupCache,
@@ -51,8 +54,14 @@ impl Bench {
         known.participants_version = Some(1);
         let mut cache = GroupCache::restore(person(ME), Vec::new(), crate::group_cache::Names::default(), false);
         cache.apply_read_all(0, AllGroups { groups: vec![known], unreadable: 0 });
-        let journal = Journal::new(record.id, 1, Vec::new(), BTreeMap::new());
-        let mut bench = Self { store: open_memory(), record, journal, cache, version: 1, at: 1_700_000_000 };
+        let journal = Journal::new(record.id, 0, BTreeMap::new());
+        let store = Unwilling::new();
+        let events = store.log.clone();
+        let log = Arc::new(SessionLog::new(events.clone(), record.id, ALICE));
+        let loading = (store.clone(), log.clone());
+        tokio::task::spawn_blocking(move || loading.1.load(&*loading.0).map(drop)).await.unwrap().unwrap();
+        let target = Target { store: store.clone(), log, number: ALICE };
+        let mut bench = Self { target, store, events, record, journal, cache, version: 1, at: 1_700_000_000 };
         bench.journal.note_record(false);
         bench.write().await;
         assert!(bench.journal.is_quiet(&bench.cache));
@@ -63,16 +72,18 @@ impl Bench {
     async fn write(&mut self) -> AfterWrite {
         self.journal.take_from(&mut self.cache);
         let draft = self.journal.draft(&mut self.cache, true).expect("there is something to write");
-        let record = if draft.has_record() { self.record.batch(ALICE, false) } else { Batch::new() };
-        let written = write(&*self.store, ALICE, record, draft).await;
+        self.write_draft(draft).await
+    }
+
+    async fn write_draft(&mut self, draft: Draft) -> AfterWrite {
+        self.record.last_event = draft.last_event;
+        let written = write(&self.target, draft.has_record().then(|| self.record.clone()), draft).await;
         self.written(written)
     }
 
-    /// Writes a draft that holds nothing of groups.
-    async fn write_of_session(&mut self, draft: Draft) -> AfterWrite {
-        let record = self.record.batch(ALICE, true);
-        let written = begin_of_session(&*self.store, ALICE, record, draft).await;
-        self.written(written)
+    /// The number of the latest event on disk.
+    fn last_event(&self) -> u64 {
+        self.target.log.latest()
     }
 
     /// The next batch is refused.
@@ -110,11 +121,9 @@ impl Bench {
 
     /// The events on disk: numbers and kinds.
     async fn events(&self) -> Vec<(u64, &'static str)> {
-        let (_sender, latest) = watch::channel(self.journal.last_event());
-        let mut reader = EventReader::new(&self.store, self.record.id, ALICE, watch::channel(0).1);
-        reader.follow(latest);
+        let mut reader = self.target.log.reader(0);
         let mut events = Vec::new();
-        while events.len() as u64 != self.journal.last_event() {
+        while events.len() as u64 != self.last_event() {
             let event = reader.next().await.unwrap();
             events.push((event.number, event.kind.as_str()));
         }
@@ -123,7 +132,8 @@ impl Bench {
 
     /// What a start would read.
     fn reloaded(&self) -> Loaded {
-        Loaded::read(&*self.store, ALICE).unwrap()
+        let log = SessionLog::new(self.events.clone(), self.record.id, ALICE);
+        Loaded::read(&*self.target.store, &log, ALICE).unwrap()
     }
 }
 
@@ -131,15 +141,18 @@ impl Bench {
 async fn events_are_numbered_by_the_batch_that_is_on_disk_and_a_refused_one_leaves_no_gap() {
     let mut bench = Bench::new(3).await;
     bench.added(1);
-    assert_eq!(bench.write().await.told, Some(1));
+    bench.write().await;
+    assert_eq!(bench.last_event(), 1);
     bench.added(2);
-    assert_eq!(bench.refuse(true).unwrap().told, None);
+    bench.refuse(true).unwrap();
+    assert_eq!(bench.last_event(), 1);
     bench.removed(1);
     bench.journal.retry();
-    assert_eq!(bench.write().await.told, Some(3));
+    bench.write().await;
+    assert_eq!(bench.last_event(), 3);
     assert_eq!(bench.events().await, [(1, "group.join"), (2, "group.join"), (3, "group.leave")]);
     let mut loaded = bench.reloaded();
-    assert_eq!(loaded.journal().last_event(), 3);
+    assert_eq!(loaded.last_event(), 3);
     assert_eq!(loaded.cache().record(&group()), bench.cache.record(&group()));
 }
 
@@ -161,8 +174,7 @@ async fn a_large_group_is_stored_by_its_changes_and_read_as_it_was() {
         bench.journal.take_from(&mut bench.cache);
         let Some(draft) = bench.journal.draft(&mut bench.cache, true) else { continue };
         bytes += usize::from(matches!(draft.groups.first(), Some(GroupDraft { write: GroupWrite::Whole(_), .. })));
-        let written = write(&*bench.store, ALICE, Batch::new(), draft).await;
-        bench.journal.written(written, &mut bench.cache);
+        bench.write_draft(draft).await;
         let mut loaded = bench.reloaded();
         assert_eq!(loaded.cache().record(&group()), bench.cache.record(&group()), "seed {seed}");
     }
@@ -185,19 +197,20 @@ async fn while_a_batch_is_to_be_written_again_the_record_alone_is_written_for_th
     bench.journal.note_record(true);
     bench.journal.when_saved(then(&answered));
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    assert!(draft.is_of_session() && bench.journal.is_record_removal());
+    assert!(draft.is_of_session() && draft.is_removal);
     bench.written(Written::refused(draft, refused()));
     assert_eq!(answered.load(Ordering::Relaxed), 1, "it is told that it is not saved");
     assert!(bench.journal.draft(&mut bench.cache, true).is_none(), "it was tried");
     bench.journal.when_saved(then(&answered));
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    bench.write_of_session(draft).await;
+    bench.write_draft(draft).await;
     assert_eq!(answered.load(Ordering::Relaxed), 2);
     assert!(
         bench.journal.trouble().is_some_and(|trouble| trouble.starts_with("groups and events could not be saved yet"))
     );
     bench.journal.retry();
-    assert_eq!(bench.write().await.told, Some(1));
+    bench.write().await;
+    assert_eq!(bench.last_event(), 1);
     assert_eq!(bench.journal.trouble(), None);
 }
 
@@ -216,10 +229,11 @@ async fn what_happened_to_the_session_itself_is_told_with_its_record_whatever_wa
         bench.journal.note_record(true);
     }
     let draft = bench.journal.draft(&mut bench.cache, true).unwrap();
-    let after = bench.write_of_session(draft).await;
-    assert_eq!((after.told, after.kinds), (Some(1), vec![EventKind::AccountChanged]));
+    let after = bench.write_draft(draft).await;
+    assert_eq!((bench.last_event(), after.kinds), (1, vec![EventKind::AccountChanged]));
     bench.journal.retry();
-    assert_eq!(bench.write().await.told, Some(2));
+    bench.write().await;
+    assert_eq!(bench.last_event(), 2);
     assert_eq!(bench.events().await, [(1, "session.account_changed"), (2, "group.join")]);
 }
 
@@ -254,8 +268,8 @@ async fn what_cannot_be_written_for_long_is_told_as_the_difference_and_nothing_t
     }
     assert_eq!(members.into_iter().collect::<Vec<_>>(), [ME, ME + 2, 8].map(|digits| format!("{digits}@c.us")));
     bench.journal.retry();
-    let after = bench.write().await;
-    assert!(after.told.is_some() && bench.reloaded().cache().record(&group()) == bench.cache.record(&group()));
+    bench.write().await;
+    assert!(bench.last_event() > 1 && bench.reloaded().cache().record(&group()) == bench.cache.record(&group()));
 }
 
 #[tokio::test]
@@ -273,7 +287,7 @@ async fn a_burst_is_told_whole_and_a_group_is_never_ahead_of_its_events() {
     while !bench.journal.is_quiet(&bench.cache) {
         bench.write().await;
     }
-    let before = bench.journal.last_event();
+    let before = bench.last_event();
     // In each group somebody came, somebody left, and the subject is new.
     for group in &mut groups {
         group.members.remove(0);
@@ -290,13 +304,12 @@ async fn a_burst_is_told_whole_and_a_group_is_never_ahead_of_its_events() {
         }
         let untold: Vec<_> = draft.groups.iter().filter(|group| told.get(&group.id) < Some(&3)).collect();
         assert!(untold.is_empty(), "saved without their events: {untold:?}");
-        let written = write(&*bench.store, ALICE, Batch::new(), draft).await;
-        assert_eq!(bench.written(written).retry_in, None);
+        assert_eq!(bench.write_draft(draft).await.retry_in, None);
     }
     assert!(bench.journal.waiting_events.is_empty());
-    assert!(bench.journal.last_event() - before >= 3 * 900);
+    assert!(bench.last_event() - before >= 3 * 900);
     let events = bench.events().await;
-    assert_eq!(events.last().unwrap().0, bench.journal.last_event());
+    assert_eq!(events.last().unwrap().0, bench.last_event());
 }
 
 #[tokio::test]
@@ -307,31 +320,88 @@ async fn what_happened_to_one_group_beyond_what_a_batch_holds_is_told_as_the_dif
         bench.removed(7);
     }
     bench.added(8);
-    let last = bench.write().await.told.unwrap();
+    bench.write().await;
+    let last = bench.last_event();
     assert!(last < 10 && bench.journal.waiting_events.is_empty(), "{last}");
     assert_eq!(bench.reloaded().cache().record(&group()), bench.cache.record(&group()));
 }
 
+/// Everything but the session's key: what a store refuses once its volume is nearly full.
+fn all_of_groups(change: &Change) -> bool {
+    matches!(change.table, Table::Groups | Table::GroupDeltas)
+}
+
 #[tokio::test]
-async fn old_rows_of_events_go_and_the_numbers_go_on() {
-    let mut bench = Bench::new(3).await;
-    for round in 0..(EVENT_ROWS_MAX as u64 + 20) {
-        if round % 2 == 0 {
-            bench.added(9)
-        } else {
-            bench.removed(9)
-        }
+async fn a_crash_between_the_log_and_the_store_tells_nothing_twice_and_loses_nothing() {
+    for members in [3, 300] {
+        let mut bench = Bench::new(members).await;
+        bench.added(7);
         bench.write().await;
+        bench.store.refuse(all_of_groups);
+        bench.added(8);
+        bench.told(GroupAction::Subject("new".to_owned()));
+        assert!(bench.write().await.retry_in.is_some());
+        assert_eq!(bench.last_event(), 3, "the events are on disk");
+        // What happens to the session itself meanwhile takes nothing from what the groups lack.
+        bench.journal.tell(EventKind::Passkey, Map::new());
+        bench.journal.note_record(false);
+        bench.write().await;
+        assert_eq!(bench.last_event(), 4);
+        bench.removed(ME + 1);
+        let mut loaded = bench.reloaded();
+        let mut expected = bench.cache.record(&group()).unwrap().into_owned();
+        assert_eq!(expected.members.len() as u64, members + 1);
+        expected = loaded.cache().record(&group()).unwrap().into_owned();
+        assert_eq!((expected.members.len() as u64, expected.subject.as_str()), (members + 2, "new"));
+        // WhatsApp shows what it shows after a start: only what was not told before is told.
+        let now = bench.cache.record(&group()).unwrap().into_owned();
+        let asked = loaded.cache().sequence();
+        loaded.cache().apply_read_all(asked, AllGroups { groups: vec![now.clone()], unreadable: 0 });
+        let told: Vec<_> = loaded.cache().take_diffs().into_iter().map(|diff| diff.kind).collect();
+        assert_eq!(told, [GroupEventKind::Leave]);
+        // Without a crash, the group is written once the store takes it.
+        bench.store.refuse(nothing);
+        bench.journal.retry();
+        bench.write().await;
+        assert!(bench.journal.behind.is_empty() && bench.journal.trouble().is_none());
+        assert_eq!(bench.last_event(), 5);
+        assert_eq!(bench.reloaded().cache().record(&group()), bench.cache.record(&group()));
     }
-    let rows = rows_of(&*bench.store, ALICE).unwrap();
-    assert!(rows.0.len() <= EVENT_ROWS_MAX + 1, "{} rows", rows.0.len());
-    assert_eq!(rows.1, EVENT_ROWS_MAX as u64 + 21);
-    // A reader that was behind learns how many events are gone.
-    let (_sender, latest) = watch::channel(bench.journal.last_event());
-    let mut reader = EventReader::new(&bench.store, bench.record.id, ALICE, watch::channel(0).1);
-    reader.follow(latest);
-    let Err(EventsError::Missed(missed)) = reader.next().await else { panic!("some are gone") };
-    assert_eq!(reader.next().await.unwrap().number, missed + 1);
+}
+
+#[tokio::test]
+async fn the_session_s_record_is_as_new_as_its_events_after_a_crash_and_never_older_than_it_was() {
+    let mut bench = Bench::new(3).await;
+    bench.store.refuse(|change| change.table == Table::Sessions);
+    bench.record.push_name = Some("first".to_owned());
+    bench.journal.tell(EventKind::Restriction, Map::new());
+    bench.journal.note_record(false);
+    bench.write().await;
+    assert_eq!(bench.last_event(), 1);
+    assert_eq!(bench.reloaded().push_name(), Some("first"));
+    // A later record without an event is newer than the one in the log.
+    bench.store.refuse(nothing);
+    bench.record.push_name = Some("second".to_owned());
+    bench.journal.note_record(false);
+    bench.journal.retry();
+    bench.write().await;
+    assert_eq!(bench.reloaded().push_name(), Some("second"));
+}
+
+#[tokio::test]
+async fn a_change_of_accounts_leaves_no_earlier_event_readable() {
+    let mut bench = Bench::new(3).await;
+    bench.added(7);
+    bench.write().await;
+    let mut behind = bench.target.log.reader(0);
+    bench.journal.tell(EventKind::AccountChanged, Map::new());
+    bench.journal.note_record(false);
+    bench.write().await;
+    assert_eq!(behind.next().await, Err(EventsError::Missed(1)));
+    assert_eq!(behind.next().await.map(|event| (event.number, event.kind)), Ok((2, EventKind::AccountChanged)));
+    let log = bench.target.log.clone();
+    let oldest = tokio::task::spawn_blocking(move || log.oldest()).await.unwrap().unwrap();
+    assert_eq!((oldest, bench.reloaded().last_event()), (2, 2));
 }
 
 #[tokio::test]
@@ -353,5 +423,5 @@ async fn a_session_with_many_groups_is_written_in_batches_that_the_store_takes()
     for id in &ids {
         assert_eq!(loaded.cache().record(id), bench.cache.record(id));
     }
-    assert_eq!(bench.journal.last_event(), ids.len() as u64 + 1, "one came with each, and one group went");
+    assert_eq!(bench.last_event(), ids.len() as u64 + 1, "one came with each, and one group went");
 }

@@ -1,27 +1,35 @@
 //! Puts a batch together and commits it. Knows what rows there are; decides nothing.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use rookery_model::GroupId;
 use rookery_store::{
-    BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_known_parts, delete_parts, layout,
-    put_new_parts, put_parts,
+    BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, layout, put_parts,
 };
 use serde::Serialize;
 
 use super::{Draft, GroupDraft, GroupWrite};
+use crate::session::record::SessionRecord;
+use crate::session_log::{LogKey, SessionLog, put_applied};
+
+/// Where a session's batches go.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) log: Arc<SessionLog>,
+    pub(crate) number: SessionNumber,
+}
 
 /// A batch that is on disk, or not.
 pub(crate) struct Written {
     pub(super) draft: Draft,
-    /// The result for the session's record and the events.
-    pub(super) first: Result<(), StoreError>,
+    /// The result for the events. Nothing else is written unless they are.
+    pub(super) told: Result<(), StoreError>,
+    /// The result for the session's record.
+    pub(super) record: Result<(), StoreError>,
     /// The result for the rest, which may take several batches.
     pub(super) rest: Result<(), StoreError>,
-    /// Parts of the row of events.
-    pub(super) event_parts: u8,
-    /// Older rows of events are removed.
-    pub(super) are_old_removed: bool,
     pub(super) groups: WrittenGroups,
 }
 
@@ -35,69 +43,64 @@ pub(crate) struct WrittenGroups {
 }
 
 impl Written {
-    /// A draft that holds nothing of groups, and is not on disk.
-    #[cfg(test)]
+    /// A draft of which nothing is on disk.
     pub(super) fn refused(draft: Draft, error: StoreError) -> Self {
-        let groups = WrittenGroups::default();
-        Self { draft, first: Err(error), rest: Ok(()), event_parts: 0, are_old_removed: false, groups }
+        Self { draft, told: Err(error), record: Ok(()), rest: Ok(()), groups: WrittenGroups::default() }
     }
 }
 
-/// Writes a draft that holds nothing of groups. The batch is on its way when this returns, and nothing was read for it.
-pub(crate) fn begin_of_session(
-    store: &dyn Store,
-    number: SessionNumber,
-    record: Batch,
-    draft: Draft,
-) -> impl Future<Output = Written> + Send + use<> {
-    // In a draft without groups, events have room wherever the record has. So the event of a log-out is published
-    // although the disk is nearly full.
-    let first = session_batch(number, record, &draft, Batch::for_removal());
-    let first = first.map(|(batch, parts)| (store.commit(batch), parts));
-    let removal = store.commit(removal_of_old_rows(number, &draft));
-    async move {
-        let (first, event_parts) = match first {
-            Ok((ticket, parts)) => (ticket.await, parts),
-            Err(error) => (Err(error), 0),
-        };
-        let are_old_removed = removal.await.is_ok();
-        Written { draft, first, rest: Ok(()), event_parts, are_old_removed, groups: WrittenGroups::default() }
+/// Writes a draft: its events into the log, and its records into the store once the events are on disk and published.
+/// `record`: the session's record, where the draft holds it. Reports every failure, also halfway.
+pub(crate) async fn write(target: &Target, record: Option<SessionRecord>, draft: Draft) -> Written {
+    let Target { store, number, .. } = target;
+    if let Err(error) = tell(target, record.as_ref(), &draft).await {
+        return Written::refused(draft, error);
     }
-}
-
-/// Writes a draft. `record`: a batch with the session's record where the draft holds it; it is a batch for removal
-/// where the record is one. Reports every failure, also halfway.
-pub(crate) async fn write(store: &dyn Store, number: SessionNumber, record: Batch, draft: Draft) -> Written {
-    let mut groups = WrittenGroups::default();
-    let (mut first, mut rest, mut event_parts) = (Ok(()), Ok(()), 0);
-    match batches(store, number, record, &draft, &mut groups) {
-        Ok((batches, parts)) => {
-            event_parts = parts;
+    let (mut groups, mut saved, mut rest) = (WrittenGroups::default(), Ok(()), Ok(()));
+    match batches(&**store, *number, record.as_ref(), &draft, &mut groups) {
+        Ok(batches) => {
             let mut batches = batches.into_iter();
-            // State is never ahead of its events.
             if let Some(batch) = batches.next() {
-                first = store.commit(batch).await;
+                saved = store.commit(batch).await;
             }
-            for ticket in batches.filter(|_| first.is_ok()).map(|batch| store.commit(batch)).collect::<Vec<_>>() {
+            for ticket in batches.filter(|_| saved.is_ok()).map(|batch| store.commit(batch)).collect::<Vec<_>>() {
                 rest = rest.and(ticket.await);
             }
         }
-        Err(error) => first = Err(error),
+        Err(error) => saved = Err(error),
     }
-    let are_old_removed = store.commit(removal_of_old_rows(number, &draft)).await.is_ok();
-    Written { draft, first, rest, event_parts, are_old_removed, groups }
+    Written { draft, told: Ok(()), record: saved, rest, groups }
 }
 
-/// The batches in order, and the parts of the row of events. The first batch has the session's record and the events.
+/// Puts the draft's events on disk, and publishes them.
+async fn tell(target: &Target, record: Option<&SessionRecord>, draft: &Draft) -> Result<(), StoreError> {
+    let (Some(first), Some(last)) = (draft.events.first(), draft.events.last()) else { return Ok(()) };
+    if draft.is_account_changed() {
+        // The events of the account before are gone from here on. A crash now finds the change of accounts once more.
+        let key = LogKey::generate(first.number)?;
+        let mut batch = Batch::for_removal();
+        key.put(&mut batch, target.number);
+        target.store.commit(batch).await?;
+        target.log.set_key(key);
+    }
+    // In a draft without groups, events have room wherever the record has. So the event of a log-out is published
+    // although the disk is nearly full.
+    let is_for_removal = draft.is_of_session() && draft.is_removal;
+    target.log.append(&draft.events, &draft.redo(record.cloned()), is_for_removal)?.await?;
+    target.log.publish(last.number);
+    Ok(())
+}
+
+/// The batches for the store, in order. The first one has the session's record, the last one says how far the store
+/// follows the log.
 fn batches(
     store: &dyn Store,
     number: SessionNumber,
-    record: Batch,
+    record: Option<&SessionRecord>,
     draft: &Draft,
     groups: &mut WrittenGroups,
-) -> Result<(Vec<Batch>, u8), StoreError> {
-    let (first, parts) = session_batch(number, record, draft, Batch::new())?;
-    let mut batches = vec![first];
+) -> Result<Vec<Batch>, StoreError> {
+    let mut batches = vec![record.map_or_else(Batch::new, |record| record.batch(number, draft.is_removal))];
     let mut add = |batch: Batch| {
         if batch.is_empty() {
             return;
@@ -119,31 +122,12 @@ fn batches(
     }
     add(learnt_batch(number, Table::Names, &draft.names));
     add(learnt_batch(number, Table::Numbers, &draft.numbers));
-    Ok((batches, parts))
-}
-
-/// The batch with the session's record and the row of events, and the parts of that row. The row is added to `events`.
-fn session_batch(
-    number: SessionNumber,
-    record: Batch,
-    draft: &Draft,
-    mut events: Batch,
-) -> Result<(Batch, u8), StoreError> {
-    let mut batch = record;
-    let Some(first) = draft.events.first() else { return Ok((batch, 0)) };
-    let json = serde_json::to_vec(&draft.events).unwrap_or_default();
-    let parts = put_new_parts(&mut events, number, Table::Events, &layout::events(first.number), &json)?;
-    batch.append(events);
-    Ok((batch, parts))
-}
-
-/// Removes old rows of events in a batch of its own: that need not happen together with the write.
-fn removal_of_old_rows(number: SessionNumber, draft: &Draft) -> Batch {
-    let mut batch = Batch::for_removal();
-    for row in &draft.old_rows {
-        delete_known_parts(&mut batch, number, Table::Events, &layout::events(row.first), row.parts);
+    if let Some(last) = draft.applied {
+        let mut applied = Batch::for_removal();
+        put_applied(&mut applied, number, last);
+        add(applied);
     }
-    batch
+    Ok(batches)
 }
 
 fn group_batch(

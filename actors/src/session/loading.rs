@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use super::record::{Link, SessionRecord, StoredSession};
 use crate::group_cache::{GroupCache, Names, Numbers};
-use crate::journal::{Base, Journal, is_large, rows_of};
+use crate::journal::{Base, GroupWrite, Journal, is_large};
+use crate::session_log::{RedoGroup, SessionLog};
 use rookery_model::{GroupDelta, GroupRecord, Timestamp, unread_settings};
 use rookery_store::{SessionNumber, Store, StoreError, Table, layout, scan_parts_each};
 use serde::de::DeserializeOwned;
@@ -20,7 +21,7 @@ pub(crate) struct Loaded {
 impl Loaded {
     /// The state of a session that was just created: a record and nothing else.
     pub(crate) fn new(record: SessionRecord) -> Self {
-        let journal = Journal::new(record.id, 1, Vec::new(), BTreeMap::new());
+        let journal = Journal::new(record.id, 0, BTreeMap::new());
         Self { record, cache: GroupCache::default(), journal }
     }
 
@@ -29,20 +30,31 @@ impl Loaded {
         &mut self.cache
     }
 
+    /// The number of the latest event.
     #[cfg(test)]
-    pub(crate) fn journal(&mut self) -> &mut Journal {
-        &mut self.journal
+    pub(crate) fn last_event(&self) -> u64 {
+        self.journal.last_event()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn push_name(&self) -> Option<&str> {
+        self.record.push_name.as_deref()
     }
 
     /// Reads a session. Blocks.
     ///
     /// # Errors
     /// The store or the session's record cannot be read.
-    pub(crate) fn read(store: &dyn Store, number: SessionNumber) -> Result<Self, StoreError> {
+    pub(crate) fn read(store: &dyn Store, log: &SessionLog, number: SessionNumber) -> Result<Self, StoreError> {
         let StoredSession::Readable(record) = SessionRecord::load(store, number)? else {
             return Err(StoreError::Failed("the session's record cannot be read".to_owned()));
         };
         let mut record = *record;
+        let log = log.load(store)?;
+        let redo = log.redo.unwrap_or_default();
+        let newer = redo.record.filter(|newer| newer.last_event > record.last_event);
+        let is_record_behind = newer.is_some();
+        record = newer.map_or(record, |newer| *newer);
         // The session's deletion was given up, or there would be no actor.
         record.deleting = false;
         // Records of older versions name no account.
@@ -73,14 +85,30 @@ impl Loaded {
             groups.push(group);
         }
         let filled = record.link == Link::Linked && record.groups_stored && groups.len() == count && are_deltas_read;
+        for RedoGroup { id, write } in &redo.groups {
+            let at = groups.iter().position(|group| group.id == *id);
+            match (write, at) {
+                (GroupWrite::Whole(record), Some(at)) => groups[at] = GroupRecord::clone(record),
+                (GroupWrite::Whole(record), None) => groups.push(GroupRecord::clone(record)),
+                // A delta of another record than the stored one is in that record.
+                (GroupWrite::Delta(delta), Some(at)) if bases.get(id).is_some_and(|base| delta.is_of(base.checksum)) => {
+                    delta.apply(&mut groups[at]);
+                }
+                (GroupWrite::Gone, Some(at)) => drop(groups.remove(at)),
+                (GroupWrite::Delta(_) | GroupWrite::Gone, _) => {}
+            }
+        }
         let names = Names::restore(load_learnt(store, number, Table::Names)?);
         let mut cache = GroupCache::restore(record.me(), groups, names, filled);
         cache.numbers = Numbers::restore(load_learnt(store, number, Table::Numbers)?, Timestamp::now());
         for (group, settings) in unread {
             cache.note_unread_settings(group, settings);
         }
-        let (rows, next_event) = rows_of(store, number)?;
-        let journal = Journal::new(record.id, next_event, rows, bases);
+        let mut journal = Journal::new(record.id, log.last, bases);
+        journal.take_behind(redo.groups, &mut cache);
+        if is_record_behind {
+            journal.note_record(record.is_removal());
+        }
         Ok(Self { record, cache, journal })
     }
 }
@@ -117,12 +145,18 @@ mod tests {
 
     use super::*;
     use rookery_model::AllGroups;
-    use rookery_store::{Batch, open_memory, put_parts};
+    use rookery_store::{Batch, EventLog, open_memory, put_parts};
 
     const ALICE: SessionNumber = SessionNumber(1);
 
     fn all(groups: Vec<GroupRecord>) -> AllGroups {
         AllGroups { groups, unreadable: 0 }
+    }
+
+    /// What a start would read of the session.
+    fn read(store: &dyn Store) -> Loaded {
+        let log = SessionLog::new(EventLog::open_memory(), rookery_model::SessionId::random(), ALICE);
+        Loaded::read(store, &log, ALICE).unwrap()
     }
 
     fn group() -> GroupRecord {
@@ -147,7 +181,7 @@ mod tests {
     fn a_setting_that_was_never_stored_is_no_news_and_what_changed_besides_is() {
         let mut stored = serde_json::to_value(group()).unwrap();
         stored["settings"].as_object_mut().unwrap().remove("announce").unwrap();
-        let mut cache = Loaded::read(&*store_with(&stored), ALICE).unwrap().cache;
+        let mut cache = read(&*store_with(&stored)).cache;
         let mut read = group();
         (read.settings.announce, read.settings.locked) = (true, true);
         cache.apply_read_all(cache.sequence(), all(vec![read.clone()]));
@@ -166,7 +200,7 @@ mod tests {
         let mut batch = Batch::new();
         batch.put(ALICE, Table::Groups, [b"120363000000000002", &[0xFF, 0][..]].concat(), "torn");
         drop(store.commit(batch));
-        let mut cache = Loaded::read(&*store, ALICE).unwrap().cache;
+        let mut cache = read(&*store).cache;
         assert_eq!(cache.summaries().len(), 1);
         cache.apply_read_all(cache.sequence(), all(Vec::new()));
         assert!(cache.take_diffs().is_empty(), "what is known is not all that there was");

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::SessionState;
 use super::message::{Generation, SessionMsg};
-use super::record::Link;
+use super::record::{Link, SessionRecord};
 use crate::error::CommandError;
-use crate::journal::{self, Written};
+use crate::journal::{self, Target, Written};
 use crate::reply::Reply;
 use rookery_model::{EventKind, OperatorNotice, SessionStatus};
-use rookery_store::{Batch, StoreError};
+use rookery_store::StoreError;
 
 impl SessionState {
     /// Has the session's record written; [`Self::answer_when_saved`] waits for it.
@@ -38,22 +38,18 @@ impl SessionState {
         // The permit is not free while the session's rows are being wiped.
         let permit = self.entry.saving.clone().try_acquire_owned().ok();
         let Some(draft) = self.journal.draft(&mut self.cache, permit.is_some()) else { return };
-        let (store, number, myself) = (self.context.store.clone(), self.entry.number, self.myself.clone());
-        let record =
-            if draft.has_record() { self.record.batch(number, self.journal.is_record_removal()) } else { Batch::new() };
-        if draft.is_of_session() {
-            // The batch is on its way at once: when the actor is gone, nothing of the actor is written any more.
-            let written = journal::begin_of_session(&*store, number, record, draft);
-            tokio::spawn(async move {
-                let written = written.await;
-                let _ = myself.send_message(SessionMsg::JournalWritten(Box::new(written)));
-            });
-            return;
-        }
+        // A batch of the actor before is waited for before there is this actor.
+        let writing = self.entry.writing.clone().try_acquire_owned().ok();
+        debug_assert!(writing.is_some(), "one batch of a session at a time");
+        let permit = permit.filter(|_| !draft.is_of_session());
+        let last_event = draft.last_event;
+        let record = draft.has_record().then(|| SessionRecord { last_event, ..self.record.clone() });
+        let (store, log, number) = (self.context.store.clone(), self.entry.log.clone(), self.entry.number);
+        let myself = self.myself.clone();
         tokio::spawn(async move {
-            let written = journal::write(&*store, number, record, draft).await;
-            // The permit is given back before the actor gets the result: the next batch needs the permit.
-            drop(permit);
+            let written = journal::write(&Target { store, log, number }, record, draft).await;
+            // The permits are given back before the actor gets the result: the next batch needs them.
+            drop((permit, writing));
             let _ = myself.send_message(SessionMsg::JournalWritten(Box::new(written)));
         });
     }
@@ -67,12 +63,9 @@ impl SessionState {
         }
     }
 
-    /// Takes the result of a batch. Only now its events are published.
+    /// Takes the result of a batch.
     pub(super) fn journal_written(&mut self, written: Written) {
         let after = self.journal.written(written, &mut self.cache);
-        if let Some(latest) = after.told {
-            self.entry.latest_event.send_replace(latest);
-        }
         for kind in after.kinds.into_iter().filter_map(EventKind::notice) {
             // There may be no listener.
             let _ = self.context.notices.send(OperatorNotice { session: self.entry.id, kind });

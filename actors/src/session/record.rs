@@ -53,6 +53,9 @@ pub(crate) struct SessionRecord {
     /// What the session's connections go through; in the store as a URL, with the credentials.
     #[serde(default)]
     pub(crate) proxy: Option<Arc<Proxy>>,
+    /// The number of the latest event when the record was written. A record in the log beside later events is newer.
+    #[serde(default)]
+    pub(crate) last_event: u64,
     /// Whether the account is shown as online while the session is connected.
     #[serde(default = "yes")]
     pub(crate) is_available: bool,
@@ -139,6 +142,7 @@ impl SessionRecord {
             account: None,
             account_epoch: 0,
             proxy: None,
+            last_event: 0,
             is_available: true,
         }
     }

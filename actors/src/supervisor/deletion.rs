@@ -169,7 +169,7 @@ async fn mark(entry: &SessionHandle, store: &dyn Store) -> Result<(), CommandErr
 /// possible. The record goes last: a restart in between finds the mark and goes on.
 async fn erase(entry: &SessionHandle, store: &dyn Store) -> Result<(), StoreError> {
     let _device = entry.device.acquire().await;
-    let _saving = entry.saving.acquire().await;
+    let (_saving, _writing) = (entry.saving.acquire().await, entry.writing.acquire().await);
     match SessionRecord::load(store, entry.number)? {
         StoredSession::Readable(mut record) => {
             (record.deleting, record.started) = (true, false);
@@ -210,7 +210,7 @@ async fn finish_one(context: &Context, number: SessionNumber, mut ending: watch:
     };
     // The next start tries again.
     let Some((session, proxy)) = found else { return };
-    let entry = SessionHandle::new(number, session, SessionConfig::default(), &context.options);
+    let entry = context.entry(number, session, SessionConfig::default());
     entry.proxy.store(proxy);
     if !unlinking::unlink(context, &entry, Instant::now() + UNLINK_TIME_MAX).await {
         device_left(context, entry.id);

@@ -300,6 +300,7 @@ mod tests {
             record.to_model(false),
             SessionConfig::default(),
             &SessionOptions::default(),
+            &rookery_store::EventLog::open_memory(),
         );
         let overflowed = AtomicBool::new(false);
         for _ in 0..2 {

@@ -26,7 +26,7 @@ pub(super) const LOADING_MAX: usize = 8;
 impl State {
     /// Makes the entry of a stored session, and has its actor brought up.
     pub(super) fn adopt(&mut self, myself: &ActorRef<SupervisorMsg>, number: SessionNumber, record: &SessionRecord) {
-        let entry = SessionHandle::new(number, record.while_loading(), record.config, &self.context.options);
+        let entry = self.context.entry(number, record.while_loading(), record.config);
         entry.proxy.store(record.proxy.clone());
         self.enter(entry);
         self.restart(myself, record.id, None);
@@ -41,7 +41,7 @@ impl State {
             return;
         };
         error!(session.id = %record.id, "a session's record cannot be read");
-        let entry = SessionHandle::new(number, record.to_model(name), SessionConfig::default(), &self.context.options);
+        let entry = self.context.entry(number, record.to_model(name), SessionConfig::default());
         self.enter(entry).is_unreadable = true;
     }
 
@@ -60,14 +60,15 @@ impl State {
         let (number, session, myself) = (slot.readings, slot.entry.number, myself.clone());
         let (store, places) = (self.context.store.clone(), self.loading.clone());
         // Writes of the actor before may be on their way.
-        let saving = (number > 1).then(|| slot.entry.saving.clone());
+        let writing = (number > 1).then(|| (slot.entry.saving.clone(), slot.entry.writing.clone()));
+        let log = slot.entry.log.clone();
         tokio::spawn(async move {
             let _place = places.acquire().await;
-            if let Some(saving) = saving {
-                let _saving = saving.acquire().await;
+            if let Some((saving, writing)) = writing {
+                let (_saving, _writing) = (saving.acquire().await, writing.acquire().await);
                 let _ = store.commit(Batch::new()).await;
             }
-            let read = spawn_blocking(move || Loaded::read(&*store, session)).await;
+            let read = spawn_blocking(move || Loaded::read(&*store, &log, session)).await;
             let loaded = match read {
                 Ok(loaded) => loaded.map(Box::new).map_err(|error| ActorExit::NotRead(error.to_string())),
                 Err(_) => Err(ActorExit::NotRead(

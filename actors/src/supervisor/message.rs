@@ -11,6 +11,7 @@ use crate::session::exit::{ActorExit, EngineExit};
 use crate::session::loading::Loaded;
 use crate::session::message::Generation;
 use crate::session::record::SessionRecord;
+use crate::session_log::LogKey;
 use rookery_model::{Session, SessionId};
 use rookery_store::{SessionNumber, StoreError};
 
@@ -22,7 +23,7 @@ pub(crate) enum SupervisorMsg {
     Created {
         number: SessionNumber,
         record: Box<SessionRecord>,
-        stored: Result<(), StoreError>,
+        stored: Result<LogKey, StoreError>,
         reply: Reply<Arc<Session>>,
     },
     /// Delete a session: unlink its device, then wipe what is stored.

@@ -16,7 +16,7 @@ use crate::options::SessionOptions;
 use crate::session::record::SessionRecord;
 use rookery_engine::EngineShared;
 use rookery_model::OperatorNotice;
-use rookery_store::{Health, SessionNumber, Store, StoreError, Table};
+use rookery_store::{EventLog, Health, SessionNumber, Store, StoreError, Table};
 
 /// Notices that may wait for the audit log.
 const NOTICES_BEHIND_MAX: usize = 4_096;
@@ -34,6 +34,7 @@ pub struct Running {
     /// True once the supervisor has ended.
     ended: watch::Receiver<bool>,
     store: Arc<dyn Store>,
+    log: Arc<EventLog>,
 }
 
 /// Why the sessions could not be brought up.
@@ -54,7 +55,11 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`] when the store cannot be read or an option is unusable.
-pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Running, StartError> {
+pub async fn start(
+    options: SessionOptions,
+    store: Arc<dyn Store>,
+    log: Arc<EventLog>,
+) -> Result<Running, StartError> {
     let engines =
         EngineShared::new(options.engine(), store.clone()).map_err(|error| StartError::Options(error.to_string()))?;
     let (mut sessions, mut deletions) = (Vec::new(), Vec::new());
@@ -70,7 +75,7 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
     // There is a receiver from the start on, as a deletion may be finished at once.
     let (notices, first_notices) = broadcast::channel(NOTICES_BEHIND_MAX);
     let number_lookup = options.number_lookup;
-    let context = Arc::new(Context { store: store.clone(), options, engines, directory: directory.clone(), notices });
+    let context = Arc::new(Context { store: store.clone(), log: log.clone(), options, engines, directory: directory.clone(), notices });
     let arguments = Arguments { context, sessions, deletions, next_number };
     let (supervisor, finished) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
@@ -80,7 +85,7 @@ pub async fn start(options: SessionOptions, store: Arc<dyn Store>) -> Result<Run
         end.send_replace(true);
     });
     let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), number_lookup };
-    Ok(Running { gateway, notices: Some(first_notices), supervisor, ended, store })
+    Ok(Running { gateway, notices: Some(first_notices), supervisor, ended, store, log })
 }
 
 impl Running {
@@ -99,8 +104,10 @@ impl Running {
                 _ = ended.wait_for(|ended| *ended) => return "the sessions' supervisor died; see the log, then start again".into(),
                 _ = interval.tick() => {}
             }
-            if let Health::Failed(reason) = self.store.health() {
-                return format!("the store failed: {reason}; check the disk, then start again");
+            for health in [self.store.health(), self.log.health()] {
+                if let Health::Failed(reason) = health {
+                    return format!("the store failed: {reason}; check the disk, then start again");
+                }
             }
         }
     }

@@ -6,8 +6,9 @@ use super::SessionNumber;
 
 /// The layout this version writes, kept in `Meta` under [`LAYOUT`]. Layout 1 had the records of sessions and of idempotency keys
 /// at [`SessionNumber::DAEMON`]; this version reads it, too, and the owners of those rows move them. Layout 3 has
-/// the table [`super::Table::Numbers`]. In layout 4 a session may have a proxy, which older versions would leave out.
-pub const LAYOUT_VERSION: u32 = 4;
+/// the table [`super::Table::Numbers`]. In layout 4 a session may have a proxy, which older versions would leave out. Until then,
+/// [`super::Table::Events`] had the events themselves; since layout 5 they are in the event log.
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// The oldest layout that this version reads.
 pub const LAYOUT_VERSION_MIN: u32 = 1;
@@ -42,10 +43,15 @@ pub(super) fn is_known(version: u32) -> bool {
 /// `Sessions`: the one record of a session.
 pub const SESSION: &[u8] = b"session";
 
-/// `Events`: the row that begins with this number.
-pub fn events(first: u64) -> [u8; 8] {
-    first.to_be_bytes()
-}
+/// `Events`: the key that the session's events are encrypted with, after the number of the first event that is (8 bytes,
+/// big-endian).
+pub const EVENT_KEY: &[u8] = b"key";
+
+/// `Events`: the number up to which the session's rows show its events (8 bytes, big-endian).
+pub const EVENTS_APPLIED: &[u8] = b"applied";
+
+/// `Meta`: the epoch of the event log that belongs to the store, as decimal text.
+pub const EVENTS_EPOCH: &[u8] = b"events.epoch";
 
 /// `GroupDeltas`: the change of this group at this place in the order of changes since its record was written.
 pub fn group_delta(group: &[u8], place: u8) -> Vec<u8> {

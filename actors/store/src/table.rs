@@ -37,7 +37,7 @@ tables! {
     IdempotentHours = "idempotent_hours",
     /// The audit log, at [`super::SessionNumber::DAEMON`].
     Audit = "audit",
-    /// Events of a session by number, the latest ones.
+    /// The key of a session's events, and how far the store follows them. Until layout 4 the latest events themselves.
     Events = "events",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
