@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rookery_actors::Gateway;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::Audit;
-use crate::auth::{ApiKeys, FailedLogins};
+use crate::auth::{ApiKeys, FailedLogins, Key};
 use crate::config::HttpOptions;
 use crate::detached_tasks::DetachedTasks;
+use crate::http::error::AccessError;
 use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
@@ -27,6 +28,8 @@ pub(crate) struct App {
     pub(crate) failed_logins: FailedLogins,
     /// A permit for each request that may be in flight.
     pub(crate) in_flight: Arc<Semaphore>,
+    /// A permit for each stream that may be open.
+    streams: Arc<Semaphore>,
     pub(crate) body_rooms: BodyRooms,
     draining: AtomicBool,
 }
@@ -42,6 +45,7 @@ impl App {
     ) -> Self {
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
+        let streams = Arc::new(Semaphore::new(http.limits.streams_max));
         let (body_rooms, draining) = (BodyRooms::new(&http.limits), AtomicBool::new(false));
         let (http, calls) = (Arc::new(http), DetachedTasks::default());
         Self {
@@ -54,9 +58,20 @@ impl App {
             http,
             failed_logins,
             in_flight,
+            streams,
             body_rooms,
             draining,
         }
+    }
+
+    /// Permits for a stream of this key, held until it ends.
+    ///
+    /// # Errors
+    /// [`AccessError::TooManyStreams`], [`AccessError::NoStreamLeft`].
+    pub(crate) fn admit_stream(&self, key: &Key) -> Result<[OwnedSemaphorePermit; 2], AccessError> {
+        let of_key = key.admit_stream().ok_or(AccessError::TooManyStreams)?;
+        let of_all = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| AccessError::NoStreamLeft)?;
+        Ok([of_key, of_all])
     }
 
     /// The daemon is shutting down from now on.

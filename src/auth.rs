@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use rookery_actors::RateLimit;
 use rookery_model::{GroupId, SessionId, Timestamp};
 use rookery_store::{BATCH_OPERATIONS_MAX, Batch, Store, StoreError};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use uuid::Uuid;
 
 use crate::clock::Clock;
@@ -48,6 +48,8 @@ pub(crate) struct KeyLimits {
     pub(crate) rate: Option<RateLimit>,
     /// Requests of one key that may be in flight at once.
     pub(crate) in_flight_max: usize,
+    /// Streams of one key.
+    pub(crate) streams_max: usize,
     /// Keys of the daemon: each is a record in memory and an entry of a response without pages.
     pub(crate) keys_max: usize,
 }
@@ -62,6 +64,8 @@ pub(crate) struct ApiKeys {
     by_hash: ArcSwap<ByHash>,
     /// Held while the store and then the map are changed, so that both change in the same order.
     writing: Mutex<()>,
+    /// Told of every change of the map.
+    changed: watch::Sender<()>,
 }
 
 /// The origin of a key.
@@ -147,7 +151,15 @@ impl ApiKeys {
         for (record, usage) in stored::read(&*store, &pepper).await? {
             insert(&mut by_hash, Arc::new(Key::new(record, usage, &limits)));
         }
-        Ok(Self { store, pepper, limits, clock, by_hash: ArcSwap::from_pointee(by_hash), writing: Mutex::default() })
+        Ok(Self {
+            store,
+            pepper,
+            limits,
+            clock,
+            by_hash: ArcSwap::from_pointee(by_hash),
+            writing: Mutex::default(),
+            changed: watch::Sender::new(()),
+        })
     }
 
     /// Whether the store holds keys that can only be checked with the pepper they were made with.
@@ -202,6 +214,11 @@ impl ApiKeys {
         let key = by_hash.get(&hash).ok_or(Refusal::Invalid)?;
         key.usable(hash, now)?;
         if key.allows_address(address) { Ok(Arc::clone(key)) } else { Err(Refusal::Address) }
+    }
+
+    /// Resolves after each change of any key.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// The time by which keys expire. An expired key does not come back while the system's clock is behind.
@@ -506,6 +523,7 @@ impl ApiKeys {
         let mut by_hash = ByHash::clone(&self.by_hash.load());
         change(&mut by_hash);
         self.by_hash.store(Arc::new(by_hash));
+        self.changed.send_replace(());
     }
 }
 

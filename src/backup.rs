@@ -1,6 +1,6 @@
 //! Backups: one encrypted file (`ArchiveWriter` in the store) with everything that a daemon needs to go on elsewhere,
 //! except the key of its store. It holds the length of the manifest (4 bytes, big-endian), the manifest as JSON, and an
-//! export of the store.
+//! export of the store, which the events follow.
 
 mod client;
 pub mod commands;
@@ -15,7 +15,7 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use rookery_model::Timestamp;
-use rookery_store::{ArchiveError, ArchiveReader, ArchiveWriter, Store, StoreError, StoreKey};
+use rookery_store::{ArchiveError, ArchiveReader, ArchiveWriter, EventLog, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
 
 use crate::auth::{ApiKeys, KeysError, Pepper};
@@ -35,6 +35,9 @@ struct Manifest {
     home: Home,
     /// The pepper, without which no API key could be checked.
     pepper: Option<Pepper>,
+    /// The events follow the store; older versions kept none.
+    #[serde(default)]
+    has_events: bool,
 }
 
 /// Why a backup cannot be made or read.
@@ -60,17 +63,32 @@ pub(crate) enum BackupError {
     Io(#[from] io::Error),
 }
 
-/// Writes a backup of this data directory as it is at one moment. Commits wait until it is written, so `to` should be a
-/// local file. Blocks.
-fn write<W: Write>(store: &dyn Store, data_dir: &Path, key: &StoreKey, to: W) -> Result<W, BackupError> {
+/// Writes a backup of this data directory as it is at one moment. Commits wait until the store is written, so `to` should be
+/// a local file. Blocks.
+fn write<W: Write>(
+    store: &dyn Store,
+    events: Option<&EventLog>,
+    data_dir: &Path,
+    key: &StoreKey,
+    to: W,
+) -> Result<W, BackupError> {
     let made_at = Timestamp::now();
-    let manifest = Manifest { made_at, home: Home::of(data_dir), pepper: pepper_of(store, data_dir)? };
+    let manifest = Manifest {
+        made_at,
+        home: Home::of(data_dir),
+        pepper: pepper_of(store, data_dir)?,
+        has_events: events.is_some(),
+    };
     let manifest = serde_json::to_vec(&manifest).map_err(|_| BackupError::Manifest)?;
     let length = u32::try_from(manifest.len()).ok().filter(|length| *length <= MANIFEST_BYTES_MAX);
     let mut archive = ArchiveWriter::begin(to, key)?;
     archive.write_all(&length.ok_or(BackupError::Manifest)?.to_be_bytes())?;
     archive.write_all(&manifest)?;
     store.export(&mut archive)?;
+    // The log is read after the store, and so has every event that the store shows.
+    if let Some(events) = events {
+        events.export(&mut archive)?;
+    }
     Ok(archive.finish()?)
 }
 
@@ -110,6 +128,9 @@ fn check(from: impl Read, key: &StoreKey) -> Result<(Timestamp, Vec<String>), Ba
     let (manifest, mut export) = read(from, key)?;
     let store = rookery_store::open_memory();
     store.import(&mut export)?;
+    if manifest.has_events {
+        EventLog::check_export(&mut export)?;
+    }
     Ok((manifest.made_at, restore::names(&*store)?))
 }
 

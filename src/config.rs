@@ -12,6 +12,7 @@ mod tests;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::Uri;
@@ -19,10 +20,12 @@ use clap::Command;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
 use rookery_actors::{SessionOptions, WHATSAPP_TIMEOUT_MAX, WHATSAPP_URL};
+use rookery_store::{EVENTS_BYTES_MAX_MIN, EventLogOptions};
 use tracing_subscriber::EnvFilter;
 
 pub use crate::audit::Retention;
 pub use crate::auth::{AddressRange, Secret};
+use crate::clock::Clock;
 pub use crate::url_fetch::FetchAllow;
 pub use cors_origins::CorsOrigins;
 pub use data_location::DataLocation;
@@ -58,6 +61,11 @@ const REQUESTS_PER_SESSION_MAX: RangeInclusive<u64> = 1..=1_000;
 const AUDIT_DAYS: RangeInclusive<u64> = 1..=3_650;
 /// Ten million records are 5 GB.
 const AUDIT_RECORDS_MAX: RangeInclusive<u64> = 1_000..=10_000_000;
+/// A hub that was down over a weekend reads on; no law asks for more than ten years.
+const EVENTS_DAYS: RangeInclusive<u64> = 1..=3_650;
+/// Less is no log; more is no disk of one daemon.
+const EVENTS_MIB_MAX: RangeInclusive<u64> = EVENTS_BYTES_MAX_MIN / MIB..=1_024 * 1_024;
+const MIB: u64 = 1_024 * 1_024;
 /// Less than 10 s is too short to link a phone; more than a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
 /// A person needs some seconds to find the passkey; WhatsApp waits for ten minutes.
@@ -141,6 +149,14 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_AUDIT_RECORDS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "100000", value_parser = number::<u64>(AUDIT_RECORDS_MAX))]
     pub audit_records_max: u64,
+    /// Days for which events are kept, 1-3650
+    #[arg(long, env = "ROOKERY_EVENTS_DAYS", value_name = "DAYS")]
+    #[arg(default_value = "30", value_parser = number::<u32>(EVENTS_DAYS))]
+    pub events_days: u32,
+    /// MiB of disk that all events may take, 64-1048576; beyond it, the sessions with the most events lose their oldest ones
+    #[arg(long, env = "ROOKERY_EVENTS_MIB_MAX", value_name = "MIB")]
+    #[arg(default_value = "10240", value_parser = number::<u64>(EVENTS_MIB_MAX))]
+    pub events_mib_max: u64,
     /// The rate limits of each session's requests to WhatsApp.
     #[command(flatten)]
     pub rate_limits: RateLimitArguments,
@@ -180,6 +196,18 @@ impl Config {
     #[must_use]
     pub fn retention(&self) -> Retention {
         Retention { days: self.audit_days, records_max: self.audit_records_max }
+    }
+
+    /// How the event log is kept; `clock` is not one that jumps ahead.
+    pub(crate) fn event_log(&self, clock: Clock) -> EventLogOptions {
+        let defaults = EventLogOptions::default();
+        EventLogOptions {
+            kept_days: self.events_days,
+            bytes_max: self.events_mib_max * MIB,
+            free_space_min_bytes: self.location.free_space_min_bytes.unwrap_or(defaults.free_space_min_bytes),
+            now: Arc::new(move || clock.earliest().0),
+            ..defaults
+        }
     }
 
     /// The settings of the sessions.

@@ -1,7 +1,7 @@
 //! The daemon: the order in which everything starts and stops, and how a backup takes the place of its data. The only file that
 //! knows all the parts.
 //!
-//! Start: data directory, address, store, keys, sessions, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients
+//! Start: data directory, address, store, keys, event log, sessions, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients
 //! were told to come back (bounded), sessions (bounded), the rest of the calls (bounded), the audit log, store.
 
 use std::net::SocketAddr;
@@ -31,6 +31,7 @@ use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
 use crate::data_dir;
 use crate::data_dir::PEPPER_FILE;
 use crate::detached_tasks::{LAST_TIME_MAX, TASK_TIME_MAX};
+use crate::event_log;
 use crate::files::write_secret;
 use crate::http;
 use crate::idempotency::{self, Idempotency};
@@ -119,17 +120,21 @@ impl Daemon {
         if is_restored {
             audit.note(control::entry("restore", true)).await;
         }
-        let opened = Arc::clone(&store);
-        let mut running =
-            rookery_actors::start(config.session_options(), opened).await.context("could not start the sessions")?;
+        let (beside, data_dir, options) =
+            (Arc::clone(&store), location.data_dir.clone(), config.event_log(clock.clone()));
+        let opening = spawn_blocking(move || event_log::open(&*beside, &data_dir, options));
+        let events = opening.await.context("starting was cut short")?.context("could not open the event log")?;
+        let mut running = rookery_actors::start(config.session_options(), Arc::clone(&store), Arc::clone(&events))
+            .await
+            .context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));
-        let control = Control::open(&app, &store, location, store_key);
+        let control = Control::open(&app, &store, &events, location, store_key);
         let control = control.inspect_err(
             |error| warn!(%error, "no `control.sock`: backup and restore are for when the daemon is stopped"),
         );
-        drop(store);
+        drop((store, events));
         let (stop, stopped) = watch::channel(());
         if let Some(notices) = running.take_notices() {
             tokio::spawn(audit_notices(Arc::clone(&app), notices, stopped.clone()));
@@ -402,7 +407,12 @@ fn pepper(store: &dyn Store, data_dir: &Path) -> Result<Pepper> {
 
 fn key_limits(config: &Config) -> KeyLimits {
     let limits = &config.http.limits;
-    KeyLimits { rate: limits.key_rate, in_flight_max: limits.requests_per_key_max, keys_max: config.api_keys_max }
+    KeyLimits {
+        rate: limits.key_rate,
+        in_flight_max: limits.requests_per_key_max,
+        streams_max: limits.streams_per_key_max,
+        keys_max: config.api_keys_max,
+    }
 }
 
 async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {

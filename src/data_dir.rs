@@ -21,7 +21,7 @@ pub(crate) const PEPPER_FILE: &str = "api-keys.pepper";
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 /// The names of our files and directories in the data directory; some have a suffix.
-const OWN_NAMES: [&str; 5] = ["store", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
+const OWN_NAMES: [&str; 6] = ["store", "events", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
 
 /// The start of a spool's name, which the spool has for a moment only; a UUID follows.
 pub(crate) const SPOOL_PREFIX: &str = "spool-";

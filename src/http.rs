@@ -26,8 +26,8 @@ use crate::auth::Role;
 use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
-    account, api_keys, audit, communities, contacts, csv, docs, groups, health, invite_code, join, membership_requests,
-    pairing, participants, passkey, picture, proxy, session_config, sessions, settings, stats,
+    account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, invite_code, join,
+    membership_requests, pairing, participants, passkey, picture, proxy, session_config, sessions, settings, stats,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -35,9 +35,17 @@ use request::written::shorten;
 use route::{Route, routes};
 pub(crate) use server::serve;
 
-const OPEN: AccessPolicy =
-    AccessPolicy { role: None, scope: Scope::Path, body: BodyKind::Json, once_per_key: false, removes: false };
+const OPEN: AccessPolicy = AccessPolicy {
+    role: None,
+    scope: Scope::Path,
+    body: BodyKind::Json,
+    once_per_key: false,
+    streams: false,
+    removes: false,
+};
 const VIEWER: AccessPolicy = AccessPolicy { role: Some(Role::Viewer), ..OPEN };
+/// Events, page by page or as a stream.
+const EVENTS: AccessPolicy = AccessPolicy { streams: true, ..VIEWER };
 /// A read before joining a group.
 const JOINER: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..VIEWER };
 /// A session as a whole.
@@ -97,6 +105,7 @@ fn session_routes() -> Vec<Route> {
         PATCH  "/api/sessions/{session}/config" SESSION "configuration_change" session_config::change,
         GET    "/api/sessions/{session}/proxy" SESSION "proxy_get" proxy::get,
         PATCH  "/api/sessions/{session}/proxy" WIDE_OPERATOR "proxy_change" proxy::change,
+        GET    "/api/sessions/{session}/events" EVENTS "events_list" events::list,
         GET    "/api/sessions/{session}/limits" VIEWER "account_limits" account::limits,
         PUT    "/api/sessions/{session}/presence" SESSION "account_presence" account::set_presence,
     }

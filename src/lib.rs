@@ -15,6 +15,7 @@ mod detached_tasks;
 pub use http::fuzzing;
 #[cfg(feature = "simulator")]
 pub mod demo;
+mod event_log;
 mod files;
 mod http;
 mod idempotency;

@@ -91,7 +91,7 @@ impl SessionHandle {
             generations: AtomicU64::new(0),
             waiting_events: Arc::new(Semaphore::new(WAITING_EVENTS_MAX)),
             device: Arc::new(Semaphore::new(1)),
-            log: Arc::new(SessionLog::new(log.clone(), session.id, number)),
+            log: Arc::new(SessionLog::new(log, session.id, number)),
             session: ArcSwap::from_pointee(session),
             saving: Arc::new(Semaphore::new(1)),
             writing: Arc::new(Semaphore::new(1)),

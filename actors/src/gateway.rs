@@ -2,7 +2,7 @@
 //! sends a message and waits for its reply. A command that names participants has their numbers looked up first.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use ractor::ActorRef;
@@ -12,17 +12,17 @@ use tokio::time::timeout_at;
 use crate::commands::{Command, CommandKind, LOOKUP_TIME_MAX, LookUpNumbers, Lookup, PendingCommand};
 use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
-use crate::session_log::EventReader;
 use crate::rate_limiter::Cost;
 use crate::reply::{Permit, Reply};
 use crate::session::message::SessionMsg;
 use crate::session::record::SessionRecord;
+use crate::session_log::SessionEvents;
 use crate::supervisor::message::SupervisorMsg;
 use rookery_model::{
     AccountLimits, ConfigChange, PairingCode, ParticipantId, PasskeyAnswer, Proxy, Qr, Session, SessionConfig,
     SessionId, SessionName, SessionProxy,
 };
-use rookery_store::{Health, SessionNumber, Store};
+use rookery_store::{EventLog, Health, SessionNumber, Store};
 
 type CommandResult<T> = Result<T, CommandError>;
 
@@ -33,6 +33,7 @@ pub struct Gateway {
     pub(crate) directory: Arc<Directory>,
     pub(crate) supervisor: ActorRef<SupervisorMsg>,
     pub(crate) store: Arc<dyn Store>,
+    pub(crate) log: Weak<EventLog>,
     /// Whether numbers are looked up before they are used.
     pub(crate) number_lookup: bool,
 }
@@ -82,10 +83,14 @@ impl Gateway {
         all
     }
 
-    /// The state of the store that all sessions share.
+    /// The state of the store and the event log that all sessions share: of whichever is worse off.
     #[must_use]
     pub fn store_health(&self) -> Health {
-        self.store.health()
+        let of_log = self.log.upgrade().map_or(Health::Ok, |log| log.health());
+        match (self.store.health(), of_log) {
+            (health @ Health::Failed(_), _) | (_, health @ Health::Failed(_)) => health,
+            (Health::Ok, health) | (health, _) => health,
+        }
     }
 
     /// Makes a session; it is on disk when this returns.
@@ -189,15 +194,14 @@ impl Gateway {
         self.ask(id, |reply| SessionMsg::SetPresence { is_available, reply }).await
     }
 
-    /// Reads the events of a session and its groups from now on, in the order of the session's log. Waits for a session
-    /// that is being read from the store.
+    /// The events of a session and its groups. Waits for a session that is being read from the store.
     ///
     /// # Errors
     /// [`CommandError::UnknownSession`], [`CommandError::Restarting`], [`CommandError::NotLoaded`].
-    pub async fn events(&self, id: SessionId) -> CommandResult<EventReader> {
+    pub async fn events(&self, id: SessionId) -> CommandResult<SessionEvents> {
         let entry = self.entry(id)?;
         entry.actor().await.ok_or_else(|| entry.absent())?;
-        Ok(entry.log.reader(entry.log.latest()))
+        Ok(SessionEvents::new(entry.log.clone()))
     }
 
     /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.

@@ -26,7 +26,7 @@ pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config};
-pub use session_log::{EventReader, EventsError};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
+pub use session_log::{EventPage, EventReader, EventSpan, EventsError, SessionEvents};
 
 pub use supervisor::{Running, StartError, start};

@@ -7,17 +7,18 @@
 mod reading;
 mod redo;
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
 use rookery_model::{Event, SessionId};
 use rookery_store::{
-    Append, BATCH_OPERATIONS_MAX, Batch, EventKey, EventLog, SessionNumber, Store, StoreError, Table, Ticket, get_parts, layout,
+    Append, BATCH_OPERATIONS_MAX, Batch, EventKey, EventLog, SessionNumber, Store, StoreError, Table, Ticket,
+    get_parts, layout,
 };
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use reading::{EventReader, EventsError};
+pub use reading::{EventPage, EventReader, EventSpan, EventsError, SessionEvents};
 pub(crate) use redo::{Redo, RedoGroup};
 
 /// The most events that an unreadable row of the layout before can have had: their numbers are not given again.
@@ -39,7 +40,8 @@ pub(crate) struct Stored {
 
 /// A session's part of the event log.
 pub(crate) struct SessionLog {
-    log: Arc<EventLog>,
+    /// Tasks that an engine left behind may hold the session's entry for a while. They keep no log open.
+    log: Weak<EventLog>,
     session: SessionId,
     number: SessionNumber,
     /// `None` until it was read.
@@ -72,8 +74,13 @@ pub(crate) fn put_applied(batch: &mut Batch, number: SessionNumber, last: u64) {
 }
 
 impl SessionLog {
-    pub(crate) fn new(log: Arc<EventLog>, session: SessionId, number: SessionNumber) -> Self {
+    pub(crate) fn new(log: &Arc<EventLog>, session: SessionId, number: SessionNumber) -> Self {
+        let log = Arc::downgrade(log);
         Self { log, session, number, key: ArcSwapOption::empty(), latest: watch::Sender::new(0) }
+    }
+
+    fn log(&self) -> Result<Arc<EventLog>, StoreError> {
+        self.log.upgrade().ok_or_else(|| StoreError::Failed("the event log is closed".to_owned()))
     }
 
     /// Takes another key: for a session that was just created, or whose account changed.
@@ -89,7 +96,7 @@ impl SessionLog {
         let row = store.get(self.number, Table::Events, layout::EVENT_KEY)?;
         let applied = store.get(self.number, Table::Events, layout::EVENTS_APPLIED)?;
         let applied = applied.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?))).unwrap_or_default();
-        let head = self.log.head(self.number)?;
+        let head = self.log()?.head(self.number)?;
         let key = row.as_deref().and_then(LogKey::decode);
         let last = applied.max(head.as_ref().map_or(0, |head| head.last));
         let (key, last) = match key {
@@ -138,7 +145,7 @@ impl SessionLog {
         });
         let events = encrypted.collect::<Result<_, _>>()?;
         let redo = redo.encrypt(&key.key, self.number, last)?;
-        Ok(self.log.append(Append { session: self.number, first, events, redo, is_for_removal }))
+        Ok(self.log()?.append(Append { session: self.number, first, events, redo, is_for_removal }))
     }
 
     /// Lets readers see the events up to this number: they are on disk.

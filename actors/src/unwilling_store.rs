@@ -91,4 +91,3 @@ impl Store for Unwilling {
         self.rows.health()
     }
 }
-

@@ -100,6 +100,7 @@ struct Live {
     usage_count_stored: AtomicU64,
     rate: Option<KeyRate>,
     in_flight: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 /// How often a key was accepted, and when last.
@@ -185,6 +186,7 @@ impl Key {
             usage_count_stored: AtomicU64::new(usage.count),
             rate: limits.rate.map(KeyRate::new),
             in_flight: Arc::new(Semaphore::new(limits.in_flight_max)),
+            streams: Arc::new(Semaphore::new(limits.streams_max)),
         };
         Self { record, live: Arc::new(live) }
     }
@@ -291,6 +293,16 @@ impl Key {
         };
         let permit = || Arc::clone(&self.live.in_flight).try_acquire_owned().map_err(|_| Throttle::InFlight);
         (state, taken.and_then(|()| permit()))
+    }
+
+    /// A permit for a stream of events; `None`: the key has as many as it may.
+    pub(crate) fn admit_stream(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.live.streams).try_acquire_owned().ok()
+    }
+
+    /// Whether the key, or its secret, ends without anybody doing anything.
+    pub(crate) fn ends_by_itself(&self) -> bool {
+        self.record.terms.expires_at.is_some() || self.record.previous.is_some()
     }
 
     pub(super) fn note_use(&self, now: Timestamp) {

@@ -10,7 +10,7 @@ use crate::clock::tests::SetClock;
 use crate::little_space::open_with_little_space;
 
 const HERE: Option<IpAddr> = Some(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST));
-const NO_LIMITS: KeyLimits = KeyLimits { rate: None, in_flight_max: 2, keys_max: 1_000 };
+const NO_LIMITS: KeyLimits = KeyLimits { rate: None, in_flight_max: 2, streams_max: 2, keys_max: 1_000 };
 const HOUR: Duration = Duration::from_secs(3_600);
 
 fn terms(role: Role) -> KeyTerms {
@@ -263,7 +263,8 @@ async fn a_chosen_admin_key_is_made_once_and_restored_when_it_was_limited() {
 #[tokio::test]
 async fn a_key_has_a_rate_and_a_share_of_what_is_in_flight() {
     let (store, pepper) = (open_memory(), Pepper::generate().unwrap());
-    let limits = KeyLimits { rate: Some(RateLimit::new(1, HOUR, 3)), in_flight_max: 1, keys_max: 1_000 };
+    let limits =
+        KeyLimits { rate: Some(RateLimit::new(1, HOUR, 3)), in_flight_max: 1, streams_max: 1, keys_max: 1_000 };
     let keys = ApiKeys::open(store, pepper, limits, Clock::new()).await.unwrap();
     let (key, _) = keys.create(terms(Role::Viewer)).await.unwrap();
     let (state, permit) = key.admit();

@@ -16,6 +16,7 @@ use super::client::Client;
 use super::restore::{self, NOTHING_CHANGED, Restored, Wish, list};
 use crate::config::DataLocation;
 use crate::data_dir::{self, Offline};
+use crate::event_log;
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
@@ -102,7 +103,11 @@ async fn save_offline(location: DataLocation, file: PathBuf) -> Result<()> {
     let _offline = Offline::begin(&location.data_dir).context(UNREACHABLE)?;
     let (store, key) = store_key::open(&location).await?;
     let name = file.display().to_string();
-    let saved = spawn_blocking(move || restore::save(&*store, &location.data_dir, &key, &file)).await;
+    let save = move || {
+        let events = event_log::open_existing(&*store, &location.data_dir)?;
+        restore::save(&*store, events.as_ref(), &location.data_dir, &key, &file)
+    };
+    let saved = spawn_blocking(save).await;
     saved.context("the backup was cut short")?.with_context(|| format!("there is no backup in `{name}`"))
 }
 
@@ -131,7 +136,7 @@ pub async fn restore(arguments: RestoreArguments) -> Result<()> {
             spawn_blocking(work).await.context("restoring was cut short")?
         }
     };
-    let Restored { made_at, sessions, before, keys } =
+    let Restored { made_at, sessions, before, keys, .. } =
         restored.with_context(|| format!("could not restore `{}`", how.file.display()))?;
     println!("restored what there was at {made_at}, {}", linked(&sessions));
     if let Some(before) = before {

@@ -23,7 +23,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use hex::FromHex as _;
-use rookery_store::{Store, StoreKey};
+use rookery_store::{EventLog, Store, StoreKey};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tokio::net::UnixListener;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
@@ -87,6 +87,7 @@ pub(crate) struct CarriedOut {
 struct Door {
     app: Weak<App>,
     store: Weak<dyn Store>,
+    events: Weak<EventLog>,
     location: DataLocation,
     key: StoreKey,
     orders: mpsc::Sender<RestoreOrder>,
@@ -104,6 +105,7 @@ impl Control {
     pub(crate) fn open(
         app: &Arc<App>,
         store: &Arc<dyn Store>,
+        events: &Arc<EventLog>,
         location: DataLocation,
         key: StoreKey,
     ) -> io::Result<Self> {
@@ -113,8 +115,8 @@ impl Control {
         let busy = Arc::new(Semaphore::new(1));
         let (_stop, stopped) = oneshot::channel::<()>();
         let (answers, answering) = watch::channel(());
-        let (app, store) = (Arc::downgrade(app), Arc::downgrade(store));
-        let door = Door { app, store, location, key, orders, busy, answering };
+        let (app, store, events) = (Arc::downgrade(app), Arc::downgrade(store), Arc::downgrade(events));
+        let door = Door { app, store, events, location, key, orders, busy, answering };
         let router = Router::new().route("/backup", post(backup)).route("/restore", post(restore)).with_state(door);
         tokio::spawn(async move {
             let until_dropped = async { drop(stopped.await) };
@@ -219,13 +221,14 @@ impl Door {
     /// written, and the socket's reader may be slow.
     async fn spool_backup(self) -> Result<File> {
         let (permit, app, store) = (self.permit()?, self.app()?, self.store()?);
+        let events = self.events.upgrade().context("the daemon is stopping")?;
         let DataLocation { data_dir, .. } = self.location;
         let (key, noted) = (self.key, Arc::clone(&app));
         let spooled = app.calls.carry_through(async move {
             let _permit = permit;
             let spooled = spawn_blocking(move || -> Result<File> {
                 let to = BufWriter::new(Spool::begin(&data_dir)?);
-                let written = write(&*store, &data_dir, &key, to)?;
+                let written = write(&*store, Some(&*events), &data_dir, &key, to)?;
                 Ok(written.into_inner().map_err(io::IntoInnerError::into_error)?.rewound()?)
             });
             let spooled = spooled.await.context("the backup was cut short")?;

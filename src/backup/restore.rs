@@ -7,13 +7,15 @@ use std::sync::Arc;
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::linked_sessions;
 use rookery_model::Timestamp;
-use rookery_store::{Batch, Health, Store, StoreError, StoreKey};
+use rookery_store::{Batch, EventLog, Health, Store, StoreError, StoreKey};
 use serde::{Deserialize, Serialize};
+use tracing::warn;
 
 use super::{BackupError, Home, pepper_of, read, write};
 use crate::auth::ApiKeys;
 use crate::config::DataLocation;
 use crate::data_dir;
+use crate::event_log;
 use crate::files::SecretFile;
 use crate::store_key::{self, STORE_DIRECTORY};
 
@@ -36,6 +38,9 @@ pub(super) struct Restored {
     /// The changes of API keys, a line each.
     #[serde(default)]
     pub(super) keys: Vec<String>,
+    /// The epoch of the restored events; `None`: there were none in the backup.
+    #[serde(default)]
+    pub(super) events_epoch: Option<u64>,
 }
 
 /// The operator's options.
@@ -80,8 +85,11 @@ pub(super) fn unpack(
         }
     }
     let next = rookery_store::open_next(&path, store_key::with_key(key))?;
+    let mut events_epoch = None;
     let unpacked = (|| {
         next.import(&mut export)?;
+        let unpack_events = || event_log::unpack(&mut export, &*next, now, &location.data_dir);
+        events_epoch = manifest.has_events.then(unpack_events).transpose()?;
         let sessions = names(&*next)?;
         if !force && !sessions.is_empty() {
             check_home(&manifest.home, &here, &sessions)?;
@@ -98,10 +106,13 @@ pub(super) fn unpack(
         let mut batch = Batch::new();
         ApiKeys::keep_restored_pepper(&mut batch, pepper.as_ref())?;
         next.commit(batch).wait_blocking()?;
-        Ok(Restored { made_at: manifest.made_at, sessions, before: None, keys })
+        Ok(Restored { made_at: manifest.made_at, sessions, before: None, keys, events_epoch })
     })();
     drop(next);
     if unpacked.is_err() {
+        if let Some(epoch) = events_epoch {
+            event_log::discard(&location.data_dir, epoch);
+        }
         rookery_store::discard_next(&path)?;
     }
     unpacked
@@ -148,7 +159,11 @@ pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restore
     let time = file_time(Timestamp::now());
     if let Some(now) = open_readable(location, key)? {
         let file = location.data_dir.join(format!("before-restore-{time}.backup"));
-        let saved = save(&*now, &location.data_dir, key, &file);
+        let events = event_log::open_existing(&*now, &location.data_dir).unwrap_or_else(|error| {
+            warn!(%error, "the events that are here now are not in the backup that is made of it");
+            None
+        });
+        let saved = save(&*now, events.as_ref(), &location.data_dir, key, &file);
         let is_readable = !matches!(now.health(), Health::Failed(_));
         drop(now);
         if saved.is_ok() || is_readable {
@@ -158,6 +173,7 @@ pub(super) fn replace(location: &DataLocation, key: &StoreKey, restored: Restore
         }
     }
     let name = format!("{STORE_DIRECTORY}.unreadable-{time}");
+    event_log::keep_others(&location.data_dir, restored.events_epoch, &format!("events.unreadable-{time}"));
     rookery_store::replace(&path, Some(&name))?;
     Ok(Restored { before: Some(location.data_dir.join(name)), ..restored })
 }
@@ -190,10 +206,16 @@ pub(super) fn open_readable(location: &DataLocation, key: &StoreKey) -> Result<O
 /// Writes a backup into a file, for its owner alone; it is on disk when this returns. Blocks.
 ///
 /// # Errors
-/// The file cannot be written, or the store cannot be read.
-pub(super) fn save(store: &dyn Store, data_dir: &Path, key: &StoreKey, file: &Path) -> Result<(), BackupError> {
+/// The file cannot be written, or the store or its event log cannot be read.
+pub(super) fn save(
+    store: &dyn Store,
+    events: Option<&EventLog>,
+    data_dir: &Path,
+    key: &StoreKey,
+    file: &Path,
+) -> Result<(), BackupError> {
     let to = BufWriter::new(SecretFile::begin(file)?);
-    let written = write(store, data_dir, key, to)?.into_inner().map_err(io::IntoInnerError::into_error)?;
+    let written = write(store, events, data_dir, key, to)?.into_inner().map_err(io::IntoInnerError::into_error)?;
     Ok(written.finish()?)
 }
 

@@ -53,7 +53,7 @@ impl Bench {
 
     /// A backup as it would have been made there.
     fn backup(&self, home: &Home) -> Vec<u8> {
-        let manifest = Manifest { made_at: Timestamp::now(), home: home.clone(), pepper: None };
+        let manifest = Manifest { made_at: Timestamp::now(), home: home.clone(), pepper: None, has_events: false };
         let mut archive = ArchiveWriter::begin(Vec::new(), &self.key).unwrap();
         archive.write_all(&framed(&serde_json::to_vec(&manifest).unwrap())).unwrap();
         self.open().export(&mut archive).unwrap();
@@ -97,7 +97,7 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     from.put_session(2, "bob", "None");
     let pepper = Pepper::generate().unwrap();
     pepper.write(&from.data.path().join(PEPPER_FILE)).unwrap();
-    let backup = write(&*from.open(), from.data.path(), &from.key, Vec::new()).unwrap();
+    let backup = write(&*from.open(), None, from.data.path(), &from.key, Vec::new()).unwrap();
     assert_eq!(check(backup.as_slice(), &from.key).unwrap().1, ["alice"]);
     // The backup was made in another directory of this machine, where nobody has it open.
     let unpacked = to.unpack(&backup, false).unwrap();
@@ -111,7 +111,7 @@ fn a_backup_of_this_place_comes_back_with_its_sessions_and_its_pepper() {
     assert_eq!(String::from(came.clone()), String::from(pepper));
     // A restored directory that was never started has its pepper in the store, and its backup has the pepper all the
     // same.
-    let again = write(&*store, to.data.path(), &to.key, Vec::new()).unwrap();
+    let again = write(&*store, None, to.data.path(), &to.key, Vec::new()).unwrap();
     let (manifest, _) = read(again.as_slice(), &to.key).unwrap();
     assert_eq!(manifest.pepper.map(String::from), Some(String::from(came)));
 }

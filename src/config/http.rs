@@ -79,6 +79,15 @@ pub struct HttpLimits {
     #[arg(long, env = "ROOKERY_REQUESTS_PER_KEY_MAX", value_name = "NUMBER")]
     #[arg(default_value = "256", value_parser = number::<usize>(REQUESTS))]
     pub requests_per_key_max: usize,
+    /// Event streams open at once, 1-65536
+    // A stream is no request in flight and no connection of the limits above. Each takes a file descriptor and some 15 KiB.
+    #[arg(long, env = "ROOKERY_STREAMS_MAX", value_name = "NUMBER")]
+    #[arg(default_value = "256", value_parser = number::<usize>(CONNECTIONS))]
+    pub streams_max: usize,
+    /// Event streams open at once with one API key, 1-65536
+    #[arg(long, env = "ROOKERY_STREAMS_PER_KEY_MAX", value_name = "NUMBER")]
+    #[arg(default_value = "64", value_parser = number::<usize>(CONNECTIONS))]
+    pub streams_per_key_max: usize,
     /// Requests per API key, as COUNT/s|min|h|d:BURST, or off
     #[arg(long, env = "ROOKERY_KEY_RATE", value_name = "LIMIT")]
     #[arg(default_value = "100/s:200", value_parser = rate_limit(1))]

@@ -125,6 +125,11 @@ pub(crate) enum ApiError {
         /// The state of each part, for the body.
         details: Details,
     },
+    /// Events after the place that was asked for are gone.
+    EventsGone {
+        /// The cursor from which all events that there are can be read.
+        oldest: String,
+    },
     /// A defect on our side; the cause is for the log only.
     Internal(String),
 }
@@ -206,6 +211,10 @@ pub(crate) struct ErrorBody<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, inline)]
     results: Option<Results<'a>>,
+    /// When events are gone: the cursor from which all events that there are can be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "1764489600-0")]
+    oldest: Option<&'a str>,
     /// When settings were changed one after the other until one failed: the state of each.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, inline)]
@@ -228,6 +237,7 @@ impl<'a> ErrorBody<'a> {
             status_code: status.as_u16(),
             code,
             results: None,
+            oldest: None,
             settings: None,
             status: None,
             details: None,
@@ -313,6 +323,9 @@ impl ApiError {
             Self::Command(error) => command_response(error),
             Self::TooSlow { may_have_changed } => too_slow(*may_have_changed),
             Self::Stopped { may_have_changed } => stopped(*may_have_changed),
+            Self::EventsGone { .. } => {
+                one(StatusCode::GONE, "events_gone", "Events after this cursor are gone: read on from `oldest`")
+            }
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
             Self::Internal(_) => internal(),
         }
@@ -422,6 +435,7 @@ impl IntoResponse for ApiError {
                 body.settings = Some(SettingsOutcome { applied, failed: *failed, not_tried });
             }
             Self::NotReady { details, .. } => (body.status, body.details) = (Some("error"), Some(details)),
+            Self::EventsGone { oldest } => body.oldest = Some(oldest),
             _ => {}
         }
         let mut response = (status, Json(body)).into_response();

@@ -8,6 +8,7 @@ pub(crate) mod communities;
 pub(crate) mod contacts;
 pub(crate) mod csv;
 pub(crate) mod docs;
+pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod health;
 pub(crate) mod invite_code;

@@ -5,6 +5,7 @@ pub(crate) mod body_room;
 pub(crate) mod caller;
 pub(crate) mod characters;
 pub(crate) mod context;
+pub(crate) mod event_filter;
 pub(crate) mod extract;
 pub(crate) mod fields;
 pub(crate) mod folding;

@@ -42,13 +42,14 @@ impl Fixture {
         let limits = KeyLimits {
             rate: options.limits.key_rate,
             in_flight_max: options.limits.requests_per_key_max,
+            streams_max: options.limits.streams_per_key_max,
             keys_max: 1_000,
         };
         let keys = ApiKeys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
         let settings = SessionOptions { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..SessionOptions::default() };
         let idempotency = Idempotency::open(Arc::clone(&store), Clock::new()).unwrap();
         let (audit, _) = Audit::open(Arc::clone(&store), Retention::default(), Clock::new()).unwrap();
-        let running = rookery_actors::start(settings, store).await.unwrap();
+        let running = rookery_actors::start(settings, store, rookery_store::EventLog::open_memory()).await.unwrap();
         let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
         Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, audit, pictures, options)), running }
     }

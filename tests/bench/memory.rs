@@ -74,7 +74,7 @@ async fn measure(options: StoreOptions) -> Result<Vec<Figure>> {
     let store = rookery_store::open(&data.path().join("store"), options)?;
     let settings =
         SessionOptions { whatsapp_url: whatsapp.url.clone(), connects_per_second: 1000, ..SessionOptions::default() };
-    let running = rookery_actors::start(settings, store).await?;
+    let running = rookery_actors::start(settings, store, rookery_store::EventLog::open_memory()).await?;
     let gateway = running.gateway.clone();
     let mut bench = Bench { whatsapp, gateway, phones: Phones::new(), figures: Vec::new() };
     // Memory that only the first session needs is not counted.

@@ -26,7 +26,8 @@ async fn next(events: &mut EventReader) -> Value {
 /// The events of the session from now on.
 async fn events_of_alice(bench: &Bench) -> EventReader {
     let gateway = bench.daemon().gateway();
-    gateway.events(gateway.find("alice").unwrap()).await.unwrap()
+    let events = gateway.events(gateway.find("alice").unwrap()).await.unwrap();
+    events.reader(events.span().await.unwrap().latest)
 }
 
 fn jid(phone: &str) -> String {

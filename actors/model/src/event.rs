@@ -2,7 +2,7 @@
 //! (contract, section 5). Never does IO.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{GroupId, ParticipantId, SessionId, Timestamp};
@@ -31,7 +31,8 @@ pub struct Event {
     /// The group that it is about; `None`: it is about the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
-    /// Further data. Of groups: `participantIds`, and `changes` with the new values by field, where there are some. Of
+    /// Further data. Of groups: `participantIds`; `changes` with the new values by field and `before` with the old ones, where
+    /// there are some; `reconciled` where a read of the group showed the change, so that nobody knows who made it. Of
     /// a session's status: `status`. Of a restriction: `active`, `kind`, `code`, `expiresAt`. Of a passkey: `step`,
     /// `expiresAt`.
     pub data: Map<String, Value>,
@@ -44,6 +45,25 @@ impl Event {
         let now = Timestamp::now();
         let id = Uuid::now_v7();
         Self { session, number: 0, id, kind, occurred_at: now, seen_at: now, actor: None, group: None, data }
+    }
+
+    /// The event's data as webhooks and streams send it (contract, section 5): beside what is stored, what the other fields
+    /// say, and `sequence`.
+    #[must_use]
+    pub fn payload(&self) -> Map<String, Value> {
+        let mut payload = Map::new();
+        if let Some(group) = &self.group {
+            payload.insert("groupId".to_owned(), json!(group));
+        }
+        payload.extend(self.data.clone());
+        if self.group.is_some() {
+            payload.insert("timestamp".to_owned(), json!(self.occurred_at.0.div_euclid(1_000)));
+        }
+        if let Some(actor) = &self.actor {
+            payload.insert("actorId".to_owned(), json!(actor));
+        }
+        payload.insert("sequence".to_owned(), json!(self.number));
+        payload
     }
 }
 

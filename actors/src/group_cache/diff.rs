@@ -18,6 +18,10 @@ pub(crate) struct GroupDiff {
     pub(crate) at: Option<u64>,
     /// New values by field.
     pub(crate) changes: Option<Map<String, Value>>,
+    /// The values before, of the same fields; `null`: there was none.
+    pub(crate) before: Map<String, Value>,
+    /// Found by a read of the group, or learnt of without a cause.
+    pub(crate) is_reconciled: bool,
 }
 
 impl GroupDiff {
@@ -26,6 +30,7 @@ impl GroupDiff {
         match &mut self.changes {
             Some(changes) if !fields.is_empty() => {
                 changes.retain(|name, _| !fields.contains(&name.as_str()));
+                self.before.retain(|name, _| !fields.contains(&name.as_str()));
                 !changes.is_empty()
             }
             _ => true,
@@ -48,13 +53,18 @@ pub(super) fn between(
     cause: Cause,
 ) -> Vec<GroupDiff> {
     let Some(group) = after.or(before).map(|record| record.id.clone()) else { return Vec::new() };
-    let diff = |kind, participants, changes| GroupDiff {
-        kind,
-        group: group.clone(),
-        participants,
-        actor: cause.actor,
-        at: cause.at,
-        changes,
+    let diff = |kind, participants, changes: Option<Changes>| {
+        let (changes, before) = changes.map_or((None, Map::new()), |changes| (Some(changes.after), changes.before));
+        GroupDiff {
+            kind,
+            group: group.clone(),
+            participants,
+            actor: cause.actor,
+            at: cause.at,
+            changes,
+            before,
+            is_reconciled: cause.actor.is_none() && cause.at.is_none(),
+        }
     };
     let (before, after) = match (before, after) {
         (Some(before), Some(after)) => (before, after),
@@ -70,13 +80,15 @@ pub(super) fn between(
         }
     }
     // The fields of a stub were not known, so nobody can say that they changed.
-    let changes = if before.completeness == Completeness::Stub { Map::new() } else { field_changes(before, after) };
-    if !changes.is_empty() {
+    let is_known = before.completeness != Completeness::Stub;
+    let changes = if is_known { field_changes(before, after) } else { Changes::default() };
+    if !changes.after.is_empty() {
         all.push(diff(GroupEventKind::Update, Vec::new(), Some(changes)));
     }
     if before.linked_parent != after.linked_parent {
         let kind = if after.linked_parent.is_some() { GroupEventKind::Linked } else { GroupEventKind::Unlinked };
-        let parent = Map::from_iter([("linkedParentJID".to_owned(), json!(after.linked_parent))]);
+        let mut parent = Changes::default();
+        parent.note("linkedParentJID", json!(before.linked_parent), json!(after.linked_parent));
         all.push(diff(kind, Vec::new(), Some(parent)));
     }
     all
@@ -135,22 +147,40 @@ impl Index {
     }
 }
 
-fn field_changes(before: &GroupRecord, after: &GroupRecord) -> Map<String, Value> {
-    let mut changes = Map::new();
+/// Values of fields that changed.
+#[derive(Default)]
+struct Changes {
+    after: Map<String, Value>,
+    before: Map<String, Value>,
+}
+
+impl Changes {
+    fn note(&mut self, name: &str, before: Value, after: Value) {
+        if before != after {
+            self.before.insert(name.to_owned(), before);
+            self.after.insert(name.to_owned(), after);
+        }
+    }
+}
+
+fn field_changes(before: &GroupRecord, after: &GroupRecord) -> Changes {
+    let mut changes = Changes::default();
     if before.subject != after.subject {
-        changes.insert("name".into(), json!(after.subject));
+        changes.note("name", json!(before.subject), json!(after.subject));
     }
     if before.description != after.description {
-        changes.insert("description".into(), json!(after.description));
+        changes.note("description", json!(before.description), json!(after.description));
     }
     if before.settings != after.settings {
         let (Value::Object(old), Value::Object(new)) = (json!(before.settings), json!(after.settings)) else {
             return changes;
         };
-        for name in old.keys().filter(|name| !new.contains_key(*name)) {
-            changes.insert(name.clone(), Value::Null);
+        for (name, value) in &old {
+            changes.note(name, value.clone(), new.get(name).cloned().unwrap_or_default());
         }
-        changes.extend(new.into_iter().filter(|(name, value)| old.get(name) != Some(value)));
+        for (name, value) in new.into_iter().filter(|(name, _)| !old.contains_key(name)) {
+            changes.note(&name, Value::Null, value);
+        }
     }
     changes
 }

@@ -6,6 +6,7 @@ use super::{GroupCache, Sequence};
 use rookery_model::GroupId;
 use rookery_model::ParticipantIds;
 use rookery_model::{GroupAction, GroupNotification};
+use serde_json::Map;
 
 impl GroupCache {
     /// Takes a notification; true when the group is in doubt now (see [`Self::take_reads`]).
@@ -20,7 +21,8 @@ impl GroupCache {
         }
         if let GroupAction::Told(kind, participants) = event.action {
             let (actor, at) = (event.author, Some(event.at));
-            self.diffs.push(GroupDiff { kind, group: id, participants, actor, at, changes: None });
+            let (changes, before, is_reconciled) = (None, Map::new(), false);
+            self.diffs.push(GroupDiff { kind, group: id, participants, actor, at, changes, before, is_reconciled });
             return false;
         }
         let now = self.count();

@@ -84,10 +84,7 @@ impl Draft {
 
     /// Whether the batch holds anything for the store.
     pub(super) fn has_state(&self) -> bool {
-        !(self.record.is_none()
-            && self.groups.is_empty()
-            && self.names.is_empty()
-            && self.numbers.is_empty())
+        !(self.record.is_none() && self.groups.is_empty() && self.names.is_empty() && self.numbers.is_empty())
     }
 
     /// Whether the session belongs to another account from here on.
@@ -141,6 +138,10 @@ pub(super) fn event_of(session: SessionId, diff: GroupDiff) -> Event {
     let mut data = Map::from_iter([("participantIds".to_owned(), json!(participants))]);
     if let Some(changes) = diff.changes {
         data.insert("changes".to_owned(), changes.into());
+        data.insert("before".to_owned(), diff.before.into());
+    }
+    if diff.is_reconciled {
+        data.insert("reconciled".to_owned(), json!(true));
     }
     Event {
         session,

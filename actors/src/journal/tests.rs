@@ -13,9 +13,9 @@ use serde_json::json;
 
 use super::*;
 use crate::session::loading::Loaded;
+use crate::session::record::{Link, SessionRecord};
 use crate::session_log::{EventsError, SessionLog};
 use crate::unwilling_store::{Unwilling, nothing};
-use crate::session::record::{Link, SessionRecord};
 
 const ALICE: SessionNumber = SessionNumber(1);
 const ME: u64 = 15_550_100_001;
@@ -57,7 +57,7 @@ impl Bench {
         let journal = Journal::new(record.id, 0, BTreeMap::new());
         let store = Unwilling::new();
         let events = store.log.clone();
-        let log = Arc::new(SessionLog::new(events.clone(), record.id, ALICE));
+        let log = Arc::new(SessionLog::new(&events, record.id, ALICE));
         let loading = (store.clone(), log.clone());
         tokio::task::spawn_blocking(move || loading.1.load(&*loading.0).map(drop)).await.unwrap().unwrap();
         let target = Target { store: store.clone(), log, number: ALICE };
@@ -132,7 +132,7 @@ impl Bench {
 
     /// What a start would read.
     fn reloaded(&self) -> Loaded {
-        let log = SessionLog::new(self.events.clone(), self.record.id, ALICE);
+        let log = SessionLog::new(&self.events, self.record.id, ALICE);
         Loaded::read(&*self.target.store, &log, ALICE).unwrap()
     }
 }

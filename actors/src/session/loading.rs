@@ -91,7 +91,9 @@ impl Loaded {
                 (GroupWrite::Whole(record), Some(at)) => groups[at] = GroupRecord::clone(record),
                 (GroupWrite::Whole(record), None) => groups.push(GroupRecord::clone(record)),
                 // A delta of another record than the stored one is in that record.
-                (GroupWrite::Delta(delta), Some(at)) if bases.get(id).is_some_and(|base| delta.is_of(base.checksum)) => {
+                (GroupWrite::Delta(delta), Some(at))
+                    if bases.get(id).is_some_and(|base| delta.is_of(base.checksum)) =>
+                {
                     delta.apply(&mut groups[at]);
                 }
                 (GroupWrite::Gone, Some(at)) => drop(groups.remove(at)),
@@ -155,7 +157,8 @@ mod tests {
 
     /// What a start would read of the session.
     fn read(store: &dyn Store) -> Loaded {
-        let log = SessionLog::new(EventLog::open_memory(), rookery_model::SessionId::random(), ALICE);
+        let events = EventLog::open_memory();
+        let log = SessionLog::new(&events, rookery_model::SessionId::random(), ALICE);
         Loaded::read(store, &log, ALICE).unwrap()
     }
 

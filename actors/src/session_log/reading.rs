@@ -9,20 +9,45 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use super::SessionLog;
+use crate::error::CommandError;
 
 /// Events that a reader fetches at a time.
 const READ_COUNT: usize = 256;
+/// Events that one page looks at: some 20 ms, whatever its filter leaves out.
+const PAGE_SEEN_MAX: u64 = 10_000;
 
 /// Reads a session's events one after the other. A slow reader delays nobody, and holds few events in memory that it has
 /// not asked for.
 pub struct EventReader {
-    /// A listener keeps no log open.
+    /// A listener keeps no session.
     log: Weak<SessionLog>,
     /// The number of the latest event that was returned.
     position: u64,
     /// The number of the latest event on disk.
     latest: watch::Receiver<u64>,
     read: VecDeque<Event>,
+}
+
+/// A session's events, for callers.
+#[derive(Clone)]
+pub struct SessionEvents(Arc<SessionLog>);
+
+/// The numbers of the events that there are.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct EventSpan {
+    /// The oldest one; one more than the latest where there is none.
+    pub oldest: u64,
+    /// The latest one; 0 before the first.
+    pub latest: u64,
+}
+
+/// A page of a session's events.
+#[derive(Debug)]
+pub struct EventPage {
+    /// Oldest first.
+    pub events: Vec<Event>,
+    /// The number of the latest event that was looked at.
+    pub seen: u64,
 }
 
 /// Why the next event cannot be given.
@@ -52,7 +77,7 @@ impl SessionLog {
         if first > latest {
             return Ok(Vec::new());
         }
-        let rows = self.log.read(self.number, first..=latest, count)?.into_iter();
+        let rows = self.log()?.read(self.number, first..=latest, count)?.into_iter();
         let event = |(number, encrypted): (u64, Vec<u8>)| {
             let json = key.key.decrypt(self.number, number, &encrypted)?;
             Some(Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? })
@@ -67,7 +92,7 @@ impl SessionLog {
     pub(crate) fn oldest(&self) -> Result<u64, StoreError> {
         let next = self.latest() + 1;
         let Some(key) = self.key.load_full() else { return Ok(next) };
-        Ok(self.log.oldest(self.number)?.map_or(next, |oldest| oldest.max(key.first)).min(next))
+        Ok(self.log()?.oldest(self.number)?.map_or(next, |oldest| oldest.max(key.first)).min(next))
     }
 
     /// A reader of the events after this number.
@@ -75,6 +100,81 @@ impl SessionLog {
         let latest = self.latest.subscribe();
         EventReader { log: Arc::downgrade(self), position: after, latest, read: VecDeque::new() }
     }
+}
+
+impl SessionEvents {
+    pub(crate) fn new(log: Arc<SessionLog>) -> Self {
+        Self(log)
+    }
+
+    /// The epoch of the events' numbers: they begin anew in each.
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.0.log().map_or(0, |log| log.epoch())
+    }
+
+    /// The numbers of the events that there are.
+    ///
+    /// # Errors
+    /// [`CommandError::Store`] when the log cannot be read.
+    pub async fn span(&self) -> Result<EventSpan, CommandError> {
+        let log = self.0.clone();
+        let latest = log.latest();
+        let oldest = blocking(move || log.oldest()).await?;
+        Ok(EventSpan { oldest: oldest.min(latest + 1), latest })
+    }
+
+    /// At most `count` of the events after this number. One page looks at a bounded number of events, so it may have fewer, or none,
+    /// while there are more.
+    ///
+    /// # Errors
+    /// As [`Self::span`].
+    pub async fn page(
+        &self,
+        after: u64,
+        count: usize,
+        is_wanted: impl Fn(&Event) -> bool + Send + 'static,
+    ) -> Result<EventPage, CommandError> {
+        let log = self.0.clone();
+        blocking(move || {
+            let (mut events, mut seen, latest) = (Vec::new(), after, log.latest());
+            let seen_max = after.saturating_add(PAGE_SEEN_MAX).min(latest);
+            while seen < seen_max && events.len() < count {
+                let read = log.read_after(seen, READ_COUNT)?;
+                // What cannot be read is passed over.
+                let Some(last) = read.last() else {
+                    seen = latest;
+                    break;
+                };
+                let mut end = last.number;
+                for event in read {
+                    if events.len() == count {
+                        end = event.number - 1;
+                        break;
+                    }
+                    if is_wanted(&event) {
+                        events.push(event);
+                    }
+                }
+                seen = end;
+            }
+            Ok(EventPage { events, seen })
+        })
+        .await
+    }
+
+    /// A reader of the events after this number.
+    #[must_use]
+    pub fn reader(&self, after: u64) -> EventReader {
+        self.0.reader(after)
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, CommandError> {
+    let cut_short = |_| StoreError::Failed("reading events was cut short".to_owned());
+    spawn_blocking(read).await.map_err(cut_short).flatten().map_err(CommandError::Store)
 }
 
 impl EventReader {

@@ -55,11 +55,7 @@ pub enum StartError {
 ///
 /// # Errors
 /// [`StartError`] when the store cannot be read or an option is unusable.
-pub async fn start(
-    options: SessionOptions,
-    store: Arc<dyn Store>,
-    log: Arc<EventLog>,
-) -> Result<Running, StartError> {
+pub async fn start(options: SessionOptions, store: Arc<dyn Store>, log: Arc<EventLog>) -> Result<Running, StartError> {
     let engines =
         EngineShared::new(options.engine(), store.clone()).map_err(|error| StartError::Options(error.to_string()))?;
     let (mut sessions, mut deletions) = (Vec::new(), Vec::new());
@@ -75,7 +71,14 @@ pub async fn start(
     // There is a receiver from the start on, as a deletion may be finished at once.
     let (notices, first_notices) = broadcast::channel(NOTICES_BEHIND_MAX);
     let number_lookup = options.number_lookup;
-    let context = Arc::new(Context { store: store.clone(), log: log.clone(), options, engines, directory: directory.clone(), notices });
+    let context = Arc::new(Context {
+        store: store.clone(),
+        log: log.clone(),
+        options,
+        engines,
+        directory: directory.clone(),
+        notices,
+    });
     let arguments = Arguments { context, sessions, deletions, next_number };
     let (supervisor, finished) =
         Actor::spawn(None, Supervisor, arguments).await.map_err(|error| StartError::Supervisor(error.to_string()))?;
@@ -84,7 +87,13 @@ pub async fn start(
         let _ = finished.await;
         end.send_replace(true);
     });
-    let gateway = Gateway { directory, supervisor: supervisor.clone(), store: store.clone(), number_lookup };
+    let gateway = Gateway {
+        directory,
+        supervisor: supervisor.clone(),
+        store: store.clone(),
+        log: Arc::downgrade(&log),
+        number_lookup,
+    };
     Ok(Running { gateway, notices: Some(first_notices), supervisor, ended, store, log })
 }
 

@@ -16,6 +16,7 @@ mod key;
 mod queue;
 mod segment;
 mod segments;
+mod stream;
 mod trimming;
 
 use std::path::Path;
@@ -56,8 +57,8 @@ pub struct EventLogOptions {
     /// Free space on the volume below which appends are refused with [`StoreError::LowSpace`], in bytes; half of it is
     /// enough for appends that go with a removal. 0 asks for none.
     pub free_space_min_bytes: u64,
-    /// A log that begins anew has a later epoch than this one.
-    pub epoch_after: u64,
+    /// Numbers and positions are of this epoch: a log that begins anew, also from a backup, has a later one.
+    pub epoch: u64,
     /// The time that ages are counted by, in Unix milliseconds. It should not follow a clock that jumps ahead: events
     /// would be dropped.
     pub now: Arc<dyn Fn() -> i64 + Send + Sync>,
@@ -129,7 +130,7 @@ impl EventLog {
     pub fn open(path: &Path, options: EventLogOptions) -> Result<Self, StoreError> {
         super::space::check_opening(path.parent().unwrap_or(path), options.free_space_min_bytes)?;
         let today = segments::day_of((options.now)());
-        let segments = Segments::open(path, today, options.segment_bytes_max(), options.epoch_after)?;
+        let segments = Segments::open(path, today, options.segment_bytes_max())?;
         let space = SpaceWatch::new(path, options.free_space_min_bytes);
         Self::begin(segments, space, options)
     }
@@ -180,14 +181,20 @@ impl EventLog {
         newest_first.map(|segment| segment.head(session)).find_map(Result::transpose).transpose()
     }
 
-    /// The number of a session's oldest event; `None`: it has none. Blocks.
+    /// The number of a session's oldest event, or of the next one when all are gone; `None`: it never had any. Blocks.
     ///
     /// # Errors
     /// As [`Self::head`].
     pub fn oldest(&self, session: SessionNumber) -> Result<Option<u64>, StoreError> {
-        let oldest_first = self.shared.segments.all().into_iter();
-        let head = oldest_first.map(|segment| segment.head(session)).find_map(Result::transpose).transpose()?;
-        Ok(head.map(|head| head.first))
+        let mut oldest = None;
+        for segment in self.shared.segments.all() {
+            // A segment may have none of a session's events any more.
+            oldest = segment.head(session)?.map(|head| (head.first, head.bytes > 0)).or(oldest);
+            if oldest.is_some_and(|(_, has_events)| has_events) {
+                break;
+            }
+        }
+        Ok(oldest.map(|(first, _)| first))
     }
 
     /// Events of a session with these numbers, in order, as they were appended: at most `count`, and [`READ_BYTES_MAX`]
@@ -239,11 +246,10 @@ impl EventLog {
         self.shared.latest.subscribe()
     }
 
-    /// Numbers and positions are of this epoch; a log that begins anew, also from a backup, has a later one. Unix seconds
-    /// of its beginning.
+    /// The epoch that numbers and positions are of ([`EventLogOptions::epoch`]).
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.shared.segments.epoch()
+        self.shared.options.epoch
     }
 
     /// Bytes of all segments on disk.
@@ -305,7 +311,7 @@ impl Default for EventLogOptions {
             kept_days: EVENTS_KEPT_DAYS_DEFAULT,
             bytes_max: EVENTS_BYTES_MAX_DEFAULT,
             free_space_min_bytes: super::FREE_SPACE_MIN_BYTES_DEFAULT,
-            epoch_after: 0,
+            epoch: 1,
             now: Arc::new(now),
         }
     }

@@ -25,6 +25,10 @@ pub(crate) enum AccessError {
     },
     /// The key sends more than its limits allow.
     Throttled(Throttle),
+    /// The key has as many streams as it may.
+    TooManyStreams,
+    /// There are as many streams as allowed.
+    NoStreamLeft,
     /// As many requests as allowed are in flight.
     Overloaded,
     /// The bodies of the key's requests take as much memory as they may.
@@ -81,6 +85,16 @@ impl AccessError {
             Self::Throttled(Throttle::InFlight) => {
                 (S::TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight with this API key")
             }
+            Self::TooManyStreams => (
+                S::TOO_MANY_REQUESTS,
+                "too_many_streams",
+                "This API key has as many event streams as --streams-per-key-max allows: close one first",
+            ),
+            Self::NoStreamLeft => (
+                S::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "There are as many event streams as --streams-max allows: read the events page by page",
+            ),
             Self::Overloaded => {
                 (S::SERVICE_UNAVAILABLE, "overloaded", "Too many requests in flight: nothing was changed")
             }

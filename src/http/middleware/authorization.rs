@@ -33,8 +33,8 @@ use crate::http::request::extract::GROUP_PARAMETERS;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::group_of;
 use crate::http::request::extract::path_parameters;
-pub(crate) use admission::AdmissionOf;
-use admission::{Admission, Named, Rechecked, authorize, check_again};
+pub(crate) use admission::{Admission, AdmissionOf};
+use admission::{Named, Rechecked, authorize, check_again};
 
 /// Our own header for the key.
 pub(crate) const KEY_HEADER: &str = "x-api-key";
@@ -82,7 +82,7 @@ impl AuthLayer {
         self.admit(&key, &context)?;
         let named = named(parts)?;
         let caller = authorize(&self.app, self.policy, key, &named)?;
-        if self.is_audited(&parts.method) {
+        if self.is_audited(&parts.method) || self.policy.streams {
             let secret = presented_key(&parts.headers).unwrap_or_default();
             let (client, session) = (context.client, caller.session);
             let admission = Admission::new(&self.app, self.policy, secret, client, named, session);

@@ -1,5 +1,6 @@
 //! The extractors of the handlers; each fails in the one error shape. Nothing in here waits.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Query, RawPathParams};
@@ -150,14 +151,24 @@ impl Page {
     }
 
     pub(crate) fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
-        let number = |name, default, least, most| match value_of(query, name) {
-            None => Ok(default),
-            Some(text) => clamped(text, least, most)
-                .ok_or_else(|| ApiError::Query(format!("{name} must be a number, not {}", shorten(text)))),
-        };
-        let limit = number("limit", PAGE_ENTRIES_MAX, 1, PAGE_ENTRIES_MAX)?;
-        Ok(Self { limit, offset: number("offset", 0, 0, usize::MAX)? })
+        let limit = number_of(query, "limit", PAGE_ENTRIES_MAX, 1..=PAGE_ENTRIES_MAX)?;
+        Ok(Self { limit, offset: number_of(query, "offset", 0, 0..=usize::MAX)? })
     }
+}
+
+/// A number of the query, taken as the nearest one within the range.
+///
+/// # Errors
+/// [`ApiError::Query`] when it is no whole number.
+pub(crate) fn number_of(
+    query: &[(String, String)],
+    name: &str,
+    default: usize,
+    range: RangeInclusive<usize>,
+) -> Result<usize, ApiError> {
+    let Some(text) = value_of(query, name) else { return Ok(default) };
+    let number = clamped(text, *range.start(), *range.end());
+    number.ok_or_else(|| ApiError::Query(format!("{name} must be a number, not {}", shorten(text))))
 }
 
 /// A whole number, clamped; also one that is too long for any integer.

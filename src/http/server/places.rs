@@ -264,6 +264,11 @@ impl Place {
         matches!(self.state().doing, Doing::Working)
     }
 
+    /// Gives the place back: the connection is a stream from now on, which has a limit of its own.
+    pub(crate) fn leave(&self) {
+        self.places.book().remove(self);
+    }
+
     /// Resolves when the place was given to another connection.
     pub(super) async fn given_away(&self) {
         self.given_away.notified().await;

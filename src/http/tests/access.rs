@@ -60,7 +60,7 @@ fn line(route: &str) -> Line {
         ("get", "/sessions/{session}/passkey") => operator(Session, 404),
         ("post", "/sessions/{session}/passkey") => operator(Session, 400),
         ("post", "/sessions/{session}/passkey/confirm") => operator(Session, 404),
-        ("get", "/sessions/{session}/limits") => viewer(200),
+        ("get", "/sessions/{session}/limits" | "/sessions/{session}/events") => viewer(200),
         ("put", "/sessions/{session}/presence") => operator(Session, 400),
         ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
         ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),

@@ -119,7 +119,7 @@ fn random_of(seed: u64) -> impl FnMut(u64) -> u64 {
 fn a_power_cut_loses_nothing_acknowledged_and_leaves_nothing_half() {
     let seed = std::time::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
     let mut random = random_of(seed);
-    let facts = Facts { epoch: 1, day: 1, position: 1, is_packed: false };
+    let facts = Facts { day: 1, position: 1, is_packed: false };
     let mut file = File::default();
     drop(Segment::on(file.clone(), facts).unwrap());
     let mut acknowledged = [0_u64; 5];

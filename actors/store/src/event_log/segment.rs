@@ -5,7 +5,7 @@
 //! | `events` | session, number | the event, encrypted by the caller |
 //! | `heads` | session | its first and last number here, bytes of its events, and the latest redo |
 //! | `runs` | position of the first event | session, number of the first event, count |
-//! | `facts` | name | a number: `epoch`, `day`, `position` (that of the first event to come when the file was made), `packed` |
+//! | `facts` | name | a number: `day`, `position` (that of the first event to come when the file was made), `packed` |
 
 use std::fmt::Display;
 use std::fs::File;
@@ -36,7 +36,7 @@ const HEAD_BYTES: usize = 24;
 pub struct Head {
     /// The number of the first event in this segment.
     pub first: u64,
-    /// The number of the last one.
+    /// The number of the last one; before [`Self::first`] where the segment has none, and those before it are gone.
     pub last: u64,
     /// Bytes of the events.
     pub bytes: u64,
@@ -60,7 +60,6 @@ impl Head {
 /// What is the same for all of a segment's events.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
-    pub(super) epoch: u64,
     /// Days since 1970 when the file was made.
     pub(super) day: u64,
     /// The position of the first event to come when the file was made.
@@ -70,17 +69,17 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    fn named(self) -> [(&'static str, u64); 4] {
-        let Self { epoch, day, position, is_packed } = self;
-        [("epoch", epoch), ("day", day), ("position", position), ("packed", u64::from(is_packed))]
+    fn named(self) -> [(&'static str, u64); 3] {
+        let Self { day, position, is_packed } = self;
+        [("day", day), ("position", position), ("packed", u64::from(is_packed))]
     }
 
     fn read(table: &impl ReadableTable<&'static str, u64>) -> Result<Option<Self>, redb::Error> {
         let fact = |name: &'static str| Ok::<_, redb::Error>(table.get(name)?.map(|value| value.value()));
-        let (Some(epoch), Some(day), Some(position)) = (fact("epoch")?, fact("day")?, fact("position")?) else {
+        let (Some(day), Some(position)) = (fact("day")?, fact("position")?) else {
             return Ok(None);
         };
-        Ok(Some(Self { epoch, day, position, is_packed: fact("packed")?.is_some_and(|packed| packed > 0) }))
+        Ok(Some(Self { day, position, is_packed: fact("packed")?.is_some_and(|packed| packed > 0) }))
     }
 }
 
@@ -173,6 +172,9 @@ impl Segment {
                 let before = heads.get(session.0)?.and_then(|head| Head::decode(head.value()));
                 let mut head = before.unwrap_or(Head { first: *first, last: first - 1, bytes: 0, redo: Vec::new() });
                 debug_assert!(*first > head.last, "O-1: a number is given once");
+                if head.bytes == 0 {
+                    head.first = *first;
+                }
                 for (number, value) in (*first..).zip(values) {
                     events.insert((session.0, number), value.as_slice())?;
                     head.bytes += value.len() as u64;
@@ -185,6 +187,20 @@ impl Segment {
                 next += u64::from(count);
             }
             Ok(next - 1)
+        })
+    }
+
+    /// Notes the last numbers of sessions that the segment knows nothing of.
+    pub(super) fn carry(&self, heads: &[(SessionNumber, Head)]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut table = transaction.open_table(HEADS)?;
+            for (session, head) in heads {
+                if table.get(session.0)?.is_none() {
+                    let head = Head { first: head.last + 1, bytes: 0, ..head.clone() };
+                    table.insert(session.0, head.encode().as_slice())?;
+                }
+            }
+            Ok(())
         })
     }
 
@@ -328,9 +344,11 @@ impl Segment {
                         }
                     }
                     if head.bytes > 0 {
-                        heads.insert(session, head.encode().as_slice())?;
                         is_empty = false;
+                    } else {
+                        head.first = head.last + 1;
                     }
+                    heads.insert(session, head.encode().as_slice())?;
                 }
                 for row in from.open_table(RUNS)?.iter()? {
                     let (position, run) = row?;

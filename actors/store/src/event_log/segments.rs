@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use super::super::StoreError;
 use super::segment::{Facts, Segment, UNFINISHED, UNFINISHED_REWRITE, remove_if_there};
 
+/// As long as the store waits for its own lock.
+const FREE_WAIT_MAX: Duration = Duration::from_secs(2);
+const FREE_RETRY: Duration = Duration::from_millis(20);
 const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 
 /// Days since 1970.
@@ -17,14 +21,13 @@ pub(super) fn day_of(now_ms: i64) -> u64 {
 pub(super) struct Segments {
     /// `None`: in memory.
     directory: Option<PathBuf>,
-    epoch: u64,
     /// Oldest first. There always is one.
     open: RwLock<Vec<Arc<Segment>>>,
 }
 
 impl Segments {
     /// Opens the segments in this directory, or begins a new log in it.
-    pub(super) fn open(directory: &Path, today: u64, bytes_max: u64, epoch_after: u64) -> Result<Self, StoreError> {
+    pub(super) fn open(directory: &Path, today: u64, bytes_max: u64) -> Result<Self, StoreError> {
         let io = |error: std::io::Error| StoreError::Io { path: directory.to_owned(), reason: error.to_string() };
         std::fs::create_dir_all(directory).map_err(io)?;
         std::fs::set_permissions(directory, std::os::unix::fs::PermissionsExt::from_mode(0o700)).map_err(io)?;
@@ -38,25 +41,21 @@ impl Segments {
             numbers.extend(name.and_then(|name| name.parse::<u32>().ok()));
         }
         numbers.sort_unstable();
+        let until = Instant::now() + FREE_WAIT_MAX;
         let mut open = Vec::with_capacity(numbers.len());
         for number in &numbers {
-            open.push(Arc::new(Segment::open(directory, *number, Some(number) == numbers.last())?));
+            open.push(Arc::new(open_when_free(directory, *number, Some(number) == numbers.last(), until)?));
         }
-        let epoch = open.last().map_or_else(|| new_epoch(epoch_after), |segment| segment.facts.epoch);
-        let segments = Self { directory: Some(directory.to_owned()), epoch, open: RwLock::new(open) };
+        let segments = Self { directory: Some(directory.to_owned()), open: RwLock::new(open) };
         segments.newest_for(today, bytes_max)?;
         Ok(segments)
     }
 
     /// A log in memory.
     pub(super) fn memory(today: u64) -> Result<Self, StoreError> {
-        let segments = Self { directory: None, epoch: new_epoch(0), open: RwLock::default() };
+        let segments = Self { directory: None, open: RwLock::default() };
         segments.newest_for(today, u64::MAX)?;
         Ok(segments)
-    }
-
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
     }
 
     pub(super) fn directory(&self) -> Option<&Path> {
@@ -84,7 +83,7 @@ impl Segments {
             None => (1, 1),
         };
         let day = newest.map_or(today, |newest| newest.facts.day.max(today));
-        let facts = Facts { epoch: self.epoch, day, position, is_packed: false };
+        let facts = Facts { day, position, is_packed: false };
         let segment = Arc::new(Segment::create(self.directory.as_deref(), number, facts)?);
         self.open.write().unwrap_or_else(PoisonError::into_inner).push(segment.clone());
         Ok((segment, true))
@@ -101,8 +100,12 @@ impl Segments {
     }
 }
 
-/// Unix seconds, and later than the epoch before, whatever the clock shows.
-fn new_epoch(after: u64) -> u64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(1, |since| since.as_secs()).max(after + 1)
+/// A log that is being closed is free soon: tasks of the daemon that closes it may hold it for a moment longer.
+fn open_when_free(directory: &Path, number: u32, is_newest: bool, until: Instant) -> Result<Segment, StoreError> {
+    loop {
+        match Segment::open(directory, number, is_newest) {
+            Err(StoreError::InUse { .. }) if Instant::now() < until => std::thread::sleep(FREE_RETRY),
+            opened => return opened,
+        }
+    }
 }

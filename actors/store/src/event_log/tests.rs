@@ -69,7 +69,6 @@ fn runs(log: &EventLog, position: u64) -> Vec<(u64, u32, u64, u32)> {
 fn events_are_read_in_the_order_of_their_session_and_of_the_log_also_after_a_start() {
     let bench = Bench::new();
     let log = bench.open();
-    let epoch = log.epoch();
     append(&log, ALICE, 1..=3);
     append(&log, BOB, 1..=1);
     append(&log, ALICE, 4..=4);
@@ -83,7 +82,7 @@ fn events_are_read_in_the_order_of_their_session_and_of_the_log_also_after_a_sta
         assert_eq!(runs(&log, 0), [(1, 1, 1, 3), (4, 2, 1, 1), (5, 1, 4, 1)]);
         assert_eq!(runs(&log, 2), [(3, 1, 3, 1), (4, 2, 1, 1), (5, 1, 4, 1)], "from the middle of a run");
         assert_eq!(runs(&log, 5), []);
-        assert_eq!((*log.latest().borrow(), log.epoch()), (5, epoch));
+        assert_eq!(*log.latest().borrow(), 5);
         let head = log.head(ALICE).unwrap().unwrap();
         assert_eq!((head.first, head.last, head.redo), (1, 4, 4_u64.to_be_bytes().to_vec()));
         assert_eq!((log.oldest(ALICE).unwrap(), log.oldest(SessionNumber(3)).unwrap()), (Some(1), None));
@@ -131,7 +130,8 @@ fn old_segments_go_with_their_files_and_positions_go_on() {
     append(&log, BOB, 3..=3);
     log.trim().unwrap();
     assert_eq!((numbers(&log, ALICE), numbers(&log, BOB)), (vec![], vec![3]));
-    assert_eq!((log.oldest(BOB).unwrap(), log.head(ALICE).unwrap()), (Some(3), None));
+    assert_eq!((log.oldest(BOB).unwrap(), log.oldest(ALICE).unwrap()), (Some(3), Some(4)));
+    assert_eq!(log.head(ALICE).unwrap().unwrap().last, 3, "its numbers go on");
     assert_eq!((runs(&log, 0), log.oldest_position().unwrap()), (vec![(6, 2, 3, 1)], Some(6)));
     let files = std::fs::read_dir(bench.directory.path().join("events")).unwrap().count();
     assert_eq!(files, 1);
@@ -142,6 +142,8 @@ fn old_segments_go_with_their_files_and_positions_go_on() {
     append(&log, BOB, 4..=4);
     log.trim().unwrap();
     assert_eq!((numbers(&log, BOB), runs(&log, 0)), (vec![4], vec![(7, 2, 4, 1)]));
+    append(&log, ALICE, 4..=5);
+    assert_eq!((numbers(&log, ALICE), log.oldest(ALICE).unwrap()), (vec![4, 5], Some(4)));
 }
 
 #[test]
@@ -177,6 +179,36 @@ fn a_session_over_its_share_loses_its_own_oldest_events_and_the_disk_gets_the_ro
 }
 
 #[test]
+fn an_export_is_read_back_in_order_by_its_days_and_up_to_a_number() {
+    let bench = Bench::new();
+    let log = bench.open();
+    append(&log, ALICE, 1..=3);
+    append(&log, BOB, 1..=1);
+    bench.pass_days(2);
+    append(&log, ALICE, 4..=6);
+    append(&log, BOB, 2..=2);
+    let mut export = Vec::new();
+    log.export(&mut export).unwrap();
+    assert_eq!(EventLog::check_export(&mut &*export).unwrap(), 8);
+    let other =
+        Bench { directory: tempfile::tempdir().unwrap(), now: Arc::clone(&bench.now), options: bench.options.clone() };
+    let path = other.directory.path().join("events");
+    let last = |session| if session == ALICE { 5 } else { 2 };
+    EventLog::import(&path, &mut &*export, last).unwrap();
+    let copy = other.open();
+    assert_eq!((numbers(&copy, ALICE), numbers(&copy, BOB)), (vec![1, 2, 3, 4, 5], vec![1, 2]));
+    assert_eq!(runs(&copy, 0), [(1, 1, 1, 3), (4, 2, 1, 1), (5, 1, 4, 2), (7, 2, 2, 1)]);
+    append(&copy, ALICE, 6..=6);
+    bench.pass_days(29);
+    append(&copy, BOB, 3..=3);
+    copy.trim().unwrap();
+    assert_eq!((numbers(&copy, ALICE), numbers(&copy, BOB)), (vec![4, 5, 6], vec![2, 3]), "each is as old as it was");
+    for cut in [0, 5, 16, 17, 30, export.len() / 2, export.len() - 1] {
+        assert!(EventLog::check_export(&mut &export[..cut]).is_err(), "cut at {cut}");
+    }
+}
+
+#[test]
 fn one_read_returns_little_and_yet_always_something() {
     let log = EventLog::open_memory();
     let large = vec![7; READ_BYTES_MAX + 1];
@@ -195,7 +227,6 @@ fn a_damaged_file_is_refused_with_its_name_and_the_others_are_usable_without_it(
     bench.pass_days(1);
     append(&log, ALICE, 501..=502);
     log.trim().unwrap();
-    let epoch = log.epoch();
     drop(log);
     let file = bench.directory.path().join("events/00000001.redb");
     for damage in [&b"no database"[..], &[0_u8; 5_000]] {
@@ -211,16 +242,7 @@ fn a_damaged_file_is_refused_with_its_name_and_the_others_are_usable_without_it(
     }
     std::fs::remove_file(&file).unwrap();
     let log = bench.open();
-    assert_eq!((numbers(&log, ALICE), log.epoch(), runs(&log, 0)), (vec![501, 502], epoch, vec![(501, 1, 501, 2)]));
-}
-
-#[test]
-fn a_log_that_begins_anew_has_a_later_epoch() {
-    let mut bench = Bench::new();
-    let first = bench.open().epoch();
-    std::fs::remove_dir_all(bench.directory.path().join("events")).unwrap();
-    bench.options.epoch_after = first;
-    assert!(bench.open().epoch() > first);
+    assert_eq!((numbers(&log, ALICE), runs(&log, 0)), (vec![501, 502], vec![(501, 1, 501, 2)]));
 }
 
 #[test]

@@ -95,9 +95,7 @@ impl Trimmer {
             if segment.facts.day + u64::from(options.kept_days) >= today {
                 break;
             }
-            // A crash in between leaves the file out of the next start, too, or drops it then.
-            segment.remove()?;
-            self.shared.segments.replace(segment.number, None);
+            self.drop_segment(&segment)?;
             info!(segment = segment.number, "dropped a segment of the event log that is old enough");
         }
         Ok(())
@@ -107,10 +105,22 @@ impl Trimmer {
         let Some(directory) = self.shared.segments.directory() else { return Ok(()) };
         self.shared.space.check_for(Use::Writing, segment.disk_bytes())?;
         let rewritten = segment.rewrite(directory, is_kept)?;
-        if rewritten.is_none() {
-            segment.remove()?;
+        match rewritten {
+            Some(rewritten) => {
+                self.shared.segments.replace(segment.number, Some(rewritten));
+                Ok(())
+            }
+            None => self.drop_segment(segment),
         }
-        self.shared.segments.replace(segment.number, rewritten);
+    }
+
+    /// Drops a segment. The last numbers of its sessions go on in the newest one, so that none is given twice.
+    fn drop_segment(&self, segment: &Segment) -> Result<(), StoreError> {
+        if let Some(newest) = self.shared.segments.all().last() {
+            newest.carry(&segment.heads()?)?;
+        }
+        segment.remove()?;
+        self.shared.segments.replace(segment.number, None);
         Ok(())
     }
 

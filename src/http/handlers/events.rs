@@ -1,0 +1,131 @@
+//! The events of a session: a page of its log, or a stream that goes on with what happens.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::{Extension, Json};
+use rookery_model::{Event, EventKind, GroupId, Timestamp};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::auth::Key;
+use crate::http::error::ApiError;
+use crate::http::middleware::authorization::AdmissionOf;
+use crate::http::request::context::RequestContext;
+use crate::http::request::event_filter::{After, Cursor, EventFilter, EventLimit, WantsStream};
+use crate::http::request::extract::SessionPath;
+use crate::http::response::event_stream;
+
+/// An event, as pages and streams show it.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EventEntry {
+    /// The number of the event in the session's log: one more than that of the event before.
+    #[schema(example = 4711)]
+    sequence: u64,
+    /// The event's id, wherever it is shown.
+    id: Uuid,
+    /// The kind of event.
+    #[schema(value_type = String, example = "group.join")]
+    event: EventKind,
+    /// When it happened, as far as WhatsApp says; else when it was seen.
+    #[schema(value_type = String, format = DateTime)]
+    occurred_at: Timestamp,
+    /// When the daemon saw it.
+    #[schema(value_type = String, format = DateTime)]
+    seen_at: Timestamp,
+    /// The person who did it, when known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, nullable = false, example = "15550100001@c.us")]
+    actor_id: Option<String>,
+    /// The group that it is about; left out where it is about the session.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = String, nullable = false, example = "120363021234567890@g.us")]
+    group_id: Option<GroupId>,
+    /// More about it, by its kind. Of a group: `groupId`, `participantIds`, `timestamp` (Unix seconds), `actorId`, and of
+    /// `group.update` `changes` with the new values and `before` with the earlier ones. `reconciled` is true where a later
+    /// look at the group showed the change, so that nobody knows who made it and when.
+    #[schema(value_type = Object)]
+    data: Map<String, Value>,
+}
+
+impl From<Event> for EventEntry {
+    fn from(event: Event) -> Self {
+        let data = event.payload();
+        let Event { number, id, kind, occurred_at, seen_at, actor, group, .. } = event;
+        let actor_id = actor.map(|actor| actor.to_string());
+        Self { sequence: number, id, event: kind, occurred_at, seen_at, actor_id, group_id: group, data }
+    }
+}
+
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct EventPage {
+    /// Oldest first.
+    events: Vec<EventEntry>,
+    /// The cursor for the next page: `after` of the next request, also when this page is empty.
+    #[schema(value_type = String, example = "1764489600-4711")]
+    next: Cursor,
+    /// The cursor from which all events that there are can be read.
+    #[schema(value_type = String, example = "1764489600-0")]
+    oldest: Cursor,
+}
+
+/// Whether a key may see this event of one of its sessions: of a key that is limited to groups, what happens in its groups, and
+/// the session's status.
+pub(crate) fn may_see(key: &Key, event: &Event) -> bool {
+    match &event.group {
+        Some(group) => key.allows_group(group),
+        None => !key.is_limited_to_groups() || event.kind == EventKind::SessionStatus,
+    }
+}
+
+/// List or stream events
+///
+/// A page of the session's log, oldest first. With `Accept: text/event-stream`, the events come as a stream of server-sent events as they happen: `id`
+/// is the cursor, `event` the kind, `data` an event as in a page. A stream begins after `Last-Event-ID` or `after`, else with the next event. A comment every 15 seconds
+/// shows that it is alive. The stream ends when its key ends. Events are kept 30 days unless the operator set something else; what a cursor asks for may be gone, and
+/// a restored backup or another account begins anew: then the answer is 410 with `oldest`.
+#[utoipa::path(
+    get,
+    path = "",
+    params(After, EventFilter, EventLimit),
+    responses(
+        (status = 200, description = "Events after the cursor; the newest ones are still to come when there are fewer than `limit`", content(
+            (EventPage = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        (status = 410, description = "Events after this cursor are gone (`events_gone`): read on from `oldest`"),
+    ),
+)]
+pub(crate) async fn list(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    AdmissionOf(admission): AdmissionOf,
+    after: After,
+    filter: EventFilter,
+    EventLimit(limit): EventLimit,
+    WantsStream(wants_stream): WantsStream,
+    Extension(context): Extension<Arc<RequestContext>>,
+) -> Result<Response, ApiError> {
+    let caller = admission.check_again()?;
+    if wants_stream {
+        let stream = event_stream::of_session(&app, session, admission, after, filter).await?;
+        if let Some(place) = context.place() {
+            place.leave();
+        }
+        return Ok(stream);
+    }
+    let is_wanted = move |event: &Event| may_see(&caller.key, event) && filter.matches(event);
+    let log = app.gateway.events(session).await?;
+    let (epoch, span) = (log.epoch(), log.span().await?);
+    let after = after.within(epoch, span)?;
+    let page = log.page(after, limit, is_wanted).await?;
+    let oldest = Cursor { epoch, number: span.oldest - 1 };
+    let events = page.events.into_iter().map(EventEntry::from).collect();
+    Ok(Json(EventPage { events, next: Cursor { epoch, number: page.seen }, oldest }).into_response())
+}

@@ -1,0 +1,266 @@
+//! Which events a caller asks for: after which one, of which kinds, of which group, how many, and as a page or a stream.
+
+use axum::extract::FromRequestParts;
+use axum::http::header;
+use axum::http::request::Parts;
+use rookery_actors::EventSpan;
+use rookery_model::{Event, EventKind, GroupId};
+use serde::{Serialize, Serializer};
+use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+
+use super::extract::{group_of, query, query_parameter, value_of};
+use super::written::shorten;
+use crate::http::error::ApiError;
+
+/// Events of a page without `limit`.
+const EVENTS_DEFAULT: usize = 100;
+/// Events of a page at most: with some 300 bytes each, 300 KiB.
+const EVENTS_MAX: usize = 1_000;
+/// Kinds that the SDKs know and this daemon never sends: to ask for them is no error.
+const NEVER_SENT: [&str; 15] = [
+    "message.received",
+    "message.sent",
+    "message.ack",
+    "message.failed",
+    "message.revoked",
+    "message.reaction",
+    "message.edited",
+    "call.received",
+    "presence.update",
+    "status.received",
+    "call.accepted",
+    "call.rejected",
+    "call.missed",
+    "session.qr",
+    "session.authenticated",
+];
+const LAST_EVENT_ID: &str = "last-event-id";
+
+/// A place in a session's log: behind the event with this number.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cursor {
+    /// Numbers begin anew in each epoch.
+    pub(crate) epoch: u64,
+    pub(crate) number: u64,
+}
+
+impl std::fmt::Display for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{}", self.epoch, self.number)
+    }
+}
+
+impl Serialize for Cursor {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// The place after which events are asked for: `Last-Event-ID`, or else `after`.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct After {
+    /// `None`: of the current epoch, or no place at all.
+    epoch: Option<u64>,
+    number: Option<u64>,
+}
+
+impl After {
+    /// `name`: the parameter or header that holds the text.
+    fn parse(name: &str, text: &str) -> Result<Self, ApiError> {
+        let number = |text: &str| {
+            let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| text.parse::<u64>().ok()).flatten()
+        };
+        let parsed = match text.split_once('-') {
+            Some((epoch, sequence)) => number(epoch).zip(number(sequence)).map(|(epoch, number)| (Some(epoch), number)),
+            None => number(text).map(|number| (None, number)),
+        };
+        let (epoch, number) = parsed.ok_or_else(|| {
+            ApiError::Query(format!(
+                "{name} must be a cursor as in next, such as 1764489600-4711, or the sequence of an event, not {}",
+                shorten(text)
+            ))
+        })?;
+        Ok(Self { epoch, number: Some(number) })
+    }
+
+    /// Whether the caller named a place.
+    pub(crate) fn is_given(self) -> bool {
+        self.number.is_some()
+    }
+
+    /// The number after which to read; without a place, before the oldest event.
+    ///
+    /// # Errors
+    /// [`ApiError::EventsGone`] when events after the place are gone, [`ApiError::Query`] when there is no such event yet.
+    pub(crate) fn within(self, epoch: u64, span: EventSpan) -> Result<u64, ApiError> {
+        let EventSpan { oldest, latest } = span;
+        let Some(number) = self.number else { return Ok(oldest - 1) };
+        if self.epoch.is_some_and(|of| of != epoch) || number.saturating_add(1) < oldest {
+            let oldest = Cursor { epoch, number: oldest - 1 };
+            return Err(ApiError::EventsGone { oldest: oldest.to_string() });
+        }
+        if number > latest {
+            return Err(ApiError::Query(format!("after is {number}, but the latest event has the sequence {latest}")));
+        }
+        Ok(number)
+    }
+}
+
+impl IntoParams for After {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let cursor = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^([0-9]{1,19}-)?[0-9]{1,19}$"));
+        let description = "Only events after this one: a cursor as in `next`, or the sequence of an event. Without it, a page \
+                           begins with the oldest event, and a stream with the next one";
+        vec![query_parameter("after", cursor, description)]
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for After {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        // A browser that reconnects by itself sends both, and the header is newer.
+        if let Some(id) = parts.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
+            return Self::parse("Last-Event-ID", id.to_str().unwrap_or("text that is not ASCII"));
+        }
+        let query = query(parts)?;
+        value_of(&query, "after").map_or(Ok(Self::default()), |text| Self::parse("after", text))
+    }
+}
+
+/// The kinds and the group of the events that are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EventFilter {
+    /// `None`: all kinds.
+    kinds: Option<Vec<EventKind>>,
+    group: Option<GroupId>,
+}
+
+impl EventFilter {
+    pub(crate) fn matches(&self, event: &Event) -> bool {
+        self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&event.kind))
+            && self.group.as_ref().is_none_or(|group| event.group.as_ref() == Some(group))
+    }
+
+    fn read(query: &[(String, String)]) -> Result<Self, ApiError> {
+        let group = value_of(query, "groupId").map(group_of).transpose()?;
+        let words = value_of(query, "types").unwrap_or("*").split(',').map(str::trim).collect::<Vec<_>>();
+        if words.contains(&"*") {
+            return Ok(Self { kinds: None, group });
+        }
+        let unknown = words.iter().find(|word| EventKind::from_word(word).is_none() && !NEVER_SENT.contains(word));
+        if let Some(unknown) = unknown {
+            return Err(ApiError::Query(format!(
+                "types has {}, which is no kind of event: name kinds such as group.join,group.leave, or * for all",
+                shorten(unknown)
+            )));
+        }
+        Ok(Self { kinds: Some(words.into_iter().filter_map(EventKind::from_word).collect()), group })
+    }
+}
+
+impl IntoParams for EventFilter {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let text = || ObjectBuilder::new().schema_type(Type::String);
+        let group = text().pattern(Some(r"^[0-9]+(-[0-9]+)?(@g\.us)?$"));
+        vec![
+            query_parameter("types", text(), "Only events of these kinds, with commas between them; `*` for all"),
+            query_parameter("groupId", group, "Only events of this group"),
+        ]
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for EventFilter {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        Self::read(&query(parts)?)
+    }
+}
+
+/// How many events a page has at most.
+pub(crate) struct EventLimit(pub(crate) usize);
+
+impl IntoParams for EventLimit {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let description =
+            "Events of a page, 1 to 1,000, 100 by default; a number beyond is taken as the nearest of these";
+        vec![query_parameter("limit", number, description)]
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for EventLimit {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let limit = super::extract::number_of(&query(parts)?, "limit", EVENTS_DEFAULT, 1..=EVENTS_MAX)?;
+        Ok(Self(limit))
+    }
+}
+
+/// Whether the caller accepts `text/event-stream`, and so wants a stream.
+pub(crate) struct WantsStream(pub(crate) bool);
+
+impl<S: Sync> FromRequestParts<S> for WantsStream {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        let accepted = parts.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let mut types =
+            accepted.flat_map(|value| value.split(',')).map(|kind| kind.split(';').next().unwrap_or_default());
+        Ok(Self(types.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(types: &str) -> Result<EventFilter, String> {
+        EventFilter::read(&[("types".to_owned(), types.to_owned())]).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_cursor_is_read_as_it_is_written_and_anything_else_is_named() {
+        for (text, epoch, number) in [("17-4", Some(17), 4), ("4", None, 4), ("0", None, 0)] {
+            assert_eq!(After::parse("after", text).unwrap(), After { epoch, number: Some(number) });
+        }
+        assert_eq!(Cursor { epoch: 17, number: 4 }.to_string(), "17-4");
+        for text in ["", "-", "4-", "-4", "a", "1-2-3", "+1", " 1", "99999999999999999999", "1.5", "1-x"] {
+            let error = After::parse("after", text).unwrap_err().to_string();
+            assert!(error.starts_with("after must be a cursor"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_place_is_found_or_gone_or_not_there_yet() {
+        let span = EventSpan { oldest: 5, latest: 9 };
+        let within = |epoch, number| After { epoch, number: Some(number) }.within(7, span);
+        assert_eq!(After::default().within(7, span).unwrap(), 4);
+        for number in 4..=9 {
+            assert_eq!(within(Some(7), number).unwrap(), number);
+        }
+        assert_eq!(within(None, 4).unwrap(), 4);
+        for (epoch, number) in [(Some(7), 3), (None, 0), (Some(6), 8), (Some(8), 8), (Some(6), 100)] {
+            let Err(ApiError::EventsGone { oldest }) = within(epoch, number) else { panic!("{epoch:?} {number}") };
+            assert_eq!(oldest, "7-4");
+        }
+        assert!(matches!(within(None, 10), Err(ApiError::Query(_))));
+        assert!(matches!(within(None, u64::MAX), Err(ApiError::Query(_))));
+    }
+
+    #[test]
+    fn kinds_are_known_words_or_refused_by_name() {
+        assert_eq!(filter("*").unwrap(), EventFilter::default());
+        assert_eq!(filter("group.join,*").unwrap(), EventFilter::default());
+        let kinds = filter("group.join, session.status,message.received").unwrap().kinds.unwrap();
+        assert_eq!(kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(), ["group.join", "session.status"]);
+        assert_eq!(filter("message.received").unwrap().kinds, Some(Vec::new()), "none of these ever comes");
+        assert!(filter("group.dance").unwrap_err().contains("group.dance"));
+        assert!(filter("").is_err());
+    }
+}
