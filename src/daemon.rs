@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::{Gateway, Running};
 use rookery_model::{OperatorNotice, OperatorNoticeKind};
-use rookery_store::{Batch, Store, StoreError};
+use rookery_store::{Batch, EventLog, EventLogOptions, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -120,10 +120,7 @@ impl Daemon {
         if is_restored {
             audit.note(control::entry("restore", true)).await;
         }
-        let (beside, data_dir, options) =
-            (Arc::clone(&store), location.data_dir.clone(), config.event_log(clock.clone()));
-        let opening = spawn_blocking(move || event_log::open(&*beside, &data_dir, options));
-        let events = opening.await.context("starting was cut short")?.context("could not open the event log")?;
+        let events = open_events(&store, &location.data_dir, config.event_log(clock.clone())).await?;
         let mut running = rookery_actors::start(config.session_options(), Arc::clone(&store), Arc::clone(&events))
             .await
             .context("could not start the sessions")?;
@@ -238,6 +235,12 @@ impl Daemon {
         info!("stopped");
         self.lock
     }
+}
+
+async fn open_events(store: &Arc<dyn Store>, data_dir: &Path, options: EventLogOptions) -> Result<Arc<EventLog>> {
+    let (store, data_dir) = (Arc::clone(store), data_dir.to_owned());
+    let opening = spawn_blocking(move || event_log::open(&*store, &data_dir, options));
+    opening.await.context("starting was cut short")?.context("could not open the event log")
 }
 
 /// `rookery serve`: runs until a signal comes or the sessions fail.

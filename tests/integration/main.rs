@@ -8,6 +8,7 @@ mod audit;
 mod changes;
 mod communities;
 mod connections;
+mod event_log;
 mod events;
 mod faults;
 mod groups;

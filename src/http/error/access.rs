@@ -85,16 +85,7 @@ impl AccessError {
             Self::Throttled(Throttle::InFlight) => {
                 (S::TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight with this API key")
             }
-            Self::TooManyStreams => (
-                S::TOO_MANY_REQUESTS,
-                "too_many_streams",
-                "This API key has as many event streams as --streams-per-key-max allows: close one first",
-            ),
-            Self::NoStreamLeft => (
-                S::SERVICE_UNAVAILABLE,
-                "overloaded",
-                "There are as many event streams as --streams-max allows: read the events page by page",
-            ),
+            Self::TooManyStreams | Self::NoStreamLeft => self.stream_refused(),
             Self::Overloaded => {
                 (S::SERVICE_UNAVAILABLE, "overloaded", "Too many requests in flight: nothing was changed")
             }
@@ -144,6 +135,21 @@ impl AccessError {
             ),
         };
         one(status, code, message)
+    }
+
+    fn stream_refused(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::TooManyStreams => (
+                StatusCode::TOO_MANY_REQUESTS,
+                "too_many_streams",
+                "This API key has as many event streams as --streams-per-key-max allows: close one first",
+            ),
+            _ => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "There are as many event streams as --streams-max allows: read the events page by page",
+            ),
+        }
     }
 
     /// The groups that the key would have to be allowed.

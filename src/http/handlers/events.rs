@@ -16,7 +16,7 @@ use crate::auth::Key;
 use crate::http::error::ApiError;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::context::RequestContext;
-use crate::http::request::event_filter::{After, Cursor, EventFilter, EventLimit, WantsStream};
+use crate::http::request::event_filter::{AskedEvents, Cursor};
 use crate::http::request::extract::SessionPath;
 use crate::http::response::event_stream;
 
@@ -93,7 +93,7 @@ pub(crate) fn may_see(key: &Key, event: &Event) -> bool {
 #[utoipa::path(
     get,
     path = "",
-    params(After, EventFilter, EventLimit),
+    params(AskedEvents),
     responses(
         (status = 200, description = "Events after the cursor; the newest ones are still to come when there are fewer than `limit`", content(
             (EventPage = "application/json"),
@@ -106,14 +106,12 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     AdmissionOf(admission): AdmissionOf,
-    after: After,
-    filter: EventFilter,
-    EventLimit(limit): EventLimit,
-    WantsStream(wants_stream): WantsStream,
+    asked: AskedEvents,
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Response, ApiError> {
     let caller = admission.check_again()?;
-    if wants_stream {
+    let AskedEvents { after, filter, limit, is_stream } = asked;
+    if is_stream {
         let stream = event_stream::of_session(&app, session, admission, after, filter).await?;
         if let Some(place) = context.place() {
             place.leave();

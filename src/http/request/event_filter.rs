@@ -1,8 +1,8 @@
 //! Which events a caller asks for: after which one, of which kinds, of which group, how many, and as a page or a stream.
 
 use axum::extract::FromRequestParts;
-use axum::http::header;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
 use rookery_actors::EventSpan;
 use rookery_model::{Event, EventKind, GroupId};
 use serde::{Serialize, Serializer};
@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
 
-use super::extract::{group_of, query, query_parameter, value_of};
+use super::extract::{group_of, number_of, query, query_parameter, value_of};
 use super::written::shorten;
 use crate::http::error::ApiError;
 
@@ -109,28 +109,6 @@ impl After {
     }
 }
 
-impl IntoParams for After {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let cursor = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^([0-9]{1,19}-)?[0-9]{1,19}$"));
-        let description = "Only events after this one: a cursor as in `next`, or the sequence of an event. Without it, a page \
-                           begins with the oldest event, and a stream with the next one";
-        vec![query_parameter("after", cursor, description)]
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for After {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        // A browser that reconnects by itself sends both, and the header is newer.
-        if let Some(id) = parts.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty()) {
-            return Self::parse("Last-Event-ID", id.to_str().unwrap_or("text that is not ASCII"));
-        }
-        let query = query(parts)?;
-        value_of(&query, "after").map_or(Ok(Self::default()), |text| Self::parse("after", text))
-    }
-}
-
 /// The kinds and the group of the events that are asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EventFilter {
@@ -162,58 +140,55 @@ impl EventFilter {
     }
 }
 
-impl IntoParams for EventFilter {
+/// What a caller asks for.
+pub(crate) struct AskedEvents {
+    pub(crate) after: After,
+    pub(crate) filter: EventFilter,
+    /// Events of a page at most.
+    pub(crate) limit: usize,
+    /// The caller accepts `text/event-stream`.
+    pub(crate) is_stream: bool,
+}
+
+impl IntoParams for AskedEvents {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let text = || ObjectBuilder::new().schema_type(Type::String);
+        let cursor = text().pattern(Some("^([0-9]{1,19}-)?[0-9]{1,19}$"));
         let group = text().pattern(Some(r"^[0-9]+(-[0-9]+)?(@g\.us)?$"));
+        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let after = "Only events after this one: a cursor as in `next`, or the sequence of an event. Without it, a page begins with the \
+                     oldest event, and a stream with the next one. The header `Last-Event-ID` goes before it";
+        let limit = "Events of a page, 1 to 1,000, 100 by default; a number beyond is taken as the nearest of these";
         vec![
+            query_parameter("after", cursor, after),
             query_parameter("types", text(), "Only events of these kinds, with commas between them; `*` for all"),
             query_parameter("groupId", group, "Only events of this group"),
+            query_parameter("limit", number, limit),
         ]
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for EventFilter {
+impl<S: Sync> FromRequestParts<S> for AskedEvents {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        Self::read(&query(parts)?)
+        let query = query(parts)?;
+        let limit = number_of(&query, "limit", EVENTS_DEFAULT, 1..=EVENTS_MAX)?;
+        // A browser that connects again by itself sends both, and the header is newer.
+        let header = parts.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
+        let after = match (header, value_of(&query, "after")) {
+            (Some(id), _) => After::parse("Last-Event-ID", id.to_str().unwrap_or("text that is not ASCII"))?,
+            (None, Some(text)) => After::parse("after", text)?,
+            (None, None) => After::default(),
+        };
+        Ok(Self { after, filter: EventFilter::read(&query)?, limit, is_stream: accepts_stream(&parts.headers) })
     }
 }
 
-/// How many events a page has at most.
-pub(crate) struct EventLimit(pub(crate) usize);
-
-impl IntoParams for EventLimit {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = ObjectBuilder::new().schema_type(Type::Integer);
-        let description =
-            "Events of a page, 1 to 1,000, 100 by default; a number beyond is taken as the nearest of these";
-        vec![query_parameter("limit", number, description)]
-    }
-}
-
-impl<S: Sync> FromRequestParts<S> for EventLimit {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let limit = super::extract::number_of(&query(parts)?, "limit", EVENTS_DEFAULT, 1..=EVENTS_MAX)?;
-        Ok(Self(limit))
-    }
-}
-
-/// Whether the caller accepts `text/event-stream`, and so wants a stream.
-pub(crate) struct WantsStream(pub(crate) bool);
-
-impl<S: Sync> FromRequestParts<S> for WantsStream {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        let accepted = parts.headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let mut types =
-            accepted.flat_map(|value| value.split(',')).map(|kind| kind.split(';').next().unwrap_or_default());
-        Ok(Self(types.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))))
-    }
+fn accepts_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let mut kinds = accepted.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
+    kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
 #[cfg(test)]
