@@ -25,6 +25,7 @@ mod port;
 pub(crate) mod record;
 mod refresher;
 mod starting;
+mod status_events;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,7 @@ use rookery_model::{
     ConfigChange, Proxy, ReachoutTimelock, Session, SessionConfig, SessionProxy, SessionStatus, Timestamp,
 };
 use starting::Starts;
+use status_events::LostConnections;
 
 /// The wait after a failed preparation: WhatsApp or the disk needs a moment. The wait doubles, up to about a minute.
 const PREPARE_RETRY: Duration = Duration::from_secs(2);
@@ -109,6 +111,8 @@ pub(crate) struct SessionState {
     is_order_unclear: bool,
     /// WhatsApp is being asked what the account may do.
     are_limits_asked: bool,
+    /// The connections that were lost lately.
+    lost_connections: LostConnections,
     /// Counts the timers for the end of a lock: only the latest one acts.
     timelock_timers: u64,
     /// Commands that wait for the answer.
@@ -176,6 +180,7 @@ impl SessionState {
             presence: PresenceSending::default(),
             is_order_unclear: false,
             are_limits_asked: false,
+            lost_connections: LostConnections::default(),
             timelock_timers: 0,
             timelock_readers: Vec::new(),
         };
@@ -431,7 +436,7 @@ impl SessionState {
         }
         if before.status != self.record.status {
             info!(session.id = %self.entry.id, session.status = self.record.status.as_str(), "session status changed");
-            self.tell_status();
+            self.tell_change(&fact, &before);
         }
         if before != self.record {
             self.record.updated_at = Timestamp::now();

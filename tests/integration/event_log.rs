@@ -337,3 +337,47 @@ async fn another_account_finds_none_of_the_events_before() {
     let count = left[0]["sequence"].as_u64().unwrap();
     assert!(count > 3, "numbers go on: {count}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_tells_its_qrs_its_log_ins_and_why_it_is_not_connected_any_more() {
+    let bench = Bench::start().await;
+    bench.start_session("alice").await;
+    let viewer = key(&bench, json!({ "name": "viewer", "role": "viewer" })).await;
+    let mut of_viewer = Stream::begin(&bench, &viewer, "?after=0", None).await;
+    let mut stream = Stream::begin(&bench, KEY, "?after=0&types=session.qr", None).await;
+    let shown = stream.event().await;
+    assert!(shown.data["data"]["qr"].as_str().unwrap().starts_with("data:image/png;base64,"), "{shown:?}");
+    assert_eq!(shown.data["data"].get("qrId"), None);
+    let qr = bench.get("/sessions/alice/qr").await.body;
+    assert_eq!(shown.data["data"]["qr"], qr["qrCode"]);
+    bench.world.phone(ALICE).scan_qr(&bench.qr("alice").await).unwrap();
+    bench.until_status("alice", "ready").await;
+    bench.post("/sessions/alice/stop", json!({})).await;
+    let events = until("the end of the connection", async || {
+        let events = page(&bench, "?limit=1000").await["events"].as_array().unwrap().clone();
+        events.iter().any(|event| event["event"] == "session.disconnected").then_some(events)
+    })
+    .await;
+    let of = |kind: &str| events.iter().find(|event| event["event"] == kind).map(|event| &event["data"]).unwrap();
+    let alice = bench.get("/sessions/alice").await.body;
+    assert_eq!(
+        (&of("session.authenticated")["phone"], &of("session.authenticated")["sessionId"]),
+        (&json!(ALICE), &alice["id"])
+    );
+    assert_eq!(of("session.disconnected")["reason"], "the session was stopped");
+    assert_eq!(of("session.qr")["qr"], Value::Null, "it was scanned, and is not kept");
+    let statuses: Vec<_> = events
+        .iter()
+        .filter(|event| event["event"] == "session.status")
+        .map(|event| &event["data"]["status"])
+        .collect();
+    assert_eq!(statuses, ["initializing", "qr_ready", "authenticating", "ready", "disconnected"]);
+    // Who may not ask for a QR is not told one.
+    loop {
+        let event = of_viewer.event().await.event;
+        assert_ne!(event, "session.qr");
+        if event == "session.disconnected" {
+            break;
+        }
+    }
+}

@@ -33,7 +33,8 @@ pub struct Event {
     pub group: Option<GroupId>,
     /// Further data. Of groups: `participantIds`; `changes` with the new values by field and `before` with the old ones, where
     /// there are some; `reconciled` where a read of the group showed the change, so that nobody knows who made it. Of
-    /// a session's status: `status`. Of a restriction: `active`, `kind`, `code`, `expiresAt`. Of a passkey: `step`,
+    /// a session's status: `status`. Of a QR: `qrId` ([`Qr::id_of`](super::Qr)). Of a log-in: `phone`, `pushName`. Of its end:
+    /// `reason`. Of lost connections: `reconnects`, `withinSeconds`. Of a restriction: `active`, `kind`, `code`, `expiresAt`. Of a passkey: `step`,
     /// `expiresAt`.
     pub data: Map<String, Value>,
 }
@@ -78,6 +79,14 @@ pub enum EventKind {
     Group(GroupEventKind),
     /// The session has another status.
     SessionStatus,
+    /// There is another QR to scan.
+    Qr,
+    /// The session is logged in and ready.
+    Authenticated,
+    /// The session is not connected any more.
+    Disconnected,
+    /// The session lost its connection over and over.
+    ReconnectLoop,
     /// The session belongs to another account now, or to nobody.
     AccountChanged,
     /// A phone with another account than the session's was linked, and was unlinked again.
@@ -95,6 +104,10 @@ impl EventKind {
         match self {
             Self::Group(kind) => kind.as_str(),
             Self::SessionStatus => "session.status",
+            Self::Qr => "session.qr",
+            Self::Authenticated => "session.authenticated",
+            Self::Disconnected => "session.disconnected",
+            Self::ReconnectLoop => "session.reconnect_loop",
             Self::AccountChanged => "session.account_changed",
             Self::OtherAccountRefused => "session.other_account",
             Self::Restriction => "session.restriction",
@@ -105,10 +118,23 @@ impl EventKind {
     /// The kind with this word; `None` when this version knows none.
     #[must_use]
     pub fn from_word(word: &str) -> Option<Self> {
-        let sessions =
-            [Self::SessionStatus, Self::AccountChanged, Self::OtherAccountRefused, Self::Restriction, Self::Passkey];
-        let mut all = GroupEventKind::ALL.into_iter().map(Self::Group).chain(sessions);
-        all.find(|kind| kind.as_str() == word)
+        Self::all().find(|kind| kind.as_str() == word)
+    }
+
+    /// Every kind.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let sessions = [
+            Self::SessionStatus,
+            Self::Qr,
+            Self::Authenticated,
+            Self::Disconnected,
+            Self::ReconnectLoop,
+            Self::AccountChanged,
+            Self::OtherAccountRefused,
+            Self::Restriction,
+            Self::Passkey,
+        ];
+        GroupEventKind::ALL.into_iter().map(Self::Group).chain(sessions)
     }
 }
 
@@ -158,7 +184,7 @@ impl EventKind {
         match self {
             Self::AccountChanged => Some(OperatorNoticeKind::AccountChanged),
             Self::OtherAccountRefused => Some(OperatorNoticeKind::OtherAccountRefused),
-            Self::Group(_) | Self::SessionStatus | Self::Restriction | Self::Passkey => None,
+            _ => None,
         }
     }
 }
@@ -252,9 +278,7 @@ mod tests {
 
     #[test]
     fn every_kind_has_a_word_of_its_own() {
-        let groups = GroupEventKind::ALL.into_iter().map(EventKind::Group);
-        let all = groups.chain([EventKind::SessionStatus, EventKind::AccountChanged, EventKind::OtherAccountRefused]);
-        for kind in all {
+        for kind in EventKind::all() {
             assert_eq!(EventKind::from_word(kind.as_str()), Some(kind));
         }
         assert_eq!(EventKind::from_word("group.dance"), None);

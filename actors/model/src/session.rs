@@ -153,6 +153,14 @@ pub struct Qr {
     pub status: SessionStatus,
 }
 
+impl Qr {
+    /// Tells a QR from another one without showing it; of this run of the daemon.
+    #[must_use]
+    pub fn id_of(text: &str) -> String {
+        format!("{:016x}", super::tag_of(&text))
+    }
+}
+
 /// A code to be typed into the phone.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PairingCode {

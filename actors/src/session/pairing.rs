@@ -12,8 +12,9 @@ use crate::error::CommandError;
 use crate::reply::{Permit, Reply};
 use crate::supervisor::message::SupervisorMsg;
 use rookery_engine::Engine;
-use rookery_model::{Linking, LinkingStep, PairingCode, ParticipantId, Qr, SessionStatus, Timestamp};
+use rookery_model::{EventKind, Linking, LinkingStep, PairingCode, ParticipantId, Qr, SessionStatus, Timestamp};
 use rookery_store::{Health, StoreError};
+use serde_json::json;
 
 /// WhatsApp accepts a pairing code for about this long (the engine's own figure is 180 s).
 const CODE_VALID: Duration = Duration::from_secs(160);
@@ -196,6 +197,8 @@ impl SessionState {
     pub(super) fn qr_shown(&mut self, text: String) {
         self.apply(Fact::QrShown);
         if self.record.status == SessionStatus::QrReady {
+            // The event has no QR in it: a QR is never stored.
+            self.tell_with(EventKind::Qr, [("qrId", json!(Qr::id_of(&text)))]);
             self.pairing.qr = Some(text);
         }
     }

@@ -18,19 +18,6 @@ impl SessionState {
         self.journal.note_record(self.record.is_removal());
     }
 
-    /// Adds an event of the session to the journal.
-    pub(super) fn tell(&mut self, kind: EventKind) {
-        let data = serde_json::Map::from_iter([("sessionId".to_owned(), serde_json::json!(self.entry.id))]);
-        self.journal.tell(kind, data);
-    }
-
-    /// Adds the event of the session's new status to the journal.
-    pub(super) fn tell_status(&mut self) {
-        let (id, status) = (self.entry.id, self.record.status.as_str());
-        let data = [("sessionId".to_owned(), serde_json::json!(id)), ("status".to_owned(), serde_json::json!(status))];
-        self.journal.tell(EventKind::SessionStatus, serde_json::Map::from_iter(data));
-    }
-
     /// Writes the changes of the handled message. While a batch is on its way, they wait for the next one.
     pub(super) fn write_journal(&mut self) {
         self.journal.take_from(&mut self.cache);

@@ -5,20 +5,20 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use rookery_model::{Event, EventKind, GroupId, Timestamp};
+use rookery_model::{Event, EventKind, GroupId, Qr, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::Key;
+use crate::auth::{Key, Role};
 use crate::http::error::ApiError;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::context::RequestContext;
 use crate::http::request::event_filter::{AskedEvents, Cursor};
 use crate::http::request::extract::SessionPath;
-use crate::http::response::event_stream;
+use crate::http::response::{event_stream, qr};
 
 /// An event, as pages and streams show it.
 #[derive(Serialize, ToSchema)]
@@ -48,7 +48,8 @@ pub(crate) struct EventEntry {
     group_id: Option<GroupId>,
     /// More about it, by its kind. Of a group: `groupId`, `participantIds`, `timestamp` (Unix seconds), `actorId`, and of
     /// `group.update` `changes` with the new values and `before` with the earlier ones. `reconciled` is true where a later
-    /// look at the group showed the change, so that nobody knows who made it and when.
+    /// look at the group showed the change, so that nobody knows who made it and when. Of `session.qr`, `qr` is a PNG as a data URL, or `null`
+    /// once it cannot be scanned any more.
     #[schema(value_type = Object)]
     data: Map<String, Value>,
 }
@@ -75,12 +76,34 @@ pub(crate) struct EventPage {
     oldest: Cursor,
 }
 
+impl EventEntry {
+    pub(crate) fn kind(&self) -> &'static str {
+        self.event.as_str()
+    }
+
+    /// The event for a caller now. The event of a QR gets that QR while it can be scanned.
+    pub(crate) async fn of(app: &App, event: Event) -> Self {
+        let (session, kind) = (event.session, event.kind);
+        let mut entry = Self::from(event);
+        if kind == EventKind::Qr {
+            let id = entry.data.remove("qrId");
+            let current = app.gateway.qr(session).await.ok();
+            let current = current.filter(|qr| id == Some(Value::from(Qr::id_of(&qr.text))));
+            let url = current.and_then(|current| qr::data_url(&current.text).ok());
+            entry.data.insert("qr".to_owned(), url.into());
+        }
+        entry
+    }
+}
+
 /// Whether a key may see this event of one of its sessions: of a key that is limited to groups, what happens in its groups, and
-/// the session's status.
+/// the session's status; QRs as where they are asked for.
 pub(crate) fn may_see(key: &Key, event: &Event) -> bool {
-    match &event.group {
-        Some(group) => key.allows_group(group),
-        None => !key.is_limited_to_groups() || event.kind == EventKind::SessionStatus,
+    match (&event.group, event.kind) {
+        (Some(group), _) => key.allows_group(group),
+        (None, EventKind::SessionStatus) => true,
+        (None, EventKind::Qr) => !key.is_limited_to_groups() && key.role() >= Role::Operator,
+        (None, _) => !key.is_limited_to_groups(),
     }
 }
 
@@ -124,6 +147,9 @@ pub(crate) async fn list(
     let after = after.within(epoch, span)?;
     let page = log.page(after, limit, is_wanted).await?;
     let oldest = Cursor { epoch, number: span.oldest - 1 };
-    let events = page.events.into_iter().map(EventEntry::from).collect();
+    let mut events = Vec::with_capacity(page.events.len());
+    for event in page.events {
+        events.push(EventEntry::of(&app, event).await);
+    }
     Ok(Json(EventPage { events, next: Cursor { epoch, number: page.seen }, oldest }).into_response())
 }

@@ -7,8 +7,6 @@ use axum::extract::State;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use rookery_model::{ParticipantId, SessionStatus};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -77,10 +75,7 @@ pub(crate) async fn qr(
         QrFormat::Text => code.text.into_response(),
         QrFormat::Png => ([(header::CONTENT_TYPE, "image/png")], qr::png(&code.text)?).into_response(),
         QrFormat::Svg => ([(header::CONTENT_TYPE, "image/svg+xml")], qr::svg(&code.text)?).into_response(),
-        QrFormat::Json => {
-            let qr_code = format!("data:image/png;base64,{}", STANDARD.encode(qr::png(&code.text)?));
-            Json(QrAnswer { qr_code, status: code.status }).into_response()
-        }
+        QrFormat::Json => Json(QrAnswer { qr_code: qr::data_url(&code.text)?, status: code.status }).into_response(),
     };
     // The QR changes every few seconds and is a secret: no cache may keep it.
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));

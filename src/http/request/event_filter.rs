@@ -19,7 +19,7 @@ const EVENTS_DEFAULT: usize = 100;
 /// Events of a page at most: with some 300 bytes each, 300 KiB.
 const EVENTS_MAX: usize = 1_000;
 /// Kinds that the SDKs know and this daemon never sends: to ask for them is no error.
-const NEVER_SENT: [&str; 15] = [
+const NEVER_SENT: [&str; 13] = [
     "message.received",
     "message.sent",
     "message.ack",
@@ -33,8 +33,6 @@ const NEVER_SENT: [&str; 15] = [
     "call.accepted",
     "call.rejected",
     "call.missed",
-    "session.qr",
-    "session.authenticated",
 ];
 const LAST_EVENT_ID: &str = "last-event-id";
 

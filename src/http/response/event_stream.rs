@@ -31,6 +31,7 @@ const RETRY_MS: u32 = 2_000;
 
 /// A session's events to one client.
 struct SessionStream {
+    app: Arc<App>,
     admission: Arc<Admission>,
     reader: EventReader,
     filter: EventFilter,
@@ -50,7 +51,7 @@ struct SessionStream {
 /// # Errors
 /// The place is gone or not there yet, or there are too many streams.
 pub(crate) async fn of_session(
-    app: &App,
+    app: &Arc<App>,
     session: SessionId,
     admission: Arc<Admission>,
     after: After,
@@ -67,6 +68,7 @@ pub(crate) async fn of_session(
     let mut checks = interval_at(Instant::now() + checked_every, checked_every);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let stream = SessionStream {
+        app: Arc::clone(app),
         admission,
         reader: log.reader(number),
         filter,
@@ -120,7 +122,7 @@ impl SessionStream {
                     self.cursor.number = event.number;
                     if may_see(&key, &event) && self.filter.matches(&event) {
                         self.heartbeat_at = Instant::now() + HEARTBEAT;
-                        return Some(frame(self.cursor, *event));
+                        return Some(frame(self.cursor, &EventEntry::of(&self.app, *event).await));
                     }
                 }
                 Happened::Check if Instant::now() >= self.heartbeat_at => {
@@ -135,8 +137,7 @@ impl SessionStream {
 }
 
 /// An event as the stream has it. Its JSON has no line breaks.
-fn frame(cursor: Cursor, event: Event) -> Bytes {
-    let kind = event.kind.as_str();
-    let json = serde_json::to_string(&EventEntry::from(event)).unwrap_or_default();
+fn frame(cursor: Cursor, event: &EventEntry) -> Bytes {
+    let (kind, json) = (event.kind(), serde_json::to_string(event).unwrap_or_default());
     Bytes::from(format!("id: {cursor}\nevent: {kind}\ndata: {json}\n\n"))
 }

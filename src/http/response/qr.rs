@@ -2,6 +2,8 @@
 
 use std::fmt::{Display, Write as _};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use qrcode::{Color, EcLevel, QrCode};
 
 use crate::http::error::ApiError;
@@ -40,6 +42,14 @@ pub(crate) fn png(text: &str) -> Result<Vec<u8>, ApiError> {
     writer.write_image_data(&rows).map_err(|error| defect(&error))?;
     writer.finish().map_err(|error| defect(&error))?;
     Ok(bytes)
+}
+
+/// The same PNG as a data URL.
+///
+/// # Errors
+/// As [`png`].
+pub(crate) fn data_url(text: &str) -> Result<String, ApiError> {
+    Ok(format!("data:image/png;base64,{}", STANDARD.encode(png(text)?)))
 }
 
 /// The QR of this text as an SVG: one black path on white, a unit per module.
