@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rookery_actors::Gateway;
+use rookery_store::EventKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::audit::Audit;
@@ -24,6 +25,8 @@ pub(crate) struct App {
     pub(crate) audit: Audit,
     pub(crate) calls: DetachedTasks,
     pub(crate) pictures: Pictures,
+    /// Hides positions in the whole event log from callers.
+    pub(crate) cursor_key: EventKey,
     pub(crate) http: Arc<HttpOptions>,
     pub(crate) failed_logins: FailedLogins,
     /// A permit for each request that may be in flight.
@@ -41,6 +44,7 @@ impl App {
         idempotency: Arc<Idempotency>,
         audit: Audit,
         pictures: Pictures,
+        cursor_key: EventKey,
         http: HttpOptions,
     ) -> Self {
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
@@ -55,6 +59,7 @@ impl App {
             audit,
             calls,
             pictures,
+            cursor_key,
             http,
             failed_logins,
             in_flight,

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use rookery_actors::{Gateway, Running};
 use rookery_model::{OperatorNotice, OperatorNoticeKind};
-use rookery_store::{Batch, EventLog, EventLogOptions, Store, StoreError};
+use rookery_store::{Batch, EventKey, EventLog, EventLogOptions, Store, StoreError};
 use tokio::net::TcpListener;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
@@ -120,13 +120,13 @@ impl Daemon {
         if is_restored {
             audit.note(control::entry("restore", true)).await;
         }
-        let events = open_events(&store, &location.data_dir, config.event_log(clock.clone())).await?;
+        let (events, cursor_key) = open_events(&store, &location.data_dir, config.event_log(clock.clone())).await?;
         let mut running = rookery_actors::start(config.session_options(), Arc::clone(&store), Arc::clone(&events))
             .await
             .context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
-        let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, config.http));
+        let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, cursor_key, config.http));
         let control = Control::open(&app, &store, &events, location, store_key);
         let control = control.inspect_err(
             |error| warn!(%error, "no `control.sock`: backup and restore are for when the daemon is stopped"),
@@ -237,9 +237,16 @@ impl Daemon {
     }
 }
 
-async fn open_events(store: &Arc<dyn Store>, data_dir: &Path, options: EventLogOptions) -> Result<Arc<EventLog>> {
+/// The event log, and the key that hides positions in it.
+async fn open_events(
+    store: &Arc<dyn Store>,
+    data_dir: &Path,
+    options: EventLogOptions,
+) -> Result<(Arc<EventLog>, EventKey)> {
     let (store, data_dir) = (Arc::clone(store), data_dir.to_owned());
-    let opening = spawn_blocking(move || event_log::open(&*store, &data_dir, options));
+    let opening = spawn_blocking(move || {
+        Ok::<_, anyhow::Error>((event_log::open(&*store, &data_dir, options)?, event_log::cursor_key(&*store)?))
+    });
     opening.await.context("starting was cut short")?.context("could not open the event log")
 }
 

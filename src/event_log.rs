@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use rookery_model::Timestamp;
-use rookery_store::{Batch, EventLog, EventLogOptions, SessionNumber, Store, StoreError, Table, layout};
+use rookery_store::{Batch, EventKey, EventLog, EventLogOptions, SessionNumber, Store, StoreError, Table, layout};
 use tracing::warn;
 
 /// The directory of all epochs in the data directory.
@@ -37,6 +37,22 @@ pub(crate) fn open(store: &dyn Store, data_dir: &Path, options: EventLogOptions)
     }
     remove_others(data_dir, epoch);
     Ok(Arc::new(log))
+}
+
+/// The key that hides positions in the whole log, made at the first start. Blocks.
+///
+/// # Errors
+/// The store cannot be read or written.
+pub(crate) fn cursor_key(store: &dyn Store) -> Result<EventKey, StoreError> {
+    let stored = store.get(SessionNumber::DAEMON, Table::Meta, layout::EVENTS_CURSOR_KEY)?;
+    if let Some(key) = stored.as_deref().and_then(EventKey::from_bytes) {
+        return Ok(key);
+    }
+    let key = EventKey::generate()?;
+    let mut batch = Batch::for_removal();
+    batch.put(SessionNumber::DAEMON, Table::Meta, layout::EVENTS_CURSOR_KEY, key.reveal());
+    store.commit(batch).wait_blocking()?;
+    Ok(key)
 }
 
 /// Opens the log of a store that no daemon uses, for a backup. `None`: it has none. Blocks.

@@ -87,6 +87,7 @@ fn session_routes() -> Vec<Route> {
         POST   "/api/auth/api-keys/{key}/rotate" WIDE_ADMIN "keys_rotate" api_keys::rotate,
         GET    "/api/audit" WIDE_ADMIN "audit_list" audit::list,
         GET    "/api/audit/verify" WIDE_ADMIN "audit_verify" audit::verify,
+        GET    "/api/events" EVENTS "events_list_all" events::list_all,
         GET    "/api/sessions" VIEWER "sessions_list" sessions::list,
         POST   "/api/sessions" WIDE_OPERATOR "sessions_create" sessions::create,
         GET    "/api/sessions/stats/overview" VIEWER "stats_overview" stats::overview,

@@ -137,6 +137,7 @@ pub(crate) struct Directory {
 struct Maps {
     by_id: HashMap<SessionId, Arc<SessionHandle>>,
     by_name: HashMap<String, SessionId>,
+    by_number: HashMap<SessionNumber, SessionId>,
 }
 
 impl Directory {
@@ -150,6 +151,12 @@ impl Directory {
         self.read().by_name.get(name).copied()
     }
 
+    /// The session with this number in the store.
+    pub(crate) fn by_number(&self, number: SessionNumber) -> Option<Arc<SessionHandle>> {
+        let maps = self.read();
+        maps.by_number.get(&number).and_then(|id| maps.by_id.get(id)).cloned()
+    }
+
     /// Every entry, in no order.
     pub(crate) fn all(&self) -> Vec<Arc<SessionHandle>> {
         self.read().by_id.values().cloned().collect()
@@ -159,6 +166,7 @@ impl Directory {
     pub(crate) fn insert(&self, entry: Arc<SessionHandle>) {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         maps.by_name.insert(entry.name.as_str().into(), entry.id);
+        maps.by_number.insert(entry.number, entry.id);
         maps.by_id.insert(entry.id, entry);
     }
 
@@ -167,6 +175,7 @@ impl Directory {
         let mut maps = self.maps.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = maps.by_id.remove(&id) {
             maps.by_name.remove(entry.name.as_str());
+            maps.by_number.remove(&entry.number);
         }
     }
 

@@ -9,6 +9,7 @@ use ractor::ActorRef;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
+use crate::all_events::AllEvents;
 use crate::commands::{Command, CommandKind, LOOKUP_TIME_MAX, LookUpNumbers, Lookup, PendingCommand};
 use crate::directory::{Directory, SessionHandle};
 use crate::error::CommandError;
@@ -202,6 +203,12 @@ impl Gateway {
         let entry = self.entry(id)?;
         entry.actor().await.ok_or_else(|| entry.absent())?;
         Ok(SessionEvents::new(entry.log.clone()))
+    }
+
+    /// The events of all sessions.
+    #[must_use]
+    pub fn all_events(&self) -> AllEvents {
+        AllEvents::new(self.log.clone(), Arc::clone(&self.directory))
     }
 
     /// Logs the device out at WhatsApp (5 s at most), wipes the session's data and forgets it.

@@ -1,6 +1,7 @@
 //! Rookery's sessions: one supervised actor per WhatsApp account, with its connection and its group cache. Knows neither HTTP nor the
 //! WhatsApp client's types: `rookery-engine` alone does. The way in is [`start`] and then [`Gateway`].
 
+mod all_events;
 pub mod commands;
 mod context;
 mod directory;
@@ -20,6 +21,7 @@ mod supervisor;
 #[cfg(test)]
 mod unwilling_store;
 
+pub use all_events::{AllEvents, AllEventsPage};
 pub use error::{CommandError, Paused};
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;

@@ -18,6 +18,7 @@ use rookery_store::{
 use serde_json::Value;
 use tokio::sync::watch;
 
+pub(crate) use reading::blocking;
 pub use reading::{EventPage, EventReader, EventSpan, EventsError, SessionEvents};
 pub(crate) use redo::{Redo, RedoGroup};
 

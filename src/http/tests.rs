@@ -51,7 +51,11 @@ impl Fixture {
         let (audit, _) = Audit::open(Arc::clone(&store), Retention::default(), Clock::new()).unwrap();
         let running = rookery_actors::start(settings, store, rookery_store::EventLog::open_memory()).await.unwrap();
         let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
-        Self { app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, audit, pictures, options)), running }
+        let cursor_key = rookery_store::EventKey::generate().unwrap();
+        Self {
+            app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, audit, pictures, cursor_key, options)),
+            running,
+        }
     }
 
     async fn key(&self, role: Role, sessions: &[&str]) -> String {

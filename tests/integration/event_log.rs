@@ -381,3 +381,62 @@ async fn a_session_tells_its_qrs_its_log_ins_and_why_it_is_not_connected_any_mor
         }
     }
 }
+
+/// Reads all pages of `/api/events` with a key: pairs of session and sequence, and the cursor behind them.
+async fn everything(bench: &Bench, key: &str, after: Option<&str>) -> (Vec<(String, u64)>, String) {
+    let (mut seen, mut cursor) = (Vec::new(), after.map(str::to_owned));
+    loop {
+        let query = cursor.as_ref().map(|cursor| format!("&after={cursor}")).unwrap_or_default();
+        let answer = bench.call_with(key, Method::GET, &format!("/events?limit=5{query}"), None).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let next = answer.body["next"].as_str().unwrap().to_owned();
+        let events = answer.body["events"].as_array().unwrap();
+        if events.is_empty() {
+            return (seen, next);
+        }
+        let name = |event: &Value| event["sessionId"].as_str().unwrap().to_owned();
+        seen.extend(events.iter().map(|event| (name(event), event["sequence"].as_u64().unwrap())));
+        cursor = Some(next);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_events_of_all_sessions_of_a_key_are_one_list_and_one_stream() {
+    let (mut bench, group) = ready().await;
+    bench.link("bob", BOB).await;
+    let id = async |bench: &Bench, name: &str| {
+        bench.get(&format!("/sessions/{name}")).await.body["id"].as_str().unwrap().to_owned()
+    };
+    let (alice, bob) = (id(&bench, "alice").await, id(&bench, "bob").await);
+    let tenant = key(&bench, json!({ "name": "tenant", "role": "viewer", "allowedSessions": [bob] })).await;
+    let (all_events, end) = everything(&bench, KEY, None).await;
+    for session in [&alice, &bob] {
+        let numbers: Vec<u64> = all_events.iter().filter(|(of, _)| of == session).map(|(_, number)| *number).collect();
+        assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>(), "{session}");
+    }
+    let (of_tenant, end_of_tenant) = everything(&bench, &tenant, None).await;
+    assert!(!of_tenant.is_empty() && of_tenant.iter().all(|(session, _)| *session == bob));
+    assert_ne!(end, end_of_tenant, "a cursor says nothing about how much happens");
+    let url = format!("http://{}/api/events", bench.daemon().local_addr());
+    let stream = |key: &str, last: &str| {
+        let request = reqwest::Client::new().get(&url).header("X-API-Key", key).header("Accept", "text/event-stream");
+        request.header("Last-Event-ID", last).send()
+    };
+    let response = stream(&tenant, &end_of_tenant).await.unwrap();
+    assert_eq!(response.status(), 200);
+    let mut of_tenant = Stream { response, text: String::new() };
+    bench.world.change_subject(&group, BOB, "both see it").unwrap();
+    let told = of_tenant.event().await;
+    assert_eq!((&told.data["sessionId"], told.event.as_str()), (&json!(bob), "group.update"));
+    // The list goes on behind that event, after a restart as well.
+    bench.restart().await;
+    bench.until_status("alice", "ready").await;
+    let (later, _) = everything(&bench, KEY, Some(&end)).await;
+    assert!(later.iter().any(|(session, _)| *session == alice) && later.iter().any(|(session, _)| *session == bob));
+    let (later, _) = everything(&bench, &tenant, Some(&told.id)).await;
+    let sequence = told.data["sequence"].as_u64().unwrap();
+    assert!(later.iter().all(|(session, number)| *session == bob && *number > sequence), "{later:?}");
+    for cursor in ["7-1", "00", "x"] {
+        assert_eq!(bench.get(&format!("/events?after={cursor}")).await.failure().0, 400, "{cursor}");
+    }
+}

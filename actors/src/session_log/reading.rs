@@ -1,14 +1,15 @@
 //! Reading a session's log: events that are on disk, in order, from a position of the reader's own.
 
 use std::collections::VecDeque;
+use std::ops::RangeInclusive;
 use std::sync::{Arc, Weak};
 
 use rookery_model::Event;
-use rookery_store::StoreError;
+use rookery_store::{Run, StoreError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use super::SessionLog;
+use super::{LogKey, SessionLog};
 use crate::error::CommandError;
 
 /// Events that a reader fetches at a time.
@@ -77,7 +78,21 @@ impl SessionLog {
         if first > latest {
             return Ok(Vec::new());
         }
-        let rows = self.log()?.read(self.number, first..=latest, count)?.into_iter();
+        self.decrypted(&key, first..=latest, count)
+    }
+
+    /// Reads events that follow each other in the whole log, and so are on disk. Leaves out as [`Self::read_after`] does. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn read_run(&self, run: &Run) -> Result<Vec<Event>, StoreError> {
+        let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
+        let last = run.first + u64::from(run.count) - 1;
+        self.decrypted(&key, run.first.max(key.first)..=last, run.count as usize)
+    }
+
+    fn decrypted(&self, key: &LogKey, numbers: RangeInclusive<u64>, count: usize) -> Result<Vec<Event>, StoreError> {
+        let rows = self.log()?.read(self.number, numbers, count)?.into_iter();
         let event = |(number, encrypted): (u64, Vec<u8>)| {
             let json = key.key.decrypt(self.number, number, &encrypted)?;
             Some(Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? })
@@ -170,7 +185,8 @@ impl SessionEvents {
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Reads on a thread where nobody waits.
+pub(crate) async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
 ) -> Result<T, CommandError> {
     let cut_short = |_| StoreError::Failed("reading events was cut short".to_owned());

@@ -50,6 +50,9 @@ pub const EVENT_KEY: &[u8] = b"key";
 /// `Events`: the number up to which the session's rows show its events (8 bytes, big-endian).
 pub const EVENTS_APPLIED: &[u8] = b"applied";
 
+/// `Meta`: the key that hides positions in the whole event log from callers who may see some sessions only.
+pub const EVENTS_CURSOR_KEY: &[u8] = b"events.cursor-key";
+
 /// `Meta`: the epoch of the event log that belongs to the store, as decimal text.
 pub const EVENTS_EPOCH: &[u8] = b"events.epoch";
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
-use rookery_model::{Event, EventKind, GroupId, Qr, Timestamp};
+use rookery_model::{Event, EventKind, GroupId, Qr, SessionId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ use crate::auth::{Key, Role};
 use crate::http::error::ApiError;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::context::RequestContext;
-use crate::http::request::event_filter::{AskedEvents, Cursor};
+use crate::http::request::event_filter::{AskedEvents, Cursor, all_cursor, all_position};
 use crate::http::request::extract::SessionPath;
 use crate::http::response::{event_stream, qr};
 
@@ -27,6 +27,10 @@ pub(crate) struct EventEntry {
     /// The number of the event in the session's log: one more than that of the event before.
     #[schema(example = 4711)]
     sequence: u64,
+    /// The session; only where events of several sessions are listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Uuid, nullable = false)]
+    session_id: Option<SessionId>,
     /// The event's id, wherever it is shown.
     id: Uuid,
     /// The kind of event.
@@ -59,7 +63,17 @@ impl From<Event> for EventEntry {
         let data = event.payload();
         let Event { number, id, kind, occurred_at, seen_at, actor, group, .. } = event;
         let actor_id = actor.map(|actor| actor.to_string());
-        Self { sequence: number, id, event: kind, occurred_at, seen_at, actor_id, group_id: group, data }
+        Self {
+            sequence: number,
+            session_id: None,
+            id,
+            event: kind,
+            occurred_at,
+            seen_at,
+            actor_id,
+            group_id: group,
+            data,
+        }
     }
 }
 
@@ -81,10 +95,11 @@ impl EventEntry {
         self.event.as_str()
     }
 
-    /// The event for a caller now. The event of a QR gets that QR while it can be scanned.
-    pub(crate) async fn of(app: &App, event: Event) -> Self {
+    /// The event for a caller now, with its session in a list of several sessions. The event of a QR gets that QR while it can
+    /// be scanned.
+    pub(crate) async fn of(app: &App, event: Event, is_of_all: bool) -> Self {
         let (session, kind) = (event.session, event.kind);
-        let mut entry = Self::from(event);
+        let mut entry = Self { session_id: is_of_all.then_some(session), ..Self::from(event) };
         if kind == EventKind::Qr {
             let id = entry.data.remove("qrId");
             let current = app.gateway.qr(session).await.ok();
@@ -133,23 +148,81 @@ pub(crate) async fn list(
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Response, ApiError> {
     let caller = admission.check_again()?;
-    let AskedEvents { after, filter, limit, is_stream } = asked;
-    if is_stream {
-        let stream = event_stream::of_session(&app, session, admission, after, filter).await?;
-        if let Some(place) = context.place() {
-            place.leave();
-        }
-        return Ok(stream);
+    if asked.is_stream {
+        return streamed(&context, event_stream::of_session(&app, session, admission, asked).await?);
     }
+    let AskedEvents { after, filter, limit, .. } = asked;
     let is_wanted = move |event: &Event| may_see(&caller.key, event) && filter.matches(event);
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
-    let after = after.within(epoch, span)?;
+    let after = after.map_or(Ok(span.oldest - 1), |after| after.within(epoch, span))?;
     let page = log.page(after, limit, is_wanted).await?;
     let oldest = Cursor { epoch, number: span.oldest - 1 };
     let mut events = Vec::with_capacity(page.events.len());
     for event in page.events {
-        events.push(EventEntry::of(&app, event).await);
+        events.push(EventEntry::of(&app, event, false).await);
     }
     Ok(Json(EventPage { events, next: Cursor { epoch, number: page.seen }, oldest }).into_response())
+}
+
+/// The connection of a stream is no place among those of requests any more.
+fn streamed(context: &RequestContext, stream: Response) -> Result<Response, ApiError> {
+    if let Some(place) = context.place() {
+        place.leave();
+    }
+    Ok(stream)
+}
+
+/// A page of events of all sessions.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct AllEventPage {
+    /// In the order in which they came to disk; of one session, oldest first.
+    events: Vec<EventEntry>,
+    /// The cursor for the next page: `after` of the next request, also when this page is empty.
+    #[schema(example = "5f2c0e")]
+    next: String,
+    /// The cursor from which all events that there are can be read.
+    #[schema(example = "5f2c0e")]
+    oldest: String,
+}
+
+/// List or stream events of all sessions
+///
+/// As the events of one session, for all sessions that the key may see, in the order in which they came to disk. `sessionId` says whose an event is; `sequence`
+/// counts per session. Cursors of this list are opaque, and fit no session.
+#[utoipa::path(
+    get,
+    path = "",
+    params(AskedEvents<String>),
+    responses(
+        (status = 200, description = "Events after the cursor; read on until a page is empty", content(
+            (AllEventPage = "application/json"),
+            (String = "text/event-stream"),
+        )),
+        (status = 410, description = "Events after this cursor are gone (`events_gone`): read on from `oldest`"),
+    ),
+)]
+pub(crate) async fn list_all(
+    State(app): State<Arc<App>>,
+    AdmissionOf(admission): AdmissionOf,
+    asked: AskedEvents<String>,
+    Extension(context): Extension<Arc<RequestContext>>,
+) -> Result<Response, ApiError> {
+    let key = admission.check_again()?.key;
+    let log = app.gateway.all_events();
+    let (epoch, span) = (log.epoch(), log.span().await?);
+    let after = asked.after.map(|text| all_position(&text, &app.cursor_key, epoch, span)).transpose()?;
+    let filter = asked.filter;
+    if asked.is_stream {
+        return streamed(&context, event_stream::of_all(&app, admission, after, filter).await?);
+    }
+    let (of, after) = (Arc::clone(&key), after.unwrap_or(span.oldest - 1));
+    let is_wanted = move |event: &Event| may_see(&key, event) && filter.matches(event);
+    let page = log.page(after, asked.limit, move |session| of.sees(session), is_wanted).await?;
+    let mut events = Vec::with_capacity(page.events.len());
+    for (_, event) in page.events {
+        events.push(EventEntry::of(&app, event, true).await);
+    }
+    let cursor = |position| all_cursor(&app.cursor_key, epoch, position);
+    Ok(Json(AllEventPage { events, next: cursor(page.seen), oldest: cursor(span.oldest - 1) }).into_response())
 }

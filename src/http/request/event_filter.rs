@@ -5,6 +5,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use rookery_actors::EventSpan;
 use rookery_model::{Event, EventKind, GroupId};
+use rookery_store::{EventKey, SessionNumber};
 use serde::{Serialize, Serializer};
 use utoipa::IntoParams;
 use utoipa::openapi::path::{Parameter, ParameterIn};
@@ -56,16 +57,40 @@ impl Serialize for Cursor {
     }
 }
 
-/// The place after which events are asked for: `Last-Event-ID`, or else `after`.
-#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+/// The place after which a session's events are asked for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(crate) struct After {
-    /// `None`: of the current epoch, or no place at all.
+    /// `None`: of the current epoch.
     epoch: Option<u64>,
-    number: Option<u64>,
+    number: u64,
 }
 
-impl After {
-    /// `name`: the parameter or header that holds the text.
+/// A place in the whole log as callers get it: without the key, nobody learns from it how much happens in other sessions.
+pub(crate) fn all_cursor(key: &EventKey, epoch: u64, position: u64) -> String {
+    let place = [epoch, position].map(u64::to_be_bytes);
+    key.encrypt(SessionNumber::DAEMON, 0, place.as_flattened()).map(hex::encode).unwrap_or_default()
+}
+
+/// The position that a cursor of [`all_cursor`] stands for.
+///
+/// # Errors
+/// [`ApiError::Query`] when it is none, [`ApiError::EventsGone`] when events after it are gone.
+pub(crate) fn all_position(text: &str, key: &EventKey, epoch: u64, span: EventSpan) -> Result<u64, ApiError> {
+    let place = hex::decode(text).ok().and_then(|cursor| key.decrypt(SessionNumber::DAEMON, 0, &cursor));
+    let place = place.filter(|place| place.len() == 16).map(|place| {
+        let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| place[at + byte]));
+        (number(0), number(8))
+    });
+    let (of, position) = place.ok_or_else(|| {
+        ApiError::Query(format!("after must be the next of an earlier answer, as it was, not {}", shorten(text)))
+    })?;
+    if of != epoch || position + 1 < span.oldest || position > span.latest {
+        return Err(ApiError::EventsGone { oldest: all_cursor(key, epoch, span.oldest - 1) });
+    }
+    Ok(position)
+}
+
+impl Place for After {
     fn parse(name: &str, text: &str) -> Result<Self, ApiError> {
         let number = |text: &str| {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
@@ -81,21 +106,18 @@ impl After {
                 shorten(text)
             ))
         })?;
-        Ok(Self { epoch, number: Some(number) })
+        Ok(Self { epoch, number })
     }
+}
 
-    /// Whether the caller named a place.
-    pub(crate) fn is_given(self) -> bool {
-        self.number.is_some()
-    }
-
-    /// The number after which to read; without a place, before the oldest event.
+impl After {
+    /// The number after which to read.
     ///
     /// # Errors
     /// [`ApiError::EventsGone`] when events after the place are gone, [`ApiError::Query`] when there is no such event yet.
     pub(crate) fn within(self, epoch: u64, span: EventSpan) -> Result<u64, ApiError> {
         let EventSpan { oldest, latest } = span;
-        let Some(number) = self.number else { return Ok(oldest - 1) };
+        let number = self.number;
         if self.epoch.is_some_and(|of| of != epoch) || number.saturating_add(1) < oldest {
             let oldest = Cursor { epoch, number: oldest - 1 };
             return Err(ApiError::EventsGone { oldest: oldest.to_string() });
@@ -139,8 +161,9 @@ impl EventFilter {
 }
 
 /// What a caller asks for.
-pub(crate) struct AskedEvents {
-    pub(crate) after: After,
+pub(crate) struct AskedEvents<P = After> {
+    /// `Last-Event-ID`, or else `after`.
+    pub(crate) after: Option<P>,
     pub(crate) filter: EventFilter,
     /// Events of a page at most.
     pub(crate) limit: usize,
@@ -150,23 +173,47 @@ pub(crate) struct AskedEvents {
 
 impl IntoParams for AskedEvents {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let text = || ObjectBuilder::new().schema_type(Type::String);
-        let cursor = text().pattern(Some("^([0-9]{1,19}-)?[0-9]{1,19}$"));
-        let group = text().pattern(Some(r"^[0-9]+(-[0-9]+)?(@g\.us)?$"));
-        let number = ObjectBuilder::new().schema_type(Type::Integer);
-        let after = "Only events after this one: a cursor as in `next`, or the sequence of an event. Without it, a page begins with the \
-                     oldest event, and a stream with the next one. The header `Last-Event-ID` goes before it";
-        let limit = "Events of a page, 1 to 1,000, 100 by default; a number beyond is taken as the nearest of these";
-        vec![
-            query_parameter("after", cursor, after),
-            query_parameter("types", text(), "Only events of these kinds, with commas between them; `*` for all"),
-            query_parameter("groupId", group, "Only events of this group"),
-            query_parameter("limit", number, limit),
-        ]
+        let cursor = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^([0-9]{1,19}-)?[0-9]{1,19}$"));
+        parameters(cursor, "a cursor as in `next`, or the sequence of an event")
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for AskedEvents {
+impl IntoParams for AskedEvents<String> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        parameters(ObjectBuilder::new().schema_type(Type::String), "the `next` of an earlier answer, as it was")
+    }
+}
+
+fn parameters(cursor: ObjectBuilder, form: &str) -> Vec<Parameter> {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    let group = text().pattern(Some(r"^[0-9]+(-[0-9]+)?(@g\.us)?$"));
+    let number = ObjectBuilder::new().schema_type(Type::Integer);
+    let after = format!(
+        "Only events after this one: {form}. Without it, a page begins with the oldest event, and a stream with the next \
+         one. The header `Last-Event-ID` goes before it"
+    );
+    let limit = "Events of a page, 1 to 1,000, 100 by default; a number beyond is taken as the nearest of these";
+    vec![
+        query_parameter("after", cursor, &after),
+        query_parameter("types", text(), "Only events of these kinds, with commas between them; `*` for all"),
+        query_parameter("groupId", group, "Only events of this group"),
+        query_parameter("limit", number, limit),
+    ]
+}
+
+/// A place as a caller writes it.
+pub(crate) trait Place: Sized {
+    /// `name`: the parameter or header that holds the text.
+    fn parse(name: &str, text: &str) -> Result<Self, ApiError>;
+}
+
+impl Place for String {
+    fn parse(_: &str, text: &str) -> Result<Self, ApiError> {
+        Ok(text.to_owned())
+    }
+}
+
+impl<S: Sync, P: Place> FromRequestParts<S> for AskedEvents<P> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
@@ -175,9 +222,9 @@ impl<S: Sync> FromRequestParts<S> for AskedEvents {
         // A browser that connects again by itself sends both, and the header is newer.
         let header = parts.headers.get(LAST_EVENT_ID).filter(|id| !id.is_empty());
         let after = match (header, value_of(&query, "after")) {
-            (Some(id), _) => After::parse("Last-Event-ID", id.to_str().unwrap_or("text that is not ASCII"))?,
-            (None, Some(text)) => After::parse("after", text)?,
-            (None, None) => After::default(),
+            (Some(id), _) => Some(P::parse("Last-Event-ID", id.to_str().unwrap_or("text that is not ASCII"))?),
+            (None, Some(text)) => Some(P::parse("after", text)?),
+            (None, None) => None,
         };
         Ok(Self { after, filter: EventFilter::read(&query)?, limit, is_stream: accepts_stream(&parts.headers) })
     }
@@ -200,7 +247,7 @@ mod tests {
     #[test]
     fn a_cursor_is_read_as_it_is_written_and_anything_else_is_named() {
         for (text, epoch, number) in [("17-4", Some(17), 4), ("4", None, 4), ("0", None, 0)] {
-            assert_eq!(After::parse("after", text).unwrap(), After { epoch, number: Some(number) });
+            assert_eq!(After::parse("after", text).unwrap(), After { epoch, number });
         }
         assert_eq!(Cursor { epoch: 17, number: 4 }.to_string(), "17-4");
         for text in ["", "-", "4-", "-4", "a", "1-2-3", "+1", " 1", "99999999999999999999", "1.5", "1-x"] {
@@ -212,8 +259,7 @@ mod tests {
     #[test]
     fn a_place_is_found_or_gone_or_not_there_yet() {
         let span = EventSpan { oldest: 5, latest: 9 };
-        let within = |epoch, number| After { epoch, number: Some(number) }.within(7, span);
-        assert_eq!(After::default().within(7, span).unwrap(), 4);
+        let within = |epoch, number| After { epoch, number }.within(7, span);
         for number in 4..=9 {
             assert_eq!(within(Some(7), number).unwrap(), number);
         }
@@ -224,6 +270,24 @@ mod tests {
         }
         assert!(matches!(within(None, 10), Err(ApiError::Query(_))));
         assert!(matches!(within(None, u64::MAX), Err(ApiError::Query(_))));
+    }
+
+    #[test]
+    fn a_place_in_the_whole_log_is_hidden_and_found_again() {
+        let (key, span) = (EventKey::generate().unwrap(), EventSpan { oldest: 5, latest: 9 });
+        let position = |text: &str| all_position(text, &key, 7, span);
+        for at in 4..=9 {
+            let cursor = all_cursor(&key, 7, at);
+            assert_eq!(position(&cursor).unwrap(), at);
+            assert_ne!(cursor, all_cursor(&key, 7, at), "it says nothing by itself");
+        }
+        for gone in [all_cursor(&key, 7, 3), all_cursor(&key, 6, 8), all_cursor(&key, 8, 8), all_cursor(&key, 7, 10)] {
+            assert!(matches!(position(&gone), Err(ApiError::EventsGone { .. })));
+        }
+        let other = all_cursor(&EventKey::generate().unwrap(), 7, 8);
+        for text in ["", "7-8", "zz", &other, &all_cursor(&key, 7, 8)[2..]] {
+            assert!(matches!(position(text), Err(ApiError::Query(_))), "{text}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A response that goes on: events as server-sent events (the HTML standard, "Server-sent events"), until the client goes, its
-//! key ends, or the daemon stops. Reads the log from a place of its own; holds nothing in memory for a client that does
+//! key ends, or the daemon stops. Reads the log from a place of its own; holds few events in memory for a client that does
 //! not read.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +12,17 @@ use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use rookery_actors::EventReader;
+use rookery_actors::{AllEvents, EventReader};
 use rookery_model::{Event, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
 use crate::app::App;
+use crate::auth::Key;
 use crate::http::error::ApiError;
 use crate::http::handlers::events::{EventEntry, may_see};
 use crate::http::middleware::authorization::Admission;
-use crate::http::request::event_filter::{After, Cursor, EventFilter};
+use crate::http::request::event_filter::{AskedEvents, Cursor, EventFilter, all_cursor};
 
 /// A comment after this time without an event: proxies close connections that are silent for a minute, some after 30 s.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -28,15 +30,32 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const EXPIRY_CHECK: Duration = Duration::from_millis(500);
 /// Milliseconds after which a browser connects again.
 const RETRY_MS: u32 = 2_000;
+/// Events of all sessions that are fetched at a time.
+const READ_COUNT: usize = 128;
 
-/// A session's events to one client.
-struct SessionStream {
+/// Where a stream's events come from.
+enum Source {
+    Session {
+        reader: EventReader,
+        cursor: Cursor,
+    },
+    All {
+        events: AllEvents,
+        latest: watch::Receiver<u64>,
+        read: VecDeque<(u64, Event)>,
+        /// The position of the latest event that was looked at.
+        seen: u64,
+        /// The place that the client goes on from.
+        position: u64,
+    },
+}
+
+/// Events on their way to one client.
+struct EventStream {
     app: Arc<App>,
     admission: Arc<Admission>,
-    reader: EventReader,
+    source: Source,
     filter: EventFilter,
-    /// The place that the client goes on from.
-    cursor: Cursor,
     /// Sent first.
     opening: Option<Bytes>,
     keys: watch::Receiver<()>,
@@ -54,32 +73,43 @@ pub(crate) async fn of_session(
     app: &Arc<App>,
     session: SessionId,
     admission: Arc<Admission>,
-    after: After,
-    filter: EventFilter,
+    asked: AskedEvents,
 ) -> Result<Response, ApiError> {
-    let keys = app.keys.changes();
-    let caller = admission.check_again()?;
-    let permits = app.admit_stream(&caller.key)?;
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
-    let number = if after.is_given() { after.within(epoch, span)? } else { span.latest };
-    let cursor = Cursor { epoch, number };
-    let checked_every = if caller.key.ends_by_itself() { EXPIRY_CHECK } else { HEARTBEAT };
+    let number = asked.after.map_or(Ok(span.latest), |after| after.within(epoch, span))?;
+    let source = Source::Session { reader: log.reader(number), cursor: Cursor { epoch, number } };
+    begin(app, admission, source, asked.filter)
+}
+
+/// Streams the events of all sessions of a key.
+///
+/// # Errors
+/// As [`of_session`].
+pub(crate) async fn of_all(
+    app: &Arc<App>,
+    admission: Arc<Admission>,
+    after: Option<u64>,
+    filter: EventFilter,
+) -> Result<Response, ApiError> {
+    let events = app.gateway.all_events();
+    let latest = events.latest()?;
+    let position = after.unwrap_or(*latest.borrow());
+    let source = Source::All { events, latest, read: VecDeque::new(), seen: position, position };
+    begin(app, admission, source, filter)
+}
+
+fn begin(app: &Arc<App>, admission: Arc<Admission>, source: Source, filter: EventFilter) -> Result<Response, ApiError> {
+    let keys = app.keys.changes();
+    let key = admission.check_again()?.key;
+    let permits = app.admit_stream(&key)?;
+    let checked_every = if key.ends_by_itself() { EXPIRY_CHECK } else { HEARTBEAT };
     let mut checks = interval_at(Instant::now() + checked_every, checked_every);
     checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let stream = SessionStream {
-        app: Arc::clone(app),
-        admission,
-        reader: log.reader(number),
-        filter,
-        cursor,
-        // A client that is cut off before the first event knows from where to go on.
-        opening: Some(Bytes::from(format!("retry: {RETRY_MS}\nid: {cursor}\n\n"))),
-        keys,
-        checks,
-        heartbeat_at: Instant::now() + HEARTBEAT,
-        _permits: permits,
-    };
+    // A client that is cut off before the first event knows from where to go on.
+    let opening = Some(Bytes::from(format!("retry: {RETRY_MS}\nid: {}\n\n", source.cursor(app))));
+    let (app, heartbeat_at) = (Arc::clone(app), Instant::now() + HEARTBEAT);
+    let stream = EventStream { app, admission, source, filter, opening, keys, checks, heartbeat_at, _permits: permits };
     let pieces = stream::unfold(stream, async |mut stream| {
         let piece = stream.next().await?;
         Some((Ok::<_, Infallible>(piece), stream))
@@ -93,51 +123,88 @@ pub(crate) async fn of_session(
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
+impl Source {
+    /// The next event, as soon as there is one. `None`: the session is gone, its events are, or the daemon stops. Dropping this
+    /// loses nothing.
+    async fn next(&mut self, key: &Arc<Key>, filter: &EventFilter) -> Option<Event> {
+        match self {
+            Self::Session { reader, cursor } => {
+                let event = reader.next().await.ok()?;
+                cursor.number = event.number;
+                Some(event)
+            }
+            Self::All { events, latest, read, seen, position } => loop {
+                if let Some((at, event)) = read.pop_front() {
+                    *position = at;
+                    return Some(event);
+                }
+                *position = *seen;
+                latest.wait_for(|latest| *latest > *seen).await.ok()?;
+                let (of, wanted, filter) = (Arc::clone(key), Arc::clone(key), filter.clone());
+                let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
+                let page = events.page(*seen, READ_COUNT, move |session| of.sees(session), is_wanted).await.ok()?;
+                (*seen, *read) = (page.seen, page.events.into());
+            },
+        }
+    }
+
+    fn cursor(&self, app: &App) -> String {
+        match self {
+            Self::Session { cursor, .. } => cursor.to_string(),
+            Self::All { events, position, .. } => all_cursor(&app.cursor_key, events.epoch(), *position),
+        }
+    }
+}
+
 /// What a stream waited for.
 enum Happened {
     Event(Box<Event>),
-    /// The session is gone, or its events are.
     Over,
     /// A key changed, or a key that ends by itself may have ended.
     Check,
 }
 
-impl SessionStream {
+impl EventStream {
     /// The next piece; `None` at the end.
     async fn next(&mut self) -> Option<Bytes> {
         if let Some(opening) = self.opening.take() {
             return Some(opening);
         }
+        let mut key = self.admission.check_again().ok()?.key;
         loop {
             let happened = tokio::select! {
                 biased;
                 changed = self.keys.changed() => if changed.is_ok() { Happened::Check } else { Happened::Over },
-                event = self.reader.next() => event.map_or(Happened::Over, |event| Happened::Event(Box::new(event))),
+                event = self.source.next(&key, &self.filter) => {
+                    event.map_or(Happened::Over, |event| Happened::Event(Box::new(event)))
+                }
                 _ = self.checks.tick() => Happened::Check,
             };
-            let key = self.admission.check_again().ok()?.key;
+            key = self.admission.check_again().ok()?.key;
             match happened {
                 Happened::Over => return None,
                 Happened::Event(event) => {
-                    self.cursor.number = event.number;
-                    if may_see(&key, &event) && self.filter.matches(&event) {
+                    let sees = self.app.gateway.session(event.session).is_ok_and(|session| key.sees(&session));
+                    if sees && may_see(&key, &event) && self.filter.matches(&event) {
                         self.heartbeat_at = Instant::now() + HEARTBEAT;
-                        return Some(frame(self.cursor, &EventEntry::of(&self.app, *event).await));
+                        return Some(self.frame(*event).await);
                     }
                 }
                 Happened::Check if Instant::now() >= self.heartbeat_at => {
                     self.heartbeat_at = Instant::now() + HEARTBEAT;
                     // The client need not read again what its filter leaves out.
-                    return Some(Bytes::from(format!(": alive\nid: {}\n\n", self.cursor)));
+                    return Some(Bytes::from(format!(": alive\nid: {}\n\n", self.source.cursor(&self.app))));
                 }
                 Happened::Check => {}
             }
         }
     }
-}
 
-/// An event as the stream has it. Its JSON has no line breaks.
-fn frame(cursor: Cursor, event: &EventEntry) -> Bytes {
-    let (kind, json) = (event.kind(), serde_json::to_string(event).unwrap_or_default());
-    Bytes::from(format!("id: {cursor}\nevent: {kind}\ndata: {json}\n\n"))
+    /// An event as the stream has it. Its JSON has no line breaks.
+    async fn frame(&self, event: Event) -> Bytes {
+        let is_of_all = matches!(self.source, Source::All { .. });
+        let entry = EventEntry::of(&self.app, event, is_of_all).await;
+        let (kind, json) = (entry.kind(), serde_json::to_string(&entry).unwrap_or_default());
+        Bytes::from(format!("id: {}\nevent: {kind}\ndata: {json}\n\n", self.source.cursor(&self.app)))
+    }
 }

@@ -46,7 +46,7 @@ fn line(route: &str) -> Line {
         ("post", "/auth/api-keys") => admin(400),
         ("get" | "put" | "delete", "/auth/api-keys/{key}") => admin(404),
         ("post", "/auth/api-keys/{key}/revoke" | "/auth/api-keys/{key}/rotate") => admin(404),
-        ("get", "/sessions" | "/sessions/stats/overview") => viewer(200),
+        ("get", "/events" | "/sessions" | "/sessions/stats/overview") => viewer(200),
         ("post", "/sessions") => operator(Everything, 400),
         ("get", "/sessions/{session}" | "/sessions/{session}/config") => viewer(200),
         ("delete", "/sessions/{session}") => operator(Session, 204),
