@@ -110,10 +110,7 @@ impl Daemon {
         })?;
         let bootstrap = bootstrap_key::find(&config)?;
         let (admin_key, admin_key_file) = first_key(&keys, bootstrap, &config.location.data_dir).await?;
-        let (opening, counted_by) = (Arc::clone(&store), clock.clone());
-        let idempotency =
-            spawn_blocking(move || Idempotency::open(opening, counted_by)).await.context("starting was cut short")?;
-        let idempotency = idempotency.context("could not read the idempotency keys")?;
+        let idempotency = open_idempotency(&store, clock.clone()).await?;
         let (audit, auditor) = Audit::open(Arc::clone(&store), config.retention(), clock.clone())
             .context("could not read the audit log")?;
         let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
@@ -235,6 +232,12 @@ impl Daemon {
         info!("stopped");
         self.lock
     }
+}
+
+async fn open_idempotency(store: &Arc<dyn Store>, clock: Clock) -> Result<Arc<Idempotency>> {
+    let store = Arc::clone(store);
+    let opening = spawn_blocking(move || Idempotency::open(store, clock));
+    opening.await.context("starting was cut short")?.context("could not read the idempotency keys")
 }
 
 /// The event log, and the key that hides positions in it.

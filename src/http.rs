@@ -26,7 +26,7 @@ use crate::auth::Role;
 use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
-    account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, invite_code, join,
+    account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
     membership_requests, pairing, participants, passkey, picture, proxy, session_config, sessions, settings, stats,
 };
 use limits::BodyKind;
@@ -130,6 +130,8 @@ fn group_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/groups/{group}/picture" VIEWER "picture_get" picture::get,
         PUT    "/api/sessions/{session}/groups/{group}/picture" PICTURE_WRITE "picture_set" picture::set,
         DELETE "/api/sessions/{session}/groups/{group}/picture" GROUP_WRITE "picture_remove" picture::remove,
+        GET    "/api/sessions/{session}/groups/{group}/history" VIEWER "events_history" history::list,
+        GET    "/api/sessions/{session}/groups/{group}/history.csv" VIEWER "export_history" history::csv,
         GET    "/api/sessions/{session}/groups/{group}/participants.csv" VIEWER "export_participants" csv::participants,
         GET    "/api/sessions/{session}/groups/{group}/participants" VIEWER "participants_list" participants::list,
         POST   "/api/sessions/{session}/groups/{group}/participants" GROUP_WRITE "participants_add" participants::add,

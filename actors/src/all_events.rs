@@ -31,6 +31,8 @@ pub struct AllEventsPage {
     pub events: Vec<(u64, Event)>,
     /// The position of the latest event that was looked at.
     pub seen: u64,
+    /// There are events behind that one, of whatever session.
+    pub has_more: bool,
 }
 
 impl AllEvents {
@@ -83,11 +85,12 @@ impl AllEvents {
     ) -> Result<AllEventsPage, CommandError> {
         let (log, directory) = (self.log()?, Arc::clone(&self.directory));
         blocking(move || {
-            let mut page = AllEventsPage { events: Vec::new(), seen: after };
+            let mut page = AllEventsPage { events: Vec::new(), seen: after, has_more: true };
             let (mut runs_left, mut events_left) = (PAGE_RUNS_MAX, PAGE_EVENTS_MAX);
             while runs_left > 0 {
                 let runs = log.runs_after(page.seen, RUNS_COUNT.min(runs_left))?;
                 if runs.is_empty() {
+                    page.has_more = false;
                     break;
                 }
                 for run in runs {

@@ -25,6 +25,9 @@ pub(crate) use redo::{Redo, RedoGroup};
 /// The most events that an unreadable row of the layout before can have had: their numbers are not given again.
 const EVENTS_UNREADABLE: u64 = 10_000;
 
+/// In place of an event that nobody may read. Its number is taken all the same.
+const NO_EVENT: &[u8] = &[0];
+
 /// A session's key, and the number of the first event that is encrypted with it. Events before are gone.
 pub(crate) struct LogKey {
     key: EventKey,
@@ -141,6 +144,10 @@ impl SessionLog {
         let first = events.first().map_or(0, |event| event.number);
         let last = events.last().map_or(0, |event| event.number);
         let encrypted = events.iter().map(|event| {
+            if event.number < key.first {
+                // Of the account before: nobody could read it.
+                return Ok(NO_EVENT.to_vec());
+            }
             let json = serde_json::to_vec(event).unwrap_or_default();
             key.key.encrypt(self.number, event.number, &json)
         });

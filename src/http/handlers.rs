@@ -11,6 +11,7 @@ pub(crate) mod docs;
 pub(crate) mod events;
 pub(crate) mod groups;
 pub(crate) mod health;
+pub(crate) mod history;
 pub(crate) mod invite_code;
 pub(crate) mod join;
 pub(crate) mod membership_requests;

@@ -440,3 +440,76 @@ async fn the_events_of_all_sessions_of_a_key_are_one_list_and_one_stream() {
         assert_eq!(bench.get(&format!("/events?after={cursor}")).await.failure().0, 400, "{cursor}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_has_a_history_of_who_came_and_went_by_whose_hand_and_of_what_was_set() {
+    let (bench, group) = ready().await;
+    let path = format!("/sessions/alice/groups/{group}/history");
+    let history = async |query: &str| {
+        let answer = bench.get(&format!("{path}{query}")).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    };
+    let settled = async |count: usize| {
+        until("the history", async || {
+            let entries = history("").await["entries"].as_array().unwrap().clone();
+            (entries.len() >= count).then_some(entries)
+        })
+        .await
+    };
+    bench.world.change_participants(&group, ParticipantChange::Add, BOB, &[DAVE]).unwrap();
+    settled(1).await;
+    bench.world.change_participants(&group, ParticipantChange::Promote, BOB, &[DAVE]).unwrap();
+    settled(2).await;
+    bench.world.change_subject(&group, DAVE, "Dave's, now").unwrap();
+    settled(3).await;
+    bench.world.change_participants(&group, ParticipantChange::Remove, BOB, &[CAROL]).unwrap();
+    settled(4).await;
+    bench.post(&format!("/sessions/alice/groups/{group}/leave"), json!({})).await;
+    let entries = settled(5).await;
+    let jid = |phone: &str| format!("{phone}@c.us");
+    let told: Vec<Value> =
+        entries.iter().map(|entry| json!([entry["action"], entry["participantIds"], entry["actorId"]])).collect();
+    assert_eq!(
+        told,
+        [
+            json!(["added", [jid(DAVE)], jid(BOB)]),
+            json!(["promoted", [jid(DAVE)], jid(BOB)]),
+            json!(["changed", [], jid(DAVE)]),
+            json!(["removed", [jid(CAROL)], jid(BOB)]),
+            json!(["left", [jid(ALICE)], jid(ALICE)]),
+        ],
+        "also of a group that the account has left"
+    );
+    assert_eq!(entries[2]["changes"], json!({ "name": "Dave's, now" }));
+    let of_dave = history(&format!("?participant={DAVE}")).await;
+    assert_eq!(of_dave["entries"], json!([entries[0], entries[1]]));
+    assert_eq!(history("?kinds=removed,left").await["entries"], json!([entries[3], entries[4]]));
+    let later = in_ms(60_000);
+    assert_eq!(history(&format!("?from={later}")).await["entries"], json!([]));
+    assert_eq!(history(&format!("?to={later}")).await["entries"].as_array().unwrap().len(), 5);
+    // Page by page it is the same.
+    let (mut all, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = history(&format!("?limit=2{after}")).await;
+        all.extend(page["entries"].as_array().unwrap().iter().cloned());
+        after = format!("&after={}", page["next"].as_str().unwrap());
+        if page["hasMore"] == json!(false) {
+            break;
+        }
+    }
+    assert_eq!(all, entries);
+    let csv = bench.get(&format!("/sessions/alice/groups/{group}/history.csv")).await;
+    assert_eq!(csv.status, 200);
+    let lines: Vec<String> = csv.text().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 6);
+    assert_eq!(lines[0], "sequence,at,action,participantId,actorId,field,before,after");
+    assert!(lines[3].contains(",changed,,") && lines[3].ends_with(",\"Dave's, now\""), "{}", lines[3]);
+    for (query, word) in
+        [("kinds=danced", "danced"), ("participant=x", "x"), ("from=soon", "soon"), ("after=-", "after")]
+    {
+        let refused = bench.get(&format!("{path}?{query}")).await;
+        assert_eq!(refused.failure().0, 400, "{query}");
+        assert!(refused.body["message"].as_str().unwrap().contains(word), "{refused:?}");
+    }
+}

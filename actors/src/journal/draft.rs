@@ -87,9 +87,10 @@ impl Draft {
         !(self.record.is_none() && self.groups.is_empty() && self.names.is_empty() && self.numbers.is_empty())
     }
 
-    /// Whether the session belongs to another account from here on.
-    pub(super) fn is_account_changed(&self) -> bool {
-        self.events.iter().any(|event| event.kind == EventKind::AccountChanged)
+    /// The number of the event from which on the session belongs to another account.
+    pub(super) fn account_changed_at(&self) -> Option<u64> {
+        let changed = self.events.iter().rev().find(|event| event.kind == EventKind::AccountChanged);
+        changed.map(|event| event.number)
     }
 
     /// What the store lacks when only the events of this batch are on disk.

@@ -74,10 +74,10 @@ pub(crate) async fn write(target: &Target, record: Option<SessionRecord>, draft:
 
 /// Puts the draft's events on disk, and publishes them.
 async fn tell(target: &Target, record: Option<&SessionRecord>, draft: &Draft) -> Result<(), StoreError> {
-    let (Some(first), Some(last)) = (draft.events.first(), draft.events.last()) else { return Ok(()) };
-    if draft.is_account_changed() {
+    let Some(last) = draft.events.last() else { return Ok(()) };
+    if let Some(first) = draft.account_changed_at() {
         // The events of the account before are gone from here on. A crash now finds the change of accounts once more.
-        let key = LogKey::generate(first.number)?;
+        let key = LogKey::generate(first)?;
         let mut batch = Batch::for_removal();
         key.put(&mut batch, target.number);
         target.store.commit(batch).await?;

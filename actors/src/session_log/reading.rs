@@ -14,8 +14,8 @@ use crate::error::CommandError;
 
 /// Events that a reader fetches at a time.
 const READ_COUNT: usize = 256;
-/// Events that one page looks at: some 20 ms, whatever its filter leaves out.
-const PAGE_SEEN_MAX: u64 = 10_000;
+/// Events that one page looks at: some 100 ms, whatever its filter leaves out.
+const PAGE_SEEN_MAX: u64 = 50_000;
 
 /// Reads a session's events one after the other. A slow reader delays nobody, and holds few events in memory that it has
 /// not asked for.
@@ -49,6 +49,8 @@ pub struct EventPage {
     pub events: Vec<Event>,
     /// The number of the latest event that was looked at.
     pub seen: u64,
+    /// There are events behind that one.
+    pub has_more: bool,
 }
 
 /// Why the next event cannot be given.
@@ -173,7 +175,7 @@ impl SessionEvents {
                 }
                 seen = end;
             }
-            Ok(EventPage { events, seen })
+            Ok(EventPage { events, seen, has_more: seen < latest })
         })
         .await
     }

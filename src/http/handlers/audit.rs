@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
-use rookery_model::{SessionId, Timestamp};
+use rookery_model::SessionId;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa::openapi::KnownFormat;
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::app::App;
 use crate::audit::{AuditFilter, AuditRecord, Outcome, Verdict};
 use crate::http::error::ApiError;
-use crate::http::request::extract::{Page, group_of, query, query_parameter, value_of};
+use crate::http::request::extract::{Page, group_of, query, query_parameter, time_of, value_of};
 use crate::http::request::written::shorten;
 use crate::http::response::json::JsonResult;
 
@@ -61,12 +61,6 @@ impl Wanted {
             };
             value_of(query, name).map(parse).transpose()
         };
-        let time = |name: &str| {
-            let wrong = |text: &str| {
-                ApiError::Query(format!("{name} must be a time such as 2026-01-31T00:00:00Z, not {}", shorten(text)))
-            };
-            value_of(query, name).map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()
-        };
         let outcome = match value_of(query, "outcome") {
             None => None,
             Some("done") => Some(Outcome::Done),
@@ -80,8 +74,8 @@ impl Wanted {
             session: id("sessionId")?.map(SessionId),
             group: value_of(query, "groupId").map(group_of).transpose()?,
             api_key: id("apiKeyId")?,
-            from: time("from")?,
-            to: time("to")?,
+            from: time_of(query, "from")?,
+            to: time_of(query, "to")?,
         }))
     }
 }

@@ -79,12 +79,15 @@ impl From<Event> for EventEntry {
 
 /// A page of events.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct EventPage {
     /// Oldest first.
     events: Vec<EventEntry>,
     /// The cursor for the next page: `after` of the next request, also when this page is empty.
     #[schema(value_type = String, example = "1764489600-4711")]
     next: Cursor,
+    /// Whether there are events behind this page, which may be empty all the same: one page looks at a bounded number of events.
+    has_more: bool,
     /// The cursor from which all events that there are can be read.
     #[schema(value_type = String, example = "1764489600-0")]
     oldest: Cursor,
@@ -133,7 +136,7 @@ pub(crate) fn may_see(key: &Key, event: &Event) -> bool {
     path = "",
     params(AskedEvents),
     responses(
-        (status = 200, description = "Events after the cursor; the newest ones are still to come when there are fewer than `limit`", content(
+        (status = 200, description = "Events after the cursor", content(
             (EventPage = "application/json"),
             (String = "text/event-stream"),
         )),
@@ -162,7 +165,8 @@ pub(crate) async fn list(
     for event in page.events {
         events.push(EventEntry::of(&app, event, false).await);
     }
-    Ok(Json(EventPage { events, next: Cursor { epoch, number: page.seen }, oldest }).into_response())
+    Ok(Json(EventPage { events, next: Cursor { epoch, number: page.seen }, has_more: page.has_more, oldest })
+        .into_response())
 }
 
 /// The connection of a stream is no place among those of requests any more.
@@ -175,12 +179,16 @@ fn streamed(context: &RequestContext, stream: Response) -> Result<Response, ApiE
 
 /// A page of events of all sessions.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct AllEventPage {
     /// In the order in which they came to disk; of one session, oldest first.
     events: Vec<EventEntry>,
     /// The cursor for the next page: `after` of the next request, also when this page is empty.
     #[schema(example = "5f2c0e")]
     next: String,
+    /// Whether there are events behind this page, which may be empty all the same: one page looks at a bounded number of events,
+    /// those of other sessions among them.
+    has_more: bool,
     /// The cursor from which all events that there are can be read.
     #[schema(example = "5f2c0e")]
     oldest: String,
@@ -195,7 +203,7 @@ pub(crate) struct AllEventPage {
     path = "",
     params(AskedEvents<String>),
     responses(
-        (status = 200, description = "Events after the cursor; read on until a page is empty", content(
+        (status = 200, description = "Events after the cursor", content(
             (AllEventPage = "application/json"),
             (String = "text/event-stream"),
         )),
@@ -224,5 +232,6 @@ pub(crate) async fn list_all(
         events.push(EventEntry::of(&app, event, true).await);
     }
     let cursor = |position| all_cursor(&app.cursor_key, epoch, position);
-    Ok(Json(AllEventPage { events, next: cursor(page.seen), oldest: cursor(span.oldest - 1) }).into_response())
+    let (next, oldest) = (cursor(page.seen), cursor(span.oldest - 1));
+    Ok(Json(AllEventPage { events, next, has_more: page.has_more, oldest }).into_response())
 }

@@ -16,9 +16,9 @@ use super::written::shorten;
 use crate::http::error::ApiError;
 
 /// Events of a page without `limit`.
-const EVENTS_DEFAULT: usize = 100;
+pub(crate) const EVENTS_DEFAULT: usize = 100;
 /// Events of a page at most: with some 300 bytes each, 300 KiB.
-const EVENTS_MAX: usize = 1_000;
+pub(crate) const EVENTS_MAX: usize = 1_000;
 /// Kinds that the SDKs know and this daemon never sends: to ask for them is no error.
 const NEVER_SENT: [&str; 13] = [
     "message.received",

@@ -8,7 +8,7 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 use futures_util::FutureExt as _;
 use rookery_actors::commands::Source;
-use rookery_model::{GroupId, IdError, SessionId};
+use rookery_model::{GroupId, IdError, SessionId, Timestamp};
 use utoipa::IntoParams;
 use utoipa::openapi::Required;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -169,6 +169,17 @@ pub(crate) fn number_of(
     let Some(text) = value_of(query, name) else { return Ok(default) };
     let number = clamped(text, *range.start(), *range.end());
     number.ok_or_else(|| ApiError::Query(format!("{name} must be a number, not {}", shorten(text))))
+}
+
+/// A time of the query.
+///
+/// # Errors
+/// [`ApiError::Query`] when it is none.
+pub(crate) fn time_of(query: &[(String, String)], name: &str) -> Result<Option<Timestamp>, ApiError> {
+    let wrong = |text: &str| {
+        ApiError::Query(format!("{name} must be a time such as 2026-01-31T00:00:00Z, not {}", shorten(text)))
+    };
+    value_of(query, name).map(|text| Timestamp::parse(text).ok_or_else(|| wrong(text))).transpose()
 }
 
 /// A whole number, clamped; also one that is too long for any integer.

@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 
+use axum::BoxError;
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 
 use crate::http::limits::TABLE_PIECE_BYTES;
 use crate::http::request::characters::is_invisible;
@@ -24,7 +25,22 @@ const OTHER_SEPARATORS: [char; 9] = [';', '\t', '\n', '\r', '\u{b}', '\u{c}', '\
 pub(crate) fn table(name: &str, columns: &[&str], row: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static) -> Response {
     let mut headings = Vec::new();
     write_row(&mut headings, columns);
-    let body = Body::from_stream(stream::iter(pieces(headings, row).map(Ok::<_, Infallible>)));
+    attachment(name, Body::from_stream(stream::iter(pieces(headings, row).map(Ok::<_, Infallible>))))
+}
+
+/// A body whose rows come in pieces that have to be waited for.
+pub(crate) fn table_of<E: Into<BoxError> + Send + 'static>(
+    name: &str,
+    columns: &[&str],
+    rows: impl Stream<Item = Result<Vec<u8>, E>> + Send + 'static,
+) -> Response {
+    let mut headings = Vec::new();
+    write_row(&mut headings, columns);
+    let pieces = stream::once(std::future::ready(Ok(headings))).chain(rows).map_ok(Bytes::from);
+    attachment(name, Body::from_stream(pieces))
+}
+
+fn attachment(name: &str, body: Body) -> Response {
     let disposition = format!("attachment; filename=\"{name}\"");
     let headers =
         [(header::CONTENT_TYPE, "text/csv; charset=utf-8"), (header::CONTENT_DISPOSITION, disposition.as_str())];

@@ -65,6 +65,9 @@ fn line(route: &str) -> Line {
         ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
         ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),
         ("post", "/sessions/{session}/contacts/check") => operator(Session, 400),
+        ("get", "/sessions/{session}/groups/{group}/history" | "/sessions/{session}/groups/{group}/history.csv") => {
+            viewer(200)
+        }
         ("get", path) if path.starts_with("/sessions/{session}/") => viewer(400),
         ("post", "/sessions/{session}/groups" | "/sessions/{session}/groups/join") => operator(Membership, 400),
         ("post", "/sessions/{session}/groups/{group}/leave") => operator(Membership, 400),
