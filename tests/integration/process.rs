@@ -14,6 +14,7 @@ mod killed;
 mod layout;
 mod secrets;
 mod setup;
+mod told;
 
 use std::time::{Duration, Instant};
 

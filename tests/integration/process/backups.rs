@@ -13,14 +13,14 @@ use super::setup::{Daemon, OWN_PHONE, Setup, TIME_MAX, groups_of, until_groups_e
 const SUBJECT: &str = "Quarterly layoffs planning";
 
 /// Files of a test beside the data directory.
-struct Files(TempDir);
+pub(super) struct Files(TempDir);
 
 impl Files {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(super) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_string_lossy().into_owned()
     }
 }
@@ -30,12 +30,12 @@ async fn run(arguments: &[&str]) -> (Option<i32>, String) {
     (child.until_exit(TIME_MAX).await, child.output())
 }
 
-async fn backup(data: &str, file: &str) {
+pub(super) async fn backup(data: &str, file: &str) {
     let (code, output) = run(&["backup", "--data-dir", data, file]).await;
     assert!(code == Some(0) && output.contains("SHA-256"), "{output}");
 }
 
-async fn restore(data: &str, file: &str, more: &[&str]) -> (Option<i32>, String) {
+pub(super) async fn restore(data: &str, file: &str, more: &[&str]) -> (Option<i32>, String) {
     run(&[&["restore", "--data-dir", data, file], more].concat()).await
 }
 
