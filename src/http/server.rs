@@ -178,8 +178,9 @@ async fn turn_away(mut server: Server, stream: TcpStream, place: Entered, refusa
 async fn serve_on(server: &Server, stream: TcpStream, place: &Arc<Place>, http: &http1::Builder) {
     prepare(&stream);
     let limits = &server.options.limits;
-    let service =
-        service_fn(async |request: Request<Incoming>| Ok::<_, Infallible>(server.answer(place, request).await));
+    // Boxed: hyper keeps the room of this future for as long as the connection lives, also while it is idle or a stream.
+    let answer = async |request: Request<Incoming>| Box::pin(server.answer(place, request)).await;
+    let service = service_fn(async |request| Ok::<_, Infallible>(answer(request).await));
     let mut http = http.clone();
     let connection = http
         .timer(TokioTimer::new())

@@ -187,7 +187,8 @@ impl EventStream {
                     let sees = self.app.gateway.session(event.session).is_ok_and(|session| key.sees(&session));
                     if sees && may_see(&key, &event) && self.filter.matches(&event) {
                         self.heartbeat_at = Instant::now() + HEARTBEAT;
-                        return Some(self.frame(*event).await);
+                        // Boxed: an idle stream has no room for it.
+                        return Some(Box::pin(self.frame(*event)).await);
                     }
                 }
                 Happened::Check if Instant::now() >= self.heartbeat_at => {
