@@ -1,6 +1,7 @@
-//! Two candidates for the event log, measured alike: redb with one file a day, and fjall with one keyspace a day.
+//! Two candidates for the event log, measured alike: redb with one file a day, and fjall with one keyspace a day. Beside them
+//! the log itself, as it came of them.
 //!
-//! `cargo bench -p rookery-store --bench event_log [-- EVENTS]`: 10 million events of 1,000 sessions unless told
+//! `cargo bench -p rookery-store --bench event_log [-- EVENTS [CANDIDATE]]`: 10 million events of 1,000 sessions unless told
 //! otherwise (some 8 GB on the volume of the temporary directory). Each step runs in a process of its own, so that memory and the time
 //! to open after a kill are those of one candidate. The results are in `actors/README.md`.
 
@@ -8,15 +9,20 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use redb::{ReadableDatabase, TableDefinition};
+use rookery_store::{Append, EventLog, EventLogOptions, SessionNumber};
 
 /// What an event takes on disk: its JSON, encrypted.
 const EVENT_BYTES: usize = 320;
 const SESSIONS: u32 = 1_000;
 const DAYS: u32 = 30;
+/// How a group was to be written, of a small change.
+const REDO_BYTES: usize = 200;
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// A message's chat and id lead to its number.
 const CHATS: u64 = 20;
@@ -249,6 +255,71 @@ impl Candidate for Fjall {
     }
 }
 
+/// The log as it is; it has no chats.
+struct Log {
+    log: EventLog,
+    now_ms: Arc<AtomicI64>,
+}
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+
+impl Candidate for Log {
+    fn open(path: &Path) -> Self {
+        let now_ms = Arc::new(AtomicI64::new(i64::from(DAYS) * DAY_MS));
+        let clock = Arc::clone(&now_ms);
+        let now: Arc<dyn Fn() -> i64 + Send + Sync> = Arc::new(move || clock.load(Ordering::Relaxed));
+        if !path.join("events").exists() {
+            now_ms.store(0, Ordering::Relaxed);
+        }
+        let options = EventLogOptions { now, free_space_min_bytes: 0, ..EventLogOptions::default() };
+        Self { log: EventLog::open(&path.join("events"), options).unwrap(), now_ms }
+    }
+
+    fn append(&mut self, day: u32, events: &[Event]) {
+        self.now_ms.store(i64::from(day) * DAY_MS, Ordering::Relaxed);
+        // As they come: an append for each, all on their way at once.
+        let tickets: Vec<_> = events
+            .iter()
+            .map(|(session, number)| {
+                let (session, events) = (SessionNumber(*session + 1), vec![value(*number)]);
+                let redo = vec![7; REDO_BYTES];
+                self.log.append(Append { session, first: number + 1, events, redo, is_for_removal: false })
+            })
+            .collect();
+        tickets.into_iter().for_each(|ticket| ticket.wait_blocking().unwrap());
+    }
+
+    fn read(&self, session: u32, from: u64, count: usize) -> usize {
+        let (mut read, mut bytes, mut next) = (0, 0, from + 1);
+        while read < count {
+            let events = self.log.read(SessionNumber(session + 1), next..=u64::MAX, count - read).unwrap();
+            let Some((last, _)) = events.last() else { break };
+            next = last + 1;
+            read += events.len();
+            bytes += events.iter().map(|(_, event)| event.len()).sum::<usize>();
+        }
+        bytes
+    }
+
+    fn newest(&self, _: u32, _: u64) -> usize {
+        1
+    }
+
+    fn one(&self, session: u32, number: u64) -> bool {
+        let number = number + 1;
+        !self.log.read(SessionNumber(session + 1), number..=number, 1).unwrap().is_empty()
+    }
+
+    fn count(&self, _: u32, _: u64) -> usize {
+        1
+    }
+
+    fn drop_day(&mut self, day: u32) {
+        self.now_ms.store(i64::from(day + 31) * DAY_MS, Ordering::Relaxed);
+        self.log.trim().unwrap();
+    }
+}
+
 /// The resident memory of this process that no file backs, and its peak of all memory, in MiB.
 fn memory() -> String {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -384,10 +455,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     if let [candidate, name, path, events] = arguments.as_slice() {
         let (path, events) = (Path::new(path), events.parse().unwrap());
-        return if candidate == "redb" { step::<Redb>(name, path, events) } else { step::<Fjall>(name, path, events) };
+        return match candidate.as_str() {
+            "redb" => step::<Redb>(name, path, events),
+            "fjall" => step::<Fjall>(name, path, events),
+            _ => step::<Log>(name, path, events),
+        };
     }
     let events = arguments.first().map_or(10_000_000, |events| events.parse().unwrap());
-    for candidate in ["redb", "fjall"] {
+    let is_wanted = |candidate: &&str| arguments.get(1).is_none_or(|wanted| wanted == candidate);
+    for candidate in ["redb", "fjall", "log"].into_iter().filter(is_wanted) {
         println!("{candidate}, {events} events of {SESSIONS} sessions in {DAYS} days");
         let directory = tempfile::tempdir().unwrap();
         for step in ["fill", "append", "read"] {
