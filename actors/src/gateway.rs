@@ -202,7 +202,7 @@ impl Gateway {
     pub async fn events(&self, id: SessionId) -> CommandResult<SessionEvents> {
         let entry = self.entry(id)?;
         entry.actor().await.ok_or_else(|| entry.absent())?;
-        Ok(SessionEvents::new(entry.log.clone()))
+        Ok(SessionEvents::new(&entry.log))
     }
 
     /// The events of all sessions.

@@ -7,12 +7,16 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use rookery_model::{GroupId, Session, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
 
 use super::pepper::KeyHash;
 use super::rate::{KeyRate, RateState};
 use super::{AddressRange, KeyLimits, Refusal, Role};
+
+/// Reads of events of one key at a time, of pages and streams alike: what its filters leave out costs time as well, and others
+/// need the threads.
+const EVENT_READS_MAX: usize = 2;
 
 /// The rights of a key, as its owner sets them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +105,7 @@ struct Live {
     rate: Option<KeyRate>,
     in_flight: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    event_reads: Semaphore,
 }
 
 /// How often a key was accepted, and when last.
@@ -187,6 +192,7 @@ impl Key {
             rate: limits.rate.map(KeyRate::new),
             in_flight: Arc::new(Semaphore::new(limits.in_flight_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
+            event_reads: Semaphore::new(EVENT_READS_MAX),
         };
         Self { record, live: Arc::new(live) }
     }
@@ -298,6 +304,12 @@ impl Key {
     /// A permit for a stream of events; `None`: the key has as many as it may.
     pub(crate) fn admit_stream(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.live.streams).try_acquire_owned().ok()
+    }
+
+    /// Waits until the key may read events: reading and decrypting takes a thread, for 20 ms at most each time. `None` never
+    /// comes.
+    pub(crate) async fn read_events(&self) -> Option<SemaphorePermit<'_>> {
+        self.live.event_reads.acquire().await.ok()
     }
 
     /// Whether the key, or its secret, ends without anybody doing anything.

@@ -14,7 +14,7 @@ use serde_json::json;
 use super::*;
 use crate::session::loading::Loaded;
 use crate::session::record::{Link, SessionRecord};
-use crate::session_log::{EventsError, SessionLog};
+use crate::session_log::{EventsError, SessionEvents, SessionLog};
 use crate::unwilling_store::{Unwilling, nothing};
 
 const ALICE: SessionNumber = SessionNumber(1);
@@ -121,7 +121,7 @@ impl Bench {
 
     /// The events on disk: numbers and kinds.
     async fn events(&self) -> Vec<(u64, &'static str)> {
-        let mut reader = self.target.log.reader(0);
+        let mut reader = SessionEvents::new(&self.target.log).reader(0);
         let mut events = Vec::new();
         while events.len() as u64 != self.last_event() {
             let event = reader.next().await.unwrap();
@@ -393,7 +393,7 @@ async fn a_change_of_accounts_leaves_no_earlier_event_readable() {
     let mut bench = Bench::new(3).await;
     bench.added(7);
     bench.write().await;
-    let mut behind = bench.target.log.reader(0);
+    let mut behind = SessionEvents::new(&bench.target.log).reader(0);
     // One more is written in the same batch as the change of accounts.
     bench.added(8);
     bench.journal.take_from(&mut bench.cache);

@@ -14,8 +14,8 @@ use crate::error::CommandError;
 
 /// Events that a reader fetches at a time.
 const READ_COUNT: usize = 256;
-/// Events that one page looks at: some 100 ms, whatever its filter leaves out.
-const PAGE_SEEN_MAX: u64 = 50_000;
+/// Events that one page looks at: some 20 ms, whatever its filter leaves out.
+const PAGE_SEEN_MAX: u64 = 10_000;
 
 /// Reads a session's events one after the other. A slow reader delays nobody, and holds few events in memory that it has
 /// not asked for.
@@ -29,9 +29,9 @@ pub struct EventReader {
     read: VecDeque<Event>,
 }
 
-/// A session's events, for callers.
+/// A session's events, for callers. Holds no session: after its deletion nothing can be read.
 #[derive(Clone)]
-pub struct SessionEvents(Arc<SessionLog>);
+pub struct SessionEvents(Weak<SessionLog>);
 
 /// The numbers of the events that there are.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -111,23 +111,21 @@ impl SessionLog {
         let Some(key) = self.key.load_full() else { return Ok(next) };
         Ok(self.log()?.oldest(self.number)?.map_or(next, |oldest| oldest.max(key.first)).min(next))
     }
-
-    /// A reader of the events after this number.
-    pub(crate) fn reader(self: &Arc<Self>, after: u64) -> EventReader {
-        let latest = self.latest.subscribe();
-        EventReader { log: Arc::downgrade(self), position: after, latest, read: VecDeque::new() }
-    }
 }
 
 impl SessionEvents {
-    pub(crate) fn new(log: Arc<SessionLog>) -> Self {
-        Self(log)
+    pub(crate) fn new(log: &Arc<SessionLog>) -> Self {
+        Self(Arc::downgrade(log))
+    }
+
+    fn log(&self) -> Result<Arc<SessionLog>, StoreError> {
+        self.0.upgrade().ok_or_else(|| StoreError::Failed("the session is gone".to_owned()))
     }
 
     /// The epoch of the events' numbers: they begin anew in each.
     #[must_use]
     pub fn epoch(&self) -> u64 {
-        self.0.log().map_or(0, |log| log.epoch())
+        self.log().and_then(|log| log.log()).map_or(0, |log| log.epoch())
     }
 
     /// The numbers of the events that there are.
@@ -135,7 +133,7 @@ impl SessionEvents {
     /// # Errors
     /// [`CommandError::Store`] when the log cannot be read.
     pub async fn span(&self) -> Result<EventSpan, CommandError> {
-        let log = self.0.clone();
+        let log = self.log()?;
         let latest = log.latest();
         let oldest = blocking(move || log.oldest()).await?;
         Ok(EventSpan { oldest: oldest.min(latest + 1), latest })
@@ -152,7 +150,7 @@ impl SessionEvents {
         count: usize,
         is_wanted: impl Fn(&Event) -> bool + Send + 'static,
     ) -> Result<EventPage, CommandError> {
-        let log = self.0.clone();
+        let log = self.log()?;
         blocking(move || {
             let (mut events, mut seen, latest) = (Vec::new(), after, log.latest());
             let seen_max = after.saturating_add(PAGE_SEEN_MAX).min(latest);
@@ -180,10 +178,16 @@ impl SessionEvents {
         .await
     }
 
+    /// The number of the latest event on disk, and of each later one. Its sender goes with the session.
+    #[must_use]
+    pub fn latest(&self) -> watch::Receiver<u64> {
+        self.log().map_or_else(|_| watch::channel(0).1, |log| log.latest.subscribe())
+    }
+
     /// A reader of the events after this number.
     #[must_use]
     pub fn reader(&self, after: u64) -> EventReader {
-        self.0.reader(after)
+        EventReader { log: self.0.clone(), position: after, latest: self.latest(), read: VecDeque::new() }
     }
 }
 

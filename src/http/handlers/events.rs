@@ -155,11 +155,15 @@ pub(crate) async fn list(
         return streamed(&context, event_stream::of_session(&app, session, admission, asked).await?);
     }
     let AskedEvents { after, filter, limit, .. } = asked;
-    let is_wanted = move |event: &Event| may_see(&caller.key, event) && filter.matches(event);
+    let (key, of) = (Arc::clone(&caller.key), caller.key);
+    let is_wanted = move |event: &Event| may_see(&of, event) && filter.matches(event);
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
     let after = after.map_or(Ok(span.oldest - 1), |after| after.within(epoch, span))?;
-    let page = log.page(after, limit, is_wanted).await?;
+    let page = {
+        let _reading = key.read_events().await;
+        log.page(after, limit, is_wanted).await?
+    };
     let oldest = Cursor { epoch, number: span.oldest - 1 };
     let mut events = Vec::with_capacity(page.events.len());
     for event in page.events {
@@ -224,9 +228,12 @@ pub(crate) async fn list_all(
     if asked.is_stream {
         return streamed(&context, event_stream::of_all(&app, admission, after, filter).await?);
     }
-    let (of, after) = (Arc::clone(&key), after.unwrap_or(span.oldest - 1));
-    let is_wanted = move |event: &Event| may_see(&key, event) && filter.matches(event);
-    let page = log.page(after, asked.limit, move |session| of.sees(session), is_wanted).await?;
+    let (of, wanted, after) = (Arc::clone(&key), Arc::clone(&key), after.unwrap_or(span.oldest - 1));
+    let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
+    let page = {
+        let _reading = key.read_events().await;
+        log.page(after, asked.limit, move |session| of.sees(session), is_wanted).await?
+    };
     let mut events = Vec::with_capacity(page.events.len());
     for (_, event) in page.events {
         events.push(EventEntry::of(&app, event, true).await);

@@ -18,7 +18,9 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, SchemaFormat, Type};
 
 use crate::app::App;
+use crate::auth::Key;
 use crate::http::error::ApiError;
+use crate::http::request::caller::Caller;
 use crate::http::request::event_filter::{After, Cursor, EVENTS_DEFAULT, EVENTS_MAX, Place as _};
 use crate::http::request::extract::{GroupPath, SessionPath, number_of, query, query_parameter, time_of, value_of};
 use crate::http::request::written::shorten;
@@ -293,6 +295,7 @@ impl<S: Sync> FromRequestParts<S> for AskedHistory {
 /// A group's history from a place on.
 struct History {
     events: SessionEvents,
+    key: Arc<Key>,
     group: GroupId,
     filter: HistoryFilter,
     /// The number behind which to go on.
@@ -300,17 +303,24 @@ struct History {
 }
 
 impl History {
-    async fn of(app: &App, session: SessionId, group: GroupId, asked: &AskedHistory) -> Result<Self, ApiError> {
+    async fn of(
+        app: &App,
+        session: SessionId,
+        group: GroupId,
+        key: Arc<Key>,
+        asked: &AskedHistory,
+    ) -> Result<Self, ApiError> {
         let events = app.gateway.events(session).await?;
         let (epoch, span) = (events.epoch(), events.span().await?);
         let seen = asked.after.map_or(Ok(span.oldest - 1), |after| after.within(epoch, span))?;
-        Ok(Self { events, group, filter: asked.filter.clone(), seen })
+        Ok(Self { events, key, group, filter: asked.filter.clone(), seen })
     }
 
     /// The next entries, and whether there is more behind them.
     async fn next(&mut self, count: usize) -> Result<(Vec<HistoryEntry>, bool), CommandError> {
         let (group, filter) = (self.group.clone(), self.filter.clone());
         let is_wanted = move |event: &Event| event.group.as_ref() == Some(&group) && filter.matches(event);
+        let _reading = self.key.read_events().await;
         let page = self.events.page(self.seen, count, is_wanted).await?;
         self.seen = page.seen;
         Ok((page.events.iter().filter_map(HistoryEntry::of).collect(), page.has_more))
@@ -334,9 +344,10 @@ pub(crate) async fn list(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
+    caller: Caller,
     asked: AskedHistory,
 ) -> Result<Json<HistoryPage>, ApiError> {
-    let mut history = History::of(&app, session, group, &asked).await?;
+    let mut history = History::of(&app, session, group, caller.key, &asked).await?;
     let (entries, has_more) = history.next(asked.limit).await?;
     let next = Cursor { epoch: history.events.epoch(), number: history.seen };
     Ok(Json(HistoryPage { entries, next, has_more }))
@@ -357,10 +368,11 @@ pub(crate) async fn csv(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     GroupPath(group): GroupPath,
+    caller: Caller,
     asked: AskedHistory,
 ) -> Result<Response, ApiError> {
     let name = format!("history-{}.csv", group.user());
-    let history = History::of(&app, session, group, &asked).await?;
+    let history = History::of(&app, session, group, caller.key, &asked).await?;
     let pieces = stream::try_unfold(Some(history), async |history| {
         let Some(mut history) = history else { return Ok(None) };
         let (entries, has_more) = history.next(TABLE_COUNT).await?;

@@ -12,7 +12,7 @@ use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use rookery_actors::{AllEvents, EventReader};
+use rookery_actors::{AllEvents, SessionEvents};
 use rookery_model::{Event, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -30,13 +30,15 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const EXPIRY_CHECK: Duration = Duration::from_millis(500);
 /// Milliseconds after which a browser connects again.
 const RETRY_MS: u32 = 2_000;
-/// Events of all sessions that are fetched at a time.
+/// Events that are fetched at a time.
 const READ_COUNT: usize = 128;
 
 /// Where a stream's events come from.
 enum Source {
     Session {
-        reader: EventReader,
+        events: SessionEvents,
+        latest: watch::Receiver<u64>,
+        read: VecDeque<Event>,
         cursor: Cursor,
     },
     All {
@@ -78,7 +80,8 @@ pub(crate) async fn of_session(
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
     let number = asked.after.map_or(Ok(span.latest), |after| after.within(epoch, span))?;
-    let source = Source::Session { reader: log.reader(number), cursor: Cursor { epoch, number } };
+    let (latest, cursor) = (log.latest(), Cursor { epoch, number });
+    let source = Source::Session { events: log, latest, read: VecDeque::new(), cursor };
     begin(app, admission, source, asked.filter)
 }
 
@@ -128,11 +131,18 @@ impl Source {
     /// loses nothing.
     async fn next(&mut self, key: &Arc<Key>, filter: &EventFilter) -> Option<Event> {
         match self {
-            Self::Session { reader, cursor } => {
-                let event = reader.next().await.ok()?;
-                cursor.number = event.number;
-                Some(event)
-            }
+            Self::Session { events, latest, read, cursor } => loop {
+                if let Some(event) = read.pop_front() {
+                    cursor.number = event.number;
+                    return Some(event);
+                }
+                let seen = cursor.number;
+                latest.wait_for(|latest| *latest > seen).await.ok()?;
+                let _reading = key.read_events().await;
+                *read = events.page(seen, READ_COUNT, |_| true).await.ok()?.events.into();
+                // What is missing was removed: the client learns that when it connects again.
+                read.front().filter(|next| next.number == seen + 1)?;
+            },
             Self::All { events, latest, read, seen, position } => loop {
                 if let Some((at, event)) = read.pop_front() {
                     *position = at;
@@ -140,6 +150,7 @@ impl Source {
                 }
                 *position = *seen;
                 latest.wait_for(|latest| *latest > *seen).await.ok()?;
+                let _reading = key.read_events().await;
                 let (of, wanted, filter) = (Arc::clone(key), Arc::clone(key), filter.clone());
                 let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
                 let page = events.page(*seen, READ_COUNT, move |session| of.sees(session), is_wanted).await.ok()?;
