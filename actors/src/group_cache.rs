@@ -170,7 +170,7 @@ impl GroupCache {
         diffs.retain_mut(|diff| diff.is_left_without(&unread));
         for diff in diffs.iter_mut().filter(|diff| diff.actor.is_none()) {
             if let Some((_, author, at)) = authors.iter().rev().find(|(change, ..)| change.explains(diff)) {
-                (diff.actor, diff.at) = (Some(*author), *at);
+                (diff.actor, diff.at, diff.is_reconciled) = (Some(*author), *at, false);
             }
         }
         self.diffs.extend(diffs);

@@ -21,7 +21,7 @@ mod supervisor;
 #[cfg(test)]
 mod unwilling_store;
 
-pub use all_events::{AllEvents, AllEventsPage};
+pub use all_events::{AllEvents, AllEventsPage, LogPlace};
 pub use error::{CommandError, Paused};
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;

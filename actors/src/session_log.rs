@@ -156,6 +156,11 @@ impl SessionLog {
         Ok(self.log()?.append(Append { session: self.number, first, events, redo, is_for_removal }))
     }
 
+    /// Whether the session was read, so that its events can be.
+    pub(crate) fn is_loaded(&self) -> bool {
+        self.key.load().is_some()
+    }
+
     /// Lets readers see the events up to this number: they are on disk.
     pub(crate) fn publish(&self, latest: u64) {
         self.latest.send_replace(latest);

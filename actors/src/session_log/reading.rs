@@ -8,6 +8,7 @@ use rookery_model::Event;
 use rookery_store::{Run, StoreError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
+use tracing::warn;
 
 use super::{LogKey, SessionLog};
 use crate::error::CommandError;
@@ -51,6 +52,8 @@ pub struct EventPage {
     pub seen: u64,
     /// There are events behind that one.
     pub has_more: bool,
+    /// The events up to this number are gone, or cannot be read: the page is empty, and behind them it goes on.
+    pub gap: Option<u64>,
 }
 
 /// Why the next event cannot be given.
@@ -94,12 +97,16 @@ impl SessionLog {
     }
 
     fn decrypted(&self, key: &LogKey, numbers: RangeInclusive<u64>, count: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.log()?.read(self.number, numbers, count)?.into_iter();
-        let event = |(number, encrypted): (u64, Vec<u8>)| {
+        let rows = self.log()?.read(self.number, numbers, count)?;
+        let (count, event) = (rows.len(), |(number, encrypted): (u64, Vec<u8>)| {
             let json = key.key.decrypt(self.number, number, &encrypted)?;
             Some(Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? })
-        };
-        Ok(rows.filter_map(event).collect())
+        });
+        let events: Vec<Event> = rows.into_iter().filter_map(event).collect();
+        if events.len() < count {
+            warn!(session.id = %self.session, events = count - events.len(), "events cannot be read: their file is damaged, or another version wrote them");
+        }
+        Ok(events)
     }
 
     /// The number of the oldest event that can be read; the next number where there is none. Blocks.
@@ -139,8 +146,8 @@ impl SessionEvents {
         Ok(EventSpan { oldest: oldest.min(latest + 1), latest })
     }
 
-    /// At most `count` of the events after this number. One page looks at a bounded number of events, so it may have fewer, or none,
-    /// while there are more.
+    /// At most `count` of the events after this number, up to the first one that is gone. One page looks at a bounded number of events, so it
+    /// may have fewer, or none, while there are more.
     ///
     /// # Errors
     /// As [`Self::span`].
@@ -152,28 +159,33 @@ impl SessionEvents {
     ) -> Result<EventPage, CommandError> {
         let log = self.log()?;
         blocking(move || {
-            let (mut events, mut seen, latest) = (Vec::new(), after, log.latest());
+            let (mut page, latest) =
+                (EventPage { events: Vec::new(), seen: after, has_more: false, gap: None }, log.latest());
             let seen_max = after.saturating_add(PAGE_SEEN_MAX).min(latest);
-            while seen < seen_max && events.len() < count {
-                let read = log.read_after(seen, READ_COUNT)?;
-                // What cannot be read is passed over.
-                let Some(last) = read.last() else {
-                    seen = latest;
+            'reading: while page.seen < seen_max && page.events.len() < count {
+                let read = log.read_after(page.seen, READ_COUNT)?;
+                if read.is_empty() && page.seen == after {
+                    page.gap = Some(latest);
+                }
+                if read.is_empty() {
                     break;
-                };
-                let mut end = last.number;
+                }
                 for event in read {
-                    if events.len() == count {
-                        end = event.number - 1;
-                        break;
+                    if event.number != page.seen + 1 {
+                        page.gap = (page.seen == after).then_some(event.number - 1);
+                        break 'reading;
                     }
+                    if page.events.len() == count {
+                        break 'reading;
+                    }
+                    page.seen = event.number;
                     if is_wanted(&event) {
-                        events.push(event);
+                        page.events.push(event);
                     }
                 }
-                seen = end;
             }
-            Ok(EventPage { events, seen, has_more: seen < latest })
+            page.has_more = page.seen < latest;
+            Ok(page)
         })
         .await
     }

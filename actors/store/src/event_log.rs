@@ -79,7 +79,8 @@ pub struct Append {
     pub is_for_removal: bool,
 }
 
-/// Events that were appended together, in the order of the whole log.
+/// Events that were appended together, in the order of the whole log: positions follow each other without a gap. Some or all of them
+/// may be gone since.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub struct Run {
     /// The position of the first one in the whole log.
@@ -298,6 +299,11 @@ impl Drop for EventLog {
 impl EventLogOptions {
     fn segment_bytes_max(&self) -> u64 {
         (self.bytes_max / SEGMENTS_MIN).min(SEGMENT_BYTES_MAX)
+    }
+
+    /// Above this the log is trimmed: what comes until then, and the segment that is being rewritten, have room as well.
+    fn trimmed_above_bytes(&self) -> u64 {
+        self.bytes_max - 4 * self.segment_bytes_max()
     }
 }
 

@@ -8,6 +8,8 @@ use axum::http::StatusCode;
 use super::{ErrorResponse, one};
 use crate::auth::{Refusal, Role, Throttle};
 
+/// A stream that its client has left is noticed at the next event or comment.
+const STREAM_RETRY_S: u32 = 15;
 /// Most requests are over within a second.
 const IN_FLIGHT_RETRY_S: u32 = 1;
 
@@ -178,6 +180,7 @@ impl AccessError {
             | Self::BodiesUsedUp
             | Self::TooManyConnections
             | Self::NoConnectionLeft => Some(IN_FLIGHT_RETRY_S),
+            Self::TooManyStreams | Self::NoStreamLeft => Some(STREAM_RETRY_S),
             _ => None,
         }
     }

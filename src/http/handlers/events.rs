@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
+use rookery_actors::LogPlace;
 use rookery_model::{Event, EventKind, GroupId, Qr, SessionId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -16,7 +17,7 @@ use crate::auth::{Key, Role};
 use crate::http::error::ApiError;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::context::RequestContext;
-use crate::http::request::event_filter::{AskedEvents, Cursor, all_cursor, all_position};
+use crate::http::request::event_filter::{AskedEvents, Cursor, all_cursor, all_from, all_place};
 use crate::http::request::extract::SessionPath;
 use crate::http::response::{event_stream, qr};
 
@@ -151,6 +152,7 @@ pub(crate) async fn list(
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Response, ApiError> {
     let caller = admission.check_again()?;
+    asked.filter.check(&caller.key)?;
     if asked.is_stream {
         return streamed(&context, event_stream::of_session(&app, session, admission, asked).await?);
     }
@@ -159,11 +161,18 @@ pub(crate) async fn list(
     let is_wanted = move |event: &Event| may_see(&of, event) && filter.matches(event);
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
-    let after = after.map_or(Ok(span.oldest - 1), |after| after.within(epoch, span))?;
-    let page = {
+    let begin = after.map_or(Ok(span.oldest - 1), |after| after.within(epoch, span))?;
+    let mut page = {
         let _reading = key.read_events().await;
-        log.page(after, limit, is_wanted).await?
+        log.page(begin, limit, is_wanted).await?
     };
+    if let Some(number) = page.gap {
+        if after.is_some() {
+            return Err(ApiError::EventsGone { oldest: Cursor { epoch, number }.to_string() });
+        }
+        // Whoever begins with the oldest event begins behind what cannot be read.
+        page.seen = number;
+    }
     let oldest = Cursor { epoch, number: span.oldest - 1 };
     let mut events = Vec::with_capacity(page.events.len());
     for event in page.events {
@@ -221,24 +230,28 @@ pub(crate) async fn list_all(
     Extension(context): Extension<Arc<RequestContext>>,
 ) -> Result<Response, ApiError> {
     let key = admission.check_again()?.key;
+    asked.filter.check(&key)?;
     let log = app.gateway.all_events();
     let (epoch, span) = (log.epoch(), log.span().await?);
-    let after = asked.after.map(|text| all_position(&text, &app.cursor_key, epoch, span)).transpose()?;
+    let after = asked.after.map(|text| all_place(&text, &app.cursor_key, epoch, span)).transpose()?;
     let filter = asked.filter;
     if asked.is_stream {
         return streamed(&context, event_stream::of_all(&app, admission, after, filter).await?);
     }
-    let (of, wanted, after) = (Arc::clone(&key), Arc::clone(&key), after.unwrap_or(span.oldest - 1));
+    let (of, wanted, after) = (Arc::clone(&key), Arc::clone(&key), after.unwrap_or_else(|| all_from(span)));
     let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
     let page = {
         let _reading = key.read_events().await;
         log.page(after, asked.limit, move |session| of.sees(session), is_wanted).await?
     };
+    let cursor = |position, told| all_cursor(&app.cursor_key, epoch, LogPlace { position, told });
+    if page.is_gap {
+        return Err(ApiError::EventsGone { oldest: cursor(after.position, span.latest) });
+    }
     let mut events = Vec::with_capacity(page.events.len());
     for (_, event) in page.events {
         events.push(EventEntry::of(&app, event, true).await);
     }
-    let cursor = |position| all_cursor(&app.cursor_key, epoch, position);
-    let (next, oldest) = (cursor(page.seen), cursor(span.oldest - 1));
+    let (next, oldest) = (cursor(page.seen, after.told), all_cursor(&app.cursor_key, epoch, all_from(span)));
     Ok(Json(AllEventPage { events, next, has_more: page.has_more, oldest }).into_response())
 }

@@ -322,7 +322,8 @@ impl History {
         let is_wanted = move |event: &Event| event.group.as_ref() == Some(&group) && filter.matches(event);
         let _reading = self.key.read_events().await;
         let page = self.events.page(self.seen, count, is_wanted).await?;
-        self.seen = page.seen;
+        // A history shows what there is.
+        self.seen = page.gap.unwrap_or(page.seen);
         Ok((page.events.iter().filter_map(HistoryEntry::of).collect(), page.has_more))
     }
 }

@@ -3,7 +3,7 @@
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
-use rookery_actors::EventSpan;
+use rookery_actors::{EventSpan, LogPlace};
 use rookery_model::{Event, EventKind, GroupId};
 use rookery_store::{EventKey, SessionNumber};
 use serde::{Serialize, Serializer};
@@ -13,7 +13,8 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 
 use super::extract::{group_of, number_of, query, query_parameter, value_of};
 use super::written::shorten;
-use crate::http::error::ApiError;
+use crate::auth::Key;
+use crate::http::error::{AccessError, ApiError};
 
 /// Events of a page without `limit`.
 pub(crate) const EVENTS_DEFAULT: usize = 100;
@@ -66,28 +67,33 @@ pub(crate) struct After {
 }
 
 /// A place in the whole log as callers get it: without the key, nobody learns from it how much happens in other sessions.
-pub(crate) fn all_cursor(key: &EventKey, epoch: u64, position: u64) -> String {
-    let place = [epoch, position].map(u64::to_be_bytes);
+pub(crate) fn all_cursor(key: &EventKey, epoch: u64, place: LogPlace) -> String {
+    let place = [epoch, place.position, place.told].map(u64::to_be_bytes);
     key.encrypt(SessionNumber::DAEMON, 0, place.as_flattened()).map(hex::encode).unwrap_or_default()
 }
 
-/// The position that a cursor of [`all_cursor`] stands for.
+/// The place that a cursor of [`all_cursor`] stands for.
 ///
 /// # Errors
 /// [`ApiError::Query`] when it is none, [`ApiError::EventsGone`] when events after it are gone.
-pub(crate) fn all_position(text: &str, key: &EventKey, epoch: u64, span: EventSpan) -> Result<u64, ApiError> {
+pub(crate) fn all_place(text: &str, key: &EventKey, epoch: u64, span: EventSpan) -> Result<LogPlace, ApiError> {
     let place = hex::decode(text).ok().and_then(|cursor| key.decrypt(SessionNumber::DAEMON, 0, &cursor));
-    let place = place.filter(|place| place.len() == 16).map(|place| {
+    let place = place.filter(|place| place.len() == 24).map(|place| {
         let number = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| place[at + byte]));
-        (number(0), number(8))
+        (number(0), LogPlace { position: number(8), told: number(16) })
     });
-    let (of, position) = place.ok_or_else(|| {
+    let (of, place) = place.ok_or_else(|| {
         ApiError::Query(format!("after must be the next of an earlier answer, as it was, not {}", shorten(text)))
     })?;
-    if of != epoch || position + 1 < span.oldest || position > span.latest {
-        return Err(ApiError::EventsGone { oldest: all_cursor(key, epoch, span.oldest - 1) });
+    if of != epoch || place.position + 1 < span.oldest || place.position > span.latest {
+        return Err(ApiError::EventsGone { oldest: all_cursor(key, epoch, all_from(span)) });
     }
-    Ok(position)
+    Ok(place)
+}
+
+/// The place from which everything that there is can be read: what is gone by now is passed over.
+pub(crate) fn all_from(span: EventSpan) -> LogPlace {
+    LogPlace { position: span.oldest - 1, told: span.latest }
 }
 
 impl Place for After {
@@ -138,6 +144,13 @@ pub(crate) struct EventFilter {
 }
 
 impl EventFilter {
+    /// # Errors
+    /// [`AccessError::GroupNotAllowed`] when the key may not touch the group that is asked for.
+    pub(crate) fn check(&self, key: &Key) -> Result<(), AccessError> {
+        let is_allowed = self.group.as_ref().is_none_or(|group| key.allows_group(group));
+        if is_allowed { Ok(()) } else { Err(AccessError::GroupNotAllowed) }
+    }
+
     pub(crate) fn matches(&self, event: &Event) -> bool {
         self.kinds.as_ref().is_none_or(|kinds| kinds.contains(&event.kind))
             && self.group.as_ref().is_none_or(|group| event.group.as_ref() == Some(group))
@@ -232,8 +245,12 @@ impl<S: Sync, P: Place> FromRequestParts<S> for AskedEvents<P> {
 
 fn accepts_stream(headers: &HeaderMap) -> bool {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let mut kinds = accepted.flat_map(|value| value.split(',')).filter_map(|kind| kind.split(';').next());
-    kinds.any(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    let mut kinds = accepted.flat_map(|value| value.split(','));
+    kinds.any(|kind| {
+        let mut parts = kind.split(';').map(str::trim);
+        let is_stream = parts.next().is_some_and(|kind| kind.eq_ignore_ascii_case("text/event-stream"));
+        is_stream && !parts.any(|part| matches!(part, "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
 }
 
 #[cfg(test)]
@@ -275,18 +292,18 @@ mod tests {
     #[test]
     fn a_place_in_the_whole_log_is_hidden_and_found_again() {
         let (key, span) = (EventKey::generate().unwrap(), EventSpan { oldest: 5, latest: 9 });
-        let position = |text: &str| all_position(text, &key, 7, span);
-        for at in 4..=9 {
-            let cursor = all_cursor(&key, 7, at);
-            assert_eq!(position(&cursor).unwrap(), at);
-            assert_ne!(cursor, all_cursor(&key, 7, at), "it says nothing by itself");
+        let place = |text: &str| all_place(text, &key, 7, span);
+        let cursor = |epoch, position| all_cursor(&key, epoch, LogPlace { position, told: 3 });
+        for position in 4..=9 {
+            assert_eq!(place(&cursor(7, position)).unwrap(), LogPlace { position, told: 3 });
+            assert_ne!(cursor(7, position), cursor(7, position), "it says nothing by itself");
         }
-        for gone in [all_cursor(&key, 7, 3), all_cursor(&key, 6, 8), all_cursor(&key, 8, 8), all_cursor(&key, 7, 10)] {
-            assert!(matches!(position(&gone), Err(ApiError::EventsGone { .. })));
+        for gone in [cursor(7, 3), cursor(6, 8), cursor(8, 8), cursor(7, 10)] {
+            assert!(matches!(place(&gone), Err(ApiError::EventsGone { .. })));
         }
-        let other = all_cursor(&EventKey::generate().unwrap(), 7, 8);
-        for text in ["", "7-8", "zz", &other, &all_cursor(&key, 7, 8)[2..]] {
-            assert!(matches!(position(text), Err(ApiError::Query(_))), "{text}");
+        let other = all_cursor(&EventKey::generate().unwrap(), 7, LogPlace { position: 8, told: 0 });
+        for text in ["", "7-8", "zz", &other, &cursor(7, 8)[2..]] {
+            assert!(matches!(place(text), Err(ApiError::Query(_))), "{text}");
         }
     }
 

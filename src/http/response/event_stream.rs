@@ -12,7 +12,7 @@ use axum::http::{HeaderName, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use rookery_actors::{AllEvents, SessionEvents};
+use rookery_actors::{AllEvents, LogPlace, SessionEvents};
 use rookery_model::{Event, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
@@ -48,7 +48,7 @@ enum Source {
         /// The position of the latest event that was looked at.
         seen: u64,
         /// The place that the client goes on from.
-        position: u64,
+        place: LogPlace,
     },
 }
 
@@ -80,6 +80,9 @@ pub(crate) async fn of_session(
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
     let number = asked.after.map_or(Ok(span.latest), |after| after.within(epoch, span))?;
+    if let Some(number) = log.page(number, 1, |_| true).await?.gap {
+        return Err(ApiError::EventsGone { oldest: Cursor { epoch, number }.to_string() });
+    }
     let (latest, cursor) = (log.latest(), Cursor { epoch, number });
     let source = Source::Session { events: log, latest, read: VecDeque::new(), cursor };
     begin(app, admission, source, asked.filter)
@@ -92,13 +95,19 @@ pub(crate) async fn of_session(
 pub(crate) async fn of_all(
     app: &Arc<App>,
     admission: Arc<Admission>,
-    after: Option<u64>,
+    after: Option<LogPlace>,
     filter: EventFilter,
 ) -> Result<Response, ApiError> {
     let events = app.gateway.all_events();
     let latest = events.latest()?;
-    let position = after.unwrap_or(*latest.borrow());
-    let source = Source::All { events, latest, read: VecDeque::new(), seen: position, position };
+    let now = *latest.borrow();
+    let place = after.unwrap_or(LogPlace { position: now, told: now });
+    let key = admission.check_again()?.key;
+    if events.page(place, 1, move |session| key.sees(session), |_| true).await?.is_gap {
+        let oldest = LogPlace { position: place.position, told: now };
+        return Err(ApiError::EventsGone { oldest: all_cursor(&app.cursor_key, events.epoch(), oldest) });
+    }
+    let source = Source::All { events, latest, read: VecDeque::new(), seen: place.position, place };
     begin(app, admission, source, filter)
 }
 
@@ -106,9 +115,7 @@ fn begin(app: &Arc<App>, admission: Arc<Admission>, source: Source, filter: Even
     let keys = app.keys.changes();
     let key = admission.check_again()?.key;
     let permits = app.admit_stream(&key)?;
-    let checked_every = if key.ends_by_itself() { EXPIRY_CHECK } else { HEARTBEAT };
-    let mut checks = interval_at(Instant::now() + checked_every, checked_every);
-    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let checks = checks_every(if key.ends_by_itself() { EXPIRY_CHECK } else { HEARTBEAT });
     // A client that is cut off before the first event knows from where to go on.
     let opening = Some(Bytes::from(format!("retry: {RETRY_MS}\nid: {}\n\n", source.cursor(app))));
     let (app, heartbeat_at) = (Arc::clone(app), Instant::now() + HEARTBEAT);
@@ -126,6 +133,12 @@ fn begin(app: &Arc<App>, admission: Arc<Admission>, source: Source, filter: Even
     Ok((headers, Body::from_stream(pieces)).into_response())
 }
 
+fn checks_every(period: Duration) -> Interval {
+    let mut checks = interval_at(Instant::now() + period, period);
+    checks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    checks
+}
+
 impl Source {
     /// The next event, as soon as there is one. `None`: the session is gone, its events are, or the daemon stops. Dropping this
     /// loses nothing.
@@ -140,20 +153,23 @@ impl Source {
                 latest.wait_for(|latest| *latest > seen).await.ok()?;
                 let _reading = key.read_events().await;
                 *read = events.page(seen, READ_COUNT, |_| true).await.ok()?.events.into();
-                // What is missing was removed: the client learns that when it connects again.
-                read.front().filter(|next| next.number == seen + 1)?;
+                // At a gap: the client is told when it connects again.
+                read.front()?;
             },
-            Self::All { events, latest, read, seen, position } => loop {
+            Self::All { events, latest, read, seen, place } => loop {
                 if let Some((at, event)) = read.pop_front() {
-                    *position = at;
+                    place.position = at;
                     return Some(event);
                 }
-                *position = *seen;
+                place.position = *seen;
                 latest.wait_for(|latest| *latest > *seen).await.ok()?;
                 let _reading = key.read_events().await;
                 let (of, wanted, filter) = (Arc::clone(key), Arc::clone(key), filter.clone());
                 let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
-                let page = events.page(*seen, READ_COUNT, move |session| of.sees(session), is_wanted).await.ok()?;
+                let page = events.page(*place, READ_COUNT, move |session| of.sees(session), is_wanted).await.ok()?;
+                if page.is_gap {
+                    return None;
+                }
                 (*seen, *read) = (page.seen, page.events.into());
             },
         }
@@ -162,7 +178,7 @@ impl Source {
     fn cursor(&self, app: &App) -> String {
         match self {
             Self::Session { cursor, .. } => cursor.to_string(),
-            Self::All { events, position, .. } => all_cursor(&app.cursor_key, events.epoch(), *position),
+            Self::All { events, place, .. } => all_cursor(&app.cursor_key, events.epoch(), *place),
         }
     }
 }
@@ -192,6 +208,10 @@ impl EventStream {
                 _ = self.checks.tick() => Happened::Check,
             };
             key = self.admission.check_again().ok()?.key;
+            if key.ends_by_itself() && self.checks.period() != EXPIRY_CHECK {
+                // It was rotated meanwhile, or has an end now.
+                self.checks = checks_every(EXPIRY_CHECK);
+            }
             match happened {
                 Happened::Over => return None,
                 Happened::Event(event) => {

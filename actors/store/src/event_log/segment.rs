@@ -301,34 +301,28 @@ impl Segment {
         file.map_or(0, |file| file.blocks() * 512)
     }
 
-    /// Rewrites the segment into full pages, without the rows that `is_kept` leaves out, and returns what takes its place.
-    /// Readers of this one go on with it. `None`: no row is left, or it is in memory.
+    /// Rewrites the segment into full pages, without the events that `is_kept` leaves out, and returns what takes its place. Readers
+    /// of this one go on with it.
     pub(super) fn rewrite(
         &self,
         directory: &Path,
         is_kept: impl Fn(SessionNumber, u64) -> bool,
-    ) -> Result<Option<Self>, StoreError> {
+    ) -> Result<Self, StoreError> {
         let next = directory.join(UNFINISHED_REWRITE);
         remove_if_there(&next)?;
         let rewritten = Self::create_at(Some(next.clone()), self.number, Facts { is_packed: true, ..self.facts })?;
-        let is_empty = self.copy_into(&rewritten, is_kept)?;
+        self.copy_into(&rewritten, is_kept)?;
         drop(rewritten);
-        if is_empty {
-            remove_if_there(&next)?;
-            return Ok(None);
-        }
         std::fs::rename(&next, Self::file(directory, self.number)).map_err(|error| failed(&error))?;
         sync_directory(directory)?;
-        Self::open(directory, self.number, false).map(Some)
+        Self::open(directory, self.number, false)
     }
 
-    /// True: nothing was copied.
-    fn copy_into(&self, other: &Self, is_kept: impl Fn(SessionNumber, u64) -> bool) -> Result<bool, StoreError> {
+    fn copy_into(&self, other: &Self, is_kept: impl Fn(SessionNumber, u64) -> bool) -> Result<(), StoreError> {
         self.look(|from| {
             let copied = other.write(|to| {
                 let (mut events, mut heads, mut runs) =
                     (to.open_table(EVENTS)?, to.open_table(HEADS)?, to.open_table(RUNS)?);
-                let mut is_empty = true;
                 for row in from.open_table(HEADS)?.iter()? {
                     let (session, head) = row?;
                     let Some(mut head) = Head::decode(head.value()) else { continue };
@@ -343,28 +337,25 @@ impl Segment {
                             head.bytes += value.value().len() as u64;
                         }
                     }
-                    if head.bytes > 0 {
-                        is_empty = false;
-                    } else {
+                    if head.bytes == 0 {
                         head.first = head.last + 1;
                     }
                     heads.insert(session, head.encode().as_slice())?;
                 }
+                // All of them: a reader of the whole log learns from a run without events that some are gone.
                 for row in from.open_table(RUNS)?.iter()? {
                     let (position, run) = row?;
-                    let (session, first, count) = run.value();
-                    // What goes is the oldest of a session: of a run, the first ones.
-                    let gone = (first..).take(count as usize).take_while(|at| !is_kept(SessionNumber(session), *at));
-                    let gone = u32::try_from(gone.count()).unwrap_or(u32::MAX);
-                    if gone < count {
-                        let begin = position.value() + u64::from(gone);
-                        runs.insert(begin, (session, first + u64::from(gone), count - gone))?;
-                    }
+                    runs.insert(position.value(), run.value())?;
                 }
-                Ok(is_empty)
+                Ok(())
             });
             Ok(copied)
         })?
+    }
+
+    /// Whether the segment has any event left.
+    pub(super) fn has_events(&self) -> Result<bool, StoreError> {
+        Ok(self.heads()?.iter().any(|(_, head)| head.bytes > 0))
     }
 
     /// Removes the segment's file.

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
+use tracing::warn;
+
 use super::super::StoreError;
 use super::segment::{Facts, Segment, UNFINISHED, UNFINISHED_REWRITE, remove_if_there};
 
@@ -46,6 +48,7 @@ impl Segments {
         for number in &numbers {
             open.push(Arc::new(open_when_free(directory, *number, Some(number) == numbers.last(), until)?));
         }
+        check_order(directory, &open)?;
         let segments = Self { directory: Some(directory.to_owned()), open: RwLock::new(open) };
         segments.newest_for(today, bytes_max)?;
         Ok(segments)
@@ -98,6 +101,26 @@ impl Segments {
             None => drop(open.remove(at)),
         }
     }
+}
+
+/// Each segment has to follow on the one before: a copy of one is none, and one that somebody removed is missed.
+fn check_order(directory: &Path, segments: &[Arc<Segment>]) -> Result<(), StoreError> {
+    for pair in segments.windows(2) {
+        let (next, begin) = (pair[0].next_position()?, pair[1].facts.position);
+        if begin < next {
+            let path = Segment::file(directory, pair[1].number);
+            return Err(StoreError::DamagedLog { path, reason: "it has events of the file before it".to_owned() });
+        }
+        if begin > next {
+            warn!(
+                after = pair[0].number,
+                before = pair[1].number,
+                events = begin - next,
+                "files of the event log are missing"
+            );
+        }
+    }
+    Ok(())
 }
 
 /// A log that is being closed is free soon: tasks of the daemon that closes it may hold it for a moment longer.

@@ -105,13 +105,8 @@ impl Trimmer {
         let Some(directory) = self.shared.segments.directory() else { return Ok(()) };
         self.shared.space.check_for(Use::Writing, segment.disk_bytes())?;
         let rewritten = segment.rewrite(directory, is_kept)?;
-        match rewritten {
-            Some(rewritten) => {
-                self.shared.segments.replace(segment.number, Some(rewritten));
-                Ok(())
-            }
-            None => self.drop_segment(segment),
-        }
+        self.shared.segments.replace(segment.number, Some(rewritten));
+        Ok(())
     }
 
     /// Drops a segment. The last numbers of its sessions go on in the newest one, so that none is given twice.
@@ -125,7 +120,7 @@ impl Trimmer {
     }
 
     fn take_from_the_largest(&self) -> Result<(), StoreError> {
-        let (all, bytes_max) = (self.shared.segments.all(), self.shared.options.bytes_max);
+        let (all, bytes_max) = (self.shared.segments.all(), self.shared.options.trimmed_above_bytes());
         let on_disk: u64 = all.iter().map(|segment| segment.disk_bytes()).sum();
         if on_disk <= bytes_max {
             return Ok(());
@@ -154,6 +149,13 @@ impl Trimmer {
                 let is_kept = |session, number| kept_from.get(&session).is_none_or(|from| number >= *from);
                 self.rewrite(&segment, is_kept)?;
             }
+        }
+        // Segments in the middle stay, so that positions have no gap but at the beginning.
+        for segment in self.closed() {
+            if segment.has_events()? {
+                break;
+            }
+            self.drop_segment(&segment)?;
         }
         info!(
             sessions = kept_from.len(),
