@@ -9,8 +9,10 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use rookery_model::{SessionConfig, SessionId, SessionStatus};
 use rookery_simulator::{
-    AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, Simulator, SimulatorOptions, World,
+    AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, ParticipantChange, Setting, Simulator,
+    SimulatorOptions, World,
 };
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
@@ -39,6 +41,9 @@ const SEED: u64 = 2785;
 /// Linking takes well under 2 s; a machine under load gets ten times that.
 const LINKING_TIME_MAX: Duration = Duration::from_secs(20);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
+/// Slow enough to be read as it goes by.
+const CHAT_INTERVAL: Duration = Duration::from_secs(2);
+const CHAT_STEPS: u32 = 7;
 
 /// Flags of `rookery demo`.
 #[derive(clap::Args)]
@@ -52,6 +57,9 @@ pub struct DemoArguments {
     /// An empty or new directory, which is kept; without it a temporary one is used and removed at exit
     #[arg(long, value_name = "DIRECTORY")]
     data_dir: Option<PathBuf>,
+    /// The members of a group do something every two seconds
+    #[arg(long)]
+    chatty: bool,
     #[command(flatten)]
     rate_limits: RateLimitArguments,
     #[command(flatten)]
@@ -93,6 +101,11 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
     match linked {
         Some(Ok(())) => {
             announce(&daemon);
+            // Ends with this.
+            let mut chatter = JoinSet::new();
+            if arguments.chatty {
+                chatter.spawn(chat(world));
+            }
             daemon::keep_running(daemon, &config, &mut signals).await
         }
         Some(Err(error)) => {
@@ -131,6 +144,29 @@ fn populate(world: &World) {
     });
     let group = GroupSpec { id: Some(COMMUNITY.into()), ..GroupSpec::new("Park", OWN_PHONE) };
     world.add_community(CommunitySpec { group, ..CommunitySpec::new("Park", OWN_PHONE) });
+}
+
+/// Has the members of the team's group do something every two seconds: somebody comes, becomes an admin, renames the group, and goes again.
+/// What a caller changed meanwhile may make a step impossible: then it is left out.
+async fn chat(world: World) {
+    use ParticipantChange::{Add, Demote, Promote, Remove};
+    let [guest, ..] = CONTACTS;
+    let (first, second) = (TEAM.start().to_string(), (TEAM.start() + 1).to_string());
+    let _ = world.change_participants(TEAM_GROUP, Promote, OWN_PHONE, &[&first]);
+    for round in 1_u64.. {
+        for step in 0..CHAT_STEPS {
+            sleep(CHAT_INTERVAL).await;
+            let _ = match step {
+                0 => world.change_participants(TEAM_GROUP, Add, &first, &[guest]),
+                1 => world.change_participants(TEAM_GROUP, Promote, &first, &[&second]),
+                2 => world.change_subject(TEAM_GROUP, &second, &format!("Project Team {round}")),
+                3 => world.change_setting(TEAM_GROUP, &second, Setting::Ephemeral(Some(86_400))),
+                4 => world.change_participants(TEAM_GROUP, Demote, &first, &[&second]),
+                5 => world.change_setting(TEAM_GROUP, &first, Setting::Ephemeral(None)),
+                _ => world.change_participants(TEAM_GROUP, Remove, &first, &[guest]),
+            };
+        }
+    }
 }
 
 /// Makes the session and links it as a person would: start, wait for the QR, scan it, wait until it is ready.

@@ -7,6 +7,7 @@
 mod reading;
 mod redo;
 
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
@@ -52,6 +53,8 @@ pub(crate) struct SessionLog {
     key: ArcSwapOption<LogKey>,
     /// The number of the latest event on disk; 0 until it was read from the log.
     latest: watch::Sender<u64>,
+    /// It was logged that events cannot be read: readers may meet them again and again.
+    is_damage_logged: AtomicBool,
 }
 
 impl LogKey {
@@ -80,7 +83,14 @@ pub(crate) fn put_applied(batch: &mut Batch, number: SessionNumber, last: u64) {
 impl SessionLog {
     pub(crate) fn new(log: &Arc<EventLog>, session: SessionId, number: SessionNumber) -> Self {
         let log = Arc::downgrade(log);
-        Self { log, session, number, key: ArcSwapOption::empty(), latest: watch::Sender::new(0) }
+        Self {
+            log,
+            session,
+            number,
+            key: ArcSwapOption::empty(),
+            latest: watch::Sender::new(0),
+            is_damage_logged: AtomicBool::new(false),
+        }
     }
 
     fn log(&self) -> Result<Arc<EventLog>, StoreError> {

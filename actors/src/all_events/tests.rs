@@ -78,7 +78,12 @@ async fn a_page_ends_before_what_cannot_be_read_and_the_next_one_says_where_it_g
     let second = page(&alice, 3).await;
     assert_eq!((numbers(&second), second.seen, second.has_more, second.gap), (vec![4, 5], 5, true, None));
     assert_eq!(page(&alice, 5).await.gap, Some(7));
-    let end = page(&alice, 7).await;
+    // Also behind more than one look reads.
+    bench.append(&alice, 600, false).await;
+    bench.append(&alice, 1, true).await;
+    assert_eq!(page(&alice, 5).await.gap, Some(607));
+    assert_eq!(numbers(&page(&alice, 607).await), [608]);
+    let end = page(&alice, 608).await;
     assert_eq!((numbers(&end), end.has_more, end.gap), (vec![], false, None));
 }
 

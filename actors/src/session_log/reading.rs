@@ -1,7 +1,7 @@
 //! Reading a session's log: events that are on disk, in order, from a position of the reader's own.
 
 use std::collections::VecDeque;
-use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use rookery_model::Event;
@@ -78,12 +78,17 @@ impl SessionLog {
     /// The log cannot be read.
     pub(crate) fn read_after(&self, after: u64, count: usize) -> Result<Vec<Event>, StoreError> {
         let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
-        let first = after.saturating_add(1).max(key.first);
-        let latest = self.latest();
-        if first > latest {
-            return Ok(Vec::new());
+        let (mut first, latest) = (after.saturating_add(1).max(key.first), self.latest());
+        while first <= latest {
+            let rows = self.log()?.read(self.number, first..=latest, count)?;
+            let Some((last, _)) = rows.last() else { break };
+            first = last + 1;
+            let events = self.decrypted(&key, rows);
+            if !events.is_empty() {
+                return Ok(events);
+            }
         }
-        self.decrypted(&key, first..=latest, count)
+        Ok(Vec::new())
     }
 
     /// Reads events that follow each other in the whole log, and so are on disk. Leaves out as [`Self::read_after`] does. Blocks.
@@ -93,20 +98,21 @@ impl SessionLog {
     pub(crate) fn read_run(&self, run: &Run) -> Result<Vec<Event>, StoreError> {
         let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
         let last = run.first + u64::from(run.count) - 1;
-        self.decrypted(&key, run.first.max(key.first)..=last, run.count as usize)
+        let rows = self.log()?.read(self.number, run.first.max(key.first)..=last, run.count as usize)?;
+        Ok(self.decrypted(&key, rows))
     }
 
-    fn decrypted(&self, key: &LogKey, numbers: RangeInclusive<u64>, count: usize) -> Result<Vec<Event>, StoreError> {
-        let rows = self.log()?.read(self.number, numbers, count)?;
+    /// Leaves out what cannot be read.
+    fn decrypted(&self, key: &LogKey, rows: Vec<(u64, Vec<u8>)>) -> Vec<Event> {
         let (count, event) = (rows.len(), |(number, encrypted): (u64, Vec<u8>)| {
             let json = key.key.decrypt(self.number, number, &encrypted)?;
             Some(Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? })
         });
         let events: Vec<Event> = rows.into_iter().filter_map(event).collect();
-        if events.len() < count {
+        if events.len() < count && !self.is_damage_logged.swap(true, Ordering::Relaxed) {
             warn!(session.id = %self.session, events = count - events.len(), "events cannot be read: their file is damaged, or another version wrote them");
         }
-        Ok(events)
+        events
     }
 
     /// The number of the oldest event that can be read; the next number where there is none. Blocks.

@@ -43,8 +43,7 @@ pub use event_log::{
     EventLogOptions, Head, READ_BYTES_MAX, Run,
 };
 pub use parts::{
-    RECORD_BYTES_MAX, ReadRecord, delete_known_parts, delete_parts, get_parts, parts_in, put_new_parts, put_parts,
-    scan_parts, scan_parts_each,
+    RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,
 };
 pub use space::SpaceWatch;
 #[cfg(fuzzing)]

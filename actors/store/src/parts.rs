@@ -42,27 +42,15 @@ pub fn put_parts(
     }
     let stored = part_numbers(store, session, table, key)?;
     let operations_before = batch.len();
-    let written = put_new_parts(batch, session, table, key, record)?;
+    let written = put_new_parts(batch, session, table, key, record);
     for number in stored.into_iter().filter(|number| *number >= written) {
         batch.delete(session, table, layout::part(key, number));
     }
     Ok(batch.len() - operations_before)
 }
 
-/// As [`put_parts`], for a key that no record has, so that nothing has to be looked up. Returns the number of parts.
-///
-/// # Errors
-/// [`StoreError::RecordTooLarge`] over [`RECORD_BYTES_MAX`]. The batch is then unchanged.
-pub fn put_new_parts(
-    batch: &mut Batch,
-    session: SessionNumber,
-    table: Table,
-    key: &[u8],
-    record: &[u8],
-) -> Result<u8, StoreError> {
-    if record.len() > RECORD_BYTES_MAX {
-        return Err(StoreError::RecordTooLarge { table, bytes: record.len() });
-    }
+/// Adds the parts of a record; returns how many there are.
+fn put_new_parts(batch: &mut Batch, session: SessionNumber, table: Table, key: &[u8], record: &[u8]) -> u8 {
     let mut bytes = Vec::with_capacity(HEADER_BYTES + record.len());
     bytes.extend_from_slice(&u32::try_from(record.len()).unwrap_or(u32::MAX).to_be_bytes());
     bytes.extend_from_slice(&crc32fast::hash(record).to_be_bytes());
@@ -72,12 +60,7 @@ pub fn put_new_parts(
         batch.put(session, table, layout::part(key, written), part);
         written += 1;
     }
-    Ok(written)
-}
-
-/// Adds the removal of a record with this many parts to the batch, without a look-up.
-pub fn delete_known_parts(batch: &mut Batch, session: SessionNumber, table: Table, key: &[u8], parts: u8) {
-    (0..parts).for_each(|number| batch.delete(session, table, layout::part(key, number)));
+    written
 }
 
 /// Adds the removal of a record to the batch. Returns the operations added: none when there is no such record.

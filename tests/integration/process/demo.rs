@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::child::{Child, Signal};
 use super::setup::TIME_MAX;
+use crate::harness::until;
 
 /// Nothing is in flight.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -51,6 +52,26 @@ async fn the_demos_curl_lines_work_and_nothing_of_it_is_left_behind() {
     demo.signal(Signal::Interrupt);
     assert_eq!(demo.until_exit(SHUTDOWN_TIME_MAX).await, Some(0), "{}", demo.output());
     assert_eq!(folders(), 0, "its temporary folder is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_chatty_demo_something_happens_by_itself() {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let directory = temporary.path().to_string_lossy();
+    let demo = Child::spawn(&["demo", "--chatty", "--listen", "127.0.0.1:0"], &[("TMPDIR", &*directory)]);
+    let until_ready = |output: &str| output.ends_with("\nready\n").then(|| output.to_owned());
+    let printed = demo.until_output("`ready` line", TIME_MAX, until_ready).await;
+    let list = printed.lines().find(|line| line.starts_with("curl ")).expect("a curl line");
+    let events = list.replace("/groups'", "/events?types=group.join,group.promote'");
+    let told = until("events", async || {
+        let (status, page) = pasted(&events);
+        assert_eq!(status, 200, "{page}");
+        (page["events"].as_array().expect("a list").len() >= 2).then_some(page)
+    })
+    .await;
+    assert_eq!(told["events"][0]["groupId"], "120363021234567890@g.us");
+    demo.signal(Signal::Interrupt);
+    assert_eq!(demo.until_exit(SHUTDOWN_TIME_MAX).await, Some(0), "{}", demo.output());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,6 +126,7 @@ fn old_segments_go_with_their_files_and_positions_go_on() {
     append(&log, BOB, 2..=2);
     log.trim().unwrap();
     assert_eq!(numbers(&log, ALICE), [3]);
+    assert_eq!(log.head(ALICE).unwrap().unwrap().last, 3, "what is carried over is never older than what is there");
     bench.pass_days(400);
     append(&log, BOB, 3..=3);
     log.trim().unwrap();

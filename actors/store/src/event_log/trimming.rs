@@ -109,10 +109,23 @@ impl Trimmer {
         Ok(())
     }
 
-    /// Drops a segment. The last numbers of its sessions go on in the newest one, so that none is given twice.
+    /// Drops a segment. The last numbers of sessions that no later segment knows go on in the newest one, so that none is given
+    /// twice.
     fn drop_segment(&self, segment: &Segment) -> Result<(), StoreError> {
-        if let Some(newest) = self.shared.segments.all().last() {
-            newest.carry(&segment.heads()?)?;
+        let mut later = self.shared.segments.all();
+        later.retain(|other| other.number > segment.number);
+        let mut carried = Vec::new();
+        for (session, head) in segment.heads()? {
+            let mut is_known = false;
+            for other in &later {
+                is_known |= other.head(session)?.is_some();
+            }
+            if !is_known {
+                carried.push((session, head));
+            }
+        }
+        if let Some(newest) = later.last() {
+            newest.carry(&carried)?;
         }
         segment.remove()?;
         self.shared.segments.replace(segment.number, None);
