@@ -62,8 +62,14 @@ pub(crate) fn cursor_key(store: &dyn Store) -> Result<EventKey, StoreError> {
 pub(crate) fn open_existing(store: &dyn Store, data_dir: &Path) -> Result<Option<EventLog>, StoreError> {
     let Some(epoch) = epoch_of(store)? else { return Ok(None) };
     let directory = directory_of(data_dir, epoch);
-    // Reading needs no room.
-    let options = EventLogOptions { epoch, free_space_min_bytes: 0, ..EventLogOptions::default() };
+    // Reading needs no room, and removes nothing: how long events are kept is the daemon's setting.
+    let options = EventLogOptions {
+        epoch,
+        free_space_min_bytes: 0,
+        kept_days: u32::MAX,
+        bytes_max: u64::MAX,
+        ..EventLogOptions::default()
+    };
     if directory.is_dir() { EventLog::open(&directory, options).map(Some) } else { Ok(None) }
 }
 
@@ -153,4 +159,30 @@ fn applied_of(store: &dyn Store) -> Result<HashMap<SessionNumber, u64>, StoreErr
     let rows = store.scan_all(Table::Events)?.into_iter();
     let applied = rows.filter(|(_, (key, _))| key == layout::EVENTS_APPLIED);
     Ok(applied.filter_map(|(session, (_, last))| Some((session, u64::from_be_bytes(last.try_into().ok()?)))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_store::{Append, StoreOptions};
+
+    use super::*;
+
+    #[test]
+    fn a_backup_without_a_daemon_removes_no_event_whatever_its_age() {
+        const ALICE: SessionNumber = SessionNumber(1);
+        const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
+        let data = tempfile::tempdir().unwrap();
+        let store = rookery_store::open(&data.path().join("store"), StoreOptions::default()).unwrap();
+        for day in 1..4 {
+            let now: Arc<dyn Fn() -> i64 + Send + Sync> = Arc::new(move || day * DAY_MS);
+            let log = open(&*store, data.path(), EventLogOptions { now, ..EventLogOptions::default() }).unwrap();
+            let first = u64::try_from(day).unwrap();
+            let events = vec![b"event".to_vec()];
+            let append = Append { session: ALICE, first, events, redo: Vec::new(), is_for_removal: false };
+            log.append(append).wait_blocking().unwrap();
+        }
+        let log = open_existing(&*store, data.path()).unwrap().unwrap();
+        log.trim().unwrap();
+        assert_eq!(log.read(ALICE, 0..=9, 9).unwrap().len(), 3);
+    }
 }

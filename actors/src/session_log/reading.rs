@@ -98,7 +98,11 @@ impl SessionLog {
     pub(crate) fn read_run(&self, run: &Run) -> Result<Vec<Event>, StoreError> {
         let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
         let last = run.first + u64::from(run.count) - 1;
-        let rows = self.log()?.read(self.number, run.first.max(key.first)..=last, run.count as usize)?;
+        let first = run.first.max(key.first);
+        if first > last {
+            return Ok(Vec::new());
+        }
+        let rows = self.log()?.read(self.number, first..=last, run.count as usize)?;
         Ok(self.decrypted(&key, rows))
     }
 

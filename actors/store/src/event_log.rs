@@ -210,7 +210,16 @@ impl EventLog {
         count: usize,
     ) -> Result<Vec<(u64, Vec<u8>)>, StoreError> {
         let (mut events, mut bytes_left) = (Vec::new(), READ_BYTES_MAX);
-        for segment in self.shared.segments.all() {
+        let segments = self.shared.segments.all();
+        // Most readers are near the end: the segments before the first number are not looked at.
+        let mut begin = 0;
+        for (at, segment) in segments.iter().enumerate().rev() {
+            if segment.head(session)?.is_some_and(|head| head.first <= *numbers.start()) {
+                begin = at;
+                break;
+            }
+        }
+        for segment in &segments[begin..] {
             if events.len() >= count || !segment.read(session, &numbers, count, &mut bytes_left, &mut events)? {
                 break;
             }
@@ -225,7 +234,9 @@ impl EventLog {
     /// As [`Self::head`].
     pub fn runs_after(&self, position: u64, count: usize) -> Result<Vec<Run>, StoreError> {
         let mut runs = Vec::new();
-        for segment in self.shared.segments.all() {
+        let segments = self.shared.segments.all();
+        let begin = segments.iter().rposition(|segment| segment.facts.position <= position + 1).unwrap_or_default();
+        for segment in &segments[begin..] {
             if runs.len() < count {
                 segment.runs_after(position, count, &mut runs)?;
             }

@@ -80,7 +80,12 @@ pub(crate) async fn of_session(
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
     let number = asked.after.map_or(Ok(span.latest), |after| after.within(epoch, span))?;
-    if let Some(number) = log.page(number, 1, |_| true).await?.gap {
+    let key = admission.check_again()?.key;
+    let next = {
+        let _reading = key.read_events().await;
+        log.page(number, 1, |_| true).await?
+    };
+    if let Some(number) = next.gap {
         return Err(ApiError::EventsGone { oldest: Cursor { epoch, number }.to_string() });
     }
     let (latest, cursor) = (log.latest(), Cursor { epoch, number });
@@ -103,7 +108,11 @@ pub(crate) async fn of_all(
     let now = *latest.borrow();
     let place = after.unwrap_or(LogPlace { position: now, told: now });
     let key = admission.check_again()?.key;
-    if events.page(place, 1, move |session| key.sees(session), |_| true).await?.is_gap {
+    let next = {
+        let (_reading, of) = (key.read_events().await, Arc::clone(&key));
+        events.page(place, 1, move |session| of.sees(session), |_| true).await?
+    };
+    if next.is_gap {
         let oldest = LogPlace { position: place.position, told: now };
         return Err(ApiError::EventsGone { oldest: all_cursor(&app.cursor_key, events.epoch(), oldest) });
     }

@@ -8,7 +8,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
-use super::super::{SessionNumber, StoreError};
+use super::super::{SessionNumber, SpaceWatch, StoreError};
 use super::segment::{Facts, Segment, failed};
 use super::{Append, EventLog, READ_BYTES_MAX};
 
@@ -78,7 +78,8 @@ impl EventLog {
         last: impl Fn(SessionNumber) -> u64,
     ) -> Result<(), StoreError> {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
-        let mut importing = Importing { directory, segment: None, appends: Vec::new(), bytes: 0 };
+        let space = SpaceWatch::beside_store(directory);
+        let mut importing = Importing { directory, space, segment: None, appends: Vec::new(), bytes: 0 };
         read_stream(from, |entry| match entry {
             Entry::Segment(day) => importing.begin(day),
             Entry::Run(session, first, mut events) => {
@@ -114,6 +115,8 @@ enum Entry {
 /// A log that is being made of a stream.
 struct Importing<'a> {
     directory: &'a Path,
+    /// A store beside it may be in use.
+    space: SpaceWatch,
     segment: Option<Segment>,
     appends: Vec<Append>,
     bytes: usize,
@@ -144,6 +147,7 @@ impl Importing<'_> {
         if let Some(segment) = &self.segment
             && !self.appends.is_empty()
         {
+            self.space.check(self.bytes as u64)?;
             segment.append(self.appends.iter())?;
             (self.appends, self.bytes) = (Vec::new(), 0);
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
-use super::super::space::Use;
+use super::super::space::check_writing;
 use super::super::{SessionNumber, StoreError, guard};
 use super::segment::Segment;
 use super::{Shared, segments};
@@ -103,7 +103,7 @@ impl Trimmer {
 
     fn rewrite(&self, segment: &Segment, is_kept: impl Fn(SessionNumber, u64) -> bool) -> Result<(), StoreError> {
         let Some(directory) = self.shared.segments.directory() else { return Ok(()) };
-        self.shared.space.check_for(Use::Writing, segment.disk_bytes())?;
+        check_writing(directory, segment.disk_bytes(), self.shared.options.free_space_min_bytes)?;
         let rewritten = segment.rewrite(directory, is_kept)?;
         self.shared.segments.replace(segment.number, Some(rewritten));
         Ok(())
