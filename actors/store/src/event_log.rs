@@ -13,7 +13,6 @@
 
 mod committer;
 mod key;
-mod queue;
 mod segment;
 mod segments;
 mod stream;
@@ -25,11 +24,11 @@ use std::thread::JoinHandle;
 
 use tokio::sync::watch;
 
+use super::queue::{Queue, Queued};
 use super::space::{SpaceWatch, Use};
 use super::{Health, SessionNumber, StoreError, Ticket};
 use committer::Committer;
 pub use key::EventKey;
-use queue::Queue;
 pub use segment::Head;
 use segments::Segments;
 use trimming::Trimmer;
@@ -46,6 +45,9 @@ const SEGMENTS_MIN: u64 = 16;
 const SEGMENT_BYTES_MAX: u64 = 256 * 1024 * 1024;
 /// Bytes of the events that one read returns, beyond its first: what a reader holds in memory.
 pub const READ_BYTES_MAX: usize = 1024 * 1024;
+
+/// What an append takes beside its events.
+const APPEND_BYTES: usize = 128;
 
 /// How to open the event log.
 #[derive(Clone)]
@@ -79,6 +81,22 @@ pub struct Append {
     pub is_for_removal: bool,
 }
 
+impl Queued for Append {
+    /// As many as batches of the store, which follow.
+    const WAITING_MAX: usize = 16_384;
+    const WAITING_BYTES_MAX: usize = 16 * 1024 * 1024;
+    /// Bytes: some thousand usual events.
+    const ROUND_COST_MAX: usize = 2 * 1024 * 1024;
+
+    fn bytes(&self) -> usize {
+        APPEND_BYTES + self.redo.len() + self.events.iter().map(Vec::len).sum::<usize>()
+    }
+
+    fn cost(&self) -> usize {
+        self.bytes()
+    }
+}
+
 /// Events that were appended together, in the order of the whole log: positions follow each other without a gap. Some or all of them
 /// may be gone since.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -96,7 +114,7 @@ pub struct Run {
 /// What the log, its committer and its trimmer share.
 struct Shared {
     segments: Segments,
-    queue: Queue,
+    queue: Queue<Append>,
     space: SpaceWatch,
     options: EventLogOptions,
     /// The position of the latest event on disk; 0: there never was one.

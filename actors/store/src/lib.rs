@@ -17,6 +17,7 @@ mod guard;
 pub mod layout;
 mod memory;
 mod parts;
+mod queue;
 mod rebuilding;
 mod sled;
 mod space;

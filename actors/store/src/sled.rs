@@ -6,7 +6,6 @@
 mod committer;
 mod leftovers;
 mod opening;
-mod queue;
 mod tally;
 
 use std::fs::File;
@@ -19,12 +18,12 @@ use std::thread::JoinHandle;
 use super::batch::Change;
 use super::encryption::ValueCipher;
 use super::guard;
+use super::queue::{Queue, Queued};
 use super::space::{SpaceWatch, Use};
 use super::{
     Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, layout, stream,
 };
 use committer::Committer;
-use queue::Queue;
 
 pub(super) use opening::DATA_FILE;
 
@@ -34,10 +33,27 @@ pub(super) fn unreadable_snapshot(path: &Path, options: &StoreOptions) -> Result
     Ok(lock.zip(snapshot))
 }
 
+impl Queued for Batch {
+    /// A session awaits its tickets, so 5,000 sessions have about one each waiting.
+    const WAITING_MAX: usize = 16_384;
+    /// A usual batch has some 2 KiB.
+    const WAITING_BYTES_MAX: usize = 32 * 1024 * 1024;
+    /// Operations: eight full transactions.
+    const ROUND_COST_MAX: usize = 1_024;
+
+    fn bytes(&self) -> usize {
+        Self::bytes(self)
+    }
+
+    fn cost(&self) -> usize {
+        self.len()
+    }
+}
+
 /// The state that the readers and the committer share.
 struct Shared {
     path: PathBuf,
-    queue: Queue,
+    queue: Queue<Batch>,
     space: SpaceWatch,
     /// Why the store has failed: the first reason that was seen; sticky.
     failure: OnceLock<String>,

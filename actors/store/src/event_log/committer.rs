@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use super::super::StoreError;
 use super::super::guard;
+use super::super::queue::{self, Queued as _};
 use super::super::space::Use;
-use super::queue::Job;
 use super::trimming::Trimmer;
-use super::{Shared, segments};
+use super::{Append, Shared, segments};
+
+type Job = queue::Job<Append>;
 
 pub(super) struct Committer {
     shared: Arc<Shared>,
@@ -44,9 +46,9 @@ impl Committer {
 
     /// Refuses the appends that there is no space for, and returns the others.
     fn admit(&self, jobs: Vec<Job>) -> Vec<Job> {
-        let bytes = |jobs: &[Job]| jobs.iter().map(|job| job.append.bytes() as u64).sum::<u64>();
+        let bytes = |jobs: &[Job]| jobs.iter().map(|job| job.item.bytes() as u64).sum::<u64>();
         let Err(low) = self.shared.space.check_for(Use::Writing, bytes(&jobs)) else { return jobs };
-        let (removals, refused): (Vec<Job>, _) = jobs.into_iter().partition(|job| job.append.is_for_removal);
+        let (removals, refused): (Vec<Job>, _) = jobs.into_iter().partition(|job| job.item.is_for_removal);
         self.shared.queue.answer(refused, &Err(low));
         match self.shared.space.check_for(Use::Removing, bytes(&removals)) {
             Err(low) if !removals.is_empty() => {
@@ -68,7 +70,7 @@ impl Committer {
             if is_new {
                 self.trimmer.wake();
             }
-            segment.append(jobs.iter().map(|job| &job.append))
+            segment.append(jobs.iter().map(|job| &job.item))
         });
         appended.unwrap_or_else(|place| Err(StoreError::Failed(place))).map_err(|error| {
             self.shared.fail(error.to_string());

@@ -8,6 +8,7 @@
 use std::io::{Read, Write};
 use std::path::Path;
 
+use super::super::queue::Queued as _;
 use super::super::{SessionNumber, SpaceWatch, StoreError};
 use super::segment::{Facts, Segment, failed};
 use super::{Append, EventLog, READ_BYTES_MAX};

@@ -12,15 +12,17 @@ use ::sled::transaction::{TransactionError, TransactionalTree};
 
 use super::super::batch::BATCH_OPERATIONS_MAX;
 use super::super::guard;
+use super::super::queue;
 use super::super::space::Use;
-use super::super::{Change, StoreError, Table, layout};
+use super::super::{Batch, Change, StoreError, Table, layout};
 use super::Shared;
 use super::opening::Opened;
-use super::queue::Job;
 use super::tally::{self, Tally};
 
 /// Bytes of one transaction that several batches share: a quarter segment. A single batch may have more.
 const MERGED_BYTES_MAX: usize = 1024 * 1024;
+
+type Job = queue::Job<Batch>;
 
 pub(super) struct Committer {
     opened: Opened,
@@ -51,13 +53,13 @@ impl Committer {
 
     /// Refuses the jobs that there is no space for, and returns the others: with little space left, only removals.
     fn admit(&self, jobs: Vec<Job>) -> Vec<Job> {
-        let jobs = self.admit_for(Use::Writing, jobs, |job| job.batch.is_for_removal());
-        self.admit_for(Use::Removing, jobs, |job| job.batch.is_empty())
+        let jobs = self.admit_for(Use::Writing, jobs, |job| job.item.is_for_removal());
+        self.admit_for(Use::Removing, jobs, |job| job.item.is_empty())
     }
 
     /// All jobs if there is space for this use, else those that do not need it.
     fn admit_for(&self, what: Use, jobs: Vec<Job>, needs_it_not: impl Fn(&Job) -> bool) -> Vec<Job> {
-        let bytes: usize = jobs.iter().filter(|job| !needs_it_not(job)).map(|job| job.batch.bytes()).sum();
+        let bytes: usize = jobs.iter().filter(|job| !needs_it_not(job)).map(|job| job.item.bytes()).sum();
         if bytes == 0 {
             return jobs;
         }
@@ -71,7 +73,7 @@ impl Committer {
         if let Some(failed) = self.shared.failed() {
             return Err(failed);
         }
-        if jobs.iter().all(|job| job.batch.is_empty()) {
+        if jobs.iter().all(|job| job.item.is_empty()) {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
@@ -124,7 +126,7 @@ impl Committer {
 }
 
 fn changes(group: &[Job]) -> impl Iterator<Item = &Change> {
-    group.iter().flat_map(|job| job.batch.changes())
+    group.iter().flat_map(|job| job.item.changes())
 }
 
 /// Cuts a round into groups of whole batches, each within a transaction's limits.
@@ -133,8 +135,8 @@ fn merge(mut jobs: &[Job]) -> Vec<&[Job]> {
     while !jobs.is_empty() {
         let (mut operations, mut bytes) = (0, 0);
         let within = jobs.iter().take_while(|job| {
-            operations += job.batch.len();
-            bytes += job.batch.bytes();
+            operations += job.item.len();
+            bytes += job.item.bytes();
             operations <= BATCH_OPERATIONS_MAX && bytes <= MERGED_BYTES_MAX
         });
         let (group, rest) = jobs.split_at(within.count().max(1));
