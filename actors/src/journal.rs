@@ -252,6 +252,11 @@ impl Journal {
         Some(draft)
     }
 
+    /// Whether a batch is on its way.
+    pub(crate) fn is_writing(&self) -> bool {
+        self.is_writing
+    }
+
     /// Whether all of the session's groups are on disk, as far as they can be.
     pub(crate) fn is_quiet(&self, cache: &GroupCache) -> bool {
         let is_clean = cache.unsaved().next().is_none() && !cache.names.has_unsaved() && !cache.numbers.has_unsaved();

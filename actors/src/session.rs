@@ -10,6 +10,7 @@
 //! ```
 
 mod account;
+pub(crate) mod ending;
 mod engine_events;
 mod engine_slot;
 pub(crate) mod exit;
@@ -41,6 +42,7 @@ use crate::group_cache::GroupCache;
 use crate::journal::Journal;
 use crate::reply::Reply;
 use crate::supervisor::message::SupervisorMsg;
+use ending::Shutdown;
 use engine_slot::EngineSlot;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
 use limits::PresenceSending;
@@ -117,6 +119,8 @@ pub(crate) struct SessionState {
     timelock_timers: u64,
     /// Commands that wait for the answer.
     timelock_readers: Vec<Reply<Option<ReachoutTimelock>>>,
+    /// The daemon is shutting down.
+    shutdown: Option<Shutdown>,
 }
 
 impl Actor for SessionActor {
@@ -140,9 +144,13 @@ impl Actor for SessionActor {
         message: SessionMsg,
         state: &mut SessionState,
     ) -> Result<(), ActorProcessingErr> {
+        if !state.counts(&message) {
+            return Ok(());
+        }
         let handled = state.handle(message);
         state.read_groups();
         state.write_journal();
+        state.stop_when_written();
         handled
     }
 }
@@ -183,6 +191,7 @@ impl SessionState {
             lost_connections: LostConnections::default(),
             timelock_timers: 0,
             timelock_readers: Vec::new(),
+            shutdown: None,
         };
         state.restore_limits();
         if state.record.wiping {
@@ -257,6 +266,7 @@ impl SessionState {
             M::TimelockDue { timer } => self.timelock_due(timer),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
+            M::Shutdown(shutdown) => self.shutdown = Some(shutdown),
             M::EngineOpened { generation, engine } => self.engine_opened(generation, engine),
             M::EngineReported { generation, event, place } => self.engine_reported(generation, event, place),
             M::WipeFailed { generation, error } => self.wipe_failed(generation, error),

@@ -24,11 +24,13 @@ use std::time::Instant;
 
 use ractor::{Actor, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinSet;
 
 use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::error::CommandError;
 use crate::reply::Reply;
+use crate::session::ending::Shutdown;
 use crate::session::exit::ActorExit;
 use crate::session::loading::Loaded;
 use crate::session::message::{Generation, SessionMsg};
@@ -297,29 +299,40 @@ impl State {
         }
     }
 
-    /// Stops the actors first: the end of their engines is no event for them then.
+    /// Tells the actors first: the end of their engines is no event for them then.
     fn shut_down(&mut self, reply: oneshot::Sender<()>) {
         self.draining = true;
         self.ending.send_replace(true);
-        let mut devices = Vec::with_capacity(self.slots.len());
+        let mut ends = JoinSet::new();
         for slot in self.slots.values() {
-            if let Some(actor) = slot.entry.actor.swap(None) {
-                actor.stop(None);
+            let actor = slot.entry.actor.swap(None);
+            if let Some(actor) = &actor {
+                let _ = actor.send_message(SessionMsg::Shutdown(Shutdown::Begun));
             }
             if let Some(engine) = &slot.engine {
                 engine.order(Order::Close);
             }
-            devices.push((slot.entry.device.clone(), slot.entry.saving.clone(), slot.entry.writing.clone()));
+            ends.spawn(end_session(slot.entry.clone(), actor));
         }
         let finishing = self.finishing.clone();
         tokio::spawn(async move {
             let _finishing = finishing.acquire_owned().await;
-            for (device, saving, writing) in devices {
-                drop((device.acquire_owned().await, saving.acquire_owned().await, writing.acquire_owned().await));
-            }
+            ends.join_all().await;
             let _ = reply.send(());
         });
     }
+}
+
+/// Ends a session at the shutdown, once its engine is gone and what its actor knows is on disk.
+async fn end_session(entry: Arc<SessionHandle>, actor: Option<Arc<ActorRef<SessionMsg>>>) {
+    let _device = entry.device.acquire().await;
+    if let Some(actor) = actor {
+        let (is_alive, end) = oneshot::channel();
+        let _ = actor.send_message(SessionMsg::Shutdown(Shutdown::EngineGone(is_alive)));
+        let _ = end.await;
+    }
+    // A wipe, and a batch of an actor that crashed.
+    drop((entry.saving.acquire().await, entry.writing.acquire().await));
 }
 
 #[cfg(test)]

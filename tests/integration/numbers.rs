@@ -35,7 +35,7 @@ async fn ready(is_told: bool) -> (Bench, String, String) {
 }
 
 fn lookups(bench: &Bench) -> u64 {
-    bench.world.requests(ALICE, "usync:usync")
+    bench.world.requests(ALICE, "usync:contact")
 }
 
 fn results(answer: &Answer) -> Vec<(String, String, Value)> {
@@ -173,9 +173,9 @@ async fn accounts_are_remembered_over_a_restart_and_forgotten_with_the_account()
     let qr = bench.qr("alice").await;
     bench.world.phone(BOB).scan_qr(&qr).unwrap();
     bench.until_status("alice", "ready").await;
-    let before = bench.world.requests(BOB, "usync:usync");
+    let before = bench.world.requests(BOB, "usync:contact");
     assert_eq!(bench.get(&check).await.body["exists"], true);
-    assert_eq!(bench.world.requests(BOB, "usync:usync"), before + 1);
+    assert_eq!(bench.world.requests(BOB, "usync:contact"), before + 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

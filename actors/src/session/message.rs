@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::ending::Shutdown;
 use super::exit::EngineExit;
 use super::refresher::Due;
 use crate::commands::{CommandQuestion, Execute, GroupChange};
@@ -122,6 +123,8 @@ pub(crate) enum SessionMsg {
     JournalWritten(Box<Written>),
     /// Time to try a failed save again.
     SaveDue,
+    /// The daemon is shutting down.
+    Shutdown(Shutdown),
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },

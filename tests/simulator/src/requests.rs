@@ -42,8 +42,8 @@ fn on_receipt(state: &mut State, me: &DeviceRef, receipt: &Node) {
 }
 
 /// The names of a request: it is counted under the first, and faults hit it under any. A name is a namespace, the tag
-/// of the first child, or both. `w:mex` has the operation instead of the tag, and `w:profile:picture` the action. A
-/// message has only its own tag.
+/// of the first child, or both. `w:mex` has the operation instead of the tag, `w:profile:picture` the action, and
+/// `usync` the protocols that are asked about. A message has only its own tag.
 pub(crate) fn names(request: &Node) -> Vec<String> {
     let first = children(request).first().map(|child| child.tag.to_string());
     if request.tag != "iq" {
@@ -54,6 +54,7 @@ pub(crate) fn names(request: &Node) -> Vec<String> {
     let operations = match namespace.as_str() {
         "w:mex" => mex::operation(request),
         "w:profile:picture" => vec![picture_operation(request).to_owned()],
+        "usync" => usync::protocols(request),
         _ => first.into_iter().collect(),
     };
     let in_full = operations.iter().map(|operation| format!("{namespace}:{operation}"));

@@ -8,13 +8,7 @@ use crate::world::State;
 
 pub(crate) fn answer(state: &mut State, request: &Node) -> Node {
     let Some(usync) = request.get_optional_child("usync") else { return iq_result(request, vec![]) };
-    let protocols: Vec<String> = usync
-        .get_optional_child("query")
-        .map(children)
-        .unwrap_or_default()
-        .iter()
-        .map(|protocol| protocol.tag.to_string())
-        .collect();
+    let protocols = protocols(request);
     let asked = usync.get_optional_child("list").map(children).unwrap_or_default();
     let users: Vec<Node> = asked.iter().filter_map(|user| answer_user(state, user, &protocols)).collect();
     let answer = NodeBuilder::new("usync")
@@ -23,6 +17,12 @@ pub(crate) fn answer(state: &mut State, request: &Node) -> Node {
         .attr("context", attr(usync, "context").unwrap_or_default())
         .children([empty("result"), NodeBuilder::new("list").children(users).build()]);
     iq_result(request, vec![answer.build()])
+}
+
+/// What a request asks about each of its users: `contact`, `lid`, `devices`, `status`, ...
+pub(crate) fn protocols(request: &Node) -> Vec<String> {
+    let query = request.get_optional_child("usync").and_then(|usync| usync.get_optional_child("query"));
+    query.map(children).unwrap_or_default().iter().map(|protocol| protocol.tag.to_string()).collect()
 }
 
 fn answer_user(state: &mut State, user: &Node, protocols: &[String]) -> Option<Node> {
