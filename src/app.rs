@@ -16,16 +16,29 @@ use crate::http::error::AccessError;
 use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
+use crate::webhooks::Webhooks;
+
+/// The parts that are opened at the start.
+pub(crate) struct Parts {
+    pub(crate) gateway: Gateway,
+    pub(crate) keys: Arc<ApiKeys>,
+    pub(crate) idempotency: Arc<Idempotency>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) pictures: Pictures,
+    pub(crate) webhooks: Webhooks,
+    /// Hides positions in the whole event log from callers.
+    pub(crate) cursor_key: EventKey,
+}
 
 /// The parts of the daemon that a request may use.
 pub(crate) struct App {
     pub(crate) gateway: Gateway,
-    pub(crate) keys: ApiKeys,
+    pub(crate) keys: Arc<ApiKeys>,
     pub(crate) idempotency: Arc<Idempotency>,
-    pub(crate) audit: Audit,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) calls: DetachedTasks,
     pub(crate) pictures: Pictures,
-    /// Hides positions in the whole event log from callers.
+    pub(crate) webhooks: Webhooks,
     pub(crate) cursor_key: EventKey,
     pub(crate) http: Arc<HttpOptions>,
     pub(crate) failed_logins: FailedLogins,
@@ -38,15 +51,8 @@ pub(crate) struct App {
 }
 
 impl App {
-    pub(crate) fn new(
-        gateway: Gateway,
-        keys: ApiKeys,
-        idempotency: Arc<Idempotency>,
-        audit: Audit,
-        pictures: Pictures,
-        cursor_key: EventKey,
-        http: HttpOptions,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts, http: HttpOptions) -> Self {
+        let Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key } = parts;
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
         let streams = Arc::new(Semaphore::new(http.limits.streams_max));
@@ -59,6 +65,7 @@ impl App {
             audit,
             calls,
             pictures,
+            webhooks,
             cursor_key,
             http,
             failed_logins,

@@ -11,22 +11,27 @@ mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use axum::http::Uri;
 use clap::Command;
 use clap::builder::Resettable;
 use clap::error::ErrorKind;
-use rookery_actors::{SessionOptions, WHATSAPP_TIMEOUT_MAX, WHATSAPP_URL};
+use rookery_actors::{SessionOptions, WHATSAPP_TIMEOUT_MAX, WHATSAPP_URL, tls_config_trusting};
 use rookery_store::{EVENTS_BYTES_MAX_MIN, EventLogOptions};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tracing_subscriber::EnvFilter;
 
 pub use crate::audit::Retention;
 pub use crate::auth::{AddressRange, Secret};
 use crate::clock::Clock;
 pub use crate::url_fetch::FetchAllow;
+use crate::url_fetch::Guard;
+use crate::webhooks::WebhookOptions;
 pub use cors_origins::CorsOrigins;
 pub use data_location::DataLocation;
 #[cfg(test)]
@@ -66,6 +71,8 @@ const EVENTS_DAYS: RangeInclusive<u64> = 1..=3_650;
 /// Less is no log; more is no disk of one daemon.
 const EVENTS_MIB_MAX: RangeInclusive<u64> = EVENTS_BYTES_MAX_MIN / MIB..=1_024 * 1_024;
 const MIB: u64 = 1_024 * 1_024;
+/// A receiver is down over a night or a weekend; events are kept 30 days.
+const WEBHOOK_RETRY_HOURS: RangeInclusive<u64> = 1..=720;
 /// Less than 10 s is too short to link a phone; more than a day is a forgotten window.
 const LINKING_WINDOW_S: RangeInclusive<u64> = 10..=86_400;
 /// A person needs some seconds to find the passkey; WhatsApp waits for ten minutes.
@@ -137,7 +144,8 @@ pub struct Config {
     /// Limits of HTTP, trusted proxies, and web pages that may call.
     #[command(flatten)]
     pub http: HttpOptions,
-    /// Hosts, or host:port, that files may be fetched from although their addresses are not public; comma-separated [default: none]
+    /// Hosts, or host:port, that files may be fetched from and webhooks delivered to although their addresses are not public;
+    /// comma-separated [default: none]
     #[arg(long, env = "ROOKERY_FETCH_ALLOW", value_name = "HOSTS")]
     #[arg(default_value = "", hide_default_value = true, value_parser = from_str_or_default::<FetchAllow>(HOSTS))]
     pub fetch_allow: FetchAllow,
@@ -157,6 +165,13 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_EVENTS_MIB_MAX", value_name = "MIB")]
     #[arg(default_value = "10240", value_parser = number::<u64>(EVENTS_MIB_MAX))]
     pub events_mib_max: u64,
+    /// Hours for which a failed delivery to a webhook is tried again, 1-720
+    #[arg(long, env = "ROOKERY_WEBHOOK_RETRY_HOURS", value_name = "HOURS")]
+    #[arg(default_value = "24", value_parser = number::<u32>(WEBHOOK_RETRY_HOURS))]
+    pub webhook_retry_hours: u32,
+    /// PEM file with certificates of authorities that webhooks' receivers may have beside the public ones [default: none]
+    #[arg(long, env = "ROOKERY_WEBHOOK_CA_FILE", value_name = "FILE", value_parser = path())]
+    pub webhook_ca_file: Option<PathBuf>,
     /// The rate limits of each session's requests to WhatsApp.
     #[command(flatten)]
     pub rate_limits: RateLimitArguments,
@@ -210,6 +225,16 @@ impl Config {
         }
     }
 
+    /// The settings of webhooks.
+    ///
+    /// # Errors
+    /// The file of authorities cannot be read.
+    pub(crate) fn webhooks(&self, guard: Guard) -> anyhow::Result<WebhookOptions> {
+        let authorities = self.webhook_ca_file.as_deref().map(authorities).transpose()?.unwrap_or_default();
+        let tls = tls_config_trusting(&authorities).context("could not use the certificates of --webhook-ca-file")?;
+        Ok(WebhookOptions { retry_time: Duration::from_secs(u64::from(self.webhook_retry_hours) * 3_600), guard, tls })
+    }
+
     /// The settings of the sessions.
     #[must_use]
     pub fn session_options(&self) -> SessionOptions {
@@ -227,6 +252,15 @@ impl Config {
             device_name: self.device_name.clone(),
         }
     }
+}
+
+/// The certificates of a PEM file.
+fn authorities(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let read = || format!("could not read the certificates of --webhook-ca-file in `{}`", file.display());
+    let found =
+        CertificateDer::pem_file_iter(file).with_context(read)?.collect::<Result<Vec<_>, _>>().with_context(read)?;
+    anyhow::ensure!(!found.is_empty(), "`{}` of --webhook-ca-file holds no certificate in PEM", file.display());
+    Ok(found)
 }
 
 /// The command with its variables applied: an empty variable is not set, and a limit may be set by its old name.

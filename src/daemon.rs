@@ -1,8 +1,8 @@
 //! The daemon: the order in which everything starts and stops, and how a backup takes the place of its data. The only file that
 //! knows all the parts.
 //!
-//! Start: data directory, address, store, keys, event log, sessions, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients
-//! were told to come back (bounded), sessions (bounded), the rest of the calls (bounded), the audit log, store.
+//! Start: data directory, address, store, keys, event log, sessions, webhooks, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients
+//! were told to come back (bounded), webhooks (bounded), sessions (bounded), the rest of the calls (bounded), the audit log, store.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::{debug, error, info, warn};
 
-use crate::app::App;
+use crate::app::{App, Parts};
 use crate::audit::{Audit, AuditEvent, Outcome};
 use crate::auth::{ApiKeys, KeyLimits, KeysError, Pepper, Secret};
 use crate::backup::control::{self, Control, RestoreOrder};
@@ -38,7 +38,8 @@ use crate::idempotency::{self, Idempotency};
 use crate::picture::Pictures;
 use crate::signals::{self, Signals};
 use crate::store_key;
-use crate::url_fetch::Fetcher;
+use crate::url_fetch::{Fetcher, Guard};
+use crate::webhooks::Webhooks;
 
 /// How often the use of keys is written: rarely enough to cost nothing, often enough to be of use.
 const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
@@ -113,7 +114,8 @@ impl Daemon {
         let idempotency = open_idempotency(&store, clock.clone()).await?;
         let (audit, auditor) = Audit::open(Arc::clone(&store), config.retention(), clock.clone())
             .context("could not read the audit log")?;
-        let fetcher = Fetcher::new(config.fetch_allow.clone()).context("could not prepare fetching from URLs")?;
+        let guard = Guard::new(config.fetch_allow.clone());
+        let fetcher = Fetcher::new(guard.clone()).context("could not prepare fetching from URLs")?;
         if is_restored {
             audit.note(control::entry("restore", true)).await;
         }
@@ -123,7 +125,12 @@ impl Daemon {
             .context("could not start the sessions")?;
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
-        let app = Arc::new(App::new(gateway, keys, idempotency, audit, pictures, cursor_key, config.http));
+        let (keys, audit) = (Arc::new(keys), Arc::new(audit));
+        let options = config.webhooks(guard)?;
+        let webhooks = Webhooks::open(&store, &gateway, &keys, &audit, options).await;
+        let webhooks = webhooks.context("could not read the webhooks")?;
+        let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
+        let app = Arc::new(App::new(parts, config.http));
         let control = Control::open(&app, &store, &events, location, store_key);
         let control = control.inspect_err(
             |error| warn!(%error, "no `control.sock`: backup and restore are for when the daemon is stopped"),
@@ -134,11 +141,7 @@ impl Daemon {
             tokio::spawn(audit_notices(Arc::clone(&app), notices, stopped.clone()));
         }
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
-        let sweeping = sweep(Arc::clone(&app.idempotency), stopped.clone());
-        let sweeper = tokio::spawn(async move {
-            tokio::select! { () = sweeping => {}, () = clock.run() => {} }
-            clock.keep();
-        });
+        let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), clock, stopped.clone()));
         let router = http::router(&app);
         let server =
             tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), signals::until_dropped(stopped)));
@@ -217,6 +220,8 @@ impl Daemon {
         }
         // A repeated call with the same idempotency key then gets the result of an unfinished call.
         self.app.calls.until_idle(TASK_TIME_MAX.saturating_sub(begun.elapsed())).await;
+        // What the sessions still tell is delivered after the next start.
+        self.app.webhooks.close().await;
         self.running.shutdown().await;
         self.app.calls.until_idle(LAST_TIME_MAX).await;
         // Closing the store blocks until what is queued is on disk.
@@ -440,7 +445,13 @@ async fn write_usage(app: Arc<App>, mut stopped: watch::Receiver<()>) {
     }
 }
 
-async fn sweep(idempotency: Arc<Idempotency>, mut stopped: watch::Receiver<()>) {
+/// Removes idempotency keys that have expired, and keeps the clock, until the end.
+async fn sweep(idempotency: Arc<Idempotency>, clock: Clock, stopped: watch::Receiver<()>) {
+    tokio::select! { () = remove_expired(idempotency, stopped) => {}, () = clock.run() => {} }
+    clock.keep();
+}
+
+async fn remove_expired(idempotency: Arc<Idempotency>, mut stopped: watch::Receiver<()>) {
     while tokio::time::timeout(SWEEP_INTERVAL, stopped.changed()).await.is_err() {
         match idempotency.sweep().await {
             Ok(0) => {}
@@ -454,6 +465,7 @@ async fn sweep(idempotency: Arc<Idempotency>, mut stopped: watch::Receiver<()>) 
 mod tests {
     use super::*;
     use crate::http::limits::STOP_TIME_MAX;
+    use crate::webhooks;
 
     /// Closing the sessions takes no longer (`actors/src/supervisor/running.rs`: their connections, then the
     /// supervisor).
@@ -467,7 +479,8 @@ mod tests {
         let value = unit.lines().find_map(|line| line.strip_prefix("TimeoutStopSec=")).unwrap();
         let given = Duration::from_secs(value.parse().unwrap());
         let calls = TASK_TIME_MAX.max(STOP_TIME_MAX);
-        let taken = calls + SESSIONS_TIME_MAX + LAST_TIME_MAX + AUDITOR_TIME_MAX + STORE_TIME_MAX;
+        let taken =
+            calls + webhooks::STOP_TIME_MAX + SESSIONS_TIME_MAX + LAST_TIME_MAX + AUDITOR_TIME_MAX + STORE_TIME_MAX;
         assert!(given >= taken, "{given:?} are less than {taken:?}");
     }
 }

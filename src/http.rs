@@ -28,6 +28,7 @@ use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
     membership_requests, pairing, participants, passkey, picture, proxy, session_config, sessions, settings, stats,
+    webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -48,6 +49,12 @@ const VIEWER: AccessPolicy = AccessPolicy { role: Some(Role::Viewer), ..OPEN };
 const EVENTS: AccessPolicy = AccessPolicy { streams: true, ..VIEWER };
 /// A read before joining a group.
 const JOINER: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..VIEWER };
+/// What an operator's key may do within its scope.
+const OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), ..OPEN };
+/// As [`OPERATOR`], to take something away.
+const OPERATOR_END: AccessPolicy = AccessPolicy { removes: true, ..OPERATOR };
+/// What an admin's key may do within its scope.
+const ADMIN: AccessPolicy = AccessPolicy { role: Some(Role::Admin), ..OPEN };
 /// A session as a whole.
 const SESSION: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Session, ..OPEN };
 /// The end of a session.
@@ -59,6 +66,8 @@ const PICTURE_WRITE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..GR
 /// As [`GROUP_WRITE`], for making, joining and leaving groups.
 const MEMBERSHIP: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..GROUP_WRITE };
 const WIDE_OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Everything, ..OPEN };
+/// As [`WIDE_OPERATOR`], to take something away.
+const WIDE_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_OPERATOR };
 const WIDE_ADMIN: AccessPolicy = AccessPolicy { role: Some(Role::Admin), ..WIDE_OPERATOR };
 /// The end of a key.
 const KEY_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_ADMIN };
@@ -66,7 +75,7 @@ const KEY_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_ADMIN };
 /// Every route: method, path, policy, operation id, handler. The operation id is also the action in the audit log, and
 /// the part before its first underscore is the tag in the document.
 pub(crate) fn routes() -> Vec<Route> {
-    [session_routes(), group_routes()].into_iter().flatten().collect()
+    [session_routes(), webhook_routes(), group_routes()].into_iter().flatten().collect()
 }
 
 /// The daemon's own routes and those of sessions.
@@ -109,6 +118,32 @@ fn session_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/events" EVENTS "events_list" events::list,
         GET    "/api/sessions/{session}/limits" VIEWER "account_limits" account::limits,
         PUT    "/api/sessions/{session}/presence" SESSION "account_presence" account::set_presence,
+    }
+}
+
+/// The routes of webhooks: those of one session, and those of several.
+fn webhook_routes() -> Vec<Route> {
+    routes! {
+        GET    "/api/sessions/{session}/webhooks" OPERATOR "webhooks_list" webhooks::list,
+        POST   "/api/sessions/{session}/webhooks" OPERATOR "webhooks_create" webhooks::create,
+        GET    "/api/sessions/{session}/webhooks/{webhook}" OPERATOR "webhooks_get" webhooks::get,
+        PUT    "/api/sessions/{session}/webhooks/{webhook}" OPERATOR "webhooks_update" webhooks::update,
+        DELETE "/api/sessions/{session}/webhooks/{webhook}" OPERATOR_END "webhooks_delete" webhooks::delete,
+        POST   "/api/sessions/{session}/webhooks/{webhook}/test" OPERATOR "webhooks_test" webhook_deliveries::test,
+        POST   "/api/sessions/{session}/webhooks/{webhook}/resume" OPERATOR "webhooks_resume" webhook_deliveries::resume,
+        POST   "/api/sessions/{session}/webhooks/{webhook}/replay" OPERATOR "webhooks_replay" webhook_deliveries::replay,
+        GET    "/api/sessions/{session}/webhooks/{webhook}/deliveries" OPERATOR "webhooks_deliveries" webhook_deliveries::list,
+        GET    "/api/webhooks" OPERATOR "webhooks_list_all" webhooks::list_all,
+        POST   "/api/webhooks" WIDE_OPERATOR "webhooks_create_wide" webhooks::create_wide,
+        GET    "/api/webhooks/delivery-failures" ADMIN "webhooks_failures" webhook_deliveries::failures,
+        POST   "/api/webhooks/delivery-failures/redrive" ADMIN "webhooks_redrive" webhook_deliveries::redrive,
+        GET    "/api/webhooks/{webhook}" WIDE_OPERATOR "webhooks_get_wide" webhooks::get,
+        PUT    "/api/webhooks/{webhook}" WIDE_OPERATOR "webhooks_update_wide" webhooks::update,
+        DELETE "/api/webhooks/{webhook}" WIDE_END "webhooks_delete_wide" webhooks::delete,
+        POST   "/api/webhooks/{webhook}/test" WIDE_OPERATOR "webhooks_test_wide" webhook_deliveries::test,
+        POST   "/api/webhooks/{webhook}/resume" WIDE_OPERATOR "webhooks_resume_wide" webhook_deliveries::resume,
+        POST   "/api/webhooks/{webhook}/replay" WIDE_OPERATOR "webhooks_replay_wide" webhook_deliveries::replay,
+        GET    "/api/webhooks/{webhook}/deliveries" WIDE_OPERATOR "webhooks_deliveries_wide" webhook_deliveries::list,
     }
 }
 

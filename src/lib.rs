@@ -11,6 +11,7 @@ pub mod config;
 pub mod daemon;
 mod data_dir;
 mod detached_tasks;
+mod event_data;
 #[cfg(fuzzing)]
 pub use http::fuzzing;
 #[cfg(feature = "simulator")]
@@ -23,6 +24,7 @@ mod idempotency;
 mod little_space;
 pub mod offline;
 mod picture;
+mod qr_image;
 pub mod secrecy;
 mod shares;
 mod signals;
@@ -31,3 +33,4 @@ pub mod simulator_command;
 mod store_key;
 pub mod telemetry;
 mod url_fetch;
+mod webhooks;

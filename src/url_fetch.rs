@@ -4,10 +4,11 @@
 
 mod address;
 mod allow;
+mod guard;
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -16,6 +17,7 @@ use reqwest::{Client, StatusCode, Url, redirect};
 use tokio::sync::Semaphore;
 
 pub use allow::FetchAllow;
+pub(crate) use guard::{Guard, Reach, Resolver};
 
 /// Time for a fetch with its redirects: the waiting request has a time limit of some 30 s for all its work.
 const FETCH_TIME_MAX: Duration = Duration::from_secs(8);
@@ -24,12 +26,12 @@ const REDIRECTS_MAX: usize = 3;
 /// Fetches at once; more are refused for the moment, as each may hold several megabytes.
 pub(crate) const FETCHES_MAX: usize = 8;
 /// Characters of a URL: what browsers take at least.
-const URL_CHARS_MAX: usize = 2048;
+pub(crate) const URL_CHARS_MAX: usize = 2048;
 
 /// Reads from hosts that callers name.
 pub(crate) struct Fetcher {
     tls: rustls::ClientConfig,
-    allowed: FetchAllow,
+    guard: Guard,
     permits: Semaphore,
     time_max: Duration,
 }
@@ -91,9 +93,9 @@ enum Step {
 impl Fetcher {
     /// # Errors
     /// When no TLS version can be used, which is a defect of the build.
-    pub(crate) fn new(allowed: FetchAllow) -> Result<Self, rustls::Error> {
+    pub(crate) fn new(guard: Guard) -> Result<Self, rustls::Error> {
         let tls = rookery_actors::tls_config()?;
-        Ok(Self { tls, allowed, permits: Semaphore::new(FETCHES_MAX), time_max: FETCH_TIME_MAX })
+        Ok(Self { tls, guard, permits: Semaphore::new(FETCHES_MAX), time_max: FETCH_TIME_MAX })
     }
 
     /// The bytes behind a URL, at most this many. Dropping it ends the connection.
@@ -119,7 +121,7 @@ impl Fetcher {
     }
 
     async fn request(&self, url: Url, bytes_max: usize) -> Result<Step, FetchError> {
-        let (host, addresses) = self.resolve(&url).await?;
+        let (host, addresses) = self.guard.resolve(&url).await?;
         let client = self.client(&host, &addresses).map_err(|_| FetchError::Broken(host.clone()))?;
         let mut response = client.get(url.clone()).send().await.map_err(|error| failed(&error, &host))?;
         let status = response.status();
@@ -143,32 +145,6 @@ impl Fetcher {
         Ok(Step::Read(bytes.freeze()))
     }
 
-    /// The host as the URL writes it, and its addresses, each of which may be connected to.
-    async fn resolve(&self, url: &Url) -> Result<(String, Vec<SocketAddr>), FetchError> {
-        let (host, port) = target(url)?;
-        let is_allowed = self.allowed.allows(&host, port);
-        let bare = host.trim_matches(['[', ']']);
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            let is_usable = is_allowed || address::is_public(address);
-            return if is_usable {
-                Ok((host, vec![SocketAddr::new(address, port)]))
-            } else {
-                Err(FetchError::NotPublic(host))
-            };
-        }
-        // Every name is resolved, so that the time it takes reveals nothing about names that are refused anyway.
-        let found = tokio::net::lookup_host((bare, port)).await;
-        let addresses: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
-        // One address that is not public makes the host unusable: the name's owner could send us to any of its
-        // addresses.
-        let is_usable = is_allowed
-            || (!address::is_internal_name(bare) && addresses.iter().all(|address| address::is_public(address.ip())));
-        if addresses.is_empty() || !is_usable {
-            return Err(FetchError::NotFound(host));
-        }
-        Ok((host, addresses))
-    }
-
     /// A client for one request, which connects to these addresses whatever the host's name resolves to by then.
     fn client(&self, host: &str, addresses: &[SocketAddr]) -> reqwest::Result<Client> {
         Client::builder()
@@ -182,18 +158,6 @@ impl Fetcher {
             .user_agent(concat!("rookery/", env!("CARGO_PKG_VERSION")))
             .build()
     }
-}
-
-/// Host and port of a URL, if it may be fetched at all.
-fn target(url: &Url) -> Result<(String, u16), FetchError> {
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(FetchError::NotHttp);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(FetchError::Credentials);
-    }
-    let host = url.host_str().filter(|host| !host.is_empty()).ok_or(FetchError::NotHttp)?;
-    Ok((host.to_owned(), url.port_or_known_default().ok_or(FetchError::NotHttp)?))
 }
 
 /// 300 and 304 are no redirects to another URL.

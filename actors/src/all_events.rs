@@ -1,9 +1,9 @@
 //! The events of all sessions in the order in which they came to disk, for callers who may see some of them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
 
-use rookery_model::{Event, Session};
+use rookery_model::{Event, Session, SessionId};
 use rookery_store::{EventLog, SessionNumber, StoreError};
 use tokio::sync::watch;
 
@@ -88,6 +88,27 @@ impl AllEvents {
     /// As [`Self::span`].
     pub fn latest(&self) -> Result<watch::Receiver<u64>, CommandError> {
         Ok(self.log()?.latest())
+    }
+
+    /// The sessions that have events after this position, each with the number of its latest one among them, and the position up to which
+    /// that goes. Looks at a bounded number of events.
+    ///
+    /// # Errors
+    /// As [`Self::span`].
+    pub async fn sessions_after(&self, position: u64) -> Result<(HashMap<SessionId, u64>, u64), CommandError> {
+        let (log, directory) = (self.log()?, Arc::clone(&self.directory));
+        blocking(move || {
+            let (mut latest, mut seen) = (HashMap::new(), position);
+            for run in log.runs_after(position, RUNS_COUNT)? {
+                let count = u64::from(run.count);
+                seen = run.position + count - 1;
+                if let Some(entry) = directory.by_number(run.session) {
+                    latest.insert(entry.id, run.first + count - 1);
+                }
+            }
+            Ok((latest, seen))
+        })
+        .await
     }
 
     /// At most `count` of the events after this place, up to the first one that is gone: of sessions that `sees` lets through, those

@@ -27,7 +27,7 @@ pub use error::{CommandError, Paused};
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
-pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config};
+pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 pub use session_log::{EventPage, EventReader, EventSpan, EventsError, SessionEvents};
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use rookery_model::{GroupId, Session, SessionId, Timestamp};
+use rookery_model::{Event, EventKind, GroupId, Session, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use uuid::Uuid;
@@ -261,6 +261,27 @@ impl Key {
     /// Whether the key may see and touch this group.
     pub(crate) fn allows_group(&self, group: &GroupId) -> bool {
         self.record.terms.allowed_groups.as_ref().is_none_or(|groups| groups.contains(group))
+    }
+
+    /// Whether the key may see this event of one of its sessions: of a key that is limited to groups, what happens in its
+    /// groups, and the session's status; QRs as where they are asked for.
+    pub(crate) fn sees_event(&self, event: &Event) -> bool {
+        match (&event.group, event.kind) {
+            (Some(group), _) => self.allows_group(group),
+            (None, EventKind::SessionStatus) => true,
+            (None, EventKind::Qr) => !self.is_limited_to_groups() && self.role() >= Role::Operator,
+            (None, _) => !self.is_limited_to_groups(),
+        }
+    }
+
+    /// Whether the key can be used at this time.
+    pub(crate) fn is_usable(&self, now: Timestamp) -> bool {
+        self.record.is_usable(now)
+    }
+
+    /// Whether the key is limited to sessions or groups.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.record.terms.is_scoped()
     }
 
     /// Whether the key's scope is void in a session with this account epoch: its groups belong to an earlier account.

@@ -22,8 +22,11 @@ use crate::http::response::happened::Happened;
 use crate::http::response::readiness::Details;
 use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
+use crate::webhooks::WebhookError;
 pub(crate) use access::AccessError;
-use layers::{audit_response, command_response, idempotency_response, is_nothing_done, key_rule, keys_response};
+use layers::{
+    audit_response, command_response, idempotency_response, is_nothing_done, key_rule, keys_response, webhook_response,
+};
 use undone::{all_refused, are_partly_unknown, nobody_done, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -130,6 +133,8 @@ pub(crate) enum ApiError {
         /// The cursor from which all events that there are can be read.
         oldest: String,
     },
+    /// A webhook was not made, found or changed.
+    Webhook(#[from] WebhookError),
     /// A defect on our side; the cause is for the log only.
     Internal(String),
 }
@@ -326,6 +331,7 @@ impl ApiError {
             Self::EventsGone { .. } => {
                 one(StatusCode::GONE, "events_gone", "Events after this cursor are gone: read on from `oldest`")
             }
+            Self::Webhook(error) => webhook_response(error),
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
             Self::Internal(_) => internal(),
         }
@@ -344,6 +350,7 @@ impl ApiError {
                 Some(error.retry_after_s().unwrap_or(REFUSED_RETRY_S))
             }
             Self::Command(error) => error.retry_after_s(),
+            Self::Webhook(WebhookError::Session(error)) => error.retry_after_s(),
             Self::Access(error) => error.retry_after_s(),
             Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
             Self::ApiKeys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
@@ -362,7 +369,8 @@ impl ApiError {
     fn cause(&self) -> Option<String> {
         match self {
             Self::Internal(cause) => Some(cause.clone()),
-            Self::Command(error @ CommandError::Store(_)) => Some(error.to_string()),
+            Self::Command(error @ CommandError::Store(_))
+            | Self::Webhook(WebhookError::Session(error @ CommandError::Store(_))) => Some(error.to_string()),
             Self::ApiKeys(error) if keys_response(error).status.is_server_error() => Some(error.to_string()),
             Self::Audit(error) if audit_response(error).status.is_server_error() => Some(error.to_string()),
             Self::Idempotency(

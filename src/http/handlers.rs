@@ -24,3 +24,5 @@ pub(crate) mod session_config;
 pub(crate) mod sessions;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod webhook_deliveries;
+pub(crate) mod webhooks;

@@ -146,6 +146,27 @@ pub(crate) const KEY_GRACE_S: std::ops::RangeInclusive<u32> = 0..=2_592_000;
 /// The grace time when none is given: an hour.
 pub(crate) const KEY_GRACE_DEFAULT_S: u32 = 3_600;
 
+/// Events in one webhook's subscription: more than there are.
+pub(crate) const WEBHOOK_EVENTS: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// Characters of the key of a webhook's signatures.
+pub(crate) const WEBHOOK_SECRET_CHARS: std::ops::RangeInclusive<usize> = 16..=255;
+
+/// Header fields that a webhook sends beside its own.
+pub(crate) const WEBHOOK_HEADERS_MAX: usize = 50;
+
+/// Characters of the value of such a header field.
+pub(crate) const WEBHOOK_HEADER_CHARS_MAX: usize = 1_024;
+
+/// Quick attempts of a delivery.
+pub(crate) const WEBHOOK_RETRIES: std::ops::RangeInclusive<u32> = 0..=5;
+
+/// Sessions that one webhook names.
+pub(crate) const WEBHOOK_SESSIONS: std::ops::RangeInclusive<usize> = 1..=1_000;
+
+/// Failed deliveries that are tried again in one request.
+pub(crate) const REDELIVERIES: std::ops::RangeInclusive<u32> = 1..=500;
+
 /// A peer that does not take our bytes is cut off after this: it would hold a connection for ever (the system's
 /// TCP_USER_TIMEOUT, which also counts while the peer's window is closed).
 pub(crate) const UNREAD_TIME_MAX: Duration = Duration::from_secs(30);

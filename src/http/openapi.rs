@@ -24,7 +24,7 @@ Every failure has one shape, `Error`: also 404 for an unknown path, and 405 with
 request that is not HTTP gets 400 without a body, and one with too large a head gets 431 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 22] = [
+const SECTIONS: [(&str, &str); 23] = [
     ("sessions", "WhatsApp accounts: create, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
     ("passkey", "The passkey that WhatsApp asks for while some accounts are linked"),
@@ -39,6 +39,7 @@ const SECTIONS: [(&str, &str); 22] = [
     ("joining", "Getting into groups by invite code"),
     ("requests", "People who asked to be let into a group"),
     ("events", "What happens in a session and its groups, in order: page by page, or as a stream"),
+    ("webhooks", "Webhooks: what happens is sent to other systems, in order and at least once"),
     ("contacts", "People outside of groups: whether numbers are on WhatsApp"),
     ("communities", "Communities: groups of groups"),
     ("export", "Tables for spreadsheets, as CSV"),

@@ -1,5 +1,6 @@
 //! Reads a request's path, query and body. Nothing here answers or waits for WhatsApp.
 
+pub(crate) mod asked_deliveries;
 pub(crate) mod body;
 pub(crate) mod body_room;
 pub(crate) mod caller;

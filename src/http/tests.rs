@@ -6,6 +6,7 @@ mod limits;
 mod trickling;
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, Response, StatusCode};
@@ -15,6 +16,7 @@ use rookery_store::open_memory;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::app::Parts;
 use crate::audit::{Audit, Retention};
 use crate::auth::{ApiKeys, KeyLimits, KeyTerms, Pepper};
 use crate::clock::Clock;
@@ -22,7 +24,8 @@ use crate::config::{HttpLimits, HttpOptions};
 use crate::http::middleware::request_context;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
-use crate::url_fetch::{FetchAllow, Fetcher};
+use crate::url_fetch::{FetchAllow, Fetcher, Guard};
+use crate::webhooks::{WebhookOptions, Webhooks};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UNKNOWN_ID: &str = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11";
@@ -45,17 +48,21 @@ impl Fixture {
             streams_max: options.limits.streams_per_key_max,
             keys_max: 1_000,
         };
-        let keys = ApiKeys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap();
+        let keys = Arc::new(ApiKeys::open(Arc::clone(&store), pepper, limits, Clock::new()).await.unwrap());
         let settings = SessionOptions { whatsapp_url: "ws://127.0.0.1:9/ws/chat".into(), ..SessionOptions::default() };
         let idempotency = Idempotency::open(Arc::clone(&store), Clock::new()).unwrap();
         let (audit, _) = Audit::open(Arc::clone(&store), Retention::default(), Clock::new()).unwrap();
-        let running = rookery_actors::start(settings, store, rookery_store::EventLog::open_memory()).await.unwrap();
-        let pictures = Pictures::new(Fetcher::new(FetchAllow::default()).unwrap());
+        let (audit, log) = (Arc::new(audit), rookery_store::EventLog::open_memory());
+        let running = rookery_actors::start(settings, Arc::clone(&store), log).await.unwrap();
+        let (gateway, guard) = (running.gateway.clone(), Guard::new(FetchAllow::default()));
+        let pictures = Pictures::new(Fetcher::new(guard.clone()).unwrap());
         let cursor_key = rookery_store::EventKey::generate().unwrap();
-        Self {
-            app: Arc::new(App::new(running.gateway.clone(), keys, idempotency, audit, pictures, cursor_key, options)),
-            running,
-        }
+        let tls = rookery_actors::tls_config().unwrap();
+        let webhooks = WebhookOptions { retry_time: Duration::from_secs(60), guard, tls };
+        let webhooks = Webhooks::open(&store, &gateway, &keys, &audit, webhooks);
+        let webhooks = webhooks.await.unwrap();
+        let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
+        Self { app: Arc::new(App::new(parts, options)), running }
     }
 
     async fn key(&self, role: Role, sessions: &[&str]) -> String {

@@ -5,6 +5,7 @@ use image::{Rgba, RgbaImage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
+use crate::url_fetch::Guard;
 
 const RED: Rgba<u8> = Rgba([220, 20, 20, 255]);
 const BLUE: Rgba<u8> = Rgba([20, 20, 220, 255]);
@@ -26,7 +27,7 @@ fn user() -> PictureUser {
 }
 
 fn pictures() -> Pictures {
-    Pictures::new(Fetcher::new("127.0.0.1".parse().unwrap()).unwrap())
+    Pictures::new(Fetcher::new(Guard::new("127.0.0.1".parse().unwrap())).unwrap())
 }
 
 async fn prepare(bytes: &[u8], mimetype: &str) -> Result<Vec<u8>, PictureError> {

@@ -26,7 +26,7 @@ async fn serve(answer: &'static str) -> u16 {
 }
 
 fn fetcher(allowed: &str) -> Fetcher {
-    Fetcher::new(allowed.parse().unwrap()).unwrap()
+    Fetcher::new(Guard::new(allowed.parse().unwrap())).unwrap()
 }
 
 async fn fetch(answer: &'static str) -> Result<Bytes, FetchError> {

@@ -29,6 +29,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
+use rustls::pki_types::CertificateDer;
 use wacore::iq::devices::RemoveCompanionDeviceSpec;
 use wacore::store::DevicePropsOverride;
 use wacore::store::traits::DeviceStore as _;
@@ -199,7 +200,18 @@ impl EngineShared {
 /// # Errors
 /// When no TLS version can be used, which is a defect of the build.
 pub fn tls_config() -> Result<rustls::ClientConfig, rustls::Error> {
+    tls_config_trusting(&[])
+}
+
+/// As [`tls_config`], with these certificates of authorities beside the bundled ones.
+///
+/// # Errors
+/// As [`tls_config`], and when one of them is none.
+pub fn tls_config_trusting(authorities: &[CertificateDer<'static>]) -> Result<rustls::ClientConfig, rustls::Error> {
     let mut roots = rustls::RootCertStore::empty();
+    for authority in authorities {
+        roots.add(authority.clone())?;
+    }
     roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     Ok(rustls::ClientConfig::builder_with_provider(provider)

@@ -121,6 +121,27 @@ impl EventKind {
         Self::all().find(|kind| kind.as_str() == word)
     }
 
+    /// Whether this word names an event that OpenWA's clients know and this version never sends: to subscribe to it is no error.
+    #[must_use]
+    pub fn is_never_sent(word: &str) -> bool {
+        const WORDS: [&str; 13] = [
+            "message.received",
+            "message.sent",
+            "message.ack",
+            "message.failed",
+            "message.revoked",
+            "message.reaction",
+            "message.edited",
+            "call.received",
+            "presence.update",
+            "status.received",
+            "call.accepted",
+            "call.rejected",
+            "call.missed",
+        ];
+        WORDS.contains(&word)
+    }
+
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {
         let sessions = [

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
-use rookery_model::Event;
+use rookery_model::{Event, Timestamp};
 use rookery_store::{Run, StoreError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
@@ -196,6 +196,29 @@ impl SessionEvents {
             }
             page.has_more = page.seen < latest;
             Ok(page)
+        })
+        .await
+    }
+
+    /// The number of the first event that was seen at this time or later; the next number where there is none. Takes the times to grow with the
+    /// numbers: where the clock was set back, it is one of several.
+    ///
+    /// # Errors
+    /// As [`Self::span`].
+    pub async fn first_since(&self, time: Timestamp, span: EventSpan) -> Result<u64, CommandError> {
+        let log = self.log()?;
+        blocking(move || {
+            let (mut low, mut high) = (span.oldest, span.latest + 1);
+            while low < high {
+                let middle = low + (high - low) / 2;
+                // What cannot be read counts as the next that can.
+                let found = log.read_after(middle - 1, 1)?.into_iter().next();
+                match found.filter(|event| event.number < high) {
+                    Some(event) if event.seen_at < time => low = event.number + 1,
+                    _ => high = middle,
+                }
+            }
+            Ok(low)
         })
         .await
     }

@@ -39,6 +39,12 @@ tables! {
     Audit = "audit",
     /// The key of a session's events, and how far the store follows them. Until layout 4 the latest events themselves.
     Events = "events",
+    /// The webhooks of a session; those of several sessions at [`super::SessionNumber::DAEMON`]. May be in parts.
+    Webhooks = "webhooks",
+    /// How far each webhook has come in the events of a session.
+    WebhookPositions = "webhook_positions",
+    /// The deliveries to webhooks that failed, and that nobody received since then.
+    WebhookFailures = "webhook_failures",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
     /// Changes of large groups since their records in [`Table::Groups`] were written.
@@ -109,7 +115,16 @@ impl Table {
     /// Whether its rows belong to the account that is linked, and go when the account is logged out.
     #[must_use]
     pub const fn is_per_account(self) -> bool {
-        let outlives = matches!(self, Self::Sessions | Self::IdempotentAnswers | Self::IdempotentHours | Self::Events);
+        let outlives = matches!(
+            self,
+            Self::Sessions
+                | Self::IdempotentAnswers
+                | Self::IdempotentHours
+                | Self::Events
+                | Self::Webhooks
+                | Self::WebhookPositions
+                | Self::WebhookFailures
+        );
         self.is_per_session() && !outlives
     }
 }

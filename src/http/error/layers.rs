@@ -12,6 +12,8 @@ use crate::audit::AuditError;
 use crate::auth::KeysError;
 use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::idempotency::IdempotencyError;
+use crate::url_fetch::FetchError;
+use crate::webhooks::WebhookError;
 
 /// As `ApiError::is_nothing_done`: refused before WhatsApp was asked, or refused by WhatsApp for the moment only.
 pub(super) fn is_nothing_done(error: &CommandError) -> bool {
@@ -108,6 +110,25 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         | E::PasskeyTaken
         | E::PasskeyOutdated
         | E::NoPushName => unavailable_response(error),
+    }
+}
+
+pub(super) fn webhook_response(error: &WebhookError) -> ErrorResponse {
+    use StatusCode as S;
+    use WebhookError as E;
+    match error {
+        E::NotFound(_) => one(S::NOT_FOUND, "webhook_not_found", error.to_string()),
+        E::TooManyOfSession(_) | E::TooManyOfSeveral(_) => {
+            one(S::BAD_REQUEST, "webhook_limit_reached", error.to_string())
+        }
+        E::Destination(FetchError::Credentials) => {
+            let message = "Webhook URL must not contain credentials (userinfo)";
+            one(S::BAD_REQUEST, "validation_failed", message)
+        }
+        E::Destination(_) => one(S::BAD_REQUEST, "destination_not_allowed", error.to_string()),
+        E::PositionTrimmed { .. } => one(S::CONFLICT, "position_trimmed", error.to_string()),
+        E::NotYet { .. } | E::OtherSession => one(S::BAD_REQUEST, "invalid_parameter", error.to_string()),
+        E::Session(error) => command_response(error),
     }
 }
 

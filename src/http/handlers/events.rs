@@ -6,20 +6,20 @@ use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::{Extension, Json};
 use rookery_actors::LogPlace;
-use rookery_model::{Event, EventKind, GroupId, Qr, SessionId, Timestamp};
+use rookery_model::{Event, EventKind, GroupId, SessionId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::auth::{Key, Role};
+use crate::event_data;
 use crate::http::error::ApiError;
 use crate::http::middleware::authorization::AdmissionOf;
 use crate::http::request::context::RequestContext;
 use crate::http::request::event_filter::{AskedEvents, Cursor, all_cursor, all_from, all_place};
 use crate::http::request::extract::SessionPath;
-use crate::http::response::{event_stream, qr};
+use crate::http::response::event_stream;
 
 /// An event, as pages and streams show it.
 #[derive(Serialize, ToSchema)]
@@ -59,25 +59,6 @@ pub(crate) struct EventEntry {
     data: Map<String, Value>,
 }
 
-impl From<Event> for EventEntry {
-    fn from(event: Event) -> Self {
-        let data = event.payload();
-        let Event { number, id, kind, occurred_at, seen_at, actor, group, .. } = event;
-        let actor_id = actor.map(|actor| actor.to_string());
-        Self {
-            sequence: number,
-            session_id: None,
-            id,
-            event: kind,
-            occurred_at,
-            seen_at,
-            actor_id,
-            group_id: group,
-            data,
-        }
-    }
-}
-
 /// A page of events.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
@@ -102,27 +83,19 @@ impl EventEntry {
     /// The event for a caller now, with its session in a list of several sessions. The event of a QR gets that QR while it can
     /// be scanned.
     pub(crate) async fn of(app: &App, event: Event, is_of_all: bool) -> Self {
-        let (session, kind) = (event.session, event.kind);
-        let mut entry = Self { session_id: is_of_all.then_some(session), ..Self::from(event) };
-        if kind == EventKind::Qr {
-            let id = entry.data.remove("qrId");
-            let current = app.gateway.qr(session).await.ok();
-            let current = current.filter(|qr| id == Some(Value::from(Qr::id_of(&qr.text))));
-            let url = current.and_then(|current| qr::data_url(&current.text).ok());
-            entry.data.insert("qr".to_owned(), url.into());
+        let data = event_data::shown(&app.gateway, &event).await;
+        let Event { session, number, id, kind, occurred_at, seen_at, actor, group, .. } = event;
+        Self {
+            sequence: number,
+            session_id: is_of_all.then_some(session),
+            id,
+            event: kind,
+            occurred_at,
+            seen_at,
+            actor_id: actor.map(|actor| actor.to_string()),
+            group_id: group,
+            data,
         }
-        entry
-    }
-}
-
-/// Whether a key may see this event of one of its sessions: of a key that is limited to groups, what happens in its groups, and
-/// the session's status; QRs as where they are asked for.
-pub(crate) fn may_see(key: &Key, event: &Event) -> bool {
-    match (&event.group, event.kind) {
-        (Some(group), _) => key.allows_group(group),
-        (None, EventKind::SessionStatus) => true,
-        (None, EventKind::Qr) => !key.is_limited_to_groups() && key.role() >= Role::Operator,
-        (None, _) => !key.is_limited_to_groups(),
     }
 }
 
@@ -158,7 +131,7 @@ pub(crate) async fn list(
     }
     let AskedEvents { after, filter, limit, .. } = asked;
     let (key, of) = (Arc::clone(&caller.key), caller.key);
-    let is_wanted = move |event: &Event| may_see(&of, event) && filter.matches(event);
+    let is_wanted = move |event: &Event| of.sees_event(event) && filter.matches(event);
     let log = app.gateway.events(session).await?;
     let (epoch, span) = (log.epoch(), log.span().await?);
     let begin = after.map_or(Ok(span.oldest - 1), |after| after.within(epoch, span))?;
@@ -239,7 +212,7 @@ pub(crate) async fn list_all(
         return streamed(&context, event_stream::of_all(&app, admission, after, filter).await?);
     }
     let (of, wanted, after) = (Arc::clone(&key), Arc::clone(&key), after.unwrap_or_else(|| all_from(span)));
-    let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
+    let is_wanted = move |event: &Event| wanted.sees_event(event) && filter.matches(event);
     let page = {
         let _reading = key.read_events().await;
         log.page(after, asked.limit, move |session| of.sees(session), is_wanted).await?

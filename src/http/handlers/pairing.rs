@@ -17,7 +17,7 @@ use crate::http::request::extract::{JsonBody, SessionPath, query, value_of};
 use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::happened::Tells;
 use crate::http::response::json::Created;
-use crate::http::response::qr;
+use crate::qr_image;
 
 /// The format of a QR.
 #[derive(Copy, Clone, Debug, PartialEq, Eq, ToSchema)]
@@ -73,9 +73,18 @@ pub(crate) async fn qr(
     let code = app.gateway.qr(id).await?;
     let mut response = match format {
         QrFormat::Text => code.text.into_response(),
-        QrFormat::Png => ([(header::CONTENT_TYPE, "image/png")], qr::png(&code.text)?).into_response(),
-        QrFormat::Svg => ([(header::CONTENT_TYPE, "image/svg+xml")], qr::svg(&code.text)?).into_response(),
-        QrFormat::Json => Json(QrAnswer { qr_code: qr::data_url(&code.text)?, status: code.status }).into_response(),
+        QrFormat::Png => {
+            ([(header::CONTENT_TYPE, "image/png")], qr_image::png(&code.text).map_err(ApiError::Internal)?)
+                .into_response()
+        }
+        QrFormat::Svg => {
+            ([(header::CONTENT_TYPE, "image/svg+xml")], qr_image::svg(&code.text).map_err(ApiError::Internal)?)
+                .into_response()
+        }
+        QrFormat::Json => {
+            Json(QrAnswer { qr_code: qr_image::data_url(&code.text).map_err(ApiError::Internal)?, status: code.status })
+                .into_response()
+        }
     };
     // The QR changes every few seconds and is a secret: no cache may keep it.
     response.headers_mut().insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));

@@ -20,22 +20,6 @@ use crate::http::error::{AccessError, ApiError};
 pub(crate) const EVENTS_DEFAULT: usize = 100;
 /// Events of a page at most: with some 300 bytes each, 300 KiB.
 pub(crate) const EVENTS_MAX: usize = 1_000;
-/// Kinds that the SDKs know and this daemon never sends: to ask for them is no error.
-const NEVER_SENT: [&str; 13] = [
-    "message.received",
-    "message.sent",
-    "message.ack",
-    "message.failed",
-    "message.revoked",
-    "message.reaction",
-    "message.edited",
-    "call.received",
-    "presence.update",
-    "status.received",
-    "call.accepted",
-    "call.rejected",
-    "call.missed",
-];
 const LAST_EVENT_ID: &str = "last-event-id";
 
 /// A place in a session's log: behind the event with this number.
@@ -162,7 +146,7 @@ impl EventFilter {
         if words.contains(&"*") {
             return Ok(Self { kinds: None, group });
         }
-        let unknown = words.iter().find(|word| EventKind::from_word(word).is_none() && !NEVER_SENT.contains(word));
+        let unknown = words.iter().find(|word| EventKind::from_word(word).is_none() && !EventKind::is_never_sent(word));
         if let Some(unknown) = unknown {
             return Err(ApiError::Query(format!(
                 "types has {}, which is no kind of event: name kinds such as group.join,group.leave, or * for all",

@@ -172,13 +172,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn optional_object<T: FromFields>(&mut self, name: &str) -> Option<T> {
         match self.map.remove(name)? {
             Value::Null => None,
-            Value::Object(map) => {
-                let mut inner = Self::of(map, self.known);
-                let value = T::read(&mut inner);
-                self.offenders = self.offenders.take().or(inner.offenders.take());
-                inner.all_messages().into_iter().for_each(|message| self.message(format!("{name}.{message}")));
-                Some(value)
-            }
+            Value::Object(map) => Some(self.inner(name, map, T::read)),
             _ => {
                 self.broken(name, "must be an object");
                 None
@@ -200,6 +194,20 @@ impl<'a> Fields<'a> {
     /// A text that may be anything; `None` when the field is absent or no text.
     pub(crate) fn any_text(&mut self, name: &str) -> Option<String> {
         self.map.remove(name).and_then(into_text)
+    }
+
+    /// A value of any type; `None` when the field is absent.
+    pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
+        self.map.remove(name)
+    }
+
+    /// Reads an object inside of the body. Its messages are named by `name`.
+    pub(crate) fn inner<T>(&mut self, name: &str, map: Map<String, Value>, read: impl FnOnce(&mut Self) -> T) -> T {
+        let mut inner = Self::of(map, self.known);
+        let value = read(&mut inner);
+        self.offenders = self.offenders.take().or(inner.offenders.take());
+        inner.all_messages().into_iter().for_each(|message| self.message(format!("{name}.{message}")));
+        value
     }
 
     /// An object whose fields are read elsewhere.

@@ -20,7 +20,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 use crate::app::App;
 use crate::auth::Key;
 use crate::http::error::ApiError;
-use crate::http::handlers::events::{EventEntry, may_see};
+use crate::http::handlers::events::EventEntry;
 use crate::http::middleware::authorization::Admission;
 use crate::http::request::event_filter::{AskedEvents, Cursor, EventFilter, all_cursor};
 
@@ -174,7 +174,7 @@ impl Source {
                 latest.wait_for(|latest| *latest > *seen).await.ok()?;
                 let _reading = key.read_events().await;
                 let (of, wanted, filter) = (Arc::clone(key), Arc::clone(key), filter.clone());
-                let is_wanted = move |event: &Event| may_see(&wanted, event) && filter.matches(event);
+                let is_wanted = move |event: &Event| wanted.sees_event(event) && filter.matches(event);
                 let page = events.page(*place, READ_COUNT, move |session| of.sees(session), is_wanted).await.ok()?;
                 if page.is_gap {
                     return None;
@@ -225,7 +225,7 @@ impl EventStream {
                 Happened::Over => return None,
                 Happened::Event(event) => {
                     let sees = self.app.gateway.session(event.session).is_ok_and(|session| key.sees(&session));
-                    if sees && may_see(&key, &event) && self.filter.matches(&event) {
+                    if sees && key.sees_event(&event) && self.filter.matches(&event) {
                         self.heartbeat_at = Instant::now() + HEARTBEAT;
                         // Boxed: an idle stream has no room for it.
                         return Some(Box::pin(self.frame(*event)).await);

@@ -6,8 +6,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use qrcode::{Color, EcLevel, QrCode};
 
-use crate::http::error::ApiError;
-
 /// Pixels per module: a QR of WhatsApp's length is about 400 pixels wide then, good for a phone's camera.
 const MODULE_PIXELS: usize = 6;
 /// White modules around the code, as the standard asks.
@@ -16,8 +14,8 @@ const QUIET_MODULES: usize = 4;
 /// The QR of this text as a black and white PNG.
 ///
 /// # Errors
-/// [`ApiError::Internal`] when the text is too long for a QR.
-pub(crate) fn png(text: &str) -> Result<Vec<u8>, ApiError> {
+/// When the text is too long for a QR.
+pub(crate) fn png(text: &str) -> Result<Vec<u8>, String> {
     let (colors, modules) = modules(text)?;
     let side = (modules + 2 * QUIET_MODULES) * MODULE_PIXELS;
     let dark = |pixel_x: usize, pixel_y: usize| {
@@ -48,15 +46,15 @@ pub(crate) fn png(text: &str) -> Result<Vec<u8>, ApiError> {
 ///
 /// # Errors
 /// As [`png`].
-pub(crate) fn data_url(text: &str) -> Result<String, ApiError> {
+pub(crate) fn data_url(text: &str) -> Result<String, String> {
     Ok(format!("data:image/png;base64,{}", STANDARD.encode(png(text)?)))
 }
 
 /// The QR of this text as an SVG: one black path on white, a unit per module.
 ///
 /// # Errors
-/// [`ApiError::Internal`] when the text is too long for a QR.
-pub(crate) fn svg(text: &str) -> Result<String, ApiError> {
+/// When the text is too long for a QR.
+pub(crate) fn svg(text: &str) -> Result<String, String> {
     let (colors, modules) = modules(text)?;
     let side = modules + 2 * QUIET_MODULES;
     let pixels = side * MODULE_PIXELS;
@@ -78,14 +76,14 @@ pub(crate) fn svg(text: &str) -> Result<String, ApiError> {
 }
 
 /// The modules row by row, and how many there are in a row.
-fn modules(text: &str) -> Result<(Vec<Color>, usize), ApiError> {
+fn modules(text: &str) -> Result<(Vec<Color>, usize), String> {
     let code = QrCode::with_error_correction_level(text, EcLevel::L).map_err(|error| defect(&error))?;
     let width = code.width();
     Ok((code.into_colors(), width))
 }
 
-fn defect(error: &dyn Display) -> ApiError {
-    ApiError::Internal(format!("could not draw a QR: {error}"))
+fn defect(error: &dyn Display) -> String {
+    format!("could not draw a QR: {error}")
 }
 
 #[cfg(test)]

@@ -1,0 +1,475 @@
+//! Webhooks: events that go to receivers over HTTP, in order for each session, at least once, from the event log at a position of their
+//! own. A receiver that is slow or gone delays itself alone, and gets what it missed when it is back.
+//!
+//! ```text
+//! event log --a commit--> dispatcher --wakes--> worker of each feed (webhook and session) that has something to deliver
+//! worker --page of the log, filter, what the maker's key may see--> attempt --> position (written once a second)
+//! ```
+//!
+//! A webhook without events to deliver is a record in memory: no task, no connection.
+
+mod backoff;
+mod changes;
+mod client;
+mod deliveries;
+mod dispatcher;
+mod error;
+mod feed;
+mod filter;
+mod payload;
+mod places;
+mod record;
+mod redelivery;
+mod rows;
+mod worker;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use reqwest::Url;
+use rookery_actors::{CommandError, Gateway};
+use rookery_model::{Event, SessionId, Timestamp};
+use rookery_store::{SessionNumber, Store, StoreError};
+use rustls::ClientConfig;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::audit::{Audit, AuditEvent, Outcome};
+use crate::auth::{ApiKeys, Key};
+use crate::url_fetch::Guard;
+pub(crate) use changes::{NewWebhook, ReplayFrom};
+pub(crate) use client::Attempt;
+use client::WebhookClient;
+use deliveries::DeliveryLog;
+pub(crate) use deliveries::{Delivery, DeliveryStatus};
+pub(crate) use error::WebhookError;
+use feed::Feed;
+pub(crate) use filter::{CONDITIONS_MAX, Condition, Field, Filters, Operator, VALUES_MAX};
+pub(crate) use payload::is_reserved_header;
+use payload::{BODY_BYTES_MAX, Payload};
+use places::Places;
+use record::Pause;
+pub(crate) use record::{
+    EVERY_EVENT, Headers, PauseReason, Sessions, Terms, TermsChange, WebhookRecord, WebhookSecret, is_event_word,
+};
+pub(crate) use redelivery::{FailedDelivery, RedeliveryOrder};
+use rows::StoredPosition;
+use worker::Worker;
+
+/// Webhooks that belong to one session.
+pub(crate) const OF_SESSION_MAX: usize = 16;
+/// Webhooks for several sessions in all.
+pub(crate) const OF_SEVERAL_MAX: usize = 64;
+/// Reads of events for webhooks at once: each takes a thread for some milliseconds.
+const READS_MAX: usize = 4;
+/// Time for attempts that are under way when the daemon stops.
+pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(3);
+
+/// Settings of webhooks.
+pub(crate) struct WebhookOptions {
+    /// For how long a failed delivery is tried again.
+    pub(crate) retry_time: Duration,
+    /// Where deliveries may go.
+    pub(crate) guard: Guard,
+    /// Whom receivers are checked against.
+    pub(crate) tls: ClientConfig,
+}
+
+/// All webhooks.
+pub(crate) struct Webhooks {
+    shared: Arc<Shared>,
+}
+
+/// What the tasks of webhooks share.
+struct Shared {
+    store: Arc<dyn Store>,
+    gateway: Gateway,
+    keys: Arc<ApiKeys>,
+    audit: Arc<Audit>,
+    client: WebhookClient,
+    places: Places,
+    log: DeliveryLog,
+    retry_time: Duration,
+    table: RwLock<Table>,
+    /// Feeds whose rows in the store are behind.
+    unsaved: Mutex<HashMap<(Uuid, SessionId), Arc<Feed>>>,
+    /// One change of rows at a time: what is removed must not be written again.
+    writing: tokio::sync::Mutex<()>,
+    reads: Semaphore,
+    tasks: TaskTracker,
+    stop: watch::Sender<Stop>,
+}
+
+/// How the daemon's end has come to webhooks.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+enum Stop {
+    Run,
+    /// No further attempt begins.
+    Finish,
+    /// Attempts are cut off.
+    Cut,
+}
+
+#[derive(Default)]
+struct Table {
+    by_id: HashMap<Uuid, Arc<Webhook>>,
+    by_session: HashMap<SessionId, Vec<Arc<Webhook>>>,
+    of_all: Vec<Arc<Webhook>>,
+}
+
+/// A webhook in memory.
+pub(crate) struct Webhook {
+    pub(crate) id: Uuid,
+    record: ArcSwap<WebhookRecord>,
+    feeds: Mutex<HashMap<SessionId, Arc<Feed>>>,
+    /// Counts what workers have to look at anew.
+    changes: watch::Sender<u64>,
+    is_removed: AtomicBool,
+}
+
+/// Whom a webhook was made by, as far as that limits what is delivered.
+enum Maker {
+    /// Everything is delivered.
+    Unlimited,
+    /// What this key may see.
+    Limited(Arc<Key>),
+    /// Nothing any more.
+    Ended,
+}
+
+impl Webhook {
+    fn new(record: WebhookRecord) -> Arc<Self> {
+        Arc::new(Self {
+            id: record.id,
+            record: ArcSwap::from_pointee(record),
+            feeds: Mutex::default(),
+            changes: watch::Sender::new(0),
+            is_removed: AtomicBool::new(false),
+        })
+    }
+
+    pub(crate) fn record(&self) -> Arc<WebhookRecord> {
+        self.record.load_full()
+    }
+
+    fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
+    }
+
+    /// Has the workers look anew.
+    fn note_change(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+
+    fn feeds(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Feed>>> {
+        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The feeds that there are.
+    pub(crate) fn all_feeds(&self) -> Vec<Arc<Feed>> {
+        self.feeds().values().cloned().collect()
+    }
+
+    /// The feed of a session that the webhook gets the events of.
+    fn feed(&self, session: SessionId, number: SessionNumber) -> Arc<Feed> {
+        let new = || Arc::new(Feed::new(self.id, session, number, StoredPosition::default()));
+        Arc::clone(self.feeds().entry(session).or_insert_with(new))
+    }
+
+    /// When a delivery was last tried.
+    pub(crate) fn tried_at(&self) -> Option<Timestamp> {
+        self.feeds().values().filter_map(|feed| feed.tried_at()).max()
+    }
+
+    /// Whether the webhook gets the events of this session.
+    pub(crate) fn is_of(&self, session: SessionId) -> bool {
+        match &self.record.load().sessions {
+            Sessions::One(one) => *one == session,
+            Sessions::Several(some) => some.contains(&session),
+            Sessions::All => true,
+        }
+    }
+}
+
+impl Table {
+    fn add(&mut self, webhook: &Arc<Webhook>) {
+        match &webhook.record().sessions {
+            Sessions::One(session) => self.by_session.entry(*session).or_default().push(Arc::clone(webhook)),
+            Sessions::Several(sessions) => {
+                for session in sessions {
+                    self.by_session.entry(*session).or_default().push(Arc::clone(webhook));
+                }
+            }
+            Sessions::All => self.of_all.push(Arc::clone(webhook)),
+        }
+        self.by_id.insert(webhook.id, Arc::clone(webhook));
+    }
+
+    fn remove(&mut self, id: Uuid) {
+        self.by_id.remove(&id);
+        self.of_all.retain(|webhook| webhook.id != id);
+        self.by_session.retain(|_, webhooks| {
+            webhooks.retain(|webhook| webhook.id != id);
+            !webhooks.is_empty()
+        });
+    }
+
+    /// The webhooks that get the events of a session.
+    fn of(&self, session: SessionId) -> impl Iterator<Item = &Arc<Webhook>> {
+        self.by_session.get(&session).into_iter().flatten().chain(&self.of_all)
+    }
+}
+
+impl Webhooks {
+    /// Reads what is stored, and begins to deliver. Call it once the sessions run.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub(crate) async fn open(
+        store: &Arc<dyn Store>,
+        gateway: &Gateway,
+        keys: &Arc<ApiKeys>,
+        audit: &Arc<Audit>,
+        options: WebhookOptions,
+    ) -> anyhow::Result<Self> {
+        let WebhookOptions { retry_time, guard, tls } = options;
+        let shared = Arc::new(Shared {
+            client: WebhookClient::new(guard, tls)?,
+            store: Arc::clone(store),
+            gateway: gateway.clone(),
+            keys: Arc::clone(keys),
+            audit: Arc::clone(audit),
+            places: Places::default(),
+            log: DeliveryLog::default(),
+            retry_time,
+            table: RwLock::default(),
+            unsaved: Mutex::default(),
+            writing: tokio::sync::Mutex::default(),
+            reads: Semaphore::new(READS_MAX),
+            tasks: TaskTracker::new(),
+            stop: watch::Sender::new(Stop::Run),
+        });
+        let loading = Arc::clone(&shared);
+        spawn_blocking(move || loading.load()).await??;
+        dispatcher::start(&shared);
+        Ok(Self { shared })
+    }
+
+    /// Ends all tasks, and writes the positions.
+    pub(crate) async fn close(&self) {
+        let Shared { stop, tasks, .. } = &*self.shared;
+        stop.send_replace(Stop::Finish);
+        for webhook in self.all() {
+            webhook.note_change();
+        }
+        tasks.close();
+        if tokio::time::timeout(STOP_TIME_MAX, tasks.wait()).await.is_err() {
+            stop.send_replace(Stop::Cut);
+            tasks.wait().await;
+        }
+        self.shared.save().await;
+    }
+
+    /// All webhooks, oldest first.
+    pub(crate) fn all(&self) -> Vec<Arc<Webhook>> {
+        let mut all: Vec<_> = self.shared.table().by_id.values().cloned().collect();
+        sort(&mut all);
+        all
+    }
+
+    /// The webhooks that belong to a session, oldest first.
+    pub(crate) fn of_session(&self, session: SessionId) -> Vec<Arc<Webhook>> {
+        let belongs = |webhook: &&Arc<Webhook>| webhook.record.load().sessions == Sessions::One(session);
+        let mut all: Vec<_> = self.shared.table().of(session).filter(belongs).cloned().collect();
+        sort(&mut all);
+        all
+    }
+
+    /// # Errors
+    /// [`WebhookError::NotFound`].
+    pub(crate) fn get(&self, id: Uuid) -> Result<Arc<Webhook>, WebhookError> {
+        self.shared.table().by_id.get(&id).cloned().ok_or_else(|| WebhookError::NotFound(id.to_string()))
+    }
+
+    /// The number of the latest event of a session; 0 before the first one, and for a session that is not read yet.
+    pub(crate) async fn latest(&self, session: SessionId) -> u64 {
+        self.shared.latest(session).await.unwrap_or_default()
+    }
+
+    /// The latest attempts of a webhook, newest first.
+    pub(crate) fn deliveries(
+        &self,
+        webhook: Uuid,
+        before: Option<Timestamp>,
+        status: Option<DeliveryStatus>,
+        count: usize,
+    ) -> Vec<Delivery> {
+        self.shared.log.of(webhook, before, status, count)
+    }
+
+    /// Sends a made-up event, now.
+    pub(crate) async fn test(&self, webhook: &Arc<Webhook>, session: SessionId) -> Result<Attempt, WebhookError> {
+        let number = self.shared.gateway.number(session)?;
+        let (record, payload) = (webhook.record(), Payload::for_test(webhook.id, session));
+        let feed = webhook.feed(session, number);
+        let host = worker::host_of(&record.terms.url);
+        let _place = self.shared.places.take(record.made_by, &host, false).await;
+        let attempt = self.shared.attempt(webhook, &record, &payload, 0).await;
+        self.shared.log.note(webhook.id, worker::delivery(&feed, None, &payload, &attempt, 0));
+        Ok(attempt)
+    }
+
+    /// Whether a key may see and touch a webhook: one of a session that it sees, and when it is limited to groups, one that it made, as others
+    /// get more.
+    pub(crate) fn may_touch(&self, key: &Key, webhook: &Webhook) -> bool {
+        let record = webhook.record();
+        let is_in_reach = match record.sessions {
+            Sessions::One(session) => self.shared.gateway.session(session).is_ok_and(|session| key.sees(&session)),
+            Sessions::Several(_) | Sessions::All => !key.is_limited(),
+        };
+        is_in_reach && (!key.is_limited_to_groups() || record.made_by == key.id())
+    }
+
+    /// Forgets the webhooks of a session that was deleted: its rows are gone with it.
+    pub(crate) fn forget_session(&self, session: SessionId) {
+        self.shared.forget_session(session);
+    }
+}
+
+fn sort(webhooks: &mut [Arc<Webhook>]) {
+    webhooks.sort_by_key(|webhook| (webhook.record.load().created_at, webhook.id));
+}
+
+impl Shared {
+    fn table(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn table_mut(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what is stored. Blocks.
+    fn load(&self) -> Result<(), StoreError> {
+        let stored = rows::read(&*self.store)?;
+        let sessions = self.gateway.sessions();
+        let numbered = sessions.iter().filter_map(|one| Some((self.gateway.number(one.id).ok()?, one.id)));
+        let sessions: HashMap<SessionNumber, SessionId> = numbered.collect();
+        let mut table = self.table_mut();
+        for record in stored.records {
+            table.add(&Webhook::new(record));
+        }
+        for (number, id, position) in stored.positions {
+            let Some((webhook, session)) = table.by_id.get(&id).zip(sessions.get(&number)) else { continue };
+            webhook.feeds().insert(*session, Arc::new(Feed::new(id, *session, number, position)));
+        }
+        for (number, id, event, failure) in stored.failures {
+            let Some((webhook, session)) = table.by_id.get(&id).zip(sessions.get(&number)) else { continue };
+            webhook.feed(*session, number).restore_failure(event, failure);
+        }
+        Ok(())
+    }
+
+    async fn latest(&self, session: SessionId) -> Result<u64, CommandError> {
+        Ok(*self.gateway.events(session).await?.latest().borrow())
+    }
+
+    /// Starts a worker where a webhook has events of this session to deliver.
+    fn wake(self: &Arc<Self>, webhook: &Arc<Webhook>, session: SessionId, latest: u64) {
+        if !webhook.record.load().is_delivering() {
+            return;
+        }
+        let Ok(number) = self.gateway.number(session) else { return };
+        let feed = webhook.feed(session, number);
+        if *self.stop.borrow() == Stop::Run && feed.wake(latest) {
+            let worker = Worker { shared: Arc::clone(self), webhook: Arc::clone(webhook), feed };
+            self.tasks.spawn(worker.run());
+        }
+    }
+
+    /// Wakes the webhooks of a session.
+    fn wake_session(self: &Arc<Self>, session: SessionId, latest: u64) {
+        let webhooks: Vec<_> = self.table().of(session).cloned().collect();
+        webhooks.iter().for_each(|webhook| self.wake(webhook, session, latest));
+    }
+
+    fn maker(&self, record: &WebhookRecord) -> Maker {
+        match self.keys.get(record.made_by) {
+            Ok(key) if !key.is_limited() => Maker::Unlimited,
+            Ok(key) if key.is_usable(self.keys.now()) => Maker::Limited(key),
+            Ok(_) => Maker::Ended,
+            Err(_) if record.is_made_by_limited => Maker::Ended,
+            Err(_) => Maker::Unlimited,
+        }
+    }
+
+    /// Whether a limited key may see an event.
+    fn sees(&self, key: &Key, event: &Event) -> bool {
+        self.gateway.session(event.session).is_ok_and(|session| key.sees(&session)) && key.sees_event(event)
+    }
+
+    /// One attempt.
+    async fn attempt(&self, webhook: &Webhook, record: &WebhookRecord, payload: &Payload, attempts: u32) -> Attempt {
+        let oversize = payload.body.len() > BODY_BYTES_MAX;
+        let Ok(url) = Url::parse(&record.terms.url) else {
+            warn!(webhook.id = %webhook.id, "a webhook has a URL that cannot be read");
+            return Attempt::unsent("the URL cannot be read: set another one");
+        };
+        if oversize {
+            return Attempt::unsent("the event is larger than a delivery may be");
+        }
+        let headers = payload.headers(&record.terms, attempts, Timestamp::now());
+        self.client.send(&url, headers, payload.body.clone()).await
+    }
+
+    /// Stops delivering until somebody resumes it.
+    async fn pause(&self, webhook: &Arc<Webhook>, reason: PauseReason) {
+        let paused = self.change(webhook, |record| {
+            let is_new = record.pause.is_none();
+            record.pause.get_or_insert(Pause { reason, at: Timestamp::now() });
+            is_new
+        });
+        match paused.await {
+            Ok(false) => {}
+            Ok(true) => {
+                let session_id = match webhook.record().sessions {
+                    Sessions::One(session) => Some(session),
+                    Sessions::Several(_) | Sessions::All => None,
+                };
+                let event = AuditEvent::of("webhooks.paused".into(), Outcome::Done);
+                let code = serde_json::to_value(reason).ok().and_then(|word| word.as_str().map(str::to_owned));
+                let event = AuditEvent { session_id, code, target_id: Some(webhook.id.to_string()), ..event };
+                self.audit.note(event).await;
+            }
+            Err(error) => {
+                warn!(webhook.id = %webhook.id, %error, "that a webhook is paused could not be stored, will retry");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+
+    fn note_unsaved(&self, feed: &Arc<Feed>) {
+        let mut unsaved = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner);
+        unsaved.entry((feed.webhook, feed.session)).or_insert_with(|| Arc::clone(feed));
+    }
+
+    fn forget_session(&self, session: SessionId) {
+        let mut table = self.table_mut();
+        let gone = table.by_session.remove(&session).unwrap_or_default();
+        for webhook in gone.iter().filter(|webhook| webhook.record.load().sessions == Sessions::One(session)) {
+            webhook.is_removed.store(true, Ordering::Relaxed);
+            webhook.note_change();
+            table.by_id.remove(&webhook.id);
+            self.log.forget(webhook.id);
+        }
+        for webhook in table.by_id.values() {
+            webhook.feeds().remove(&session);
+        }
+    }
+}

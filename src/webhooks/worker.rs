@@ -1,0 +1,273 @@
+//! Delivers the events of one feed, one after the other. Runs while there is something to deliver.
+//!
+//! ```text
+//! page of events --wanted and seen--> attempt --taken--> position moves on
+//!                                       | failed: wait, and again; after the quick attempts it is a failure in the store
+//!                                       | 410, or the time for repeating is over: the webhook is paused
+//! ```
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::Url;
+use rookery_actors::{CommandError, EventPage, SessionEvents};
+use rookery_model::{Event, Timestamp};
+use tokio::sync::watch;
+use tracing::{debug, warn};
+
+use super::backoff::{self, FailedDelivery};
+use super::client::Attempt;
+use super::deliveries::{Delivery, DeliveryStatus};
+use super::feed::{Feed, Place};
+use super::payload::Payload;
+use super::record::{PauseReason, WebhookRecord};
+use super::rows::Failure;
+use super::{Maker, Shared, Stop, Webhook};
+use crate::event_data;
+
+/// Events that are read at a time.
+const READ_COUNT: usize = 64;
+/// The wait after the log could not be read, and for an event whose commit is known and that is not published yet.
+const PAUSE: Duration = Duration::from_secs(2);
+
+/// Delivers the events of one feed.
+pub(super) struct Worker {
+    pub(super) shared: Arc<Shared>,
+    pub(super) webhook: Arc<Webhook>,
+    pub(super) feed: Arc<Feed>,
+}
+
+/// Why an event is done with, or the worker has to look again.
+enum Done {
+    /// It was delivered, or nobody wants it or may see it.
+    Yes,
+    /// The webhook or the position changed meanwhile, or the daemon stops.
+    LookAgain,
+}
+
+impl Worker {
+    /// Runs until there is nothing to do.
+    pub(super) async fn run(self) {
+        let (mut changes, mut stopping) = (self.webhook.changes.subscribe(), self.shared.stop.subscribe());
+        loop {
+            changes.borrow_and_update();
+            let record = self.webhook.record();
+            if *stopping.borrow() != Stop::Run || self.webhook.is_removed() {
+                return self.feed.end();
+            }
+            if !record.is_delivering() {
+                self.feed.end();
+                // It may have been resumed just now.
+                if !self.webhook.record().is_delivering() || !self.feed.wake(0) {
+                    return;
+                }
+                continue;
+            }
+            let passed = tokio::select! {
+                biased;
+                _ = stopping.wait_for(|stop| *stop == Stop::Cut) => return self.feed.end(),
+                passed = self.pass(&record, changes.clone()) => passed,
+            };
+            match passed {
+                Ok(ControlFlow::Continue(())) => {}
+                Ok(ControlFlow::Break(())) if self.feed.may_end() => return,
+                Ok(ControlFlow::Break(())) => {}
+                Err(CommandError::UnknownSession(_)) => return self.feed.end(),
+                Err(error) => {
+                    debug!(webhook.id = %self.webhook.id, %error, "events cannot be read for a webhook, will retry");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    /// Delivers the next events. `Break`: there are no more.
+    async fn pass(
+        &self,
+        record: &Arc<WebhookRecord>,
+        changes: watch::Receiver<u64>,
+    ) -> Result<ControlFlow<()>, CommandError> {
+        let place = self.feed.place();
+        let log = self.shared.gateway.events(self.feed.session).await?;
+        let page = self.read(&log, place, record).await?;
+        if let Some(gap) = page.gap {
+            self.note_gone(place.position, gap);
+            self.move_on(place, gap);
+            return Ok(ControlFlow::Continue(()));
+        }
+        for event in page.events {
+            match self.deliver(record, &event, changes.clone()).await {
+                Done::Yes if self.move_on(place, event.number) => {}
+                _ => return Ok(ControlFlow::Continue(())),
+            }
+        }
+        let is_moved = page.seen != place.position;
+        if is_moved && !self.move_on(place, page.seen) {
+            return Ok(ControlFlow::Continue(()));
+        }
+        if !page.has_more && !is_moved && page.seen < self.feed.target() {
+            // The dispatcher is told of a commit a moment before readers are. If it never comes, a restored log has fewer.
+            let mut latest = log.latest();
+            if tokio::time::timeout(PAUSE, latest.wait_for(|latest| *latest > page.seen)).await.is_err() {
+                self.feed.end();
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(if page.has_more || is_moved { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+    }
+
+    async fn read(
+        &self,
+        log: &SessionEvents,
+        place: Place,
+        record: &Arc<WebhookRecord>,
+    ) -> Result<EventPage, CommandError> {
+        let _permit = self.shared.reads.acquire().await;
+        let record = Arc::clone(record);
+        log.page(place.position, READ_COUNT, move |event| record.terms.wants(event)).await
+    }
+
+    fn move_on(&self, place: Place, position: u64) -> bool {
+        let is_moved = self.feed.advance(place, position);
+        self.shared.note_unsaved(&self.feed);
+        is_moved
+    }
+
+    /// Events were gone before they could be delivered.
+    fn note_gone(&self, position: u64, gap: u64) {
+        let lost = gap - position;
+        warn!(webhook.id = %self.webhook.id, session.id = %self.feed.session, events = lost, "events were gone before a webhook had them");
+        let error = format!("the events {} to {gap} were gone before they could be delivered", position + 1);
+        let event = String::from("*");
+        let since = Timestamp::now();
+        self.feed.note_failure(gap, Failure { event, event_id: None, since, attempts: 0, status: None, error });
+    }
+
+    /// Delivers an event, however long that takes.
+    async fn deliver(&self, record: &WebhookRecord, event: &Event, mut changes: watch::Receiver<u64>) -> Done {
+        let mut failure = self.feed.failure(event.number).filter(|failure| failure.event_id == Some(event.id));
+        let (mut payload, host) = (None, host_of(&record.terms.url));
+        self.feed.await_event(event.number);
+        loop {
+            let attempts = failure.as_ref().map_or(0, |failure| failure.attempts);
+            let place = tokio::select! {
+                biased;
+                _ = changes.changed() => return Done::LookAgain,
+                place = self.shared.places.take(record.made_by, &host, attempts > 0) => place,
+            };
+            match self.shared.maker(record) {
+                Maker::Ended => {
+                    self.shared.pause(&self.webhook, PauseReason::KeyEnded).await;
+                    return Done::LookAgain;
+                }
+                Maker::Limited(key) if !self.shared.sees(&key, event) => return Done::Yes,
+                Maker::Limited(_) | Maker::Unlimited => {}
+            }
+            if payload.is_none() {
+                let Some(data) = event_data::of_webhook(&self.shared.gateway, event).await else { return Done::Yes };
+                payload = Some(Payload::of(self.webhook.id, event, &data));
+            }
+            let Some(payload) = &payload else { return Done::Yes };
+            let attempt = self.shared.attempt(&self.webhook, record, payload, attempts).await;
+            drop(place);
+            self.feed.note_tried(Timestamp::now());
+            self.shared
+                .log
+                .note(self.webhook.id, delivery(&self.feed, Some(event.number), payload, &attempt, attempts));
+            if attempt.error.is_none() {
+                self.feed.forget_failure(event.number);
+                return Done::Yes;
+            }
+            let failed = failed(failure.take(), event, &attempt);
+            let pause = self.after(record, event, &failed, &attempt);
+            failure = Some(failed);
+            match pause {
+                Ok(wait) => {
+                    tokio::select! {
+                        biased;
+                        _ = changes.changed() => return Done::LookAgain,
+                        () = tokio::time::sleep(wait) => {}
+                    }
+                }
+                Err(reason) => {
+                    self.shared.pause(&self.webhook, reason).await;
+                    return Done::LookAgain;
+                }
+            }
+        }
+    }
+
+    /// The wait after a failed attempt, or why nothing is delivered any more. Keeps the failure where it is one that callers have to
+    /// know of.
+    fn after(
+        &self,
+        record: &WebhookRecord,
+        event: &Event,
+        failure: &Failure,
+        attempt: &Attempt,
+    ) -> Result<Duration, PauseReason> {
+        let failed =
+            FailedDelivery { attempts: failure.attempts, since: failure.since, retry_after: attempt.retry_after };
+        let (retry_count, now) = (record.terms.retry_count, Timestamp::now());
+        let wait = backoff::wait(&failed, retry_count, self.shared.retry_time, now, random());
+        if attempt.is_gone() || wait.is_none() || backoff::is_slow(failure.attempts, retry_count) {
+            self.feed.note_failure(event.number, failure.clone());
+            self.shared.note_unsaved(&self.feed);
+        }
+        match wait {
+            _ if attempt.is_gone() => Err(PauseReason::ReceiverGone),
+            Some(wait) => Ok(wait),
+            None => Err(PauseReason::RetriesOver),
+        }
+    }
+}
+
+/// The failure after one more failed attempt.
+fn failed(before: Option<Failure>, event: &Event, attempt: &Attempt) -> Failure {
+    let (since, attempts) = before.map_or((Timestamp::now(), 0), |before| (before.since, before.attempts));
+    Failure {
+        event: event.kind.as_str().to_owned(),
+        event_id: Some(event.id),
+        since,
+        attempts: attempts.saturating_add(1),
+        status: attempt.status,
+        error: attempt.error.clone().unwrap_or_default(),
+    }
+}
+
+/// An attempt, for the log.
+pub(super) fn delivery(
+    feed: &Feed,
+    sequence: Option<u64>,
+    payload: &Payload,
+    attempt: &Attempt,
+    attempts: u32,
+) -> Delivery {
+    let is_delivered = attempt.error.is_none();
+    Delivery {
+        delivery_id: payload.ids.delivery_id(),
+        idempotency_key: payload.ids.idempotency_key,
+        session_id: feed.session,
+        sequence,
+        event: payload.event.clone(),
+        status: if is_delivered { DeliveryStatus::Delivered } else { DeliveryStatus::Failed },
+        retry_count: attempts,
+        at: Timestamp::now(),
+        duration_ms: u64::try_from(attempt.took.as_millis()).unwrap_or(u64::MAX),
+        status_code: attempt.status,
+        error: attempt.error.clone(),
+        response: attempt.answer.clone(),
+    }
+}
+
+/// The receiver, as the shares of places know it.
+pub(super) fn host_of(url: &str) -> String {
+    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    host.unwrap_or_default()
+}
+
+/// From 0 to 1.
+fn random() -> f64 {
+    getrandom::u32().map_or(0.5, |number| f64::from(number) / f64::from(u32::MAX))
+}
