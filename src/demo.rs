@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use reqwest::{Client, Url};
 use rookery_model::{SessionConfig, SessionId, SessionStatus};
 use rookery_simulator::{
     AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, ParticipantChange, Setting, Simulator,
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::config::{Config, DataLocation, HttpOptions, RateLimitArguments, Secret};
+use crate::config::{Config, DataLocation, FetchAllow, HttpOptions, RateLimitArguments, Secret};
 use crate::daemon::{self, Daemon};
 use crate::signals::Signals;
 
@@ -35,6 +36,8 @@ const CONTACTS: [&str; 3] = ["628123456789", "628987654321", "628111222333"];
 const INVITE_ONLY: &str = "15550100020";
 /// A number without an account.
 const NOT_ON_WHATSAPP: &str = "15550100099";
+/// Signs the deliveries of `--webhook`.
+const WEBHOOK_SECRET: &str = "demo-webhook-secret";
 /// Every run makes the same world.
 const SEED: u64 = 2785;
 
@@ -60,6 +63,9 @@ pub struct DemoArguments {
     /// The members of a group do something every two seconds
     #[arg(long)]
     chatty: bool,
+    /// A URL that all events of the demo's session are sent to, signed with the secret demo-webhook-secret
+    #[arg(long, value_name = "URL", value_parser = webhook_url)]
+    webhook: Option<Url>,
     #[command(flatten)]
     rate_limits: RateLimitArguments,
     #[command(flatten)]
@@ -69,6 +75,16 @@ pub struct DemoArguments {
 fn api_key(text: &str) -> Result<Secret, String> {
     let fits = (1..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic());
     if fits { Ok(text.into()) } else { Err("must be 1 to 256 characters of printable ASCII without spaces".into()) }
+}
+
+fn webhook_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+    url.ok_or_else(|| "must be a URL such as http://127.0.0.1:9000/".into())
+}
+
+/// The receiver's own host, which may be this machine.
+fn fetch_allow(webhook: &Url) -> Option<FetchAllow> {
+    format!("{}:{}", webhook.host_str()?, webhook.port_or_known_default()?).parse().ok()
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -91,12 +107,20 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         whatsapp_url: simulator.url(),
         rate_limits: arguments.rate_limits,
         http: arguments.http,
+        fetch_allow: arguments.webhook.as_ref().and_then(fetch_allow).unwrap_or_default(),
         ..Config::default()
     };
     let daemon = Daemon::start(config.clone()).await?;
+    let prepare = async {
+        link(&daemon, &world).await?;
+        match &arguments.webhook {
+            Some(url) => register(&daemon, url).await,
+            None => Ok(()),
+        }
+    };
     let linked = tokio::select! {
         () = signals.next() => None,
-        linked = link(&daemon, &world) => Some(linked),
+        linked = prepare => Some(linked),
     };
     match linked {
         Some(Ok(())) => {
@@ -200,13 +224,32 @@ async fn until_ready(daemon: &Daemon, id: SessionId, deadline: Instant) -> Resul
     }
 }
 
-#[expect(clippy::print_stdout, reason = "what this command is asked for")]
-fn announce(daemon: &Daemon) {
-    let key = daemon.admin_key().unwrap_or_default();
+/// Registers the webhook over HTTP, as a client does.
+async fn register(daemon: &Daemon, url: &Url) -> Result<()> {
+    let body = serde_json::json!({ "url": url.as_str(), "events": ["*"], "secret": WEBHOOK_SECRET });
+    let client = Client::builder().no_proxy().tls_backend_preconfigured(rookery_actors::tls_config()?).build()?;
+    let webhooks = format!("http://{}/api/sessions/{SESSION}/webhooks", address(daemon));
+    let request = client.post(webhooks).header("X-API-Key", daemon.admin_key().unwrap_or_default());
+    let answer = request.body(body.to_string()).send().await.context("could not register the webhook")?;
+    let (status, text) = (answer.status(), answer.text().await.unwrap_or_default());
+    if !status.is_success() {
+        bail!("could not register the webhook: {text}");
+    }
+    Ok(())
+}
+
+/// Where a client on this machine finds the demo.
+fn address(daemon: &Daemon) -> SocketAddr {
     let mut address = daemon.local_addr();
     if address.ip().is_unspecified() {
         address.set_ip(Ipv4Addr::LOCALHOST.into());
     }
+    address
+}
+
+#[expect(clippy::print_stdout, reason = "what this command is asked for")]
+fn announce(daemon: &Daemon) {
+    let (key, address) = (daemon.admin_key().unwrap_or_default(), address(daemon));
     let groups = format!("http://{address}/api/sessions/{SESSION}/groups");
     let header = format!("-H 'X-API-Key: {key}'");
     let json = "-H 'Content-Type: application/json'";

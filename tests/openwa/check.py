@@ -4,15 +4,17 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; and all of `messages`, `webhooks`, `chats`, `status`, `labels`,
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; and all of `messages`, `chats`, `status`, `labels`,
 `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
+import http.server
 import json
 import os
 import struct
 import sys
+import threading
 import time
 import traceback
 import urllib.parse
@@ -20,7 +22,7 @@ import urllib.request
 import zlib
 from datetime import datetime
 
-from openwa import OpenWAClient
+from openwa import OpenWAClient, verify_webhook_signature
 from openwa.errors import (
     OpenWAApiError,
     OpenWAAuthError,
@@ -50,6 +52,29 @@ team = created = foreign = ""
 checks = []
 
 
+class Receiver(http.server.BaseHTTPRequestHandler):
+    """Takes deliveries: their header fields and raw bodies."""
+
+    taken = []
+    url = ""
+
+    def do_POST(self):
+        self.taken.append((self.headers, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def receive():
+    """Starts the receiver, on the port that the daemon may deliver to."""
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["CHECK_RECEIVER_PORT"])), Receiver)
+    Receiver.url = f"http://127.0.0.1:{server.server_port}/hook"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+
+
 def check(function):
     """Registers a check; its name is the sentence."""
     checks.append(function)
@@ -59,7 +84,7 @@ def check(function):
 # Calls that the client does not have: the simulator's side, and the QR as text.
 
 
-def http(method, url, body=None, headers=None):
+def call(method, url, body=None, headers=None):
     """Text of the answer; anything but a success raises."""
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"Content-Type": "application/json", **(headers or {})}, method=method)
@@ -68,11 +93,11 @@ def http(method, url, body=None, headers=None):
 
 
 def admin(path, body):
-    return json.loads(http("POST", f"{ADMIN}/admin/{path}", body))
+    return json.loads(call("POST", f"{ADMIN}/admin/{path}", body))
 
 
 def world():
-    return json.loads(http("GET", f"{ADMIN}/admin/world"))
+    return json.loads(call("GET", f"{ADMIN}/admin/world"))
 
 
 def group_in_world(gid):
@@ -89,12 +114,12 @@ def members_in_world(gid):
 
 
 def qr_text(session):
-    return http("GET", f"{BASE}/api/sessions/{session}/qr?format=text", headers={"X-API-Key": KEY})
+    return call("GET", f"{BASE}/api/sessions/{session}/qr?format=text", headers={"X-API-Key": KEY})
 
 
 def scan(qr, phone):
     url = f"{ADMIN}/admin/mock-phone/scan-qr?" + urllib.parse.urlencode({"phone": phone})
-    return json.loads(http("POST", url, qr.encode()))
+    return json.loads(call("POST", url, qr.encode()))
 
 
 def until(what, look):
@@ -120,10 +145,10 @@ def until_status(session, status):
     return until(f"{session} is {status}", look)
 
 
-def refused(kind, status, call, *arguments):
+def refused(kind, status, method, *arguments):
     """The error that the client raises: its class, its status, and the shape that every error has."""
     try:
-        answer = call(*arguments)
+        answer = method(*arguments)
     except OpenWAApiError as error:
         assert type(error) is kind and error.status == status, f"{type(error).__name__} {error.status}: {error.body}"
         assert error.body["statusCode"] == status, error.body
@@ -567,6 +592,36 @@ def a_stopped_session_comes_back_without_a_qr():
 
 
 @check
+def a_webhook_gets_what_happens_signed():
+    secret = "a-secret-of-sixteen-or-more"
+    hook = client.webhooks.create(session_id, {"url": Receiver.url, "events": ["group.update"], "secret": secret})
+    same((hook["sessionId"], hook["events"], hook["active"], hook["retryCount"]), (session_id, ["group.update"], True, 3))
+    same(client.webhooks.test(session_id, hook["id"]), {"success": True, "statusCode": 200})
+    client.groups.set_subject(session_id, team, "Told")
+
+    def look():
+        told = [one for one in Receiver.taken if "Told" in one[1].decode()]
+        return bool(told), told[0] if told else len(Receiver.taken)
+
+    headers, raw = until("a delivery", look)
+    same(verify_webhook_signature(raw, headers["X-OpenWA-Signature"], secret), True)
+    body = json.loads(raw)
+    same((body["event"], body["sessionId"], body["data"]["changes"]["name"]), ("group.update", session_id, "Told"))
+    same(headers["X-OpenWA-Delivery-Id"], body["deliveryId"])
+    changed = client.webhooks.update(session_id, hook["id"], {"active": False, "secret": ""})
+    same(changed["active"], False)
+    same([one["id"] for one in client.webhooks.list(session_id)], [hook["id"]])
+    same([one["id"] for one in client.webhooks.list_all({"limit": 5})], [hook["id"]])
+    same(client.webhooks.get(session_id, hook["id"])["url"], Receiver.url)
+    same(client.webhooks.delivery_failures({"sessionId": session_id}), [])
+    same(client.webhooks.redrive_delivery_failures({"webhookId": hook["id"]})["redriven"], 0)
+    same(client.webhooks.delete(session_id, hook["id"]), None)
+    refused(OpenWANotFoundError, 404, client.webhooks.get, session_id, hook["id"])
+    bad = {"url": "http://169.254.169.254/", "events": ["group.update"]}
+    refused(OpenWAApiError, 400, client.webhooks.create, session_id, bad)
+
+
+@check
 def a_killed_session_keeps_its_account():
     now = client.sessions.force_kill(session_id)
     same((now["status"], now["phone"], now["engineLoaded"]), ("disconnected", OWN, False))
@@ -608,6 +663,7 @@ def populate():
 
 
 def main():
+    receive()
     populate()
     failed = 0
     for function in checks:

@@ -267,7 +267,10 @@ impl From<&FailedDelivery> for DeliveryFailure {
     get,
     path = "",
     params(AskedFailures),
-    responses((status = 200, description = "Failures", body = Vec<DeliveryFailure>)),
+    responses(
+        (status = 200, description = "Failures", body = Vec<DeliveryFailure>),
+        (status = 404, description = "There is no such session (`session_not_found`)"),
+    ),
 )]
 pub(crate) async fn failures(
     State(app): State<Arc<App>>,

@@ -22,7 +22,7 @@ use crate::http::request::written::shorten;
 use crate::http::response::happened::{Happened, Tells, Told};
 use crate::http::response::json::{Created, Gone, JsonResult, ToldResult};
 use crate::webhooks::{EVERY_EVENT, Filters, NewWebhook, PauseReason, Sessions, Webhook, WebhookError};
-use fields::{WebhookRequest, WebhookUpdate, WideWebhookRequest};
+use fields::{WebhookRequest, WebhookUpdate};
 
 /// Sessions whose positions are shown of a webhook.
 const POSITIONS_MAX: usize = 100;
@@ -172,14 +172,14 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(request): JsonBody<WebhookRequest>,
 ) -> Result<Created<WebhookAnswer>, ApiError> {
-    make(&app, &caller.key, Sessions::One(session), request).await
+    make(&app, &caller.key, request.webhook(Some(session))?).await
 }
 
 /// Create a webhook for several sessions
 #[utoipa::path(
     post,
     path = "",
-    request_body = WideWebhookRequest,
+    request_body = WebhookRequest,
     responses(
         (status = 201, description = "The new webhook", body = WebhookAnswer),
         (status = 400, description = "There are as many as there may be (`webhook_limit_reached`), or nothing may be sent to this URL (`destination_not_allowed`)"),
@@ -188,18 +188,13 @@ pub(crate) async fn create(
 pub(crate) async fn create_wide(
     State(app): State<Arc<App>>,
     caller: Caller,
-    JsonBody(WideWebhookRequest { session_ids, webhook }): JsonBody<WideWebhookRequest>,
+    JsonBody(request): JsonBody<WebhookRequest>,
 ) -> Result<Created<WebhookAnswer>, ApiError> {
-    make(&app, &caller.key, session_ids, webhook).await
+    make(&app, &caller.key, request.webhook(None)?).await
 }
 
-async fn make(
-    app: &App,
-    key: &Key,
-    sessions: Sessions,
-    request: WebhookRequest,
-) -> Result<Created<WebhookAnswer>, ApiError> {
-    let webhook = app.webhooks.create(NewWebhook { sessions, terms: request.terms() }, key).await?;
+async fn make(app: &App, key: &Key, new: NewWebhook) -> Result<Created<WebhookAnswer>, ApiError> {
+    let webhook = app.webhooks.create(new, key).await?;
     Ok(Created(answer(app, &webhook).await))
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::child::{Child, Signal};
 use super::setup::TIME_MAX;
 use crate::harness::until;
+use crate::receiver::Receiver;
 
 /// Nothing is in flight.
 const SHUTDOWN_TIME_MAX: Duration = Duration::from_secs(5);
@@ -70,6 +71,23 @@ async fn in_a_chatty_demo_something_happens_by_itself() {
     })
     .await;
     assert_eq!(told["events"][0]["groupId"], "120363021234567890@g.us");
+    demo.signal(Signal::Interrupt);
+    assert_eq!(demo.until_exit(SHUTDOWN_TIME_MAX).await, Some(0), "{}", demo.output());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_demo_delivers_to_a_webhook_on_this_machine() {
+    let (temporary, receiver) = (tempfile::tempdir().expect("a temporary directory"), Receiver::start().await);
+    let (directory, url) = (temporary.path().to_string_lossy(), receiver.url("/hook"));
+    let arguments = ["demo", "--listen", "127.0.0.1:0", "--webhook", &url];
+    let demo = Child::spawn(&arguments, &[("TMPDIR", &*directory)]);
+    let until_ready = |output: &str| output.ends_with("\nready\n").then(|| output.to_owned());
+    let printed = demo.until_output("`ready` line", TIME_MAX, until_ready).await;
+    let add = printed.lines().find(|line| line.contains("/participants'")).expect("a curl line");
+    assert_eq!(pasted(add).0, 200);
+    let told =
+        until("the delivery", async || receiver.arrived().into_iter().find(|one| one.event() == "group.join")).await;
+    assert!(told.header("x-openwa-signature").starts_with("sha256="), "{told:?}");
     demo.signal(Signal::Interrupt);
     assert_eq!(demo.until_exit(SHUTDOWN_TIME_MAX).await, Some(0), "{}", demo.output());
 }

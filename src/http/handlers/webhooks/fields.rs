@@ -2,9 +2,11 @@
 
 use axum::http::HeaderName;
 use reqwest::Url;
+use rookery_model::SessionId;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::http::error::ApiError;
 use crate::http::limits::{
     WEBHOOK_EVENTS, WEBHOOK_HEADER_CHARS_MAX, WEBHOOK_HEADERS_MAX, WEBHOOK_RETRIES, WEBHOOK_SECRET_CHARS,
     WEBHOOK_SESSIONS,
@@ -13,8 +15,8 @@ use crate::http::request::fields::{Fields, FromFields};
 use crate::http::request::written::shorten;
 use crate::url_fetch::URL_CHARS_MAX;
 use crate::webhooks::{
-    CONDITIONS_MAX, Condition, EVERY_EVENT, Field, Filters, Headers, Operator, Sessions, Terms, TermsChange,
-    VALUES_MAX, WebhookSecret, is_event_word, is_reserved_header,
+    CONDITIONS_MAX, Condition, EVERY_EVENT, Field, Filters, Headers, NewWebhook, Operator, Sessions, Terms,
+    TermsChange, VALUES_MAX, WebhookSecret, is_event_word, is_reserved_header,
 };
 
 /// The event that a webhook gets when none is named, as in OpenWA.
@@ -25,6 +27,10 @@ const RETRIES_DEFAULT: u32 = 3;
 #[derive(ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct WebhookRequest {
+    /// Ids or names of the sessions, or `*` for all, those that are made later among them. Needed for a webhook for several sessions; a session's own webhook
+    /// does not have it.
+    #[schema(value_type = Option<Value>, example = json!("*"))]
+    session_ids: Option<Sessions>,
     /// Where deliveries go: http or https, without user name and password.
     #[schema(min_length = 1, max_length = 2048, pattern = "^https?://", example = "https://hub.example.com/whatsapp")]
     url: String,
@@ -35,7 +41,7 @@ pub(crate) struct WebhookRequest {
     #[schema(value_type = Option<String>, min_length = 16, max_length = 255, example = "a-secret-of-16-or-more")]
     secret: Option<Option<WebhookSecret>>,
     /// Header fields to be sent with each delivery. `Content-Type` and `X-OpenWA-*` are left out.
-    #[schema(nullable = false, value_type = Object, example = json!({ "Authorization": "Bearer 123" }))]
+    #[schema(nullable = false, value_type = Option<Object>, example = json!({ "Authorization": "Bearer 123" }))]
     headers: Option<Headers>,
     /// Conditions that all have to hold for an event to be delivered.
     #[schema(value_type = Option<Filters>, example = json!(null))]
@@ -49,18 +55,6 @@ pub(crate) struct WebhookRequest {
     /// Whether media up to 1 MiB are part of the deliveries; false by default.
     #[schema(nullable = false, example = false)]
     include_media: Option<bool>,
-}
-
-/// A webhook for several sessions to be made.
-#[derive(ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct WideWebhookRequest {
-    /// Ids or names of the sessions, or `*` for all, those that are made later among them.
-    #[schema(value_type = Value, example = json!("*"))]
-    pub(super) session_ids: Sessions,
-    /// The rest.
-    #[serde(flatten)]
-    pub(super) webhook: WebhookRequest,
 }
 
 /// The changes of a webhook. Fields that are left out stay as they are.
@@ -83,7 +77,7 @@ pub(crate) struct WebhookUpdate {
     #[schema(value_type = Option<String>, max_length = 255, example = "")]
     secret: Option<Option<WebhookSecret>>,
     /// Header fields to be sent with each delivery, instead of those before.
-    #[schema(nullable = false, value_type = Object, example = json!({ "Authorization": "Bearer 123" }))]
+    #[schema(nullable = false, value_type = Option<Object>, example = json!({ "Authorization": "Bearer 123" }))]
     headers: Option<Headers>,
     /// Conditions that all have to hold for an event to be delivered; `null` means none.
     #[schema(value_type = Option<Filters>, example = json!(null))]
@@ -118,22 +112,26 @@ impl FromFields for WebhookUpdate {
 
 impl FromFields for WebhookRequest {
     fn read(fields: &mut Fields<'_>) -> Self {
+        let session_ids = fields.has("sessionIds").then(|| sessions(fields));
         let url = url(fields);
         let WebhookUpdate { events, secret, headers, filters, retry_count, active, include_media, .. } =
             WebhookUpdate::read(fields);
-        Self { url, events, secret, headers, filters, retry_count, active, include_media }
-    }
-}
-
-impl FromFields for WideWebhookRequest {
-    fn read(fields: &mut Fields<'_>) -> Self {
-        Self { session_ids: sessions(fields), webhook: WebhookRequest::read(fields) }
+        Self { session_ids, url, events, secret, headers, filters, retry_count, active, include_media }
     }
 }
 
 impl WebhookRequest {
-    pub(super) fn terms(self) -> Terms {
-        Terms {
+    /// The webhook of the session in the path, or else of those in the body.
+    ///
+    /// # Errors
+    /// [`ApiError::Body`] when both name some, or neither.
+    pub(super) fn webhook(self, session: Option<SessionId>) -> Result<NewWebhook, ApiError> {
+        if session.is_some() && self.session_ids.is_some() {
+            return Err(ApiError::Body(vec!["property sessionIds should not exist".to_owned()]));
+        }
+        let sessions = session.map(Sessions::One).or(self.session_ids);
+        let sessions = sessions.ok_or_else(|| ApiError::Body(vec!["sessionIds should not be empty".to_owned()]))?;
+        let terms = Terms {
             url: self.url,
             events: self.events.unwrap_or_else(|| vec![EVENT_DEFAULT.to_owned()]),
             filters: self.filters.flatten(),
@@ -142,7 +140,8 @@ impl WebhookRequest {
             retry_count: self.retry_count.unwrap_or(RETRIES_DEFAULT),
             include_media: self.include_media.unwrap_or_default(),
             is_active: self.active.unwrap_or(true),
-        }
+        };
+        Ok(NewWebhook { sessions, terms })
     }
 }
 

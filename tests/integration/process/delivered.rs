@@ -1,0 +1,125 @@
+//! Webhooks of the real binary: kill -9 while a receiver drops, stalls and fails, and what must not be in the log.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use rookery_simulator::{AccountSpec, ParticipantChange};
+use serde_json::{Value, json};
+
+use super::setup::{OWN_PHONE, Setup};
+use crate::harness::until;
+use crate::receiver::{Arrived, BROKEN, OK, Reaction, Receiver};
+
+const ROUNDS: u64 = 6;
+const CHANGES_PER_ROUND: usize = 60;
+const PERSON: &str = "15550100004";
+const SECRET: &str = "a-webhook-secret-nobody-may-read";
+const TOKEN: &str = "a-token-in-the-url";
+
+/// Numbers that look random, the same for the same seed.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self, below: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % below
+    }
+
+    fn reaction(&mut self) -> Reaction {
+        match self.next(8) {
+            0 => BROKEN,
+            1 => Reaction::Cut,
+            2 => Reaction::Silence(Duration::from_millis(self.next(150))),
+            _ => OK,
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_event_is_delivered_in_order_however_often_the_daemon_is_killed() {
+    let (setup, receiver) = (Setup::start().await, Receiver::start().await);
+    setup.world().add_account(AccountSpec::new(PERSON));
+    let group = setup.group("Bustle", &[]);
+    let allowed = format!("127.0.0.1:{}", receiver.port);
+    let variables = [("ROOKERY_FETCH_ALLOW", allowed.as_str())];
+    let mut daemon = setup.daemon_with(&variables).await;
+    daemon.link("alice", OWN_PHONE).await;
+    let url = receiver.url(&format!("/?{TOKEN}"));
+    let body = json!({ "url": url, "events": ["group.join", "group.leave"], "secret": SECRET, "retryCount": 5 });
+    let (status, made) = daemon.post("/api/sessions/alice/webhooks", body).await;
+    assert_eq!(status, 201, "{made}");
+    let mut chance = Chance(setup.simulator.seed());
+    for _ in 0..ROUNDS {
+        let reactions: Vec<Reaction> = (0..12).map(|_| chance.reaction()).collect();
+        receiver.next(reactions);
+        for change in 0..CHANGES_PER_ROUND {
+            let change = if change % 2 == 0 { ParticipantChange::Add } else { ParticipantChange::Remove };
+            setup.world().change_participants(&group, change, OWN_PHONE, &[PERSON]).expect("an admin may");
+        }
+        tokio::time::sleep(Duration::from_millis(chance.next(400))).await;
+        daemon.child.kill();
+        daemon = setup.daemon_with(&variables).await;
+        daemon.until_ready_by_itself("alice").await;
+    }
+    let path = format!("/api/sessions/alice/events?limit=1000&types=group.join,group.leave&after={}", made["position"]);
+    let events = until("everything that is in the log", async || {
+        let (_, page) = daemon.get(&path).await;
+        let events = page["events"].as_array().expect("a list").clone();
+        let arrived = receiver.arrived();
+        let taken = by_number(&arrived);
+        let is_all = events.iter().all(|event| taken.contains_key(&event["sequence"].as_u64().unwrap_or_default()));
+        is_all.then_some(events)
+    })
+    .await;
+    let arrived = receiver.arrived();
+    let by_number = by_number(&arrived);
+    assert!(events.len() > 50, "hardly anything happened: {}", events.len());
+    assert_eq!(by_number.len(), events.len(), "nothing was invented");
+    let firsts: Vec<u64> = first_of_each(&arrived);
+    assert!(firsts.is_sorted(), "in order: {firsts:?}");
+    for event in &events {
+        let deliveries = &by_number[&event["sequence"].as_u64().expect("a number")];
+        assert!(deliveries.iter().all(|one| one.raw == deliveries[0].raw), "the same delivery each time: {event}");
+        assert_eq!(deliveries[0].body["data"]["participantIds"], event["data"]["participantIds"]);
+    }
+    for secret in [SECRET, TOKEN] {
+        assert!(!daemon.child.output().contains(secret), "{secret} was logged");
+    }
+}
+
+fn by_number(arrived: &[Arrived]) -> BTreeMap<u64, Vec<&Arrived>> {
+    let mut by_number = BTreeMap::<u64, Vec<&Arrived>>::new();
+    for one in arrived {
+        by_number.entry(one.sequence()).or_default().push(one);
+    }
+    by_number
+}
+
+/// The numbers in the order in which each came first.
+fn first_of_each(arrived: &[Arrived]) -> Vec<u64> {
+    let mut firsts = Vec::new();
+    for one in arrived {
+        if !firsts.contains(&one.sequence()) {
+            firsts.push(one.sequence());
+        }
+    }
+    firsts
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_session_takes_its_webhooks_with_it() {
+    let (setup, receiver) = (Setup::start().await, Receiver::start().await);
+    let allowed = format!("127.0.0.1:{}", receiver.port);
+    let variables = [("ROOKERY_FETCH_ALLOW", allowed.as_str())];
+    let daemon = setup.daemon_with(&variables).await;
+    daemon.link("alice", OWN_PHONE).await;
+    let body = json!({ "url": receiver.url("/"), "events": ["*"] });
+    assert_eq!(daemon.post("/api/sessions/alice/webhooks", body).await.0, 201);
+    let (_, listed) = daemon.get("/api/webhooks").await;
+    assert_eq!(listed.as_array().map(Vec::len), Some(1), "{listed}");
+    assert_eq!(daemon.delete("/api/sessions/alice", json!({})).await.0, 204);
+    assert_eq!(daemon.get("/api/webhooks").await.1, Value::Array(Vec::new()));
+    daemon.child.kill();
+    let daemon = setup.daemon_with(&variables).await;
+    assert_eq!(daemon.get("/api/webhooks").await.1, Value::Array(Vec::new()));
+}
