@@ -39,7 +39,7 @@ use crate::picture::Pictures;
 use crate::signals::{self, Signals};
 use crate::store_key;
 use crate::url_fetch::{Fetcher, Guard};
-use crate::webhooks::Webhooks;
+use crate::webhooks::{self, Webhooks};
 
 /// How often the use of keys is written: rarely enough to cost nothing, often enough to be of use.
 const USAGE_WRITE_INTERVAL: Duration = Duration::from_secs(60);
@@ -119,7 +119,8 @@ impl Daemon {
         if is_restored {
             audit.note(control::entry("restore", true)).await;
         }
-        let (events, cursor_key) = open_events(&store, &location.data_dir, config.event_log(clock.clone())).await?;
+        let (events, cursor_key, stored) =
+            open_events(&store, &location.data_dir, config.event_log(clock.clone())).await?;
         let mut running = rookery_actors::start(config.session_options(), Arc::clone(&store), Arc::clone(&events))
             .await
             .context("could not start the sessions")?;
@@ -127,8 +128,7 @@ impl Daemon {
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let (keys, audit) = (Arc::new(keys), Arc::new(audit));
         let options = config.webhooks(guard)?;
-        let webhooks = Webhooks::open(&store, &gateway, &keys, &audit, options).await;
-        let webhooks = webhooks.context("could not read the webhooks")?;
+        let webhooks = Webhooks::open(stored, &store, &gateway, &keys, &audit, options)?;
         let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
         let app = Arc::new(App::new(parts, config.http));
         let control = Control::open(&app, &store, &events, location, store_key);
@@ -245,15 +245,17 @@ async fn open_idempotency(store: &Arc<dyn Store>, clock: Clock) -> Result<Arc<Id
     opening.await.context("starting was cut short")?.context("could not read the idempotency keys")
 }
 
-/// The event log, and the key that hides positions in it.
+/// The event log, the key that hides positions in it, and how far webhooks are.
 async fn open_events(
     store: &Arc<dyn Store>,
     data_dir: &Path,
     options: EventLogOptions,
-) -> Result<(Arc<EventLog>, EventKey)> {
+) -> Result<(Arc<EventLog>, EventKey, webhooks::Stored)> {
     let (store, data_dir) = (Arc::clone(store), data_dir.to_owned());
     let opening = spawn_blocking(move || {
-        Ok::<_, anyhow::Error>((event_log::open(&*store, &data_dir, options)?, event_log::cursor_key(&*store)?))
+        let log = event_log::open(&*store, &data_dir, options)?;
+        let stored = webhooks::read(&*store, &log)?;
+        Ok::<_, anyhow::Error>((log, event_log::cursor_key(&*store)?, stored))
     });
     opening.await.context("starting was cut short")?.context("could not open the event log")
 }
@@ -465,7 +467,6 @@ async fn remove_expired(idempotency: Arc<Idempotency>, mut stopped: watch::Recei
 mod tests {
     use super::*;
     use crate::http::limits::STOP_TIME_MAX;
-    use crate::webhooks;
 
     /// Closing the sessions takes no longer (`actors/src/supervisor/running.rs`: their connections, then the
     /// supervisor).

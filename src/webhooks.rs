@@ -32,10 +32,9 @@ use arc_swap::ArcSwap;
 use reqwest::Url;
 use rookery_actors::{CommandError, Gateway};
 use rookery_model::{Event, SessionId, Timestamp};
-use rookery_store::{SessionNumber, Store, StoreError};
+use rookery_store::{SessionNumber, Store};
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use uuid::Uuid;
@@ -60,6 +59,7 @@ pub(crate) use record::{
 };
 pub(crate) use redelivery::{FailedDelivery, RedeliveryOrder};
 use rows::StoredPosition;
+pub(crate) use rows::{Stored, read};
 use worker::Worker;
 
 /// Webhooks that belong to one session.
@@ -227,17 +227,18 @@ impl Table {
 }
 
 impl Webhooks {
-    /// Reads what is stored, and begins to deliver. Call it once the sessions run.
+    /// Begins to deliver. Call it once the sessions run, with what was read before.
     ///
     /// # Errors
-    /// The store cannot be read.
-    pub(crate) async fn open(
+    /// When no client can be made, which is a defect of the build.
+    pub(crate) fn open(
+        stored: Stored,
         store: &Arc<dyn Store>,
         gateway: &Gateway,
         keys: &Arc<ApiKeys>,
         audit: &Arc<Audit>,
         options: WebhookOptions,
-    ) -> anyhow::Result<Self> {
+    ) -> reqwest::Result<Self> {
         let WebhookOptions { retry_time, guard, tls } = options;
         let shared = Arc::new(Shared {
             client: WebhookClient::new(guard, tls)?,
@@ -255,8 +256,7 @@ impl Webhooks {
             tasks: TaskTracker::new(),
             stop: watch::Sender::new(Stop::Run),
         });
-        let loading = Arc::clone(&shared);
-        spawn_blocking(move || loading.load()).await??;
+        shared.take(stored);
         dispatcher::start(&shared);
         Ok(Self { shared })
     }
@@ -355,9 +355,8 @@ impl Shared {
         self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what is stored. Blocks.
-    fn load(&self) -> Result<(), StoreError> {
-        let stored = rows::read(&*self.store)?;
+    /// Takes what was stored.
+    fn take(&self, stored: Stored) {
         let sessions = self.gateway.sessions();
         let numbered = sessions.iter().filter_map(|one| Some((self.gateway.number(one.id).ok()?, one.id)));
         let sessions: HashMap<SessionNumber, SessionId> = numbered.collect();
@@ -373,7 +372,6 @@ impl Shared {
             let Some((webhook, session)) = table.by_id.get(&id).zip(sessions.get(&number)) else { continue };
             webhook.feed(*session, number).restore_failure(event, failure);
         }
-        Ok(())
     }
 
     async fn latest(&self, session: SessionId) -> Result<u64, CommandError> {

@@ -4,6 +4,7 @@
 mod all_events;
 pub mod commands;
 mod context;
+mod crash_point;
 mod directory;
 mod error;
 #[cfg(feature = "simulator")]
@@ -22,6 +23,7 @@ mod supervisor;
 mod unwilling_store;
 
 pub use all_events::{AllEvents, AllEventsPage, LogPlace};
+pub use crash_point::{CrashPoint, reach};
 pub use error::{CommandError, Paused};
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
@@ -29,6 +31,6 @@ pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
-pub use session_log::{EventPage, EventReader, EventSpan, EventsError, SessionEvents};
+pub use session_log::{EventPage, EventReader, EventSpan, EventsError, SessionEvents, last_event};
 
 pub use supervisor::{Running, StartError, start};

@@ -75,6 +75,21 @@ impl LogKey {
     }
 }
 
+/// The number of a session's latest event, as store and log have it before the sessions run. Blocks.
+///
+/// # Errors
+/// The store or the log cannot be read.
+pub fn last_event(store: &dyn Store, log: &EventLog, number: SessionNumber) -> Result<u64, StoreError> {
+    let applied = applied(store, number)?;
+    Ok(applied.max(log.head(number)?.map_or(0, |head| head.last)))
+}
+
+/// The number up to which the store's state shows the events.
+fn applied(store: &dyn Store, number: SessionNumber) -> Result<u64, StoreError> {
+    let row = store.get(number, Table::Events, layout::EVENTS_APPLIED)?;
+    Ok(row.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?))).unwrap_or_default())
+}
+
 /// Notes that the store's state shows all events up to this number.
 pub(crate) fn put_applied(batch: &mut Batch, number: SessionNumber, last: u64) {
     batch.put(number, Table::Events, layout::EVENTS_APPLIED, last.to_be_bytes());
@@ -108,8 +123,7 @@ impl SessionLog {
     /// The store or the log cannot be read, or a new key cannot be written.
     pub(crate) fn load(&self, store: &dyn Store) -> Result<Stored, StoreError> {
         let row = store.get(self.number, Table::Events, layout::EVENT_KEY)?;
-        let applied = store.get(self.number, Table::Events, layout::EVENTS_APPLIED)?;
-        let applied = applied.and_then(|row| Some(u64::from_be_bytes(row.try_into().ok()?))).unwrap_or_default();
+        let applied = applied(store, self.number)?;
         let head = self.log()?.head(self.number)?;
         let key = row.as_deref().and_then(LogKey::decode);
         let last = applied.max(head.as_ref().map_or(0, |head| head.last));

@@ -25,7 +25,7 @@ use crate::http::middleware::request_context;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
 use crate::url_fetch::{FetchAllow, Fetcher, Guard};
-use crate::webhooks::{WebhookOptions, Webhooks};
+use crate::webhooks::{Stored, WebhookOptions, Webhooks};
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const UNKNOWN_ID: &str = "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11";
@@ -59,8 +59,7 @@ impl Fixture {
         let cursor_key = rookery_store::EventKey::generate().unwrap();
         let tls = rookery_actors::tls_config().unwrap();
         let webhooks = WebhookOptions { retry_time: Duration::from_secs(60), guard, tls };
-        let webhooks = Webhooks::open(&store, &gateway, &keys, &audit, webhooks);
-        let webhooks = webhooks.await.unwrap();
+        let webhooks = Webhooks::open(Stored::default(), &store, &gateway, &keys, &audit, webhooks).unwrap();
         let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
         Self { app: Arc::new(App::new(parts, options)), running }
     }

@@ -1,14 +1,21 @@
 //! Decides which hosts may be connected to on behalf of callers: those of the public internet, and those that the operator
 //! allows. A host's name is resolved here, so that the connection goes to an address that was looked at.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use super::address::{is_internal_name, is_public};
 use super::{FetchAllow, FetchError};
+
+/// Names that are resolved at once. Each takes a thread, of which the daemon needs some hundred for other things.
+const LOOKUPS_MAX: usize = 64;
+
+static LOOKUPS: Semaphore = Semaphore::const_new(LOOKUPS_MAX);
 
 /// The rule.
 #[derive(Clone, Debug)]
@@ -69,8 +76,11 @@ impl Guard {
 /// The addresses of a name; none where one of them may not be connected to: the name's owner could send us to any of them.
 /// Every name is resolved, so that the time it takes reveals nothing about names that are refused anyway.
 async fn lookup(host: &str, port: u16, reach: Reach) -> Vec<SocketAddr> {
-    let found = tokio::net::lookup_host((host, port)).await;
-    let addresses: Vec<SocketAddr> = found.map(Iterator::collect).unwrap_or_default();
+    let Ok(permit) = LOOKUPS.acquire().await else { return Vec::new() };
+    let name = host.to_owned();
+    // The permit goes with the thread, which goes on when nobody waits any more.
+    let found = spawn_blocking(move || (permit, (name.as_str(), port).to_socket_addrs().map(Iterator::collect)));
+    let addresses: Vec<SocketAddr> = found.await.map(|(_, found)| found.unwrap_or_default()).unwrap_or_default();
     let is_usable =
         reach == Reach::Any || (!is_internal_name(host) && addresses.iter().all(|address| is_public(address.ip())));
     if is_usable { addresses } else { Vec::new() }

@@ -1,7 +1,8 @@
 //! Sends one delivery to its receiver: over connections that are kept, by HTTP/2 where the receiver offers it, at addresses that
 //! may be connected to. Follows no redirect, and never logs a URL or a header field: they may hold secrets.
 
-use std::error::Error as _;
+use std::error::Error as StdError;
+use std::io;
 use std::time::Duration;
 
 use axum::http::HeaderMap;
@@ -143,27 +144,32 @@ fn wait_asked(text: &str) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
+fn tls_in_words(error: &rustls::Error) -> String {
+    let hint = match error {
+        rustls::Error::InvalidCertificate(_) => "; authorities of your own are named with --webhook-ca-file",
+        _ => "",
+    };
+    format!("the receiver's TLS cannot be used: {error}{hint}")
+}
+
 /// The error in our own words: the library's text may hold the URL.
 fn in_words(error: &reqwest::Error) -> String {
-    let mut source = error.source();
-    while let Some(cause) = source {
-        if let Some(refused) = cause.downcast_ref::<FetchError>() {
+    let mut cause = error.source();
+    while let Some(found) = cause {
+        if let Some(refused) = found.downcast_ref::<FetchError>() {
             return format!("the URL {refused}");
         }
-        if let Some(tls) = cause.downcast_ref::<rustls::Error>() {
-            return format!("the receiver's TLS cannot be used: {tls}");
+        if let Some(tls) = found.downcast_ref::<rustls::Error>() {
+            return tls_in_words(tls);
         }
-        if let Some(io) = cause.downcast_ref::<std::io::Error>()
-            && io.get_ref().is_none()
-        {
-            return format!("the receiver cannot be reached: {}", io.kind());
-        }
-        // An error that is wrapped into one of input and output is no source of it.
-        let wrapped = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if let Some(tls) = wrapped.and_then(|wrapped| wrapped.downcast_ref::<rustls::Error>()) {
-            return format!("the receiver's TLS cannot be used: {tls}");
-        }
-        source = cause.source();
+        cause = match found.downcast_ref::<io::Error>() {
+            None => found.source(),
+            // What it wraps is no source of it.
+            Some(wrapper) => match wrapper.get_ref() {
+                Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
+                None => return format!("the receiver cannot be reached: {}", wrapper.kind()),
+            },
+        };
     }
     let what = if error.is_connect() { "the receiver cannot be reached" } else { "the connection broke off" };
     what.to_owned()

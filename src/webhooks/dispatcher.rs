@@ -4,6 +4,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use rookery_actors::{CrashPoint, reach};
 use rookery_model::Timestamp;
 use rookery_store::{BATCH_OPERATIONS_MAX, Batch, StoreError};
 use tokio::sync::watch;
@@ -106,7 +107,7 @@ impl Shared {
 
     async fn commit(&self, batch: Batch, feeds: Vec<Arc<Feed>>) {
         match self.store.commit(batch).await {
-            Ok(()) => return,
+            Ok(()) => return reach(CrashPoint::PositionSaved),
             // The operator was told of the full disk.
             Err(StoreError::LowSpace { .. }) => {}
             Err(error) => warn!(%error, "how far webhooks are could not be stored, will retry"),

@@ -7,10 +7,13 @@
 //! | [`Table::WebhookPositions`] | id | [`StoredPosition`], as JSON |
 //! | [`Table::WebhookFailures`] | id, number of the event (8 bytes) | [`Failure`], as JSON |
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
+use rookery_actors::last_event;
 use rookery_model::Timestamp;
-use rookery_store::{Batch, SessionNumber, Store, StoreError, Table, delete_parts, put_parts, scan_parts_each};
+use rookery_store::{
+    Batch, EventLog, SessionNumber, Store, StoreError, Table, delete_parts, put_parts, scan_parts_each,
+};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
@@ -45,16 +48,17 @@ pub(crate) struct Failure {
     pub(crate) error: String,
 }
 
-/// All that is stored.
+/// All that is stored of webhooks.
 #[derive(Default)]
-pub(super) struct Stored {
+pub(crate) struct Stored {
     pub(super) records: Vec<WebhookRecord>,
     pub(super) positions: Vec<(SessionNumber, Uuid, StoredPosition)>,
     pub(super) failures: Vec<(SessionNumber, Uuid, u64, Failure)>,
 }
 
-/// Reads everything; what cannot be read is left out, with a line in the log. Blocks.
-pub(super) fn read(store: &dyn Store) -> Result<Stored, StoreError> {
+/// Reads everything; what cannot be read is left out, with a line in the log. A position is never behind the last event: in a restored
+/// backup it may have been read a moment after the events. Call it before the sessions run. Blocks.
+pub(crate) fn read(store: &dyn Store, log: &EventLog) -> Result<Stored, StoreError> {
     let mut stored = Stored::default();
     let rows = store.scan_all(Table::Webhooks)?;
     let numbers: BTreeSet<SessionNumber> = rows.into_iter().map(|(number, _)| number).collect();
@@ -63,9 +67,15 @@ pub(super) fn read(store: &dyn Store) -> Result<Stored, StoreError> {
             stored.records.extend(record.ok().and_then(|json| readable(&json)));
         }
     }
+    let mut last_events = HashMap::new();
     for (number, (key, json)) in store.scan_all(Table::WebhookPositions)? {
         let id = Uuid::from_slice(&key).ok();
-        stored.positions.extend(id.zip(readable(&json)).map(|(id, position)| (number, id, position)));
+        let Some((id, position)) = id.zip(readable::<StoredPosition>(&json)) else { continue };
+        let last = match last_events.get(&number) {
+            Some(last) => *last,
+            None => *last_events.entry(number).or_insert(last_event(store, log, number)?),
+        };
+        stored.positions.push((number, id, StoredPosition { number: position.number.min(last), ..position }));
     }
     for (number, (key, json)) in store.scan_all(Table::WebhookFailures)? {
         let place = key

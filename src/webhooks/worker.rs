@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use rookery_actors::{CommandError, EventPage, SessionEvents};
+use rookery_actors::{CommandError, CrashPoint, EventPage, SessionEvents, reach};
 use rookery_model::{Event, Timestamp};
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -176,6 +176,7 @@ impl Worker {
                 .log
                 .note(self.webhook.id, delivery(&self.feed, Some(event.number), payload, &attempt, attempts));
             if attempt.error.is_none() {
+                reach(CrashPoint::Delivered);
                 self.feed.forget_failure(event.number);
                 return Done::Yes;
             }

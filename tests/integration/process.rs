@@ -6,6 +6,7 @@ mod attacks;
 mod audited;
 mod backups;
 mod child;
+mod crash_points;
 mod delivered;
 mod demo;
 mod encrypted;

@@ -10,6 +10,7 @@ use rookery_store::{
 use serde::Serialize;
 
 use super::{Draft, GroupDraft, GroupWrite};
+use crate::crash_point::{CrashPoint, reach};
 use crate::session::record::SessionRecord;
 use crate::session_log::{LogKey, SessionLog, put_applied};
 
@@ -53,6 +54,7 @@ impl Written {
 /// `record`: the session's record, where the draft holds it. Reports every failure, also halfway.
 pub(crate) async fn write(target: &Target, record: Option<SessionRecord>, draft: Draft) -> Written {
     let Target { store, number, .. } = target;
+    reach(CrashPoint::BeforeLog);
     if let Err(error) = tell(target, record.as_ref(), &draft).await {
         return Written::refused(draft, error);
     }
@@ -69,6 +71,7 @@ pub(crate) async fn write(target: &Target, record: Option<SessionRecord>, draft:
         }
         Err(error) => saved = Err(error),
     }
+    reach(CrashPoint::Stored);
     Written { draft, told: Ok(()), record: saved, rest, groups }
 }
 
@@ -87,7 +90,9 @@ async fn tell(target: &Target, record: Option<&SessionRecord>, draft: &Draft) ->
     // although the disk is nearly full.
     let is_for_removal = draft.is_of_session() && draft.is_removal;
     target.log.append(&draft.events, &draft.redo(record.cloned()), is_for_removal)?.await?;
+    reach(CrashPoint::Logged);
     target.log.publish(last.number);
+    reach(CrashPoint::Published);
     Ok(())
 }
 

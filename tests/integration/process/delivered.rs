@@ -6,6 +6,7 @@ use std::time::Duration;
 use rookery_simulator::{AccountSpec, ParticipantChange};
 use serde_json::{Value, json};
 
+use super::backups::{Files, backup, restore};
 use super::setup::{OWN_PHONE, Setup};
 use crate::harness::until;
 use crate::receiver::{Arrived, BROKEN, OK, Reaction, Receiver};
@@ -87,7 +88,7 @@ async fn every_event_is_delivered_in_order_however_often_the_daemon_is_killed() 
     }
 }
 
-fn by_number(arrived: &[Arrived]) -> BTreeMap<u64, Vec<&Arrived>> {
+pub(super) fn by_number(arrived: &[Arrived]) -> BTreeMap<u64, Vec<&Arrived>> {
     let mut by_number = BTreeMap::<u64, Vec<&Arrived>>::new();
     for one in arrived {
         by_number.entry(one.sequence()).or_default().push(one);
@@ -96,7 +97,7 @@ fn by_number(arrived: &[Arrived]) -> BTreeMap<u64, Vec<&Arrived>> {
 }
 
 /// The numbers in the order in which each came first.
-fn first_of_each(arrived: &[Arrived]) -> Vec<u64> {
+pub(super) fn first_of_each(arrived: &[Arrived]) -> Vec<u64> {
     let mut firsts = Vec::new();
     for one in arrived {
         if !firsts.contains(&one.sequence()) {
@@ -122,4 +123,33 @@ async fn a_deleted_session_takes_its_webhooks_with_it() {
     daemon.child.kill();
     let daemon = setup.daemon_with(&variables).await;
     assert_eq!(daemon.get("/api/webhooks").await.1, Value::Array(Vec::new()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_webhook_goes_on_with_what_happens_after_the_restore() {
+    let (setup, receiver, files) = (Setup::start().await, Receiver::start().await, Files::new());
+    let group = setup.group("Team", &[]);
+    let allowed = format!("127.0.0.1:{}", receiver.port);
+    let daemon = setup.daemon_with(&[("ROOKERY_FETCH_ALLOW", &allowed)]).await;
+    daemon.link("alice", OWN_PHONE).await;
+    let body = json!({ "url": receiver.url("/"), "events": ["group.update"], "secret": SECRET });
+    assert_eq!(daemon.post("/api/sessions/alice/webhooks", body).await.0, 201);
+    let rename = async |subject: &str| {
+        setup.world().change_subject(&group, OWN_PHONE, subject).expect("an admin may");
+        until(subject, async || {
+            let is_told = |one: &Arrived| one.body["data"]["changes"]["name"] == subject;
+            receiver.arrived().into_iter().find(is_told)
+        })
+        .await
+    };
+    rename("before").await;
+    let (data, file) = (setup.data_dir(), files.path("a.backup"));
+    backup(&data, &file).await;
+    rename("after").await;
+    let (code, output) = restore(&data, &file, &["--force"]).await;
+    assert_eq!(code, Some(0), "{output}");
+    assert!(!output.contains(SECRET));
+    daemon.until_ready_by_itself("alice").await;
+    let told = rename("much later").await;
+    assert!(told.header("x-openwa-signature").starts_with("sha256="), "the secret is there: {told:?}");
 }

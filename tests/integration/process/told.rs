@@ -13,12 +13,12 @@ use super::setup::{Daemon, OWN_PHONE, Setup, until_groups_equal};
 use crate::harness::until;
 
 const ROUNDS: usize = 8;
-const PEOPLE: [&str; 3] = ["15550100004", "15550100005", "15550100006"];
+pub(super) const PEOPLE: [&str; 3] = ["15550100004", "15550100005", "15550100006"];
 /// From before the first event until after some hundred.
 const TELLING_MS_MAX: u64 = 700;
 
 /// All events after a cursor: page by page, until there are no more. Checks that the numbers have no gap.
-async fn events_after(daemon: &Daemon, cursor: &str, context: &str) -> (Vec<Value>, String) {
+pub(super) async fn events_after(daemon: &Daemon, cursor: &str, context: &str) -> (Vec<Value>, String) {
     let (mut events, mut cursor): (Vec<Value>, String) = (Vec::new(), cursor.to_owned());
     loop {
         let (status, page) = daemon.get(&format!("/api/sessions/alice/events?limit=100&after={cursor}")).await;
@@ -37,7 +37,7 @@ async fn events_after(daemon: &Daemon, cursor: &str, context: &str) -> (Vec<Valu
 }
 
 /// The members that a group has for a reader of its events. Nobody comes or goes twice.
-fn members_by_events(events: &[Value], mut members: BTreeSet<String>, context: &str) -> BTreeSet<String> {
+pub(super) fn members_by_events(events: &[Value], mut members: BTreeSet<String>, context: &str) -> BTreeSet<String> {
     for event in events {
         for id in event["data"]["participantIds"].as_array().into_iter().flatten() {
             let id = id.as_str().expect("an id").to_owned();
@@ -53,7 +53,7 @@ fn members_by_events(events: &[Value], mut members: BTreeSet<String>, context: &
 }
 
 /// Members come and go until this is told to stop.
-fn bustle(world: World, group: String, is_over: Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
+pub(super) fn bustle(world: World, group: String, is_over: Arc<AtomicBool>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let mut nth = 0;
         while !is_over.load(Ordering::Relaxed) {
