@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use reqwest::{Client, Url};
 use rookery_model::{SessionConfig, SessionId, SessionStatus};
 use rookery_simulator::{
@@ -66,6 +66,10 @@ pub struct DemoArguments {
     /// A URL that all events of the demo's session are sent to, signed with the secret demo-webhook-secret
     #[arg(long, value_name = "URL", value_parser = webhook_url)]
     webhook: Option<Url>,
+    /// Hosts, or host:port, on this machine or in your network that webhooks may be delivered to; comma-separated [default: that
+    /// of --webhook]
+    #[arg(long, value_name = "HOSTS", default_value = "", hide_default_value = true)]
+    fetch_allow: String,
     #[command(flatten)]
     rate_limits: RateLimitArguments,
     #[command(flatten)]
@@ -82,9 +86,16 @@ fn webhook_url(text: &str) -> Result<Url, String> {
     url.ok_or_else(|| "must be a URL such as http://127.0.0.1:9000/".into())
 }
 
-/// The receiver's own host, which may be this machine.
-fn fetch_allow(webhook: &Url) -> Option<FetchAllow> {
-    format!("{}:{}", webhook.host_str()?, webhook.port_or_known_default()?).parse().ok()
+/// The hosts that were named, and the webhook's own.
+fn fetch_allow(named: &str, webhook: Option<&Url>) -> Result<FetchAllow> {
+    let own = webhook.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+    let all: Vec<&str> =
+        [named, own.as_deref().unwrap_or_default()].into_iter().filter(|one| !one.is_empty()).collect();
+    if all.is_empty() {
+        return Ok(FetchAllow::default());
+    }
+    let allow = all.join(",").parse();
+    allow.map_err(|()| anyhow!("--fetch-allow must be comma-separated hosts, each with or without a port, not {named}"))
 }
 
 /// Runs until SIGINT or SIGTERM.
@@ -107,7 +118,7 @@ pub async fn run(arguments: DemoArguments) -> Result<()> {
         whatsapp_url: simulator.url(),
         rate_limits: arguments.rate_limits,
         http: arguments.http,
-        fetch_allow: arguments.webhook.as_ref().and_then(fetch_allow).unwrap_or_default(),
+        fetch_allow: fetch_allow(&arguments.fetch_allow, arguments.webhook.as_ref())?,
         ..Config::default()
     };
     let daemon = Daemon::start(config.clone()).await?;

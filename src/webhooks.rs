@@ -140,7 +140,7 @@ enum Maker {
     /// What this key may see.
     Limited(Arc<Key>),
     /// Nothing any more.
-    Ended,
+    Ended(PauseReason),
 }
 
 impl Webhook {
@@ -400,9 +400,14 @@ impl Shared {
     fn maker(&self, record: &WebhookRecord) -> Maker {
         match self.keys.get(record.made_by) {
             Ok(key) if !key.is_limited() => Maker::Unlimited,
-            Ok(key) if key.is_usable(self.keys.now()) => Maker::Limited(key),
-            Ok(_) => Maker::Ended,
-            Err(_) if record.is_made_by_limited => Maker::Ended,
+            Ok(key) if !key.is_usable(self.keys.now()) => Maker::Ended(PauseReason::KeyEnded),
+            Ok(key) => match record.sessions {
+                Sessions::One(session) if self.gateway.session(session).is_ok_and(|session| !key.sees(&session)) => {
+                    Maker::Ended(PauseReason::KeyNarrowed)
+                }
+                _ => Maker::Limited(key),
+            },
+            Err(_) if record.is_made_by_limited => Maker::Ended(PauseReason::KeyEnded),
             Err(_) => Maker::Unlimited,
         }
     }
@@ -436,6 +441,7 @@ impl Shared {
         match paused.await {
             Ok(false) => {}
             Ok(true) => {
+                warn!(webhook.id = %webhook.id, %reason, "a webhook is paused");
                 let session_id = match webhook.record().sessions {
                     Sessions::One(session) => Some(session),
                     Sessions::Several(_) | Sessions::All => None,

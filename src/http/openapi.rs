@@ -261,6 +261,11 @@ fn path_parameters(path: &str) -> Vec<Value> {
             "A key's id",
             json!({ "type": "string", "format": "uuid", "example": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11" }),
         ),
+        "webhook" => parameter(
+            name,
+            "A webhook's id",
+            json!({ "type": "string", "format": "uuid", "example": "5f0c6e9a-3f43-4bb0-9a52-6a2f8f7f3c11" }),
+        ),
         _ => parameter(name, "", json!({ "type": "string" })),
     };
     path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}')).map(known).collect()

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::feed::Feed;
 use super::record::{Sessions, Terms, TermsChange, WebhookRecord};
 use super::rows::{self, StoredPosition};
-use super::{OF_SESSION_MAX, OF_SEVERAL_MAX, Shared, Webhook, WebhookError, Webhooks};
+use super::{Maker, OF_SESSION_MAX, OF_SEVERAL_MAX, Shared, Webhook, WebhookError, Webhooks};
 use crate::auth::Key;
 use crate::url_fetch::FetchError;
 
@@ -126,12 +126,15 @@ impl Webhooks {
     /// Ends a pause; goes on where it was, or in one session from another place.
     ///
     /// # Errors
-    /// [`WebhookError::PositionTrimmed`] when events are gone that were not delivered, and no other place is given.
+    /// [`WebhookError::CannotResume`]; [`WebhookError::PositionTrimmed`] when events are gone that were not delivered, and no other place is given.
     pub(crate) async fn resume(
         &self,
         webhook: &Arc<Webhook>,
         from: Option<(SessionId, ReplayFrom)>,
     ) -> Result<(), WebhookError> {
+        if let Maker::Ended(reason) = self.shared.maker(&webhook.record()) {
+            return Err(WebhookError::CannotResume(reason));
+        }
         match from {
             Some((session, from)) => self.shared.move_feed(webhook, session, from).await?,
             None => {
@@ -264,6 +267,7 @@ impl Shared {
         let span = log.span().await?;
         let first = match from {
             ReplayFrom::Number(number) => number,
+            ReplayFrom::Time(time) if time > Timestamp::now() => return Err(WebhookError::InFuture),
             ReplayFrom::Time(time) => log.first_since(time, span).await?,
         };
         if first < span.oldest {

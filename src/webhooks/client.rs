@@ -16,6 +16,8 @@ use crate::url_fetch::{FetchError, Guard, Reach, Resolver};
 
 /// Time for an answer, with all that comes before it.
 pub(crate) const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+/// Time for the body of an answer: what was answered is known by then.
+const BODY_TIME_MAX: Duration = Duration::from_secs(1);
 /// Bytes of an answer that are kept.
 pub(crate) const ANSWER_KEPT_BYTES: usize = 1_024;
 /// Bytes of an answer that are read, so that its connection can be used again. A longer answer costs the connection.
@@ -107,8 +109,8 @@ impl WebhookClient {
             let mut response = request.send().await?;
             status = Some(response.status());
             retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-            let mut read = 0;
-            while let Some(chunk) = response.chunk().await? {
+            let (mut read, until) = (0, Instant::now() + BODY_TIME_MAX);
+            while let Ok(Some(chunk)) = tokio::time::timeout_at(until, response.chunk()).await.unwrap_or(Ok(None)) {
                 let room = ANSWER_KEPT_BYTES.saturating_sub(answer.len());
                 answer.extend_from_slice(&chunk[..chunk.len().min(room)]);
                 read += chunk.len();

@@ -11,7 +11,6 @@ use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use super::feed::{Feed, SAVED_MAX};
-use super::record::PauseReason;
 use super::{Maker, Shared, Stop};
 
 /// How often positions are written: after a crash, what was delivered in this time is delivered again.
@@ -130,8 +129,8 @@ impl Shared {
                             .change(&webhook, |record| !std::mem::replace(&mut record.is_made_by_limited, true))
                             .await;
                     }
-                    Maker::Ended if record.pause.is_none() => self.pause(&webhook, PauseReason::KeyEnded).await,
-                    Maker::Limited(_) | Maker::Ended | Maker::Unlimited => {}
+                    Maker::Ended(reason) if record.pause.is_none() => self.pause(&webhook, reason).await,
+                    Maker::Limited(_) | Maker::Ended(_) | Maker::Unlimited => {}
                 }
             }
             let sessions: Vec<_> = self.table().by_session.keys().copied().collect();

@@ -3,7 +3,7 @@
 use rookery_actors::CommandError;
 use rookery_store::StoreError;
 
-use super::{OF_SESSION_MAX, OF_SEVERAL_MAX};
+use super::{OF_SESSION_MAX, OF_SEVERAL_MAX, PauseReason};
 use crate::url_fetch::FetchError;
 
 /// Why a webhook cannot be made, found or changed.
@@ -29,6 +29,12 @@ pub(crate) enum WebhookError {
         /// The number of the oldest event that there is.
         oldest: u64,
     },
+    /// A webhook cannot go on, as the key that made it has ended.
+    #[error("the webhook cannot go on: {0}")]
+    CannotResume(PauseReason),
+    /// A replay is to begin at a time that is yet to come.
+    #[error("from lies in the future: no event was seen then")]
+    InFuture,
     /// A replay is to begin behind the latest event.
     #[error("from is {from}, but the latest event has the number {latest}")]
     NotYet {

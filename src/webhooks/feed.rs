@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use rookery_model::{SessionId, Timestamp};
 use rookery_store::{Batch, SessionNumber};
@@ -31,6 +32,8 @@ struct State {
     moves: u64,
     is_running: bool,
     tried_at: Option<Timestamp>,
+    /// When the worker tries a failed delivery again.
+    next_attempt_at: Option<Timestamp>,
     /// The event that the worker tries to deliver, or tried last.
     awaited: Option<u64>,
     failures: BTreeMap<u64, Failure>,
@@ -54,6 +57,7 @@ impl Feed {
             moves: 0,
             is_running: false,
             tried_at: stored.tried_at,
+            next_attempt_at: None,
             awaited: None,
             failures: BTreeMap::new(),
             is_position_unsaved: false,
@@ -133,6 +137,18 @@ impl Feed {
         (state.tried_at, state.is_position_unsaved) = (Some(now), true);
     }
 
+    /// When a failed delivery is tried again.
+    pub(crate) fn next_attempt_at(&self) -> Option<Timestamp> {
+        self.state().next_attempt_at
+    }
+
+    /// The worker waits for so long before it tries again, or does not wait.
+    pub(super) fn note_waiting(&self, wait: Option<Duration>) {
+        let at =
+            |wait: Duration| Timestamp(Timestamp::now().0 + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2));
+        self.state().next_attempt_at = wait.map(at);
+    }
+
     /// The failed delivery of this event.
     pub(crate) fn failure(&self, event: u64) -> Option<Failure> {
         self.state().failures.get(&event).cloned()
@@ -172,6 +188,11 @@ impl Feed {
             (state.position, state.is_position_unsaved) = (event, true);
         }
         is_next
+    }
+
+    /// Whether this is the event that the worker tries to deliver.
+    pub(super) fn is_awaited(&self, event: u64) -> bool {
+        self.state().awaited == Some(event)
     }
 
     /// The worker tries this event now: nothing behind it is delivered before it.

@@ -12,14 +12,12 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 use uuid::{Builder, Uuid};
 
-use super::record::{Terms, WebhookSecret};
+use super::record::Terms;
 
 /// Bytes of a body.
 pub(crate) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The event of a delivery that only tries the receiver.
 pub(crate) const TEST_EVENT: &str = "test";
-/// A secret of Standard Webhooks begins so, and goes on in base64.
-const STANDARD_SECRET_PREFIX: &str = "whsec_";
 const OPENWA_PREFIX: &str = "x-openwa-";
 
 /// The ids of a delivery: the same for the same event and webhook, whatever happened in between.
@@ -120,7 +118,7 @@ impl Payload {
             let of_openwa = signature(secret.reveal().as_bytes(), &[&self.body]);
             put("x-openwa-signature", format!("sha256={}", hex::encode(of_openwa)));
             let begin = format!("{key}.{seconds}.");
-            let standard = signature(&standard_key(secret), &[begin.as_bytes(), &self.body]);
+            let standard = signature(&secret.standard_key(), &[begin.as_bytes(), &self.body]);
             put("webhook-signature", format!("v1,{}", STANDARD.encode(standard)));
         }
         put("webhook-id", key);
@@ -141,19 +139,12 @@ fn signature(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
     mac.finalize().into_bytes().into()
 }
 
-/// The key that libraries of Standard Webhooks make of a secret.
-fn standard_key(secret: &WebhookSecret) -> Vec<u8> {
-    let encoded = secret.reveal().strip_prefix(STANDARD_SECRET_PREFIX);
-    let decoded = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
-    decoded.unwrap_or_else(|| secret.reveal().as_bytes().to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use rookery_model::EventKind;
     use serde_json::json;
 
-    use super::super::record::Headers;
+    use super::super::record::{Headers, WebhookSecret};
     use super::*;
 
     fn terms(secret: &str) -> Terms {
@@ -200,7 +191,7 @@ mod tests {
     fn a_standard_signature_is_the_one_that_its_libraries_check() {
         let secret = WebhookSecret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".into());
         let signed = signature(
-            &standard_key(&secret),
+            &secret.standard_key(),
             &[b"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.", br#"{"test": 2432232314}"#],
         );
         assert_eq!(STANDARD.encode(signed), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rookery_model::{Event, EventKind, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,6 +12,8 @@ use uuid::Uuid;
 
 use super::filter::Filters;
 
+/// A secret of Standard Webhooks begins so, and goes on in base64.
+const STANDARD_SECRET_PREFIX: &str = "whsec_";
 /// Stands for every event in a subscription.
 pub(crate) const EVERY_EVENT: &str = "*";
 
@@ -106,6 +110,9 @@ pub(crate) enum PauseReason {
     /// A delivery failed for as long as it may be repeated.
     #[error("a delivery failed until the time for repeating it was over")]
     RetriesOver,
+    /// The limited key that made it may not see the session any more.
+    #[error("the API key that made it may not see this session any more")]
+    KeyNarrowed,
     /// The limited key that made it was revoked or deleted, or has expired.
     #[error("the API key that made it has ended, and was limited: make the webhook anew with another key")]
     KeyEnded,
@@ -114,6 +121,19 @@ pub(crate) enum PauseReason {
 impl WebhookSecret {
     pub(crate) fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// Whether the libraries of Standard Webhooks can use it.
+    pub(crate) fn is_usable(&self) -> bool {
+        let encoded = self.0.strip_prefix(STANDARD_SECRET_PREFIX);
+        encoded.is_none_or(|encoded| STANDARD.decode(encoded).is_ok())
+    }
+
+    /// The key that these libraries make of it.
+    pub(crate) fn standard_key(&self) -> Vec<u8> {
+        let encoded = self.0.strip_prefix(STANDARD_SECRET_PREFIX);
+        let decoded = encoded.and_then(|encoded| STANDARD.decode(encoded).ok());
+        decoded.unwrap_or_else(|| self.0.as_bytes().to_owned())
     }
 
     pub(crate) fn reveal(&self) -> &str {

@@ -61,6 +61,11 @@ impl FailedDelivery {
         self.failure.event_id.map(|event| DeliveryIds::of(self.webhook.id, event))
     }
 
+    /// When the worker tries it again.
+    pub(crate) fn next_attempt_at(&self) -> Option<Timestamp> {
+        self.feed.next_attempt_at().filter(|_| self.feed.is_awaited(self.number))
+    }
+
     /// The id in the list of failures.
     pub(crate) fn id(&self) -> Uuid {
         let ids = self.ids().unwrap_or_else(|| {
@@ -138,7 +143,7 @@ impl Shared {
         let may_have = match self.maker(&record) {
             Maker::Unlimited => true,
             Maker::Limited(key) => self.sees(&key, &event),
-            Maker::Ended => false,
+            Maker::Ended(_) => false,
         };
         let wanted = may_have && record.terms.is_active && record.terms.wants(&event);
         let data = if wanted { event_data::of_webhook(&self.gateway, &event).await } else { None };

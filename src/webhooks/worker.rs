@@ -157,8 +157,8 @@ impl Worker {
                 place = self.shared.places.take(record.made_by, &host, attempts > 0) => place,
             };
             match self.shared.maker(record) {
-                Maker::Ended => {
-                    self.shared.pause(&self.webhook, PauseReason::KeyEnded).await;
+                Maker::Ended(reason) => {
+                    self.shared.pause(&self.webhook, reason).await;
                     return Done::LookAgain;
                 }
                 Maker::Limited(key) if !self.shared.sees(&key, event) => return Done::Yes,
@@ -185,10 +185,11 @@ impl Worker {
             failure = Some(failed);
             match pause {
                 Ok(wait) => {
-                    tokio::select! {
-                        biased;
-                        _ = changes.changed() => return Done::LookAgain,
-                        () = tokio::time::sleep(wait) => {}
+                    self.feed.note_waiting(Some(wait));
+                    let is_changed = tokio::time::timeout(wait, changes.changed()).await.is_ok();
+                    self.feed.note_waiting(None);
+                    if is_changed {
+                        return Done::LookAgain;
                     }
                 }
                 Err(reason) => {

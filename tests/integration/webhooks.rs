@@ -165,6 +165,7 @@ async fn what_came_while_the_receiver_was_away_arrives_after_a_restart() {
     let id = hook(&bench, HOOKS, body).await;
     churn(&bench, &group, 5);
     arrived(&receiver, 1).await;
+    until_shown(&bench, &id, |hook| hook["nextAttemptAt"].is_string() && hook["signed"] == false).await;
     until("a failure", async || {
         let failures = bench.get("/webhooks/delivery-failures?sessionId=alice").await.body;
         (failures[0]["attempts"] == 1 && failures[0]["lastStatusCode"] == 500).then_some(())
@@ -224,6 +225,7 @@ async fn events_are_delivered_again_from_a_number_or_a_time() {
         (json!(0), (400, "validation_failed")),
         (json!("yesterday"), (400, "validation_failed")),
         (json!(9_999), (400, "invalid_parameter")),
+        (json!("2999-01-01T00:00:00Z"), (400, "invalid_parameter")),
         (Value::Null, (400, "validation_failed")),
     ] {
         let refused = bench.post(&replay, json!({ "from": from })).await;
@@ -363,8 +365,17 @@ async fn a_limited_key_delivers_what_it_may_see_and_ends_its_webhooks() {
     let has_all = |joins: Vec<Value>, groups: &[Value]| groups.iter().all(|group| joins.contains(group)).then_some(());
     until("all", async || has_all(joins("/wide"), &both).and(has_all(joins("/own"), &both[1..]))).await;
     assert!(joins("/own").iter().all(|group| *group == json!(other)));
+    let resume = format!("{HOOKS}/{id}/resume");
+    let terms = |sessions: Value| json!({ "allowedSessions": sessions, "allowedGroups": [other] });
+    bench.start_session("other").await;
+    bench.put(&format!("/auth/api-keys/{key_id}"), terms(json!(["other"]))).await;
+    until_shown(&bench, &id, |hook| hook["pausedReason"] == "key_narrowed").await;
+    assert_eq!(bench.post(&resume, json!({})).await.failure(), (409, "webhook_key_ended"));
+    bench.put(&format!("/auth/api-keys/{key_id}"), terms(json!(["alice"]))).await;
+    assert_eq!(bench.post(&resume, json!({})).await.status, 200);
     assert_eq!(bench.post(&format!("/auth/api-keys/{key_id}/revoke"), json!({})).await.status, 200);
     until_shown(&bench, &id, |hook| hook["pausedReason"] == "key_ended").await;
+    assert_eq!(bench.post(&resume, json!({})).await.failure(), (409, "webhook_key_ended"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -382,6 +393,14 @@ async fn what_is_no_webhook_is_named() {
         (with("url", json!("ftp://example.com/")), "url must be a URL address"),
         (with("events", json!([])), "events should not be empty"),
         (with("events", json!(["group.dance"])), "events has `group.dance`"),
+        (with("secret", Value::Null), "secret must be a string; an empty one in a change removes it"),
+        (with("secret", json!("")), "secret must be longer than or equal to 16 characters"),
+        (with("secret", json!("whsec_not-base64-at-all")), "secret begins with whsec_"),
+        (with("sessionIds", json!("*")), "property sessionIds should not exist"),
+        (
+            with("filters", json!({ "conditions": [{ "field": "isGroup", "operator": "contains", "value": true }] })),
+            "filters.conditions.0.operator must be is, isNot or equals",
+        ),
         (with("secret", json!("short")), "secret must be longer than or equal to 16 characters"),
         (with("headers", json!({ "Host": "x" })), "headers.Host belongs to the connection"),
         (with("headers", json!({ "X-A": "a\nb" })), "headers.X-A must be a string"),

@@ -82,6 +82,7 @@ fn reason_of(fact: &Fact, last_error: Option<&str>) -> String {
     match fact {
         Fact::StopRequested => "the session was stopped".to_owned(),
         Fact::LoggedOut => "the account was logged out".to_owned(),
+        Fact::StartRequested => "the daemon was stopped, or the session crashed".to_owned(),
         Fact::ProxyChanged => "the session connects another way".to_owned(),
         _ => last_error.unwrap_or("the connection ended").to_owned(),
     }

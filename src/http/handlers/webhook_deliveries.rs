@@ -235,7 +235,11 @@ pub(crate) struct DeliveryFailure {
     last_error: String,
     /// When the first attempt was.
     created_at: Timestamp,
-    /// Whether it can be tried again.
+    /// When it is tried again; left out when nobody waits for that, as while the webhook is paused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_attempt_at: Option<Timestamp>,
+    /// Whether it can be tried again: its event is in the log, as far as that is known.
     replayable: bool,
 }
 
@@ -255,6 +259,7 @@ impl From<&FailedDelivery> for DeliveryFailure {
             last_status_code: failure.status,
             last_error: failure.error.clone(),
             created_at: failure.since,
+            next_attempt_at: failed.next_attempt_at(),
             replayable: ids.is_some(),
         }
     }

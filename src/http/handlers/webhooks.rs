@@ -22,7 +22,7 @@ use crate::http::request::written::shorten;
 use crate::http::response::happened::{Happened, Tells, Told};
 use crate::http::response::json::{Created, Gone, JsonResult, ToldResult};
 use crate::webhooks::{EVERY_EVENT, Filters, NewWebhook, PauseReason, Sessions, Webhook, WebhookError};
-use fields::{WebhookRequest, WebhookUpdate};
+use fields::{WebhookRequest, WebhookUpdate, WideWebhookRequest};
 
 /// Sessions whose positions are shown of a webhook.
 const POSITIONS_MAX: usize = 100;
@@ -49,7 +49,13 @@ pub(crate) struct WebhookAnswer {
     #[schema(example = 3)]
     retry_count: u32,
     include_media: bool,
+    /// Whether deliveries are signed.
+    signed: bool,
     last_triggered_at: Option<Timestamp>,
+    /// When a failed delivery is tried again, the next one; left out when none waits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    next_attempt_at: Option<Timestamp>,
     created_at: Timestamp,
     updated_at: Timestamp,
     /// Why nothing is delivered until somebody resumes it; `null` when nothing is wrong.
@@ -68,7 +74,7 @@ pub(crate) struct WebhookAnswer {
     /// Events behind that position, wanted or not; of all its sessions.
     #[schema(example = 0)]
     lag: u64,
-    /// The sessions with events behind their position, up to 100; only of a webhook for several sessions.
+    /// Its sessions, those with most events behind their position first, up to 100; only of a webhook for several sessions.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     positions: Option<Vec<WebhookPosition>>,
@@ -93,7 +99,8 @@ impl Tells for WebhookAnswer {
     }
 }
 
-/// The webhook that the path names; it exists, and the caller may see and touch it. Under a session, it is that session's own.
+/// The webhook that the path names; it exists, and the caller may see and touch it. Under a session, it is that session's own;
+/// under none, it may be any.
 pub(crate) struct WebhookPath {
     pub(crate) webhook: Arc<Webhook>,
     /// The session of the path.
@@ -111,7 +118,7 @@ impl FromRequestParts<Arc<App>> for WebhookPath {
         let sessions = &webhook.record().sessions;
         let is_here = match caller.session {
             Some(session) => *sessions == Sessions::One(session),
-            None => !matches!(sessions, Sessions::One(_)),
+            None => true,
         };
         if !is_here || !app.webhooks.may_touch(&caller.key, &webhook) {
             return Err(not_found().into());
@@ -172,14 +179,14 @@ pub(crate) async fn create(
     caller: Caller,
     JsonBody(request): JsonBody<WebhookRequest>,
 ) -> Result<Created<WebhookAnswer>, ApiError> {
-    make(&app, &caller.key, request.webhook(Some(session))?).await
+    make(&app, &caller.key, request.webhook(session)).await
 }
 
 /// Create a webhook for several sessions
 #[utoipa::path(
     post,
     path = "",
-    request_body = WebhookRequest,
+    request_body = WideWebhookRequest,
     responses(
         (status = 201, description = "The new webhook", body = WebhookAnswer),
         (status = 400, description = "There are as many as there may be (`webhook_limit_reached`), or nothing may be sent to this URL (`destination_not_allowed`)"),
@@ -188,9 +195,9 @@ pub(crate) async fn create(
 pub(crate) async fn create_wide(
     State(app): State<Arc<App>>,
     caller: Caller,
-    JsonBody(request): JsonBody<WebhookRequest>,
+    JsonBody(request): JsonBody<WideWebhookRequest>,
 ) -> Result<Created<WebhookAnswer>, ApiError> {
-    make(&app, &caller.key, request.webhook(None)?).await
+    make(&app, &caller.key, request.webhook()).await
 }
 
 async fn make(app: &App, key: &Key, new: NewWebhook) -> Result<Created<WebhookAnswer>, ApiError> {
@@ -268,7 +275,6 @@ pub(crate) async fn answer(app: &App, webhook: &Webhook) -> WebhookAnswer {
         Sessions::All => (None, Some(EVERY_EVENT.into())),
     };
     let position = session_id.and_then(|_| positions.first().map(|one| one.position));
-    positions.retain(|one| one.lag > 0);
     positions.sort_by_key(|one| std::cmp::Reverse(one.lag));
     positions.truncate(POSITIONS_MAX);
     let (terms, pause) = (record.terms.clone(), record.pause.clone());
@@ -282,7 +288,9 @@ pub(crate) async fn answer(app: &App, webhook: &Webhook) -> WebhookAnswer {
         active: terms.is_active,
         retry_count: terms.retry_count,
         include_media: terms.include_media,
+        signed: terms.secret.is_some(),
         last_triggered_at: webhook.tried_at(),
+        next_attempt_at: webhook.all_feeds().iter().filter_map(|feed| feed.next_attempt_at()).min(),
         created_at: record.created_at,
         updated_at: record.updated_at,
         paused_message: pause.as_ref().map(|pause| pause.reason.to_string()),

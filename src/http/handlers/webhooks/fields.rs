@@ -2,11 +2,10 @@
 
 use axum::http::HeaderName;
 use reqwest::Url;
-use rookery_model::SessionId;
+use rookery_model::{EventKind, SessionId};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::http::error::ApiError;
 use crate::http::limits::{
     WEBHOOK_EVENTS, WEBHOOK_HEADER_CHARS_MAX, WEBHOOK_HEADERS_MAX, WEBHOOK_RETRIES, WEBHOOK_SECRET_CHARS,
     WEBHOOK_SESSIONS,
@@ -23,38 +22,69 @@ use crate::webhooks::{
 const EVENT_DEFAULT: &str = "message.received";
 const RETRIES_DEFAULT: u32 = 3;
 
-/// A webhook to be made.
-#[derive(ToSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(crate) struct WebhookRequest {
-    /// Ids or names of the sessions, or `*` for all, those that are made later among them. Needed for a webhook for several sessions; a session's own webhook
-    /// does not have it.
-    #[schema(value_type = Option<Value>, example = json!("*"))]
-    session_ids: Option<Sessions>,
-    /// Where deliveries go: http or https, without user name and password.
-    #[schema(min_length = 1, max_length = 2048, pattern = "^https?://", example = "https://hub.example.com/whatsapp")]
-    url: String,
-    /// The events that it gets, or `*` for all; `message.received` by default.
-    #[schema(nullable = false, min_items = 1, max_items = 64, example = json!(["group.join", "group.leave"]))]
-    events: Option<Vec<String>>,
-    /// The key of the signatures. One of Standard Webhooks begins with `whsec_`.
-    #[schema(value_type = Option<String>, min_length = 16, max_length = 255, example = "a-secret-of-16-or-more")]
-    secret: Option<Option<WebhookSecret>>,
-    /// Header fields to be sent with each delivery. `Content-Type` and `X-OpenWA-*` are left out.
-    #[schema(nullable = false, value_type = Option<Object>, example = json!({ "Authorization": "Bearer 123" }))]
-    headers: Option<Headers>,
-    /// Conditions that all have to hold for an event to be delivered.
-    #[schema(value_type = Option<Filters>, example = json!(null))]
-    filters: Option<Option<Filters>>,
-    /// Attempts that follow each other quickly, the first one included, before the waits grow; 3 by default.
-    #[schema(minimum = 0, maximum = 5, example = 3)]
-    retry_count: Option<u32>,
-    /// Whether it delivers; true by default.
-    #[schema(nullable = false, example = true)]
-    active: Option<bool>,
-    /// Whether media up to 1 MiB are part of the deliveries; false by default.
-    #[schema(nullable = false, example = false)]
-    include_media: Option<bool>,
+/// A body that makes a webhook, with these fields beside those of all.
+macro_rules! new_webhook {
+    ($(#[$about:meta])* $name:ident { $($own:tt)* }) => {
+        $(#[$about])*
+        #[derive(ToSchema)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        pub(crate) struct $name {
+            $($own)*
+            /// Where deliveries go: http or https, without user name and password.
+            #[schema(min_length = 1, max_length = 2048, pattern = "^https?://", example = "https://hub.example.com/whatsapp")]
+            url: String,
+            /// The events that it gets, or `*` for all; `message.received` by default.
+            #[schema(nullable = false, min_items = 1, max_items = 64, example = json!(["group.join", "group.leave"]))]
+            events: Option<Vec<String>>,
+            /// The key of the signatures. One of Standard Webhooks begins with `whsec_`.
+            #[schema(nullable = false, value_type = Option<String>, min_length = 16, max_length = 255, example = "a-secret-of-16-or-more")]
+            secret: Option<Option<WebhookSecret>>,
+            /// Header fields to be sent with each delivery. `Content-Type` and `X-OpenWA-*` are left out.
+            #[schema(nullable = false, value_type = Option<Object>, example = json!({ "Authorization": "Bearer 123" }))]
+            headers: Option<Headers>,
+            /// Conditions that all have to hold for an event to be delivered.
+            #[schema(value_type = Option<Filters>, example = json!(null))]
+            filters: Option<Option<Filters>>,
+            /// Attempts that follow each other quickly, the first one included, before the waits grow; 3 by default.
+            #[schema(minimum = 0, maximum = 5, example = 3)]
+            retry_count: Option<u32>,
+            /// Whether it delivers; true by default.
+            #[schema(nullable = false, example = true)]
+            active: Option<bool>,
+            /// Whether media up to 1 MiB are part of the deliveries; false by default.
+            #[schema(nullable = false, example = false)]
+            include_media: Option<bool>,
+        }
+
+        impl $name {
+            fn terms(self) -> Terms {
+                Terms {
+                    url: self.url,
+                    events: self.events.unwrap_or_else(|| vec![EVENT_DEFAULT.to_owned()]),
+                    filters: self.filters.flatten(),
+                    secret: self.secret.flatten(),
+                    headers: self.headers.unwrap_or_default(),
+                    retry_count: self.retry_count.unwrap_or(RETRIES_DEFAULT),
+                    include_media: self.include_media.unwrap_or_default(),
+                    is_active: self.active.unwrap_or(true),
+                }
+            }
+        }
+    };
+}
+
+new_webhook! {
+    /// A webhook of a session to be made.
+    WebhookRequest {}
+}
+
+new_webhook! {
+    /// A webhook for several sessions to be made.
+    WideWebhookRequest {
+        /// Ids or names of the sessions, or `*` for all, those that are made later among them. It cannot be changed later.
+        #[schema(value_type = Value, example = json!("*"))]
+        session_ids: Sessions,
+    }
 }
 
 /// The changes of a webhook. Fields that are left out stay as they are.
@@ -73,8 +103,8 @@ pub(crate) struct WebhookUpdate {
     /// The events that it gets, or `*` for all.
     #[schema(nullable = false, min_items = 1, max_items = 64, example = json!(["group.join", "group.leave"]))]
     events: Option<Vec<String>>,
-    /// The key of the signatures; an empty text or `null` means unsigned.
-    #[schema(value_type = Option<String>, max_length = 255, example = "")]
+    /// The key of the signatures; an empty text means unsigned.
+    #[schema(nullable = false, value_type = Option<String>, max_length = 255, example = "a-secret-of-16-or-more")]
     secret: Option<Option<WebhookSecret>>,
     /// Header fields to be sent with each delivery, instead of those before.
     #[schema(nullable = false, value_type = Option<Object>, example = json!({ "Authorization": "Bearer 123" }))]
@@ -98,7 +128,7 @@ impl FromFields for WebhookUpdate {
         Self {
             url: fields.has("url").then(|| url(fields)),
             events: fields.has("events").then(|| events(fields)),
-            secret: fields.has("secret").then(|| secret(fields)),
+            secret: fields.has("secret").then(|| secret(fields, true)),
             headers: fields.has("headers").then(|| headers(fields)),
             filters: fields.has("filters").then(|| filters(fields)),
             retry_count: fields
@@ -112,36 +142,33 @@ impl FromFields for WebhookUpdate {
 
 impl FromFields for WebhookRequest {
     fn read(fields: &mut Fields<'_>) -> Self {
-        let session_ids = fields.has("sessionIds").then(|| sessions(fields));
-        let url = url(fields);
-        let WebhookUpdate { events, secret, headers, filters, retry_count, active, include_media, .. } =
+        let (url, secret) = (url(fields), fields.has("secret").then(|| secret(fields, false)));
+        let WebhookUpdate { events, headers, filters, retry_count, active, include_media, .. } =
             WebhookUpdate::read(fields);
+        Self { url, events, secret, headers, filters, retry_count, active, include_media }
+    }
+}
+
+impl FromFields for WideWebhookRequest {
+    fn read(fields: &mut Fields<'_>) -> Self {
+        let session_ids = sessions(fields);
+        let WebhookRequest { url, events, secret, headers, filters, retry_count, active, include_media } =
+            WebhookRequest::read(fields);
         Self { session_ids, url, events, secret, headers, filters, retry_count, active, include_media }
     }
 }
 
 impl WebhookRequest {
-    /// The webhook of the session in the path, or else of those in the body.
-    ///
-    /// # Errors
-    /// [`ApiError::Body`] when both name some, or neither.
-    pub(super) fn webhook(self, session: Option<SessionId>) -> Result<NewWebhook, ApiError> {
-        if session.is_some() && self.session_ids.is_some() {
-            return Err(ApiError::Body(vec!["property sessionIds should not exist".to_owned()]));
-        }
-        let sessions = session.map(Sessions::One).or(self.session_ids);
-        let sessions = sessions.ok_or_else(|| ApiError::Body(vec!["sessionIds should not be empty".to_owned()]))?;
-        let terms = Terms {
-            url: self.url,
-            events: self.events.unwrap_or_else(|| vec![EVENT_DEFAULT.to_owned()]),
-            filters: self.filters.flatten(),
-            secret: self.secret.flatten(),
-            headers: self.headers.unwrap_or_default(),
-            retry_count: self.retry_count.unwrap_or(RETRIES_DEFAULT),
-            include_media: self.include_media.unwrap_or_default(),
-            is_active: self.active.unwrap_or(true),
-        };
-        Ok(NewWebhook { sessions, terms })
+    /// The webhook of this session.
+    pub(super) fn webhook(self, session: SessionId) -> NewWebhook {
+        NewWebhook { sessions: Sessions::One(session), terms: self.terms() }
+    }
+}
+
+impl WideWebhookRequest {
+    /// The webhook of these sessions.
+    pub(super) fn webhook(self) -> NewWebhook {
+        NewWebhook { sessions: self.session_ids.clone(), terms: self.terms() }
     }
 }
 
@@ -174,7 +201,8 @@ fn url(fields: &mut Fields<'_>) -> String {
 fn events(fields: &mut Fields<'_>) -> Vec<String> {
     let mut events = fields.texts("events", WEBHOOK_EVENTS);
     for word in events.iter().filter(|word| !is_event_word(word)) {
-        let rule = format!("has `{}`, which is not an event; see the README's list of events", shorten(word));
+        let known: Vec<&str> = EventKind::all().map(EventKind::as_str).collect();
+        let rule = format!("has `{}`, which is not an event; there are * and {}", shorten(word), known.join(", "));
         fields.broken("events", &rule);
     }
     let mut seen = std::collections::BTreeSet::new();
@@ -182,17 +210,31 @@ fn events(fields: &mut Fields<'_>) -> Vec<String> {
     events
 }
 
-fn secret(fields: &mut Fields<'_>) -> Option<WebhookSecret> {
-    let text = fields.optional_text("secret").filter(|text| !text.is_empty())?;
+/// A secret; an empty one in a change means none. `null` is refused: whoever leaves a field out by writing `null` would end the signatures.
+fn secret(fields: &mut Fields<'_>, may_be_empty: bool) -> Option<WebhookSecret> {
+    if fields.take_null("secret") {
+        fields.broken("secret", "must be a string; an empty one in a change removes it");
+        return None;
+    }
+    let text = fields.optional_text("secret")?;
+    if text.is_empty() && may_be_empty {
+        return None;
+    }
     let count = text.chars().count();
     if count < *WEBHOOK_SECRET_CHARS.start() {
-        fields
-            .broken("secret", &format!("must be longer than or equal to {} characters", WEBHOOK_SECRET_CHARS.start()));
+        let rule = format!("must be longer than or equal to {} characters", WEBHOOK_SECRET_CHARS.start());
+        fields.broken("secret", &rule);
     }
     if count > *WEBHOOK_SECRET_CHARS.end() {
-        fields.broken("secret", &format!("must be shorter than or equal to {} characters", WEBHOOK_SECRET_CHARS.end()));
+        let rule = format!("must be shorter than or equal to {} characters", WEBHOOK_SECRET_CHARS.end());
+        fields.broken("secret", &rule);
     }
-    Some(WebhookSecret::new(text))
+    let secret = WebhookSecret::new(text);
+    if !secret.is_usable() {
+        fields
+            .broken("secret", "begins with whsec_, so that the rest must be standard base64, as in Standard Webhooks");
+    }
+    Some(secret)
 }
 
 fn headers(fields: &mut Fields<'_>) -> Headers {
@@ -292,6 +334,9 @@ fn condition_of(fields: &mut Fields<'_>) -> Option<Condition> {
     if !is_right {
         let rule = if is_flag { "must be true or false" } else { "must be a string, or an array of up to 100 strings" };
         fields.broken("value", rule);
+    }
+    if is_flag && operator == Some(Operator::Contains) {
+        fields.broken("operator", "must be is, isNot or equals for a field that is true or false");
     }
     for (name, is_missing) in [("field", field.is_none()), ("operator", operator.is_none())] {
         if is_missing && !fields.is_broken() {
