@@ -24,6 +24,7 @@ mod rows;
 mod worker;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -52,7 +53,7 @@ use feed::Feed;
 pub(crate) use filter::{CONDITIONS_MAX, Condition, Field, Filters, Operator, VALUES_MAX};
 pub(crate) use payload::is_reserved_header;
 use payload::{BODY_BYTES_MAX, Payload};
-use places::Places;
+use places::{Place, Places};
 use record::Pause;
 pub(crate) use record::{
     EVERY_EVENT, Headers, PauseReason, Sessions, Terms, TermsChange, WebhookRecord, WebhookSecret, is_event_word,
@@ -66,6 +67,8 @@ use worker::Worker;
 pub(crate) const OF_SESSION_MAX: usize = 16;
 /// Webhooks for several sessions in all.
 pub(crate) const OF_SEVERAL_MAX: usize = 64;
+/// A receiver that answers within this time keeps nobody waiting.
+const ANSWERED_SOON: Duration = Duration::from_millis(250);
 /// Reads of events for webhooks at once: each takes a thread for some milliseconds.
 const READS_MAX: usize = 4;
 /// Time for attempts that are under way when the daemon stops.
@@ -319,8 +322,8 @@ impl Webhooks {
         let (record, payload) = (webhook.record(), Payload::for_test(webhook.id, session));
         let feed = webhook.feed(session, number);
         let host = worker::host_of(&record.terms.url);
-        let _place = self.shared.places.take(record.made_by, &host, false).await;
-        let attempt = self.shared.attempt(webhook, &record, &payload, 0).await;
+        let place = self.shared.places.take(record.made_by, &host, false).await;
+        let attempt = self.shared.attempt(place, webhook, &record, &payload, 0).await;
         self.shared.log.note(webhook.id, worker::delivery(&feed, None, &payload, &attempt, 0));
         Ok(attempt)
     }
@@ -417,8 +420,28 @@ impl Shared {
         self.gateway.session(event.session).is_ok_and(|session| key.sees(&session)) && key.sees_event(event)
     }
 
-    /// One attempt.
-    async fn attempt(&self, webhook: &Webhook, record: &WebhookRecord, payload: &Payload, attempts: u32) -> Attempt {
+    /// One attempt. Gives its place free when it is over, and a better one when it takes long.
+    async fn attempt(
+        &self,
+        mut place: Option<Place>,
+        webhook: &Webhook,
+        record: &WebhookRecord,
+        payload: &Payload,
+        attempts: u32,
+    ) -> Attempt {
+        let mut sending = pin!(self.send(webhook, record, payload, attempts));
+        match tokio::time::timeout(ANSWERED_SOON, &mut sending).await {
+            Ok(attempt) => attempt,
+            Err(_) => {
+                if let Some(place) = &mut place {
+                    self.places.give_way(place);
+                }
+                sending.await
+            }
+        }
+    }
+
+    async fn send(&self, webhook: &Webhook, record: &WebhookRecord, payload: &Payload, attempts: u32) -> Attempt {
         let oversize = payload.body.len() > BODY_BYTES_MAX;
         let Ok(url) = Url::parse(&record.terms.url) else {
             warn!(webhook.id = %webhook.id, "a webhook has a URL that cannot be read");

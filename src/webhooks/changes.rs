@@ -10,7 +10,7 @@ use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber};
 use uuid::Uuid;
 
 use super::feed::Feed;
-use super::record::{Sessions, Terms, TermsChange, WebhookRecord};
+use super::record::{Headers, Sessions, Terms, TermsChange, WebhookRecord};
 use super::rows::{self, StoredPosition};
 use super::{Maker, OF_SESSION_MAX, OF_SEVERAL_MAX, Shared, Webhook, WebhookError, Webhooks};
 use crate::auth::Key;
@@ -78,20 +78,43 @@ impl Webhooks {
         Ok(webhook)
     }
 
-    /// Changes a webhook. Deliveries that wait for their next attempt are tried at once.
+    /// Changes a webhook. Deliveries that wait for their next attempt are tried at once. When a limited key changes what another one made,
+    /// it is that key's from then on, so that it delivers no more than that key may see; and what only the other one knows goes to no other URL.
     ///
     /// # Errors
-    /// [`WebhookError::Destination`], [`WebhookError::NotFound`], and what the store has against it.
-    pub(crate) async fn update(&self, webhook: &Arc<Webhook>, change: TermsChange) -> Result<(), WebhookError> {
+    /// [`WebhookError::Destination`], [`WebhookError::OthersSecrets`], [`WebhookError::NotFound`], and what the store has against
+    /// it.
+    pub(crate) async fn update(
+        &self,
+        webhook: &Arc<Webhook>,
+        change: TermsChange,
+        key: &Key,
+    ) -> Result<(), WebhookError> {
         if let Some(url) = &change.url {
             self.shared.check_destination(url).await?;
         }
-        let changed = self.shared.change(webhook, move |record| {
-            record.terms = record.terms.clone().with(change);
+        let maker = key.is_limited().then(|| key.id());
+        let mut is_refused = false;
+        let changed = self.shared.change(webhook, |record| {
+            let is_taken_over = maker.is_some_and(|maker| maker != record.made_by);
+            let terms = record.terms.clone();
+            let is_secret_kept = change.secret.is_none() && terms.secret.is_some();
+            let are_headers_kept = change.headers.is_none() && terms.headers != Headers::default();
+            is_refused = is_taken_over && change.url.is_some() && (is_secret_kept || are_headers_kept);
+            if is_refused {
+                return false;
+            }
+            if let Some(maker) = maker.filter(|_| is_taken_over) {
+                (record.made_by, record.is_made_by_limited) = (maker, true);
+            }
+            record.terms = terms.with(change);
             record.updated_at = Timestamp::now();
             true
         });
         changed.await?;
+        if is_refused {
+            return Err(WebhookError::OthersSecrets);
+        }
         webhook.all_feeds().iter().for_each(|feed| feed.begin_anew(Timestamp::now()));
         self.shared.wake_webhook(webhook).await;
         Ok(())
@@ -277,8 +300,12 @@ impl Shared {
             return Err(WebhookError::NotYet { from: first, latest: span.latest });
         }
         let feed = webhook.feed(session, number);
+        let _writing = self.writing.lock().await;
+        let mut batch = Batch::new();
+        let position = StoredPosition { number: first - 1, tried_at: feed.tried_at() };
+        rows::put_position(&mut batch, number, webhook.id, position);
+        self.store.commit(batch).await?;
         feed.move_to(first - 1, span.latest);
-        self.note_unsaved(&feed);
         Ok(())
     }
 

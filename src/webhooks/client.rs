@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::http::HeaderMap;
 use bytes::Bytes;
@@ -125,9 +125,10 @@ impl WebhookClient {
             // The status decides, also where the answer's body breaks off.
             (Some(status), _) if status.is_success() => None,
             (Some(status), _) if status.is_redirection() => {
+                let status = shown(status);
                 Some(format!("the receiver answered {status}: redirects are not followed, give the last address"))
             }
-            (Some(status), _) => Some(format!("the receiver answered {status}")),
+            (Some(status), _) => Some(format!("the receiver answered {}", shown(status))),
             (None, Ok(Err(error))) => Some(in_words(&error)),
             (None, _) => Some(format!("the receiver did not answer within {} s", ANSWER_TIME_MAX.as_secs())),
         };
@@ -141,9 +142,20 @@ impl WebhookClient {
     }
 }
 
-/// The wait of a `Retry-After` in seconds (RFC 9110, 10.2.3). A date is no wait: clocks differ.
+/// The wait of a `Retry-After`, in seconds or until a date (RFC 9110, 10.2.3).
 fn wait_asked(text: &str) -> Option<Duration> {
-    text.trim().parse().ok().map(Duration::from_secs)
+    let text = text.trim();
+    if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
+    }
+    httpdate::parse_http_date(text).ok()?.duration_since(SystemTime::now()).ok()
+}
+
+/// A status with its words, where it has some.
+fn shown(status: StatusCode) -> String {
+    status
+        .canonical_reason()
+        .map_or_else(|| status.as_u16().to_string(), |words| format!("{} {words}", status.as_u16()))
 }
 
 fn tls_in_words(error: &rustls::Error) -> String {
@@ -164,6 +176,13 @@ fn in_words(error: &reqwest::Error) -> String {
         if let Some(tls) = found.downcast_ref::<rustls::Error>() {
             return tls_in_words(tls);
         }
+        match found.downcast_ref::<hyper::Error>() {
+            Some(http) if http.is_parse() => return "the receiver answered with something that is no HTTP".to_owned(),
+            Some(http) if http.is_incomplete_message() => {
+                return "the receiver closed the connection without an answer".to_owned();
+            }
+            _ => {}
+        }
         cause = match found.downcast_ref::<io::Error>() {
             None => found.source(),
             // What it wraps is no source of it.
@@ -175,4 +194,21 @@ fn in_words(error: &reqwest::Error) -> String {
     }
     let what = if error.is_connect() { "the receiver cannot be reached" } else { "the connection broke off" };
     what.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_until_a_date() {
+        assert_eq!(wait_asked(" 120 "), Some(Duration::from_secs(120)));
+        assert_eq!(wait_asked("99999999999999999999999"), Some(Duration::from_secs(u64::MAX)));
+        let in_a_minute = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
+        let wait = wait_asked(&in_a_minute).unwrap();
+        assert!(wait > Duration::from_secs(30) && wait <= Duration::from_secs(60), "{wait:?}");
+        for nothing in ["", "-1", "1.5", "soon", "Fri, 01 Jan 2010 00:00:00 GMT"] {
+            assert_eq!(wait_asked(nothing), None, "{nothing}");
+        }
+    }
 }

@@ -29,6 +29,11 @@ pub(crate) enum WebhookError {
         /// The number of the oldest event that there is.
         oldest: u64,
     },
+    /// A limited key gives another URL to a webhook of another key, with that key's secret or header fields.
+    #[error(
+        "the webhook was made with another key: a new url needs a new secret and new headers, or \"\" and {{}} for none"
+    )]
+    OthersSecrets,
     /// A webhook cannot go on, as the key that made it has ended.
     #[error("the webhook cannot go on: {0}")]
     CannotResume(PauseReason),

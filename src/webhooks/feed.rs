@@ -178,6 +178,16 @@ impl Feed {
         }
     }
 
+    /// The events behind this position, up to the other number, are gone.
+    pub(super) fn forget_failures(&self, position: u64, gap: u64) {
+        let mut state = self.state();
+        let gone: Vec<u64> = state.failures.range(position + 1..=gap).map(|(event, _)| *event).collect();
+        for event in gone {
+            state.failures.remove(&event);
+            state.unsaved_failures.insert(event);
+        }
+    }
+
     /// The event was delivered apart from the others: whether the position moves over it.
     pub(super) fn deliver_out_of_turn(&self, event: u64) -> bool {
         self.forget_failure(event);

@@ -1,5 +1,6 @@
 //! How many deliveries are under way at once: in all, for each key, and for each host of a key. Attempts after the first have places of
-//! their own, fewer: receivers that do not answer fill these, and not the places of those that do.
+//! their own, fewer. An attempt that is not answered soon moves to a third kind of places: so receivers that do not answer do not fill
+//! the places of those that do, for longer than a moment.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -11,6 +12,8 @@ use uuid::Uuid;
 const FIRST_MAX: usize = 256;
 /// Repeated attempts at once.
 const REPEATED_MAX: usize = 64;
+/// Attempts that were not answered soon.
+const SLOW_MAX: usize = 512;
 /// A key has half of them at most.
 const SHARE_OF_KEY: usize = 2;
 /// A host, as one key names it, has an eighth.
@@ -22,6 +25,7 @@ const ENTRIES_SWEPT: usize = 1_024;
 pub(crate) struct Places {
     first: Kind,
     repeated: Kind,
+    slow: Kind,
 }
 
 /// The places of first attempts, or of repeated ones.
@@ -34,6 +38,12 @@ struct Kind {
 
 /// A place for one attempt; free again when it is dropped.
 pub(crate) struct Place {
+    key: Uuid,
+    host: String,
+    held: Held,
+}
+
+struct Held {
     _permits: [OwnedSemaphorePermit; 3],
     /// Others find the same ones while somebody has a place.
     _shares: [Arc<Semaphore>; 2],
@@ -41,7 +51,7 @@ pub(crate) struct Place {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { first: Kind::new(FIRST_MAX), repeated: Kind::new(REPEATED_MAX) }
+        Self { first: Kind::new(FIRST_MAX), repeated: Kind::new(REPEATED_MAX), slow: Kind::new(SLOW_MAX) }
     }
 }
 
@@ -50,14 +60,23 @@ impl Places {
     /// comes.
     pub(crate) async fn take(&self, key: Uuid, host: &str, is_repeated: bool) -> Option<Place> {
         let kind = if is_repeated { &self.repeated } else { &self.first };
-        let of_host = share(&kind.by_host, (key, host.to_owned()), kind.most / SHARE_OF_HOST);
-        let of_key = share(&kind.by_key, key, kind.most / SHARE_OF_KEY);
+        let [of_host, of_key] = kind.shares(key, host);
         let permits = [
             Arc::clone(&of_host).acquire_owned().await.ok()?,
             Arc::clone(&of_key).acquire_owned().await.ok()?,
             Arc::clone(&kind.all).acquire_owned().await.ok()?,
         ];
-        Some(Place { _permits: permits, _shares: [of_host, of_key] })
+        let held = Held { _permits: permits, _shares: [of_host, of_key] };
+        Some(Place { key, host: host.to_owned(), held })
+    }
+
+    /// Moves an attempt that is not answered soon to a place where it keeps nobody waiting, if there is one.
+    pub(crate) fn give_way(&self, place: &mut Place) {
+        let [of_host, of_key] = self.slow.shares(place.key, &place.host);
+        let permits = [&of_host, &of_key, &self.slow.all].map(|share| Arc::clone(share).try_acquire_owned());
+        if let [Ok(of_this_host), Ok(of_this_key), Ok(of_all)] = permits {
+            place.held = Held { _permits: [of_this_host, of_this_key, of_all], _shares: [of_host, of_key] };
+        }
     }
 }
 
@@ -65,6 +84,12 @@ impl Kind {
     fn new(most: usize) -> Self {
         let all = Arc::new(Semaphore::new(most));
         Self { most, all, by_key: Mutex::default(), by_host: Mutex::default() }
+    }
+
+    /// The shares of a host of this key, and of the key.
+    fn shares(&self, key: Uuid, host: &str) -> [Arc<Semaphore>; 2] {
+        let of_host = share(&self.by_host, (key, host.to_owned()), self.most / SHARE_OF_HOST);
+        [of_host, share(&self.by_key, key, self.most / SHARE_OF_KEY)]
     }
 }
 
@@ -112,5 +137,21 @@ mod tests {
         assert!(taken(&places, 2, "other.example.com", false).await.is_some());
         held.pop();
         assert!(taken(&places, 1, "other.example.com", false).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn attempts_that_are_not_answered_make_room() {
+        let (places, mut held) = (Places::default(), Vec::new());
+        for _ in 0..2 * FIRST_MAX / SHARE_OF_HOST {
+            let mut place = taken(&places, 1, "slow.example.com", false).await.expect("there is room again");
+            places.give_way(&mut place);
+            held.push(place);
+        }
+        for _ in 0..FIRST_MAX / SHARE_OF_HOST {
+            let mut place = taken(&places, 1, "slow.example.com", false).await.expect("there is room");
+            places.give_way(&mut place);
+            held.push(place);
+        }
+        assert!(taken(&places, 1, "slow.example.com", false).await.is_none(), "there is an end to it");
     }
 }

@@ -139,7 +139,7 @@ impl Shared {
             return Ok(Retried::Skipped);
         };
         let host = worker::host_of(&record.terms.url);
-        let _place = self.places.take(record.made_by, &host, true).await;
+        let place = self.places.take(record.made_by, &host, true).await;
         let may_have = match self.maker(&record) {
             Maker::Unlimited => true,
             Maker::Limited(key) => self.sees(&key, &event),
@@ -149,7 +149,7 @@ impl Shared {
         let data = if wanted { event_data::of_webhook(&self.gateway, &event).await } else { None };
         let Some(data) = data else { return Ok(Retried::Skipped) };
         let payload = Payload::of(webhook.id, &event, &data);
-        let attempt = self.attempt(webhook, &record, &payload, failure.attempts).await;
+        let attempt = self.attempt(place, webhook, &record, &payload, failure.attempts).await;
         feed.note_tried(Timestamp::now());
         self.log.note(webhook.id, worker::delivery(feed, Some(*number), &payload, &attempt, failure.attempts));
         let result = match attempt.error {

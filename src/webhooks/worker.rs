@@ -21,6 +21,7 @@ use super::client::Attempt;
 use super::deliveries::{Delivery, DeliveryStatus};
 use super::feed::{Feed, Place};
 use super::payload::Payload;
+use super::places::Place as AttemptPlace;
 use super::record::{PauseReason, WebhookRecord};
 use super::rows::Failure;
 use super::{Maker, Shared, Stop, Webhook};
@@ -138,6 +139,7 @@ impl Worker {
     fn note_gone(&self, position: u64, gap: u64) {
         let lost = gap - position;
         warn!(webhook.id = %self.webhook.id, session.id = %self.feed.session, events = lost, "events were gone before a webhook had them");
+        self.feed.forget_failures(position, gap);
         let error = format!("the events {} to {gap} were gone before they could be delivered", position + 1);
         let event = String::from("*");
         let since = Timestamp::now();
@@ -169,8 +171,9 @@ impl Worker {
                 payload = Some(Payload::of(self.webhook.id, event, &data));
             }
             let Some(payload) = &payload else { return Done::Yes };
-            let attempt = self.shared.attempt(&self.webhook, record, payload, attempts).await;
-            drop(place);
+            let Some(attempt) = self.attempt_unless_moved(place, record, payload, attempts, &changes).await else {
+                return Done::LookAgain;
+            };
             self.feed.note_tried(Timestamp::now());
             self.shared
                 .log
@@ -198,6 +201,36 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// One attempt; `None`: the webhook has another URL meanwhile, or delivers nothing any more.
+    async fn attempt_unless_moved(
+        &self,
+        place: Option<AttemptPlace>,
+        record: &WebhookRecord,
+        payload: &Payload,
+        attempts: u32,
+        changes: &watch::Receiver<u64>,
+    ) -> Option<Attempt> {
+        // What is seen here is new to whoever waits after the attempt.
+        let mut changes = changes.clone();
+        let moved = async {
+            loop {
+                if changes.changed().await.is_err() || self.is_moved(record) {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            biased;
+            attempt = self.shared.attempt(place, &self.webhook, record, payload, attempts) => Some(attempt),
+            () = moved => None,
+        }
+    }
+
+    fn is_moved(&self, record: &WebhookRecord) -> bool {
+        let now = self.webhook.record();
+        self.webhook.is_removed() || !now.is_delivering() || now.terms.url != record.terms.url
     }
 
     /// The wait after a failed attempt, or why nothing is delivered any more. Keeps the failure where it is one that callers have to

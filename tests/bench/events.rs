@@ -125,7 +125,7 @@ impl<'a> Bench<'a> {
             let phone = (15_550_200_000 + number).to_string();
             bench.world.add_account(AccountSpec::new(&phone));
             let group = bench.world.add_group(GroupSpec::new("Team", &phone));
-            bench.link(&format!("s{number}"), &phone).await?;
+            bench.link(&format!("bench-{number}"), &phone).await?;
             bench.groups.push((group, phone));
         }
         bench.webhooks = bench.add_webhooks("/").await?;
@@ -135,7 +135,7 @@ impl<'a> Bench<'a> {
     async fn add_webhooks(&self, path: &str) -> Result<Vec<String>> {
         let mut webhooks = Vec::new();
         for number in 0..SESSIONS {
-            let of_session = format!("/sessions/s{number}/webhooks");
+            let of_session = format!("/sessions/bench-{number}/webhooks");
             let url = format!("http://127.0.0.1:{}{path}", self.receiver.port);
             let body = json!({ "url": url, "events": ["group.join", "group.leave"], "retryCount": 1 });
             let made = self.call(Method::POST, &of_session, Some(body)).await?;

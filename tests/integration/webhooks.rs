@@ -379,6 +379,43 @@ async fn a_limited_key_delivers_what_it_may_see_and_ends_its_webhooks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_limited_key_that_changes_a_webhook_gets_neither_its_secrets_nor_more_than_it_may_see() {
+    let (bench, receiver, group) = ready().await;
+    let headers = json!({ "Authorization": "Bearer of the operator" });
+    let body = json!({ "url": receiver.url("/first"), "events": ["group.join"], "headers": headers, "secret": SECRET });
+    let id = hook(&bench, HOOKS, body).await;
+    let key = bench.post("/auth/api-keys", json!({ "name": "tenant", "allowedSessions": ["alice"] })).await.body;
+    let (secret, key_id) = (key["apiKey"].as_str().unwrap(), key["id"].as_str().unwrap());
+    let path = format!("{HOOKS}/{id}");
+    let change = async |body: Value| bench.call_with(secret, Method::PUT, &path, Some(body)).await;
+    let url = receiver.url("/second");
+    for kept in [json!({ "url": url }), json!({ "url": url, "secret": "" }), json!({ "url": url, "headers": {} })] {
+        assert_eq!(change(kept.clone()).await.failure(), (400, "secrets_of_another_key"), "{kept}");
+    }
+    let taken = change(json!({ "url": url, "secret": "", "headers": {} })).await;
+    assert_eq!((taken.status, &taken.body["signed"]), (200, &json!(false)), "{taken:?}");
+    churn(&bench, &group, 1);
+    let told = arrived(&receiver, 1).await;
+    assert_eq!((told[0].path.as_str(), told[0].header("authorization")), ("/second", ""));
+    assert_eq!(bench.post(&format!("/auth/api-keys/{key_id}/revoke"), json!({})).await.status, 200);
+    until_shown(&bench, &id, |hook| hook["pausedReason"] == "key_ended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_url_takes_over_from_a_receiver_that_hangs() {
+    let (bench, receiver, group) = ready().await;
+    receiver.next([Reaction::Silence(Duration::from_secs(60))]);
+    let id = hook(&bench, HOOKS, json!({ "url": receiver.url("/hangs"), "events": ["group.join"] })).await;
+    churn(&bench, &group, 1);
+    arrived(&receiver, 1).await;
+    assert_eq!(bench.put(&format!("{HOOKS}/{id}"), json!({ "url": receiver.url("/answers") })).await.status, 200);
+    let both = arrived(&receiver, 2).await;
+    assert_eq!((both[1].path.as_str(), &both[1].raw), ("/answers", &both[0].raw));
+    let failed = bench.get(&format!("{HOOKS}/{id}/deliveries?status=failed")).await.body;
+    assert_eq!(failed, json!([]), "the first one was not waited for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_webhook_is_named() {
     let (bench, receiver, _) = ready().await;
     let url = receiver.url("/");
@@ -422,6 +459,16 @@ async fn what_is_no_webhook_is_named() {
     }
     let userinfo = bench.post(HOOKS, json!({ "url": "https://user:pass@example.com/" })).await;
     assert_eq!(userinfo.body["message"], "Webhook URL must not contain credentials (userinfo)");
+    for url in [
+        "http:8.8.8.8",
+        r"http://8.8.8.8\@127.0.0.2/",
+        "http://8.8.8.8/#x",
+        "http://@8.8.8.8/",
+        "http://8.8.8.8:0/",
+        "http://8.8.8.8/\u{0}",
+    ] {
+        assert_eq!(bench.post(HOOKS, json!({ "url": url })).await.failure(), (400, "validation_failed"), "{url:?}");
+    }
     for url in ["http://127.0.0.1:1/", "http://169.254.169.254/latest", "http://[::1]/", "http://localhost:9/"] {
         let refused = bench.post(HOOKS, json!({ "url": url })).await;
         assert_eq!(refused.failure(), (400, "destination_not_allowed"), "{url}");

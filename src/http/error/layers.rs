@@ -127,6 +127,7 @@ pub(super) fn webhook_response(error: &WebhookError) -> ErrorResponse {
         }
         E::Destination(_) => one(S::BAD_REQUEST, "destination_not_allowed", error.to_string()),
         E::PositionTrimmed { .. } => one(S::CONFLICT, "position_trimmed", error.to_string()),
+        E::OthersSecrets => one(S::BAD_REQUEST, "secrets_of_another_key", error.to_string()),
         E::CannotResume(_) => one(S::CONFLICT, "webhook_key_ended", error.to_string()),
         E::NotYet { .. } | E::InFuture | E::OtherSession => one(S::BAD_REQUEST, "invalid_parameter", error.to_string()),
         E::Session(error) => command_response(error),

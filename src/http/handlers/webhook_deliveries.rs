@@ -140,6 +140,9 @@ fn session_meant(app: &App, path: &WebhookPath, given: Option<SessionId>) -> Res
         Sessions::Several(_) | Sessions::All => None,
     });
     let session = session.ok_or_else(|| ApiError::Body(vec!["sessionId should not be empty".into()]))?;
+    if given.is_some_and(|given| given != session) {
+        return Err(WebhookError::OtherSession.into());
+    }
     app.gateway.session(session)?;
     Ok(session)
 }

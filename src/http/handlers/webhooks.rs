@@ -227,15 +227,16 @@ pub(crate) async fn get(
     request_body = WebhookUpdate,
     responses(
         (status = 200, description = "The webhook as it is now", body = WebhookAnswer),
-        (status = 400, description = "Nothing may be sent to this URL (`destination_not_allowed`)"),
+        (status = 400, description = "Nothing may be sent to this URL (`destination_not_allowed`), or a limited key gives a new URL to a webhook of another key without a new secret and new headers (`secrets_of_another_key`)"),
     ),
 )]
 pub(crate) async fn update(
     State(app): State<Arc<App>>,
     JsonBody(update): JsonBody<WebhookUpdate>,
     WebhookPath { webhook, .. }: WebhookPath,
+    caller: Caller,
 ) -> ToldResult<WebhookAnswer> {
-    app.webhooks.update(&webhook, update.into()).await?;
+    app.webhooks.update(&webhook, update.into(), &caller.key).await?;
     Ok(Told(answer(&app, &webhook).await))
 }
 
@@ -271,7 +272,10 @@ pub(crate) async fn answer(app: &App, webhook: &Webhook) -> WebhookAnswer {
     let lag = positions.iter().map(|one| one.lag).sum();
     let (session_id, session_ids) = match &record.sessions {
         Sessions::One(session) => (Some(*session), None),
-        Sessions::Several(sessions) => (None, serde_json::to_value(sessions).ok()),
+        Sessions::Several(sessions) => {
+            let left = sessions.iter().filter(|session| app.gateway.session(**session).is_ok());
+            (None, Some(left.map(|session| Value::from(session.to_string())).collect()))
+        }
         Sessions::All => (None, Some(EVERY_EVENT.into())),
     };
     let position = session_id.and_then(|_| positions.first().map(|one| one.position));

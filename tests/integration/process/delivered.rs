@@ -108,6 +108,35 @@ pub(super) fn first_of_each(arrived: &[Arrived]) -> Vec<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_was_acknowledged_goes_on_after_a_kill() {
+    let (setup, receiver) = (Setup::start().await, Receiver::start().await);
+    setup.world().add_account(AccountSpec::new(PERSON));
+    let group = setup.group("Bustle", &[]);
+    let allowed = format!("127.0.0.1:{}", receiver.port);
+    let variables = [("ROOKERY_FETCH_ALLOW", allowed.as_str())];
+    let mut daemon = setup.daemon_with(&variables).await;
+    daemon.link("alice", OWN_PHONE).await;
+    let body = json!({ "url": receiver.url("/"), "events": ["group.join", "group.leave"] });
+    let (_, made) = daemon.post("/api/sessions/alice/webhooks", body).await;
+    let webhook = format!("/api/sessions/alice/webhooks/{}", made["id"].as_str().expect("an id"));
+    for change in [ParticipantChange::Add, ParticipantChange::Remove].into_iter().cycle().take(20) {
+        setup.world().change_participants(&group, change, OWN_PHONE, &[PERSON]).expect("an admin may");
+    }
+    let first = until("all", async || Some(receiver.arrived()).filter(|arrived| arrived.len() == 20)).await;
+    for (action, times) in [("replay", 2), ("resume", 3)] {
+        receiver.always(Reaction::Cut);
+        let from = json!({ "from": first[0].sequence() });
+        assert_eq!(daemon.post(&format!("{webhook}/{action}"), from).await.0, 200, "{action}");
+        daemon.child.kill();
+        receiver.always(OK);
+        daemon = setup.daemon_with(&variables).await;
+        let count = |number: u64| receiver.arrived().iter().filter(|one| one.sequence() == number).count();
+        let is_all = || first.iter().all(|one| count(one.sequence()) >= times);
+        until(action, async || is_all().then_some(())).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_session_takes_its_webhooks_with_it() {
     let (setup, receiver) = (Setup::start().await, Receiver::start().await);
     let allowed = format!("127.0.0.1:{}", receiver.port);

@@ -189,13 +189,30 @@ impl From<WebhookUpdate> for TermsChange {
 
 fn url(fields: &mut Fields<'_>) -> String {
     let text = fields.text("url", 1..=URL_CHARS_MAX);
-    if !text.is_empty() {
-        let is_http = Url::parse(&text).is_ok_and(|url| matches!(url.scheme(), "http" | "https"));
-        if !is_http || text.chars().any(char::is_whitespace) {
-            fields.broken("url", "must be a URL address that begins with http:// or https://");
-        }
+    if let Some(rule) = Some(&text).filter(|text| !text.is_empty()).and_then(|text| broken_rule_of_url(text)) {
+        fields.broken("url", rule);
     }
     text
+}
+
+/// What is wrong with a URL as it is written. Readers differ about odd spellings, so these are refused.
+fn broken_rule_of_url(text: &str) -> Option<&'static str> {
+    let lower = text.to_ascii_lowercase();
+    let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
+    let parsed = Url::parse(text).ok().filter(|url| url.port_or_known_default().is_some_and(|port| port != 0));
+    let (Some(rest), Some(_)) = (rest, parsed) else {
+        return Some("must be a URL address that begins with http:// or https://");
+    };
+    if text.chars().any(|char| char.is_whitespace() || char.is_control() || char == '\\') {
+        return Some("must not contain blanks, control characters or backslashes");
+    }
+    if text.contains('#') {
+        return Some("must not have a fragment: what is behind # is never sent");
+    }
+    // Also an empty user name is one.
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    let is_with_name = host.contains('@') && Url::parse(text).is_ok_and(|url| url.username().is_empty());
+    is_with_name.then_some("must not contain credentials (userinfo)")
 }
 
 fn events(fields: &mut Fields<'_>) -> Vec<String> {
@@ -228,6 +245,9 @@ fn secret(fields: &mut Fields<'_>, may_be_empty: bool) -> Option<WebhookSecret> 
     if count > *WEBHOOK_SECRET_CHARS.end() {
         let rule = format!("must be shorter than or equal to {} characters", WEBHOOK_SECRET_CHARS.end());
         fields.broken("secret", &rule);
+    }
+    if text.chars().any(char::is_control) {
+        fields.broken("secret", "must not contain control characters");
     }
     let secret = WebhookSecret::new(text);
     if !secret.is_usable() {
