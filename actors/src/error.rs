@@ -1,5 +1,4 @@
-//! What can happen to a caller of the gateway. Readers of events get [`crate::EventsError`], and the start of all
-//! sessions gives [`crate::StartError`].
+//! What can happen to a caller of the gateway. The start of all sessions gives [`crate::StartError`].
 
 use rookery_model::{GroupId, IdError, ParticipantResult, Timestamp};
 use rookery_store::StoreError;

@@ -31,6 +31,6 @@ pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
-pub use session_log::{EventPage, EventReader, EventSpan, EventsError, SessionEvents, last_event};
+pub use session_log::{EventPage, EventSpan, SessionEvents, last_event};
 
 pub use supervisor::{Running, StartError, start};

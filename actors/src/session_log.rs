@@ -20,7 +20,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 pub(crate) use reading::blocking;
-pub use reading::{EventPage, EventReader, EventSpan, EventsError, SessionEvents};
+pub use reading::{EventPage, EventSpan, SessionEvents};
 pub(crate) use redo::{Redo, RedoGroup};
 
 /// The most events that an unreadable row of the layout before can have had: their numbers are not given again.

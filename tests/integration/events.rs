@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use rookery_actors::{EventReader, Failpoint};
+use rookery_actors::{Failpoint, SessionEvents};
+use rookery_model::Event;
 use rookery_simulator::{Addressing, ParticipantChange, ReachoutLock, Setting, SoftwarePasskey};
 use serde_json::{Value, json};
 
@@ -12,10 +13,29 @@ use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
 /// How long an event is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Reads a session's events one after the other.
+struct EventReader {
+    log: SessionEvents,
+    /// The number of the latest event that was returned.
+    position: u64,
+}
+
+impl EventReader {
+    async fn next(&mut self) -> Event {
+        let mut latest = self.log.latest();
+        let news = latest.wait_for(|latest| *latest > self.position);
+        tokio::time::timeout(PATIENCE, news).await.expect("no event came").unwrap();
+        let page = self.log.page(self.position, 1, |_| true).await.unwrap();
+        assert_eq!(page.gap, None);
+        self.position = page.seen;
+        page.events.into_iter().next().expect("an event that was told is there")
+    }
+}
+
 /// The next event of a group, short enough to compare: kind, people, author and changes. Skips other events.
 async fn next(events: &mut EventReader) -> Value {
     loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        let event = events.next().await;
         if event.group.is_some() {
             let changes = event.data.get("changes").cloned().unwrap_or_default();
             return json!([event.kind.as_str(), event.data["participantIds"], event.actor, changes]);
@@ -26,8 +46,8 @@ async fn next(events: &mut EventReader) -> Value {
 /// The events of the session from now on.
 async fn events_of_alice(bench: &Bench) -> EventReader {
     let gateway = bench.daemon().gateway();
-    let events = gateway.events(gateway.find("alice").unwrap()).await.unwrap();
-    events.reader(events.span().await.unwrap().latest)
+    let log = gateway.events(gateway.find("alice").unwrap()).await.unwrap();
+    EventReader { position: *log.latest().borrow(), log }
 }
 
 fn jid(phone: &str) -> String {
@@ -127,7 +147,7 @@ async fn numbers_go_on_over_a_restart_and_one_session_listens_to_itself_alone() 
     let gateway = bench.daemon().gateway();
     let alice = gateway.find("alice").unwrap();
     let first = loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        let event = events.next().await;
         assert_eq!(event.session, alice, "of no other session");
         if event.kind.as_str() == "group.update" {
             break event;
@@ -139,8 +159,8 @@ async fn numbers_go_on_over_a_restart_and_one_session_listens_to_itself_alone() 
     let mut events = events_of_alice(&bench).await;
     bench.world.change_subject(&group, BOB, "second").unwrap();
     let mut last = None;
-    while last.as_ref().is_none_or(|event: &rookery_model::Event| event.kind.as_str() != "group.update") {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+    while last.as_ref().is_none_or(|event: &Event| event.kind.as_str() != "group.update") {
+        let event = events.next().await;
         assert!(last.is_none_or(|last| last.number + 1 == event.number), "{event:?}");
         last = Some(event);
     }
@@ -168,7 +188,7 @@ async fn events_add_up_over_crashes() {
     bench.world.change_subject(&group, BOB, "the end").unwrap();
     let mut number = None;
     loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        let event = events.next().await;
         assert!(number.is_none_or(|number| number + 1 == event.number), "{number:?} {event:?}");
         number = Some(event.number);
         for id in event.data.get("participantIds").and_then(Value::as_array).into_iter().flatten() {
@@ -190,7 +210,7 @@ async fn events_add_up_over_crashes() {
 /// The data of the next event of this kind, without the session's id. Skips others.
 async fn next_of(events: &mut EventReader, kind: &str) -> Value {
     loop {
-        let event = tokio::time::timeout(PATIENCE, events.next()).await.expect("no event came").unwrap();
+        let event = events.next().await;
         if event.kind.as_str() == kind {
             let mut data = event.data;
             data.shift_remove("sessionId").unwrap();

@@ -1,6 +1,5 @@
 //! Reading a session's log: events that are on disk, in order, from a position of the reader's own.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
@@ -17,18 +16,6 @@ use crate::error::CommandError;
 const READ_COUNT: usize = 256;
 /// Events that one page looks at: some 20 ms, whatever its filter leaves out.
 const PAGE_SEEN_MAX: u64 = 10_000;
-
-/// Reads a session's events one after the other. A slow reader delays nobody, and holds few events in memory that it has
-/// not asked for.
-pub struct EventReader {
-    /// A listener keeps no session.
-    log: Weak<SessionLog>,
-    /// The number of the latest event that was returned.
-    position: u64,
-    /// The number of the latest event on disk.
-    latest: watch::Receiver<u64>,
-    read: VecDeque<Event>,
-}
 
 /// A session's events, for callers. Holds no session: after its deletion nothing can be read.
 #[derive(Clone)]
@@ -54,20 +41,6 @@ pub struct EventPage {
     pub has_more: bool,
     /// The events up to this number are gone, or cannot be read: the page is empty, and behind them it goes on.
     pub gap: Option<u64>,
-}
-
-/// Why the next event cannot be given.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EventsError {
-    /// So many events were removed before they were read; the next call goes on after them.
-    #[error("{0} events were removed before they were read")]
-    Missed(u64),
-    /// The session was deleted, or the daemon ends.
-    #[error("the session is gone")]
-    Gone,
-    /// The log could not be read.
-    #[error("the events cannot be read: {0}")]
-    Store(#[from] StoreError),
 }
 
 impl SessionLog {
@@ -228,12 +201,6 @@ impl SessionEvents {
     pub fn latest(&self) -> watch::Receiver<u64> {
         self.log().map_or_else(|_| watch::channel(0).1, |log| log.latest.subscribe())
     }
-
-    /// A reader of the events after this number.
-    #[must_use]
-    pub fn reader(&self, after: u64) -> EventReader {
-        EventReader { log: self.0.clone(), position: after, latest: self.latest(), read: VecDeque::new() }
-    }
 }
 
 /// Reads on a thread where nobody waits.
@@ -242,32 +209,4 @@ pub(crate) async fn blocking<T: Send + 'static>(
 ) -> Result<T, CommandError> {
     let cut_short = |_| StoreError::Failed("reading events was cut short".to_owned());
     spawn_blocking(read).await.map_err(cut_short).flatten().map_err(CommandError::Store)
-}
-
-impl EventReader {
-    /// The next event, as soon as there is one. Dropping this loses nothing.
-    ///
-    /// # Errors
-    /// [`EventsError`].
-    pub async fn next(&mut self) -> Result<Event, EventsError> {
-        if self.read.is_empty() {
-            let position = self.position;
-            let latest = *self.latest.wait_for(|latest| *latest > position).await.map_err(|_| EventsError::Gone)?;
-            let log = self.log.upgrade().ok_or(EventsError::Gone)?;
-            let read = spawn_blocking(move || log.read_after(position, READ_COUNT)).await;
-            self.read = read.map_err(|_| EventsError::Gone)??.into();
-            if self.read.is_empty() {
-                // A published event was on disk: it was removed meanwhile, or cannot be read.
-                return Err(EventsError::Missed(latest - std::mem::replace(&mut self.position, latest)));
-            }
-        }
-        let Some(event) = self.read.front() else { return Err(EventsError::Gone) };
-        let missed = event.number - self.position - 1;
-        if missed > 0 {
-            self.position = event.number - 1;
-            return Err(EventsError::Missed(missed));
-        }
-        self.position = event.number;
-        self.read.pop_front().ok_or(EventsError::Gone)
-    }
 }
