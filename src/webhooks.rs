@@ -21,15 +21,15 @@ mod places;
 mod record;
 mod redelivery;
 mod rows;
+mod table;
 mod worker;
 
 use std::collections::HashMap;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use reqwest::Url;
 use rookery_actors::{CommandError, Gateway};
 use rookery_model::{Event, SessionId, Timestamp};
@@ -59,8 +59,9 @@ pub(crate) use record::{
     EVERY_EVENT, Headers, PauseReason, Sessions, Terms, TermsChange, WebhookRecord, WebhookSecret, is_event_word,
 };
 pub(crate) use redelivery::{FailedDelivery, RedeliveryOrder};
-use rows::StoredPosition;
 pub(crate) use rows::{Stored, read};
+use table::Table;
+pub(crate) use table::Webhook;
 use worker::Worker;
 
 /// Webhooks that belong to one session.
@@ -119,23 +120,6 @@ enum Stop {
     Cut,
 }
 
-#[derive(Default)]
-struct Table {
-    by_id: HashMap<Uuid, Arc<Webhook>>,
-    by_session: HashMap<SessionId, Vec<Arc<Webhook>>>,
-    of_all: Vec<Arc<Webhook>>,
-}
-
-/// A webhook in memory.
-pub(crate) struct Webhook {
-    pub(crate) id: Uuid,
-    record: ArcSwap<WebhookRecord>,
-    feeds: Mutex<HashMap<SessionId, Arc<Feed>>>,
-    /// Counts what workers have to look at anew.
-    changes: watch::Sender<u64>,
-    is_removed: AtomicBool,
-}
-
 /// Whom a webhook was made by, as far as that limits what is delivered.
 enum Maker {
     /// Everything is delivered.
@@ -144,89 +128,6 @@ enum Maker {
     Limited(Arc<Key>),
     /// Nothing any more.
     Ended(PauseReason),
-}
-
-impl Webhook {
-    fn new(record: WebhookRecord) -> Arc<Self> {
-        Arc::new(Self {
-            id: record.id,
-            record: ArcSwap::from_pointee(record),
-            feeds: Mutex::default(),
-            changes: watch::Sender::new(0),
-            is_removed: AtomicBool::new(false),
-        })
-    }
-
-    pub(crate) fn record(&self) -> Arc<WebhookRecord> {
-        self.record.load_full()
-    }
-
-    fn is_removed(&self) -> bool {
-        self.is_removed.load(Ordering::Relaxed)
-    }
-
-    /// Has the workers look anew.
-    fn note_change(&self) {
-        self.changes.send_modify(|changes| *changes += 1);
-    }
-
-    fn feeds(&self) -> MutexGuard<'_, HashMap<SessionId, Arc<Feed>>> {
-        self.feeds.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The feeds that there are.
-    pub(crate) fn all_feeds(&self) -> Vec<Arc<Feed>> {
-        self.feeds().values().cloned().collect()
-    }
-
-    /// The feed of a session that the webhook gets the events of.
-    fn feed(&self, session: SessionId, number: SessionNumber) -> Arc<Feed> {
-        let new = || Arc::new(Feed::new(self.id, session, number, StoredPosition::default()));
-        Arc::clone(self.feeds().entry(session).or_insert_with(new))
-    }
-
-    /// When a delivery was last tried.
-    pub(crate) fn tried_at(&self) -> Option<Timestamp> {
-        self.feeds().values().filter_map(|feed| feed.tried_at()).max()
-    }
-
-    /// Whether the webhook gets the events of this session.
-    pub(crate) fn is_of(&self, session: SessionId) -> bool {
-        match &self.record.load().sessions {
-            Sessions::One(one) => *one == session,
-            Sessions::Several(some) => some.contains(&session),
-            Sessions::All => true,
-        }
-    }
-}
-
-impl Table {
-    fn add(&mut self, webhook: &Arc<Webhook>) {
-        match &webhook.record().sessions {
-            Sessions::One(session) => self.by_session.entry(*session).or_default().push(Arc::clone(webhook)),
-            Sessions::Several(sessions) => {
-                for session in sessions {
-                    self.by_session.entry(*session).or_default().push(Arc::clone(webhook));
-                }
-            }
-            Sessions::All => self.of_all.push(Arc::clone(webhook)),
-        }
-        self.by_id.insert(webhook.id, Arc::clone(webhook));
-    }
-
-    fn remove(&mut self, id: Uuid) {
-        self.by_id.remove(&id);
-        self.of_all.retain(|webhook| webhook.id != id);
-        self.by_session.retain(|_, webhooks| {
-            webhooks.retain(|webhook| webhook.id != id);
-            !webhooks.is_empty()
-        });
-    }
-
-    /// The webhooks that get the events of a session.
-    fn of(&self, session: SessionId) -> impl Iterator<Item = &Arc<Webhook>> {
-        self.by_session.get(&session).into_iter().flatten().chain(&self.of_all)
-    }
 }
 
 impl Webhooks {
@@ -322,7 +223,7 @@ impl Webhooks {
         let (record, payload) = (webhook.record(), Payload::for_test(webhook.id, session));
         let feed = webhook.feed(session, number);
         let host = worker::host_of(&record.terms.url);
-        let place = self.shared.places.take(record.made_by, &host, false).await;
+        let place = self.shared.places.take(record.made_by, &host, webhook.is_prompt()).await;
         let attempt = self.shared.attempt(place, webhook, &record, &payload, 0).await;
         self.shared.log.note(webhook.id, worker::delivery(&feed, None, &payload, &attempt, 0));
         Ok(attempt)
@@ -430,15 +331,15 @@ impl Shared {
         attempts: u32,
     ) -> Attempt {
         let mut sending = pin!(self.send(webhook, record, payload, attempts));
-        match tokio::time::timeout(ANSWERED_SOON, &mut sending).await {
-            Ok(attempt) => attempt,
-            Err(_) => {
-                if let Some(place) = &mut place {
-                    self.places.give_way(place);
-                }
-                sending.await
-            }
+        if let Ok(attempt) = tokio::time::timeout(ANSWERED_SOON, &mut sending).await {
+            webhook.is_prompt.store(attempt.error.is_none(), Ordering::Relaxed);
+            return attempt;
         }
+        webhook.is_prompt.store(false, Ordering::Relaxed);
+        if let Some(place) = &mut place {
+            self.places.give_way(place);
+        }
+        sending.await
     }
 
     async fn send(&self, webhook: &Webhook, record: &WebhookRecord, payload: &Payload, attempts: u32) -> Attempt {

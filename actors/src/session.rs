@@ -10,7 +10,7 @@
 //! ```
 
 mod account;
-pub(crate) mod ending;
+mod ending;
 mod engine_events;
 mod engine_slot;
 pub(crate) mod exit;
@@ -42,12 +42,11 @@ use crate::group_cache::GroupCache;
 use crate::journal::Journal;
 use crate::reply::Reply;
 use crate::supervisor::message::SupervisorMsg;
-use ending::Shutdown;
 use engine_slot::EngineSlot;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
 use limits::PresenceSending;
 use loading::Loaded;
-use message::{Preparation, SessionMsg};
+use message::{Preparation, SessionMsg, Shutdown};
 use pairing::Pairing;
 use passkey::PasskeyAttempt;
 use port::ActorPort;

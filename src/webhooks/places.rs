@@ -1,6 +1,6 @@
-//! How many deliveries are under way at once: in all, for each key, and for each host of a key. Attempts after the first have places of
-//! their own, fewer. An attempt that is not answered soon moves to a third kind of places: so receivers that do not answer do not fill
-//! the places of those that do, for longer than a moment.
+//! How many deliveries are under way at once: in all, for each key, and for each host of a key. Receivers that answered soon the last time
+//! have places of their own; all others have fewer, and an attempt that is not answered soon moves to a third kind. So receivers that do
+//! not answer fill no places of those that do.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-/// First attempts at once, each with a connection.
-const FIRST_MAX: usize = 256;
-/// Repeated attempts at once.
-const REPEATED_MAX: usize = 64;
+/// Deliveries at once to receivers that answer soon, each with a connection.
+const PROMPT_MAX: usize = 256;
+/// Attempts at once with receivers that nobody knows yet, or that failed.
+const UNPROVEN_MAX: usize = 64;
 /// Attempts that were not answered soon.
 const SLOW_MAX: usize = 512;
 /// A key has half of them at most.
@@ -23,12 +23,12 @@ const ENTRIES_SWEPT: usize = 1_024;
 
 /// All places.
 pub(crate) struct Places {
-    first: Kind,
-    repeated: Kind,
+    prompt: Kind,
+    unproven: Kind,
     slow: Kind,
 }
 
-/// The places of first attempts, or of repeated ones.
+/// Places of one kind.
 struct Kind {
     most: usize,
     all: Arc<Semaphore>,
@@ -51,15 +51,15 @@ struct Held {
 
 impl Default for Places {
     fn default() -> Self {
-        Self { first: Kind::new(FIRST_MAX), repeated: Kind::new(REPEATED_MAX), slow: Kind::new(SLOW_MAX) }
+        Self { prompt: Kind::new(PROMPT_MAX), unproven: Kind::new(UNPROVEN_MAX), slow: Kind::new(SLOW_MAX) }
     }
 }
 
 impl Places {
     /// Waits for a place. The narrowest share is waited for first, so that nobody who waits holds what others could use. `None` never
     /// comes.
-    pub(crate) async fn take(&self, key: Uuid, host: &str, is_repeated: bool) -> Option<Place> {
-        let kind = if is_repeated { &self.repeated } else { &self.first };
+    pub(crate) async fn take(&self, key: Uuid, host: &str, is_prompt: bool) -> Option<Place> {
+        let kind = if is_prompt { &self.prompt } else { &self.unproven };
         let [of_host, of_key] = kind.shares(key, host);
         let permits = [
             Arc::clone(&of_host).acquire_owned().await.ok()?,
@@ -112,8 +112,8 @@ mod tests {
 
     use super::*;
 
-    async fn taken(places: &Places, key: u128, host: &str, is_repeated: bool) -> Option<Place> {
-        let taking = places.take(Uuid::from_u128(key), host, is_repeated);
+    async fn taken(places: &Places, key: u128, host: &str, is_prompt: bool) -> Option<Place> {
+        let taking = places.take(Uuid::from_u128(key), host, is_prompt);
         tokio::time::timeout(Duration::from_millis(1), taking).await.ok().flatten()
     }
 
@@ -121,37 +121,40 @@ mod tests {
     async fn neither_a_host_nor_a_key_takes_what_others_need() {
         let places = Places::default();
         let mut held = Vec::new();
-        for place in 0..FIRST_MAX / SHARE_OF_HOST {
-            held.push(taken(&places, 1, "slow.example.com", false).await.unwrap_or_else(|| panic!("{place}")));
+        for place in 0..PROMPT_MAX / SHARE_OF_HOST {
+            held.push(taken(&places, 1, "slow.example.com", true).await.unwrap_or_else(|| panic!("{place}")));
         }
-        assert!(taken(&places, 1, "slow.example.com", false).await.is_none(), "the host has its share");
-        assert!(taken(&places, 1, "slow.example.com", true).await.is_some(), "another attempt has its own");
-        assert!(taken(&places, 2, "slow.example.com", false).await.is_some(), "and another key's is another");
+        assert!(taken(&places, 1, "slow.example.com", true).await.is_none(), "the host has its share");
+        assert!(
+            taken(&places, 1, "slow.example.com", false).await.is_some(),
+            "a receiver that nobody knows has another kind"
+        );
+        assert!(taken(&places, 2, "slow.example.com", true).await.is_some(), "and another key's is another");
         for host in 0.. {
-            match taken(&places, 1, &host.to_string(), false).await {
+            match taken(&places, 1, &host.to_string(), true).await {
                 Some(place) => held.push(place),
                 None => break,
             }
         }
-        assert_eq!(held.len(), FIRST_MAX / SHARE_OF_KEY);
-        assert!(taken(&places, 2, "other.example.com", false).await.is_some());
+        assert_eq!(held.len(), PROMPT_MAX / SHARE_OF_KEY);
+        assert!(taken(&places, 2, "other.example.com", true).await.is_some());
         held.pop();
-        assert!(taken(&places, 1, "other.example.com", false).await.is_some());
+        assert!(taken(&places, 1, "other.example.com", true).await.is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn attempts_that_are_not_answered_make_room() {
         let (places, mut held) = (Places::default(), Vec::new());
-        for _ in 0..2 * FIRST_MAX / SHARE_OF_HOST {
-            let mut place = taken(&places, 1, "slow.example.com", false).await.expect("there is room again");
+        for _ in 0..2 * PROMPT_MAX / SHARE_OF_HOST {
+            let mut place = taken(&places, 1, "slow.example.com", true).await.expect("there is room again");
             places.give_way(&mut place);
             held.push(place);
         }
-        for _ in 0..FIRST_MAX / SHARE_OF_HOST {
-            let mut place = taken(&places, 1, "slow.example.com", false).await.expect("there is room");
+        for _ in 0..PROMPT_MAX / SHARE_OF_HOST {
+            let mut place = taken(&places, 1, "slow.example.com", true).await.expect("there is room");
             places.give_way(&mut place);
             held.push(place);
         }
-        assert!(taken(&places, 1, "slow.example.com", false).await.is_none(), "there is an end to it");
+        assert!(taken(&places, 1, "slow.example.com", true).await.is_none(), "there is an end to it");
     }
 }

@@ -139,7 +139,7 @@ impl Shared {
             return Ok(Retried::Skipped);
         };
         let host = worker::host_of(&record.terms.url);
-        let place = self.places.take(record.made_by, &host, true).await;
+        let place = self.places.take(record.made_by, &host, webhook.is_prompt()).await;
         let may_have = match self.maker(&record) {
             Maker::Unlimited => true,
             Maker::Limited(key) => self.sees(&key, &event),

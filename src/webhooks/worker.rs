@@ -156,7 +156,7 @@ impl Worker {
             let place = tokio::select! {
                 biased;
                 _ = changes.changed() => return Done::LookAgain,
-                place = self.shared.places.take(record.made_by, &host, attempts > 0) => place,
+                place = self.shared.places.take(record.made_by, &host, self.webhook.is_prompt()) => place,
             };
             match self.shared.maker(record) {
                 Maker::Ended(reason) => {

@@ -1,20 +1,9 @@
 //! The end of a session's actor when the daemon shuts down. Unlike after a kill, everything that the actor was told until
 //! then is on disk: WhatsApp does not tell it again.
 
-use tokio::sync::oneshot;
-
 use super::SessionState;
-use super::message::SessionMsg;
+use super::message::{SessionMsg, Shutdown};
 use rookery_engine::EngineEvent;
-
-/// The shutdown, as a session's actor hears of it.
-pub(crate) enum Shutdown {
-    /// The engine is being closed. Its connection's end is no event, and nobody waits for an answer any more.
-    Begun,
-    /// The engine is gone and reports nothing further: stop once all is on disk, as far as the disk takes it. The
-    /// sender is dropped with the actor.
-    EngineGone(#[expect(dead_code, reason = "its end is the message")] oneshot::Sender<()>),
-}
 
 impl SessionState {
     /// Whether a message still counts, which may have come while the daemon shuts down: what became of writes, and what

@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::ending::Shutdown;
 use super::exit::EngineExit;
 use super::refresher::Due;
 use crate::commands::{CommandQuestion, Execute, GroupChange};
@@ -128,6 +127,15 @@ pub(crate) enum SessionMsg {
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },
+}
+
+/// The shutdown, as a session's actor hears of it.
+pub(crate) enum Shutdown {
+    /// The engine is being closed. Its connection's end is no event, and nobody waits for an answer any more.
+    Begun,
+    /// The engine is gone and reports nothing further: stop once all is on disk, as far as the disk takes it. The
+    /// sender is dropped with the actor.
+    EngineGone(#[expect(dead_code, reason = "its end is the message")] oneshot::Sender<()>),
 }
 
 /// Why a session is not ready.
