@@ -18,6 +18,8 @@ const SLOW_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 const SLOW_WAIT_MIN: Duration = Duration::from_secs(1);
 /// A receiver may ask for as much at most.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60 * 60);
+/// No wait is longer.
+pub(crate) const WAIT_MAX: Duration = RETRY_AFTER_MAX;
 
 /// A delivery that failed.
 #[derive(Copy, Clone, Debug)]

@@ -10,7 +10,7 @@ use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber};
 use uuid::Uuid;
 
 use super::feed::Feed;
-use super::record::{Headers, Sessions, Terms, TermsChange, WebhookRecord};
+use super::record::{Sessions, Terms, TermsChange, WebhookRecord};
 use super::rows::{self, StoredPosition};
 use super::{Maker, OF_SESSION_MAX, OF_SEVERAL_MAX, Shared, Webhook, WebhookError, Webhooks};
 use crate::auth::Key;
@@ -48,6 +48,8 @@ impl Webhooks {
             pause: None,
             made_by: key.id(),
             is_made_by_limited: key.is_limited(),
+            secret_by: key.id(),
+            headers_by: key.id(),
             created_at: now,
             updated_at: now,
         };
@@ -96,18 +98,20 @@ impl Webhooks {
         let maker = key.is_limited().then(|| key.id());
         let mut is_refused = false;
         let changed = self.shared.change(webhook, |record| {
-            let is_taken_over = maker.is_some_and(|maker| maker != record.made_by);
-            let terms = record.terms.clone();
-            let is_secret_kept = change.secret.is_none() && terms.secret.is_some();
-            let are_headers_kept = change.headers.is_none() && terms.headers != Headers::default();
-            is_refused = is_taken_over && change.url.is_some() && (is_secret_kept || are_headers_kept);
+            is_refused = maker.is_some_and(|maker| record.leaks_by(&change, maker));
             if is_refused {
                 return false;
             }
-            if let Some(maker) = maker.filter(|_| is_taken_over) {
+            if let Some(maker) = maker {
                 (record.made_by, record.is_made_by_limited) = (maker, true);
             }
-            record.terms = terms.with(change);
+            if change.secret.is_some() {
+                record.secret_by = key.id();
+            }
+            if change.headers.is_some() {
+                record.headers_by = key.id();
+            }
+            record.terms = record.terms.clone().with(change);
             record.updated_at = Timestamp::now();
             true
         });
@@ -180,13 +184,17 @@ impl Webhooks {
     /// Delivers the events of a session again, from this place on.
     ///
     /// # Errors
-    /// [`WebhookError::PositionTrimmed`], [`WebhookError::NotYet`], [`WebhookError::OtherSession`].
+    /// [`WebhookError::CannotResume`], [`WebhookError::PositionTrimmed`], [`WebhookError::NotYet`], [`WebhookError::InFuture`],
+    /// [`WebhookError::OtherSession`].
     pub(crate) async fn replay(
         &self,
         webhook: &Arc<Webhook>,
         session: SessionId,
         from: ReplayFrom,
     ) -> Result<(), WebhookError> {
+        if let Maker::Ended(reason) = self.shared.maker(&webhook.record()) {
+            return Err(WebhookError::CannotResume(reason));
+        }
         self.shared.move_feed(webhook, session, from).await?;
         webhook.note_change();
         self.shared.wake_webhook(webhook).await;

@@ -159,11 +159,18 @@ fn shown(status: StatusCode) -> String {
 }
 
 fn tls_in_words(error: &rustls::Error) -> String {
-    let hint = match error {
-        rustls::Error::InvalidCertificate(_) => "; authorities of your own are named with --webhook-ca-file",
-        _ => "",
+    use rustls::CertificateError as C;
+    let what = match error {
+        rustls::Error::InvalidCertificate(certificate) => match certificate {
+            C::Expired | C::ExpiredContext { .. } => "its certificate has expired".to_owned(),
+            C::NotValidYet | C::NotValidYetContext { .. } => "its certificate is not valid yet".to_owned(),
+            C::NotValidForName | C::NotValidForNameContext { .. } => "its certificate is for another name".to_owned(),
+            _ => "no known authority signed its certificate; name one of your own with --webhook-ca-file".to_owned(),
+        },
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS".to_owned(),
+        other => other.to_string(),
     };
-    format!("the receiver's TLS cannot be used: {error}{hint}")
+    format!("the receiver's TLS cannot be used: {what}")
 }
 
 /// The error in our own words: the library's text may hold the URL.

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rookery_model::{SessionId, Timestamp};
 use rookery_store::{Batch, SessionNumber};
@@ -142,11 +141,9 @@ impl Feed {
         self.state().next_attempt_at
     }
 
-    /// The worker waits for so long before it tries again, or does not wait.
-    pub(super) fn note_waiting(&self, wait: Option<Duration>) {
-        let at =
-            |wait: Duration| Timestamp(Timestamp::now().0 + i64::try_from(wait.as_millis()).unwrap_or(i64::MAX / 2));
-        self.state().next_attempt_at = wait.map(at);
+    /// The worker waits until then before it tries again, or does not wait.
+    pub(super) fn note_waiting(&self, until: Option<Timestamp>) {
+        self.state().next_attempt_at = until;
     }
 
     /// The failed delivery of this event.
@@ -217,7 +214,7 @@ impl Feed {
         let waiting: Vec<u64> = state.failures.range(position + 1..).map(|(event, _)| *event).collect();
         for event in waiting {
             if let Some(failure) = state.failures.get_mut(&event) {
-                (failure.since, failure.attempts) = (now, 0);
+                (failure.since, failure.attempts, failure.next_at) = (now, 0, None);
             }
             state.unsaved_failures.insert(event);
         }
@@ -308,6 +305,7 @@ mod tests {
             attempts: 1,
             status: None,
             error: String::new(),
+            next_at: None,
         };
         feed.note_failure(1, failure.clone());
         feed.note_tried(Timestamp(1));

@@ -32,6 +32,9 @@ pub(crate) struct WebhookRecord {
     /// That key is limited to sessions or groups, or was when it was last looked at: the webhook ends with it.
     #[serde(default)]
     pub(crate) is_made_by_limited: bool,
+    /// The keys that gave the secret and the header fields: no limited key sends those of another one elsewhere.
+    pub(crate) secret_by: Uuid,
+    pub(crate) headers_by: Uuid,
     pub(crate) created_at: Timestamp,
     pub(crate) updated_at: Timestamp,
 }
@@ -182,6 +185,14 @@ impl Terms {
 }
 
 impl WebhookRecord {
+    /// Whether a key would send a secret or header fields of another key to another URL by this change.
+    pub(crate) fn leaks_by(&self, change: &TermsChange, key: Uuid) -> bool {
+        let is_url_new = change.url.as_ref().is_some_and(|url| *url != self.terms.url);
+        let has_others_secret = self.terms.secret.is_some() && self.secret_by != key && change.secret.is_none();
+        let has_others_headers = !self.terms.headers.is_empty() && self.headers_by != key && change.headers.is_none();
+        is_url_new && (has_others_secret || has_others_headers)
+    }
+
     /// Whether anything is delivered at all.
     pub(crate) fn is_delivering(&self) -> bool {
         self.terms.is_active && self.pause.is_none()

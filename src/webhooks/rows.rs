@@ -46,6 +46,9 @@ pub(crate) struct Failure {
     pub(crate) status: Option<u16>,
     /// What was wrong at the latest attempt.
     pub(crate) error: String,
+    /// When it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) next_at: Option<Timestamp>,
 }
 
 /// All that is stored of webhooks.

@@ -29,6 +29,8 @@ use crate::event_data;
 
 /// Events that are read at a time.
 const READ_COUNT: usize = 64;
+/// A longer wait goes on after a restart.
+const REMEMBERED_WAIT: Duration = Duration::from_secs(5);
 /// The wait after the log could not be read, and for an event whose commit is known and that is not published yet.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -143,7 +145,10 @@ impl Worker {
         let error = format!("the events {} to {gap} were gone before they could be delivered", position + 1);
         let event = String::from("*");
         let since = Timestamp::now();
-        self.feed.note_failure(gap, Failure { event, event_id: None, since, attempts: 0, status: None, error });
+        self.feed.note_failure(
+            gap,
+            Failure { event, event_id: None, since, attempts: 0, status: None, error, next_at: None },
+        );
     }
 
     /// Delivers an event, however long that takes.
@@ -151,6 +156,13 @@ impl Worker {
         let mut failure = self.feed.failure(event.number).filter(|failure| failure.event_id == Some(event.id));
         let (mut payload, host) = (None, host_of(&record.terms.url));
         self.feed.await_event(event.number);
+        // From before a restart.
+        let due = failure.as_ref().and_then(|failure| failure.next_at);
+        if let Some(due) = due
+            && self.wait_until(due, &mut changes).await
+        {
+            return Done::LookAgain;
+        }
         loop {
             let attempts = failure.as_ref().map_or(0, |failure| failure.attempts);
             let place = tokio::select! {
@@ -183,15 +195,12 @@ impl Worker {
                 self.feed.forget_failure(event.number);
                 return Done::Yes;
             }
-            let failed = failed(failure.take(), event, &attempt);
-            let pause = self.after(record, event, &failed, &attempt);
+            let mut failed = failed(failure.take(), event, &attempt);
+            let pause = self.after(record, event, &mut failed, &attempt);
             failure = Some(failed);
             match pause {
-                Ok(wait) => {
-                    self.feed.note_waiting(Some(wait));
-                    let is_changed = tokio::time::timeout(wait, changes.changed()).await.is_ok();
-                    self.feed.note_waiting(None);
-                    if is_changed {
+                Ok(due) => {
+                    if self.wait_until(due, &mut changes).await {
                         return Done::LookAgain;
                     }
                 }
@@ -233,27 +242,40 @@ impl Worker {
         self.webhook.is_removed() || !now.is_delivering() || now.terms.url != record.terms.url
     }
 
-    /// The wait after a failed attempt, or why nothing is delivered any more. Keeps the failure where it is one that callers have to
+    /// Waits until another attempt is due; whether something changed meanwhile.
+    async fn wait_until(&self, due: Timestamp, changes: &mut watch::Receiver<u64>) -> bool {
+        let left = u64::try_from(due.0.saturating_sub(Timestamp::now().0)).unwrap_or_default();
+        // The clock may have been set back meanwhile.
+        let wait = Duration::from_millis(left).min(backoff::WAIT_MAX);
+        self.feed.note_waiting(Some(due));
+        let is_changed = tokio::time::timeout(wait, changes.changed()).await.is_ok();
+        self.feed.note_waiting(None);
+        is_changed
+    }
+
+    /// When the next attempt after a failed one is due, or why nothing is delivered any more. Keeps the failure where it is one that callers have to
     /// know of.
     fn after(
         &self,
         record: &WebhookRecord,
         event: &Event,
-        failure: &Failure,
+        failure: &mut Failure,
         attempt: &Attempt,
-    ) -> Result<Duration, PauseReason> {
+    ) -> Result<Timestamp, PauseReason> {
         let failed =
             FailedDelivery { attempts: failure.attempts, since: failure.since, retry_after: attempt.retry_after };
         let (retry_count, now) = (record.terms.retry_count, Timestamp::now());
         let wait = backoff::wait(&failed, retry_count, self.shared.retry_time, now, random());
-        if attempt.is_gone() || wait.is_none() || backoff::is_slow(failure.attempts, retry_count) {
+        let due = wait.map(|wait| Timestamp(now.0.saturating_add(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX))));
+        failure.next_at = due;
+        let is_long = wait.is_none_or(|wait| wait > REMEMBERED_WAIT);
+        if attempt.is_gone() || is_long || backoff::is_slow(failure.attempts, retry_count) {
             self.feed.note_failure(event.number, failure.clone());
             self.shared.note_unsaved(&self.feed);
         }
-        match wait {
+        match due {
             _ if attempt.is_gone() => Err(PauseReason::ReceiverGone),
-            Some(wait) => Ok(wait),
-            None => Err(PauseReason::RetriesOver),
+            due => due.ok_or(PauseReason::RetriesOver),
         }
     }
 }
@@ -268,6 +290,7 @@ fn failed(before: Option<Failure>, event: &Event, attempt: &Attempt) -> Failure 
         attempts: attempts.saturating_add(1),
         status: attempt.status,
         error: attempt.error.clone().unwrap_or_default(),
+        next_at: None,
     }
 }
 
@@ -296,9 +319,10 @@ pub(super) fn delivery(
     }
 }
 
-/// The receiver, as the shares of places know it.
+/// The receiver, as the shares of places know it: host and port.
 pub(super) fn host_of(url: &str) -> String {
-    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let host =
+        Url::parse(url).ok().and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
     host.unwrap_or_default()
 }
 

@@ -186,6 +186,23 @@ async fn what_came_while_the_receiver_was_away_arrives_after_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_wait_that_the_receiver_asked_for_goes_on_after_a_restart() {
+    let (mut bench, receiver, group) = ready().await;
+    receiver
+        .always(Reaction::Answer("HTTP/1.1 503 Service Unavailable\r\nRetry-After: 600\r\nContent-Length: 0\r\n\r\n"));
+    let id = hook(&bench, HOOKS, json!({ "url": receiver.url("/"), "events": ["group.join"] })).await;
+    churn(&bench, &group, 1);
+    let waits = |hook: &Value| hook["nextAttemptAt"].is_string();
+    let first = until_shown(&bench, &id, waits).await["nextAttemptAt"].clone();
+    bench.restart().await;
+    let second = until_shown(&bench, &id, waits).await["nextAttemptAt"].clone();
+    assert_eq!((first, receiver.arrived().len()), (second, 1));
+    receiver.always(OK);
+    assert_eq!(bench.post(&format!("{HOOKS}/{id}/resume"), json!({})).await.status, 200);
+    arrived(&receiver, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_receiver_delays_nobody_else() {
     let (bench, receiver, group) = ready().await;
     let dead = Receiver::start().await;
@@ -392,6 +409,10 @@ async fn a_limited_key_that_changes_a_webhook_gets_neither_its_secrets_nor_more_
     for kept in [json!({ "url": url }), json!({ "url": url, "secret": "" }), json!({ "url": url, "headers": {} })] {
         assert_eq!(change(kept.clone()).await.failure(), (400, "secrets_of_another_key"), "{kept}");
     }
+    // Whoever changes something else first is no nearer to them.
+    assert_eq!(change(json!({ "retryCount": 2, "url": receiver.url("/first") })).await.status, 200);
+    assert_eq!(change(json!({ "secret": "a-secret-of-the-tenant" })).await.status, 200);
+    assert_eq!(change(json!({ "url": url })).await.failure(), (400, "secrets_of_another_key"));
     let taken = change(json!({ "url": url, "secret": "", "headers": {} })).await;
     assert_eq!((taken.status, &taken.body["signed"]), (200, &json!(false)), "{taken:?}");
     churn(&bench, &group, 1);
@@ -461,6 +482,7 @@ async fn what_is_no_webhook_is_named() {
     assert_eq!(userinfo.body["message"], "Webhook URL must not contain credentials (userinfo)");
     for url in [
         "http:8.8.8.8",
+        "http:///8.8.8.8",
         r"http://8.8.8.8\@127.0.0.2/",
         "http://8.8.8.8/#x",
         "http://@8.8.8.8/",

@@ -200,7 +200,7 @@ fn broken_rule_of_url(text: &str) -> Option<&'static str> {
     let lower = text.to_ascii_lowercase();
     let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
     let parsed = Url::parse(text).ok().filter(|url| url.port_or_known_default().is_some_and(|port| port != 0));
-    let (Some(rest), Some(_)) = (rest, parsed) else {
+    let (Some(rest), Some(_)) = (rest.filter(|rest| !rest.starts_with('/')), parsed) else {
         return Some("must be a URL address that begins with http:// or https://");
     };
     if text.chars().any(|char| char.is_whitespace() || char.is_control() || char == '\\') {
