@@ -116,6 +116,7 @@ impl Daemon {
             .context("could not read the audit log")?;
         let guard = Guard::new(config.fetch_allow.clone());
         let fetcher = Fetcher::new(guard.clone()).context("could not prepare fetching from URLs")?;
+        let webhook_options = config.webhooks(guard)?;
         if is_restored {
             audit.note(control::entry("restore", true)).await;
         }
@@ -127,8 +128,7 @@ impl Daemon {
 
         let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
         let (keys, audit) = (Arc::new(keys), Arc::new(audit));
-        let options = config.webhooks(guard)?;
-        let webhooks = Webhooks::open(stored, &store, &gateway, &keys, &audit, options)?;
+        let webhooks = Webhooks::open(stored, &store, &gateway, &keys, &audit, webhook_options)?;
         let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
         let app = Arc::new(App::new(parts, config.http));
         let control = Control::open(&app, &store, &events, location, store_key);
@@ -254,10 +254,16 @@ async fn open_events(
     let (store, data_dir) = (Arc::clone(store), data_dir.to_owned());
     let opening = spawn_blocking(move || {
         let log = event_log::open(&*store, &data_dir, options)?;
+        let removals = webhooks::orphans(&*store)?.into_iter().map(|batch| store.commit(batch)).collect::<Vec<_>>();
         let stored = webhooks::read(&*store, &log)?;
-        Ok::<_, anyhow::Error>((log, event_log::cursor_key(&*store)?, stored))
+        Ok::<_, anyhow::Error>((log, event_log::cursor_key(&*store)?, stored, removals))
     });
-    opening.await.context("starting was cut short")?.context("could not open the event log")
+    let opened = opening.await.context("starting was cut short")?.context("could not open the event log")?;
+    let (log, cursor_key, stored, removals) = opened;
+    for removal in removals {
+        removal.await.context("could not remove what is left of webhooks")?;
+    }
+    Ok((log, cursor_key, stored))
 }
 
 /// `rookery serve`: runs until a signal comes or the sessions fail.

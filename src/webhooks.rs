@@ -36,6 +36,7 @@ use rookery_model::{Event, SessionId, Timestamp};
 use rookery_store::{SessionNumber, Store};
 use rustls::ClientConfig;
 use tokio::sync::{Semaphore, watch};
+use tokio::task::spawn_blocking;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 use uuid::Uuid;
@@ -59,7 +60,7 @@ pub(crate) use record::{
     EVERY_EVENT, Headers, PauseReason, Sessions, Terms, TermsChange, WebhookRecord, WebhookSecret, is_event_word,
 };
 pub(crate) use redelivery::{FailedDelivery, RedeliveryOrder};
-pub(crate) use rows::{Stored, read};
+pub(crate) use rows::{Stored, orphans, read};
 use table::Table;
 pub(crate) use table::Webhook;
 use worker::Worker;
@@ -70,6 +71,8 @@ pub(crate) const OF_SESSION_MAX: usize = 16;
 pub(crate) const OF_SEVERAL_MAX: usize = 64;
 /// A receiver that answers within this time keeps nobody waiting.
 const ANSWERED_SOON: Duration = Duration::from_millis(250);
+/// For how long a test, or a single delivery again, waits until others are done.
+const PLACE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Reads of events for webhooks at once: each takes a thread for some milliseconds.
 const READS_MAX: usize = 4;
 /// Time for attempts that are under way when the daemon stops.
@@ -177,7 +180,7 @@ impl Webhooks {
             stop.send_replace(Stop::Cut);
             tasks.wait().await;
         }
-        self.shared.save().await;
+        self.shared.save_all().await;
     }
 
     /// All webhooks, oldest first.
@@ -223,7 +226,10 @@ impl Webhooks {
         let (record, payload) = (webhook.record(), Payload::for_test(webhook.id, session));
         let feed = webhook.feed(session, number);
         let host = worker::host_of(&record.terms.url);
-        let place = self.shared.places.take(record.made_by, &host, webhook.is_prompt()).await;
+        let taking = self.shared.places.take(record.made_by, &host, webhook.is_prompt());
+        let Ok(place) = tokio::time::timeout(PLACE_TIME_MAX, taking).await else {
+            return Ok(Attempt::unsent("too many deliveries wait for this receiver: try again later"));
+        };
         let attempt = self.shared.attempt(place, webhook, &record, &payload, 0).await;
         self.shared.log.note(webhook.id, worker::delivery(&feed, None, &payload, &attempt, 0));
         Ok(attempt)
@@ -240,9 +246,19 @@ impl Webhooks {
         is_in_reach && (!key.is_limited_to_groups() || record.made_by == key.id())
     }
 
-    /// Forgets the webhooks of a session that was deleted: its rows are gone with it.
-    pub(crate) fn forget_session(&self, session: SessionId) {
+    /// Forgets the webhooks of a session that was deleted, and removes rows that were written while it was wiped.
+    ///
+    /// # Errors
+    /// What the store has against it: the rows go at the next start.
+    pub(crate) async fn forget_session(&self, session: SessionId, number: SessionNumber) -> Result<(), WebhookError> {
+        let _writing = self.shared.writing.lock().await;
         self.shared.forget_session(session);
+        let store = Arc::clone(&self.shared.store);
+        let rows = spawn_blocking(move || rows::of_session(&*store, number)).await.unwrap_or(Ok(Vec::new()))?;
+        for batch in rows {
+            self.shared.store.commit(batch).await?;
+        }
+        Ok(())
     }
 }
 
@@ -266,7 +282,10 @@ impl Shared {
         let sessions: HashMap<SessionNumber, SessionId> = numbered.collect();
         let mut table = self.table_mut();
         for record in stored.records {
-            table.add(&Webhook::new(record));
+            let webhook = Webhook::new(record);
+            // Unless something failed.
+            webhook.is_prompt.store(true, Ordering::Relaxed);
+            table.add(&webhook);
         }
         for (number, id, position) in stored.positions {
             let Some((webhook, session)) = table.by_id.get(&id).zip(sessions.get(&number)) else { continue };
@@ -275,6 +294,7 @@ impl Shared {
         for (number, id, event, failure) in stored.failures {
             let Some((webhook, session)) = table.by_id.get(&id).zip(sessions.get(&number)) else { continue };
             webhook.feed(*session, number).restore_failure(event, failure);
+            webhook.is_prompt.store(false, Ordering::Relaxed);
         }
     }
 
@@ -355,12 +375,16 @@ impl Shared {
         self.client.send(&url, headers, payload.body.clone()).await
     }
 
-    /// Stops delivering until somebody resumes it.
-    async fn pause(&self, webhook: &Arc<Webhook>, reason: PauseReason) {
+    /// Stops delivering until somebody resumes it, unless the webhook was changed since it was as `decided_on` says.
+    async fn pause(&self, webhook: &Arc<Webhook>, decided_on: &WebhookRecord, reason: PauseReason) {
+        let version = |record: &WebhookRecord| (record.terms.url.clone(), record.made_by, record.updated_at);
+        let decided_on = version(decided_on);
         let paused = self.change(webhook, |record| {
-            let is_new = record.pause.is_none();
-            record.pause.get_or_insert(Pause { reason, at: Timestamp::now() });
-            is_new
+            let is_to_be = record.pause.is_none() && version(record) == decided_on;
+            if is_to_be {
+                record.pause = Some(Pause { reason, at: Timestamp::now() });
+            }
+            is_to_be
         });
         match paused.await {
             Ok(false) => {}

@@ -53,8 +53,6 @@ impl Webhooks {
             created_at: now,
             updated_at: now,
         };
-        let _writing = shared.writing.lock().await;
-        shared.check_count(&record.sessions)?;
         let webhook = Webhook::new(record);
         for session in shared.sessions_of(&webhook.record().sessions) {
             // Of several sessions, one that cannot be read begins with its first event.
@@ -68,9 +66,12 @@ impl Webhooks {
             let position = StoredPosition { number: latest, tried_at: None };
             webhook.feeds().insert(session, Arc::new(Feed::new(webhook.id, session, number, position)));
         }
-        shared.store_new(&webhook).await?;
-        shared.table_mut().add(&webhook);
-        drop(_writing);
+        {
+            let _writing = shared.writing.lock().await;
+            shared.check_count(&webhook.record().sessions)?;
+            shared.store_new(&webhook).await?;
+            shared.table_mut().add(&webhook);
+        }
         for feed in webhook.all_feeds() {
             // Something may have happened since its position was taken.
             if let Ok(latest) = shared.latest(feed.session).await {
@@ -119,7 +120,7 @@ impl Webhooks {
         if is_refused {
             return Err(WebhookError::OthersSecrets);
         }
-        webhook.all_feeds().iter().for_each(|feed| feed.begin_anew(Timestamp::now()));
+        self.shared.begin_anew(webhook);
         self.shared.wake_webhook(webhook).await;
         Ok(())
     }
@@ -141,11 +142,12 @@ impl Webhooks {
         let mut batch = Batch::for_removal();
         for feed in webhook.all_feeds() {
             shared.forget_unsaved(&feed);
-            let removal = feed.removal();
-            if batch.len() + removal.len() > BATCH_OPERATIONS_MAX {
-                shared.store.commit(std::mem::replace(&mut batch, Batch::for_removal())).await?;
+            for removal in feed.removal() {
+                if batch.len() + removal.len() > BATCH_OPERATIONS_MAX {
+                    shared.store.commit(std::mem::replace(&mut batch, Batch::for_removal())).await?;
+                }
+                batch.append(removal);
             }
-            batch.append(removal);
         }
         Ok(shared.store.commit(batch).await?)
     }
@@ -175,7 +177,7 @@ impl Webhooks {
             }
         }
         self.shared.change(webhook, |record| record.pause.take().is_some()).await?;
-        webhook.all_feeds().iter().for_each(|feed| feed.begin_anew(Timestamp::now()));
+        self.shared.begin_anew(webhook);
         webhook.note_change();
         self.shared.wake_webhook(webhook).await;
         Ok(())
@@ -275,6 +277,14 @@ impl Shared {
         Ok(true)
     }
 
+    /// What failed is tried as if it were new.
+    fn begin_anew(&self, webhook: &Webhook) {
+        for feed in webhook.all_feeds() {
+            feed.begin_anew(Timestamp::now());
+            self.note_unsaved(&feed);
+        }
+    }
+
     /// Has a webhook go on everywhere.
     async fn wake_webhook(self: &Arc<Self>, webhook: &Arc<Webhook>) {
         for session in self.sessions_of(&webhook.record().sessions) {
@@ -309,11 +319,16 @@ impl Shared {
         }
         let feed = webhook.feed(session, number);
         let _writing = self.writing.lock().await;
+        if webhook.is_removed() {
+            return Err(WebhookError::NotFound(webhook.id.to_string()));
+        }
         let mut batch = Batch::new();
         let position = StoredPosition { number: first - 1, tried_at: feed.tried_at() };
         rows::put_position(&mut batch, number, webhook.id, position);
         self.store.commit(batch).await?;
         feed.move_to(first - 1, span.latest);
+        feed.begin_anew(Timestamp::now());
+        self.note_unsaved(&feed);
         Ok(())
     }
 

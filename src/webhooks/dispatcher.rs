@@ -69,8 +69,8 @@ impl Shared {
         }
     }
 
-    /// Wakes the webhooks that are behind after a start.
-    async fn wake_all(self: Arc<Self>) {
+    /// Wakes the webhooks that are behind: after a start, and after a session could not be asked.
+    async fn wake_all(self: &Arc<Self>) {
         for session in self.gateway.sessions() {
             if self.table().of(session.id).next().is_none() {
                 continue;
@@ -99,6 +99,19 @@ impl Shared {
         self.commit(batch, written).await;
     }
 
+    /// Writes all of it, or as much as the store takes.
+    pub(super) async fn save_all(&self) {
+        let mut left = usize::MAX;
+        loop {
+            self.save().await;
+            let now = self.unsaved.lock().unwrap_or_else(PoisonError::into_inner).len();
+            if now == 0 || now >= left {
+                return;
+            }
+            left = now;
+        }
+    }
+
     /// Whether neither the feed's webhook nor its session is gone.
     fn is_current(&self, feed: &Feed) -> bool {
         self.table().by_id.contains_key(&feed.webhook) && self.gateway.session(feed.session).is_ok()
@@ -106,13 +119,16 @@ impl Shared {
 
     async fn commit(&self, batch: Batch, feeds: Vec<Arc<Feed>>) {
         match self.store.commit(batch).await {
-            Ok(()) => return reach(CrashPoint::PositionSaved),
+            Ok(()) => {
+                feeds.iter().for_each(|feed| feed.note_saved(true));
+                return reach(CrashPoint::PositionSaved);
+            }
             // The operator was told of the full disk.
             Err(StoreError::LowSpace { .. }) => {}
             Err(error) => warn!(%error, "how far webhooks are could not be stored, will retry"),
         }
         for feed in feeds {
-            feed.save_again();
+            feed.note_saved(false);
             self.note_unsaved(&feed);
         }
     }
@@ -129,7 +145,7 @@ impl Shared {
                             .change(&webhook, |record| !std::mem::replace(&mut record.is_made_by_limited, true))
                             .await;
                     }
-                    Maker::Ended(reason) if record.pause.is_none() => self.pause(&webhook, reason).await,
+                    Maker::Ended(reason) if record.pause.is_none() => self.pause(&webhook, &record, reason).await,
                     Maker::Limited(_) | Maker::Ended(_) | Maker::Unlimited => {}
                 }
             }
@@ -138,8 +154,11 @@ impl Shared {
                 self.forget_session(session);
             }
             self.log.sweep(Timestamp::now());
-            if tokio::time::timeout(SWEEP_INTERVAL, keys.changed()).await.is_ok_and(|changed| changed.is_err()) {
-                return;
+            match tokio::time::timeout(SWEEP_INTERVAL, keys.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                // A session that could not be asked when something came may be there by now.
+                Err(_) => self.wake_all().await,
             }
         }
     }

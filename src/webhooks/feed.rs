@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rookery_model::{SessionId, Timestamp};
-use rookery_store::{Batch, SessionNumber};
+use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber};
 use uuid::Uuid;
 
 use super::rows::{self, Failure, StoredPosition};
@@ -39,6 +39,10 @@ struct State {
     /// What is not in the store yet.
     is_position_unsaved: bool,
     unsaved_failures: BTreeSet<u64>,
+    /// What is being written.
+    saving_failures: BTreeSet<u64>,
+    /// Counts how often failed deliveries were to be tried as if they were new.
+    renewals: u64,
 }
 
 /// A position, and the state of the feed's `moves` for which it holds.
@@ -46,6 +50,16 @@ struct State {
 pub(super) struct Place {
     pub(super) position: u64,
     moves: u64,
+}
+
+impl State {
+    fn drop_oldest_failures(&mut self) {
+        while self.failures.len() > FAILURES_MAX {
+            if let Some((oldest, _)) = self.failures.pop_first() {
+                self.unsaved_failures.insert(oldest);
+            }
+        }
+    }
 }
 
 impl Feed {
@@ -61,6 +75,8 @@ impl Feed {
             failures: BTreeMap::new(),
             is_position_unsaved: false,
             unsaved_failures: BTreeSet::new(),
+            saving_failures: BTreeSet::new(),
+            renewals: 0,
         };
         Self { webhook, session, number, state: Mutex::new(state) }
     }
@@ -102,6 +118,14 @@ impl Feed {
         !state.is_running
     }
 
+    /// The event with this number was announced, and does not come. Nothing changes when another one was announced meanwhile.
+    pub(super) fn expect_no_more(&self, target: u64) {
+        let mut state = self.state();
+        if state.target == target {
+            state.target = state.position;
+        }
+    }
+
     /// The worker ends, whatever there is to do.
     pub(super) fn end(&self) {
         self.state().is_running = false;
@@ -127,7 +151,7 @@ impl Feed {
     pub(super) fn move_to(&self, position: u64, latest: u64) {
         let mut state = self.state();
         state.moves += 1;
-        (state.position, state.is_position_unsaved) = (position, true);
+        (state.position, state.is_position_unsaved, state.awaited) = (position, true, None);
         state.target = state.target.max(latest);
     }
 
@@ -160,10 +184,15 @@ impl Feed {
         let mut state = self.state();
         state.failures.insert(event, failure);
         state.unsaved_failures.insert(event);
-        while state.failures.len() > FAILURES_MAX {
-            if let Some((oldest, _)) = state.failures.pop_first() {
-                state.unsaved_failures.insert(oldest);
-            }
+        state.drop_oldest_failures();
+    }
+
+    /// The delivery of this event failed once more, unless the receiver has it meanwhile.
+    pub(super) fn note_failed_again(&self, event: u64, status: Option<u16>, error: String) {
+        let mut state = self.state();
+        if let Some(failure) = state.failures.get_mut(&event) {
+            (failure.attempts, failure.status, failure.error) = (failure.attempts.saturating_add(1), status, error);
+            state.unsaved_failures.insert(event);
         }
     }
 
@@ -210,6 +239,7 @@ impl Feed {
     /// The time for repeating deliveries, and their attempts, begin anew.
     pub(super) fn begin_anew(&self, now: Timestamp) {
         let mut state = self.state();
+        state.renewals += 1;
         let position = state.position;
         let waiting: Vec<u64> = state.failures.range(position + 1..).map(|(event, _)| *event).collect();
         for event in waiting {
@@ -222,7 +252,14 @@ impl Feed {
 
     /// Takes a failure as the store has it.
     pub(super) fn restore_failure(&self, event: u64, failure: Failure) {
-        self.state().failures.insert(event, failure);
+        let mut state = self.state();
+        state.failures.insert(event, failure);
+        state.drop_oldest_failures();
+    }
+
+    /// Changes whenever failed deliveries are to be tried as if they were new.
+    pub(super) fn renewals(&self) -> u64 {
+        self.state().renewals
     }
 
     /// Adds what is not in the store yet, [`SAVED_MAX`] rows at most, and counts it as written. Whether that is all.
@@ -234,27 +271,37 @@ impl Feed {
         }
         for _ in 1..SAVED_MAX {
             let Some(event) = state.unsaved_failures.pop_first() else { break };
+            state.saving_failures.insert(event);
             rows::put_failure(batch, self.number, self.webhook, event, state.failures.get(&event));
         }
         state.unsaved_failures.is_empty()
     }
 
-    /// What was counted as written could not be written.
-    pub(super) fn save_again(&self) {
+    /// What was counted as written is written, or not.
+    pub(super) fn note_saved(&self, is_saved: bool) {
         let mut state = self.state();
-        state.is_position_unsaved = true;
-        let failures: Vec<u64> = state.failures.keys().copied().collect();
-        state.unsaved_failures.extend(failures);
+        let failures = std::mem::take(&mut state.saving_failures);
+        if !is_saved {
+            state.is_position_unsaved = true;
+            state.unsaved_failures.extend(failures);
+        }
     }
 
-    /// The removal of all rows: at most 128 operations, as failures are bounded.
-    pub(super) fn removal(&self) -> Batch {
-        let (mut batch, state) = (Batch::for_removal(), self.state());
-        rows::delete_position(&mut batch, self.number, self.webhook);
-        for event in state.failures.keys() {
-            rows::put_failure(&mut batch, self.number, self.webhook, *event, None);
-        }
-        batch
+    /// The removal of all rows, in batches that the store takes.
+    pub(super) fn removal(&self) -> Vec<Batch> {
+        let state = self.state();
+        let written = state.failures.keys().chain(&state.unsaved_failures).chain(&state.saving_failures);
+        let events: Vec<u64> = written.copied().collect::<BTreeSet<_>>().into_iter().collect();
+        let mut first = Batch::for_removal();
+        rows::delete_position(&mut first, self.number, self.webhook);
+        let rest = events.chunks(BATCH_OPERATIONS_MAX).map(|events| {
+            let mut batch = Batch::for_removal();
+            for event in events {
+                rows::put_failure(&mut batch, self.number, self.webhook, *event, None);
+            }
+            batch
+        });
+        std::iter::once(first).chain(rest).collect()
     }
 }
 
@@ -310,11 +357,16 @@ mod tests {
         feed.note_failure(1, failure.clone());
         feed.note_tried(Timestamp(1));
         assert_eq!((rows(), rows()), (2, 0));
-        assert_eq!(feed.removal().len(), 2);
-        feed.save_again();
+        let removed = || feed.removal().iter().map(Batch::len).sum::<usize>();
+        assert_eq!(removed(), 2);
+        feed.note_saved(false);
         assert_eq!(rows(), 2);
+        feed.note_saved(true);
         feed.forget_failure(1);
-        assert_eq!((rows(), feed.failures().len()), (1, 0));
+        assert_eq!((rows(), feed.failures().len(), removed()), (1, 0, 2));
+        feed.note_saved(false);
+        assert_eq!(rows(), 2, "that it is gone is written, too");
+        feed.note_saved(true);
         for event in 0..=FAILURES_MAX as u64 {
             feed.note_failure(event, failure.clone());
         }

@@ -32,8 +32,15 @@ pub(crate) struct Places {
 struct Kind {
     most: usize,
     all: Arc<Semaphore>,
-    by_key: Mutex<HashMap<Uuid, Weak<Semaphore>>>,
-    by_host: Mutex<HashMap<(Uuid, String), Weak<Semaphore>>>,
+    by_key: Mutex<Shares<Uuid>>,
+    by_host: Mutex<Shares<(Uuid, String)>>,
+}
+
+/// The shares that somebody has or waits for.
+struct Shares<K> {
+    all: HashMap<K, Weak<Semaphore>>,
+    /// Unused ones are looked for when there are so many.
+    swept_at: usize,
 }
 
 /// A place for one attempt; free again when it is dropped.
@@ -83,7 +90,7 @@ impl Places {
 impl Kind {
     fn new(most: usize) -> Self {
         let all = Arc::new(Semaphore::new(most));
-        Self { most, all, by_key: Mutex::default(), by_host: Mutex::default() }
+        Self { most, all, by_key: Mutex::new(Shares::new()), by_host: Mutex::new(Shares::new()) }
     }
 
     /// The shares of a host of this key, and of the key.
@@ -93,16 +100,23 @@ impl Kind {
     }
 }
 
-fn share<K: Eq + std::hash::Hash>(shares: &Mutex<HashMap<K, Weak<Semaphore>>>, of: K, most: usize) -> Arc<Semaphore> {
+impl<K> Shares<K> {
+    fn new() -> Self {
+        Self { all: HashMap::new(), swept_at: ENTRIES_SWEPT }
+    }
+}
+
+fn share<K: Eq + std::hash::Hash>(shares: &Mutex<Shares<K>>, of: K, most: usize) -> Arc<Semaphore> {
     let mut shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = shares.get(&of).and_then(Weak::upgrade) {
+    if let Some(known) = shares.all.get(&of).and_then(Weak::upgrade) {
         return known;
     }
-    if shares.len() >= ENTRIES_SWEPT {
-        shares.retain(|_, share| share.strong_count() > 0);
+    if shares.all.len() >= shares.swept_at {
+        shares.all.retain(|_, share| share.strong_count() > 0);
+        shares.swept_at = (2 * shares.all.len()).max(ENTRIES_SWEPT);
     }
     let share = Arc::new(Semaphore::new(most));
-    shares.insert(of, Arc::downgrade(&share));
+    shares.all.insert(of, Arc::downgrade(&share));
     share
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::feed::Feed;
 use super::payload::{DeliveryIds, Payload};
 use super::rows::Failure;
-use super::{Maker, Shared, Webhook, WebhookError, Webhooks, worker};
+use super::{Maker, PLACE_TIME_MAX, Shared, Webhook, WebhookError, Webhooks, worker};
 use crate::event_data;
 
 /// Deliveries that are tried again at once in one call.
@@ -139,7 +139,8 @@ impl Shared {
             return Ok(Retried::Skipped);
         };
         let host = worker::host_of(&record.terms.url);
-        let place = self.places.take(record.made_by, &host, webhook.is_prompt()).await;
+        let taking = self.places.take(record.made_by, &host, webhook.is_prompt());
+        let Ok(place) = tokio::time::timeout(PLACE_TIME_MAX, taking).await else { return Ok(Retried::Failed) };
         let may_have = match self.maker(&record) {
             Maker::Unlimited => true,
             Maker::Limited(key) => self.sees(&key, &event),
@@ -161,8 +162,7 @@ impl Shared {
                 Retried::Delivered
             }
             Some(error) => {
-                let attempts = failure.attempts.saturating_add(1);
-                feed.note_failure(*number, Failure { attempts, status: attempt.status, error, ..failure.clone() });
+                feed.note_failed_again(*number, attempt.status, error);
                 Retried::Failed
             }
         };

@@ -9,10 +9,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use rookery_actors::last_event;
+use rookery_actors::{last_event, session_numbers};
 use rookery_model::Timestamp;
 use rookery_store::{
-    Batch, EventLog, SessionNumber, Store, StoreError, Table, delete_parts, put_parts, scan_parts_each,
+    BATCH_OPERATIONS_MAX, Batch, EventLog, SessionNumber, Store, StoreError, Table, delete_parts, put_parts,
+    scan_parts_each,
 };
 use serde::{Deserialize, Serialize};
 use tracing::warn;
@@ -21,6 +22,8 @@ use uuid::Uuid;
 use super::record::WebhookRecord;
 
 const ID_BYTES: usize = 16;
+/// Records first.
+const TABLES: [Table; 3] = [Table::Webhooks, Table::WebhookPositions, Table::WebhookFailures];
 
 /// How far a webhook has come in the events of a session.
 #[derive(Copy, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +91,44 @@ pub(crate) fn read(store: &dyn Store, log: &EventLog) -> Result<Stored, StoreErr
         stored.failures.extend(failure.map(|((id, event), failure)| (number, id, event, failure)));
     }
     Ok(stored)
+}
+
+/// The removal of all rows of a session. Blocks.
+pub(super) fn of_session(store: &dyn Store, number: SessionNumber) -> Result<Vec<Batch>, StoreError> {
+    let mut keys = Vec::new();
+    for table in TABLES {
+        keys.extend(store.scan_prefix(number, table, b"")?.into_iter().map(|(key, _)| (number, table, key)));
+    }
+    Ok(removal(&keys))
+}
+
+/// The removal of rows that a crash left behind: of sessions that are gone, and of webhooks without a record. Call it before the sessions
+/// run. Blocks.
+pub(crate) fn orphans(store: &dyn Store) -> Result<Vec<Batch>, StoreError> {
+    let mut sessions: BTreeSet<SessionNumber> = session_numbers(store)?.into_values().collect();
+    sessions.insert(SessionNumber::DAEMON);
+    let (mut keys, mut webhooks) = (Vec::new(), BTreeSet::new());
+    for table in TABLES {
+        for (number, (key, _)) in store.scan_all(table)? {
+            let id = key.get(..ID_BYTES).map(<[u8]>::to_vec).unwrap_or_default();
+            let is_left = sessions.contains(&number);
+            match table {
+                Table::Webhooks if is_left => drop(webhooks.insert(id)),
+                _ if is_left && webhooks.contains(&id) => {}
+                _ => keys.push((number, table, key)),
+            }
+        }
+    }
+    Ok(removal(&keys))
+}
+
+fn removal(keys: &[(SessionNumber, Table, Vec<u8>)]) -> Vec<Batch> {
+    let batches = keys.chunks(BATCH_OPERATIONS_MAX).map(|keys| {
+        let mut batch = Batch::for_removal();
+        keys.iter().for_each(|(number, table, key)| batch.delete(*number, *table, key.as_slice()));
+        batch
+    });
+    batches.collect()
 }
 
 fn readable<T: for<'de> Deserialize<'de>>(json: &[u8]) -> Option<T> {

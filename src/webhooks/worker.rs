@@ -7,14 +7,16 @@
 //! ```
 
 use std::ops::ControlFlow;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use reqwest::Url;
 use rookery_actors::{CommandError, CrashPoint, EventPage, SessionEvents, reach};
 use rookery_model::{Event, Timestamp};
 use tokio::sync::watch;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::backoff::{self, FailedDelivery};
 use super::client::Attempt;
@@ -50,8 +52,15 @@ enum Done {
 }
 
 impl Worker {
-    /// Runs until there is nothing to do.
+    /// Runs until there is nothing to do. After a panic, the next event starts another worker.
     pub(super) async fn run(self) {
+        if AssertUnwindSafe(self.deliver_all()).catch_unwind().await.is_err() {
+            error!(webhook.id = %self.webhook.id, "a defect: delivering to a webhook panicked, it goes on with the next event");
+            self.feed.end();
+        }
+    }
+
+    async fn deliver_all(&self) {
         let (mut changes, mut stopping) = (self.webhook.changes.subscribe(), self.shared.stop.subscribe());
         loop {
             changes.borrow_and_update();
@@ -79,7 +88,8 @@ impl Worker {
                 Err(CommandError::UnknownSession(_)) => return self.feed.end(),
                 Err(error) => {
                     debug!(webhook.id = %self.webhook.id, %error, "events cannot be read for a webhook, will retry");
-                    tokio::time::sleep(PAUSE).await;
+                    let stopped = stopping.wait_for(|stop| *stop != Stop::Run);
+                    let _ = tokio::time::timeout(PAUSE, stopped).await;
                 }
             }
         }
@@ -109,11 +119,12 @@ impl Worker {
         if is_moved && !self.move_on(place, page.seen) {
             return Ok(ControlFlow::Continue(()));
         }
-        if !page.has_more && !is_moved && page.seen < self.feed.target() {
-            // The dispatcher is told of a commit a moment before readers are. If it never comes, a restored log has fewer.
+        let target = self.feed.target();
+        if !page.has_more && !is_moved && page.seen < target {
+            // The dispatcher is told of a commit a moment before readers are.
             let mut latest = log.latest();
             if tokio::time::timeout(PAUSE, latest.wait_for(|latest| *latest > page.seen)).await.is_err() {
-                self.feed.end();
+                self.feed.expect_no_more(target);
                 return Ok(ControlFlow::Break(()));
             }
         }
@@ -154,7 +165,7 @@ impl Worker {
     /// Delivers an event, however long that takes.
     async fn deliver(&self, record: &WebhookRecord, event: &Event, mut changes: watch::Receiver<u64>) -> Done {
         let mut failure = self.feed.failure(event.number).filter(|failure| failure.event_id == Some(event.id));
-        let (mut payload, host) = (None, host_of(&record.terms.url));
+        let (mut payload, host, renewals) = (None, host_of(&record.terms.url), self.feed.renewals());
         self.feed.await_event(event.number);
         // From before a restart.
         let due = failure.as_ref().and_then(|failure| failure.next_at);
@@ -172,7 +183,7 @@ impl Worker {
             };
             match self.shared.maker(record) {
                 Maker::Ended(reason) => {
-                    self.shared.pause(&self.webhook, reason).await;
+                    self.shared.pause(&self.webhook, record, reason).await;
                     return Done::LookAgain;
                 }
                 Maker::Limited(key) if !self.shared.sees(&key, event) => return Done::Yes,
@@ -195,6 +206,10 @@ impl Worker {
                 self.feed.forget_failure(event.number);
                 return Done::Yes;
             }
+            if self.feed.renewals() != renewals {
+                // What failed so far does not count any more.
+                return Done::LookAgain;
+            }
             let mut failed = failed(failure.take(), event, &attempt);
             let pause = self.after(record, event, &mut failed, &attempt);
             failure = Some(failed);
@@ -205,7 +220,7 @@ impl Worker {
                     }
                 }
                 Err(reason) => {
-                    self.shared.pause(&self.webhook, reason).await;
+                    self.shared.pause(&self.webhook, record, reason).await;
                     return Done::LookAgain;
                 }
             }

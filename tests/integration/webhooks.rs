@@ -278,6 +278,26 @@ async fn a_failed_delivery_is_tried_again_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_out_of_turn_skips_nothing_of_a_replay() {
+    let (bench, receiver, group) = ready().await;
+    let id = hook(&bench, HOOKS, json!({ "url": receiver.url("/"), "events": ["group.join", "group.leave"] })).await;
+    churn(&bench, &group, 4);
+    let first = arrived(&receiver, 4).await;
+    receiver.always(GONE);
+    churn(&bench, &group, 1);
+    until_shown(&bench, &id, |hook| hook["pausedReason"] == "receiver_gone").await;
+    receiver.always(OK);
+    let replay = json!({ "from": first[1].sequence() });
+    assert_eq!(bench.post(&format!("{HOOKS}/{id}/replay"), replay).await.status, 200);
+    let redriven = bench.post("/webhooks/delivery-failures/redrive", json!({})).await.body;
+    assert_eq!(redriven["delivered"], 1, "{redriven}");
+    assert_eq!(bench.post(&format!("{HOOKS}/{id}/resume"), json!({})).await.status, 200);
+    let all = arrived(&receiver, 10).await;
+    assert_eq!(sequences(&all[6..9]), sequences(&first[1..]), "the replay is whole");
+    assert_eq!((all[9].sequence(), all.len()), (all[4].sequence(), 10));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn filters_subscriptions_and_switches_decide_what_arrives() {
     let (bench, receiver, group) = ready().await;
     let other = bench.group(&[BOB, CAROL], Addressing::Lid);

@@ -122,7 +122,9 @@ pub(crate) async fn get(State(app): State<Arc<App>>, SessionPath(id): SessionPat
 pub(crate) async fn delete(State(app): State<Arc<App>>, SessionPath(id): SessionPath) -> Result<Gone, ApiError> {
     let number = app.gateway.number(id)?;
     app.gateway.delete_session(id).await?;
-    app.webhooks.forget_session(id);
+    if let Err(error) = app.webhooks.forget_session(id, number).await {
+        warn!(session.id = %id, %error, "could not remove a session's webhooks, they go at the next start");
+    }
     if let Err(error) = app.idempotency.forget(number).await {
         warn!(session.id = %id, %error, "could not remove a session's idempotency keys, they go within 24 hours");
     }
