@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use reqwest::Url;
-use rookery_actors::CommandError;
+use rookery_actors::{CommandError, EventSpan};
 use rookery_model::{SessionId, Timestamp};
 use rookery_store::{BATCH_OPERATIONS_MAX, Batch, SessionNumber};
 use uuid::Uuid;
@@ -169,7 +169,8 @@ impl Webhooks {
             None => {
                 for feed in webhook.all_feeds() {
                     let Ok(log) = self.shared.gateway.events(feed.session).await else { continue };
-                    let oldest = log.span().await?.oldest;
+                    // One session whose log cannot be read keeps no other one waiting.
+                    let Ok(EventSpan { oldest, .. }) = log.span().await else { continue };
                     if feed.position() + 1 < oldest {
                         return Err(WebhookError::PositionTrimmed { oldest });
                     }
@@ -246,7 +247,7 @@ impl Shared {
             let mut batch = Batch::new();
             for feed in some {
                 let position = StoredPosition { number: feed.position(), tried_at: None };
-                rows::put_position(&mut batch, self.gateway.number(feed.session)?, webhook.id, position);
+                rows::put_position(&mut batch, feed.number, webhook.id, position);
             }
             self.store.commit(batch).await?;
         }

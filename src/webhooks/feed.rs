@@ -19,7 +19,8 @@ pub(super) const SAVED_MAX: usize = 32;
 pub(crate) struct Feed {
     pub(crate) webhook: Uuid,
     pub(crate) session: SessionId,
-    number: SessionNumber,
+    /// The session's number in the store.
+    pub(super) number: SessionNumber,
     state: Mutex<State>,
 }
 

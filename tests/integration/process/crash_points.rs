@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rookery_simulator::AccountSpec;
 use serde_json::json;
 
-use super::delivered::{by_number, first_of_each};
+use super::delivered::{by_number, daemon_for, first_of_each};
 use super::setup::{OWN_PHONE, Setup, TIME_MAX, until_groups_equal};
 use super::told::{PEOPLE, bustle, events_after, members_by_events};
 use crate::harness::until;
@@ -26,7 +26,7 @@ async fn dies_at(point: &str, times: &[u32]) {
     }
     let group = setup.group("Bustle", &[]);
     let allowed = format!("127.0.0.1:{}", receiver.port);
-    let daemon = setup.daemon_with(&[("ROOKERY_FETCH_ALLOW", &allowed)]).await;
+    let daemon = daemon_for(&setup, &receiver).await;
     daemon.link("alice", OWN_PHONE).await;
     let body = json!({ "url": receiver.url("/"), "events": ["group.join", "group.leave"] });
     let (status, made) = daemon.post("/api/sessions/alice/webhooks", body).await;
@@ -42,7 +42,7 @@ async fn dies_at(point: &str, times: &[u32]) {
         is_over.store(true, Ordering::Relaxed);
         bustling.await.expect("no panic");
     }
-    let daemon = setup.daemon_with(&[("ROOKERY_FETCH_ALLOW", &allowed)]).await;
+    let daemon = daemon_for(&setup, &receiver).await;
     daemon.until_ready_by_itself("alice").await;
     until_groups_equal(&daemon, "alice", &setup.world(), OWN_PHONE).await;
     let members = setup.world().group(&group).expect("it is there").participants;

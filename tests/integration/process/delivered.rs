@@ -7,7 +7,7 @@ use rookery_simulator::{AccountSpec, ParticipantChange};
 use serde_json::{Value, json};
 
 use super::backups::{Files, backup, restore};
-use super::setup::{OWN_PHONE, Setup};
+use super::setup::{Daemon, OWN_PHONE, Setup};
 use crate::harness::until;
 use crate::receiver::{Arrived, BROKEN, OK, Reaction, Receiver};
 
@@ -36,14 +36,17 @@ impl Chance {
     }
 }
 
+/// A daemon that may deliver to this receiver.
+pub(super) async fn daemon_for(setup: &Setup, receiver: &Receiver) -> Daemon {
+    setup.daemon_with(&[("ROOKERY_FETCH_ALLOW", &format!("127.0.0.1:{}", receiver.port))]).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_event_is_delivered_in_order_however_often_the_daemon_is_killed() {
     let (setup, receiver) = (Setup::start().await, Receiver::start().await);
     setup.world().add_account(AccountSpec::new(PERSON));
     let group = setup.group("Bustle", &[]);
-    let allowed = format!("127.0.0.1:{}", receiver.port);
-    let variables = [("ROOKERY_FETCH_ALLOW", allowed.as_str())];
-    let mut daemon = setup.daemon_with(&variables).await;
+    let mut daemon = daemon_for(&setup, &receiver).await;
     daemon.link("alice", OWN_PHONE).await;
     let url = receiver.url(&format!("/?{TOKEN}"));
     let body = json!({ "url": url, "events": ["group.join", "group.leave"], "secret": SECRET, "retryCount": 5 });
@@ -59,7 +62,7 @@ async fn every_event_is_delivered_in_order_however_often_the_daemon_is_killed() 
         }
         tokio::time::sleep(Duration::from_millis(chance.next(400))).await;
         daemon.child.kill();
-        daemon = setup.daemon_with(&variables).await;
+        daemon = daemon_for(&setup, &receiver).await;
         daemon.until_ready_by_itself("alice").await;
     }
     let path = format!("/api/sessions/alice/events?limit=1000&types=group.join,group.leave&after={}", made["position"]);
@@ -112,9 +115,7 @@ async fn a_replay_that_was_acknowledged_goes_on_after_a_kill() {
     let (setup, receiver) = (Setup::start().await, Receiver::start().await);
     setup.world().add_account(AccountSpec::new(PERSON));
     let group = setup.group("Bustle", &[]);
-    let allowed = format!("127.0.0.1:{}", receiver.port);
-    let variables = [("ROOKERY_FETCH_ALLOW", allowed.as_str())];
-    let mut daemon = setup.daemon_with(&variables).await;
+    let mut daemon = daemon_for(&setup, &receiver).await;
     daemon.link("alice", OWN_PHONE).await;
     let body = json!({ "url": receiver.url("/"), "events": ["group.join", "group.leave"] });
     let (_, made) = daemon.post("/api/sessions/alice/webhooks", body).await;
@@ -129,7 +130,7 @@ async fn a_replay_that_was_acknowledged_goes_on_after_a_kill() {
         assert_eq!(daemon.post(&format!("{webhook}/{action}"), from).await.0, 200, "{action}");
         daemon.child.kill();
         receiver.always(OK);
-        daemon = setup.daemon_with(&variables).await;
+        daemon = daemon_for(&setup, &receiver).await;
         let count = |number: u64| receiver.arrived().iter().filter(|one| one.sequence() == number).count();
         let is_all = || first.iter().all(|one| count(one.sequence()) >= times);
         until(action, async || is_all().then_some(())).await;
@@ -139,9 +140,7 @@ async fn a_replay_that_was_acknowledged_goes_on_after_a_kill() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_session_takes_its_webhooks_with_it() {
     let (setup, receiver) = (Setup::start().await, Receiver::start().await);
-    let allowed = format!("127.0.0.1:{}", receiver.port);
-    let variables = [("ROOKERY_FETCH_ALLOW", allowed.as_str())];
-    let daemon = setup.daemon_with(&variables).await;
+    let daemon = daemon_for(&setup, &receiver).await;
     daemon.link("alice", OWN_PHONE).await;
     let body = json!({ "url": receiver.url("/"), "events": ["*"] });
     assert_eq!(daemon.post("/api/sessions/alice/webhooks", body).await.0, 201);
@@ -150,7 +149,7 @@ async fn a_deleted_session_takes_its_webhooks_with_it() {
     assert_eq!(daemon.delete("/api/sessions/alice", json!({})).await.0, 204);
     assert_eq!(daemon.get("/api/webhooks").await.1, Value::Array(Vec::new()));
     daemon.child.kill();
-    let daemon = setup.daemon_with(&variables).await;
+    let daemon = daemon_for(&setup, &receiver).await;
     assert_eq!(daemon.get("/api/webhooks").await.1, Value::Array(Vec::new()));
 }
 
@@ -158,8 +157,7 @@ async fn a_deleted_session_takes_its_webhooks_with_it() {
 async fn a_restored_webhook_goes_on_with_what_happens_after_the_restore() {
     let (setup, receiver, files) = (Setup::start().await, Receiver::start().await, Files::new());
     let group = setup.group("Team", &[]);
-    let allowed = format!("127.0.0.1:{}", receiver.port);
-    let daemon = setup.daemon_with(&[("ROOKERY_FETCH_ALLOW", &allowed)]).await;
+    let daemon = daemon_for(&setup, &receiver).await;
     daemon.link("alice", OWN_PHONE).await;
     let body = json!({ "url": receiver.url("/"), "events": ["group.update"], "secret": SECRET });
     assert_eq!(daemon.post("/api/sessions/alice/webhooks", body).await.0, 201);
