@@ -1,7 +1,7 @@
 //! The daemon: the order in which everything starts and stops, and how a backup takes the place of its data. The only file that
 //! knows all the parts.
 //!
-//! Start: data directory, address, store, keys, event log, sessions, webhooks, HTTP. Stop: HTTP (bounded), keys' use, calls whose clients
+//! Start: data directory, address, store, keys, event log, sessions, webhooks, HTTP and sockets. Stop: HTTP and sockets (bounded), keys' use, calls whose clients
 //! were told to come back (bounded), webhooks (bounded), sessions (bounded), the rest of the calls (bounded), the audit log, store.
 
 use std::net::SocketAddr;
@@ -34,6 +34,7 @@ use crate::detached_tasks::{LAST_TIME_MAX, TASK_TIME_MAX};
 use crate::event_log;
 use crate::files::write_secret;
 use crate::http;
+use crate::http::sockets::Sockets;
 use crate::idempotency::{self, Idempotency};
 use crate::picture::Pictures;
 use crate::signals::{self, Signals};
@@ -65,9 +66,8 @@ pub struct Daemon {
     running: Running,
     /// `None`: the file system of the data directory supports no sockets.
     control: Option<Control>,
-    server: JoinHandle<()>,
-    usage_writer: JoinHandle<()>,
-    sweeper: JoinHandle<()>,
+    /// HTTP, sockets, and what is done now and then.
+    tasks: [JoinHandle<()>; 4],
     auditor: JoinHandle<()>,
     /// Dropped to stop the tasks above.
     stop: watch::Sender<()>,
@@ -142,7 +142,9 @@ impl Daemon {
         }
         let usage_writer = tokio::spawn(write_usage(Arc::clone(&app), stopped.clone()));
         let sweeper = tokio::spawn(sweep(Arc::clone(&app.idempotency), clock, stopped.clone()));
-        let router = http::router(&app);
+        let sockets = Arc::new(Sockets::new(&app));
+        let router = http::router(&app, &sockets);
+        let sockets = tokio::spawn(sockets.run(Arc::clone(&app), stopped.clone()));
         let server =
             tokio::spawn(http::serve(listener, router, Arc::clone(&app.http), signals::until_dropped(stopped)));
         info!(listen = %address, "serving");
@@ -153,9 +155,7 @@ impl Daemon {
             app,
             running,
             control: control.ok(),
-            server,
-            usage_writer,
-            sweeper,
+            tasks: [server, sockets, usage_writer, sweeper],
             auditor,
             stop,
             lock,
@@ -213,7 +213,7 @@ impl Daemon {
         let begun = Instant::now();
         self.app.drain();
         drop((self.stop, self.control));
-        for task in [self.server, self.usage_writer, self.sweeper] {
+        for task in self.tasks {
             if let Err(error) = task.await {
                 error!(%error, "a task ended badly");
             }

@@ -13,13 +13,15 @@ pub(crate) mod request;
 mod response;
 mod route;
 mod server;
+pub(crate) mod sockets;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::Request;
+use axum::routing::get;
+use axum::{Extension, Router};
 
 use crate::app::App;
 use crate::auth::Role;
@@ -27,14 +29,15 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, pairing, participants, passkey, picture, proxy, session_config, sessions, settings, stats,
-    webhook_deliveries, webhooks,
+    membership_requests, pairing, participants, passkey, picture, proxy, session_config, sessions, settings, socket_io,
+    stats, webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
 use request::written::shorten;
 use route::{Route, routes};
 pub(crate) use server::serve;
+use sockets::Sockets;
 
 const OPEN: AccessPolicy = AccessPolicy {
     role: None,
@@ -191,12 +194,15 @@ fn group_routes() -> Vec<Route> {
 }
 
 /// Every route behind its authorization layer. `middleware/request_context.rs` wraps all of them.
-pub(crate) fn router(app: &Arc<App>) -> Router {
+pub(crate) fn router(app: &Arc<App>, sockets: &Arc<Sockets>) -> Router {
     let add = |router: Router<Arc<App>>, route: Route| {
         let layer = AuthLayer::new(app, route.policy, route.action);
         router.route(route.path, route.handler.route_layer(layer))
     };
     let router = routes().into_iter().fold(Router::new(), add);
+    // Not a route of the API: its clients show their keys later.
+    let transport = get(socket_io::transport).post(socket_io::transport).layer(Extension(Arc::clone(sockets)));
+    let router = router.route(sockets::PATH, transport);
     router.fallback(unknown_route).method_not_allowed_fallback(other_method).with_state(Arc::clone(app))
 }
 

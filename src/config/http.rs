@@ -79,12 +79,12 @@ pub struct HttpLimits {
     #[arg(long, env = "ROOKERY_REQUESTS_PER_KEY_MAX", value_name = "NUMBER")]
     #[arg(default_value = "256", value_parser = number::<usize>(REQUESTS))]
     pub requests_per_key_max: usize,
-    /// Event streams open at once, 1-65536
+    /// Event streams and sockets open at once, 1-65536
     // A stream is no request in flight and no connection of the limits above. Each takes a file descriptor and some 15 KiB.
     #[arg(long, env = "ROOKERY_STREAMS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "256", value_parser = number::<usize>(CONNECTIONS))]
     pub streams_max: usize,
-    /// Event streams open at once with one API key, 1-65536
+    /// Event streams and sockets open at once with one API key, 1-65536
     #[arg(long, env = "ROOKERY_STREAMS_PER_KEY_MAX", value_name = "NUMBER")]
     #[arg(default_value = "64", value_parser = number::<usize>(CONNECTIONS))]
     pub streams_per_key_max: usize,

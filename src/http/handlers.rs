@@ -23,6 +23,7 @@ pub(crate) mod proxy;
 pub(crate) mod session_config;
 pub(crate) mod sessions;
 pub(crate) mod settings;
+pub(crate) mod socket_io;
 pub(crate) mod stats;
 pub(crate) mod webhook_deliveries;
 pub(crate) mod webhooks;

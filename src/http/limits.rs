@@ -14,6 +14,8 @@ pub(crate) enum BodyKind {
     Json,
     /// A picture in base64.
     Picture,
+    /// Messages of a Socket.IO client.
+    Socket,
 }
 
 impl BodyKind {
@@ -22,6 +24,7 @@ impl BodyKind {
         match self {
             Self::Json => limits.body_bytes_max,
             Self::Picture => limits.media_body_bytes_max.min(PICTURE_BODY_BYTES_MAX),
+            Self::Socket => SOCKET_BYTES_MAX,
         }
     }
 }
@@ -39,6 +42,10 @@ pub(crate) const BODIES_BYTES_PER_KEY_MAX: usize = 16 * 1024 * 1024;
 
 /// Bodies up to this many bytes always have room: `requests_max` allows a thousand of them, which are 16 MiB.
 pub(crate) const BODY_UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of one message of a Socket.IO client, or of one post of them: a subscription to all kinds of events is 500. Such bodies
+/// always have room, as a key comes with the first.
+pub(crate) const SOCKET_BYTES_MAX: usize = BODY_UNCOUNTED_BYTES_MAX;
 
 /// Bodies up to this many bytes are parsed where they were read, in some 100 us; larger ones on a thread where nobody
 /// waits.

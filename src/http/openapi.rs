@@ -38,7 +38,10 @@ const SECTIONS: [(&str, &str); 23] = [
     ("invites", "Invite codes"),
     ("joining", "Getting into groups by invite code"),
     ("requests", "People who asked to be let into a group"),
-    ("events", "What happens in a session and its groups, in order: page by page, or as a stream"),
+    (
+        "events",
+        "What happens in a session and its groups, in order: page by page, or as a stream. For Socket.IO, see the README",
+    ),
     ("webhooks", "Webhooks: what happens is sent to other systems, in order and at least once"),
     ("contacts", "People outside of groups: whether numbers are on WhatsApp"),
     ("communities", "Communities: groups of groups"),

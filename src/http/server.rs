@@ -1,4 +1,4 @@
-//! Accepts connections and serves HTTP/1.1 on them, within limits, until `stop` resolves. Knows no routes, except the
+//! Accepts connections and serves HTTP/1.1 on them, within limits, until `stop` resolves. Hands over those that become websockets. Knows no routes, except the
 //! health check, which everybody may ask.
 //!
 //! A connection's way: a place among all (`server/places.rs`) or a short refusal; its bytes (`server/wire.rs`); each
@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::http::{HeaderValue, Request, header};
+use axum::http::{HeaderValue, Request, StatusCode, header};
 use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -120,6 +120,9 @@ impl Server {
             Err(error) => (refuse(&self.options, peer, request, error).await, true),
         };
         place.done();
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            place.note_upgraded();
+        }
         // `head.rs` does not check the bytes behind a chunked body.
         if is_last {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -186,7 +189,9 @@ async fn serve_on(server: &Server, stream: TcpStream, place: &Arc<Place>, http: 
         .timer(TokioTimer::new())
         .max_header_size(limits.header_bytes_max)
         .max_buf_size(CONNECTION_BUFFER_BYTES_MAX.max(limits.header_bytes_max))
-        .serve_connection(TokioIo::new(Wire::new(stream, Arc::clone(place), limits.client_wait_max)), service);
+        .serve_connection(TokioIo::new(Wire::new(stream, Arc::clone(place), limits.client_wait_max)), service)
+        // A connection that becomes a websocket ends here, and so does its place.
+        .with_upgrades();
     let mut connection = pin!(connection);
     let mut is_ending = false;
     loop {

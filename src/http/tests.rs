@@ -93,7 +93,8 @@ impl Fixture {
     }
 
     async fn answer(&self, request: Request<Body>) -> Response<Body> {
-        request_context::answer(&self.app.http, router(&self.app), HERE, request).await
+        let router = router(&self.app, &Arc::new(Sockets::new(&self.app)));
+        request_context::answer(&self.app.http, router, HERE, request).await
     }
 }
 

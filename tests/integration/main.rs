@@ -40,6 +40,7 @@ mod sessions;
 mod settings;
 mod settled;
 mod shares;
+mod sockets;
 mod spellings;
 mod staleness;
 mod stopping;

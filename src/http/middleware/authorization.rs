@@ -201,7 +201,10 @@ fn named(parts: &mut Parts) -> Result<Named, ApiError> {
 }
 
 /// The session, if the key may touch it. For a key with a scope, an unknown session is one outside of its scope.
-fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<Arc<Session>, ApiError> {
+///
+/// # Errors
+/// The key may not, or there is no such session.
+pub(crate) fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<Arc<Session>, ApiError> {
     match app.gateway.find(id_or_name) {
         Ok(session) if key.allows_session(session) => {
             let session = app.gateway.session(session)?;

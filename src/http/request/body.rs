@@ -47,10 +47,7 @@ pub(crate) async fn take_in(app: &App, request: Request, kind: BodyKind) -> Resu
     let context = context.ok_or_else(|| ApiError::Internal("a request has no context".into()))?;
     let key = context.key().ok_or_else(|| ApiError::Internal("a body is read for nobody".into()))?;
     let mut room = app.body_rooms.room(key.id());
-    context.place().inspect(|place| place.receives());
-    let bytes = read_whole(&parts.headers, body, &app.http.limits, kind, &mut room).await;
-    context.place().inspect(|place| place.received());
-    let bytes = bytes?;
+    let bytes = receive(app, &context, &parts.headers, body, kind, &mut room).await?;
     context.hold_room(room);
     let object = if bytes.len() <= BODY_INLINE_BYTES_MAX {
         parse(&bytes)
@@ -61,6 +58,24 @@ pub(crate) async fn take_in(app: &App, request: Request, kind: BodyKind) -> Resu
     };
     parts.extensions.insert(Taken { bytes: bytes.clone(), object: Arc::new(Mutex::new(Some(object))) });
     Ok(Request::from_parts(parts, Body::from(bytes)))
+}
+
+/// Reads a request's body to its end. Meanwhile the client keeps its connection waiting.
+///
+/// # Errors
+/// As [`take_in`].
+pub(crate) async fn receive(
+    app: &App,
+    context: &RequestContext,
+    headers: &HeaderMap,
+    body: Body,
+    kind: BodyKind,
+    room: &mut Room,
+) -> Result<Bytes, ApiError> {
+    context.place().inspect(|place| place.receives());
+    let bytes = read_whole(headers, body, &app.http.limits, kind, room).await;
+    context.place().inspect(|place| place.received());
+    bytes
 }
 
 /// The bytes of a body that was read.

@@ -54,6 +54,8 @@ pub(crate) struct Place {
     state: Mutex<State>,
     given_away: Notify,
     is_malformed: AtomicBool,
+    /// The connection is a websocket now.
+    is_upgraded: AtomicBool,
 }
 
 struct State {
@@ -135,6 +137,7 @@ impl Places {
             state: Mutex::new(state),
             given_away: Notify::new(),
             is_malformed: AtomicBool::new(false),
+            is_upgraded: AtomicBool::new(false),
         });
         book.places.insert(id, Arc::clone(&place));
         book.strangers += 1;
@@ -251,6 +254,15 @@ impl Place {
 
     pub(super) fn is_malformed(&self) -> bool {
         self.is_malformed.load(Ordering::Relaxed)
+    }
+
+    /// Notes that no more requests come over this connection: it is a websocket from now on.
+    pub(super) fn note_upgraded(&self) {
+        self.is_upgraded.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_upgraded(&self) -> bool {
+        self.is_upgraded.load(Ordering::Relaxed)
     }
 
     /// Whether nobody at the other end waits for an answer.

@@ -97,7 +97,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        if !this.scanner.scan(&buffer.filled()[before..]) {
+        if !this.place.is_upgraded() && !this.scanner.scan(&buffer.filled()[before..]) {
             this.place.note_malformed();
         }
         Poll::Ready(Ok(()))

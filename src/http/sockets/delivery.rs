@@ -1,0 +1,112 @@
+//! The task that delivers: reads what came into the event log since it looked last, each event once however many clients want it, and
+//! sends it to them. Reads nothing while nobody subscribed. Waits for no client.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rookery_actors::{AllEvents, AllEventsPage, CommandError, LogPlace};
+use rookery_model::{Event, Session};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::warn;
+
+use super::namespace::Namespace;
+use crate::app::App;
+use crate::event_data;
+
+/// Events that are read at a time.
+const READ_COUNT: usize = 128;
+/// How long clients get to take what waits before there is more, or before it is tried again.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
+/// How often a key is looked at that ends by itself.
+const EXPIRY_CHECK: Duration = Duration::from_millis(500);
+/// The wait after the log could not be read.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// How far events are delivered.
+struct Reader {
+    events: AllEvents,
+    latest: watch::Receiver<u64>,
+    place: LogPlace,
+}
+
+/// Delivers for as long as there is an event log.
+pub(super) async fn run(app: &Arc<App>, namespace: &Arc<Namespace>) {
+    let events = app.gateway.all_events();
+    let Ok(latest) = events.latest() else { return };
+    let now = *latest.borrow();
+    let mut reader = Reader { events, latest, place: LogPlace { position: now, told: now } };
+    let (mut keys, mut expiries) = (app.keys.changes(), interval(EXPIRY_CHECK));
+    expiries.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Clients that are behind get a moment before each page, and no more, as they may be stuck.
+    let mut had_a_moment = false;
+    loop {
+        let (is_behind, has_ending) = (namespace.flush(), namespace.has_ending_keys());
+        let may_read = !is_behind || had_a_moment;
+        tokio::select! {
+            biased;
+            changed = keys.changed() => match changed {
+                Ok(()) => namespace.check_keys(app, false),
+                Err(_) => return,
+            },
+            _ = expiries.tick(), if has_ending => namespace.check_keys(app, true),
+            is_open = reader.has_more(), if may_read => {
+                if !is_open {
+                    return;
+                }
+                had_a_moment = false;
+                if let Err(error) = reader.deliver(app, namespace, &mut keys).await {
+                    warn!(%error, "the event log cannot be read for sockets, will retry");
+                    sleep(RETRY).await;
+                }
+            }
+            () = sleep(FLUSH_INTERVAL), if is_behind => had_a_moment = true,
+            () = namespace.changed.notified() => {}
+        }
+    }
+}
+
+impl Reader {
+    /// Resolves when there are events; false when the log is closed.
+    async fn has_more(&mut self) -> bool {
+        let position = self.place.position;
+        self.latest.wait_for(|latest| *latest > position).await.is_ok()
+    }
+
+    /// Delivers the next events.
+    async fn deliver(
+        &mut self,
+        app: &App,
+        namespace: &Arc<Namespace>,
+        keys: &mut watch::Receiver<()>,
+    ) -> Result<(), CommandError> {
+        let latest = *self.latest.borrow_and_update();
+        if !namespace.table().has_subscribers() {
+            self.place = LogPlace { position: latest, told: latest };
+            return Ok(());
+        }
+        let (seen_by, wanted_by) = (Arc::clone(namespace), Arc::clone(namespace));
+        let sees = move |session: &Session| seen_by.table().has_subscribers_of(session.id);
+        let is_wanted = move |event: &Event| wanted_by.table().wants(event.session, event.kind);
+        let AllEventsPage { events, seen, is_gap, .. } =
+            self.events.page(self.place, READ_COUNT, sees, is_wanted).await?;
+        for (_, event) in events {
+            let data = event_data::shown(&app.gateway, &event).await;
+            // Behind the wait: what a key may see is what it may see now.
+            if keys.has_changed().unwrap_or_default() {
+                keys.mark_unchanged();
+                namespace.check_keys(app, false);
+            }
+            if let Ok(session) = app.gateway.session(event.session) {
+                namespace.publish(&event, &session, &data);
+            }
+        }
+        if is_gap {
+            warn!("events are gone from the log before clients of sockets had them");
+            self.place.told = latest;
+        } else {
+            self.place.position = if seen > self.place.position { seen } else { latest };
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,164 @@
+//! What one client subscribed to: kinds of events, by session or of all sessions. Knows no keys.
+
+use std::collections::HashMap;
+
+use rookery_model::{EventKind, SessionId};
+use serde_json::Value;
+
+use super::message::{Code, Refused};
+use crate::webhooks::{EVERY_EVENT, is_event_word};
+
+/// Sessions that one client names: 100 KiB. A client of more sessions has a key for all of them and subscribes to `*`.
+pub(super) const SUBSCRIPTIONS_MAX: usize = 4_096;
+
+/// Some kinds of events.
+#[derive(Copy, Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Kinds(u32);
+
+/// What one client subscribed to.
+#[derive(Debug, Default)]
+pub(super) struct Subscriptions {
+    of_all: Kinds,
+    by_session: HashMap<SessionId, Kinds>,
+}
+
+impl Kinds {
+    const EVERY: Self = Self(u32::MAX);
+
+    /// The kinds with these words, and the words that are known, each once. Words for events that are never sent here are known,
+    /// too.
+    ///
+    /// # Errors
+    /// [`Code::InvalidEvents`]: there are none.
+    pub(super) fn read(words: Option<&[Value]>) -> Result<(Self, Vec<String>), Refused> {
+        let (mut kinds, mut known) = (Self::default(), Vec::<String>::new());
+        for word in words.unwrap_or_default().iter().filter_map(Value::as_str).filter(|word| is_event_word(word)) {
+            if known.iter().any(|one| one == word) {
+                continue;
+            }
+            let of_word = EventKind::from_word(word).map_or(Self::default(), Self::of);
+            kinds = kinds.and(if word == EVERY_EVENT { Self::EVERY } else { of_word });
+            known.push(word.to_owned());
+        }
+        if known.is_empty() {
+            let words: Vec<_> = EventKind::all().map(EventKind::as_str).collect();
+            let message = format!("No valid events. events must be a list with some of: {}, *", words.join(", "));
+            return Err(Refused::new(Code::InvalidEvents, message));
+        }
+        Ok((kinds, known))
+    }
+
+    fn of(kind: EventKind) -> Self {
+        Self(EventKind::all().position(|one| one == kind).map_or(0, |at| 1 << at))
+    }
+
+    fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    fn has(self, kind: EventKind) -> bool {
+        self.0 & Self::of(kind).0 != 0
+    }
+}
+
+impl Subscriptions {
+    /// Adds these kinds of events of a session, or (`None`) of all sessions.
+    ///
+    /// # Errors
+    /// [`Code::TooManySubscriptions`].
+    pub(super) fn add(&mut self, session: Option<SessionId>, kinds: Kinds) -> Result<(), Refused> {
+        let Some(session) = session else {
+            self.of_all = self.of_all.and(kinds);
+            return Ok(());
+        };
+        if self.by_session.len() >= SUBSCRIPTIONS_MAX && !self.by_session.contains_key(&session) {
+            let message =
+                format!("A connection may name {SUBSCRIPTIONS_MAX} sessions at most: unsubscribe from some first");
+            return Err(Refused::new(Code::TooManySubscriptions, message));
+        }
+        let known = self.by_session.entry(session).or_default();
+        *known = known.and(kinds);
+        Ok(())
+    }
+
+    /// Ends what was asked for of a session, or (`None`) of all sessions. What was asked for otherwise stays.
+    pub(super) fn remove(&mut self, session: Option<SessionId>) {
+        match session {
+            Some(session) => drop(self.by_session.remove(&session)),
+            None => self.of_all = Kinds::default(),
+        }
+    }
+
+    /// Whether this kind of event of this session was asked for.
+    pub(super) fn wants(&self, session: SessionId, kind: EventKind) -> bool {
+        self.of_all.has(kind) || self.by_session.get(&session).is_some_and(|kinds| kinds.has(kind))
+    }
+
+    /// Whether events of all sessions were asked for.
+    pub(super) fn has_all(&self) -> bool {
+        self.of_all != Kinds::default()
+    }
+
+    /// The sessions that were named.
+    pub(super) fn sessions(&self) -> impl Iterator<Item = SessionId> {
+        self.by_session.keys().copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rookery_model::GroupEventKind;
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn read(words: Value) -> Result<(Kinds, Vec<String>), Code> {
+        Kinds::read(words.as_array().map(Vec::as_slice)).map_err(|refused| refused.code)
+    }
+
+    #[test]
+    fn unknown_words_are_left_out_if_one_is_known() {
+        let join = EventKind::Group(GroupEventKind::Join);
+        let (kinds, known) = read(json!(["group.join", "nonsense", 7, "group.join", "message.received"])).unwrap();
+        assert_eq!(known, ["group.join", "message.received"]);
+        assert!(kinds.has(join) && !kinds.has(EventKind::Qr));
+        let (kinds, known) = read(json!(["*"])).unwrap();
+        assert!(EventKind::all().all(|kind| kinds.has(kind)) && known == ["*"]);
+        for nothing in [json!(["nonsense"]), json!([]), json!("group.join"), Value::Null] {
+            assert_eq!(read(nothing.clone()), Err(Code::InvalidEvents), "{nothing}");
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_bit_of_its_own() {
+        let bits: std::collections::HashSet<u32> = EventKind::all().map(|kind| Kinds::of(kind).0).collect();
+        assert!(bits.len() == EventKind::all().count() && !bits.contains(&0));
+    }
+
+    #[test]
+    fn subscriptions_add_up_and_end_by_session() {
+        let [alice, bob] = [1, 2].map(|number| SessionId(Uuid::from_u128(number)));
+        let (join, qr) = (EventKind::Group(GroupEventKind::Join), EventKind::Qr);
+        let mut subscriptions = Subscriptions::default();
+        subscriptions.add(Some(alice), Kinds::of(join)).unwrap();
+        subscriptions.add(Some(alice), Kinds::of(qr)).unwrap();
+        subscriptions.add(None, Kinds::of(qr)).unwrap();
+        assert!(subscriptions.wants(alice, join) && !subscriptions.wants(bob, join) && subscriptions.wants(bob, qr));
+        subscriptions.remove(Some(alice));
+        assert!(!subscriptions.wants(alice, join) && subscriptions.wants(alice, qr));
+        subscriptions.remove(None);
+        assert!(!subscriptions.wants(alice, qr) && !subscriptions.has_all());
+    }
+
+    #[test]
+    fn a_client_names_a_bounded_number_of_sessions() {
+        let mut subscriptions = Subscriptions::default();
+        let session = |number: usize| Some(SessionId(Uuid::from_u128(number as u128)));
+        (0..SUBSCRIPTIONS_MAX).for_each(|number| subscriptions.add(session(number), Kinds::EVERY).unwrap());
+        let refused = subscriptions.add(session(SUBSCRIPTIONS_MAX), Kinds::EVERY).unwrap_err();
+        assert_eq!(refused.code, Code::TooManySubscriptions);
+        subscriptions.add(session(0), Kinds::EVERY).unwrap();
+        subscriptions.add(None, Kinds::EVERY).unwrap();
+    }
+}
