@@ -8,7 +8,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -73,13 +73,7 @@ async fn carry(
     } else {
         Bytes::new()
     };
-    let mut request = axum::http::Request::new(Full::new(bytes));
-    (*request.method_mut(), *request.uri_mut()) = (parts.method.clone(), parts.uri.clone());
-    for name in HEADERS {
-        if let Some(value) = parts.headers.get(&name) {
-            request.headers_mut().insert(name, value.clone());
-        }
-    }
+    let mut request = copy(&parts, Full::new(bytes));
     if sid.is_none() {
         request.extensions_mut().insert(Arc::new(handshake(context, &parts.headers)));
     }
@@ -89,6 +83,21 @@ async fn carry(
     let response = sockets.answer(request).await;
     note_client(sockets, context, sid, false);
     Ok(response)
+}
+
+/// The request with what the transports look at. They keep it for as long as they live: a copy, as the request itself keeps all
+/// that was read of its connection.
+fn copy(parts: &Parts, body: Full<Bytes>) -> axum::http::Request<Full<Bytes>> {
+    let mut request = axum::http::Request::new(body);
+    *request.method_mut() = parts.method.clone();
+    *request.uri_mut() = parts.uri.to_string().parse().unwrap_or_default();
+    for name in HEADERS {
+        let value = parts.headers.get(&name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
+        if let Some(value) = value {
+            request.headers_mut().insert(name, value);
+        }
+    }
+    request
 }
 
 /// Notes whose connection this is: a client's whose key was good, or, while it polls, one that may have to go for others.

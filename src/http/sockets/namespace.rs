@@ -72,9 +72,11 @@ impl EngineIoHandler for Namespace {
         if self.is_closed.load(Ordering::Relaxed) {
             return end(&transport);
         }
+        // Keeps no transport that ends before.
+        let transport = Arc::downgrade(&transport);
         tokio::spawn(async move {
             sleep(CONNECT_TIME_MAX).await;
-            if self.table().is_stranger(transport.id) {
+            if let Some(transport) = transport.upgrade().filter(|transport| self.table().is_stranger(transport.id)) {
                 end(&transport);
             }
         });
