@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rookery_actors::Gateway;
 use rookery_store::EventKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 use crate::audit::Audit;
 use crate::auth::{ApiKeys, FailedLogins, Key};
@@ -16,6 +17,7 @@ use crate::http::error::AccessError;
 use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
 use crate::picture::Pictures;
+use crate::shares::{Share, Shares};
 use crate::webhooks::Webhooks;
 
 /// The parts that are opened at the start.
@@ -28,6 +30,12 @@ pub(crate) struct Parts {
     pub(crate) webhooks: Webhooks,
     /// Hides positions in the whole event log from callers.
     pub(crate) cursor_key: EventKey,
+}
+
+/// Held for as long as a stream, or a client of sockets, is there.
+pub(crate) struct StreamPermit {
+    _of_key: OwnedSemaphorePermit,
+    _of_all: Share<Uuid>,
 }
 
 /// The parts of the daemon that a request may use.
@@ -44,8 +52,8 @@ pub(crate) struct App {
     pub(crate) failed_logins: FailedLogins,
     /// A permit for each request that may be in flight.
     pub(crate) in_flight: Arc<Semaphore>,
-    /// A permit for each stream that may be open.
-    streams: Arc<Semaphore>,
+    /// A share for each stream that may be open.
+    streams: Arc<Shares<Uuid>>,
     pub(crate) body_rooms: BodyRooms,
     draining: AtomicBool,
 }
@@ -55,7 +63,7 @@ impl App {
         let Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key } = parts;
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
-        let streams = Arc::new(Semaphore::new(http.limits.streams_max));
+        let streams = Shares::new(http.limits.streams_max);
         let (body_rooms, draining) = (BodyRooms::new(&http.limits), AtomicBool::new(false));
         let (http, calls) = (Arc::new(http), DetachedTasks::default());
         Self {
@@ -76,14 +84,14 @@ impl App {
         }
     }
 
-    /// Permits for a stream of this key, held until it ends.
+    /// A permit for a stream of this key.
     ///
     /// # Errors
     /// [`AccessError::TooManyStreams`], [`AccessError::NoStreamLeft`].
-    pub(crate) fn admit_stream(&self, key: &Key) -> Result<[OwnedSemaphorePermit; 2], AccessError> {
+    pub(crate) fn admit_stream(&self, key: &Key) -> Result<StreamPermit, AccessError> {
         let of_key = key.admit_stream().ok_or(AccessError::TooManyStreams)?;
-        let of_all = Arc::clone(&self.streams).try_acquire_owned().map_err(|_| AccessError::NoStreamLeft)?;
-        Ok([of_key, of_all])
+        let of_all = self.streams.take(key.id()).ok_or(AccessError::NoStreamLeft)?;
+        Ok(StreamPermit { _of_key: of_key, _of_all: of_all })
     }
 
     /// The daemon is shutting down from now on.

@@ -241,7 +241,7 @@ impl Key {
     }
 
     /// Whether the key may be used from this address; `None`: the address is unknown.
-    pub(super) fn allows_address(&self, address: Option<IpAddr>) -> bool {
+    pub(crate) fn allows_address(&self, address: Option<IpAddr>) -> bool {
         let ranges = &self.record.terms.allowed_ips;
         let is_within = |address| ranges.iter().any(|range| range.contains(address));
         ranges.is_empty() || address.is_some_and(is_within)
@@ -266,11 +266,18 @@ impl Key {
     /// Whether the key may see this event of one of its sessions: of a key that is limited to groups, what happens in its
     /// groups, and the session's status; QRs as where they are asked for.
     pub(crate) fn sees_event(&self, event: &Event) -> bool {
-        match (&event.group, event.kind) {
-            (Some(group), _) => self.allows_group(group),
-            (None, EventKind::SessionStatus) => true,
-            (None, EventKind::Qr) => !self.is_limited_to_groups() && self.role() >= Role::Operator,
-            (None, _) => !self.is_limited_to_groups(),
+        match &event.group {
+            Some(group) => self.allows_group(group),
+            None => self.may_see(event.kind),
+        }
+    }
+
+    /// Whether the key may see events of this kind, of its sessions and groups.
+    pub(crate) fn may_see(&self, kind: EventKind) -> bool {
+        match kind {
+            EventKind::Group(_) | EventKind::SessionStatus => true,
+            EventKind::Qr => !self.is_limited_to_groups() && self.role() >= Role::Operator,
+            _ => !self.is_limited_to_groups(),
         }
     }
 

@@ -47,6 +47,15 @@ pub(crate) const BODY_UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
 /// always have room, as a key comes with the first.
 pub(crate) const SOCKET_BYTES_MAX: usize = BODY_UNCOUNTED_BYTES_MAX;
 
+/// Bytes of a websocket that are read in a second: 60 messages of 1 KiB.
+pub(crate) const WEBSOCKET_BYTES_PER_SECOND: u32 = 64 * 1024;
+
+/// Bytes of a websocket that are read at once after a pause: 120 messages, and large ones among them.
+pub(crate) const WEBSOCKET_BURST_BYTES: i64 = 256 * 1024;
+
+/// The pause of a websocket that was read faster than that.
+pub(crate) const WEBSOCKET_PAUSE: Duration = Duration::from_millis(100);
+
 /// Bodies up to this many bytes are parsed where they were read, in some 100 us; larger ones on a thread where nobody
 /// waits.
 pub(crate) const BODY_INLINE_BYTES_MAX: usize = 32 * 1024;

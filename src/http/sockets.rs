@@ -7,12 +7,14 @@
 //! |---|---|
 //! | `packet.rs` | the packets of Socket.IO 5 |
 //! | `message.rs` | what clients and the daemon say in the namespace |
-//! | `namespace.rs` | who is in the namespace: connects, messages, keys that end, the end of a transport |
+//! | `namespace.rs` | who is in the namespace: connects, keys that end, the end of a transport |
+//! | `answer.rs` | what clients ask for, and the replies |
 //! | `table.rs`, `client.rs`, `subscriptions.rs` | the clients, and what each wants and may have |
 //! | `delivery.rs` | the task that reads each event once and sends it to those who want it |
 //!
 //! The requests that transports are made of come by `handlers/socket_io.rs`.
 
+mod answer;
 mod client;
 mod delivery;
 mod message;
@@ -39,15 +41,17 @@ use tower::ServiceExt as _;
 
 use crate::app::App;
 use crate::auth::Secret;
+use crate::http::error::AccessError;
 use crate::http::limits::SOCKET_BYTES_MAX;
 use namespace::Namespace;
+pub(crate) use namespace::Reservation;
 
 /// Where clients find the transports.
 pub(crate) const PATH: &str = "/socket.io";
 /// Shorter than the time of a request, so that a long poll ends with a ping, and than the patience of most proxies.
-const PING_INTERVAL: Duration = Duration::from_secs(25);
-/// For how long a client may leave a ping without an answer.
-const PING_TIMEOUT: Duration = Duration::from_secs(20);
+const PING_INTERVAL: Duration = Duration::from_secs(20);
+/// For how long a client may leave a ping without an answer: so long a client that is gone without a word keeps its place.
+const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a change from long polling to a websocket.
 pub(super) const UPGRADE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Packets that the transport keeps for a client; what is more waits in `client.rs`.
@@ -65,6 +69,8 @@ pub(crate) struct Handshake {
     /// The key in the request's header, which counts if the client presents none when it connects.
     pub(crate) key: Option<Secret>,
     pub(crate) request_id: String,
+    /// The place of its transport, until the client is in the namespace.
+    pub(crate) reservation: Reservation,
 }
 
 /// The Socket.IO side of the daemon.
@@ -97,6 +103,22 @@ impl Sockets {
             Ok(response) => response.map(Body::new),
             Err(never) => match never {},
         }
+    }
+
+    /// A place for a transport that a request from this address begins.
+    ///
+    /// # Errors
+    /// [`AccessError::TooManyConnections`], [`AccessError::NoConnectionLeft`].
+    pub(crate) fn reserve(&self, address: IpAddr) -> Result<Reservation, AccessError> {
+        self.namespace.reserve(address)
+    }
+
+    /// Whether a request from this address may carry this transport.
+    ///
+    /// # Errors
+    /// [`AccessError::KeyRefused`].
+    pub(crate) fn check_address(&self, transport: Sid, address: Option<IpAddr>) -> Result<(), AccessError> {
+        self.namespace.check_address(transport, address)
     }
 
     /// Whether the client of this transport is in the namespace, so that its key was good.

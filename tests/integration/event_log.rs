@@ -281,7 +281,7 @@ fn in_ms(ms: i64) -> String {
 async fn streams_have_limits_of_their_own_and_take_no_place_from_requests() {
     let bench = Bench::with(|config| {
         let limits = &mut config.http.limits;
-        (limits.streams_max, limits.streams_per_key_max) = (5, 3);
+        (limits.streams_max, limits.streams_per_key_max) = (6, 3);
         (limits.connections_max, limits.requests_per_key_max) = (4, 1);
     })
     .await;

@@ -40,9 +40,10 @@ impl LostConnections {
 }
 
 impl SessionState {
-    /// Adds the events of a fact that changed the session from what it was `before`.
+    /// Adds the events of a fact that changed the session from what it was `before`. A session that is being deleted tells nothing of
+    /// itself: WhatsApp's word for the end of its link is the same as for a log-out at the phone.
     pub(super) fn tell_change(&mut self, fact: &Fact, before: &SessionRecord) {
-        if before.status == self.record.status {
+        if before.status == self.record.status || self.record.deleting {
             return;
         }
         let status = self.record.status.as_str();

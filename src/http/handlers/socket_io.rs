@@ -8,7 +8,7 @@ use axum::Extension;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -24,7 +24,7 @@ use crate::http::limits::BodyKind;
 use crate::http::middleware::authorization::presented_key;
 use crate::http::request::body;
 use crate::http::request::context::RequestContext;
-use crate::http::sockets::{Handshake, Sockets};
+use crate::http::sockets::{Handshake, Reservation, Sockets};
 
 /// Bytes of the nonce in a websocket's key (RFC 6455, section 4.1).
 const NONCE_BYTES: usize = 16;
@@ -57,8 +57,11 @@ async fn carry(
     }
     let (sid, is_websocket) = (value_of(&parts, "sid"), value_of(&parts, "transport") == Some("websocket"));
     let sid = sid.and_then(|sid| sid.parse::<Sid>().ok());
+    if let Some(sid) = sid {
+        sockets.check_address(sid, context.client)?;
+    }
     if is_websocket {
-        check_websocket(&parts.headers)?;
+        check_websocket(&parts)?;
     }
     if is_websocket
         && let Some(sid) = sid
@@ -75,7 +78,8 @@ async fn carry(
     };
     let mut request = copy(&parts, Full::new(bytes));
     if sid.is_none() {
-        request.extensions_mut().insert(Arc::new(handshake(context, &parts.headers)));
+        let reservation = sockets.reserve(context.counted_address())?;
+        request.extensions_mut().insert(Arc::new(handshake(context, &parts.headers, reservation)));
     }
     if let Some(upgrade) = parts.extensions.remove::<OnUpgrade>() {
         request.extensions_mut().insert(upgrade);
@@ -110,12 +114,13 @@ fn note_client(sockets: &Sockets, context: &RequestContext, sid: Option<Sid>, po
     }
 }
 
-fn handshake(context: &RequestContext, headers: &HeaderMap) -> Handshake {
+fn handshake(context: &RequestContext, headers: &HeaderMap, reservation: Reservation) -> Handshake {
     Handshake {
         client: context.client,
         counted: context.counted_address(),
         key: presented_key(headers).map(Into::into),
         request_id: context.request_id.to_str().unwrap_or_default().to_owned(),
+        reservation,
     }
 }
 
@@ -123,13 +128,15 @@ fn handshake(context: &RequestContext, headers: &HeaderMap) -> Handshake {
 ///
 /// # Errors
 /// [`ApiError::Head`].
-fn check_websocket(headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_websocket(parts: &Parts) -> Result<(), ApiError> {
+    let headers = &parts.headers;
     let has = |name: HeaderName, wanted: &str| {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
         values.flat_map(|value| value.split(',')).any(|value| value.trim().eq_ignore_ascii_case(wanted))
     };
     let nonce = headers.get(header::SEC_WEBSOCKET_KEY).and_then(|key| STANDARD.decode(key).ok());
-    let is_asked = has(header::UPGRADE, "websocket")
+    let is_asked = parts.version == Version::HTTP_11
+        && has(header::UPGRADE, "websocket")
         && has(header::CONNECTION, "upgrade")
         && has(header::SEC_WEBSOCKET_VERSION, "13")
         && nonce.is_some_and(|nonce| nonce.len() == NONCE_BYTES);
@@ -137,7 +144,7 @@ fn check_websocket(headers: &HeaderMap) -> Result<(), ApiError> {
         return Ok(());
     }
     Err(ApiError::Head(
-        "a websocket has to be asked for with Connection: Upgrade, Upgrade: websocket, Sec-WebSocket-Version: 13 and \
+        "a websocket has to be asked for by HTTP/1.1, with Connection: Upgrade, Upgrade: websocket, Sec-WebSocket-Version: 13 and \
          Sec-WebSocket-Key",
     ))
 }

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use futures_util::stream;
 use rookery_actors::{AllEvents, LogPlace, SessionEvents};
 use rookery_model::{Event, SessionId};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 
-use crate::app::App;
+use crate::app::{App, StreamPermit};
 use crate::auth::Key;
 use crate::http::error::ApiError;
 use crate::http::handlers::events::EventEntry;
@@ -64,7 +64,7 @@ struct EventStream {
     checks: Interval,
     /// When the next comment is due.
     heartbeat_at: Instant,
-    _permits: [OwnedSemaphorePermit; 2],
+    _permit: StreamPermit,
 }
 
 /// Streams a session's events.
@@ -123,12 +123,12 @@ pub(crate) async fn of_all(
 fn begin(app: &Arc<App>, admission: Arc<Admission>, source: Source, filter: EventFilter) -> Result<Response, ApiError> {
     let keys = app.keys.changes();
     let key = admission.check_again()?.key;
-    let permits = app.admit_stream(&key)?;
+    let permit = app.admit_stream(&key)?;
     let checks = checks_every(if key.ends_by_itself() { EXPIRY_CHECK } else { HEARTBEAT });
     // A client that is cut off before the first event knows from where to go on.
     let opening = Some(Bytes::from(format!("retry: {RETRY_MS}\nid: {}\n\n", source.cursor(app))));
     let (app, heartbeat_at) = (Arc::clone(app), Instant::now() + HEARTBEAT);
-    let stream = EventStream { app, admission, source, filter, opening, keys, checks, heartbeat_at, _permits: permits };
+    let stream = EventStream { app, admission, source, filter, opening, keys, checks, heartbeat_at, _permit: permit };
     let pieces = stream::unfold(stream, async |mut stream| {
         let piece = stream.next().await?;
         Some((Ok::<_, Infallible>(piece), stream))

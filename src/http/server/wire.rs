@@ -11,7 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::head::Scanner;
-use crate::http::limits::{LINGER_BYTES_MAX, LINGER_TIME_MAX};
+use crate::http::limits::{
+    LINGER_BYTES_MAX, LINGER_TIME_MAX, WEBSOCKET_BURST_BYTES, WEBSOCKET_BYTES_PER_SECOND, WEBSOCKET_PAUSE,
+};
 use crate::http::request::body::earned_by;
 use crate::http::server::places::Place;
 
@@ -24,7 +26,17 @@ pub(super) struct Wire<S> {
     place: Arc<Place>,
     scanner: Scanner,
     waiting_time: WaitingTime,
+    /// Of a websocket.
+    pace: Pace,
     closing: Option<Closing>,
+}
+
+/// How much of a websocket is read: frames that mean nothing cost time, too.
+struct Pace {
+    /// Bytes that may be read now; below zero after a read that took more.
+    room: i64,
+    since: Instant,
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 /// For how long a client may still keep its responses waiting. Each byte that the client takes earns it time, up to the
@@ -50,7 +62,8 @@ struct Closing {
 impl<S> Wire<S> {
     pub(super) fn new(stream: S, place: Arc<Place>, client_wait_max: Duration) -> Self {
         let waiting_time = WaitingTime { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
-        Self { stream, place, scanner: Scanner::default(), waiting_time, closing: None }
+        let pace = Pace { room: WEBSOCKET_BURST_BYTES, since: Instant::now(), pause: None };
+        Self { stream, place, scanner: Scanner::default(), waiting_time, pace, closing: None }
     }
 
     /// The result of a write, within the client's time.
@@ -71,6 +84,32 @@ impl<S> Wire<S> {
             }
             failed => failed,
         }
+    }
+}
+
+impl Pace {
+    /// Resolves when there may be read.
+    fn poll_room(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.pause.is_none() {
+            let now = Instant::now();
+            let earned = now.duration_since(self.since).as_millis() * u128::from(WEBSOCKET_BYTES_PER_SECOND) / 1_000;
+            if earned > 0 {
+                self.since = now;
+                self.room = self.room.saturating_add(earned.try_into().unwrap_or(i64::MAX)).min(WEBSOCKET_BURST_BYTES);
+            }
+            if self.room > 0 {
+                return Poll::Ready(());
+            }
+        }
+        let pause = self.pause.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + WEBSOCKET_PAUSE)));
+        ready!(pause.as_mut().poll(context));
+        self.pause = None;
+        // After the pause there is some.
+        self.poll_room(context)
+    }
+
+    fn note_read(&mut self, bytes: usize) {
+        self.room -= i64::try_from(bytes).unwrap_or(i64::MAX);
     }
 }
 
@@ -95,9 +134,15 @@ impl WaitingTime {
 impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let before = buffer.filled().len();
+        let (before, is_upgraded) = (buffer.filled().len(), this.place.is_upgraded());
+        if is_upgraded {
+            ready!(this.pace.poll_room(context));
+        }
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        if !this.place.is_upgraded() && !this.scanner.scan(&buffer.filled()[before..]) {
+        let read = &buffer.filled()[before..];
+        if is_upgraded {
+            this.pace.note_read(read.len());
+        } else if !this.scanner.scan(read) {
             this.place.note_malformed();
         }
         Poll::Ready(Ok(()))
@@ -150,5 +195,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_websocket_is_read_at_a_pace_behind_what_may_come_at_once() {
+        const READ_BYTES: usize = 2 * 1024;
+        let mut pace = Pace { room: WEBSOCKET_BURST_BYTES, since: Instant::now(), pause: None };
+        let begun = Instant::now();
+        let mut take = async |bytes: i64| {
+            for _ in 0..bytes / READ_BYTES as i64 {
+                poll_fn(|context| pace.poll_room(context)).await;
+                pace.note_read(READ_BYTES);
+            }
+            begun.elapsed()
+        };
+        assert_eq!(take(WEBSOCKET_BURST_BYTES).await, Duration::ZERO);
+        let taken = take(10 * i64::from(WEBSOCKET_BYTES_PER_SECOND)).await;
+        assert!((9_800..=10_200).contains(&taken.as_millis()), "{taken:?}");
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let before = begun.elapsed();
+        assert_eq!(take(WEBSOCKET_BURST_BYTES).await, before);
     }
 }

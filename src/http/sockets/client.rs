@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use engineioxide::{Socket, Str};
 use rookery_model::{Event, Session};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
 use super::subscriptions::Subscriptions;
+use crate::app::StreamPermit;
 use crate::auth::{Key, Secret};
 
 /// Texts that wait for one client beside those in its transport: what a session tells at once after it was away.
@@ -21,6 +21,9 @@ const WAITING_MAX: usize = 1_024;
 const WAITING_BYTES_MAX: usize = 512 * 1024;
 /// For how long a client may take nothing while something waits.
 const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// A client that took something in this time is catching up: it gets a moment before there is more.
+const CATCHING_UP_TIME: Duration = Duration::from_millis(100);
 
 /// The connection of a client, whatever it is made of, and whether it tried to become a websocket.
 pub(super) type Transport = Arc<Socket<AtomicBool>>;
@@ -37,7 +40,7 @@ pub(super) struct Client {
     pub(super) address: Option<IpAddr>,
     pub(super) subscriptions: Subscriptions,
     waiting: Waiting,
-    _permits: [OwnedSemaphorePermit; 2],
+    _permit: StreamPermit,
 }
 
 /// What waits until the transport takes more, in order.
@@ -55,10 +58,10 @@ impl Client {
         key: Arc<Key>,
         secret: Secret,
         address: Option<IpAddr>,
-        permits: [OwnedSemaphorePermit; 2],
+        permit: StreamPermit,
     ) -> Self {
         let (subscriptions, waiting) = (Subscriptions::default(), Waiting::default());
-        Self { transport, key, secret, address, subscriptions, waiting, _permits: permits }
+        Self { transport, key, secret, address, subscriptions, waiting, _permit: permit }
     }
 
     /// Whether the client asked for this event and may have it, as its session is now.
@@ -86,6 +89,11 @@ impl Client {
     /// Whether something waits.
     pub(super) fn is_behind(&self) -> bool {
         !self.waiting.texts.is_empty()
+    }
+
+    /// Whether something waits and the client took something a moment ago, so that it is not stuck.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.waiting.since.is_some_and(|since| since.elapsed() < CATCHING_UP_TIME)
     }
 }
 

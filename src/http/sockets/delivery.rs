@@ -20,6 +20,8 @@ const READ_COUNT: usize = 128;
 const FLUSH_INTERVAL: Duration = Duration::from_millis(20);
 /// How often a key is looked at that ends by itself.
 const EXPIRY_CHECK: Duration = Duration::from_millis(500);
+/// How often clients that do not connect and sessions that are gone are looked for.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// The wait after the log could not be read.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -36,13 +38,19 @@ pub(super) async fn run(app: &Arc<App>, namespace: &Arc<Namespace>) {
     let Ok(latest) = events.latest() else { return };
     let now = *latest.borrow();
     let mut reader = Reader { events, latest, place: LogPlace { position: now, told: now } };
-    let (mut keys, mut expiries) = (app.keys.changes(), interval(EXPIRY_CHECK));
+    let (mut keys, mut expiries, mut sweeps) = (app.keys.changes(), interval(EXPIRY_CHECK), interval(SWEEP_INTERVAL));
     expiries.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Clients that are behind get a moment before each page, and no more, as they may be stuck.
+    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // Clients that are catching up get a moment before each page.
     let mut had_a_moment = false;
     loop {
-        let (is_behind, has_ending) = (namespace.flush(), namespace.has_ending_keys());
-        let may_read = !is_behind || had_a_moment;
+        namespace.flush();
+        let has_ending = namespace.has_ending_keys();
+        let (is_behind, is_catching_up, is_empty) = {
+            let table = namespace.table();
+            (table.is_behind(), table.is_catching_up(), table.is_empty())
+        };
+        let may_read = !is_catching_up || had_a_moment;
         tokio::select! {
             biased;
             changed = keys.changed() => match changed {
@@ -50,6 +58,10 @@ pub(super) async fn run(app: &Arc<App>, namespace: &Arc<Namespace>) {
                 Err(_) => return,
             },
             _ = expiries.tick(), if has_ending => namespace.check_keys(app, true),
+            _ = sweeps.tick(), if !is_empty => {
+                namespace.end_late_strangers();
+                namespace.end_subscriptions(app);
+            }
             is_open = reader.has_more(), if may_read => {
                 if !is_open {
                     return;
@@ -85,6 +97,7 @@ impl Reader {
             self.place = LogPlace { position: latest, told: latest };
             return Ok(());
         }
+        let epoch = self.events.epoch();
         let (seen_by, wanted_by) = (Arc::clone(namespace), Arc::clone(namespace));
         let sees = move |session: &Session| seen_by.table().has_subscribers_of(session.id);
         let is_wanted = move |event: &Event| wanted_by.table().wants(event.session, event.kind);
@@ -98,7 +111,7 @@ impl Reader {
                 namespace.check_keys(app, false);
             }
             if let Ok(session) = app.gateway.session(event.session) {
-                namespace.publish(&event, &session, &data);
+                namespace.publish(&event, &session, epoch, &data);
             }
         }
         if is_gap {

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::http::error::{AccessError, ApiError};
+use crate::http::request::event_filter::Cursor;
 use crate::http::request::written::shorten;
 
 /// The session of a subscription to all of them.
@@ -35,7 +36,7 @@ pub(super) enum Asked {
 }
 
 impl Request {
-    /// A message of an event named `message`; `None`: the event has another name, or no message.
+    /// Reads the message of an event named `message`; `None`: the event has another name, or no message.
     pub(super) fn read(message: Option<Value>) -> Self {
         let Some(Value::Object(mut fields)) = message else { return Self { asked: Asked::Other, id: None } };
         let id = fields.remove("requestId").filter(|id| id.is_string() || id.is_number());
@@ -102,6 +103,8 @@ pub(super) enum Code {
     RateLimited,
     /// OpenWA's clients know this one too.
     TooManySubscriptions,
+    /// And this one: the key sees none of the events that were asked for.
+    ForbiddenEvents,
 }
 
 /// Why a client gets an error.
@@ -159,6 +162,8 @@ pub(super) struct EventMessage<'a> {
     r#type: &'static str,
     payload: EventPayload<'a>,
     timestamp: Timestamp,
+    /// Where the session's log goes on behind this event, as for `after` there.
+    cursor: Cursor,
 }
 
 #[derive(Serialize)]
@@ -170,9 +175,9 @@ struct EventPayload<'a> {
 }
 
 impl<'a> EventMessage<'a> {
-    pub(super) fn of(event: &Event, data: &'a Map<String, Value>) -> Self {
+    pub(super) fn of(event: &Event, epoch: u64, data: &'a Map<String, Value>) -> Self {
         let payload = EventPayload { event: event.kind.as_str(), session_id: event.session, data };
-        Self { r#type: "event", payload, timestamp: event.occurred_at }
+        Self { r#type: "event", payload, timestamp: event.occurred_at, cursor: Cursor { epoch, number: event.number } }
     }
 }
 
@@ -180,7 +185,7 @@ impl<'a> EventMessage<'a> {
 pub(super) fn unknown_session(session: Option<&str>) -> Refused {
     let message = session.map_or_else(
         || "sessionId is required: the id or the name of a session, or \"*\" for all".to_owned(),
-        |session| format!("Session '{}' not found", shorten(session)),
+        |session| format!("Session with id '{}' not found", shorten(session)),
     );
     Refused::new(Code::InvalidSession, message)
 }

@@ -3,11 +3,12 @@
 //!
 //! | a transport's client | may next be |
 //! |---|---|
-//! | a stranger: the transport is there, and nobody has connected | in the namespace; gone after [`CONNECT_TIME_MAX`], or for other strangers |
+//! | a stranger: it has a [`Reservation`], and has not connected | in the namespace; gone after a while (`table.rs`), or for another stranger |
 //! | in the namespace | leaving, when its key ends or it asks to; gone, when it is too slow, floods, or its transport ends |
 //! | leaving: was told why | gone after [`LEAVE_TIME_MAX`] |
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -16,32 +17,30 @@ use bytes::Bytes;
 use engineioxide::handler::EngineIoHandler;
 use engineioxide::socket::{DisconnectReason, Sid, Socket};
 use engineioxide::{Str, TransportType};
-use rookery_model::{Event, Session, SessionId};
+use rookery_model::{Event, Session};
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::answer::answer;
 use super::client::{Client, Transport};
-use super::message::{ALL_SESSIONS, Asked, Code, Content, EventMessage, Refused, Request, unknown_session};
+use super::message::{Code, Content, EventMessage, Refused, Request};
 use super::packet::{self, Auth, NAMESPACE, Packet};
-use super::subscriptions::Kinds;
-use super::table::{Pace, Table};
+use super::table::{Pace, StrangerMay, Table};
 use super::{Handshake, UPGRADE_TIME_MAX};
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
 use crate::auth::{Key, Refusal, Secret};
 use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::KEY_CHARS_MAX;
-use crate::http::middleware::authorization::find_session;
 
-/// Time for a client to connect once its transport is there: a round trip.
-const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// Time for a client to end its transport once it was told that it has to go: a moment for the reason to arrive, and less than the
 /// second after which nothing of a key that ended may be left.
 const LEAVE_TIME_MAX: Duration = Duration::from_millis(700);
 /// Time for all transports to end when the daemon stops.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
+const TOO_FAST: &str = "Too many messages with this API key: 60 a second, and 120 at once after a pause, are answered";
 /// The action of a refused key in the audit log.
 const CONNECT_ACTION: &str = "events_socket";
 
@@ -65,37 +64,27 @@ impl EngineIoHandler for Namespace {
     type Data = AtomicBool;
 
     fn on_connect(self: Arc<Self>, transport: Arc<Socket<AtomicBool>>) {
-        let handshake = transport.req_parts.extensions.get::<Arc<Handshake>>();
-        let Some(address) = handshake.map(|handshake| handshake.counted) else { return end(&transport) };
-        let gone = self.table().add_stranger(Arc::clone(&transport), address);
-        gone.iter().for_each(end);
-        if self.is_closed.load(Ordering::Relaxed) {
+        let place = place_of(&transport);
+        let is_there = place.is_some_and(|place| self.table().arrive(place, &transport));
+        if !is_there || self.is_closed.load(Ordering::Relaxed) {
             return end(&transport);
         }
-        // Keeps no transport that ends before.
-        let transport = Arc::downgrade(&transport);
-        tokio::spawn(async move {
-            sleep(CONNECT_TIME_MAX).await;
-            if let Some(transport) = transport.upgrade().filter(|transport| self.table().is_stranger(transport.id)) {
-                end(&transport);
-            }
-        });
+        self.changed.notify_one();
     }
 
     fn on_disconnect(&self, transport: Arc<Socket<AtomicBool>>, _: DisconnectReason) {
         let mut table = self.table();
-        table.remove_stranger(transport.id);
+        if let Some(place) = place_of(&transport) {
+            table.give_back(place);
+        }
         table.remove(transport.id);
     }
 
     fn on_message(self: &Arc<Self>, text: Str, transport: Arc<Socket<AtomicBool>>) {
+        if !self.is_open(transport.id) {
+            return self.hear_stranger(&transport, &text);
+        }
         match Packet::parse(&text) {
-            Some(Packet::Connect { namespace, auth }) if namespace == NAMESPACE => self.connect(&transport, auth),
-            Some(Packet::Connect { namespace, .. }) => {
-                if self.table().is_stranger(transport.id) {
-                    let _ = transport.emit(packet::refused(&namespace, "Invalid namespace"));
-                }
-            }
             Some(Packet::Event { namespace, ack, message }) if namespace == NAMESPACE => {
                 self.hear(&transport, ack, Request::read(message));
             }
@@ -105,13 +94,36 @@ impl EngineIoHandler for Namespace {
             }
             // What means nothing here counts like any other message.
             Some(_) => self.hear(&transport, None, Request::read(None)),
-            None => transport.close(DisconnectReason::PacketParsingError),
+            None => self.cannot_read(&transport),
         }
     }
 
     fn on_binary(self: &Arc<Self>, _: Bytes, transport: Arc<Socket<AtomicBool>>) {
-        transport.close(DisconnectReason::PacketParsingError);
+        self.cannot_read(&transport);
     }
+}
+
+/// The place of a stranger, for as long as it exists.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    namespace: Weak<Namespace>,
+    number: u64,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        if let Some(namespace) = self.namespace.upgrade() {
+            namespace.table().give_back(self.number);
+        }
+    }
+}
+
+fn handshake_of(transport: &Transport) -> Option<&Arc<Handshake>> {
+    transport.req_parts.extensions.get()
+}
+
+fn place_of(transport: &Transport) -> Option<u64> {
+    Some(handshake_of(transport)?.reservation.number)
 }
 
 /// Ends a transport at once, so that its client comes again.
@@ -161,18 +173,47 @@ impl Namespace {
         true
     }
 
+    /// The client of a transport that is not in the namespace says something: it wants in.
+    fn hear_stranger(&self, transport: &Transport, text: &str) {
+        let packet = Packet::parse(text);
+        let wants_in = matches!(&packet, Some(Packet::Connect { namespace, .. }) if namespace == NAMESPACE);
+        let may = self.table().count_stranger(place_of(transport), wants_in);
+        match (may, packet) {
+            (StrangerMay::Connect, Some(Packet::Connect { auth, .. })) if wants_in => self.connect(transport, auth),
+            (StrangerMay::Connect, Some(Packet::Connect { namespace, .. })) => {
+                let _ = transport.emit(packet::refused(&namespace, "Invalid namespace"));
+            }
+            (StrangerMay::Connect, _) | (StrangerMay::Go, _) => end(transport),
+            (StrangerMay::Nothing, _) => {}
+        }
+    }
+
     /// A client connects: it gets in first and is told then if it may not stay, as OpenWA's clients expect it.
     fn connect(&self, transport: &Transport, auth: Option<Value>) {
-        if !self.table().remove_stranger(transport.id) {
-            return;
-        }
-        let (app, handshake) = (self.app.upgrade(), transport.req_parts.extensions.get::<Arc<Handshake>>());
-        let (Some(app), Some(handshake)) = (app, handshake) else { return end(transport) };
+        let (Some(app), Some(handshake)) = (self.app.upgrade(), handshake_of(transport)) else { return end(transport) };
         let _ = transport.emit(packet::connected(&Uuid::new_v4().simple().to_string()));
         if let Err(refused) = self.enter(&app, transport, handshake, auth) {
-            tell_off(transport, refused);
+            say_why(transport, refused);
             tokio::spawn(end_soon(Arc::clone(transport)));
         }
+    }
+
+    /// A client sent what is no message, or has binary data. It comes again, as after a lost connection.
+    fn cannot_read(&self, transport: &Transport) {
+        let client = self.table().remove(transport.id);
+        let message = "A message must be text of a Socket.IO packet, without binary data";
+        let _ =
+            transport.emit(packet::message(&Content::from(Refused::new(Code::InvalidMessage, message)).reply(None)));
+        match client {
+            Some(client) => leave(client),
+            None => end(transport),
+        }
+    }
+
+    pub(super) fn reserve(self: &Arc<Self>, address: IpAddr) -> Result<Reservation, AccessError> {
+        let (number, gone) = self.table().reserve(address, std::time::Instant::now())?;
+        gone.iter().for_each(end);
+        Ok(Reservation { namespace: Arc::downgrade(self), number })
     }
 
     fn enter(
@@ -207,10 +248,11 @@ impl Namespace {
         })?;
         // Connecting counts like a request.
         let _in_flight = key.admit().1.map_err(AccessError::Throttled)?;
-        let permits = app.admit_stream(&key)?;
-        let client = Client::new(Arc::clone(transport), key, secret, handshake.client, permits);
+        let permit = app.admit_stream(&key)?;
+        let client = Client::new(Arc::clone(transport), key, secret, handshake.client, permit);
         let mut table = self.table();
         table.add(client)?;
+        table.give_back(handshake.reservation.number);
         // A transport that ended meanwhile was told of before the client was there.
         if transport.is_closed() || self.is_closed.load(Ordering::Relaxed) {
             table.remove(transport.id);
@@ -232,7 +274,7 @@ impl Namespace {
                 drop(table);
                 return end(transport);
             }
-            Some(Pace::TooFast) => Refused::new(Code::RateLimited, "Frame rate limit exceeded, slow down").into(),
+            Some(Pace::TooFast) => Refused::new(Code::RateLimited, TOO_FAST).into(),
             Some(Pace::Allowed) => answer(&app, &mut table, transport.id, asked).unwrap_or_else(Content::from),
         };
         let Some(ack) = ack else { return };
@@ -262,9 +304,41 @@ impl Namespace {
         let ended: Vec<_> = ended.into_iter().filter_map(|sid| table.remove(sid)).collect();
         drop(table);
         for client in ended {
-            tell_off(&client.transport, Refused::new(Code::Unauthorized, "API key is no longer valid"));
+            say_why(&client.transport, Refused::new(Code::Unauthorized, "API key is no longer valid"));
             leave(client);
         }
+    }
+
+    /// Ends the subscriptions to sessions that are gone, and tells who had them.
+    pub(super) fn end_subscriptions(&self, app: &App) {
+        let mut table = self.table();
+        let ended = table.end_subscriptions(|session| app.gateway.session(session).is_ok());
+        for (sid, session) in ended {
+            let content = Content::Unsubscribed { session_id: session.to_string() };
+            // One that is too slow for it is found at the next flush.
+            let _ = table.send(sid, packet::message(&content.reply(None)).into());
+        }
+    }
+
+    /// Whether a request from this address may carry this transport: that of a client's key, or of the stranger's first request.
+    ///
+    /// # Errors
+    /// [`AccessError::KeyRefused`].
+    pub(super) fn check_address(&self, transport: Sid, address: Option<IpAddr>) -> Result<(), AccessError> {
+        let mut table = self.table();
+        let is_allowed = if let Some(client) = table.client(transport) {
+            client.key.allows_address(address)
+        } else {
+            let transport = table.transport(transport);
+            transport.is_none_or(|transport| handshake_of(&transport).is_some_and(|first| first.client == address))
+        };
+        if is_allowed { Ok(()) } else { Err(AccessError::KeyRefused(Refusal::Address)) }
+    }
+
+    /// Ends the transports whose clients had time enough to connect.
+    pub(super) fn end_late_strangers(&self) {
+        let late = self.table().late_strangers(std::time::Instant::now());
+        late.iter().for_each(end);
     }
 
     /// Whether the key of some client ends by itself.
@@ -273,20 +347,16 @@ impl Namespace {
     }
 
     /// Sends an event with this data to all who want it and may have it.
-    pub(super) fn publish(&self, event: &Event, session: &Session, data: &Map<String, Value>) {
-        let text = packet::message(&EventMessage::of(event, data)).into();
+    pub(super) fn publish(&self, event: &Event, session: &Session, epoch: u64, data: &Map<String, Value>) {
+        let text = packet::message(&EventMessage::of(event, epoch, data)).into();
         let slow = self.table().publish(event, session, &text);
         slow.iter().for_each(end);
     }
 
-    /// Sends of what waits as much as the clients take. Returns whether something still waits.
-    pub(super) fn flush(&self) -> bool {
-        let mut table = self.table();
-        let slow = table.flush();
-        let is_behind = table.is_behind();
-        drop(table);
+    /// Sends of what waits as much as the clients take.
+    pub(super) fn flush(&self) {
+        let slow = self.table().flush();
         slow.iter().for_each(end);
-        is_behind
     }
 
     /// Ends all transports, and those that still come. Waits for a limited time until they are gone.
@@ -301,54 +371,14 @@ impl Namespace {
     }
 }
 
-/// The reply to what a client asks for.
-fn answer(app: &App, table: &mut Table, client: Sid, asked: Asked) -> Result<Content, Refused> {
-    match asked {
-        Asked::Ping => Ok(Content::Pong),
-        Asked::Other => Err(Refused::new(Code::InvalidMessage, "Unknown message type: subscribe, unsubscribe or ping")),
-        Asked::Subscribe { session, events } => {
-            let named = session.ok_or_else(|| unknown_session(None))?;
-            let session = session_to_see(app, table, client, &named)?;
-            let (kinds, events) = Kinds::read(events.as_deref())?;
-            table.subscribe(client, session, kinds)?;
-            Ok(Content::Subscribed { session_id: named, events })
-        }
-        Asked::Unsubscribe { session } => {
-            let named = session.ok_or_else(|| unknown_session(None))?;
-            // Also of a session that is gone, and of one that the key may not see any more.
-            let session = match named.as_str() {
-                ALL_SESSIONS => None,
-                id => Some(named_session(app, id).ok_or_else(|| unknown_session(Some(id)))?),
-            };
-            table.unsubscribe(client, session);
-            Ok(Content::Unsubscribed { session_id: named })
-        }
-    }
-}
-
-/// The session that a client named, or `None` for all, if its key may see that at this moment.
-fn session_to_see(app: &App, table: &mut Table, client: Sid, named: &str) -> Result<Option<SessionId>, Refused> {
-    let client = table.client(client).ok_or_else(|| unknown_session(Some(named)))?;
-    let key = app.keys.check_again(client.secret.reveal(), client.address).map_err(AccessError::KeyRefused)?;
-    client.key = Arc::clone(&key);
-    if named != ALL_SESSIONS {
-        return Ok(Some(find_session(app, &key, named)?.id));
-    }
-    if key.is_limited() {
-        let message = "An API key that is limited to sessions or groups may not subscribe to *: name a session";
-        return Err(Refused::new(Code::ForbiddenSession, message));
-    }
-    Ok(None)
-}
-
-fn named_session(app: &App, named: &str) -> Option<SessionId> {
-    app.gateway.find(named).ok().or_else(|| Uuid::try_parse(named).ok().map(SessionId))
-}
-
-/// Tells a client why it has to leave, and that it left.
-fn tell_off(transport: &Transport, refused: Refused) {
+/// Tells a client why it has to leave, and that it left: clients that are told so do not come again by themselves. Those that may
+/// try again later are not told that they left: for them it is a lost connection.
+fn say_why(transport: &Transport, refused: Refused) {
+    let is_for_now = refused.code == Code::RateLimited;
     let _ = transport.emit(packet::message(&Content::from(refused).reply(None)));
-    let _ = transport.emit(packet::disconnected());
+    if !is_for_now {
+        let _ = transport.emit(packet::disconnected());
+    }
 }
 
 /// Records in the audit log that a key was refused.

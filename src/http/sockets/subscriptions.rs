@@ -25,24 +25,38 @@ pub(super) struct Subscriptions {
 impl Kinds {
     const EVERY: Self = Self(u32::MAX);
 
-    /// The kinds with these words, and the words that are known, each once. Words for events that are never sent here are known,
-    /// too.
+    /// The kinds with these words, and the words that are known and may be seen, each once. Words for events that are never sent here
+    /// are known, too.
     ///
     /// # Errors
-    /// [`Code::InvalidEvents`]: there are none.
-    pub(super) fn read(words: Option<&[Value]>) -> Result<(Self, Vec<String>), Refused> {
-        let (mut kinds, mut known) = (Self::default(), Vec::<String>::new());
+    /// [`Code::InvalidEvents`]: none is known. [`Code::ForbiddenEvents`]: none of those may be seen.
+    pub(super) fn read(
+        words: Option<&[Value]>,
+        mut may_see: impl FnMut(EventKind) -> bool,
+    ) -> Result<(Self, Vec<String>), Refused> {
+        let (mut kinds, mut known, mut hidden) = (Self::default(), Vec::<String>::new(), Vec::new());
         for word in words.unwrap_or_default().iter().filter_map(Value::as_str).filter(|word| is_event_word(word)) {
             if known.iter().any(|one| one == word) {
                 continue;
             }
-            let of_word = EventKind::from_word(word).map_or(Self::default(), Self::of);
-            kinds = kinds.and(if word == EVERY_EVENT { Self::EVERY } else { of_word });
+            let kind = EventKind::from_word(word);
+            if kind.is_some_and(|kind| !may_see(kind)) {
+                hidden.push(word);
+                continue;
+            }
+            kinds = kinds.and(if word == EVERY_EVENT { Self::EVERY } else { kind.map_or(Self::default(), Self::of) });
             known.push(word.to_owned());
+        }
+        if known.is_empty() && !hidden.is_empty() {
+            let message = format!("This API key does not see events of the kind {}", hidden.join(", "));
+            return Err(Refused::new(Code::ForbiddenEvents, message));
         }
         if known.is_empty() {
             let words: Vec<_> = EventKind::all().map(EventKind::as_str).collect();
-            let message = format!("No valid events. events must be a list with some of: {}, *", words.join(", "));
+            let message = format!(
+                "No valid events. events must be a list of kinds: those that are sent are {}, and * is all of them",
+                words.join(", ")
+            );
             return Err(Refused::new(Code::InvalidEvents, message));
         }
         Ok((kinds, known))
@@ -114,17 +128,20 @@ mod tests {
     use super::*;
 
     fn read(words: Value) -> Result<(Kinds, Vec<String>), Code> {
-        Kinds::read(words.as_array().map(Vec::as_slice)).map_err(|refused| refused.code)
+        Kinds::read(words.as_array().map(Vec::as_slice), |kind| kind != EventKind::Qr).map_err(|refused| refused.code)
     }
 
     #[test]
-    fn unknown_words_are_left_out_if_one_is_known() {
+    fn unknown_words_and_those_that_may_not_be_seen_are_left_out_if_there_is_another() {
         let join = EventKind::Group(GroupEventKind::Join);
         let (kinds, known) = read(json!(["group.join", "nonsense", 7, "group.join", "message.received"])).unwrap();
         assert_eq!(known, ["group.join", "message.received"]);
         assert!(kinds.has(join) && !kinds.has(EventKind::Qr));
         let (kinds, known) = read(json!(["*"])).unwrap();
         assert!(EventKind::all().all(|kind| kinds.has(kind)) && known == ["*"]);
+        let (kinds, known) = read(json!(["session.qr", "session.status"])).unwrap();
+        assert!(!kinds.has(EventKind::Qr) && known == ["session.status"]);
+        assert_eq!(read(json!(["session.qr", "nonsense"])), Err(Code::ForbiddenEvents));
         for nothing in [json!(["nonsense"]), json!([]), json!("group.join"), Value::Null] {
             assert_eq!(read(nothing.clone()), Err(Code::InvalidEvents), "{nothing}");
         }

@@ -1,9 +1,10 @@
 //! The clients of the namespace and the transports that are on their way into it, by what they are looked for. Never waits and never
 //! closes a transport: says which ones have to go.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use engineioxide::Str;
 use engineioxide::socket::Sid;
@@ -16,11 +17,18 @@ use super::client::{Client, TooSlow, Transport};
 use super::message::{Code, Refused};
 use super::subscriptions::Kinds;
 use crate::auth::subscriber;
+use crate::http::error::AccessError;
 
 /// Transports whose client is not in the namespace yet. They hold a file descriptor each, and nobody vouches for them.
-const STRANGERS_MAX: usize = 64;
+const STRANGERS_MAX: usize = 128;
 /// Of these, transports from one address.
-const STRANGERS_PER_ADDRESS_MAX: usize = 16;
+const STRANGERS_PER_ADDRESS_MAX: usize = 64;
+/// For this long, a transport does not have to go for another one: its client's first message is on its way.
+const STRANGER_TIME_MIN: Duration = Duration::from_secs(1);
+/// Time for a client to connect once its transport is there: some round trips.
+const STRANGER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Messages of a client that is not in the namespace: one is needed.
+const STRANGER_MESSAGES_MAX: u32 = 8;
 /// Clients of one key.
 pub(super) const CLIENTS_PER_KEY_MAX: usize = 16;
 /// Messages of one key in a second, and at once after a pause.
@@ -30,8 +38,9 @@ const FLOOD: (u32, u32) = (600, 1_200);
 
 #[derive(Default)]
 pub(super) struct Table {
-    /// Oldest first.
-    strangers: VecDeque<Stranger>,
+    /// By numbers that grow, so oldest first.
+    strangers: BTreeMap<u64, Stranger>,
+    next_stranger: u64,
     clients: HashMap<Sid, Client>,
     by_session: HashMap<SessionId, HashSet<Sid>>,
     of_all: HashSet<Sid>,
@@ -41,8 +50,14 @@ pub(super) struct Table {
 }
 
 struct Stranger {
-    transport: Transport,
     address: IpAddr,
+    since: Instant,
+    /// `None` until the transport is there.
+    transport: Option<Transport>,
+    /// The client has connected, and was refused or is being looked at.
+    has_connected: bool,
+    /// Messages that it sent.
+    messages: u32,
 }
 
 /// What the clients of one key use together.
@@ -62,6 +77,16 @@ pub(super) enum Pace {
     Flood,
 }
 
+/// What follows from a message of a client that is not in the namespace.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(super) enum StrangerMay {
+    Connect,
+    /// It was refused, or is leaving.
+    Nothing,
+    /// It says too much.
+    Go,
+}
+
 impl Default for Share {
     fn default() -> Self {
         let limiter = |(per_second, burst)| {
@@ -72,29 +97,67 @@ impl Default for Share {
 }
 
 impl Table {
-    /// Adds a transport whose client is not in the namespace yet. Returns the transport that has to go for it: the oldest one of its
-    /// address, or of all.
-    pub(super) fn add_stranger(&mut self, transport: Transport, address: IpAddr) -> Option<Transport> {
+    /// A place, by its number, for a transport whose client is not in the namespace yet, and the transport that has to go for it: the
+    /// oldest one of its address, or of all.
+    ///
+    /// # Errors
+    /// [`AccessError::TooManyConnections`], [`AccessError::NoConnectionLeft`]: the oldest ones are new themselves.
+    pub(super) fn reserve(&mut self, address: IpAddr, now: Instant) -> Result<(u64, Option<Transport>), AccessError> {
         let address = subscriber(address);
-        let of_address = self.strangers.iter().filter(|stranger| stranger.address == address).count();
-        let oldest = if of_address >= STRANGERS_PER_ADDRESS_MAX {
-            self.strangers.iter().position(|stranger| stranger.address == address)
-        } else {
-            (self.strangers.len() >= STRANGERS_MAX).then_some(0)
+        let mut of_address = self.strangers.iter().filter(|(_, stranger)| stranger.address == address);
+        let (oldest, error) = match (of_address.next(), of_address.count() + 1) {
+            (Some(oldest), STRANGERS_PER_ADDRESS_MAX..) => (Some(oldest), AccessError::TooManyConnections),
+            _ if self.strangers.len() < STRANGERS_MAX => (None, AccessError::NoConnectionLeft),
+            _ => (self.strangers.iter().next(), AccessError::NoConnectionLeft),
         };
-        let gone = oldest.and_then(|at| self.strangers.remove(at));
-        self.strangers.push_back(Stranger { transport, address });
-        gone.map(|stranger| stranger.transport)
+        if oldest.is_some_and(|(_, stranger)| now - stranger.since < STRANGER_TIME_MIN) {
+            return Err(error);
+        }
+        let oldest = oldest.map(|(number, _)| *number);
+        let gone = oldest.and_then(|number| self.strangers.remove(&number)).and_then(|stranger| stranger.transport);
+        let number = self.next_stranger;
+        self.next_stranger += 1;
+        let stranger = Stranger { address, since: now, transport: None, has_connected: false, messages: 0 };
+        self.strangers.insert(number, stranger);
+        Ok((number, gone))
     }
 
-    /// Whether the transport was one whose client is not in the namespace. It is none any more.
-    pub(super) fn remove_stranger(&mut self, transport: Sid) -> bool {
-        let at = self.strangers.iter().position(|stranger| stranger.transport.id == transport);
-        at.and_then(|at| self.strangers.remove(at)).is_some()
+    /// The transport of this place is there; false: its place was given away meanwhile.
+    pub(super) fn arrive(&mut self, place: u64, transport: &Transport) -> bool {
+        let stranger = self.strangers.get_mut(&place);
+        stranger.map(|stranger| stranger.transport = Some(Arc::clone(transport))).is_some()
     }
 
-    pub(super) fn is_stranger(&self, transport: Sid) -> bool {
-        self.strangers.iter().any(|stranger| stranger.transport.id == transport)
+    /// Gives a place back; whether it was still there.
+    pub(super) fn give_back(&mut self, place: u64) -> bool {
+        self.strangers.remove(&place).is_some()
+    }
+
+    /// Counts a message of a client that is not in the namespace, by which it may want in.
+    pub(super) fn count_stranger(&mut self, place: Option<u64>, wants_in: bool) -> StrangerMay {
+        let Some(stranger) = place.and_then(|place| self.strangers.get_mut(&place)) else {
+            return StrangerMay::Nothing;
+        };
+        stranger.messages += 1;
+        if stranger.messages > STRANGER_MESSAGES_MAX {
+            return StrangerMay::Go;
+        }
+        if stranger.has_connected {
+            return StrangerMay::Nothing;
+        }
+        stranger.has_connected = wants_in;
+        StrangerMay::Connect
+    }
+
+    /// The transports whose clients had time enough to connect.
+    pub(super) fn late_strangers(&self, now: Instant) -> Vec<Transport> {
+        let late = self.strangers.values().filter(|stranger| now - stranger.since > STRANGER_TIME_MAX);
+        late.filter_map(|stranger| stranger.transport.clone()).collect()
+    }
+
+    /// Whether there are strangers or clients.
+    pub(super) fn is_empty(&self) -> bool {
+        self.strangers.is_empty() && self.clients.is_empty()
     }
 
     /// Adds a client.
@@ -149,13 +212,13 @@ impl Table {
     /// The transport with this id, whoever's it is.
     pub(super) fn transport(&self, id: Sid) -> Option<Transport> {
         let client = self.clients.get(&id).map(|client| &client.transport);
-        let strangers = self.strangers.iter().map(|stranger| &stranger.transport);
-        client.or_else(|| strangers.into_iter().find(|transport| transport.id == id)).cloned()
+        let mut strangers = self.strangers.values().filter_map(|stranger| stranger.transport.as_ref());
+        client.or_else(|| strangers.find(|transport| transport.id == id)).cloned()
     }
 
     /// Every transport there is.
     pub(super) fn transports(&self) -> Vec<Transport> {
-        let strangers = self.strangers.iter().map(|stranger| &stranger.transport);
+        let strangers = self.strangers.values().filter_map(|stranger| stranger.transport.as_ref());
         strangers.chain(self.clients.values().map(|client| &client.transport)).cloned().collect()
     }
 
@@ -197,6 +260,17 @@ impl Table {
             Some(session) => self.forget(session, transport),
             None => drop(self.of_all.remove(&transport)),
         }
+    }
+
+    /// Ends the subscriptions to sessions that are not `there` any more. Returns who had which.
+    pub(super) fn end_subscriptions(&mut self, there: impl Fn(SessionId) -> bool) -> Vec<(Sid, SessionId)> {
+        let gone: Vec<_> = self.by_session.keys().copied().filter(|session| !there(*session)).collect();
+        let had = |session: SessionId| self.by_session[&session].iter().map(move |sid| (*sid, session));
+        let ended: Vec<_> = gone.into_iter().flat_map(had).collect();
+        for (sid, session) in &ended {
+            self.unsubscribe(*sid, Some(*session));
+        }
+        ended
     }
 
     /// Whether anybody subscribed to anything.
@@ -263,11 +337,60 @@ impl Table {
         !self.behind.is_empty()
     }
 
+    /// Whether somebody is catching up.
+    pub(super) fn is_catching_up(&self) -> bool {
+        self.behind.iter().any(|sid| self.clients.get(sid).is_some_and(Client::is_catching_up))
+    }
+
     fn note_behind(&mut self, transport: Sid) {
         if self.clients.get(&transport).is_some_and(Client::is_behind) {
             self.behind.insert(transport);
         } else {
             self.behind.remove(&transport);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: usize) -> IpAddr {
+        [10, 0, 0, u8::try_from(last).unwrap()].into()
+    }
+
+    #[test]
+    fn strangers_have_a_number_by_address_and_in_all_and_new_ones_stay() {
+        let (mut table, begin) = (Table::default(), Instant::now());
+        let mut first = None;
+        for _ in 0..STRANGERS_PER_ADDRESS_MAX {
+            first.get_or_insert(table.reserve(address(1), begin).unwrap().0);
+        }
+        let first = first.unwrap();
+        assert_eq!(table.reserve(address(1), begin).map(drop), Err(AccessError::TooManyConnections));
+        let others = STRANGERS_MAX - STRANGERS_PER_ADDRESS_MAX;
+        let others: Vec<u64> = (0..others).map(|number| table.reserve(address(2 + number), begin).unwrap().0).collect();
+        assert_eq!(table.reserve(address(200), begin).map(drop), Err(AccessError::NoConnectionLeft));
+        // One that left makes room.
+        assert!(table.give_back(others[0]) && !table.give_back(others[0]));
+        table.reserve(address(200), begin).unwrap();
+        // After a while the oldest ones go: of the address, or of all.
+        let later = begin + STRANGER_TIME_MIN;
+        table.reserve(address(1), later).unwrap();
+        assert!(!table.strangers.contains_key(&first) && table.strangers.contains_key(&(first + 1)));
+        table.reserve(address(201), later).unwrap();
+        assert!(!table.strangers.contains_key(&(first + 1)) && table.strangers.contains_key(&(first + 2)));
+    }
+
+    #[test]
+    fn a_stranger_connects_once_and_says_little() {
+        let mut table = Table::default();
+        let place = Some(table.reserve(address(1), Instant::now()).unwrap().0);
+        let said = [false, false, true, true, false, false, false, false, false, false];
+        let may: Vec<_> = said.into_iter().map(|wants_in| table.count_stranger(place, wants_in)).collect();
+        let expected =
+            [[StrangerMay::Connect; 3].as_slice(), &[StrangerMay::Nothing; 5], &[StrangerMay::Go; 2]].concat();
+        assert_eq!(may, expected);
+        assert_eq!(table.count_stranger(None, true), StrangerMay::Nothing);
     }
 }

@@ -1,0 +1,62 @@
+//! What a client in the namespace asks for, and the reply. Sends nothing.
+
+use std::sync::Arc;
+
+use engineioxide::socket::Sid;
+use rookery_model::SessionId;
+use uuid::Uuid;
+
+use super::message::{ALL_SESSIONS, Asked, Code, Content, Refused, unknown_session};
+use super::subscriptions::Kinds;
+use super::table::Table;
+use crate::app::App;
+use crate::http::error::AccessError;
+use crate::http::middleware::authorization::find_session;
+
+const NO_MESSAGE: &str =
+    "Unknown message type: emit the event `message` with an object whose type is subscribe, unsubscribe or ping";
+
+/// The reply to what a client asks for.
+pub(super) fn answer(app: &App, table: &mut Table, client: Sid, asked: Asked) -> Result<Content, Refused> {
+    match asked {
+        Asked::Ping => Ok(Content::Pong),
+        Asked::Other => Err(Refused::new(Code::InvalidMessage, NO_MESSAGE)),
+        Asked::Subscribe { session, events } => {
+            let named = session.ok_or_else(|| unknown_session(None))?;
+            let session = session_to_see(app, table, client, &named)?;
+            let may_see = |kind| table.client(client).is_some_and(|client| client.key.may_see(kind));
+            let (kinds, events) = Kinds::read(events.as_deref(), may_see)?;
+            table.subscribe(client, session, kinds)?;
+            Ok(Content::Subscribed { session_id: named, events })
+        }
+        Asked::Unsubscribe { session } => {
+            let named = session.ok_or_else(|| unknown_session(None))?;
+            // Also of a session that is gone, and of one that the key may not see any more.
+            let session = match named.as_str() {
+                ALL_SESSIONS => None,
+                id => Some(named_session(app, id).ok_or_else(|| unknown_session(Some(id)))?),
+            };
+            table.unsubscribe(client, session);
+            Ok(Content::Unsubscribed { session_id: named })
+        }
+    }
+}
+
+/// The session that a client named, or `None` for all, if its key may see that at this moment.
+fn session_to_see(app: &App, table: &mut Table, client: Sid, named: &str) -> Result<Option<SessionId>, Refused> {
+    let client = table.client(client).ok_or_else(|| unknown_session(Some(named)))?;
+    let key = app.keys.check_again(client.secret.reveal(), client.address).map_err(AccessError::KeyRefused)?;
+    client.key = Arc::clone(&key);
+    if named != ALL_SESSIONS {
+        return Ok(Some(find_session(app, &key, named)?.id));
+    }
+    if key.is_limited() {
+        let message = "An API key that is limited to sessions or groups may not subscribe to *: name a session";
+        return Err(Refused::new(Code::ForbiddenSession, message));
+    }
+    Ok(None)
+}
+
+fn named_session(app: &App, named: &str) -> Option<SessionId> {
+    app.gateway.find(named).ok().or_else(|| Uuid::try_parse(named).ok().map(SessionId))
+}
