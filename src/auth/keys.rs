@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
+use governor::{DefaultDirectRateLimiter, RateLimiter};
+use rookery_actors::RateLimit;
 use rookery_model::{Event, EventKind, GroupId, Session, SessionId, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
@@ -17,6 +20,9 @@ use super::{AddressRange, KeyLimits, Refusal, Role};
 /// Reads of events of one key at a time, of pages and streams alike: what its filters leave out costs time as well, and others
 /// need the threads.
 const EVENT_READS_MAX: usize = 2;
+
+/// Messages of all sockets of one key in a second, and at once after a pause, as with OpenWA.
+const SOCKET_MESSAGES: (u32, u32) = (60, 120);
 
 /// The rights of a key, as its owner sets them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +112,7 @@ struct Live {
     in_flight: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     event_reads: Semaphore,
+    socket_messages: DefaultDirectRateLimiter,
 }
 
 /// How often a key was accepted, and when last.
@@ -185,6 +192,7 @@ impl KeyRecord {
 
 impl Key {
     pub(super) fn new(record: KeyRecord, usage: Usage, limits: &KeyLimits) -> Self {
+        let (count, burst) = SOCKET_MESSAGES;
         let live = Live {
             usage_count: AtomicU64::new(usage.count),
             last_used_ms: AtomicI64::new(usage.last_used_at.map_or(0, |time| time.0)),
@@ -193,6 +201,7 @@ impl Key {
             in_flight: Arc::new(Semaphore::new(limits.in_flight_max)),
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             event_reads: Semaphore::new(EVENT_READS_MAX),
+            socket_messages: RateLimiter::direct(RateLimit::new(count, Duration::from_secs(1), burst).quota()),
         };
         Self { record, live: Arc::new(live) }
     }
@@ -332,6 +341,11 @@ impl Key {
     /// A permit for a stream of events; `None`: the key has as many as it may.
     pub(crate) fn admit_stream(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.live.streams).try_acquire_owned().ok()
+    }
+
+    /// Counts a message of a socket of this key; whether it is within the limit.
+    pub(crate) fn takes_message(&self) -> bool {
+        self.live.socket_messages.check().is_ok()
     }
 
     /// Waits until the key may read events: reading and decrypting takes a thread, for 20 ms at most each time. `None` never

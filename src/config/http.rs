@@ -80,7 +80,7 @@ pub struct HttpLimits {
     #[arg(default_value = "256", value_parser = number::<usize>(REQUESTS))]
     pub requests_per_key_max: usize,
     /// Event streams and sockets open at once, 1-65536
-    // A stream is no request in flight and no connection of the limits above. Each takes a file descriptor and some 15 KiB.
+    // A stream is no request in flight and no connection of the limits above. Each takes a file descriptor and 15 to 20 KiB.
     #[arg(long, env = "ROOKERY_STREAMS_MAX", value_name = "NUMBER")]
     #[arg(default_value = "256", value_parser = number::<usize>(CONNECTIONS))]
     pub streams_max: usize,

@@ -14,7 +14,7 @@ pub(crate) enum BodyKind {
     Json,
     /// A picture in base64.
     Picture,
-    /// Messages of a Socket.IO client.
+    /// Messages of a Socket.IO client that polls.
     Socket,
 }
 
@@ -24,7 +24,7 @@ impl BodyKind {
         match self {
             Self::Json => limits.body_bytes_max,
             Self::Picture => limits.media_body_bytes_max.min(PICTURE_BODY_BYTES_MAX),
-            Self::Socket => SOCKET_BYTES_MAX,
+            Self::Socket => SOCKET_POST_BYTES_MAX,
         }
     }
 }
@@ -43,9 +43,11 @@ pub(crate) const BODIES_BYTES_PER_KEY_MAX: usize = 16 * 1024 * 1024;
 /// Bodies up to this many bytes always have room: `requests_max` allows a thousand of them, which are 16 MiB.
 pub(crate) const BODY_UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of one message of a Socket.IO client, or of one post of them: a subscription to all kinds of events is 500. Such bodies
-/// always have room, as a key comes with the first.
-pub(crate) const SOCKET_BYTES_MAX: usize = BODY_UNCOUNTED_BYTES_MAX;
+/// Bytes of one message of a Socket.IO client: a subscription to all kinds of events is 500.
+pub(crate) const SOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Bytes of one post of such a client: more messages than are answered at once.
+pub(crate) const SOCKET_POST_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a websocket that are read in a second: 60 messages of 1 KiB.
 pub(crate) const WEBSOCKET_BYTES_PER_SECOND: u32 = 64 * 1024;

@@ -42,7 +42,7 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::auth::Secret;
 use crate::http::error::AccessError;
-use crate::http::limits::SOCKET_BYTES_MAX;
+use crate::http::limits::SOCKET_MESSAGE_BYTES_MAX;
 use namespace::Namespace;
 pub(crate) use namespace::Reservation;
 
@@ -56,6 +56,9 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 pub(super) const UPGRADE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Packets that the transport keeps for a client; what is more waits in `client.rs`.
 const BUFFERED_MAX: usize = 64;
+/// Bytes of the answer to a poll. All that the transport keeps fits, at 50 KiB a packet: engineioxide holds back what does not, and
+/// loses that when the transport becomes a websocket.
+const POLL_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Each websocket holds a buffer of this size.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
 
@@ -87,10 +90,10 @@ impl Sockets {
             .ping_timeout(PING_TIMEOUT)
             .upgrade_timeout(UPGRADE_TIME_MAX)
             .max_buffer_size(BUFFERED_MAX)
-            .max_payload(SOCKET_BYTES_MAX as u64)
+            .max_payload(POLL_BYTES_MAX)
             .ws_read_buffer_size(READ_BUFFER_BYTES)
-            .ws_max_message_size(SOCKET_BYTES_MAX)
-            .ws_max_frame_size(SOCKET_BYTES_MAX)
+            .ws_max_message_size(SOCKET_MESSAGE_BYTES_MAX)
+            .ws_max_frame_size(SOCKET_MESSAGE_BYTES_MAX)
             .build();
         let namespace = Arc::new(Namespace::new(Arc::downgrade(app)));
         Self { engine: EngineIoService::with_config(Arc::clone(&namespace), config), namespace }
@@ -113,7 +116,8 @@ impl Sockets {
         self.namespace.reserve(address)
     }
 
-    /// Whether a request from this address may carry this transport.
+    /// Whether a request from this address may carry this transport. The key of a client that is not in the namespace yet has to be
+    /// allowed from there, too.
     ///
     /// # Errors
     /// [`AccessError::KeyRefused`].
@@ -126,8 +130,8 @@ impl Sockets {
         self.namespace.is_open(transport)
     }
 
-    /// Whether this transport may now become a websocket: one attempt each, as one that is given up leaves the transport without
-    /// heartbeats. The transport is closed when the attempt takes too long.
+    /// Whether this transport may now become a websocket. It may try that once: each attempt is a connection beside it, and one that
+    /// fails ends the transport.
     pub(crate) fn begins_upgrade(&self, transport: Sid) -> bool {
         self.namespace.begins_upgrade(transport)
     }

@@ -11,6 +11,7 @@ use crate::journal::{self, Target, Written};
 use crate::reply::Reply;
 use rookery_model::{EventKind, OperatorNotice, SessionStatus};
 use rookery_store::StoreError;
+use serde_json::json;
 
 impl SessionState {
     /// Has the session's record written; [`Self::answer_when_saved`] waits for it.
@@ -81,6 +82,9 @@ impl SessionState {
 
     pub(super) fn unmark_deleted(&mut self) {
         self.record.deleting = false;
+        // Nothing was told of the session meanwhile.
+        let status = self.record.status.as_str();
+        self.tell_with(EventKind::SessionStatus, [("status", json!(status))]);
         // A write in between may have had the mark.
         self.save_record();
     }

@@ -144,12 +144,12 @@ impl AccessError {
             Self::TooManyStreams => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "too_many_streams",
-                "This API key has as many event streams as --streams-per-key-max allows: close one first",
+                "This API key has as many event streams and sockets as --streams-per-key-max allows: close one first",
             ),
             _ => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "overloaded",
-                "There are as many event streams as --streams-max allows: read the events page by page",
+                "No event stream or socket is left for this API key, as what is left of --streams-max is for other keys: read the events page by page",
             ),
         }
     }

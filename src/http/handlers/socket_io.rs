@@ -28,9 +28,6 @@ use crate::http::sockets::{Handshake, Reservation, Sockets};
 
 /// Bytes of the nonce in a websocket's key (RFC 6455, section 4.1).
 const NONCE_BYTES: usize = 16;
-/// The header fields that the transports look at.
-const HEADERS: [HeaderName; 2] = [header::CONTENT_TYPE, header::SEC_WEBSOCKET_KEY];
-
 /// Answers a request of a transport.
 pub(crate) async fn transport(
     State(app): State<Arc<App>>,
@@ -95,11 +92,9 @@ fn copy(parts: &Parts, body: Full<Bytes>) -> axum::http::Request<Full<Bytes>> {
     let mut request = axum::http::Request::new(body);
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = parts.uri.to_string().parse().unwrap_or_default();
-    for name in HEADERS {
-        let value = parts.headers.get(&name).and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
-        if let Some(value) = value {
-            request.headers_mut().insert(name, value);
-        }
+    let key = parts.headers.get(header::SEC_WEBSOCKET_KEY);
+    if let Some(key) = key.and_then(|key| HeaderValue::from_bytes(key.as_bytes()).ok()) {
+        request.headers_mut().insert(header::SEC_WEBSOCKET_KEY, key);
     }
     request
 }
@@ -149,8 +144,8 @@ fn check_websocket(parts: &Parts) -> Result<(), ApiError> {
     ))
 }
 
-/// The value of a parameter as the transports read it: the first one, as it is.
+/// The value of a parameter as the transports read it: the first one, as it is, up to a second `=`.
 fn value_of<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
-    let pairs = parts.uri.query().unwrap_or_default().split('&');
-    pairs.filter_map(|pair| pair.split_once('=')).find(|(known, _)| *known == name).map(|(_, value)| value)
+    let mut pairs = parts.uri.query().unwrap_or_default().split('&').map(|pair| pair.split('='));
+    pairs.find_map(|mut pair| (pair.next() == Some(name)).then(|| pair.next()).flatten())
 }

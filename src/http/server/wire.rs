@@ -4,7 +4,7 @@
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -28,6 +28,10 @@ pub(super) struct Wire<S> {
     waiting_time: WaitingTime,
     /// Of a websocket.
     pace: Pace,
+    /// The client kept the daemon waiting for too long.
+    is_over: bool,
+    /// Whoever waits for input: to be told that it is over, as a websocket is read and written apart.
+    reader: Option<Waker>,
     closing: Option<Closing>,
 }
 
@@ -63,7 +67,8 @@ impl<S> Wire<S> {
     pub(super) fn new(stream: S, place: Arc<Place>, client_wait_max: Duration) -> Self {
         let waiting_time = WaitingTime { credit: client_wait_max, credit_max: client_wait_max, waiting: None };
         let pace = Pace { room: WEBSOCKET_BURST_BYTES, since: Instant::now(), pause: None };
-        Self { stream, place, scanner: Scanner::default(), waiting_time, pace, closing: None }
+        let scanner = Scanner::default();
+        Self { stream, place, scanner, waiting_time, pace, is_over: false, reader: None, closing: None }
     }
 
     /// The result of a write, within the client's time.
@@ -80,7 +85,12 @@ impl<S> Wire<S> {
             }
             Poll::Pending => {
                 self.place.note_unread();
-                self.waiting_time.poll_over(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+                ready!(self.waiting_time.poll_over(context));
+                self.is_over = true;
+                if let Some(reader) = self.reader.take() {
+                    reader.wake();
+                }
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
             }
             failed => failed,
         }
@@ -136,6 +146,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
         let this = self.get_mut();
         let (before, is_upgraded) = (buffer.filled().len(), this.place.is_upgraded());
         if is_upgraded {
+            if this.is_over {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            this.reader = Some(context.waker().clone());
             ready!(this.pace.poll_room(context));
         }
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;

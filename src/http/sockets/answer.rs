@@ -23,23 +23,25 @@ pub(super) fn answer(app: &App, table: &mut Table, client: Sid, asked: Asked) ->
         Asked::Other => Err(Refused::new(Code::InvalidMessage, NO_MESSAGE)),
         Asked::Subscribe { session, events } => {
             let named = session.ok_or_else(|| unknown_session(None))?;
+            // Read first: what comes later is from after the subscription.
+            let now = app.gateway.all_events().latest().map_or(u64::MAX, |latest| *latest.borrow());
             let session = session_to_see(app, table, client, &named)?;
             let may_see = |kind| table.client(client).is_some_and(|client| client.key.may_see(kind));
             let (kinds, events) = Kinds::read(events.as_deref(), may_see)?;
-            table.subscribe(client, session, kinds)?;
-            Ok(Content::Subscribed { session_id: named, events })
+            table.subscribe(client, session, kinds, now)?;
+            Ok(Content::Subscribed { session_id: name_of(session), events })
         }
         Asked::Unsubscribe { session } => {
             let named = session.ok_or_else(|| unknown_session(None))?;
-            // Also of a session that is gone, and of one that the key may not see any more.
-            let session = match named.as_str() {
-                ALL_SESSIONS => None,
-                id => Some(named_session(app, id).ok_or_else(|| unknown_session(Some(id)))?),
-            };
+            let session = session_to_leave(app, table, client, &named)?;
             table.unsubscribe(client, session);
-            Ok(Content::Unsubscribed { session_id: named })
+            Ok(Content::Unsubscribed { session_id: name_of(session) })
         }
     }
+}
+
+fn name_of(session: Option<SessionId>) -> String {
+    session.map_or_else(|| ALL_SESSIONS.to_owned(), |session| session.to_string())
 }
 
 /// The session that a client named, or `None` for all, if its key may see that at this moment.
@@ -57,6 +59,17 @@ fn session_to_see(app: &App, table: &mut Table, client: Sid, named: &str) -> Res
     Ok(None)
 }
 
-fn named_session(app: &App, named: &str) -> Option<SessionId> {
-    app.gateway.find(named).ok().or_else(|| Uuid::try_parse(named).ok().map(SessionId))
+/// The session that a client named, or `None` for all, to end its subscription: also one that is gone, or that its key may not see
+/// any more. What the client has nothing of and may not see is as if it were not there.
+fn session_to_leave(app: &App, table: &mut Table, client: Sid, named: &str) -> Result<Option<SessionId>, Refused> {
+    if named == ALL_SESSIONS {
+        return Ok(None);
+    }
+    if let Ok(id) = Uuid::try_parse(named) {
+        return Ok(Some(SessionId(id)));
+    }
+    let client = table.client(client).ok_or_else(|| unknown_session(Some(named)))?;
+    let own = app.gateway.find(named).ok().filter(|session| client.subscriptions.has(*session));
+    let found = own.map_or_else(|| find_session(app, &client.key, named).map(|session| session.id), Ok);
+    Ok(Some(found?))
 }

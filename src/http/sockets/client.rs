@@ -7,7 +7,9 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use engineioxide::{Socket, Str};
-use rookery_model::{Event, Session};
+use governor::{DefaultDirectRateLimiter, RateLimiter};
+use rookery_actors::RateLimit;
+use rookery_model::{Event, Session, Timestamp};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::time::Instant;
 
@@ -25,6 +27,9 @@ const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
 /// A client that took something in this time is catching up: it gets a moment before there is more.
 const CATCHING_UP_TIME: Duration = Duration::from_millis(100);
 
+/// A client that sends more messages than this, in a second and at once, does not listen to its replies, and goes.
+const FLOOD: (u32, u32) = (600, 1_200);
+
 /// The connection of a client, whatever it is made of, and whether it tried to become a websocket.
 pub(super) type Transport = Arc<Socket<AtomicBool>>;
 
@@ -40,7 +45,14 @@ pub(super) struct Client {
     pub(super) address: Option<IpAddr>,
     pub(super) subscriptions: Subscriptions,
     waiting: Waiting,
+    flood: DefaultDirectRateLimiter,
     _permit: StreamPermit,
+}
+
+/// An event and its position in the whole log.
+pub(super) struct Placed<'a> {
+    pub(super) at: u64,
+    pub(super) event: &'a Event,
 }
 
 /// What waits until the transport takes more, in order.
@@ -48,7 +60,7 @@ pub(super) struct Client {
 struct Waiting {
     texts: VecDeque<Str>,
     bytes: usize,
-    /// When the transport last took something.
+    /// When the transport last took something, or the first text began to wait.
     since: Option<Instant>,
 }
 
@@ -61,12 +73,21 @@ impl Client {
         permit: StreamPermit,
     ) -> Self {
         let (subscriptions, waiting) = (Subscriptions::default(), Waiting::default());
-        Self { transport, key, secret, address, subscriptions, waiting, _permit: permit }
+        let (per_second, burst) = FLOOD;
+        let flood = RateLimiter::direct(RateLimit::new(per_second, Duration::from_secs(1), burst).quota());
+        Self { transport, key, secret, address, subscriptions, waiting, flood, _permit: permit }
     }
 
     /// Whether the client asked for this event and may have it, as its session is now.
-    pub(super) fn gets(&self, event: &Event, session: &Session) -> bool {
-        self.subscriptions.wants(event.session, event.kind) && self.key.sees(session) && self.key.sees_event(event)
+    pub(super) fn gets(&self, event: &Placed<'_>, session: &Session, now: Timestamp) -> bool {
+        let Placed { at, event } = event;
+        let may_have = self.key.is_usable(now) && self.key.sees(session) && self.key.sees_event(event);
+        may_have && self.subscriptions.wants_since(event.session, event.kind).is_some_and(|since| *at > since)
+    }
+
+    /// Counts a message; whether that makes a flood.
+    pub(super) fn floods(&self) -> bool {
+        self.flood.check().is_err()
     }
 
     /// Sends a text behind those that wait. Never waits.
@@ -91,18 +112,30 @@ impl Client {
         !self.waiting.texts.is_empty()
     }
 
-    /// Whether something waits and the client took something a moment ago, so that it is not stuck.
+    /// Whether something waits, and the client took something, or began to be behind, a moment ago.
     pub(super) fn is_catching_up(&self) -> bool {
         self.waiting.since.is_some_and(|since| since.elapsed() < CATCHING_UP_TIME)
     }
 }
 
-/// Gives the transport a text; gives it back where there is no room. A closed transport takes everything: its end is told otherwise.
+/// Gives the transport a text; gives it back where there is no room. One place stays free, as the transport's own ping ends it when
+/// there is none. A closed transport takes everything, as `Namespace::on_disconnect` removes its client.
 fn emit(transport: &Transport, text: Str) -> Option<Str> {
-    match transport.emit(text) {
-        Err(TrySendError::Full(text)) => Some(text),
-        Ok(()) | Err(TrySendError::Closed(_)) => None,
-    }
+    let free = match transport.reserve() {
+        Ok(free) => free,
+        Err(TrySendError::Full(())) => return Some(text),
+        Err(TrySendError::Closed(())) => return None,
+    };
+    let left = match transport.reserve() {
+        Ok(place) => {
+            place.emit(text);
+            None
+        }
+        Err(TrySendError::Full(())) => Some(text),
+        Err(TrySendError::Closed(())) => None,
+    };
+    drop(free);
+    left
 }
 
 impl Waiting {

@@ -1,4 +1,4 @@
-//! The task that delivers: reads what came into the event log since it looked last, each event once however many clients want it, and
+//! The task that looks after clients and delivers: reads what came into the event log since it looked last, each event once however many clients want it, and
 //! sends it to them. Reads nothing while nobody subscribed. Waits for no client.
 
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::warn;
 
+use super::client::Placed;
 use super::namespace::Namespace;
 use crate::app::App;
 use crate::event_data;
@@ -29,28 +30,26 @@ const RETRY: Duration = Duration::from_secs(1);
 struct Reader {
     events: AllEvents,
     latest: watch::Receiver<u64>,
+    keys: watch::Receiver<()>,
     place: LogPlace,
 }
 
-/// Delivers for as long as there is an event log.
+/// Delivers for as long as there is an event log, and looks after clients meanwhile.
 pub(super) async fn run(app: &Arc<App>, namespace: &Arc<Namespace>) {
-    let events = app.gateway.all_events();
-    let Ok(latest) = events.latest() else { return };
-    let now = *latest.borrow();
-    let mut reader = Reader { events, latest, place: LogPlace { position: now, told: now } };
+    tokio::select! {
+        () = look_after(app, namespace) => {}
+        () = read(app, namespace) => {}
+    }
+}
+
+/// Ends what has to end: clients whose key did, transports whose clients do not connect, subscriptions to sessions that are gone.
+async fn look_after(app: &App, namespace: &Namespace) {
     let (mut keys, mut expiries, mut sweeps) = (app.keys.changes(), interval(EXPIRY_CHECK), interval(SWEEP_INTERVAL));
-    expiries.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    // Clients that are catching up get a moment before each page.
-    let mut had_a_moment = false;
+    for ticks in [&mut expiries, &mut sweeps] {
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
     loop {
-        namespace.flush();
-        let has_ending = namespace.has_ending_keys();
-        let (is_behind, is_catching_up, is_empty) = {
-            let table = namespace.table();
-            (table.is_behind(), table.is_catching_up(), table.is_empty())
-        };
-        let may_read = !is_catching_up || had_a_moment;
+        let (has_ending, is_empty) = (namespace.has_ending_keys(), namespace.table().is_empty());
         tokio::select! {
             biased;
             changed = keys.changed() => match changed {
@@ -62,18 +61,43 @@ pub(super) async fn run(app: &Arc<App>, namespace: &Arc<Namespace>) {
                 namespace.end_late_strangers();
                 namespace.end_subscriptions(app);
             }
-            is_open = reader.has_more(), if may_read => {
+            () = namespace.arrived.notified() => {}
+        }
+    }
+}
+
+/// Reads and delivers. Clients that are catching up get a moment before each page.
+async fn read(app: &App, namespace: &Arc<Namespace>) {
+    let events = app.gateway.all_events();
+    let Ok(latest) = events.latest() else { return };
+    let now = *latest.borrow();
+    let keys = app.keys.changes();
+    let mut reader = Reader { events, latest, keys, place: LogPlace { position: now, told: now } };
+    let mut moments = interval(FLUSH_INTERVAL);
+    moments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut had_a_moment = false;
+    loop {
+        namespace.flush();
+        let (is_behind, is_catching_up) = {
+            let table = namespace.table();
+            (table.is_behind(), table.is_catching_up())
+        };
+        tokio::select! {
+            biased;
+            is_open = reader.has_more(), if !is_catching_up || had_a_moment => {
                 if !is_open {
                     return;
                 }
-                had_a_moment = false;
-                if let Err(error) = reader.deliver(app, namespace, &mut keys).await {
+                if let Err(error) = reader.deliver(app, namespace).await {
                     warn!(%error, "the event log cannot be read for sockets, will retry");
                     sleep(RETRY).await;
                 }
+                had_a_moment = false;
+                moments.reset();
             }
-            () = sleep(FLUSH_INTERVAL), if is_behind => had_a_moment = true,
-            () = namespace.changed.notified() => {}
+            // Not made anew each time: whatever else happens, a moment ends.
+            _ = moments.tick(), if is_behind => had_a_moment = true,
+            () = namespace.fell_behind.notified() => {}
         }
     }
 }
@@ -86,12 +110,7 @@ impl Reader {
     }
 
     /// Delivers the next events.
-    async fn deliver(
-        &mut self,
-        app: &App,
-        namespace: &Arc<Namespace>,
-        keys: &mut watch::Receiver<()>,
-    ) -> Result<(), CommandError> {
+    async fn deliver(&mut self, app: &App, namespace: &Arc<Namespace>) -> Result<(), CommandError> {
         let latest = *self.latest.borrow_and_update();
         if !namespace.table().has_subscribers() {
             self.place = LogPlace { position: latest, told: latest };
@@ -103,15 +122,15 @@ impl Reader {
         let is_wanted = move |event: &Event| wanted_by.table().wants(event.session, event.kind);
         let AllEventsPage { events, seen, is_gap, .. } =
             self.events.page(self.place, READ_COUNT, sees, is_wanted).await?;
-        for (_, event) in events {
+        for (at, event) in events {
             let data = event_data::shown(&app.gateway, &event).await;
             // Behind the wait: what a key may see is what it may see now.
-            if keys.has_changed().unwrap_or_default() {
-                keys.mark_unchanged();
+            if self.keys.has_changed().unwrap_or_default() {
+                self.keys.mark_unchanged();
                 namespace.check_keys(app, false);
             }
             if let Ok(session) = app.gateway.session(event.session) {
-                namespace.publish(&event, &session, epoch, &data);
+                namespace.publish(app, &Placed { at, event: &event }, &session, epoch, &data);
             }
         }
         if is_gap {

@@ -17,27 +17,27 @@ use bytes::Bytes;
 use engineioxide::handler::EngineIoHandler;
 use engineioxide::socket::{DisconnectReason, Sid, Socket};
 use engineioxide::{Str, TransportType};
-use rookery_model::{Event, Session};
+use rookery_model::Session;
 use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use super::Handshake;
 use super::answer::answer;
-use super::client::{Client, Transport};
+use super::client::{Client, Placed, TooSlow, Transport};
 use super::message::{Code, Content, EventMessage, Refused, Request};
 use super::packet::{self, Auth, NAMESPACE, Packet};
-use super::table::{Pace, StrangerMay, Table};
-use super::{Handshake, UPGRADE_TIME_MAX};
+use super::table::{Allowance, StrangerMay, Table};
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
 use crate::auth::{Key, Refusal, Secret};
 use crate::http::error::{AccessError, ApiError};
-use crate::http::limits::KEY_CHARS_MAX;
+use crate::http::limits::{ECHO_CHARS_MAX, KEY_CHARS_MAX};
 
 /// Time for a client to end its transport once it was told that it has to go: a moment for the reason to arrive, and less than the
 /// second after which nothing of a key that ended may be left.
-const LEAVE_TIME_MAX: Duration = Duration::from_millis(700);
+const LEAVE_TIME_MAX: Duration = Duration::from_millis(400);
 /// Time for all transports to end when the daemon stops.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(1);
 const TOO_FAST: &str = "Too many messages with this API key: 60 a second, and 120 at once after a pause, are answered";
@@ -49,8 +49,10 @@ pub(super) struct Namespace {
     table: Mutex<Table>,
     /// Nobody gets in any more.
     is_closed: AtomicBool,
-    /// There is a client more, or something waits for one.
-    pub(super) changed: Notify,
+    /// There is a transport or a client more.
+    pub(super) arrived: Notify,
+    /// Something waits for a client.
+    pub(super) fell_behind: Notify,
 }
 
 impl fmt::Debug for Namespace {
@@ -69,7 +71,7 @@ impl EngineIoHandler for Namespace {
         if !is_there || self.is_closed.load(Ordering::Relaxed) {
             return end(&transport);
         }
-        self.changed.notify_one();
+        self.arrived.notify_one();
     }
 
     fn on_disconnect(&self, transport: Arc<Socket<AtomicBool>>, _: DisconnectReason) {
@@ -132,22 +134,34 @@ fn end(transport: &Transport) {
 }
 
 /// Ends the transport of a client that was told to go, after a moment in which the client may do so.
-async fn end_soon(transport: Transport) {
+async fn end_soon(transport: &Transport) {
     let _ = tokio::time::timeout(LEAVE_TIME_MAX, transport.closed()).await;
-    end(&transport);
+    end(transport);
 }
 
-/// As [`end_soon`]. The client keeps its permits until then.
+/// As [`end_soon`]. The client keeps its permits until the transport has ended.
 fn leave(client: Client) {
     tokio::spawn(async move {
-        end_soon(Arc::clone(&client.transport)).await;
-        drop(client);
+        end_soon(&client.transport).await;
+        client.transport.closed().await;
     });
+}
+
+/// Ends the transport of a client that is none any more. It keeps its permits until the transport has ended.
+fn dismiss(client: Client) {
+    end(&client.transport);
+    tokio::spawn(async move { client.transport.closed().await });
 }
 
 impl Namespace {
     pub(super) fn new(app: Weak<App>) -> Self {
-        Self { app, table: Mutex::default(), is_closed: AtomicBool::new(false), changed: Notify::new() }
+        Self {
+            app,
+            table: Mutex::default(),
+            is_closed: AtomicBool::new(false),
+            arrived: Notify::new(),
+            fell_behind: Notify::new(),
+        }
     }
 
     pub(super) fn table(&self) -> MutexGuard<'_, Table> {
@@ -159,18 +173,10 @@ impl Namespace {
     }
 
     /// As [`super::Sockets::begins_upgrade`].
-    pub(super) fn begins_upgrade(self: &Arc<Self>, transport: Sid) -> bool {
+    pub(super) fn begins_upgrade(&self, transport: Sid) -> bool {
         let transport = self.table().transport(transport);
-        let Some(transport) = transport.filter(|transport| !transport.data.swap(true, Ordering::Relaxed)) else {
-            return false;
-        };
-        tokio::spawn(async move {
-            let _ = tokio::time::timeout(UPGRADE_TIME_MAX, transport.closed()).await;
-            if transport.transport_type() == TransportType::Polling {
-                end(&transport);
-            }
-        });
-        true
+        let transport = transport.filter(|transport| transport.transport_type() == TransportType::Polling);
+        transport.is_some_and(|transport| !transport.data.swap(true, Ordering::Relaxed))
     }
 
     /// The client of a transport that is not in the namespace says something: it wants in.
@@ -180,7 +186,8 @@ impl Namespace {
         let may = self.table().count_stranger(place_of(transport), wants_in);
         match (may, packet) {
             (StrangerMay::Connect, Some(Packet::Connect { auth, .. })) if wants_in => self.connect(transport, auth),
-            (StrangerMay::Connect, Some(Packet::Connect { namespace, .. })) => {
+            // What is said to strangers has room in the system's buffer, also when they do not read.
+            (StrangerMay::Connect, Some(Packet::Connect { namespace, .. })) if namespace.len() <= ECHO_CHARS_MAX => {
                 let _ = transport.emit(packet::refused(&namespace, "Invalid namespace"));
             }
             (StrangerMay::Connect, _) | (StrangerMay::Go, _) => end(transport),
@@ -194,7 +201,8 @@ impl Namespace {
         let _ = transport.emit(packet::connected(&Uuid::new_v4().simple().to_string()));
         if let Err(refused) = self.enter(&app, transport, handshake, auth) {
             say_why(transport, refused);
-            tokio::spawn(end_soon(Arc::clone(transport)));
+            let transport = Arc::clone(transport);
+            tokio::spawn(async move { end_soon(&transport).await });
         }
     }
 
@@ -246,20 +254,26 @@ impl Namespace {
                 }
             }
         })?;
+        let others = self.table().other_addresses(handshake.reservation.number);
+        if !others.into_iter().all(|address| key.allows_address(address)) {
+            note_refusal(app, handshake, Some(&key), AccessError::KeyRefused(Refusal::Address));
+            return Err(Refused::new(Code::Unauthorized, "Authentication failed"));
+        }
         // Connecting counts like a request.
         let _in_flight = key.admit().1.map_err(AccessError::Throttled)?;
+        // Whoever is refused from now on is no stranger, and no more than the key's rate.
+        self.table().give_back(handshake.reservation.number);
         let permit = app.admit_stream(&key)?;
         let client = Client::new(Arc::clone(transport), key, secret, handshake.client, permit);
         let mut table = self.table();
         table.add(client)?;
-        table.give_back(handshake.reservation.number);
         // A transport that ended meanwhile was told of before the client was there.
         if transport.is_closed() || self.is_closed.load(Ordering::Relaxed) {
             table.remove(transport.id);
             end(transport);
         }
         drop(table);
-        self.changed.notify_one();
+        self.arrived.notify_one();
         Ok(())
     }
 
@@ -269,25 +283,22 @@ impl Namespace {
         let mut table = self.table();
         let content = match table.count(transport.id) {
             None => return,
-            Some(Pace::Flood) => {
-                table.remove(transport.id);
+            Some(Allowance::Flood) => {
+                let client = table.remove(transport.id);
                 drop(table);
-                return end(transport);
+                return client.into_iter().for_each(dismiss);
             }
-            Some(Pace::TooFast) => Refused::new(Code::RateLimited, TOO_FAST).into(),
-            Some(Pace::Allowed) => answer(&app, &mut table, transport.id, asked).unwrap_or_else(Content::from),
+            Some(Allowance::TooFast) => Refused::new(Code::RateLimited, TOO_FAST).into(),
+            Some(Allowance::Allowed) => answer(&app, &mut table, transport.id, asked).unwrap_or_else(Content::from),
         };
         let Some(ack) = ack else { return };
         let sent = table.send(transport.id, packet::reply(ack, &content.reply(id)).into());
+        let slow = sent.err().and_then(|TooSlow| table.remove(transport.id));
         let is_behind = table.is_behind();
         drop(table);
-        match sent {
-            Ok(()) if is_behind => self.changed.notify_one(),
-            Ok(()) => {}
-            Err(_) => {
-                self.table().remove(transport.id);
-                end(transport);
-            }
+        slow.into_iter().for_each(dismiss);
+        if is_behind {
+            self.fell_behind.notify_one();
         }
     }
 
@@ -313,26 +324,32 @@ impl Namespace {
     pub(super) fn end_subscriptions(&self, app: &App) {
         let mut table = self.table();
         let ended = table.end_subscriptions(|session| app.gateway.session(session).is_ok());
+        let mut slow = Vec::new();
         for (sid, session) in ended {
             let content = Content::Unsubscribed { session_id: session.to_string() };
-            // One that is too slow for it is found at the next flush.
-            let _ = table.send(sid, packet::message(&content.reply(None)).into());
+            let sent = table.send(sid, packet::message(&content.reply(None)).into());
+            slow.extend(sent.err().and_then(|TooSlow| table.remove(sid)));
         }
+        drop(table);
+        slow.into_iter().for_each(dismiss);
+        self.fell_behind.notify_one();
     }
 
-    /// Whether a request from this address may carry this transport: that of a client's key, or of the stranger's first request.
-    ///
-    /// # Errors
-    /// [`AccessError::KeyRefused`].
+    /// As [`super::Sockets::check_address`].
     pub(super) fn check_address(&self, transport: Sid, address: Option<IpAddr>) -> Result<(), AccessError> {
         let mut table = self.table();
-        let is_allowed = if let Some(client) = table.client(transport) {
-            client.key.allows_address(address)
-        } else {
-            let transport = table.transport(transport);
-            transport.is_none_or(|transport| handshake_of(&transport).is_some_and(|first| first.client == address))
-        };
-        if is_allowed { Ok(()) } else { Err(AccessError::KeyRefused(Refusal::Address)) }
+        if let Some(client) = table.client(transport) {
+            let is_allowed = client.key.allows_address(address);
+            return if is_allowed { Ok(()) } else { Err(AccessError::KeyRefused(Refusal::Address)) };
+        }
+        let Some(transport) = table.transport(transport) else { return Ok(()) };
+        match handshake_of(&transport) {
+            Some(first) if first.client == address => Ok(()),
+            // A key that came with the first request is for nobody else.
+            Some(first) if first.key.is_some() => Err(AccessError::KeyRefused(Refusal::Address)),
+            Some(first) => table.note_address(first.reservation.number, address),
+            None => Ok(()),
+        }
     }
 
     /// Ends the transports whose clients had time enough to connect.
@@ -347,16 +364,23 @@ impl Namespace {
     }
 
     /// Sends an event with this data to all who want it and may have it.
-    pub(super) fn publish(&self, event: &Event, session: &Session, epoch: u64, data: &Map<String, Value>) {
-        let text = packet::message(&EventMessage::of(event, epoch, data)).into();
-        let slow = self.table().publish(event, session, &text);
-        slow.iter().for_each(end);
+    pub(super) fn publish(
+        &self,
+        app: &App,
+        event: &Placed<'_>,
+        session: &Session,
+        epoch: u64,
+        data: &Map<String, Value>,
+    ) {
+        let text = packet::message(&EventMessage::of(event.event, epoch, data)).into();
+        let slow = self.table().publish(event, session, app.keys.now(), &text);
+        slow.into_iter().for_each(dismiss);
     }
 
     /// Sends of what waits as much as the clients take.
     pub(super) fn flush(&self) {
         let slow = self.table().flush();
-        slow.iter().for_each(end);
+        slow.into_iter().for_each(dismiss);
     }
 
     /// Ends all transports, and those that still come. Waits for a limited time until they are gone.

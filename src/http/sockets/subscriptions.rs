@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::message::{Code, Refused};
 use crate::webhooks::{EVERY_EVENT, is_event_word};
 
-/// Sessions that one client names: 100 KiB. A client of more sessions has a key for all of them and subscribes to `*`.
+/// Sessions that one client names: 350 bytes each. A client of more sessions has a key for all of them and subscribes to `*`.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 4_096;
 
 /// Some kinds of events.
@@ -18,8 +18,15 @@ pub(super) struct Kinds(u32);
 /// What one client subscribed to.
 #[derive(Debug, Default)]
 pub(super) struct Subscriptions {
-    of_all: Kinds,
-    by_session: HashMap<SessionId, Kinds>,
+    of_all: Option<Subscription>,
+    by_session: HashMap<SessionId, Subscription>,
+}
+
+#[derive(Debug)]
+struct Subscription {
+    kinds: Kinds,
+    /// Begins behind the event with this position in the whole log.
+    since: u64,
 }
 
 impl Kinds {
@@ -41,7 +48,9 @@ impl Kinds {
             }
             let kind = EventKind::from_word(word);
             if kind.is_some_and(|kind| !may_see(kind)) {
-                hidden.push(word);
+                if !hidden.contains(&word) {
+                    hidden.push(word);
+                }
                 continue;
             }
             kinds = kinds.and(if word == EVERY_EVENT { Self::EVERY } else { kind.map_or(Self::default(), Self::of) });
@@ -76,13 +85,15 @@ impl Kinds {
 }
 
 impl Subscriptions {
-    /// Adds these kinds of events of a session, or (`None`) of all sessions.
+    /// Adds these kinds of events of a session, or (`None`) of all sessions, from behind this position in the whole log.
     ///
     /// # Errors
     /// [`Code::TooManySubscriptions`].
-    pub(super) fn add(&mut self, session: Option<SessionId>, kinds: Kinds) -> Result<(), Refused> {
+    pub(super) fn add(&mut self, session: Option<SessionId>, kinds: Kinds, since: u64) -> Result<(), Refused> {
+        let new = || Subscription { kinds: Kinds::default(), since };
         let Some(session) = session else {
-            self.of_all = self.of_all.and(kinds);
+            let known = self.of_all.get_or_insert_with(new);
+            known.kinds = known.kinds.and(kinds);
             return Ok(());
         };
         if self.by_session.len() >= SUBSCRIPTIONS_MAX && !self.by_session.contains_key(&session) {
@@ -90,8 +101,8 @@ impl Subscriptions {
                 format!("A connection may name {SUBSCRIPTIONS_MAX} sessions at most: unsubscribe from some first");
             return Err(Refused::new(Code::TooManySubscriptions, message));
         }
-        let known = self.by_session.entry(session).or_default();
-        *known = known.and(kinds);
+        let known = self.by_session.entry(session).or_insert_with(new);
+        known.kinds = known.kinds.and(kinds);
         Ok(())
     }
 
@@ -99,18 +110,19 @@ impl Subscriptions {
     pub(super) fn remove(&mut self, session: Option<SessionId>) {
         match session {
             Some(session) => drop(self.by_session.remove(&session)),
-            None => self.of_all = Kinds::default(),
+            None => self.of_all = None,
         }
     }
 
-    /// Whether this kind of event of this session was asked for.
-    pub(super) fn wants(&self, session: SessionId, kind: EventKind) -> bool {
-        self.of_all.has(kind) || self.by_session.get(&session).is_some_and(|kinds| kinds.has(kind))
+    /// The position in the whole log behind which this kind of event of this session was asked for; `None`: it was not.
+    pub(super) fn wants_since(&self, session: SessionId, kind: EventKind) -> Option<u64> {
+        let both = self.of_all.iter().chain(self.by_session.get(&session));
+        both.filter(|subscription| subscription.kinds.has(kind)).map(|subscription| subscription.since).min()
     }
 
-    /// Whether events of all sessions were asked for.
-    pub(super) fn has_all(&self) -> bool {
-        self.of_all != Kinds::default()
+    /// Whether this session was named.
+    pub(super) fn has(&self, session: SessionId) -> bool {
+        self.by_session.contains_key(&session)
     }
 
     /// The sessions that were named.
@@ -158,24 +170,27 @@ mod tests {
         let [alice, bob] = [1, 2].map(|number| SessionId(Uuid::from_u128(number)));
         let (join, qr) = (EventKind::Group(GroupEventKind::Join), EventKind::Qr);
         let mut subscriptions = Subscriptions::default();
-        subscriptions.add(Some(alice), Kinds::of(join)).unwrap();
-        subscriptions.add(Some(alice), Kinds::of(qr)).unwrap();
-        subscriptions.add(None, Kinds::of(qr)).unwrap();
-        assert!(subscriptions.wants(alice, join) && !subscriptions.wants(bob, join) && subscriptions.wants(bob, qr));
+        subscriptions.add(Some(alice), Kinds::of(join), 7).unwrap();
+        subscriptions.add(Some(alice), Kinds::of(qr), 8).unwrap();
+        subscriptions.add(None, Kinds::of(qr), 5).unwrap();
+        let since = |subscriptions: &Subscriptions| {
+            [(alice, join), (alice, qr), (bob, join), (bob, qr)].map(|(of, kind)| subscriptions.wants_since(of, kind))
+        };
+        assert_eq!(since(&subscriptions), [Some(7), Some(5), None, Some(5)]);
         subscriptions.remove(Some(alice));
-        assert!(!subscriptions.wants(alice, join) && subscriptions.wants(alice, qr));
+        assert_eq!(since(&subscriptions), [None, Some(5), None, Some(5)]);
         subscriptions.remove(None);
-        assert!(!subscriptions.wants(alice, qr) && !subscriptions.has_all());
+        assert_eq!(since(&subscriptions), [None; 4]);
     }
 
     #[test]
     fn a_client_names_a_bounded_number_of_sessions() {
         let mut subscriptions = Subscriptions::default();
         let session = |number: usize| Some(SessionId(Uuid::from_u128(number as u128)));
-        (0..SUBSCRIPTIONS_MAX).for_each(|number| subscriptions.add(session(number), Kinds::EVERY).unwrap());
-        let refused = subscriptions.add(session(SUBSCRIPTIONS_MAX), Kinds::EVERY).unwrap_err();
+        (0..SUBSCRIPTIONS_MAX).for_each(|number| subscriptions.add(session(number), Kinds::EVERY, 0).unwrap());
+        let refused = subscriptions.add(session(SUBSCRIPTIONS_MAX), Kinds::EVERY, 0).unwrap_err();
         assert_eq!(refused.code, Code::TooManySubscriptions);
-        subscriptions.add(session(0), Kinds::EVERY).unwrap();
-        subscriptions.add(None, Kinds::EVERY).unwrap();
+        subscriptions.add(session(0), Kinds::EVERY, 0).unwrap();
+        subscriptions.add(None, Kinds::EVERY, 0).unwrap();
     }
 }

@@ -8,12 +8,10 @@ use std::time::{Duration, Instant};
 
 use engineioxide::Str;
 use engineioxide::socket::Sid;
-use governor::{DefaultDirectRateLimiter, RateLimiter};
-use rookery_actors::RateLimit;
-use rookery_model::{Event, EventKind, Session, SessionId};
+use rookery_model::{EventKind, Session, SessionId, Timestamp};
 use uuid::Uuid;
 
-use super::client::{Client, TooSlow, Transport};
+use super::client::{Client, Placed, TooSlow, Transport};
 use super::message::{Code, Refused};
 use super::subscriptions::Kinds;
 use crate::auth::subscriber;
@@ -24,17 +22,15 @@ const STRANGERS_MAX: usize = 128;
 /// Of these, transports from one address.
 const STRANGERS_PER_ADDRESS_MAX: usize = 64;
 /// For this long, a transport does not have to go for another one: its client's first message is on its way.
-const STRANGER_TIME_MIN: Duration = Duration::from_secs(1);
+const STRANGER_TIME_MIN: Duration = Duration::from_millis(100);
+/// Addresses from which the requests of one such transport may come: a client may have several ways to the daemon.
+const STRANGER_ADDRESSES_MAX: usize = 4;
 /// Time for a client to connect once its transport is there: some round trips.
 const STRANGER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Messages of a client that is not in the namespace: one is needed.
 const STRANGER_MESSAGES_MAX: u32 = 8;
 /// Clients of one key.
 pub(super) const CLIENTS_PER_KEY_MAX: usize = 16;
-/// Messages of one key in a second, and at once after a pause.
-const FRAMES: (u32, u32) = (60, 120);
-/// A client that sends this many does not listen to its replies, and goes.
-const FLOOD: (u32, u32) = (600, 1_200);
 
 #[derive(Default)]
 pub(super) struct Table {
@@ -44,13 +40,16 @@ pub(super) struct Table {
     clients: HashMap<Sid, Client>,
     by_session: HashMap<SessionId, HashSet<Sid>>,
     of_all: HashSet<Sid>,
-    keys: HashMap<Uuid, Share>,
+    /// The number of clients of each key.
+    keys: HashMap<Uuid, usize>,
     /// Clients for whom something waits.
     behind: HashSet<Sid>,
 }
 
 struct Stranger {
     address: IpAddr,
+    /// Addresses, as far as they are known, that requests of the transport came from beside the first one.
+    others: Vec<Option<IpAddr>>,
     since: Instant,
     /// `None` until the transport is there.
     transport: Option<Transport>,
@@ -60,16 +59,9 @@ struct Stranger {
     messages: u32,
 }
 
-/// What the clients of one key use together.
-struct Share {
-    clients: usize,
-    frames: DefaultDirectRateLimiter,
-    flood: DefaultDirectRateLimiter,
-}
-
 /// How a client sends.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum Allowance {
     Allowed,
     /// More than is answered.
     TooFast,
@@ -80,46 +72,77 @@ pub(super) enum Pace {
 /// What follows from a message of a client that is not in the namespace.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
 pub(super) enum StrangerMay {
+    /// It may connect, if it wants to.
     Connect,
-    /// It was refused, or is leaving.
+    /// It was refused, or is leaving: nothing follows.
     Nothing,
     /// It says too much.
     Go,
 }
 
-impl Default for Share {
-    fn default() -> Self {
-        let limiter = |(per_second, burst)| {
-            RateLimiter::direct(RateLimit::new(per_second, Duration::from_secs(1), burst).quota())
-        };
-        Self { clients: 0, frames: limiter(FRAMES), flood: limiter(FLOOD) }
-    }
-}
-
 impl Table {
     /// A place, by its number, for a transport whose client is not in the namespace yet, and the transport that has to go for it: the
-    /// oldest one of its address, or of all.
+    /// oldest one of its address; of the address with the most, where that has more; or of all.
     ///
     /// # Errors
     /// [`AccessError::TooManyConnections`], [`AccessError::NoConnectionLeft`]: the oldest ones are new themselves.
     pub(super) fn reserve(&mut self, address: IpAddr, now: Instant) -> Result<(u64, Option<Transport>), AccessError> {
         let address = subscriber(address);
-        let mut of_address = self.strangers.iter().filter(|(_, stranger)| stranger.address == address);
-        let (oldest, error) = match (of_address.next(), of_address.count() + 1) {
-            (Some(oldest), STRANGERS_PER_ADDRESS_MAX..) => (Some(oldest), AccessError::TooManyConnections),
-            _ if self.strangers.len() < STRANGERS_MAX => (None, AccessError::NoConnectionLeft),
-            _ => (self.strangers.iter().next(), AccessError::NoConnectionLeft),
-        };
-        if oldest.is_some_and(|(_, stranger)| now - stranger.since < STRANGER_TIME_MIN) {
-            return Err(error);
-        }
-        let oldest = oldest.map(|(number, _)| *number);
+        let oldest = self.give_way(address, now)?;
         let gone = oldest.and_then(|number| self.strangers.remove(&number)).and_then(|stranger| stranger.transport);
         let number = self.next_stranger;
         self.next_stranger += 1;
-        let stranger = Stranger { address, since: now, transport: None, has_connected: false, messages: 0 };
+        let stranger =
+            Stranger { address, others: Vec::new(), since: now, transport: None, has_connected: false, messages: 0 };
         self.strangers.insert(number, stranger);
         Ok((number, gone))
+    }
+
+    /// The place that has to be given up for one more of this address, if any.
+    fn give_way(&self, address: IpAddr, now: Instant) -> Result<Option<u64>, AccessError> {
+        let is_old = |number: &u64| now - self.strangers[number].since >= STRANGER_TIME_MIN;
+        let oldest_of = |address: IpAddr| {
+            let mut strangers = self.strangers.iter();
+            strangers.find(|(_, stranger)| stranger.address == address).map(|(number, _)| *number)
+        };
+        let mut counts = HashMap::<IpAddr, usize>::new();
+        self.strangers.values().for_each(|stranger| *counts.entry(stranger.address).or_default() += 1);
+        let own = counts.get(&address).copied().unwrap_or_default();
+        if own >= STRANGERS_PER_ADDRESS_MAX {
+            return oldest_of(address).filter(is_old).map(Some).ok_or(AccessError::TooManyConnections);
+        }
+        if self.strangers.len() < STRANGERS_MAX {
+            return Ok(None);
+        }
+        let most = counts.into_iter().max_by_key(|(_, count)| *count);
+        match most {
+            Some((crowded, count)) if count > own + 1 => Ok(oldest_of(crowded)),
+            _ => {
+                let oldest = self.strangers.keys().next().copied();
+                oldest.filter(is_old).map(Some).ok_or(AccessError::NoConnectionLeft)
+            }
+        }
+    }
+
+    /// Notes that a request of a stranger's transport came from this address, which is not that of its first request.
+    ///
+    /// # Errors
+    /// [`AccessError::TooManyConnections`]: they come from everywhere.
+    pub(super) fn note_address(&mut self, place: u64, address: Option<IpAddr>) -> Result<(), AccessError> {
+        let Some(stranger) = self.strangers.get_mut(&place) else { return Ok(()) };
+        if stranger.others.contains(&address) {
+            return Ok(());
+        }
+        if stranger.others.len() >= STRANGER_ADDRESSES_MAX {
+            return Err(AccessError::TooManyConnections);
+        }
+        stranger.others.push(address);
+        Ok(())
+    }
+
+    /// The addresses that [`Self::note_address`] noted.
+    pub(super) fn other_addresses(&self, place: u64) -> Vec<Option<IpAddr>> {
+        self.strangers.get(&place).map(|stranger| stranger.others.clone()).unwrap_or_default()
     }
 
     /// The transport of this place is there; false: its place was given away meanwhile.
@@ -165,12 +188,12 @@ impl Table {
     /// # Errors
     /// [`Code::RateLimited`]: its key has as many as it may.
     pub(super) fn add(&mut self, client: Client) -> Result<(), Refused> {
-        let share = self.keys.entry(client.key.id()).or_default();
-        if share.clients >= CLIENTS_PER_KEY_MAX {
+        let count = self.keys.entry(client.key.id()).or_default();
+        if *count >= CLIENTS_PER_KEY_MAX {
             let message = format!("Too many concurrent connections for this API key (max {CLIENTS_PER_KEY_MAX})");
             return Err(Refused::new(Code::RateLimited, message));
         }
-        share.clients += 1;
+        *count += 1;
         self.clients.insert(client.transport.id, client);
         Ok(())
     }
@@ -183,9 +206,9 @@ impl Table {
         }
         self.of_all.remove(&transport);
         self.behind.remove(&transport);
-        if let Some(share) = self.keys.get_mut(&client.key.id()) {
-            share.clients -= 1;
-            if share.clients == 0 {
+        if let Some(count) = self.keys.get_mut(&client.key.id()) {
+            *count -= 1;
+            if *count == 0 {
                 self.keys.remove(&client.key.id());
             }
         }
@@ -223,16 +246,16 @@ impl Table {
     }
 
     /// Counts a message of a client; `None`: there is no such client.
-    pub(super) fn count(&self, transport: Sid) -> Option<Pace> {
-        let share = self.keys.get(&self.clients.get(&transport)?.key.id())?;
-        Some(match (share.flood.check().is_ok(), share.frames.check().is_ok()) {
-            (false, _) => Pace::Flood,
-            (true, false) => Pace::TooFast,
-            (true, true) => Pace::Allowed,
+    pub(super) fn count(&self, transport: Sid) -> Option<Allowance> {
+        let client = self.clients.get(&transport)?;
+        Some(match (client.floods(), client.key.takes_message()) {
+            (true, _) => Allowance::Flood,
+            (false, false) => Allowance::TooFast,
+            (false, true) => Allowance::Allowed,
         })
     }
 
-    /// Subscribes a client to these kinds of events of a session, or (`None`) of all sessions.
+    /// Subscribes a client to these kinds of events of a session, or (`None`) of all sessions, from behind this position in the log.
     ///
     /// # Errors
     /// [`Code::TooManySubscriptions`].
@@ -241,13 +264,13 @@ impl Table {
         transport: Sid,
         session: Option<SessionId>,
         kinds: Kinds,
+        since: u64,
     ) -> Result<(), Refused> {
         let Some(client) = self.clients.get_mut(&transport) else { return Ok(()) };
-        client.subscriptions.add(session, kinds)?;
+        client.subscriptions.add(session, kinds, since)?;
         match session {
             Some(session) => drop(self.by_session.entry(session).or_default().insert(transport)),
-            None if client.subscriptions.has_all() => drop(self.of_all.insert(transport)),
-            None => {}
+            None => drop(self.of_all.insert(transport)),
         }
         Ok(())
     }
@@ -285,7 +308,9 @@ impl Table {
 
     /// Whether anybody subscribed to this kind of event of this session.
     pub(super) fn wants(&self, session: SessionId, kind: EventKind) -> bool {
-        let wants = |sid: &Sid| self.clients.get(sid).is_some_and(|client| client.subscriptions.wants(session, kind));
+        let wants = |sid: &Sid| {
+            self.clients.get(sid).is_some_and(|client| client.subscriptions.wants_since(session, kind).is_some())
+        };
         self.subscribers(session).any(|sid| wants(&sid))
     }
 
@@ -295,14 +320,14 @@ impl Table {
         of_session.into_iter().flatten().chain(of_all).copied()
     }
 
-    /// Sends an event to all who want it and may have it. Returns the transports that are too slow for it.
-    pub(super) fn publish(&mut self, event: &Event, session: &Session, text: &Str) -> Vec<Transport> {
-        let subscribers: Vec<Sid> = self.subscribers(event.session).collect();
+    /// Sends an event to all who want it and may have it. Returns the clients that are too slow for it: they are none any more.
+    pub(super) fn publish(&mut self, event: &Placed<'_>, session: &Session, now: Timestamp, text: &Str) -> Vec<Client> {
+        let subscribers: Vec<Sid> = self.subscribers(session.id).collect();
         let mut slow = Vec::new();
         for sid in subscribers {
-            let gets = self.clients.get(&sid).is_some_and(|client| client.gets(event, session));
+            let gets = self.clients.get(&sid).is_some_and(|client| client.gets(event, session, now));
             if gets && self.send(sid, text.clone()).is_err() {
-                slow.extend(self.remove(sid).map(|client| client.transport));
+                slow.extend(self.remove(sid));
             }
         }
         slow
@@ -319,14 +344,14 @@ impl Table {
         sent
     }
 
-    /// Sends of what waits as much as the transports take. Returns those that are too slow.
-    pub(super) fn flush(&mut self) -> Vec<Transport> {
+    /// Sends of what waits as much as the transports take. Returns the clients that are too slow: they are none any more.
+    pub(super) fn flush(&mut self) -> Vec<Client> {
         let (behind, mut slow) = (self.behind.iter().copied().collect::<Vec<_>>(), Vec::new());
         for sid in behind {
             let flushed = self.clients.get_mut(&sid).map(Client::flush);
             self.note_behind(sid);
             if flushed == Some(Err(TooSlow)) {
-                slow.extend(self.remove(sid).map(|client| client.transport));
+                slow.extend(self.remove(sid));
             }
         }
         slow
@@ -360,26 +385,46 @@ mod tests {
     }
 
     #[test]
-    fn strangers_have_a_number_by_address_and_in_all_and_new_ones_stay() {
+    fn strangers_have_a_number_by_address_and_in_all_and_give_way_when_they_had_a_moment() {
         let (mut table, begin) = (Table::default(), Instant::now());
-        let mut first = None;
-        for _ in 0..STRANGERS_PER_ADDRESS_MAX {
-            first.get_or_insert(table.reserve(address(1), begin).unwrap().0);
-        }
-        let first = first.unwrap();
+        let numbers = |table: &mut Table, from: usize, count: usize, now| -> Vec<u64> {
+            (0..count).map(|_| table.reserve(address(from), now).unwrap().0).collect()
+        };
+        let first = numbers(&mut table, 1, STRANGERS_PER_ADDRESS_MAX, begin);
         assert_eq!(table.reserve(address(1), begin).map(drop), Err(AccessError::TooManyConnections));
-        let others = STRANGERS_MAX - STRANGERS_PER_ADDRESS_MAX;
-        let others: Vec<u64> = (0..others).map(|number| table.reserve(address(2 + number), begin).unwrap().0).collect();
-        assert_eq!(table.reserve(address(200), begin).map(drop), Err(AccessError::NoConnectionLeft));
+        let second = numbers(&mut table, 2, STRANGERS_MAX - STRANGERS_PER_ADDRESS_MAX - 1, begin);
         // One that left makes room.
-        assert!(table.give_back(others[0]) && !table.give_back(others[0]));
-        table.reserve(address(200), begin).unwrap();
-        // After a while the oldest ones go: of the address, or of all.
+        assert!(table.give_back(second[0]) && !table.give_back(second[0]));
+        numbers(&mut table, 3, 2, begin);
+        // In all there are as many as there may be: the address with the most gives way at once.
+        let third = numbers(&mut table, 4, 1, begin)[0];
+        assert!(!table.strangers.contains_key(&first[0]) && table.strangers.contains_key(&first[1]));
+        // The oldest of an address gives way to the next of the same, after a moment.
         let later = begin + STRANGER_TIME_MIN;
-        table.reserve(address(1), later).unwrap();
-        assert!(!table.strangers.contains_key(&first) && table.strangers.contains_key(&(first + 1)));
-        table.reserve(address(201), later).unwrap();
-        assert!(!table.strangers.contains_key(&(first + 1)) && table.strangers.contains_key(&(first + 2)));
+        numbers(&mut table, 1, 2, later);
+        assert!(!table.strangers.contains_key(&second[1]) || !table.strangers.contains_key(&first[1]));
+        assert!(table.strangers.contains_key(&third) && table.strangers.len() == STRANGERS_MAX);
+    }
+
+    #[test]
+    fn where_all_addresses_have_one_the_oldest_gives_way_after_a_moment() {
+        let (mut table, begin) = (Table::default(), Instant::now());
+        let numbers: Vec<u64> = (0..STRANGERS_MAX).map(|at| table.reserve(address(at), begin).unwrap().0).collect();
+        assert_eq!(table.reserve(address(200), begin).map(drop), Err(AccessError::NoConnectionLeft));
+        table.reserve(address(200), begin + STRANGER_TIME_MIN).unwrap();
+        assert!(!table.strangers.contains_key(&numbers[0]) && table.strangers.contains_key(&numbers[1]));
+    }
+
+    #[test]
+    fn a_strangers_requests_come_from_few_addresses() {
+        let mut table = Table::default();
+        let place = table.reserve(address(1), Instant::now()).unwrap().0;
+        for other in 0..STRANGER_ADDRESSES_MAX {
+            table.note_address(place, Some(address(other))).unwrap();
+            table.note_address(place, Some(address(other))).unwrap();
+        }
+        assert_eq!(table.note_address(place, None), Err(AccessError::TooManyConnections));
+        assert_eq!(table.other_addresses(place).len(), STRANGER_ADDRESSES_MAX);
     }
 
     #[test]
