@@ -46,7 +46,8 @@ pub(crate) const BODY_UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one message of a Socket.IO client: a subscription to all kinds of events is 500.
 pub(crate) const SOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of one post of such a client: more messages than are answered at once.
+/// Bytes of one post of such a client, which are more messages than are answered at once, and of one frame of its websocket: what is
+/// larger ends the connection without a word.
 pub(crate) const SOCKET_POST_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a websocket that are read in a second: 60 messages of 1 KiB.

@@ -9,6 +9,7 @@
 //! | `message.rs` | what clients and the daemon say in the namespace |
 //! | `namespace.rs` | who is in the namespace: connects, keys that end, the end of a transport |
 //! | `answer.rs` | what clients ask for, and the replies |
+//! | `strangers.rs` | transports whose client is not in the namespace yet |
 //! | `table.rs`, `client.rs`, `subscriptions.rs` | the clients, and what each wants and may have |
 //! | `delivery.rs` | the task that reads each event once and sends it to those who want it |
 //!
@@ -20,6 +21,7 @@ mod delivery;
 mod message;
 mod namespace;
 mod packet;
+mod strangers;
 mod subscriptions;
 mod table;
 
@@ -42,7 +44,7 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::auth::Secret;
 use crate::http::error::AccessError;
-use crate::http::limits::SOCKET_MESSAGE_BYTES_MAX;
+use crate::http::limits::SOCKET_POST_BYTES_MAX;
 use namespace::Namespace;
 pub(crate) use namespace::Reservation;
 
@@ -92,8 +94,8 @@ impl Sockets {
             .max_buffer_size(BUFFERED_MAX)
             .max_payload(POLL_BYTES_MAX)
             .ws_read_buffer_size(READ_BUFFER_BYTES)
-            .ws_max_message_size(SOCKET_MESSAGE_BYTES_MAX)
-            .ws_max_frame_size(SOCKET_MESSAGE_BYTES_MAX)
+            .ws_max_message_size(SOCKET_POST_BYTES_MAX)
+            .ws_max_frame_size(SOCKET_POST_BYTES_MAX)
             .build();
         let namespace = Arc::new(Namespace::new(Arc::downgrade(app)));
         Self { engine: EngineIoService::with_config(Arc::clone(&namespace), config), namespace }

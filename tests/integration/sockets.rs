@@ -266,6 +266,11 @@ async fn replies_say_what_is_wrong_with_a_message() {
         socket.say(broken).await;
         assert_eq!(socket.farewell().await, "INVALID_MESSAGE", "{broken}");
     }
+    let mut socket = Socket::connect(&bench, KEY).await;
+    socket
+        .say(&format!("42/events,1{}", json!(["message", { "type": "ping", "requestId": "x".repeat(17_000) }])))
+        .await;
+    assert_eq!(socket.farewell().await, "INVALID_MESSAGE");
     // Not even a packet of Engine.IO.
     let mut socket = Socket::connect(&bench, KEY).await;
     socket.say("hello").await;

@@ -175,12 +175,12 @@ checkEach("every change comes once and in order, also while much happens", async
     await until("the names", () => names(socket).length >= GROUPS);
     assert.deepEqual(names(socket).toSorted(), given.toSorted());
     const first = socket.got[0];
-    assert.deepEqual(Object.keys(first), ["type", "payload", "timestamp", "cursor"]);
+    assert.deepEqual(Object.keys(first), ["type", "payload", "timestamp", "id", "cursor"]);
     assert.deepEqual([first.type, Object.keys(first.payload)], ["event", ["event", "sessionId", "data"]]);
     const numbers = socket.got.map((message) => message.payload.data.sequence);
     assert.deepEqual(numbers, numbers.map((_, at) => numbers[0] + at));
     const log = await api("GET", `/sessions/${sessionId}/events?after=${first.cursor}&limit=1`);
-    assert.deepEqual(log.events[0].data, socket.got[1].payload.data);
+    assert.deepEqual([log.events[0].data, log.events[0].id], [socket.got[1].payload.data, socket.got[1].id]);
 });
 
 checkEach("a bad key connects, is told so and is disconnected", async (transports) => {

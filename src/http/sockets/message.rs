@@ -3,6 +3,7 @@
 use rookery_model::{Event, SessionId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::http::error::{AccessError, ApiError};
 use crate::http::request::event_filter::Cursor;
@@ -36,7 +37,7 @@ pub(super) enum Asked {
 }
 
 impl Request {
-    /// Reads the message of an event named `message`; `None`: the event has another name, or no message.
+    /// Reads the message of an event named `message`. `message` is `None` where the event has another name, or no message.
     pub(super) fn read(message: Option<Value>) -> Self {
         let Some(Value::Object(mut fields)) = message else { return Self { asked: Asked::Other, id: None } };
         let id = fields.remove("requestId").filter(|id| id.is_string() || id.is_number());
@@ -101,9 +102,9 @@ pub(super) enum Code {
     InvalidEvents,
     InvalidMessage,
     RateLimited,
-    /// OpenWA's clients know this one too.
+    /// The client names more sessions than it may. Beyond the contract; OpenWA has it.
     TooManySubscriptions,
-    /// And this one: the key sees none of the events that were asked for.
+    /// The key sees none of the events that were asked for. Beyond the contract; OpenWA has it.
     ForbiddenEvents,
 }
 
@@ -162,6 +163,8 @@ pub(super) struct EventMessage<'a> {
     r#type: &'static str,
     payload: EventPayload<'a>,
     timestamp: Timestamp,
+    /// The event's id, as in the log: the same after a restore, unlike the cursor.
+    id: Uuid,
     /// Where the session's log goes on behind this event, as for `after` there.
     cursor: Cursor,
 }
@@ -177,7 +180,13 @@ struct EventPayload<'a> {
 impl<'a> EventMessage<'a> {
     pub(super) fn of(event: &Event, epoch: u64, data: &'a Map<String, Value>) -> Self {
         let payload = EventPayload { event: event.kind.as_str(), session_id: event.session, data };
-        Self { r#type: "event", payload, timestamp: event.occurred_at, cursor: Cursor { epoch, number: event.number } }
+        Self {
+            r#type: "event",
+            payload,
+            timestamp: event.occurred_at,
+            id: event.id,
+            cursor: Cursor { epoch, number: event.number },
+        }
     }
 }
 

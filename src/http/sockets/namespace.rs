@@ -28,12 +28,13 @@ use super::answer::answer;
 use super::client::{Client, Placed, TooSlow, Transport};
 use super::message::{Code, Content, EventMessage, Refused, Request};
 use super::packet::{self, Auth, NAMESPACE, Packet};
-use super::table::{Allowance, StrangerMay, Table};
+use super::strangers::StrangerMay;
+use super::table::{Allowance, Table};
 use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
 use crate::auth::{Key, Refusal, Secret};
 use crate::http::error::{AccessError, ApiError};
-use crate::http::limits::{ECHO_CHARS_MAX, KEY_CHARS_MAX};
+use crate::http::limits::{ECHO_CHARS_MAX, KEY_CHARS_MAX, SOCKET_MESSAGE_BYTES_MAX};
 
 /// Time for a client to end its transport once it was told that it has to go: a moment for the reason to arrive, and less than the
 /// second after which nothing of a key that ended may be left.
@@ -67,7 +68,7 @@ impl EngineIoHandler for Namespace {
 
     fn on_connect(self: Arc<Self>, transport: Arc<Socket<AtomicBool>>) {
         let place = place_of(&transport);
-        let is_there = place.is_some_and(|place| self.table().arrive(place, &transport));
+        let is_there = place.is_some_and(|place| self.table().strangers.arrive(place, &transport));
         if !is_there || self.is_closed.load(Ordering::Relaxed) {
             return end(&transport);
         }
@@ -77,7 +78,7 @@ impl EngineIoHandler for Namespace {
     fn on_disconnect(&self, transport: Arc<Socket<AtomicBool>>, _: DisconnectReason) {
         let mut table = self.table();
         if let Some(place) = place_of(&transport) {
-            table.give_back(place);
+            table.strangers.give_back(place);
         }
         table.remove(transport.id);
     }
@@ -85,6 +86,9 @@ impl EngineIoHandler for Namespace {
     fn on_message(self: &Arc<Self>, text: Str, transport: Arc<Socket<AtomicBool>>) {
         if !self.is_open(transport.id) {
             return self.hear_stranger(&transport, &text);
+        }
+        if text.len() > SOCKET_MESSAGE_BYTES_MAX {
+            return self.cannot_read(&transport);
         }
         match Packet::parse(&text) {
             Some(Packet::Event { namespace, ack, message }) if namespace == NAMESPACE => {
@@ -101,7 +105,11 @@ impl EngineIoHandler for Namespace {
     }
 
     fn on_binary(self: &Arc<Self>, _: Bytes, transport: Arc<Socket<AtomicBool>>) {
-        self.cannot_read(&transport);
+        if self.is_open(transport.id) {
+            self.cannot_read(&transport);
+        } else {
+            self.hear_stranger(&transport, "");
+        }
     }
 }
 
@@ -115,7 +123,7 @@ pub(crate) struct Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         if let Some(namespace) = self.namespace.upgrade() {
-            namespace.table().give_back(self.number);
+            namespace.table().strangers.give_back(self.number);
         }
     }
 }
@@ -183,7 +191,7 @@ impl Namespace {
     fn hear_stranger(&self, transport: &Transport, text: &str) {
         let packet = Packet::parse(text);
         let wants_in = matches!(&packet, Some(Packet::Connect { namespace, .. }) if namespace == NAMESPACE);
-        let may = self.table().count_stranger(place_of(transport), wants_in);
+        let may = self.table().strangers.count(place_of(transport), wants_in);
         match (may, packet) {
             (StrangerMay::Connect, Some(Packet::Connect { auth, .. })) if wants_in => self.connect(transport, auth),
             // What is said to strangers has room in the system's buffer, also when they do not read.
@@ -206,20 +214,19 @@ impl Namespace {
         }
     }
 
-    /// A client sent what is no message, or has binary data. It comes again, as after a lost connection.
+    /// A client sent what is no message, is too long, or has binary data. It comes again, as after a lost connection.
     fn cannot_read(&self, transport: &Transport) {
-        let client = self.table().remove(transport.id);
-        let message = "A message must be text of a Socket.IO packet, without binary data";
-        let _ =
-            transport.emit(packet::message(&Content::from(Refused::new(Code::InvalidMessage, message)).reply(None)));
-        match client {
-            Some(client) => leave(client),
-            None => end(transport),
-        }
+        let Some(client) = self.table().remove(transport.id) else { return };
+        let message = format!(
+            "A message must be a Socket.IO packet of {SOCKET_MESSAGE_BYTES_MAX} bytes at most, without binary data"
+        );
+        let refused = Content::from(Refused::new(Code::InvalidMessage, message));
+        let _ = transport.emit(packet::message(&refused.reply(None)));
+        leave(client);
     }
 
     pub(super) fn reserve(self: &Arc<Self>, address: IpAddr) -> Result<Reservation, AccessError> {
-        let (number, gone) = self.table().reserve(address, std::time::Instant::now())?;
+        let (number, gone) = self.table().strangers.reserve(address, std::time::Instant::now())?;
         gone.iter().for_each(end);
         Ok(Reservation { namespace: Arc::downgrade(self), number })
     }
@@ -254,7 +261,7 @@ impl Namespace {
                 }
             }
         })?;
-        let others = self.table().other_addresses(handshake.reservation.number);
+        let others = self.table().strangers.other_addresses(handshake.reservation.number);
         if !others.into_iter().all(|address| key.allows_address(address)) {
             note_refusal(app, handshake, Some(&key), AccessError::KeyRefused(Refusal::Address));
             return Err(Refused::new(Code::Unauthorized, "Authentication failed"));
@@ -262,7 +269,7 @@ impl Namespace {
         // Connecting counts like a request.
         let _in_flight = key.admit().1.map_err(AccessError::Throttled)?;
         // Whoever is refused from now on is no stranger, and no more than the key's rate.
-        self.table().give_back(handshake.reservation.number);
+        self.table().strangers.give_back(handshake.reservation.number);
         let permit = app.admit_stream(&key)?;
         let client = Client::new(Arc::clone(transport), key, secret, handshake.client, permit);
         let mut table = self.table();
@@ -347,14 +354,14 @@ impl Namespace {
             Some(first) if first.client == address => Ok(()),
             // A key that came with the first request is for nobody else.
             Some(first) if first.key.is_some() => Err(AccessError::KeyRefused(Refusal::Address)),
-            Some(first) => table.note_address(first.reservation.number, address),
+            Some(first) => table.strangers.note_address(first.reservation.number, address),
             None => Ok(()),
         }
     }
 
     /// Ends the transports whose clients had time enough to connect.
     pub(super) fn end_late_strangers(&self) {
-        let late = self.table().late_strangers(std::time::Instant::now());
+        let late = self.table().strangers.late(std::time::Instant::now());
         late.iter().for_each(end);
     }
 
