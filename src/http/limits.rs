@@ -46,9 +46,11 @@ pub(crate) const BODY_UNCOUNTED_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of one message of a Socket.IO client: a subscription to all kinds of events is 500.
 pub(crate) const SOCKET_MESSAGE_BYTES_MAX: usize = 16 * 1024;
 
-/// Bytes of one post of such a client, which are more messages than are answered at once, and of one frame of its websocket: what is
-/// larger ends the connection without a word.
-pub(crate) const SOCKET_POST_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one post of such a client: it may have 4,096 subscriptions to say at once, and is told then that these are too many.
+pub(crate) const SOCKET_POST_BYTES_MAX: usize = 512 * 1024;
+
+/// Bytes of one frame of such a client's websocket: what is larger ends the connection without a word.
+pub(crate) const SOCKET_FRAME_BYTES_MAX: usize = 64 * 1024;
 
 /// Bytes of a websocket that are read in a second: 60 messages of 1 KiB.
 pub(crate) const WEBSOCKET_BYTES_PER_SECOND: u32 = 64 * 1024;

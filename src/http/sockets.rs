@@ -44,7 +44,7 @@ use tower::ServiceExt as _;
 use crate::app::App;
 use crate::auth::Secret;
 use crate::http::error::AccessError;
-use crate::http::limits::SOCKET_POST_BYTES_MAX;
+use crate::http::limits::SOCKET_FRAME_BYTES_MAX;
 use namespace::Namespace;
 pub(crate) use namespace::Reservation;
 
@@ -55,7 +55,7 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// For how long a client may leave a ping without an answer: so long a client that is gone without a word keeps its place.
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for a change from long polling to a websocket.
-pub(super) const UPGRADE_TIME_MAX: Duration = Duration::from_secs(5);
+const UPGRADE_TIME_MAX: Duration = Duration::from_secs(5);
 /// Packets that the transport keeps for a client; what is more waits in `client.rs`.
 const BUFFERED_MAX: usize = 64;
 /// Bytes of the answer to a poll. All that the transport keeps fits, at 50 KiB a packet: engineioxide holds back what does not, and
@@ -94,8 +94,8 @@ impl Sockets {
             .max_buffer_size(BUFFERED_MAX)
             .max_payload(POLL_BYTES_MAX)
             .ws_read_buffer_size(READ_BUFFER_BYTES)
-            .ws_max_message_size(SOCKET_POST_BYTES_MAX)
-            .ws_max_frame_size(SOCKET_POST_BYTES_MAX)
+            .ws_max_message_size(SOCKET_FRAME_BYTES_MAX)
+            .ws_max_frame_size(SOCKET_FRAME_BYTES_MAX)
             .build();
         let namespace = Arc::new(Namespace::new(Arc::downgrade(app)));
         Self { engine: EngineIoService::with_config(Arc::clone(&namespace), config), namespace }

@@ -17,18 +17,19 @@ use super::subscriptions::Subscriptions;
 use crate::app::StreamPermit;
 use crate::auth::{Key, Secret};
 
-/// Texts that wait for one client beside those in its transport: what a session tells at once after it was away.
-const WAITING_MAX: usize = 1_024;
+/// Texts that wait for one client beside those in its transport: what sessions tell at once after they were away, and the replies to as
+/// many subscriptions as a client may have.
+const WAITING_MAX: usize = 4_096;
 /// Their bytes. Clients that want the same events share them.
 const WAITING_BYTES_MAX: usize = 512 * 1024;
 /// For how long a client may take nothing while something waits.
 const STUCK_TIME_MAX: Duration = Duration::from_secs(10);
-
 /// A client that took something in this time is catching up: it gets a moment before there is more.
 const CATCHING_UP_TIME: Duration = Duration::from_millis(100);
 
-/// A client that sends more messages than this, in a second and at once, does not listen to its replies, and goes.
-const FLOOD: (u32, u32) = (600, 1_200);
+/// A client that sends more messages than this, in a second and at once, does not listen to its replies, and goes. At once it may say
+/// all its subscriptions, although most are told that they come too fast.
+const FLOOD: (u32, u32) = (600, 4_096);
 
 /// The connection of a client, whatever it is made of, and whether it tried to become a websocket.
 pub(super) type Transport = Arc<Socket<AtomicBool>>;
