@@ -26,13 +26,22 @@ impl Chance {
         (self.0 >> 33) % below
     }
 
-    fn reaction(&mut self) -> Reaction {
-        match self.next(8) {
-            0 => BROKEN,
-            1 => Reaction::Cut,
-            2 => Reaction::Silence(Duration::from_millis(self.next(150))),
-            _ => OK,
-        }
+    /// Some reactions, of which two failures at most follow each other: after more of them a delivery waits for longer than a test.
+    fn reactions(&mut self, count: usize) -> Vec<Reaction> {
+        let mut failures = 0;
+        let mut reaction = || {
+            let (reaction, has_failed) = match self.next(8) {
+                0 if failures < 2 => (BROKEN, true),
+                1 if failures < 2 => (Reaction::Cut, true),
+                2 => (Reaction::Silence(Duration::from_millis(self.next(150))), false),
+                _ => (OK, false),
+            };
+            failures = if has_failed { failures + 1 } else { 0 };
+            reaction
+        };
+        let mut reactions: Vec<Reaction> = (1..count).map(|_| reaction()).collect();
+        reactions.push(OK);
+        reactions
     }
 }
 
@@ -54,8 +63,7 @@ async fn every_event_is_delivered_in_order_however_often_the_daemon_is_killed() 
     assert_eq!(status, 201, "{made}");
     let mut chance = Chance(setup.simulator.seed());
     for _ in 0..ROUNDS {
-        let reactions: Vec<Reaction> = (0..12).map(|_| chance.reaction()).collect();
-        receiver.next(reactions);
+        receiver.next(chance.reactions(12));
         for change in 0..CHANGES_PER_ROUND {
             let change = if change % 2 == 0 { ParticipantChange::Add } else { ParticipantChange::Remove };
             setup.world().change_participants(&group, change, OWN_PHONE, &[PERSON]).expect("an admin may");
