@@ -28,6 +28,7 @@ use crate::http::sockets::{Handshake, Reservation, Sockets};
 
 /// Bytes of the nonce in a websocket's key (RFC 6455, section 4.1).
 const NONCE_BYTES: usize = 16;
+
 /// Answers a request of a transport.
 pub(crate) async fn transport(
     State(app): State<Arc<App>>,

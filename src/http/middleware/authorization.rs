@@ -9,6 +9,7 @@ pub(crate) mod community_scope;
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -94,20 +95,10 @@ impl AuthLayer {
 
     fn key(&self, headers: &HeaderMap, context: &RequestContext) -> Result<Arc<Key>, AccessError> {
         let secret = presented_key(headers).ok_or(AccessError::KeyMissing)?;
-        let checked = match secret.len() {
-            0..=KEY_CHARS_MAX => self.app.keys.check(secret, context.client),
-            _ => Err(Refusal::Invalid),
-        };
-        // A valid key is served also from an address with too many wrong keys, as others may share it: long keys stop
-        // guessing.
-        checked.map_err(|refusal| {
+        check_key(&self.app, secret, context.client, context.counted_address()).inspect_err(|_| {
             // A known key that is refused, as expired or from a wrong address, still has a name for the log.
             if let Some(key) = self.app.keys.known(secret) {
                 context.note_key(&key);
-            }
-            match self.app.failed_logins.note(context.counted_address()) {
-                Ok(()) => AccessError::KeyRefused(refusal),
-                Err(retry_after_s) => AccessError::TooManyFailedLogins { retry_after_s },
             }
         })
     }
@@ -216,6 +207,28 @@ pub(crate) fn find_session(app: &App, key: &Key, id_or_name: &str) -> Result<Arc
         Err(error) if !key.is_limited_to_sessions() => Err(error.into()),
         _ => Err(AccessError::SessionNotAllowed.into()),
     }
+}
+
+/// The key with this secret, if it may be used from the client's address. Counts its use, or a failed log-in of the address `counted`.
+///
+/// # Errors
+/// [`AccessError::KeyRefused`], [`AccessError::TooManyFailedLogins`].
+pub(crate) fn check_key(
+    app: &App,
+    secret: &str,
+    client: Option<IpAddr>,
+    counted: IpAddr,
+) -> Result<Arc<Key>, AccessError> {
+    let checked = match secret.len() {
+        0..=KEY_CHARS_MAX => app.keys.check(secret, client),
+        _ => Err(Refusal::Invalid),
+    };
+    // A valid key is served also from an address with too many wrong keys, as others may share it: long keys stop
+    // guessing.
+    checked.map_err(|refusal| match app.failed_logins.note(counted) {
+        Ok(()) => AccessError::KeyRefused(refusal),
+        Err(retry_after_s) => AccessError::TooManyFailedLogins { retry_after_s },
+    })
 }
 
 /// The key as the caller sent it, from our header or else as a bearer token.

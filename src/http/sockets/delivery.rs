@@ -1,5 +1,5 @@
-//! The task that looks after clients and delivers: reads what came into the event log since it looked last, each event once however many clients want it, and
-//! sends it to them. Reads nothing while nobody subscribed. Waits for no client.
+//! The task that looks after clients and delivers: it reads what came into the event log since it looked last, each event once however
+//! many clients want it, and sends it to them. Reads nothing while nobody subscribed. Waits for no client.
 
 use std::sync::Arc;
 use std::time::Duration;

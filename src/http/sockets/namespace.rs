@@ -3,7 +3,7 @@
 //!
 //! | a transport's client | may next be |
 //! |---|---|
-//! | a stranger: it has a [`Reservation`], and has not connected | in the namespace; gone after a while (`table.rs`), or for another stranger |
+//! | a stranger: it has a [`Reservation`], and has not connected | in the namespace; gone after a while, or for another stranger (`strangers.rs`) |
 //! | in the namespace | leaving, when its key ends or it asks to; gone, when it is too slow, floods, or its transport ends |
 //! | leaving: was told why | gone after [`LEAVE_TIME_MAX`] |
 
@@ -34,7 +34,8 @@ use crate::app::App;
 use crate::audit::{AuditEvent, Outcome};
 use crate::auth::{Key, Refusal, Secret};
 use crate::http::error::{AccessError, ApiError};
-use crate::http::limits::{ECHO_CHARS_MAX, KEY_CHARS_MAX, SOCKET_MESSAGE_BYTES_MAX};
+use crate::http::limits::{ECHO_CHARS_MAX, SOCKET_MESSAGE_BYTES_MAX};
+use crate::http::middleware::authorization::check_key;
 
 /// Time for a client to end its transport once it was told that it has to go: a moment for the reason to arrive, and less than the
 /// second after which nothing of a key that ended may be left.
@@ -243,29 +244,19 @@ impl Namespace {
         let Some(secret) = presented.filter(|secret: &Secret| !secret.reveal().is_empty()) else {
             return Err(Refused::new(Code::Unauthorized, "API key required"));
         };
-        let checked = match secret.reveal().len() {
-            0..=KEY_CHARS_MAX => app.keys.check(secret.reveal(), handshake.client),
-            _ => Err(Refusal::Invalid),
-        };
-        let key = checked.map_err(|refusal| {
-            let known = app.keys.known(secret.reveal());
-            match app.failed_logins.note(handshake.counted) {
-                Ok(()) => {
-                    note_refusal(app, handshake, known.as_deref(), AccessError::KeyRefused(refusal));
-                    Refused::new(Code::Unauthorized, "Authentication failed")
-                }
-                Err(retry_after_s) => {
-                    let error = AccessError::TooManyFailedLogins { retry_after_s };
-                    note_refusal(app, handshake, known.as_deref(), error);
-                    error.into()
-                }
+        let checked = check_key(app, secret.reveal(), handshake.client, handshake.counted).and_then(|key| {
+            let others = self.table().strangers.other_addresses(handshake.reservation.number);
+            let is_allowed = others.into_iter().all(|address| key.allows_address(address));
+            if is_allowed { Ok(key) } else { Err(AccessError::KeyRefused(Refusal::Address)) }
+        });
+        let key = checked.map_err(|error| {
+            note_refusal(app, handshake, app.keys.known(secret.reveal()).as_deref(), error);
+            match error {
+                // OpenWA's text, which says no more than this.
+                AccessError::KeyRefused(_) => Refused::new(Code::Unauthorized, "Authentication failed"),
+                error => error.into(),
             }
         })?;
-        let others = self.table().strangers.other_addresses(handshake.reservation.number);
-        if !others.into_iter().all(|address| key.allows_address(address)) {
-            note_refusal(app, handshake, Some(&key), AccessError::KeyRefused(Refusal::Address));
-            return Err(Refused::new(Code::Unauthorized, "Authentication failed"));
-        }
         // Connecting counts like a request.
         let _in_flight = key.admit().1.map_err(AccessError::Throttled)?;
         // Whoever is refused from now on is no stranger, and no more than the key's rate.
@@ -337,9 +328,12 @@ impl Namespace {
             let sent = table.send(sid, packet::message(&content.reply(None)).into());
             slow.extend(sent.err().and_then(|TooSlow| table.remove(sid)));
         }
+        let is_behind = table.is_behind();
         drop(table);
         slow.into_iter().for_each(dismiss);
-        self.fell_behind.notify_one();
+        if is_behind {
+            self.fell_behind.notify_one();
+        }
     }
 
     /// As [`super::Sockets::check_address`].

@@ -22,6 +22,7 @@ const STRANGER_ADDRESSES_MAX: usize = 4;
 const STRANGER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Messages of a client that is not in the namespace: one is needed.
 const STRANGER_MESSAGES_MAX: u32 = 8;
+
 #[derive(Default)]
 pub(super) struct Strangers {
     /// By numbers that grow, so oldest first.
