@@ -11,15 +11,6 @@ use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, KEY, until};
 /// How long a piece of a stream is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// A session that is ready and has one group, with Bob as an admin.
-async fn ready() -> (Bench, String) {
-    let bench = Bench::start().await;
-    let group = bench.group(&[BOB, CAROL], Addressing::Lid);
-    bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
-    bench.link("alice", ALICE).await;
-    (bench, group)
-}
-
 async fn page(bench: &Bench, query: &str) -> Value {
     let answer = bench.get(&format!("/sessions/alice/events{query}")).await;
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -132,7 +123,7 @@ async fn key(bench: &Bench, body: Value) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_are_read_page_by_page_in_order_and_say_what_happened() {
-    let (bench, group) = ready().await;
+    let (bench, group) = Bench::with_group().await;
     let begin = now(&bench).await;
     bench.world.change_participants(&group, ParticipantChange::Add, BOB, &[DAVE]).unwrap();
     after(&bench, &begin, 1).await;
@@ -185,7 +176,7 @@ async fn events_are_read_page_by_page_in_order_and_say_what_happened() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_look_at_the_group_showed_later_is_told_as_that() {
-    let (bench, group) = ready().await;
+    let (bench, group) = Bench::with_group().await;
     let begin = now(&bench).await;
     bench.post("/sessions/alice/stop", json!({})).await;
     bench.world.change_participants(&group, ParticipantChange::Remove, BOB, &[CAROL]).unwrap();
@@ -203,7 +194,7 @@ async fn what_a_look_at_the_group_showed_later_is_told_as_that() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_tells_what_happens_and_goes_on_where_it_was_cut_off_also_over_a_restart() {
-    let (mut bench, group) = ready().await;
+    let (mut bench, group) = Bench::with_group().await;
     let mut stream = Stream::begin(&bench, KEY, "?types=group.update,group.join", None).await;
     let begin = stream.block().await.unwrap();
     assert!(begin.event.is_empty() && begin.id == now(&bench).await, "{begin:?}");
@@ -235,7 +226,7 @@ async fn a_stream_tells_what_happens_and_goes_on_where_it_was_cut_off_also_over_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_sees_its_own_groups_and_its_streams_end_with_it() {
-    let (bench, group) = ready().await;
+    let (bench, group) = Bench::with_group().await;
     let other = bench.group(&[BOB], Addressing::Lid);
     until("the group", async || {
         (bench.get(&format!("/sessions/alice/groups/{other}")).await.status == 200).then_some(())
@@ -306,7 +297,7 @@ async fn streams_have_limits_of_their_own_and_take_no_place_from_requests() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_ends_with_its_session_and_with_the_daemon() {
-    let (mut bench, _) = ready().await;
+    let (mut bench, _) = Bench::with_group().await;
     let mut stream = Stream::begin(&bench, KEY, "", None).await;
     assert_eq!(bench.call(Method::DELETE, "/sessions/alice", None).await.status, 204);
     assert!(tokio::time::timeout(Duration::from_secs(5), stream.has_ended()).await.is_ok_and(|ended| ended));
@@ -320,7 +311,7 @@ async fn a_stream_ends_with_its_session_and_with_the_daemon() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_account_finds_none_of_the_events_before() {
-    let (bench, group) = ready().await;
+    let (bench, group) = Bench::with_group().await;
     bench.world.change_subject(&group, BOB, "private").unwrap();
     let begin = page(&bench, "?limit=1").await;
     let (oldest, first) = (begin["oldest"].as_str().unwrap().to_owned(), begin["next"].as_str().unwrap().to_owned());
@@ -402,7 +393,7 @@ async fn everything(bench: &Bench, key: &str, after: Option<&str>) -> (Vec<(Stri
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_events_of_all_sessions_of_a_key_are_one_list_and_one_stream() {
-    let (mut bench, group) = ready().await;
+    let (mut bench, group) = Bench::with_group().await;
     bench.link("bob", BOB).await;
     let id = async |bench: &Bench, name: &str| {
         bench.get(&format!("/sessions/{name}")).await.body["id"].as_str().unwrap().to_owned()
@@ -443,7 +434,7 @@ async fn the_events_of_all_sessions_of_a_key_are_one_list_and_one_stream() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_has_a_history_of_who_came_and_went_by_whose_hand_and_of_what_was_set() {
-    let (bench, group) = ready().await;
+    let (bench, group) = Bench::with_group().await;
     let path = format!("/sessions/alice/groups/{group}/history");
     let history = async |query: &str| {
         let answer = bench.get(&format!("{path}{query}")).await;

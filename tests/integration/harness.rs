@@ -9,7 +9,7 @@ use reqwest::header::HeaderMap;
 use rookery::config::{Config, DataLocation};
 use rookery::daemon::Daemon;
 use rookery_actors::RateLimits;
-use rookery_simulator::{AccountSpec, Addressing, GroupSpec, Simulator, SimulatorOptions, World};
+use rookery_simulator::{AccountSpec, Addressing, GroupSpec, ParticipantChange, Simulator, SimulatorOptions, World};
 use rookery_store::{Store, StoreKey, StoreOptions};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -81,6 +81,15 @@ impl Bench {
         adjust(&mut config);
         let daemon = Some(Daemon::start(config.clone()).await.unwrap());
         Self { world, simulator, daemon, client: reqwest::Client::new(), config, _data: data }
+    }
+
+    /// With a session `alice` that is ready and has one group, with Bob as an admin.
+    pub(crate) async fn with_group() -> (Self, String) {
+        let bench = Self::start().await;
+        let group = bench.group(&[BOB, CAROL], Addressing::Lid);
+        bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
+        bench.link("alice", ALICE).await;
+        (bench, group)
     }
 
     pub(crate) fn data_dir(&self) -> &Path {

@@ -19,16 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Groups of [`ready_with_many`].
 const GROUPS: usize = 150;
 
-/// A session that is ready and has one group, with Bob as an admin.
-async fn ready() -> (Bench, String) {
-    let bench = Bench::start().await;
-    let group = bench.group(&[BOB, CAROL], Addressing::Lid);
-    bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
-    bench.link("alice", ALICE).await;
-    (bench, group)
-}
-
-/// As [`ready`], with many groups: changes of one group that follow each other closely may be one event.
+/// As [`Bench::with_group`], with many groups: changes of one group that follow each other closely may be one event.
 async fn ready_with_many() -> (Bench, Vec<String>) {
     let bench = Bench::start().await;
     let groups = (0..GROUPS).map(|_| bench.group(&[BOB, CAROL], Addressing::Lid)).collect::<Vec<_>>();
@@ -229,7 +220,7 @@ async fn clients_get_what_they_subscribed_to_once_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn replies_say_what_is_wrong_with_a_message() {
-    let (bench, _) = ready().await;
+    let (bench, _) = Bench::with_group().await;
     let mut socket = Socket::connect(&bench, KEY).await;
     let cases = [
         (json!({ "type": "ping" }), "pong"),
@@ -287,7 +278,7 @@ async fn replies_say_what_is_wrong_with_a_message() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_gets_in_by_its_key_alone_and_sees_what_the_key_sees() {
-    let (bench, group) = ready().await;
+    let (bench, group) = Bench::with_group().await;
     bench.start_session("carol").await;
     let other = bench.group(&[BOB], Addressing::Lid);
     until("the group", async || {
@@ -373,7 +364,7 @@ async fn a_qr_is_for_operators_and_can_be_scanned() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_leaves_with_its_key_within_a_second() {
-    let (bench, _) = ready().await;
+    let (bench, _) = Bench::with_group().await;
     let made = Instant::now();
     let (id, revoked) = key(&bench, json!({ "name": "revoked", "role": "viewer" })).await;
     let (_, expiring) = key(&bench, json!({ "name": "short", "role": "viewer", "expiresAt": in_ms(2_000) })).await;
@@ -663,7 +654,7 @@ async fn a_change_to_a_websocket_is_tried_once_and_one_that_fails_ends_the_trans
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sockets_end_with_the_daemon_and_nobody_waits_for_them() {
-    let (mut bench, group) = ready().await;
+    let (mut bench, group) = Bench::with_group().await;
     let mut socket = Socket::connect(&bench, KEY).await;
     let mut stranger = Socket::open(&bench, &[]).await;
     assert_eq!(socket.subscribe("*", json!(["*"])).await, "subscribed");
