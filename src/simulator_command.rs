@@ -48,6 +48,7 @@ pub async fn run(arguments: SimulatorArguments) -> Result<()> {
 fn announce(simulator: &Simulator) {
     println!("WhatsApp: {}", simulator.url());
     println!("control:  {}", simulator.admin_url().unwrap_or_default());
+    println!("root key: {}", simulator.root_key());
     println!("seed:     {}", simulator.seed());
     println!("ready");
 }

@@ -3,6 +3,7 @@
 //! All callers are trusted: the API listens where the tests say, and asks for no key.
 
 mod groups;
+mod phones;
 
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
@@ -26,7 +27,7 @@ const LOCK_CODE: u16 = 403;
 /// The code of a refusal when the fault names none.
 const REFUSE_CODE: u16 = 500;
 
-pub(crate) fn router(world: World) -> Router {
+pub(crate) fn router(world: World, root_key: String) -> Router {
     Router::new()
         .route("/admin/mock-phone/scan-qr", post(scan_qr))
         .route("/admin/mock-phone/enter-code", post(enter_code))
@@ -38,7 +39,6 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/accounts/{phone}/name", post(rename))
         .route("/admin/accounts/{phone}/number", post(change_number))
         .route("/admin/accounts/{phone}/contacts", post(set_contact))
-        .route("/admin/accounts/{phone}/messages", get(messages))
         .route("/admin/accounts/{phone}/reachout-lock", post(lock_reachout))
         .route("/admin/accounts/{phone}/new-chats", post(limit_new_chats))
         .route("/admin/calls", post(call))
@@ -51,6 +51,8 @@ pub(crate) fn router(world: World) -> Router {
         .route("/admin/faults", post(add_fault))
         .route("/admin/faults/{phone}", delete(clear_faults))
         .route("/admin/history", get(history).post(record_history))
+        .merge(phones::router())
+        .route("/admin/root-key", get(|| async move { Json(json!({ "root_key": root_key })) }))
         .route("/admin/world", get(|State(world): State<World>| async move { Json(world.snapshot()) }))
         .with_state(world)
 }
@@ -220,10 +222,6 @@ async fn set_contact(State(world): State<World>, Path(phone): Path<String>, Json
     let (phone, contact) = (digits(&phone)?, digits(&body.contact)?);
     world.set_contact(&phone, &contact, &body.name);
     Ok(Json(json!({ "phone": phone, "contact": contact })))
-}
-
-async fn messages(State(world): State<World>, Path(phone): Path<String>) -> Answer {
-    Ok(Json(json!(world.messages(&digits(&phone)?))))
 }
 
 /// `null` lifts the lock.

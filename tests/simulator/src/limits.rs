@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use wacore_binary::Node;
 use wacore_binary::builder::NodeBuilder;
 
-use crate::stanza::{attr, children, iq_error, now, server_jid};
+use crate::stanza::{children, iq_error, now, server_jid};
 use crate::world::account::DeviceRef;
 use crate::world::{State, World};
 
@@ -54,12 +54,6 @@ impl World {
             account.new_chats = limit;
             json!({ "xwa2_notify_new_chat_messages_capping_info_update": capping(limit) })
         });
-    }
-
-    /// Whether the account was last shown as online; `None`: no device said so.
-    #[must_use]
-    pub fn presence(&self, phone: &str) -> Option<bool> {
-        self.lock().accounts.get(phone).and_then(|account| account.is_available)
     }
 
     fn change_limits(
@@ -132,13 +126,4 @@ pub(crate) fn refusal(state: &mut State, me: &DeviceRef, request: &Node) -> Opti
         answer.content = Some(wacore_binary::NodeContent::Nodes(vec![error]));
         answer
     })
-}
-
-/// A device says what its account is to be shown as.
-pub(crate) fn on_presence(state: &mut State, me: &DeviceRef, presence: &Node) {
-    let kind = attr(presence, "type").unwrap_or_else(|| "available".into());
-    state.count(&me.phone, &format!("presence:{kind}"));
-    if let Some(account) = state.account_mut(&me.phone) {
-        account.is_available = Some(kind == "available");
-    }
 }

@@ -19,6 +19,7 @@ const CERTIFICATE_VALID_S: (u64, u64) = (1_700_000_000, 2_000_000_000);
 pub(crate) struct ServerIdentity {
     static_keys: KeyPair,
     certificate_chain: Vec<u8>,
+    root_key: Vec<u8>,
 }
 
 impl ServerIdentity {
@@ -28,7 +29,12 @@ impl ServerIdentity {
             leaf: buffa::MessageField::some(certificate(2, 1, &static_keys, &intermediate_keys)?),
             intermediate: buffa::MessageField::some(certificate(1, 0, &intermediate_keys, &root)?),
         };
-        Ok(Self { static_keys, certificate_chain: chain.encode_to_vec() })
+        Ok(Self { static_keys, certificate_chain: chain.encode_to_vec(), root_key: public_bytes(&root) })
+    }
+
+    /// The 32 bytes of the key that signed the certificate chain, which clients that check the chain have to know.
+    pub(crate) fn root_key(&self) -> &[u8] {
+        &self.root_key
     }
 }
 

@@ -186,6 +186,7 @@ impl State {
         let Some(account) = self.accounts.get_mut(&promise.device.phone) else { return false };
         let device = Device::new(link.noise_key, promise.key_index, identity, link.keys);
         account.devices.insert(promise.device.device, device);
+        self.tell_of_device(&promise.device, promise.key_index, true);
         true
     }
 

@@ -1,4 +1,4 @@
-//! Messages between a phone and its own devices: the app-state key, and requests for it.
+//! Messages between a phone and its own devices: the app-state key, requests for it, and for messages that could not be read.
 
 use tracing::debug;
 use wacore::messages::{MessageUtils, decode_plaintext};
@@ -9,36 +9,42 @@ use waproto::whatsapp as wa;
 
 use crate::SimulatorError;
 use crate::signal::prekey_bundle;
-use crate::stanza::{attr, bytes, now};
-use crate::world::State;
+use crate::stanza::{attr, bytes, children, jid_attr, now};
 use crate::world::account::DeviceRef;
+use crate::world::{Addressing, State};
 
 /// The only padding version there is.
-const ENC_VERSION: &str = "2";
+pub(crate) const ENC_VERSION: &str = "2";
 pub(crate) const PADDING_VERSION: u8 = 2;
 
 impl State {
-    /// Once a new device's pre-keys are there, its phone shares the app-state key with it.
+    /// Once a new device's pre-keys are there, its phone shares the app-state key with it, and then tells it about the past.
     pub(crate) fn share_app_state_key(&mut self, to: &DeviceRef) {
         let due = self.device_mut(to).is_some_and(|device| std::mem::take(&mut device.key_share_due));
-        if due && let Err(error) = self.send_app_state_key(to) {
+        let told = |state: &mut Self| state.send_app_state_key(to).and_then(|()| state.tell_history(to));
+        if due && let Err(error) = told(self) {
             debug!(%error, "the phone could not share its app-state key");
         }
     }
 
     fn send_app_state_key(&mut self, to: &DeviceRef) -> Result<(), SimulatorError> {
+        let account = self.accounts.get_mut(&to.phone).ok_or_else(|| SimulatorError::crypto("the account is gone"))?;
+        let message = account.app_state.key_share(&account.name, &mut self.rng);
+        self.send_to_own_device(to, &message)
+    }
+
+    /// The phone writes to a device of its own, with a new session.
+    pub(crate) fn send_to_own_device(&mut self, to: &DeviceRef, message: &wa::Message) -> Result<(), SimulatorError> {
         let gone = || SimulatorError::crypto("the account is gone");
         let account = self.accounts.get_mut(&to.phone).ok_or_else(gone)?;
-        let name = account.name.clone();
-        let message = account.app_state.key_share(&name, &mut self.rng);
-        let plaintext = MessageUtils::encode_and_pad(&message);
-
         let device = account.devices.get_mut(&to.device).ok_or_else(gone)?;
         let one_time = device.keys.one_time.pop_front();
         let bundle = prekey_bundle(to.device, &device.keys, one_time.as_ref())?;
-        let from = account.pn_jid();
+        let from = account.lid_jid();
         let address = device_address(to);
-        let (kind, ciphertext) = account.signal().ok_or_else(gone)?.encrypt(&address, &bundle, &plaintext)?;
+        let signal = account.signal().ok_or_else(gone)?;
+        signal.open_session(&address, &bundle)?;
+        let (kind, ciphertext) = signal.encrypt(&address, &MessageUtils::encode_and_pad(message))?;
 
         let enc = NodeBuilder::new("enc").attr("v", ENC_VERSION).attr("type", kind).bytes(ciphertext).build();
         let id = format!("3EB0{:016X}", self.next_id());
@@ -54,31 +60,55 @@ impl State {
         Ok(())
     }
 
-    /// A device wrote to its own phone. The phone understands one thing: a request for the app-state key.
-    pub(crate) fn on_peer_message(&mut self, from: &DeviceRef, stanza: &Node) {
-        match self.read_peer_message(from, stanza) {
-            Ok(message) if asks_for_app_state_key(&message) => {
-                if let Err(error) = self.send_app_state_key(from) {
-                    debug!(%error, "the phone could not share its app-state key again");
-                }
-            }
-            Ok(_) => {}
-            Err(error) => debug!(%error, "the phone could not read what its device wrote"),
+    /// A device writes to its own phone, or to another device of its account. The phone understands requests for the app-state
+    /// key, and for messages that the device could not read.
+    pub(crate) fn on_peer_message(&mut self, from: &DeviceRef, to: &Jid, stanza: &Node) {
+        if self.phone_of(to).as_ref() != Some(&from.phone) {
+            return;
+        }
+        if to.device != 0 {
+            return self.relay_to_own_device(from, to, stanza);
+        }
+        let id = attr(stanza, "id").unwrap_or_default();
+        let done = self.read_peer_message(from, to, stanza).and_then(|message| self.obey(from, &id, &message));
+        if let Err(error) = done {
+            debug!(%error, "the phone could not read what its device wrote, or not do it");
         }
     }
 
-    fn read_peer_message(&mut self, from: &DeviceRef, stanza: &Node) -> Result<wa::Message, SimulatorError> {
-        let enc = stanza.get_optional_child("enc").ok_or_else(|| SimulatorError::protocol("nothing encrypted"))?;
+    fn obey(&mut self, from: &DeviceRef, id: &str, message: &wa::Message) -> Result<(), SimulatorError> {
+        let Some(protocol) = message.protocol_message.as_option() else { return Ok(()) };
+        if protocol.app_state_sync_key_request.is_set() {
+            return self.send_app_state_key(from);
+        }
+        match protocol.peer_data_operation_request_message.as_option() {
+            Some(request) if !request.placeholder_message_resend_request.is_empty() => {
+                self.resend_placeholders(from, id, request)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn relay_to_own_device(&mut self, from: &DeviceRef, to: &Jid, stanza: &Node) {
+        let Some(sender) = self.jid_of_device(from, Addressing::Lid) else { return };
+        let mut relayed = stanza.clone();
+        relayed.attrs.0.retain(|(name, _)| name != "to");
+        relayed.attrs.insert("from", sender);
+        relayed.attrs.insert("t", now().to_string());
+        self.deliver(&DeviceRef { phone: from.phone.clone(), device: to.device }, vec![relayed]);
+    }
+
+    fn read_peer_message(&mut self, from: &DeviceRef, to: &Jid, stanza: &Node) -> Result<wa::Message, SimulatorError> {
+        let direct = stanza.get_optional_child("enc");
+        let parts = stanza.get_optional_child("participants").map(children).unwrap_or_default();
+        let own = parts.iter().find(|part| jid_attr(part, "jid").is_some_and(|jid| jid.device == to.device));
+        let enc = direct.or_else(|| own?.get_optional_child("enc"));
+        let enc = enc.ok_or_else(|| SimulatorError::protocol("nothing encrypted"))?;
         let kind = attr(enc, "type").unwrap_or_default();
         let phone = self.phone_signal(&from.phone).ok_or_else(|| SimulatorError::crypto("no keys"))?;
         let plaintext = phone.decrypt(&device_address(from), &kind, &bytes(enc))?;
         decode_plaintext(&plaintext, PADDING_VERSION).map_err(SimulatorError::protocol)
     }
-}
-
-fn asks_for_app_state_key(message: &wa::Message) -> bool {
-    let protocol = message.protocol_message.as_option();
-    protocol.is_some_and(|protocol| protocol.app_state_sync_key_request.as_option().is_some())
 }
 
 /// The name under which the phone keeps its session with a device. Nobody else sees this name.

@@ -34,7 +34,7 @@ pub(crate) fn answer(state: &mut State, me: &DeviceRef, request: &Node) -> Node 
     }
     if let Some(rotate) = child("rotate") {
         if let Some(keys) = state.device_mut(me).map(|device| &mut device.keys) {
-            take_signed_prekey(keys, rotate);
+            keys.take_signed_prekey(rotate);
         }
         return iq_result(request, vec![]);
     }
@@ -55,17 +55,20 @@ fn upload(state: &mut State, me: &DeviceRef, request: &Node) {
     let Some(device) = state.device_mut(me) else { return };
     device.keys.registration = child_bytes(request, "registration");
     device.keys.identity = child_bytes(request, "identity");
-    take_signed_prekey(&mut device.keys, request);
+    device.keys.take_signed_prekey(request);
     let list = request.get_optional_child("list").map(children).unwrap_or_default();
     device.keys.one_time.extend(list.iter().map(|key| (child_bytes(key, "id"), child_bytes(key, "value"))));
     state.share_app_state_key(me);
 }
 
-fn take_signed_prekey(keys: &mut KeyBundle, parent: &Node) {
-    let Some(skey) = parent.get_optional_child("skey") else { return };
-    keys.signed_prekey_id = child_bytes(skey, "id");
-    keys.signed_prekey = child_bytes(skey, "value");
-    keys.signed_prekey_signature = child_bytes(skey, "signature");
+impl KeyBundle {
+    /// Takes the signed pre-key over from the `<skey>` in `parent`.
+    pub(crate) fn take_signed_prekey(&mut self, parent: &Node) {
+        let Some(skey) = parent.get_optional_child("skey") else { return };
+        self.signed_prekey_id = child_bytes(skey, "id");
+        self.signed_prekey = child_bytes(skey, "value");
+        self.signed_prekey_signature = child_bytes(skey, "signature");
+    }
 }
 
 /// The keys that the server holds for this device, so that the client can compare them with those it sent.

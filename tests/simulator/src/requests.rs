@@ -4,10 +4,15 @@ use wacore_binary::builder::NodeBuilder;
 use wacore_binary::{JidExt as _, Node};
 
 use crate::groups::Outcome;
-use crate::stanza::{ack, attr, children, empty, info, iq_result, jid_attr, stream_conflict};
+use crate::stanza::{attr, children, info, iq_error, iq_result, jid_attr, stream_conflict};
 use crate::world::account::DeviceRef;
 use crate::world::{Outbound, State, World};
-use crate::{app_state, calls, groups, limits, mex, pictures, prekeys, usync};
+use crate::{app_state, calls, groups, media, mex, pictures, prekeys, presence, profile, receipts, tokens, usync};
+
+/// The code for a request that the simulator does not know.
+const NOT_IMPLEMENTED: u16 = 501;
+/// Pings, passive mode, the marks of what is out of date, log-outs.
+const NEED_NO_MORE_THAN_DONE: [&str; 5] = ["w:p", "urn:xmpp:ping", "passive", "urn:xmpp:whatsapp:dirty", "md"];
 
 /// Handles one stanza of a linked device, unless the connection has been given up in the meantime.
 pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: &Node) {
@@ -19,26 +24,20 @@ pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: 
         "iq" => on_iq(&mut state, me, stanza),
         "message" => state.on_message(me, stanza),
         "call" => calls::on_call(&mut state, me, stanza),
-        "presence" => limits::on_presence(&mut state, me, stanza),
-        "receipt" => on_receipt(&mut state, me, stanza),
-        "ack" => {
-            state.count(&me.phone, &format!("ack:{}", attr(stanza, "class").unwrap_or_default()));
-            acknowledge(&mut state, me, stanza);
-        }
+        "presence" => presence::on_presence(&mut state, me, stanza),
+        "chatstate" => presence::on_chatstate(&mut state, me, stanza),
+        "receipt" => receipts::on_receipt(&mut state, me, stanza),
+        "ack" => on_ack(&mut state, me, stanza),
         _ => {}
     }
 }
 
-fn acknowledge(state: &mut State, me: &DeviceRef, stanza: &Node) {
-    let id = attr(stanza, "id").unwrap_or_default();
+fn on_ack(state: &mut State, me: &DeviceRef, stanza: &Node) {
+    let (id, class) = (attr(stanza, "id").unwrap_or_default(), attr(stanza, "class").unwrap_or_default());
+    state.count(&me.phone, &format!("ack:{class}"));
     if let Some(device) = state.device_mut(me) {
-        device.acknowledge(&id);
+        device.acknowledge(&id, &[&class]);
     }
-}
-
-fn on_receipt(state: &mut State, me: &DeviceRef, receipt: &Node) {
-    acknowledge(state, me, receipt);
-    state.send(me, vec![ack(receipt, None)]);
 }
 
 /// The names of a request: it is counted under the first, and faults hit it under any. A name is a namespace, the tag
@@ -106,21 +105,17 @@ fn answer(state: &mut State, me: &DeviceRef, request: &Node, set: bool) -> Outco
         "usync" => usync::answer(state, request),
         "w:sync:app:state" => app_state::answer(state, me, request),
         "w:profile:picture" => return pictures::answer(state, me, request, set),
-        "privacy" if !set => iq_result(request, vec![privacy()]),
-        "blocklist" if !set => iq_result(request, vec![empty("list")]),
-        "abt" => iq_result(request, vec![NodeBuilder::new("props").attr("protocol", "1").build()]),
+        "privacy" => profile::on_privacy(state, me, request, set),
+        "status" if set => profile::on_about(state, me, request),
+        "disappearing_mode" if set => profile::on_default_timer(state, me, request),
+        "blocklist" => profile::on_blocklist(state, me, request, set),
+        "w:m" => media::answer(state, request),
+        "abt" => iq_result(request, vec![tokens::properties()]),
         "w:mex" => return mex::answer(state, me, request),
-        // Pings, and requests that need no more than "done".
-        _ => iq_result(request, vec![]),
+        namespace if NEED_NO_MORE_THAN_DONE.contains(&namespace) => iq_result(request, vec![]),
+        _ => iq_error(request, NOT_IMPLEMENTED, None),
     };
     answer.into()
-}
-
-/// The settings of an account that never changed any.
-fn privacy() -> Node {
-    let category = |name: &'static str| NodeBuilder::new("category").attr("name", name).attr("value", "all").build();
-    let names = ["groupadd", "last", "online", "profile", "readreceipts", "status", "calladd"];
-    NodeBuilder::new("privacy").children(names.map(category)).build()
 }
 
 fn is_log_out(request: &Node) -> bool {
@@ -140,6 +135,7 @@ impl State {
         let Some(account) = self.account_mut(&me.phone) else { return };
         if let Some(mut device) = account.devices.remove(&me.device) {
             device.end(stream_conflict("device_removed"));
+            self.tell_of_device(me, device.key_index, false);
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
@@ -19,6 +19,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::media::{self, FILES_PATH, UPLOAD_BYTES_MAX};
 use crate::noise::ServerIdentity;
 use crate::pictures::MEDIA_PATH;
 use crate::world::state_file;
@@ -51,6 +52,7 @@ pub struct Simulator {
     world: World,
     listen: SocketAddr,
     admin: Option<SocketAddr>,
+    root_key: String,
     seed: u64,
     servers: Vec<JoinHandle<()>>,
     state: Option<PathBuf>,
@@ -75,23 +77,27 @@ impl Simulator {
         let seed = world.lock().seed;
         let (shutdown, on_shutdown) = watch::channel(());
         let identity = Arc::new(ServerIdentity::generate()?);
+        let root_key = hex(identity.root_key());
         let front = Front { world: world.clone(), identity, shutdown: on_shutdown };
         let router = Router::new()
             .route("/ws/chat", any(upgrade))
-            .route(&format!("{MEDIA_PATH}{{file}}"), get(media))
+            .route(&format!("{MEDIA_PATH}{{file}}"), get(picture))
             .with_state(front)
+            .route("/mms/{kind}/{token}", post(media::upload).with_state(world.clone()))
+            .layer(DefaultBodyLimit::max(UPLOAD_BYTES_MAX))
+            .route(&format!("{FILES_PATH}{{name}}"), get(media::download).with_state(world.clone()))
             .route("/admin/mock-phone/scan-qr", post(admin::scan_qr).with_state(world.clone()));
         let (listen, server) = listen(options.listen, router).await?;
         world.lock().media_url = format!("http://{listen}");
         let mut servers = vec![server];
         let mut admin = None;
         if let Some(address) = options.admin {
-            let (address, server) = self::listen(address, admin::router(world.clone())).await?;
+            let (address, server) = self::listen(address, admin::router(world.clone(), root_key.clone())).await?;
             servers.push(server);
             admin = Some(address);
         }
         tracing::info!(%listen, seed, "simulator listens");
-        Ok(Self { world, listen, admin, seed, servers, state: options.state, _shutdown: shutdown })
+        Ok(Self { world, listen, admin, root_key, seed, servers, state: options.state, _shutdown: shutdown })
     }
 
     /// Stops, and writes the world into its state file if it has one. Each request of a client is in the file or stays
@@ -121,6 +127,12 @@ impl Simulator {
         self.admin.map(|address| format!("http://{address}"))
     }
 
+    /// The key that signed the server's certificate chain, as 64 hexadecimal digits: clients that check the chain are to be
+    /// given this one in the place of WhatsApp's.
+    pub fn root_key(&self) -> &str {
+        &self.root_key
+    }
+
     /// The seed in use; start with the same one to get the same choices again.
     pub fn seed(&self) -> u64 {
         self.seed
@@ -144,6 +156,10 @@ impl Drop for Simulator {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 async fn listen(address: SocketAddr, router: Router) -> Result<(SocketAddr, JoinHandle<()>), SimulatorError> {
     let failed = |source| SimulatorError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
@@ -161,8 +177,8 @@ async fn listen(address: SocketAddr, router: Router) -> Result<(SocketAddr, Join
 }
 
 /// A picture.
-async fn media(State(front): State<Front>, Path(file): Path<String>) -> Response {
-    match front.world.lock().media(&file) {
+async fn picture(State(front): State<Front>, Path(file): Path<String>) -> Response {
+    match front.world.lock().picture(&file) {
         Some(jpeg) => ([(header::CONTENT_TYPE, "image/jpeg")], jpeg).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }

@@ -4,6 +4,7 @@
 //! under the world's lock.
 
 mod saved;
+mod sender_keys;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -22,6 +23,7 @@ use wacore_libsignal::protocol::{
 use crate::SimulatorError;
 use crate::prekeys::KeyBundle;
 use crate::stanza::now;
+use sender_keys::SenderKeys;
 
 /// The only signed pre-key a phone ever has.
 const SIGNED_PREKEY_ID: u32 = 1;
@@ -44,7 +46,7 @@ pub(crate) fn sign(keys: &KeyPair, message: &[u8]) -> Result<Vec<u8>, SimulatorE
     Ok(signature.to_vec())
 }
 
-/// A phone's identity and its Signal sessions.
+/// A phone's identity, its Signal sessions, and the sender keys of its groups.
 #[derive(serde::Deserialize)]
 #[serde(try_from = "saved::SavedSignal")]
 pub(crate) struct PhoneSignal {
@@ -54,6 +56,7 @@ pub(crate) struct PhoneSignal {
     signed_prekey_keys: KeyPair,
     signed_prekey_signature: Vec<u8>,
     sessions: Sessions,
+    sender_keys: SenderKeys,
 }
 
 impl PhoneSignal {
@@ -61,10 +64,10 @@ impl PhoneSignal {
         let (identity, signed) = (new_keys(), new_keys());
         // Signal signs the 33-byte form, with the type byte in front.
         let signature = sign(&identity, &signed.public_key.serialize())?;
-        Ok(Self::of(identity, rand::random_range(1..0x3fff), signed, signature, Sessions::default()))
+        Ok(Self::of(identity, rand::random_range(1..0x3fff), signed, signature))
     }
 
-    fn of(identity: KeyPair, registration_id: u32, signed: KeyPair, signature: Vec<u8>, sessions: Sessions) -> Self {
+    fn of(identity: KeyPair, registration_id: u32, signed: KeyPair, signature: Vec<u8>) -> Self {
         let record = SignedPreKeyRecord::new(
             SIGNED_PREKEY_ID.into(),
             Timestamp::from_epoch_millis(now() * 1000),
@@ -77,7 +80,8 @@ impl PhoneSignal {
             signed_prekey: record,
             signed_prekey_keys: signed,
             signed_prekey_signature: signature,
-            sessions,
+            sessions: Sessions::default(),
+            sender_keys: SenderKeys::default(),
         }
     }
 
@@ -97,13 +101,17 @@ impl PhoneSignal {
         }
     }
 
-    /// Encrypts to a device, opening a session with `bundle` first. Returns the `type` of `<enc>` and its content.
-    pub(crate) fn encrypt(
+    /// Whether the phone has a session with a device.
+    pub(crate) fn has_session(&self, address: &ProtocolAddress) -> bool {
+        self.sessions.0.contains_key(address.as_str())
+    }
+
+    /// Opens a new session with a device.
+    pub(crate) fn open_session(
         &mut self,
         address: &ProtocolAddress,
         bundle: &PreKeyBundle,
-        plaintext: &[u8],
-    ) -> Result<(&'static str, Vec<u8>), SimulatorError> {
+    ) -> Result<(), SimulatorError> {
         let mut identities = self.identities();
         ready(process_prekey_bundle(
             address,
@@ -113,6 +121,16 @@ impl PhoneSignal {
             &mut random(),
             UsePQRatchet::No,
         ))?;
+        Ok(())
+    }
+
+    /// Encrypts to a device with which there is a session. Returns the `type` of `<enc>` and its content.
+    pub(crate) fn encrypt(
+        &mut self,
+        address: &ProtocolAddress,
+        plaintext: &[u8],
+    ) -> Result<(&'static str, Vec<u8>), SimulatorError> {
+        let mut identities = self.identities();
         match ready(message_encrypt(plaintext, address, &mut self.sessions, &mut identities))? {
             CiphertextMessage::PreKeySignalMessage(message) => Ok(("pkmsg", message.serialized().to_vec())),
             CiphertextMessage::SignalMessage(message) => Ok(("msg", message.serialized().to_vec())),

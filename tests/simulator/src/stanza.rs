@@ -79,9 +79,7 @@ pub(crate) fn iq_error(request: &Node, code: u16, backoff_s: Option<u32>) -> Nod
 /// The acknowledgement of a message, receipt or call; `error` refuses it.
 pub(crate) fn ack(stanza: &Node, error: Option<u16>) -> Node {
     let mut ack = NodeBuilder::new("ack").attr("class", stanza.tag.to_string()).attr("t", now().to_string());
-    for (theirs, ours) in
-        [("id", "id"), ("to", "from"), ("type", "type"), ("participant", "participant"), ("phash", "phash")]
-    {
+    for (theirs, ours) in [("id", "id"), ("to", "from"), ("type", "type"), ("participant", "participant")] {
         // A message's type is about its content; WhatsApp does not repeat it.
         if let Some(value) = stanza.attrs.get(theirs).filter(|_| theirs != "type" || stanza.tag != "message") {
             ack = ack.attr(ours, value.clone());
@@ -117,6 +115,7 @@ pub(crate) fn error_text(code: u16) -> &'static str {
         429 => "rate-overlimit",
         452 => "feature-not-available",
         500 => "internal-server-error",
+        501 => "feature-not-implemented",
         503 => "service-unavailable",
         _ => "error",
     }

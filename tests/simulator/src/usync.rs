@@ -5,6 +5,7 @@ use wacore_binary::builder::NodeBuilder;
 
 use crate::stanza::{attr, children, empty, iq_result, jid_attr, now, text};
 use crate::world::State;
+use crate::world::account::Account;
 
 pub(crate) fn answer(state: &mut State, request: &Node) -> Node {
     let Some(usync) = request.get_optional_child("usync") else { return iq_result(request, vec![]) };
@@ -40,7 +41,12 @@ fn answer_user(state: &mut State, user: &Node, protocols: &[String]) -> Option<N
                 Some(NodeBuilder::new("lid").attr("val", lid).build())
             }
             ("devices", Some(phone)) => devices_node(state, phone),
-            ("status", Some(_)) => Some(empty("status")),
+            ("status", Some(phone)) => state.accounts.get(phone).map(status_node),
+            ("picture", Some(phone)) => state.accounts.get(phone).map(picture_node),
+            ("disappearing_mode", Some(phone)) => state.accounts.get(phone).map(|account| {
+                let mode = NodeBuilder::new("disappearing_mode").attr("duration", account.default_timer_s.to_string());
+                mode.attr("t", "0").build()
+            }),
             _ => None,
         })
         .collect();
@@ -58,6 +64,22 @@ fn contact_node(known: bool, asked: Option<&str>) -> Node {
     match asked {
         Some(number) => contact.string_content(number).build(),
         None => contact.build(),
+    }
+}
+
+/// What the account says about itself; 401: it says nothing.
+fn status_node(account: &Account) -> Node {
+    let status = NodeBuilder::new("status");
+    match account.about.text.as_str() {
+        "" => status.attr("code", "401").attr("t", "0").build(),
+        text => status.attr("t", account.about.set_at.to_string()).string_content(text).build(),
+    }
+}
+
+fn picture_node(account: &Account) -> Node {
+    match &account.picture {
+        Some(picture) => NodeBuilder::new("picture").attr("id", picture.id.as_str()).build(),
+        None => empty("picture"),
     }
 }
 

@@ -25,6 +25,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use wacore_binary::{Jid, Node};
 
 use crate::groups::{Answers, announce};
+use crate::media::MediaStore;
 use crate::pairing::PendingLink;
 use crate::passkey::SoftwarePasskey;
 use crate::signal::PhoneSignal;
@@ -69,8 +70,9 @@ pub(crate) struct State {
     pub(crate) passkeys: HashMap<String, SoftwarePasskey>,
     pub(crate) links: BTreeMap<u64, PendingLink>,
     pub(crate) created_addressing: Addressing,
-    /// Where pictures are served, without a path.
+    /// Where pictures and files are served, without a path.
     pub(crate) media_url: String,
+    pub(crate) media: MediaStore,
     pub(crate) join_answers_bare: bool,
     pub(crate) answers: Answers,
     pub(crate) batch_participants_max: usize,
@@ -192,6 +194,7 @@ impl State {
             links: BTreeMap::new(),
             created_addressing: Addressing::default(),
             media_url: String::new(),
+            media: MediaStore::default(),
             join_answers_bare: false,
             answers: Answers::default(),
             batch_participants_max: BATCH_PARTICIPANTS_MAX,
@@ -308,8 +311,12 @@ impl State {
     /// The connection is gone: nobody waits there any more.
     pub(crate) fn forget_connection(&mut self, connection: u64, device: Option<&DeviceRef>) {
         self.links.remove(&connection);
-        if let Some(device) = device.and_then(|device| self.device_mut(device)) {
-            device.disconnected(connection);
+        let Some(me) = device else { return };
+        let Some(device) = self.device_mut(me) else { return };
+        device.disconnected(connection);
+        let is_alone = self.accounts.get(&me.phone).is_some_and(|account| account.live_connections() == 0);
+        if is_alone && self.accounts.get(&me.phone).is_some_and(|account| account.is_available == Some(true)) {
+            self.tell_watchers(&me.phone, false);
         }
     }
 }

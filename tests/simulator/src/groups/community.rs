@@ -12,7 +12,7 @@ use wacore_binary::{Jid, Node};
 use super::joining::follow_into_community;
 use super::participants::expel;
 use super::{Notice, Refusable};
-use crate::stanza::{attr, children, jid_attr};
+use crate::stanza::{attr, children, empty, jid_attr};
 use crate::world::State;
 use crate::world::group::Group;
 use crate::world::group::telling::ToldAt;
@@ -216,6 +216,23 @@ pub(crate) fn deactivate(state: &mut State, actor: &str, community: &str) -> Ref
     notices.extend(state.notice_to_members(community, actor, delete()));
     state.groups.remove(community);
     Ok(notices)
+}
+
+/// The subgroups of a community by id and subject; the announcement group is marked.
+pub(super) fn sub_groups(state: &mut State, phone: &str, community: &str) -> Refusable<Vec<Node>> {
+    state.group_of(community, phone)?;
+    let groups = state.subgroups(community).map(|group| {
+        let node = NodeBuilder::new("group")
+            .attr("id", group.id.as_str())
+            .attr("subject", group.subject.as_str())
+            .attr("s_t", group.subject_time.to_string())
+            .attr("size", group.members.len().to_string());
+        match group.default_sub_group {
+            true => node.children([empty("default_sub_group")]).build(),
+            false => node.build(),
+        }
+    });
+    Ok(vec![NodeBuilder::new("sub_groups").children(groups).build()])
 }
 
 /// A subgroup as a member of the community sees it, even without being in the subgroup.

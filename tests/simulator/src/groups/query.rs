@@ -21,6 +21,7 @@ pub(super) fn answer(state: &mut State, phone: &str, group: &str, operation: &No
             let group = state.groups.get(group).ok_or(404_u16)?;
             Ok(vec![group.node(&state.accounts, vec![], ToldAt::Single)])
         }
+        ("sub_groups", group) => community::sub_groups(state, phone, group),
         ("query_linked", group) => community::query_linked(state, phone, group, operation),
         ("linked_groups_participants", group) => community::linked_participants(state, phone, group),
         ("membership_approval_requests", group) => requests::list(state, group, phone, operation),

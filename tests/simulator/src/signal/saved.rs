@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize, Serializer};
 use wacore_libsignal::protocol::{KeyPair, PrivateKey, SessionRecord};
 
-use super::{PhoneSignal, Sessions};
+use super::PhoneSignal;
+use super::sender_keys::SenderKeys;
 use crate::SimulatorError;
 
 /// Private keys as their 32 bytes; sessions by address.
@@ -14,6 +15,8 @@ pub(super) struct SavedSignal {
     signed_prekey: Vec<u8>,
     signed_prekey_signature: Vec<u8>,
     sessions: Vec<(String, Vec<u8>)>,
+    #[serde(default)]
+    sender_keys: SenderKeys,
 }
 
 impl Serialize for PhoneSignal {
@@ -27,6 +30,7 @@ impl Serialize for PhoneSignal {
             signed_prekey_signature: self.signed_prekey_signature.clone(),
             sessions: sessions
                 .map_err(|error: wacore_libsignal::protocol::SignalProtocolError| serde::ser::Error::custom(error))?,
+            sender_keys: self.sender_keys.clone(),
         };
         saved.serialize(serializer)
     }
@@ -36,12 +40,13 @@ impl TryFrom<SavedSignal> for PhoneSignal {
     type Error = SimulatorError;
 
     fn try_from(saved: SavedSignal) -> Result<Self, SimulatorError> {
-        let mut sessions = Sessions::default();
-        for (address, record) in saved.sessions {
-            sessions.0.insert(address, SessionRecord::deserialize(&record).map_err(SimulatorError::crypto)?);
-        }
         let (identity, signed) = (keys(&saved.identity)?, keys(&saved.signed_prekey)?);
-        Ok(Self::of(identity, saved.registration_id, signed, saved.signed_prekey_signature, sessions))
+        let mut signal = Self::of(identity, saved.registration_id, signed, saved.signed_prekey_signature);
+        for (address, record) in saved.sessions {
+            signal.sessions.0.insert(address, SessionRecord::deserialize(&record).map_err(SimulatorError::crypto)?);
+        }
+        signal.sender_keys = saved.sender_keys;
+        Ok(signal)
     }
 }
 

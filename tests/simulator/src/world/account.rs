@@ -1,6 +1,7 @@
 //! One phone number: its phone, the devices linked to it, and what was counted for them.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashSet, VecDeque};
+use std::time::Instant;
 
 use wacore_binary::{Jid, Node};
 
@@ -8,13 +9,17 @@ use super::{Addable, Outbound, Outbox};
 use crate::app_state::AppState;
 use crate::faults::Fault;
 use crate::limits::{NewChatLimit, ReachoutLock};
-use crate::messages::ReceivedMessage;
+use crate::messages::{KeyedDevices, PhoneHistory, ReceivedMessage, SentByPhone, Unread};
 use crate::passkey::AccountPasskey;
+use crate::pictures::Picture;
 use crate::prekeys::KeyBundle;
+use crate::presence::Typing;
+use crate::profile::About;
+use crate::receipts::ReceivedReceipt;
 use crate::signal::PhoneSignal;
 
-/// A linked device, by phone number and device number.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A device, by phone number and device number; 0 is the phone itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct DeviceRef {
     pub(crate) phone: String,
     pub(crate) device: u16,
@@ -41,6 +46,31 @@ pub(crate) struct Account {
     /// What its devices last said that it is to be shown as.
     #[serde(default)]
     pub(crate) is_available: Option<bool>,
+    /// When that was, in seconds since 1970.
+    #[serde(default)]
+    pub(crate) seen_at: Option<u64>,
+    #[serde(default)]
+    pub(crate) about: About,
+    #[serde(default)]
+    pub(crate) picture: Option<Picture>,
+    /// The values of privacy settings that are not the usual ones, by name.
+    #[serde(default)]
+    pub(crate) privacy: BTreeMap<String, String>,
+    /// The timer of its new chats, in seconds; 0: none.
+    #[serde(default)]
+    pub(crate) default_timer_s: u32,
+    /// The phone numbers that it has blocked.
+    #[serde(default)]
+    pub(crate) blocked: BTreeSet<String>,
+    /// Messages to it need a token that it has given.
+    #[serde(default)]
+    pub(crate) requires_token: bool,
+    /// The tokens that it has given, by phone number.
+    #[serde(default)]
+    pub(crate) tokens: BTreeMap<String, Vec<u8>>,
+    /// The chats in which it types, or has typed just now.
+    #[serde(skip)]
+    pub(crate) typing: BTreeMap<String, (Typing, Instant)>,
     pub(crate) devices: BTreeMap<u16, Device>,
     pub(crate) devices_linked: u16,
     pub(crate) requests: BTreeMap<String, u64>,
@@ -50,6 +80,33 @@ pub(crate) struct Account {
     pub(crate) app_state: AppState,
     /// The messages that its phone has got, the newest last.
     pub(crate) messages: VecDeque<ReceivedMessage>,
+    /// The copies that its phone has got of what its devices sent, the newest last.
+    #[serde(default)]
+    pub(crate) copies: VecDeque<ReceivedMessage>,
+    /// The messages that its phone has sent itself, the newest last.
+    #[serde(default)]
+    pub(crate) sent: VecDeque<SentByPhone>,
+    /// The receipts that its phone has got, the newest last.
+    #[serde(default)]
+    pub(crate) receipts: VecDeque<ReceivedReceipt>,
+    /// What its phone tells new devices about the past.
+    #[serde(default)]
+    pub(crate) history: PhoneHistory,
+    /// Its phone is switched off.
+    #[serde(default)]
+    pub(crate) is_off: bool,
+    /// Its phone does not answer those who ask for a message once more.
+    #[serde(default)]
+    pub(crate) is_deaf: bool,
+    /// The messages that wait for its phone.
+    #[serde(default)]
+    pub(crate) unread: VecDeque<Unread>,
+    /// The messages for which its phone has asked once more.
+    #[serde(default)]
+    pub(crate) asked_again: HashSet<String>,
+    /// The devices that have the phone's sender key, by group.
+    #[serde(default)]
+    pub(crate) keyed: KeyedDevices,
     signal: Option<Box<PhoneSignal>>,
 }
 
@@ -74,6 +131,9 @@ pub(crate) struct Device {
     /// The newest connection has asked for the waiting stanzas, and gets new ones at once.
     #[serde(skip)]
     pub(crate) active: bool,
+    /// The accounts about whose presence this connection is told, under the ids by which it named them.
+    #[serde(skip)]
+    pub(crate) watched: BTreeMap<String, Jid>,
     #[serde(skip)]
     newest: Option<(u64, Outbox)>,
     #[serde(skip)]
@@ -93,6 +153,15 @@ impl Account {
             reachout_lock: None,
             new_chats: None,
             is_available: None,
+            seen_at: None,
+            about: About::default(),
+            picture: None,
+            privacy: BTreeMap::new(),
+            default_timer_s: 0,
+            blocked: BTreeSet::new(),
+            requires_token: false,
+            tokens: BTreeMap::new(),
+            typing: BTreeMap::new(),
             devices: BTreeMap::new(),
             devices_linked: 0,
             requests: BTreeMap::new(),
@@ -100,6 +169,15 @@ impl Account {
             faults: Vec::new(),
             app_state: AppState::default(),
             messages: VecDeque::new(),
+            copies: VecDeque::new(),
+            sent: VecDeque::new(),
+            receipts: VecDeque::new(),
+            history: PhoneHistory::default(),
+            is_off: false,
+            is_deaf: false,
+            unread: VecDeque::new(),
+            asked_again: HashSet::new(),
+            keyed: KeyedDevices::new(),
             signal: None,
         }
     }
@@ -135,6 +213,7 @@ impl Device {
             inbox: VecDeque::new(),
             key_share_due: true,
             active: false,
+            watched: BTreeMap::new(),
             newest: None,
             connections: BTreeSet::new(),
         }
@@ -145,6 +224,7 @@ impl Device {
         let replaced = self.newest.replace((connection, outbox)).map(|(_, outbox)| outbox);
         self.connections.insert(connection);
         self.active = false;
+        self.watched.clear();
         (replaced, self.connections.len())
     }
 
@@ -194,9 +274,10 @@ impl Device {
         self.newest.as_ref().map(|(_, outbox)| outbox.clone())
     }
 
-    /// The device has received this stanza: it waits no longer.
-    pub(crate) fn acknowledge(&mut self, id: &str) {
-        if let Some(index) = self.inbox.iter().position(|waiting| waiting.id == id) {
+    /// The device has received the oldest stanza with this id and one of these tags: it waits no longer.
+    pub(crate) fn acknowledge(&mut self, id: &str, tags: &[&str]) {
+        let is_it = |waiting: &Waiting| waiting.id == id && tags.contains(&waiting.stanza.tag.as_ref());
+        if let Some(index) = self.inbox.iter().position(is_it) {
             self.inbox.remove(index);
         }
     }

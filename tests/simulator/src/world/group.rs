@@ -9,9 +9,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use rand::RngExt as _;
 use wacore_binary::Jid;
 
+use super::account::DeviceRef;
 use super::suspending::Suspension;
 use super::view::{GroupView, JoinMethod, Role};
 use super::{Addressing, GroupSpec, State, World};
+use crate::pictures::Picture;
 use crate::stanza::now;
 use settings::Settings;
 use telling::Telling;
@@ -41,13 +43,6 @@ pub(crate) struct Community {
     pub(crate) closed: bool,
     /// Members may make subgroups, not only admins.
     pub(crate) members_create_groups: bool,
-}
-
-/// A JPEG file and its id.
-#[derive(serde::Serialize, serde::Deserialize)]
-pub(crate) struct Picture {
-    pub(crate) id: String,
-    pub(crate) jpeg: Vec<u8>,
 }
 
 /// A request to be let in.
@@ -103,6 +98,9 @@ pub(crate) struct Group {
     /// People who left by themselves: adding them again answers 408.
     pub(crate) left: BTreeSet<String>,
     pub(crate) participants_max: usize,
+    /// The last message that a linked device wrote, as all members get it.
+    #[serde(skip)]
+    pub(crate) last_message: Option<(DeviceRef, Vec<u8>)>,
     pub(crate) participant_version: u64,
     pub(crate) admin_version: u64,
     versions_issued: u64,
@@ -137,6 +135,7 @@ impl Group {
             revoked_codes: BTreeSet::new(),
             left: BTreeSet::new(),
             participants_max: PARTICIPANTS_MAX,
+            last_message: None,
             participant_version: version,
             admin_version: version,
             versions_issued: version,

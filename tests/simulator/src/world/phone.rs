@@ -1,6 +1,7 @@
 //! The phone of an account, as its owner uses it.
 
 use super::World;
+use super::account::DeviceRef;
 use crate::SimulatorError;
 use crate::stanza::stream_conflict;
 
@@ -36,8 +37,10 @@ impl Phone {
     pub fn unlink_devices(&self) {
         let mut state = self.world.lock();
         let Some(account) = state.account_mut(&self.number) else { return };
-        for mut device in std::mem::take(&mut account.devices).into_values() {
+        for (number, mut device) in std::mem::take(&mut account.devices) {
             device.end(stream_conflict("device_removed"));
+            let gone = DeviceRef { phone: self.number.clone(), device: number };
+            state.tell_of_device(&gone, device.key_index, false);
         }
     }
 }

@@ -146,3 +146,59 @@ async fn what_is_not_told_as_it_should_is_driven_over_http() {
     assert_eq!(world["groups"][0]["participants"][1]["phone"], "15550100009");
     assert_eq!(world["accounts"][1]["number_hidden"], true);
 }
+
+#[tokio::test]
+async fn phones_write_read_and_change_over_http() {
+    let options = SimulatorOptions { admin: Some(SocketAddr::from(([127, 0, 0, 1], 0))), ..Default::default() };
+    let simulator = Simulator::start(options).await.expect("started");
+    let admin = simulator.admin_url().expect("it listens");
+    let post = async |path: &str, body: Value| {
+        let (status, answer) = request(&admin, "POST", path, &body.to_string()).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        answer
+    };
+    let alice = |action: &str| format!("/admin/accounts/{ALICE}/{action}");
+    post("/admin/accounts", json!({ "phone": BOB })).await;
+
+    let file = json!({ "kind": "voice", "base64": "T2dnUw==", "mimetype": "audio/ogg; codecs=opus" });
+    let id = post(&alice("send"), json!({ "to": BOB, "file": file })).await["id"].clone();
+    post(&alice("send"), json!({ "to": BOB, "text": "hear this", "id": "3A01" })).await;
+    let (_, received) = request(&admin, "GET", &format!("/admin/accounts/{BOB}/messages"), "").await;
+    assert_eq!(
+        (&received[0]["id"], &received[0]["kind"], &received[1]["text"]),
+        (&id, &json!("voice"), &json!("hear this"))
+    );
+    let content = received[1]["content"].as_str().expect("a message").to_owned();
+    post(&alice("send"), json!({ "to": BOB, "content": content, "edit": "edit" })).await;
+    let read = post(&format!("/admin/accounts/{BOB}/read"), json!({ "chat": ALICE })).await;
+    assert_eq!(read["ids"].as_array().map(Vec::len), Some(3));
+    let (_, receipts) = request(&admin, "GET", &alice("receipts"), "").await;
+    assert_eq!(receipts.as_array().expect("a list").iter().filter(|told| told["kind"] == "read").count(), 3);
+    let file = format!("/admin/accounts/{BOB}/files/{}", id.as_str().expect("an id"));
+    assert_eq!(request(&admin, "GET", &file, "").await.0, 200);
+    assert_eq!(post("/admin/media", json!({ "files": true, "auth": true, "ttl_s": 60 })).await["files"], 0);
+    assert_eq!(request(&admin, "GET", &file, "").await.0, 400);
+
+    post(&alice("type"), json!({ "chat": BOB, "typing": "composing" })).await;
+    assert_eq!(simulator.world().typing(ALICE, BOB), Some(rookery_simulator::Typing::Composing));
+    post(
+        &alice("manner"),
+        json!({ "on": false, "online": true, "resends": false, "history": "none", "requires_token": true }),
+    )
+    .await;
+    assert_eq!(simulator.world().presence(ALICE), Some(true));
+    let profile = post(&alice("profile"), json!({ "about": "busy", "jpeg_base64": "/9j/", "block": BOB })).await;
+    assert_eq!(profile, json!({ "about": "busy", "picture_bytes": 3, "blocked": [BOB] }));
+    post(&alice("trust"), json!({ "other": BOB })).await;
+    assert!(simulator.world().trusts(ALICE, BOB));
+    post(&alice("app-state"), json!({ "index": ["archive", "15550100002@s.whatsapp.net"], "value": "" })).await;
+    let (_, state) = request(&admin, "GET", &alice("app-state"), "").await;
+    assert_eq!(state[0]["index"][0], "archive");
+    for wrong in
+        [json!({ "to": BOB }), json!({ "to": BOB, "text": "a", "content": "" }), json!({ "to": "x", "text": "a" })]
+    {
+        assert_eq!(request(&admin, "POST", &alice("send"), &wrong.to_string()).await.0, 400, "{wrong}");
+    }
+    let (_, key) = request(&admin, "GET", "/admin/root-key", "").await;
+    assert_eq!(key["root_key"], simulator.root_key());
+}

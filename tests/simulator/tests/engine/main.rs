@@ -3,9 +3,12 @@
 mod admin;
 mod communities;
 mod creation;
+mod daily_life;
 mod faults;
+mod group_messages;
 mod groups;
 mod linking;
+mod media;
 mod messages;
 mod oddities;
 mod pictures;

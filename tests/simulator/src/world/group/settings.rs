@@ -63,8 +63,8 @@ impl Setting {
             "ephemeral" => Self::Ephemeral(attr(operation, "expiration").and_then(|seconds| seconds.parse().ok())),
             "not_ephemeral" => Self::Ephemeral(None),
             "membership_approval_mode" => {
-                let join = operation.get_optional_child("group_join");
-                Self::Approval(join.and_then(|join| attr(join, "state")).as_deref() == Some("on"))
+                let join = operation.get_optional_child("group_join")?;
+                Self::Approval(attr(join, "state").as_deref() == Some("on"))
             }
             "member_add_mode" => Self::MembersAdd(one_of(&text(operation), "all_member_add", "admin_add")?),
             "member_link_mode" => Self::MembersLink(one_of(&text(operation), "all_member_link", "admin_link")?),
