@@ -29,8 +29,8 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, pairing, participants, passkey, picture, proxy, session_config, sessions, settings, socket_io,
-    stats, webhook_deliveries, webhooks,
+    membership_requests, messages, pairing, participants, passkey, picture, proxy, session_config, sessions, settings,
+    socket_io, stats, webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -44,6 +44,7 @@ const OPEN: AccessPolicy = AccessPolicy {
     scope: Scope::Path,
     body: BodyKind::Json,
     once_per_key: false,
+    sends: false,
     streams: false,
     removes: false,
 };
@@ -68,6 +69,8 @@ const GROUP_WRITE: AccessPolicy = AccessPolicy { role: Some(Role::Operator), onc
 const PICTURE_WRITE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..GROUP_WRITE };
 /// As [`GROUP_WRITE`], for making, joining and leaving groups.
 const MEMBERSHIP: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..GROUP_WRITE };
+/// A message that is sent. The handler checks the chat, which is in the body.
+const SEND: AccessPolicy = AccessPolicy { sends: true, ..GROUP_WRITE };
 const WIDE_OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Everything, ..OPEN };
 /// As [`WIDE_OPERATOR`], to take something away.
 const WIDE_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_OPERATOR };
@@ -78,7 +81,7 @@ const KEY_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_ADMIN };
 /// Every route: method, path, policy, operation id, handler. The operation id is also the action in the audit log, and
 /// the part before its first underscore is the tag in the document.
 pub(crate) fn routes() -> Vec<Route> {
-    [session_routes(), webhook_routes(), group_routes()].into_iter().flatten().collect()
+    [session_routes(), webhook_routes(), group_routes(), message_routes()].into_iter().flatten().collect()
 }
 
 /// The daemon's own routes and those of sessions.
@@ -190,6 +193,16 @@ fn group_routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/communities/{community}/links" GROUP_WRITE "communities_link" communities::link,
         DELETE "/api/sessions/{session}/communities/{community}/links" GROUP_WRITE "communities_unlink" communities::unlink,
         POST   "/api/sessions/{session}/communities/{community}/deactivate" MEMBERSHIP "communities_deactivate" communities::deactivate,
+    }
+}
+
+/// The routes of messages.
+fn message_routes() -> Vec<Route> {
+    routes! {
+        POST   "/api/sessions/{session}/messages/send-text" SEND "messages_send_text" messages::send_text,
+        POST   "/api/sessions/{session}/messages/send-location" SEND "messages_send_location" messages::send_location,
+        POST   "/api/sessions/{session}/messages/send-contact" SEND "messages_send_contact" messages::send_contact,
+        POST   "/api/sessions/{session}/messages/send-poll" SEND "messages_send_poll" messages::send_poll,
     }
 }
 

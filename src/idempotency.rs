@@ -8,10 +8,11 @@
 //! | free | - | - | is carried out |
 //! | running | a [`Execution`] | a mark | [`IdempotencyError::InUse`] |
 //! | over | - | the answer | gets that answer |
-//! | interrupted | - | a mark | [`IdempotencyError::Interrupted`] |
+//! | interrupted | - | a mark | [`IdempotencyError::Interrupted`]; with a seed, it is carried out once more |
 //!
 //! The mark is on disk before the call is carried out, and the answer before it is sent: a daemon that is killed
-//! in between leaves a mark that nobody runs, and no call is carried out twice.
+//! in between leaves a mark that nobody runs, and no call is carried out twice. A call that sends a message is the exception: its
+//! mark has the message's seed, and WhatsApp shows a message that is sent twice with one seed once.
 
 mod record;
 #[cfg(test)]
@@ -21,7 +22,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use rookery_model::{SessionId, Timestamp};
+use rookery_model::{MessageSeed, SessionId, Timestamp};
 use rookery_store::{
     BATCH_OPERATIONS_MAX, Batch, SessionNumber, Store, StoreError, Table, delete_parts, get_parts, parts_in, put_parts,
 };
@@ -104,6 +105,18 @@ pub(crate) struct Execution {
     user: Uuid,
     fingerprint: Fingerprint,
     created_at: Timestamp,
+    /// Of the message that the call sends.
+    seed: Option<MessageSeed>,
+}
+
+/// A call that asks to be carried out.
+#[derive(Copy, Clone)]
+pub(crate) struct Call {
+    /// Its API key.
+    pub(crate) user: Uuid,
+    pub(crate) fingerprint: Fingerprint,
+    /// The seed of the message that it sends, unless it was begun before with another one.
+    pub(crate) seed: Option<MessageSeed>,
 }
 
 /// Nobody else changes a slot's record while this lives.
@@ -161,38 +174,28 @@ impl Idempotency {
         Ok(Arc::new(Self { store, limits, clock, book: Mutex::new(book) }))
     }
 
-    /// Begins a call of this API key (`user`). A mark of it is on disk when this returns [`Start::First`]. Must not be
+    /// Begins a call. A mark of it is on disk when this returns [`Start::First`]. Must not be
     /// dropped half way: that may leave a mark of a call that nobody carries out (`detached_tasks.rs` prevents it).
     ///
     /// # Errors
     /// Why the call is not carried out; nothing was changed then.
-    pub(crate) async fn start(
-        self: &Arc<Self>,
-        slot: Slot,
-        user: Uuid,
-        fingerprint: Fingerprint,
-    ) -> Result<Start, IdempotencyError> {
+    pub(crate) async fn start(self: &Arc<Self>, slot: Slot, call: Call) -> Result<Start, IdempotencyError> {
         // A clock that is ahead for a while, or was ahead at a start, would let a call be carried out twice. So old
         // records expire by the earlier time, and a new record gets the later time.
         let times = Times { ended: self.clock.earliest(), made: self.clock.latest() };
-        self.start_at(slot, user, fingerprint, times).await
+        self.start_at(slot, call, times).await
     }
 
-    async fn start_at(
-        self: &Arc<Self>,
-        slot: Slot,
-        user: Uuid,
-        fingerprint: Fingerprint,
-        times: Times,
-    ) -> Result<Start, IdempotencyError> {
+    async fn start_at(self: &Arc<Self>, slot: Slot, call: Call, times: Times) -> Result<Start, IdempotencyError> {
         let owner = Arc::clone(self);
-        let looked = spawn_blocking(move || owner.look(slot, user, fingerprint, times)).await;
+        let looked = spawn_blocking(move || owner.look(slot, call, times)).await;
         let (execution, mark) = match looked.map_err(|_| IdempotencyError::CutShort)?? {
             LookedUp::Again(replay) => return Ok(Start::Again(replay)),
+            LookedUp::Resumed(execution) => return Ok(Start::First(execution)),
             LookedUp::First { execution, mark } => (execution, mark),
         };
         if let Err(error) = self.store.commit(mark).await {
-            self.book().note_removed(user, slot.session());
+            self.book().note_removed(call.user, slot.session());
             return Err(error.into());
         }
         Ok(Start::First(execution))
@@ -233,13 +236,8 @@ impl Idempotency {
     }
 
     /// Looks the slot up, and claims it for a first call. Reads the store, so it blocks.
-    fn look(
-        self: &Arc<Self>,
-        slot: Slot,
-        user: Uuid,
-        fingerprint: Fingerprint,
-        times: Times,
-    ) -> Result<LookedUp, IdempotencyError> {
+    fn look(self: &Arc<Self>, slot: Slot, call: Call, times: Times) -> Result<LookedUp, IdempotencyError> {
+        let Call { user, fingerprint, seed } = call;
         if let Some(running) = self.book().running.get(&slot) {
             return Err(in_use(*running, fingerprint));
         }
@@ -255,11 +253,15 @@ impl Idempotency {
         match old.as_ref().filter(|record| !record.is_expired(times.ended)) {
             Some(record) if record.fingerprint != fingerprint => return Err(IdempotencyError::Reused),
             Some(Record { answer: Some(answer), .. }) => return Ok(LookedUp::Again(self.replay(slot, answer.clone()))),
+            Some(Record { user, created_at, seed: Some(begun_with), .. }) if seed.is_some() => {
+                let (user, created_at, seed) = (*user, *created_at, Some(*begun_with));
+                return Ok(LookedUp::Resumed(Execution { claim, user, fingerprint, created_at, seed }));
+            }
             Some(Record { answer: None, .. }) => return Err(IdempotencyError::Interrupted),
             None => {}
         }
 
-        let execution = Execution { claim, user, fingerprint, created_at: times.made };
+        let execution = Execution { claim, user, fingerprint, created_at: times.made, seed };
         let mut mark = Batch::new();
         if let Some(old) = &old {
             mark.delete(slot.session(), Table::IdempotentHours, slot.hour_key(Hour::of(old.created_at)));
@@ -367,10 +369,20 @@ impl Idempotency {
 /// The result of [`Idempotency::look`].
 enum LookedUp {
     Again(Replay),
-    First { execution: Execution, mark: Batch },
+    /// The call was begun before, and its mark is there.
+    Resumed(Execution),
+    First {
+        execution: Execution,
+        mark: Batch,
+    },
 }
 
 impl Execution {
+    /// The seed of the message that the call sends: the same each time it is begun.
+    pub(crate) fn seed(&self) -> Option<MessageSeed> {
+        self.seed
+    }
+
     /// Ends the call. Its response is on disk when this returns, and repeated calls get it.
     ///
     /// # Errors
@@ -414,7 +426,8 @@ impl Execution {
     }
 
     fn record(&self, answer: Option<KeptResponse>) -> Record {
-        Record { user: self.user, fingerprint: self.fingerprint, created_at: self.created_at, answer }
+        let Self { user, fingerprint, created_at, seed, .. } = *self;
+        Record { user, fingerprint, created_at, seed, answer }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The operations on a session's groups, as values. A file has one operation, or a few about one subject: its data, its
+//! The operations of a session, on its groups and in its chats, as values. A file has one operation, or a few about one subject: its data, its
 //! cost, its call to WhatsApp, how it is reconciled when WhatsApp does not answer, and what it changes in the cache.
 //! [`crate::Gateway::execute`] carries the operations out.
 //!
@@ -25,6 +25,7 @@ mod picture;
 mod port;
 mod read_community;
 mod read_groups;
+mod send_message;
 mod settings;
 mod subject;
 mod targets;
@@ -59,6 +60,7 @@ pub(crate) use port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, Ses
 pub(crate) use read_community::known_community;
 pub use read_community::{ReadCommunity, ReadKnownCommunity};
 pub use read_groups::{ListGroups, ReadGroup, Source};
+pub use send_message::{Recipient, SendMessage, SentMessage};
 pub use settings::SetSettings;
 pub use subject::SetSubject;
 pub(crate) use whatsapp_codes::read_error;

@@ -51,6 +51,18 @@ pub enum CommandError {
     /// The group is not one of this session's.
     #[error("group `{0}` not found")]
     GroupNotFound(GroupId),
+    /// Only admins write in the group, and the account is none.
+    #[error("only admins may write in group `{0}`")]
+    AnnounceOnly(GroupId),
+    /// The id is a community's, which has no chat of its own.
+    #[error("`{0}` is a community, which has no chat of its own")]
+    NotChat(GroupId),
+    /// The person has no WhatsApp account; as the caller named them.
+    #[error("`{0}` has no WhatsApp account")]
+    NotOnWhatsapp(String),
+    /// WhatsApp lets only those write to this person whom the person has given a privacy token, and the account has none.
+    #[error("the person takes messages only from people whom they know, and the account is not known to them")]
+    TokenMissing,
     /// The input cannot be sent; the text names it and the remedy.
     #[error("{0}")]
     Invalid(String),

@@ -30,6 +30,8 @@ pub struct RateLimits {
     pub query: Option<RateLimit>,
     /// Lookups of phone numbers at WhatsApp, each of all unknown numbers of a request.
     pub lookup: Option<RateLimit>,
+    /// Messages sent.
+    pub message: Option<RateLimit>,
 }
 
 impl RateLimit {
@@ -79,6 +81,7 @@ impl Default for RateLimits {
             write: Some(RateLimit::new(30, minute, 30)),
             query: Some(RateLimit::new(60, minute, 60)),
             lookup: Some(RateLimit::new(20, minute, 20)),
+            message: Some(RateLimit::new(30, minute, 10)),
         }
     }
 }

@@ -34,6 +34,8 @@ pub(crate) enum Cost {
     Counted,
     /// A question that only WhatsApp can answer.
     Query,
+    /// A message is sent.
+    Message,
     /// A lookup of phone numbers, however many of them.
     Lookup,
     /// The same for a command that waits: callers who only check numbers do not use up what changes need.
@@ -49,6 +51,7 @@ pub(crate) struct RateLimiter {
     write: Option<Limit>,
     query: Option<Limit>,
     lookup: Option<Limit>,
+    message: Option<Limit>,
     clock: DefaultClock,
     /// The pause of changes that WhatsApp asked for.
     changes_pause: Pause,
@@ -76,6 +79,7 @@ impl RateLimiter {
             write: limit("changing groups", rate_limits.write),
             query: limit("questions to WhatsApp", rate_limits.query),
             lookup: limit("looking up numbers", rate_limits.lookup),
+            message: limit("sending messages", rate_limits.message),
             clock: DefaultClock::default(),
             changes_pause: Pause::default(),
             lookups_pause: Pause::default(),
@@ -104,6 +108,7 @@ impl RateLimiter {
             Cost::Add(count) => self.count(self.add.as_ref(), count),
             Cost::Write => self.count(self.write.as_ref(), 1),
             Cost::Query => self.count(self.query.as_ref(), 1),
+            Cost::Message => self.count(self.message.as_ref(), 1),
             Cost::Lookup => self.count(self.lookup.as_ref(), 1),
             Cost::LookupOrQuery => self.count(self.lookup.as_ref(), 1).or_else(|_| self.count(self.query.as_ref(), 1)),
             Cost::Counted => Ok(()),
@@ -261,8 +266,14 @@ mod tests {
 
     #[test]
     fn a_pause_stops_writes_and_not_questions() {
-        let rate_limiter =
-            RateLimiter::new(&RateLimits { create: None, add: None, write: None, query: None, lookup: None });
+        let rate_limiter = RateLimiter::new(&RateLimits {
+            create: None,
+            add: None,
+            write: None,
+            query: None,
+            lookup: None,
+            message: None,
+        });
         rate_limiter.pause(Some(30));
         rate_limiter.pause(Some(5));
         for cost in [Cost::Create { participants: 1 }, Cost::Add(1), Cost::Write] {

@@ -159,7 +159,7 @@ pub(crate) struct AuditEvent {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = String, example = "192.0.2.1")]
     pub(crate) ip_address: Option<IpAddr>,
-    /// The number of calls in this record: refusals and replays that repeat are one record.
+    /// The number of calls in this record: refusals and replays that repeat, and messages of a session, are one record a minute.
     #[serde(default = "one", skip_serializing_if = "is_one")]
     #[schema(required = false, example = 12)]
     pub(crate) count: u64,
@@ -170,6 +170,9 @@ pub(crate) struct AuditEvent {
     /// The call removed something: its record is written also where there is too little disk space for others.
     #[serde(skip)]
     pub(crate) removes: bool,
+    /// The call sends a message: those of a minute are one record.
+    #[serde(skip)]
+    pub(crate) sends: bool,
 }
 
 /// A record of the audit log.
@@ -225,6 +228,7 @@ impl AuditEvent {
             count: 1,
             removal: None,
             removes: false,
+            sends: false,
         }
     }
 }

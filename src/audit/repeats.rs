@@ -43,7 +43,7 @@ struct Kind {
 type OfKey = HashMap<Kind, Repeated>;
 
 /// The events of one kind since the first of them was written.
-struct Repeated {
+pub(super) struct Repeated {
     since: Instant,
     /// The last event, with how many there were; `None` until there is a second one.
     last: Option<AuditEvent>,
@@ -80,13 +80,12 @@ impl Repeats {
         let kinds = self.by_key.entry(key).or_default();
         match kinds.get_mut(&kind) {
             None => {
-                kinds.insert(kind, Repeated { since: now, last: None });
+                kinds.insert(kind, Repeated::since(now));
                 self.kinds += 1;
                 Some(entry)
             }
             Some(repeated) => {
-                let count = repeated.last.as_ref().map_or(0, |last| last.count);
-                repeated.last = Some(AuditEvent { count: count + entry.count, ..entry });
+                repeated.count(entry);
                 None
             }
         }
@@ -97,7 +96,7 @@ impl Repeats {
         let mut due = Vec::new();
         self.by_key.retain(|_, kinds| {
             kinds.retain(|_, repeated| {
-                if now.duration_since(repeated.since) < WINDOW {
+                if !repeated.is_over(now) {
                     return true;
                 }
                 due.extend(repeated.last.take());
@@ -113,6 +112,28 @@ impl Repeats {
     pub(super) fn drain(&mut self) -> Vec<AuditEvent> {
         self.kinds = 0;
         self.by_key.drain().flat_map(|(_, kinds)| kinds.into_values()).filter_map(|repeated| repeated.last).collect()
+    }
+}
+
+impl Repeated {
+    /// The first event is being written.
+    pub(super) const fn since(now: Instant) -> Self {
+        Self { since: now, last: None }
+    }
+
+    pub(super) fn count(&mut self, entry: AuditEvent) {
+        let count = self.last.as_ref().map_or(0, |last| last.count);
+        self.last = Some(AuditEvent { count: count + entry.count, ..entry });
+    }
+
+    /// Whether the next event begins a new minute.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= WINDOW
+    }
+
+    /// The counted events as one.
+    pub(super) fn last(self) -> Option<AuditEvent> {
+        self.last
     }
 }
 

@@ -255,6 +255,34 @@ async fn replays_are_a_record_at_once_and_one_with_a_count() {
     assert_eq!(told, [(true, 499), (true, 1), (false, 1)]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_messages_of_a_key_in_a_session_are_one_record_a_minute() {
+    let (bench, key) = (Bench::new(), Uuid::new_v4());
+    let call = |session: SessionId, action: &str| AuditEvent {
+        api_key_id: Some(key),
+        session_id: Some(session),
+        sends: true,
+        ..entry(action)
+    };
+    let (busy, quiet) = (SessionId::random(), SessionId::random());
+    for _ in 0..15 {
+        bench.audit.note(call(busy, "messages_send_text")).await;
+        bench.audit.note(call(busy, "messages_send_poll")).await;
+    }
+    bench.audit.note(call(quiet, "messages_send_text")).await;
+    bench.audit.note(AuditEvent { outcome: Outcome::Failed, ..call(busy, "messages_send_text") }).await;
+    assert_eq!(bench.ids(AuditFilter::default(), 0, 9).await.1, 3, "the first of each, at once");
+    tokio::time::sleep(Duration::from_secs(75)).await;
+    bench.audit.note(call(busy, "messages_send_text")).await;
+    bench.audit.note(call(busy, "messages_send_text")).await;
+    let bench = Bench::over(bench.close().await, Retention::default());
+    let (page, _) = bench.audit.page(AuditFilter::default(), 0, 9).await.unwrap();
+    assert!(page.iter().all(|record| &*record.entry.action == "messages_send"));
+    let told: Vec<_> = page.iter().map(|record| (record.entry.session_id, record.entry.count)).collect();
+    let expected = [(busy, 1), (busy, 1), (busy, 29), (busy, 1), (quiet, 1), (busy, 1)];
+    assert_eq!(told, expected.map(|(session, count)| (Some(session), count)));
+}
+
 /// A store whose commits can be made to fail.
 struct Failing {
     store: Arc<dyn Store>,

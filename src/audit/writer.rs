@@ -17,6 +17,7 @@ use super::gaps::{GAP_OPERATIONS_MAX, Gaps};
 use super::record::{self, AuditEvent, AuditRecord, Because, ChainHash, EXTENT_KEY, Gap, LogBounds, Outcome, Removal};
 use super::repeats::{self, Repeats};
 use super::retention::{Plan, Retention};
+use super::sends::Sends;
 use super::share::Known;
 use super::{AuditError, Note, Shared, chain};
 use crate::clock::Clock;
@@ -45,6 +46,7 @@ pub(super) struct Writer {
     retention: Retention,
     clock: Clock,
     repeats: Repeats,
+    sends: Sends,
     /// Entries that could not be written yet, in order.
     unwritten: Vec<AuditEvent>,
     /// The records to remove, the next one last.
@@ -63,6 +65,7 @@ impl Writer {
             retention,
             clock,
             repeats: Repeats::default(),
+            sends: Sends::default(),
             unwritten: Vec::new(),
             plan: Plan::default(),
             planning: None,
@@ -84,7 +87,8 @@ impl Writer {
                     self.take(&mut waiting).await;
                 }
                 _ = ticks.tick() => {
-                    let due = self.repeats.due(Instant::now());
+                    let now = Instant::now();
+                    let due = [self.repeats.due(now), self.sends.due(now)].concat();
                     self.write_repeats(due).await;
                     self.account_for_beginning().await;
                     self.plan_removal();
@@ -99,7 +103,7 @@ impl Writer {
                 () = std::future::ready(()), if can_remove => self.remove_some().await,
             }
         }
-        let rest = self.repeats.drain();
+        let rest = [self.repeats.drain(), self.sends.drain()].concat();
         self.write_repeats(rest).await;
         // The planning task holds the store, which has to be closed.
         self.shared.is_ending.store(true, Ordering::Relaxed);
@@ -113,7 +117,11 @@ impl Writer {
         for note in waiting.drain(..) {
             match note {
                 Note::Write { entry, reply } => {
-                    entries.push(*entry);
+                    let entry = *entry;
+                    match entry.sends {
+                        true => entries.extend(self.sends.take(entry, Instant::now())),
+                        false => entries.push(entry),
+                    }
                     replies.push(reply);
                 }
                 Note::Unchanged(entry) => entries.extend(self.repeats.take(*entry, Instant::now())),

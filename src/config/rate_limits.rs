@@ -31,6 +31,10 @@ pub struct RateLimitArguments {
     #[arg(long, env = "ROOKERY_LIMIT_LOOKUP", value_name = "LIMIT")]
     #[arg(default_value = "20/min:20", value_parser = rate_limit(1))]
     pub limit_lookup: ::std::option::Option<RateLimit>,
+    /// Messages sent per session
+    #[arg(long, env = "ROOKERY_LIMIT_MESSAGE", value_name = "LIMIT")]
+    #[arg(default_value = "30/min:10", value_parser = rate_limit(1))]
+    pub limit_message: ::std::option::Option<RateLimit>,
 }
 
 impl RateLimitArguments {
@@ -51,6 +55,7 @@ impl From<&RateLimitArguments> for RateLimits {
             write: given.limit_write,
             query: given.limit_query,
             lookup: given.limit_lookup,
+            message: given.limit_message,
         }
     }
 }
@@ -63,6 +68,7 @@ impl From<RateLimits> for RateLimitArguments {
             limit_write: limits.write,
             limit_query: limits.query,
             limit_lookup: limits.lookup,
+            limit_message: limits.message,
         }
     }
 }

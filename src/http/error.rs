@@ -3,6 +3,7 @@
 //! the request id.
 
 mod access;
+mod effect;
 mod layers;
 mod undone;
 
@@ -12,7 +13,9 @@ use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use rookery_actors::CommandError;
-use rookery_model::{GROUP_ID_FORM, IdError, LinkResult, NUMBER_FORM, PERSON_ID_FORM, ParticipantResult, ResultCode};
+use rookery_model::{
+    CHAT_ID_FORM, GROUP_ID_FORM, IdError, LinkResult, NUMBER_FORM, PERSON_ID_FORM, ParticipantResult, SessionId,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -24,9 +27,8 @@ use crate::idempotency::IdempotencyError;
 use crate::picture::PictureError;
 use crate::webhooks::WebhookError;
 pub(crate) use access::AccessError;
-use layers::{
-    audit_response, command_response, idempotency_response, is_nothing_done, key_rule, keys_response, webhook_response,
-};
+pub(crate) use effect::{InDoubt, NothingDone};
+use layers::{audit_response, command_response, idempotency_response, key_rule, keys_response, webhook_response};
 use undone::{all_refused, are_partly_unknown, nobody_done, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -79,6 +81,10 @@ pub(crate) enum ApiError {
     Participants(Vec<String>),
     /// These are not groups; as written by the caller.
     Groups(Vec<String>),
+    /// These are not chats; as written by the caller.
+    Chats(Vec<String>),
+    /// A message is to be sent by a session that is not started; its id.
+    SessionInactive(SessionId),
     /// No group has the invite code of a request to join: WhatsApp's 406.
     InviteCode,
     /// Texts that are no phone numbers.
@@ -142,11 +148,6 @@ pub(crate) enum ApiError {
 /// The cause of a failure on our side, for the log. Lies in the extensions of the response.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause(pub(crate) String);
-
-/// Nothing was done, and the same request may be sent again later: it does not use up its idempotency key. Lies in the
-/// extensions of the response.
-#[derive(Clone, Debug)]
-pub(crate) struct NothingDone;
 
 /// The caller was not let in. Lies in the extensions of the response.
 #[derive(Clone, Debug)]
@@ -305,6 +306,12 @@ impl ApiError {
                 offenders_response(offenders, "participant id", PERSON_ID_FORM, "invalid_participant_id")
             }
             Self::Groups(offenders) => offenders_response(offenders, "group id", GROUP_ID_FORM, "invalid_group_id"),
+            Self::Chats(offenders) => offenders_response(offenders, "chat id", CHAT_ID_FORM, "invalid_chat_id"),
+            Self::SessionInactive(session) => one(
+                S::BAD_REQUEST,
+                "session_not_started",
+                format!("Session '{session}' is not active. Start the session first."),
+            ),
             Self::Numbers(offenders) => offenders_response(offenders, "phone number", NUMBER_FORM, "invalid_number"),
             Self::InviteCodeUnknown => one(
                 S::NOT_FOUND,
@@ -382,40 +389,6 @@ impl ApiError {
             _ => None,
         }
     }
-
-    /// Whether nothing was done and trying again is right. In doubt false: a request that may have had an effect is not
-    /// repeated.
-    fn is_nothing_done(&self) -> bool {
-        match self {
-            Self::Access(_)
-            | Self::Body(_)
-            | Self::BodyNotJson(_)
-            | Self::BodyTooLarge { .. }
-            | Self::BodyCompressed
-            | Self::BodyTooSlow
-            | Self::BodyEndedEarly
-            | Self::Query(_)
-            | Self::Participants(_)
-            | Self::Groups(_)
-            | Self::Numbers(_)
-            | Self::InviteCode
-            | Self::InviteCodeUnknown
-            | Self::IdempotencyKeyInvalid
-            | Self::Picture(_) => true,
-            Self::Idempotency(error) => matches!(
-                error,
-                IdempotencyError::InUse
-                    | IdempotencyError::Reused
-                    | IdempotencyError::TooMany
-                    | IdempotencyError::Store(_)
-            ),
-            Self::AllRefused { results, .. } => results.iter().all(is_repeated_best),
-            Self::NoneLinked { results, .. } => results.iter().all(|result| result.status == Some(429)),
-            Self::Audit(AuditError::LowSpace | AuditError::Unwritable) => true,
-            Self::Command(error) => is_nothing_done(error),
-            _ => false,
-        }
-    }
 }
 
 /// `kind`: what the offenders are not; `form`: how one is written.
@@ -468,17 +441,10 @@ impl IntoResponse for ApiError {
         if self.is_nothing_done() {
             response.extensions_mut().insert(NothingDone);
         }
+        if self.is_in_doubt() {
+            response.extensions_mut().insert(InDoubt);
+        }
         response
-    }
-}
-
-/// Whether WhatsApp did nothing for this participant, and may do it for a later request: it asks to slow down, or was not asked about a
-/// number without an account.
-fn is_repeated_best(result: &ParticipantResult) -> bool {
-    match result.code {
-        ResultCode::RateLimited => true,
-        ResultCode::NotOnWhatsapp => result.status.is_none(),
-        _ => false,
     }
 }
 

@@ -134,6 +134,36 @@ pub(crate) const SUBJECT_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 /// Characters of a group's description: WhatsApp's own limit.
 pub(crate) const DESCRIPTION_CHARS_MAX: usize = 2_048;
 
+/// Characters of a message's text: OpenWA's limit; WhatsApp's own is higher.
+pub(crate) const MESSAGE_CHARS: std::ops::RangeInclusive<usize> = 1..=4_096;
+
+/// People whom a message mentions: as many as a group has.
+pub(crate) const MENTIONS_MAX: usize = 1_024;
+
+/// Characters of the link and the title of a preview.
+pub(crate) const LINK_CHARS: std::ops::RangeInclusive<usize> = 1..=2_048;
+
+/// Characters of a preview's description.
+pub(crate) const LINK_TEXT_CHARS_MAX: usize = 2_048;
+
+/// Characters of a place's name and of its address.
+pub(crate) const PLACE_CHARS_MAX: usize = 256;
+
+/// Characters of a contact's name: as of an account's own.
+pub(crate) const CONTACT_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
+
+/// Characters of a poll's question: WhatsApp's own limit.
+pub(crate) const POLL_CHARS: std::ops::RangeInclusive<usize> = 1..=255;
+
+/// Options of a poll: WhatsApp's own limit.
+pub(crate) const POLL_OPTIONS: std::ops::RangeInclusive<usize> = 1..=12;
+
+/// Characters of an option: WhatsApp's own limit.
+pub(crate) const POLL_OPTION_CHARS: usize = 100;
+
+/// Characters of the id of a chat or a number, in any spelling.
+pub(crate) const WRITTEN_ID_CHARS: std::ops::RangeInclusive<usize> = 1..=128;
+
 /// People in one request: as many as WhatsApp takes at once.
 pub(crate) const PARTICIPANTS: std::ops::RangeInclusive<usize> = 1..=256;
 

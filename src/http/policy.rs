@@ -16,6 +16,8 @@ pub(crate) struct AccessPolicy {
     pub(crate) body: BodyKind,
     /// The route changes something at WhatsApp: it is carried out once for each idempotency key.
     pub(crate) once_per_key: bool,
+    /// The route sends a message: a call with an idempotency key that was cut off, and is repeated, sends the same message once more.
+    pub(crate) sends: bool,
     /// The route may answer with a stream: its caller is checked again while that goes on.
     pub(crate) streams: bool,
     /// The route ends something or takes it away: it is carried out also while the disk has too little room for other changes.

@@ -11,4 +11,5 @@ pub(crate) mod extract;
 pub(crate) mod fields;
 pub(crate) mod folding;
 pub(crate) mod group_filter;
+pub(crate) mod seed;
 pub(crate) mod written;

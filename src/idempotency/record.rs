@@ -10,7 +10,7 @@
 //! In layout 1 both were in `IdempotentAnswers` of the daemon itself ([`of_layout_1`]).
 
 use bytes::Bytes;
-use rookery_model::{SessionId, Timestamp};
+use rookery_model::{MessageSeed, SessionId, Timestamp};
 use rookery_store::SessionNumber;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -55,6 +55,8 @@ pub(super) struct Record {
     pub(super) user: Uuid,
     pub(super) fingerprint: Fingerprint,
     pub(super) created_at: Timestamp,
+    /// The random part of the message that the call sends; `None` for a call that sends none.
+    pub(super) seed: Option<MessageSeed>,
     pub(super) answer: Option<KeptResponse>,
 }
 
@@ -68,8 +70,30 @@ struct Head {
     user: Uuid,
     fingerprint: Fingerprint,
     created_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "seed_text")]
+    seed: Option<MessageSeed>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     answer: Option<AnswerHead>,
+}
+
+/// A seed as base64.
+mod seed_text {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD_NO_PAD;
+    use rookery_model::MessageSeed;
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(seed: &Option<MessageSeed>, serializer: S) -> Result<S::Ok, S::Error> {
+        seed.map(|seed| STANDARD_NO_PAD.encode(seed.reveal())).serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<MessageSeed>, D::Error> {
+        let Some(text) = Option::<String>::deserialize(deserializer)? else { return Ok(None) };
+        let bytes = STANDARD_NO_PAD.decode(text).map_err(D::Error::custom)?;
+        let bytes = bytes.try_into().map_err(|_| D::Error::custom("not as long as a seed"))?;
+        Ok(Some(MessageSeed::from_bytes(bytes)))
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -180,6 +204,7 @@ impl Record {
             user: self.user,
             fingerprint: self.fingerprint,
             created_at: self.created_at,
+            seed: self.seed,
             answer: answer.map(AnswerHead::of),
         };
         let mut bytes = serde_json::to_vec(&head)?;
@@ -190,13 +215,13 @@ impl Record {
 
     pub(super) fn of_bytes(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let end = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
-        let Head { user, fingerprint, created_at, answer } = serde_json::from_slice(&bytes[..end])?;
+        let Head { user, fingerprint, created_at, seed, answer } = serde_json::from_slice(&bytes[..end])?;
         let body = bytes.get(end + 1..).unwrap_or_default();
         let answer = answer.map(|AnswerHead { status, headers, happened }| {
             let body = Bytes::copy_from_slice(body);
             KeptResponse { status, headers, body, happened }
         });
-        Ok(Self { user, fingerprint, created_at, answer })
+        Ok(Self { user, fingerprint, created_at, seed, answer })
     }
 }
 
@@ -224,9 +249,10 @@ mod tests {
             body: Bytes::from_static(b"{\"a\":\n\xff}\n"),
             happened: Some(serde_json::json!({ "target": "1@g.us" })),
         };
-        for answer in [None, Some(answer)] {
-            let record =
-                Record { user: Uuid::new_v4(), fingerprint: Fingerprint::of(&[b"x"]), created_at: MADE_AT, answer };
+        let seed = MessageSeed::from_bytes([7; MessageSeed::BYTES]);
+        for (seed, answer) in [(None, None), (Some(seed), None), (Some(seed), Some(answer))] {
+            let (user, fingerprint) = (Uuid::new_v4(), Fingerprint::of(&[b"x"]));
+            let record = Record { user, fingerprint, created_at: MADE_AT, seed, answer };
             assert_eq!(Record::of_bytes(&record.to_bytes().unwrap()).unwrap(), record);
         }
     }
@@ -274,8 +300,8 @@ mod tests {
 
     #[test]
     fn an_hour_has_expired_when_the_last_of_its_records_has() {
-        let record =
-            |created_at| Record { user: Uuid::nil(), fingerprint: Fingerprint::of(&[]), created_at, answer: None };
+        let (user, fingerprint) = (Uuid::nil(), Fingerprint::of(&[]));
+        let record = |created_at| Record { user, fingerprint, created_at, seed: None, answer: None };
         let begin = MADE_AT.0 - MADE_AT.0 % HOUR_MS;
         let (first, last) = (Timestamp(begin), Timestamp(begin + HOUR_MS - 1));
         let cases = [

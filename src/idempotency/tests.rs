@@ -45,7 +45,19 @@ impl Bench {
     }
 
     async fn start(&self, key: &str, body: &str, now: Timestamp) -> Result<Start, IdempotencyError> {
-        self.keys.start_at(self.slot(key), self.api_key, Fingerprint::of(&[body.as_bytes()]), at(now)).await
+        self.begin(key, body, None, now).await
+    }
+
+    /// Begins a call that sends a message.
+    async fn begin(
+        &self,
+        key: &str,
+        body: &str,
+        seed: Option<MessageSeed>,
+        now: Timestamp,
+    ) -> Result<Start, IdempotencyError> {
+        let call = Call { user: self.api_key, fingerprint: Fingerprint::of(&[body.as_bytes()]), seed };
+        self.keys.start_at(self.slot(key), call, at(now)).await
     }
 
     async fn first(&self, key: &str, now: Timestamp) -> Execution {
@@ -179,9 +191,8 @@ async fn a_session_that_is_gone_is_forgotten_and_no_other() {
     let bench = Bench::new();
     bench.first("k", NOW).await.keep(answer("done")).await.unwrap();
     let other = Slot::new(SessionNumber(2), 0, bench.api_key, "k");
-    let Ok(Start::First(call)) = bench.keys.start_at(other, bench.api_key, Fingerprint::of(&[]), at(NOW)).await else {
-        panic!()
-    };
+    let call = Call { user: bench.api_key, fingerprint: Fingerprint::of(&[]), seed: None };
+    let Ok(Start::First(call)) = bench.keys.start_at(other, call, at(NOW)).await else { panic!() };
     call.keep(answer("done")).await.unwrap();
     bench.keys.forget(bench.session).await.unwrap();
     assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (2, 1));
@@ -225,6 +236,32 @@ async fn an_answer_too_large_to_keep_leaves_the_key_interrupted() {
     assert_eq!(bench.word("k", "body", NOW).await, "interrupted");
 }
 
+#[tokio::test]
+async fn a_call_that_sends_a_message_is_begun_again_with_the_seed_that_it_had() {
+    let seed = |byte| Some(MessageSeed::from_bytes([byte; MessageSeed::BYTES]));
+    let bench = Bench::new();
+    let Ok(Start::First(call)) = bench.begin("k", "body", seed(1), NOW).await else { panic!("a first call") };
+    assert_eq!(call.seed(), seed(1));
+    drop(call);
+
+    // As after a crash, and once more after that.
+    let bench = bench.reopened();
+    for fresh in [2, 3] {
+        let Ok(Start::First(call)) = bench.begin("k", "body", seed(fresh), NOW).await else { panic!("begun again") };
+        assert_eq!(call.seed(), seed(1));
+        assert_eq!(word(&bench.begin("k", "body", seed(9), NOW).await), "in use");
+    }
+    assert_eq!(word(&bench.begin("k", "other", seed(4), NOW).await), "reused");
+    assert_eq!((bench.rows(), bench.keys.book().kept_in_all), (2, 1));
+    let Ok(Start::First(call)) = bench.begin("k", "body", seed(5), NOW).await else { panic!("begun again") };
+    call.keep(answer("sent")).await.unwrap();
+    assert_eq!(word(&bench.begin("k", "body", seed(6), NOW).await), "again");
+
+    // A call of another kind stays interrupted.
+    drop(bench.first("other", NOW).await);
+    assert_eq!(word(&bench.begin("other", "body", seed(7), NOW).await), "interrupted");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_clock_that_is_ahead_at_a_start_frees_no_key() {
     let directory = tempfile::tempdir().unwrap();
@@ -239,7 +276,7 @@ async fn a_clock_that_is_ahead_at_a_start_frees_no_key() {
     let slot = Bench::new().slot("k");
     let start = async |days: i64| {
         let keys = Idempotency::open(store.clone(), clock(days)).unwrap();
-        keys.start(slot, api_key, Fingerprint::of(&[b"body"])).await
+        keys.start(slot, Call { user: api_key, fingerprint: Fingerprint::of(&[b"body"]), seed: None }).await
     };
     let Ok(Start::First(call)) = start(0).await else { panic!("nobody was here before") };
     drop(call);

@@ -75,7 +75,8 @@ impl Bench {
             whatsapp_url: simulator.url(),
             whatsapp_timeout_ms: 2_000,
             // Tests make more calls than a person would; `rate_limits.rs` sets limits of its own.
-            rate_limits: RateLimits { create: None, add: None, write: None, query: None, lookup: None }.into(),
+            rate_limits: RateLimits { create: None, add: None, write: None, query: None, lookup: None, message: None }
+                .into(),
             ..Config::default()
         };
         adjust(&mut config);

@@ -14,6 +14,7 @@ mod hardened;
 mod idempotent;
 mod killed;
 mod layout;
+mod messaged;
 mod secrets;
 mod setup;
 mod told;

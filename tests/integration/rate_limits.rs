@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE};
 
 const HOUR: Duration = Duration::from_secs(3_600);
-const NO_LIMITS: RateLimits = RateLimits { create: None, add: None, write: None, query: None, lookup: None };
+const NO_LIMITS: RateLimits =
+    RateLimits { create: None, add: None, write: None, query: None, lookup: None, message: None };
 
 async fn ready_with_group(rate_limits: RateLimits) -> (Bench, String) {
     let bench = Bench::with(|config| config.rate_limits = rate_limits.into()).await;
@@ -29,6 +30,7 @@ async fn each_limit_holds_says_when_to_come_back_and_keeps_whatsapp_out() {
         write: one_an_hour,
         query: one_an_hour,
         lookup: None,
+        message: None,
     };
     let (bench, path) = ready_with_group(rate_limits).await;
     let subject = |text: &str| json!({ "subject": text });

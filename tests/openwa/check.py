@@ -4,8 +4,8 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; and all of `messages`, `chats`, `status`, `labels`,
-`channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; `messages` but for texts, places, contacts and polls;
+and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
@@ -111,6 +111,17 @@ def account_in_world(phone):
 def members_in_world(gid):
     """Phone number -> role."""
     return {one["phone"]: one["role"] for one in group_in_world(gid)["participants"]}
+
+
+def received(phone, message_id):
+    """What the phone has got, which may come a moment after WhatsApp has taken it."""
+
+    def look():
+        now = json.loads(call("GET", f"{ADMIN}/admin/accounts/{phone}/messages"))
+        found = next((one for one in now if one["id"] == message_id), None)
+        return found is not None, found or now
+
+    return until(f"message {message_id}", look)
 
 
 def qr_text(session):
@@ -499,6 +510,46 @@ def a_change_made_on_a_phone_is_seen():
         return now[TEAM[0]] == IS_ADMIN, now
 
     until("the promotion", look)
+
+
+@check
+def a_text_reaches_a_person_and_a_group_with_whom_it_mentions():
+    sent = client.messages.send_text(session_id, {"chatId": jid(TEAM[0]), "text": "Hello"})
+    assert abs(sent["timestamp"] - time.time()) < WAIT_S, sent
+    got = received(TEAM[0], sent["messageId"])
+    same((got["chat"], got["kind"], got["text"], got["times"]), (OWN, "text", "Hello", 1))
+    body = {"chatId": team, "text": f"Ready, @{TEAM[0]}?", "mentions": [jid(TEAM[0])]}
+    got = received(TEAM[1], client.messages.send_text(session_id, body)["messageId"])
+    # New groups name people by LID.
+    lid = account_in_world(TEAM[0])["lid"].removesuffix("@lid")
+    same((got["chat"], got["sender"], got["text"], got["mentions"]), (team, OWN, f"Ready, @{lid}?", [f"{lid}@lid"]))
+
+
+@check
+def places_contacts_and_polls_arrive_as_what_they_are():
+    calls = [
+        ("location", client.messages.send_location, {"latitude": 52.5, "longitude": 13.4, "description": "The gate"}),
+        ("contact", client.messages.send_contact, {"contactName": "Ben", "contactNumber": BEN}),
+        ("poll", client.messages.send_poll, {"name": "When?", "options": ["Monday", "Tuesday"]}),
+    ]
+    for kind, send, body in calls:
+        same(received(TEAM[0], send(session_id, {"chatId": team, **body})["messageId"])["kind"], kind)
+
+
+@check
+def the_same_message_is_sent_once():
+    body = {"chatId": team, "text": "once"}
+    sent = [client.messages.send_text(session_id, body, idempotency_key="once") for _ in range(2)]
+    same(sent[0], sent[1])
+    same(received(TEAM[0], sent[0]["messageId"])["times"], 1)
+
+
+@check
+def a_message_to_nobody_is_refused():
+    body = {"chatId": jid(NOT_ON_WHATSAPP), "text": "Hello"}
+    same(refused(OpenWANotFoundError, 404, client.messages.send_text, session_id, body).code, "not_on_whatsapp")
+    body = {"chatId": "status@broadcast", "text": "Hello"}
+    same(refused(OpenWAApiError, 400, client.messages.send_text, session_id, body).code, "invalid_chat_id")
 
 
 @check

@@ -10,6 +10,7 @@ use wacore::types::events::{
 };
 use wacore_binary::Jid;
 
+use super::acknowledgements::Acknowledgements;
 use super::network::connect_throttle::ConnectPermit;
 use super::{ids, limits, notifications, passkey};
 use rookery_model::{
@@ -122,12 +123,13 @@ pub type Report = Arc<dyn Fn(EngineEvent) + Send + Sync>;
 /// The engine's event handler: hands every event on.
 pub(super) struct Reporter {
     permit: Arc<ConnectPermit>,
+    acknowledgements: Arc<Acknowledgements>,
     report: Report,
 }
 
 impl Reporter {
-    pub(super) fn new(permit: Arc<ConnectPermit>, report: Report) -> Self {
-        Self { permit, report }
+    pub(super) fn new(permit: Arc<ConnectPermit>, acknowledgements: Arc<Acknowledgements>, report: Report) -> Self {
+        Self { permit, acknowledgements, report }
     }
 }
 
@@ -143,6 +145,8 @@ impl EventHandler for Reporter {
                     (self.report)(EngineEvent::Group(change));
                 }
             }
+            Event::ServerAck(ack) => self.acknowledgements.acknowledged(ack),
+            Event::Receipt(receipt) => self.acknowledgements.received(receipt),
             Event::Messages(batch) => batch.iter().filter_map(named_sender).for_each(|named| (self.report)(named)),
             event => {
                 if let Some(event) = engine_event(event) {
@@ -172,6 +176,8 @@ impl EventHandler for Reporter {
             EventKind::PictureUpdate,
             EventKind::ContactUpdate,
             EventKind::Messages,
+            EventKind::ServerAck,
+            EventKind::Receipt,
             EventKind::IncomingCall,
             EventKind::MexNotification,
             EventKind::PairPasskeyRequest,

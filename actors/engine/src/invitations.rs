@@ -33,6 +33,7 @@ impl From<SendError> for EngineError {
         match error {
             SendError::Iq(error) => error.into(),
             SendError::InvalidRequest(reason) => Self::Invalid(reason),
+            SendError::Client(_) | SendError::NotLoggedIn => Self::ConnectionLost,
             // Not the error's own text: it can name the person.
             _ => Self::Unanswered("the message could not be sent".into()),
         }

@@ -3,6 +3,7 @@
 //! An [`Engine`] is one WhatsApp client for one device: opened over the session's part of the store, run by the task
 //! that opened it, told to end, finished. It reports what happens as [`EngineEvent`]s and never decides anything.
 
+mod acknowledgements;
 mod backend;
 mod communities;
 mod events;
@@ -11,6 +12,7 @@ mod groups;
 mod ids;
 mod invitations;
 mod limits;
+mod messages;
 mod mex;
 mod network;
 mod notifications;
@@ -45,6 +47,7 @@ pub use network::certificate::check_whatsapp_url;
 pub use network::wire::Wire;
 pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
 
+use acknowledgements::Acknowledgements;
 use backend::SessionBackend;
 use events::Reporter;
 use network::connect_throttle::ConnectPermit;
@@ -146,6 +149,7 @@ pub struct Engine {
     backend: Arc<SessionBackend>,
     wire: Arc<Wire>,
     permit: Arc<ConnectPermit>,
+    acknowledgements: Arc<Acknowledgements>,
 }
 
 /// The part of an engine that has to be run: its connection, until it ends for good.
@@ -242,6 +246,7 @@ impl Engine {
             config,
             report: report.clone(),
         };
+        let acknowledgements = Arc::new(Acknowledgements::default());
         let bot = Bot::builder()
             .with_backend_arc(backend.clone())
             .with_transport_factory(transports)
@@ -251,11 +256,12 @@ impl Engine {
             .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
             .with_wanted_pre_key_count(PRE_KEYS_WANTED)
             .skip_history_sync()
-            .with_event_handler(Reporter::new(permit.clone(), report.clone()))
+            .with_event_handler(Reporter::new(permit.clone(), acknowledgements.clone(), report.clone()))
             .build()
             .await?;
         let _ = client.set(Arc::downgrade(&bot.client()));
-        let engine = Self { client: bot.client(), backend, wire: wire.clone(), permit: permit.clone() };
+        let engine =
+            Self { client: bot.client(), backend, wire: wire.clone(), permit: permit.clone(), acknowledgements };
         Ok((engine, EngineRun { bot, wire, permit, report }))
     }
 

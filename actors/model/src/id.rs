@@ -27,6 +27,10 @@ pub const GROUP_ID_FORM: &str = "it is written like 120363021234567890@g.us";
 pub const PERSON_ID_FORM: &str = "give a phone number in international format, such as 15550100003 or 15550100003@c.us, or an id such \
                                   as 810103492323469@lid";
 
+/// How a chat is written, for callers.
+pub const CHAT_ID_FORM: &str = "give a person such as 15550100003@c.us or 810103492323469@lid, or a group such as \
+                                120363021234567890@g.us";
+
 /// How a phone number is written, for callers.
 pub const NUMBER_FORM: &str = "give it in international format, such as +1 555 010 0003 or 15550100003";
 
@@ -39,6 +43,9 @@ pub enum IdError {
     /// Not a phone number or LID in one of the accepted forms.
     #[error("{0} is not a participant id: {PERSON_ID_FORM}")]
     Participant(String),
+    /// Neither a participant nor a group.
+    #[error("{0} is not a chat id: {CHAT_ID_FORM}")]
+    Chat(String),
     /// Not a UUID.
     #[error("{0} is not a session id: it is a UUID")]
     Session(String),

@@ -10,6 +10,7 @@ mod id;
 mod json;
 mod limits;
 mod linking;
+mod message;
 mod name;
 mod number;
 mod proxy;
@@ -28,9 +29,12 @@ pub use group_notification::{GroupAction, GroupNotification, Versions};
 pub use group_record::{
     AllGroups, CommunityRole, Completeness, GroupDelta, GroupRecord, Member, ParticipantIds, Role, unread_settings,
 };
-pub use id::{GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName};
+pub use id::{
+    CHAT_ID_FORM, GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName,
+};
 pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
 pub use linking::{Linking, LinkingStep, PasskeyAnswer};
+pub use message::{ChatId, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage};
 pub use name::NameSource;
 pub use number::NumberAnswer;
 pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};

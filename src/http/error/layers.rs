@@ -28,6 +28,10 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::RateLimited { .. }
         | E::LimitReached { .. }
         | E::GroupNotFound(_)
+        | E::AnnounceOnly(_)
+        | E::NotChat(_)
+        | E::NotOnWhatsapp(_)
+        | E::TokenMissing
         | E::NotCommunity(_)
         | E::InviteRevoked
         | E::Invalid(_)
@@ -59,6 +63,7 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
         E::Busy => one(S::TOO_MANY_REQUESTS, "session_busy", "Too many requests in flight for this session"),
         E::GroupNotFound(group) => one(S::NOT_FOUND, "group_not_found", format!("Group {group} not found")),
+        E::AnnounceOnly(_) | E::NotChat(_) | E::NotOnWhatsapp(_) | E::TokenMissing => unsent_response(error),
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
@@ -131,6 +136,31 @@ pub(super) fn webhook_response(error: &WebhookError) -> ErrorResponse {
         E::CannotResume(_) => one(S::CONFLICT, "webhook_key_ended", error.to_string()),
         E::NotYet { .. } | E::InFuture | E::OtherSession => one(S::BAD_REQUEST, "invalid_parameter", error.to_string()),
         E::Session(error) => command_response(error),
+    }
+}
+
+/// A message that its chat does not take.
+fn unsent_response(error: &CommandError) -> ErrorResponse {
+    use CommandError as E;
+    use StatusCode as S;
+    match error {
+        E::AnnounceOnly(group) => {
+            let message = format!("Only admins may send messages in group {group}, and this account is none");
+            one(S::FORBIDDEN, "announce_only", message)
+        }
+        E::NotChat(id) => {
+            let message = format!(
+                "{id} is a community, which has no chat: give one of its groups, such as the announcement group"
+            );
+            one(S::BAD_REQUEST, "not_a_chat", message)
+        }
+        E::NotOnWhatsapp(person) => one(S::NOT_FOUND, "not_on_whatsapp", format!("{person} has no WhatsApp account")),
+        E::TokenMissing => one(
+            S::FORBIDDEN,
+            "privacy_token_missing",
+            "WhatsApp did not let this account write to the person, who does not know it (code 463): have the person write first",
+        ),
+        _ => internal(),
     }
 }
 
@@ -295,6 +325,7 @@ fn id_code(error: &IdError) -> &'static str {
     match error {
         IdError::Group(_) => "invalid_group_id",
         IdError::Participant(_) => "invalid_participant_id",
+        IdError::Chat(_) => "invalid_chat_id",
         IdError::Session(_) => "invalid_session_id",
         IdError::NameCharacters | IdError::NameIsUuid => "invalid_session_name",
     }

@@ -81,7 +81,8 @@ where
     let caller = request.extensions().get::<Caller>().cloned();
     let recorded = Recorded { app: Arc::clone(&app), removes: policy.removes, route };
     let response = if policy.once_per_key && idempotency::has_key(request.headers()) {
-        idempotency::call_once(&app.idempotency, request, |request| recorded.call(request)).await.into_response()
+        let calls = &app.idempotency;
+        idempotency::call_once(calls, request, policy.sends, |request| recorded.call(request)).await.into_response()
     } else {
         recorded.call(request).await
     };
@@ -94,7 +95,7 @@ where
         note_refusal(&app, entry, &error);
         return error.into_response();
     }
-    let entry = AuditEvent { removes: policy.removes, ..completed(entry, &response) };
+    let entry = AuditEvent { removes: policy.removes, sends: policy.sends, ..completed(entry, &response) };
     // A call that did nothing, or that was replayed, is like a refusal: nobody waits for its record, and many of a kind
     // are one record. But a daemon that was killed may have kept a response without its record.
     let is_on_record = entry.replayed && response.extensions().get::<FirstReplay>().is_none();

@@ -13,14 +13,15 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use tracing::warn;
 
-use crate::http::error::{ApiError, NothingDone};
+use crate::http::error::{ApiError, InDoubt, NothingDone};
 use crate::http::limits::IDEMPOTENCY_KEY_CHARS;
 use crate::http::request::body::taken;
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::SESSION_PARAMETER;
 use crate::http::request::extract::path_parameters;
+use crate::http::request::seed::new_seed;
 use crate::http::response::happened::Happened;
-use crate::idempotency::{Execution, Fingerprint, Idempotency, KeptResponse, Slot, Start};
+use crate::idempotency::{Call, Execution, Fingerprint, Idempotency, KeptResponse, Slot, Start};
 
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 /// In responses that are replayed.
@@ -39,14 +40,15 @@ pub(crate) fn has_key(headers: &HeaderMap) -> bool {
     headers.contains_key(KEY_HEADER)
 }
 
-/// Carries a call out with `carry_out`, unless its key was used before. The call has been let in. Must not be dropped
-/// half way.
+/// Carries a call out with `carry_out`, unless its key was used before. The call has been let in. `sends`: it sends a message, whose
+/// seed is in the request's extensions then. Must not be dropped half way.
 ///
 /// # Errors
 /// Why the call is not carried out. The route's own responses, failures included, are `Ok`.
 pub(crate) async fn call_once<F: Future<Output = Response>>(
     calls: &Arc<Idempotency>,
     request: Request,
+    sends: bool,
     carry_out: impl FnOnce(Request) -> F,
 ) -> Result<Response, ApiError> {
     let (mut parts, body) = request.into_parts();
@@ -60,8 +62,14 @@ pub(crate) async fn call_once<F: Future<Output = Response>>(
     let (slot, user) = slot.ok_or_else(|| ApiError::Internal("a route with keys names no session".into()))?;
     let fingerprint = fingerprint(&mut parts, &taken)?;
     drop(taken);
-    match calls.start(slot, user, fingerprint).await? {
-        Start::First(call) => keep(call, carry_out(Request::from_parts(parts, body)).await).await,
+    let seed = if sends { Some(new_seed()?) } else { None };
+    match calls.start(slot, Call { user, fingerprint, seed }).await? {
+        Start::First(call) => {
+            if let Some(seed) = call.seed() {
+                parts.extensions.insert(seed);
+            }
+            keep(call, carry_out(Request::from_parts(parts, body)).await).await
+        }
         Start::Again(again) => {
             let mut response = replay(again.answer)?;
             if again.is_first_since_start {
@@ -98,6 +106,10 @@ async fn keep(call: Execution, response: Response) -> Result<Response, ApiError>
         if let Err(error) = call.release().await {
             warn!(%error, "could not free an idempotency key, it counts as interrupted");
         }
+        return Ok(response);
+    }
+    if call.seed().is_some() && response.extensions().get::<InDoubt>().is_some() {
+        // The call stays begun: when it is repeated, the same message is sent once more.
         return Ok(response);
     }
     let (parts, body) = response.into_parts();

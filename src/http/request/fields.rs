@@ -156,6 +156,46 @@ impl<'a> Fields<'a> {
         u32::try_from(number).ok().map(Some)
     }
 
+    /// A number in this range, also as a text.
+    pub(crate) fn decimal(&mut self, name: &str, range: RangeInclusive<f64>) -> f64 {
+        let value = self.map.remove(name);
+        let number = value.as_ref().and_then(|value| match value {
+            Value::String(text) => text.trim().parse().ok(),
+            value => value.as_f64(),
+        });
+        match number.filter(|number: &f64| number.is_finite()) {
+            None => self.broken(name, "must be a number"),
+            Some(number) if number < *range.start() => {
+                self.broken(name, &format!("must not be less than {}", range.start()));
+            }
+            Some(number) if number > *range.end() => {
+                self.broken(name, &format!("must not be greater than {}", range.end()));
+            }
+            Some(number) => return number,
+        }
+        *range.start()
+    }
+
+    /// A text of this many characters, as its parsed value; `None` when it is broken. `offenders` makes the error for a text that
+    /// cannot be parsed.
+    pub(crate) fn parsed<T: FromStr>(
+        &mut self,
+        name: &str,
+        chars: RangeInclusive<usize>,
+        offenders: fn(Vec<String>) -> ApiError,
+    ) -> Option<T> {
+        let messages = self.messages.len();
+        let text = self.text(name, chars);
+        if self.messages.len() > messages {
+            return None;
+        }
+        let parsed = text.parse().ok();
+        if parsed.is_none() {
+            self.offenders.get_or_insert_with(|| offenders(vec![shorten(&text)]));
+        }
+        parsed
+    }
+
     /// One of these words, as its value; `None` when the field is absent.
     pub(crate) fn optional_word<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Option<T> {
         let value = self.map.remove(name)?;

@@ -4,8 +4,8 @@
 use std::num::NonZeroU64;
 use std::str::FromStr;
 
-use rookery_actors::commands::Requested;
-use rookery_model::{GroupId, IdError, ParticipantId, ParticipantIds};
+use rookery_actors::commands::{Recipient, Requested};
+use rookery_model::{ChatId, GroupId, IdError, ParticipantId, ParticipantIds};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -53,6 +53,38 @@ impl FromStr for NumberField {
     fn from_str(text: &str) -> Result<Self, IdError> {
         let phone = ParticipantIds::from(ParticipantId::parse_written(text)?).phone;
         phone.map(Self).ok_or_else(|| IdError::Participant(text.into()))
+    }
+}
+
+/// A chat: a person or a group. Up to 15 digits alone are a person, more are a group.
+#[derive(Clone, Debug, PartialEq, Eq, ToSchema)]
+#[schema(as = Chat, value_type = String, example = "120363021234567890@g.us")]
+#[schema(
+    pattern = r"^([+]?[1-9][0-9]{4,14}|[1-9][0-9]{4,14}@(c\.us|s\.whatsapp\.net)|[1-9][0-9]{4,17}@lid|[0-9]{16,30}|[0-9]+(-[0-9]+)?@g\.us)$"
+)]
+pub(crate) struct ChatField(pub(crate) Recipient);
+
+impl Default for ChatField {
+    /// Stands for a field that is broken: nobody has this number.
+    fn default() -> Self {
+        Self(Recipient::Person(ParticipantId::Phone(0).into()))
+    }
+}
+
+impl FromStr for ChatField {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        Ok(Self(match ChatId::parse_written(text)? {
+            ChatId::Person(person) => Recipient::Person(Requested::new(person, &shorten(text))),
+            ChatId::Group(group) => Recipient::Group(group),
+        }))
+    }
+}
+
+impl ChatField {
+    pub(crate) fn is_person(&self) -> bool {
+        matches!(self.0, Recipient::Person(_))
     }
 }
 

@@ -74,6 +74,7 @@ fn line(route: &str) -> Line {
         ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
         ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),
         ("post", "/sessions/{session}/contacts/check") => operator(Session, 400),
+        ("post", path) if path.starts_with("/sessions/{session}/messages/") => operator(Path, 400),
         ("get", "/sessions/{session}/groups/{group}/history" | "/sessions/{session}/groups/{group}/history.csv") => {
             viewer(200)
         }

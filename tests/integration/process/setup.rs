@@ -204,7 +204,18 @@ impl Daemon {
         path: &str,
         body: &Value,
     ) -> Result<(u16, Value), reqwest::Error> {
-        let request = self.client.put(format!("{}{path}", self.base)).header("X-API-Key", KEY);
+        self.try_once(Method::PUT, idempotency_key, path, body).await
+    }
+
+    /// A call with an idempotency key.
+    pub(super) async fn try_once(
+        &self,
+        method: Method,
+        idempotency_key: &str,
+        path: &str,
+        body: &Value,
+    ) -> Result<(u16, Value), reqwest::Error> {
+        let request = self.client.request(method, format!("{}{path}", self.base)).header("X-API-Key", KEY);
         Self::answer_to(request.header("Idempotency-Key", idempotency_key).json(body)).await
     }
 

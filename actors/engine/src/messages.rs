@@ -1,0 +1,203 @@
+//! Messages as they are sent: our own form into WhatsApp's, and the wait for WhatsApp's acknowledgement.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+use wacore::proto_helpers::MessageExt as _;
+use waproto::whatsapp as wa;
+use whatsapp_rust::buffa::MessageField;
+use whatsapp_rust::{Freshness, Jid, SendOptions};
+
+use super::{Engine, EngineError, ids};
+use rookery_model::{
+    ChatId, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage, ParticipantId, Timestamp,
+};
+
+/// WhatsApp acknowledges a message within a second. After this long it is sent once more, under the same id.
+const ACKNOWLEDGEMENT_TIME_MAX: Duration = Duration::from_secs(5);
+/// WhatsApp's code for a message that names the people of a group in another way than the group does by now.
+const STALE_ADDRESSING: u16 = 421;
+/// "Everybody" as a mention; the value is WhatsApp Web's.
+const EVERYBODY: u32 = 1;
+
+impl Engine {
+    /// Sends a message, and waits until WhatsApp's server or a recipient has it. Returns when that was. Sending a message again
+    /// with the same seed does no harm: WhatsApp shows it once.
+    ///
+    /// # Errors
+    /// [`EngineError::Refused`] with WhatsApp's code; [`EngineError::Unanswered`] when nothing was heard of it for five
+    /// seconds.
+    pub async fn send_message(&self, message: &OutgoingMessage) -> Result<Timestamp, EngineError> {
+        match self.send_once(message, Freshness::CachePreferred).await {
+            Err(EngineError::Refused { code: STALE_ADDRESSING, .. }) => {
+                self.send_once(message, Freshness::Refresh).await
+            }
+            result => result,
+        }
+    }
+
+    async fn send_once(&self, message: &OutgoingMessage, group: Freshness) -> Result<Timestamp, EngineError> {
+        let id = &MessageId::of(&message.seed);
+        let mut content = content_of(&message.content, &message.seed);
+        attach(&mut content, message);
+        let to = match &message.chat {
+            ChatId::Person(person) => ids::jid(*person),
+            ChatId::Group(group) => ids::group_jid(group),
+        };
+        let mut options = SendOptions::default().with_message_id(id.as_str());
+        options.group_metadata_freshness = group;
+        // Before it is sent: the acknowledgement may be here before this call goes on.
+        let mut acknowledged = self.acknowledgements.wait_for(id);
+        self.client.send_message_with_options(to, content, options).await?;
+        match timeout(ACKNOWLEDGEMENT_TIME_MAX, acknowledged.answer()).await {
+            Ok(Some(Ok(taken_at))) => Ok(taken_at),
+            Ok(Some(Err(code))) => Err(EngineError::Refused { code, backoff_s: None }),
+            Ok(None) | Err(_) => Err(EngineError::Unanswered("the message was not acknowledged".into())),
+        }
+    }
+}
+
+fn content_of(content: &OutgoingContent, seed: &MessageSeed) -> wa::Message {
+    let mut message = wa::Message::default();
+    match content {
+        OutgoingContent::Text { text, preview } => {
+            message.extended_text_message = MessageField::some(text_message(text, preview.as_ref()));
+        }
+        OutgoingContent::Location { latitude, longitude, name, address } => {
+            message.location_message = MessageField::some(wa::message::LocationMessage {
+                degrees_latitude: Some(*latitude),
+                degrees_longitude: Some(*longitude),
+                name: name.clone(),
+                address: address.clone(),
+                ..Default::default()
+            });
+        }
+        OutgoingContent::Contact { name, number } => {
+            message.contact_message = MessageField::some(wa::message::ContactMessage {
+                display_name: Some(name.clone()),
+                vcard: Some(vcard(name, *number)),
+                ..Default::default()
+            });
+        }
+        OutgoingContent::Poll { name, options, allows_many } => {
+            let option = |name: &String| wa::message::poll_creation_message::Option {
+                option_name: Some(name.clone()),
+                ..Default::default()
+            };
+            let poll = MessageField::some(wa::message::PollCreationMessage {
+                name: Some(name.clone()),
+                options: options.iter().map(option).collect(),
+                selectable_options_count: Some(u32::from(!allows_many)),
+                ..Default::default()
+            });
+            // WhatsApp Web has one message for polls with one choice, and another one for the others.
+            if *allows_many {
+                message.poll_creation_message = poll;
+            } else {
+                message.poll_creation_message_v3 = poll;
+            }
+            message.message_context_info = MessageField::some(wa::MessageContextInfo {
+                message_secret: Some(seed.secret().to_vec()),
+                ..Default::default()
+            });
+        }
+    }
+    message
+}
+
+fn text_message(text: &str, preview: Option<&LinkPreview>) -> wa::message::ExtendedTextMessage {
+    let shown = wa::message::ExtendedTextMessage { text: Some(text.to_owned()), ..Default::default() };
+    let Some(preview) = preview else { return shown };
+    wa::message::ExtendedTextMessage {
+        matched_text: Some(preview.url.clone()),
+        title: Some(preview.title.clone()),
+        description: preview.description.clone(),
+        ..shown
+    }
+}
+
+/// A contact's card (vCard 3.0) with the number in the form that WhatsApp links to an account.
+fn vcard(name: &str, number: u64) -> String {
+    let escaped: String = name.chars().filter(|c| !c.is_control()).fold(String::new(), |mut escaped, c| {
+        if matches!(c, '\\' | ',' | ';') {
+            escaped.push('\\');
+        }
+        escaped.push(c);
+        escaped
+    });
+    format!("BEGIN:VCARD\nVERSION:3.0\nN:;{escaped};;;\nFN:{escaped}\nTEL;type=CELL;waid={number}:+{number}\nEND:VCARD")
+}
+
+/// Adds mentions and the chat's timer.
+fn attach(content: &mut wa::Message, message: &OutgoingMessage) {
+    if !message.mentions.is_empty() || message.mentions_all {
+        let context = wa::ContextInfo {
+            mentioned_jid: message.mentions.iter().map(|person| jid_text(*person)).collect(),
+            non_jid_mentions: message.mentions_all.then_some(EVERYBODY),
+            ..Default::default()
+        };
+        content.set_context_info(context);
+    }
+    if let Some(seconds) = message.ephemeral_seconds {
+        content.set_ephemeral_expiration(seconds);
+    }
+}
+
+fn jid_text(person: ParticipantId) -> String {
+    let jid: Jid = ids::jid(person);
+    jid.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(content: OutgoingContent) -> wa::Message {
+        let message = OutgoingMessage {
+            seed: MessageSeed::from_bytes([7; MessageSeed::BYTES]),
+            chat: ChatId::Person(ParticipantId::Phone(15_550_100_002)),
+            content,
+            mentions: vec![ParticipantId::Lid(810_103_492_323_469)],
+            mentions_all: true,
+            ephemeral_seconds: Some(86_400),
+        };
+        let mut content = content_of(&message.content, &message.seed);
+        attach(&mut content, &message);
+        content
+    }
+
+    #[test]
+    fn a_text_has_its_mentions_its_preview_and_the_chats_timer() {
+        let preview = LinkPreview { url: "https://a.test".into(), title: "A".into(), description: None };
+        let content = message(OutgoingContent::Text { text: "see https://a.test".into(), preview: Some(preview) });
+        let text = content.extended_text_message.as_option().expect("a text");
+        assert_eq!((text.text.as_deref(), text.title.as_deref()), (Some("see https://a.test"), Some("A")));
+        let context = text.context_info.as_option().expect("a context");
+        assert_eq!(context.mentioned_jid, ["810103492323469@lid"]);
+        assert_eq!((context.non_jid_mentions, context.expiration), (Some(EVERYBODY), Some(86_400)));
+    }
+
+    #[test]
+    fn a_poll_has_a_secret_and_says_how_many_may_be_chosen() {
+        let poll = |allows_many| {
+            message(OutgoingContent::Poll {
+                name: "When?".into(),
+                options: vec!["now".into(), "later".into()],
+                allows_many,
+            })
+        };
+        let one = poll(false);
+        assert_eq!(one.poll_creation_message_v3.as_option().and_then(|poll| poll.selectable_options_count), Some(1));
+        let many = poll(true);
+        assert_eq!(many.poll_creation_message.as_option().and_then(|poll| poll.selectable_options_count), Some(0));
+        let secret = one.message_context_info.as_option().and_then(|context| context.message_secret.clone());
+        assert_eq!(secret, Some(vec![7; 32]));
+    }
+
+    #[test]
+    fn a_card_holds_what_was_given_and_no_more() {
+        let card = vcard("Bob; \nTEL:1, Jr\\", 15_550_100_002);
+        assert_eq!(card.lines().count(), 6, "{card}");
+        assert!(card.contains("FN:Bob\\; TEL:1\\, Jr\\\\") && card.contains("waid=15550100002:+15550100002"), "{card}");
+    }
+}

@@ -1,0 +1,79 @@
+//! Messages of a daemon that is killed with -9: a client that repeats its requests loses none and sends none twice.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use reqwest::Method;
+use rookery_simulator::{AccountSpec, World};
+use serde_json::json;
+use tokio::task::JoinSet;
+
+use super::setup::{Daemon, OWN_PHONE, Setup};
+use crate::harness::until;
+
+const ROUNDS: usize = 6;
+/// Messages that are sent at once in each round.
+const MESSAGES: usize = 24;
+/// No limits of our own: they are not what is tested.
+const NO_LIMITS: [(&str, &str); 2] = [("ROOKERY_LIMIT_MESSAGE", "off"), ("ROOKERY_LIMIT_LOOKUP", "off")];
+const PERSON: &str = "15550100002";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn repeated_messages_of_a_killed_daemon_are_sent_and_seen_once() {
+    let setup = Setup::start().await;
+    let world = setup.world();
+    world.add_account(AccountSpec::new(PERSON));
+    let team = setup.group("Team", &[PERSON, "15550100003"]);
+    let mut daemon = Arc::new(setup.daemon_with(&NO_LIMITS).await);
+    daemon.link("alice", OWN_PHONE).await;
+
+    let mut expected: BTreeMap<String, String> = BTreeMap::new();
+    for round in 0..ROUNDS {
+        let seen_before = world.messages(PERSON).len();
+        let sending = send_all(&daemon, &team, round);
+        // Another moment in each round: after none, some, or most of them have arrived.
+        let wanted = seen_before + round * MESSAGES / ROUNDS;
+        until("some of the messages", async || (world.messages(PERSON).len() >= wanted).then_some(())).await;
+        daemon.child.kill();
+        let acknowledged = sending.join_all().await;
+
+        daemon = Arc::new(setup.daemon_with(&NO_LIMITS).await);
+        daemon.until_ready_by_itself("alice").await;
+        for (text, id) in send_all(&daemon, &team, round).join_all().await {
+            let id = id.unwrap_or_else(|| panic!("round {round}: {text} was not sent"));
+            expected.insert(text, id);
+        }
+        for (text, id) in acknowledged {
+            assert!(id.is_none_or(|id| expected[&text] == id), "round {round}: {text} has another id now");
+        }
+        assert_seen_once(&world, &expected, round).await;
+    }
+}
+
+/// Sends the messages of a round, to the person and to the group by turns. Returns each text with its message's id; `None`: the
+/// daemon did not say that it was sent.
+fn send_all(daemon: &Arc<Daemon>, team: &str, round: usize) -> JoinSet<(String, Option<String>)> {
+    let mut sending = JoinSet::new();
+    for number in 0..MESSAGES {
+        let (daemon, chat) = (Arc::clone(daemon), if number % 2 == 0 { PERSON } else { team }.to_owned());
+        sending.spawn(async move {
+            let text = format!("{round}-{number}");
+            let body = json!({ "chatId": chat, "text": text });
+            let path = "/api/sessions/alice/messages/send-text";
+            let answer = daemon.try_once(Method::POST, &text, path, &body).await.ok();
+            let sent = answer.filter(|(status, _)| *status == 201);
+            (text, sent.and_then(|(_, body)| Some(body["messageId"].as_str()?.to_owned())))
+        });
+    }
+    sending
+}
+
+/// All expected messages are at the person's phone, each once.
+async fn assert_seen_once(world: &World, expected: &BTreeMap<String, String>, round: usize) {
+    until("all messages", async || (world.messages(PERSON).len() >= expected.len()).then_some(())).await;
+    let seen = world.messages(PERSON);
+    let texts: BTreeMap<String, String> =
+        seen.iter().map(|message| (message.text.clone().unwrap_or_default(), message.id.clone())).collect();
+    assert_eq!(&texts, expected, "round {round}");
+    assert_eq!(seen.len(), expected.len(), "round {round}: {seen:?}");
+}
