@@ -107,7 +107,10 @@ impl State {
         let kind = attr(enc, "type").unwrap_or_default();
         let phone = self.phone_signal(&from.phone).ok_or_else(|| SimulatorError::crypto("no keys"))?;
         let plaintext = phone.decrypt(&device_address(from), &kind, &bytes(enc))?;
-        decode_plaintext(&plaintext, PADDING_VERSION).map_err(SimulatorError::protocol)
+        let message = decode_plaintext(&plaintext, PADDING_VERSION).map_err(SimulatorError::protocol)?;
+        // Some clients wrap it like a copy of what they sent to others.
+        let wrapped = message.device_sent_message.as_option().and_then(|copy| copy.message.as_option());
+        Ok(wrapped.cloned().unwrap_or(message))
     }
 }
 
