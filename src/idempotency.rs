@@ -107,6 +107,8 @@ pub(crate) struct Execution {
     created_at: Timestamp,
     /// Of the message that the call sends.
     seed: Option<MessageSeed>,
+    /// The call was begun before, and may have done something then.
+    is_resumed: bool,
 }
 
 /// A call that asks to be carried out.
@@ -255,13 +257,20 @@ impl Idempotency {
             Some(Record { answer: Some(answer), .. }) => return Ok(LookedUp::Again(self.replay(slot, answer.clone()))),
             Some(Record { user, created_at, seed: Some(begun_with), .. }) if seed.is_some() => {
                 let (user, created_at, seed) = (*user, *created_at, Some(*begun_with));
-                return Ok(LookedUp::Resumed(Execution { claim, user, fingerprint, created_at, seed }));
+                return Ok(LookedUp::Resumed(Execution {
+                    claim,
+                    user,
+                    fingerprint,
+                    created_at,
+                    seed,
+                    is_resumed: true,
+                }));
             }
             Some(Record { answer: None, .. }) => return Err(IdempotencyError::Interrupted),
             None => {}
         }
 
-        let execution = Execution { claim, user, fingerprint, created_at: times.made, seed };
+        let execution = Execution { claim, user, fingerprint, created_at: times.made, seed, is_resumed: false };
         let mut mark = Batch::new();
         if let Some(old) = &old {
             mark.delete(slot.session(), Table::IdempotentHours, slot.hour_key(Hour::of(old.created_at)));
@@ -383,6 +392,11 @@ impl Execution {
         self.seed
     }
 
+    /// Whether the call was begun before, and may have done something then.
+    pub(crate) fn is_resumed(&self) -> bool {
+        self.is_resumed
+    }
+
     /// Ends the call. Its response is on disk when this returns, and repeated calls get it.
     ///
     /// # Errors
@@ -398,11 +412,14 @@ impl Execution {
         .map(drop)
     }
 
-    /// Ends a call that did nothing: its key is free again.
+    /// Ends a call that did nothing: its key is free again, unless the call was begun before. Then it can be begun once more.
     ///
     /// # Errors
     /// Why the key is not free: it counts as interrupted.
     pub(crate) async fn release(self) -> Result<(), IdempotencyError> {
+        if self.is_resumed {
+            return Ok(());
+        }
         let user = self.user;
         let deleted = self.end(|owner, call| {
             let mut batch = Batch::new();

@@ -29,7 +29,7 @@ use crate::webhooks::WebhookError;
 pub(crate) use access::AccessError;
 pub(crate) use effect::{InDoubt, NothingDone};
 use layers::{audit_response, command_response, idempotency_response, key_rule, keys_response, webhook_response};
-use undone::{all_refused, are_partly_unknown, nobody_done, stopped, too_slow};
+use undone::{all_refused, are_partly_unknown, nobody_done, resend_refused, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
 const TIMEOUT_RETRY_S: u32 = 5;
@@ -111,6 +111,8 @@ pub(crate) enum ApiError {
     IdempotencyKeyInvalid,
     /// A call with an idempotency key was not carried out.
     Idempotency(#[from] IdempotencyError),
+    /// A message was sent again under its idempotency key, and refused with this code.
+    ResendRefused(String),
     /// Keys were not changed.
     ApiKeys(#[from] KeysError),
     /// The audit log cannot be read or written.
@@ -313,6 +315,7 @@ impl ApiError {
                 format!("Session '{session}' is not active. Start the session first."),
             ),
             Self::Numbers(offenders) => offenders_response(offenders, "phone number", NUMBER_FORM, "invalid_number"),
+            Self::ResendRefused(code) => resend_refused(code),
             Self::InviteCodeUnknown => one(
                 S::NOT_FOUND,
                 "invite_code_unknown",
@@ -367,7 +370,9 @@ impl ApiError {
             }
             Self::Idempotency(IdempotencyError::InUse) => Some(KEY_IN_USE_RETRY_S),
             Self::Idempotency(IdempotencyError::TooMany) => Some(KEYS_EXHAUSTED_RETRY_S),
-            Self::TooSlow { .. } | Self::Stopped { .. } | Self::NotReady { .. } => Some(TIMEOUT_RETRY_S),
+            Self::TooSlow { .. } | Self::Stopped { .. } | Self::NotReady { .. } | Self::ResendRefused(_) => {
+                Some(TIMEOUT_RETRY_S)
+            }
             Self::AllRefused { results, .. } if are_partly_unknown(results) => Some(TIMEOUT_RETRY_S),
             _ => None,
         }

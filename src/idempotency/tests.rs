@@ -244,9 +244,12 @@ async fn a_call_that_sends_a_message_is_begun_again_with_the_seed_that_it_had() 
     assert_eq!(call.seed(), seed(1));
     drop(call);
 
-    // As after a crash, and once more after that.
+    // As after a crash, and once more after that. An attempt that does nothing does not undo the earlier ones.
     let bench = bench.reopened();
     for fresh in [2, 3] {
+        let Ok(Start::First(call)) = bench.begin("k", "body", seed(fresh), NOW).await else { panic!("begun again") };
+        assert_eq!((call.seed(), call.is_resumed()), (seed(1), true));
+        call.release().await.unwrap();
         let Ok(Start::First(call)) = bench.begin("k", "body", seed(fresh), NOW).await else { panic!("begun again") };
         assert_eq!(call.seed(), seed(1));
         assert_eq!(word(&bench.begin("k", "body", seed(9), NOW).await), "in use");

@@ -203,6 +203,16 @@ async fn an_unconfirmed_message_is_sent_again_under_its_idempotency_key_and_seen
     bench.restart().await;
     bench.until_status("alice", "ready").await;
     bench.world.clear_faults(ALICE);
+    // Attempts that send nothing, or that WhatsApp refuses, say nothing of the first one.
+    let repeat = async || bench.call_once("k", Method::POST, "/sessions/alice/messages/send-text", &body).await;
+    assert_eq!(bench.post("/sessions/alice/stop", json!({})).await.status, 200);
+    assert_eq!(repeat().await.failure(), (400, "session_not_started"));
+    assert_eq!(bench.post("/sessions/alice/start", json!({})).await.status, 200);
+    bench.until_status("alice", "ready").await;
+    bench.world.add_fault(ALICE, Fault::new(FaultKind::Refuse { code: 403, backoff_s: None }).at("message"));
+    let refused = repeat().await;
+    assert_eq!(refused.failure(), (503, "outcome_unknown"), "{refused:?}");
+    assert!(refused.body["message"].as_str().unwrap().contains("whatsapp_refused"), "{refused:?}");
     let second = bench.call_once("k", Method::POST, "/sessions/alice/messages/send-text", &body).await;
     let third = bench.call_once("k", Method::POST, "/sessions/alice/messages/send-text", &body).await;
 

@@ -32,6 +32,9 @@ impl Acknowledgements {
 
     /// WhatsApp acknowledged something, or refused it.
     pub(crate) fn acknowledged(&self, ack: &ServerAck) {
+        if ack.class.as_ref().is_some_and(|class| class != "message") {
+            return;
+        }
         let Some(told) = self.lock().remove(&ack.id) else { return };
         let taken_at = ack.timestamp.map_or_else(Timestamp::now, |at| Timestamp(at.timestamp_millis()));
         let answer = match &ack.error {
@@ -97,6 +100,7 @@ mod tests {
         drop(dropped);
 
         all.acknowledged(&ack("another", None));
+        all.acknowledged(&ServerAck::builder().id(second.as_str().to_owned()).class("receipt".to_owned()).build());
         all.acknowledged(&ack(first.as_str(), None));
         all.acknowledged(&ack(second.as_str(), Some("463")));
 

@@ -9,9 +9,7 @@ use whatsapp_rust::buffa::MessageField;
 use whatsapp_rust::{Freshness, Jid, SendOptions};
 
 use super::{Engine, EngineError, ids};
-use rookery_model::{
-    ChatId, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage, ParticipantId, Timestamp,
-};
+use rookery_model::{ChatId, LinkPreview, MessageId, OutgoingContent, OutgoingMessage, ParticipantId, Timestamp};
 
 /// WhatsApp acknowledges a message within a second. After this long it is sent once more, under the same id.
 const ACKNOWLEDGEMENT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -38,7 +36,7 @@ impl Engine {
 
     async fn send_once(&self, message: &OutgoingMessage, group: Freshness) -> Result<Timestamp, EngineError> {
         let id = &MessageId::of(&message.seed);
-        let mut content = content_of(&message.content, &message.seed);
+        let mut content = content_of(&message.content);
         attach(&mut content, message);
         let to = match &message.chat {
             ChatId::Person(person) => ids::jid(*person),
@@ -57,7 +55,7 @@ impl Engine {
     }
 }
 
-fn content_of(content: &OutgoingContent, seed: &MessageSeed) -> wa::Message {
+fn content_of(content: &OutgoingContent) -> wa::Message {
     let mut message = wa::Message::default();
     match content {
         OutgoingContent::Text { text, preview } => {
@@ -96,10 +94,6 @@ fn content_of(content: &OutgoingContent, seed: &MessageSeed) -> wa::Message {
             } else {
                 message.poll_creation_message_v3 = poll;
             }
-            message.message_context_info = MessageField::some(wa::MessageContextInfo {
-                message_secret: Some(seed.secret().to_vec()),
-                ..Default::default()
-            });
         }
     }
     message
@@ -128,8 +122,13 @@ fn vcard(name: &str, number: u64) -> String {
     format!("BEGIN:VCARD\nVERSION:3.0\nN:;{escaped};;;\nFN:{escaped}\nTEL;type=CELL;waid={number}:+{number}\nEND:VCARD")
 }
 
-/// Adds mentions and the chat's timer.
+/// Adds the secret, mentions and the chat's timer.
 fn attach(content: &mut wa::Message, message: &OutgoingMessage) {
+    // The engine would make up another secret each time the message is sent.
+    content.message_context_info = MessageField::some(wa::MessageContextInfo {
+        message_secret: Some(message.seed.secret().to_vec()),
+        ..Default::default()
+    });
     if !message.mentions.is_empty() || message.mentions_all {
         let context = wa::ContextInfo {
             mentioned_jid: message.mentions.iter().map(|person| jid_text(*person)).collect(),
@@ -151,6 +150,7 @@ fn jid_text(person: ParticipantId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rookery_model::MessageSeed;
 
     fn message(content: OutgoingContent) -> wa::Message {
         let message = OutgoingMessage {
@@ -161,13 +161,17 @@ mod tests {
             mentions_all: true,
             ephemeral_seconds: Some(86_400),
         };
-        let mut content = content_of(&message.content, &message.seed);
+        let mut content = content_of(&message.content);
         attach(&mut content, &message);
         content
     }
 
+    fn secret_of(content: &wa::Message) -> Option<Vec<u8>> {
+        content.message_context_info.as_option().and_then(|context| context.message_secret.clone())
+    }
+
     #[test]
-    fn a_text_has_its_mentions_its_preview_and_the_chats_timer() {
+    fn a_text_has_its_mentions_its_preview_its_secret_and_the_chats_timer() {
         let preview = LinkPreview { url: "https://a.test".into(), title: "A".into(), description: None };
         let content = message(OutgoingContent::Text { text: "see https://a.test".into(), preview: Some(preview) });
         let text = content.extended_text_message.as_option().expect("a text");
@@ -175,6 +179,7 @@ mod tests {
         let context = text.context_info.as_option().expect("a context");
         assert_eq!(context.mentioned_jid, ["810103492323469@lid"]);
         assert_eq!((context.non_jid_mentions, context.expiration), (Some(EVERYBODY), Some(86_400)));
+        assert_eq!(secret_of(&content), Some(vec![7; 32]));
     }
 
     #[test]
@@ -190,8 +195,7 @@ mod tests {
         assert_eq!(one.poll_creation_message_v3.as_option().and_then(|poll| poll.selectable_options_count), Some(1));
         let many = poll(true);
         assert_eq!(many.poll_creation_message.as_option().and_then(|poll| poll.selectable_options_count), Some(0));
-        let secret = one.message_context_info.as_option().and_then(|context| context.message_secret.clone());
-        assert_eq!(secret, Some(vec![7; 32]));
+        assert_eq!(secret_of(&one), Some(vec![7; 32]));
     }
 
     #[test]

@@ -166,7 +166,13 @@ impl CommandContext {
         what: &'static str,
         call: impl Fn() -> F,
     ) -> Result<T, CommandError> {
-        let again = || async { self.look_up(call()).await.map_or_else(|look| look, Reconciliation::Applied) };
+        let again = || async {
+            // Nothing can be sent without a connection, and each attempt is prepared anew, at a cost.
+            if self.engine.sent().await.is_none() {
+                return Reconciliation::NotYet;
+            }
+            self.look_up(call()).await.map_or_else(|look| look, Reconciliation::Applied)
+        };
         self.carry_out(what, call(), again).await.result
     }
 

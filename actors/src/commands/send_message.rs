@@ -1,8 +1,11 @@
 //! Sending a message to a person or a group.
 
+use std::num::NonZeroU64;
+
 use super::{Command, CommandKind, Participants, Requested, SessionAccess, Started};
 use crate::commands::whatsapp_codes::TIME_LOCKED;
 use crate::error::CommandError;
+use crate::group_cache::Numbers;
 use crate::rate_limiter::Cost;
 use rookery_model::{
     ChatId, GroupId, GroupRecord, MessageId, MessageSeed, OutgoingContent, OutgoingMessage, ParticipantId,
@@ -58,8 +61,8 @@ impl Command for SendMessage {
     fn participants(&mut self) -> Option<Participants<'_>> {
         match &mut self.chat {
             Recipient::Person(person) => Some(Participants { group: None, list: std::slice::from_mut(person) }),
-            Recipient::Group(_) if self.mentions.is_empty() => None,
-            Recipient::Group(group) => Some(Participants { group: Some(group), list: &mut self.mentions }),
+            // Members are known, and for others no lookup is worth its cost.
+            Recipient::Group(_) => None,
         }
     }
 
@@ -69,7 +72,7 @@ impl Command for SendMessage {
             Recipient::Person(person) => self.to_person(person)?,
             Recipient::Group(group) => {
                 let record = session.cache.record(group).ok_or_else(|| CommandError::GroupNotFound(group.clone()))?;
-                self.to_group(&record, &session.me)?
+                self.to_group(&record, &session.me, &session.cache.numbers)?
             }
         };
         let context = session.admit(Cost::Message, None)?;
@@ -90,76 +93,102 @@ impl SendMessage {
         if person.is_absent() {
             return Err(CommandError::NotOnWhatsapp(person.text.to_string()));
         }
-        let people: Vec<_> = self.mentions.iter().map(|mentioned| (mentioned.person(), mentioned.id())).collect();
+        let people: Vec<_> = self.mentions.iter().map(|mentioned| Mentioned::outside(mentioned.id())).collect();
         let to = person.person().id().unwrap_or(person.id());
         Ok(self.message(ChatId::Person(to), &people, None))
     }
 
-    fn to_group(&self, record: &GroupRecord, me: &ParticipantIds) -> Result<OutgoingMessage, CommandError> {
+    fn to_group(
+        &self,
+        record: &GroupRecord,
+        me: &ParticipantIds,
+        numbers: &Numbers,
+    ) -> Result<OutgoingMessage, CommandError> {
         if record.is_community {
             return Err(CommandError::NotChat(record.id.clone()));
         }
-        let is_admin = record.member(me).is_some_and(|member| member.role != Role::Member);
-        if record.settings.announce && !is_admin {
+        // Where the own role is not known, WhatsApp decides.
+        let is_plain_member = record.member(me).is_some_and(|member| member.role == Role::Member);
+        if record.settings.announce && is_plain_member {
             return Err(CommandError::AnnounceOnly(record.id.clone()));
         }
-        let named = |person: &ParticipantIds| id_in(record, person);
-        let mentioned = self.mentions.iter().map(|mentioned| {
-            let mut person = mentioned.person();
-            if let Some(member) = record.member(&person) {
-                person.learn(&member.person);
-            }
-            (person, named(&person).unwrap_or(mentioned.id()))
-        });
-        let mut people: Vec<_> = mentioned.collect();
+        let named = self.mentions.iter().map(|mentioned| Mentioned::of(record, numbers, mentioned.id()));
+        let mut people: Vec<_> = named.collect();
         if self.mentions_all {
             let others = record.members.iter().map(|member| member.person).filter(|person| !me.is(person));
-            let others = others.filter_map(|person| Some((person, named(&person)?)));
-            let missing: Vec<_> = others.filter(|(_, id)| !people.iter().any(|(_, known)| known == id)).collect();
+            let others = others.filter_map(|person| Mentioned::member(record, person));
+            let missing: Vec<_> = others.filter(|other| people.iter().all(|known| known.id != other.id)).collect();
             people.extend(missing);
         }
         Ok(self.message(ChatId::Group(record.id.clone()), &people, record.settings.ephemeral_seconds))
     }
 
-    /// `people`: those whom it mentions, and the id by which the chat names each.
-    fn message(
-        &self,
-        chat: ChatId,
-        people: &[(ParticipantIds, ParticipantId)],
-        ephemeral_seconds: Option<u32>,
-    ) -> OutgoingMessage {
+    fn message(&self, chat: ChatId, people: &[Mentioned], ephemeral_seconds: Option<u32>) -> OutgoingMessage {
         let mut content = self.content.clone();
         if let OutgoingContent::Text { text, .. } = &mut content {
             *text = with_ids(text, people);
         }
-        let mentions = people.iter().map(|(_, id)| *id).collect();
+        let mentions = people.iter().map(|mentioned| mentioned.id).collect();
         let mentions_all = self.mentions_all && matches!(chat, ChatId::Group(_));
         OutgoingMessage { seed: self.seed, chat, content, mentions, mentions_all, ephemeral_seconds }
     }
 }
 
-/// The id by which a group names somebody; `None` where nothing is known of them.
-fn id_in(record: &GroupRecord, person: &ParticipantIds) -> Option<ParticipantId> {
-    let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
-    let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
-    if record.lid_addressing { lid.or(phone) } else { phone.or(lid) }
+/// Somebody whom a message mentions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mentioned {
+    /// The id in the request.
+    written: ParticipantId,
+    /// All that is known of the person.
+    person: ParticipantIds,
+    /// The id by which the chat names the person.
+    id: ParticipantId,
+}
+
+impl Mentioned {
+    /// Somebody who is not in the group.
+    fn outside(written: ParticipantId) -> Self {
+        Self { written, person: written.into(), id: written }
+    }
+
+    /// Somebody whom a request names, for a group. A number may be written as WhatsApp does not know it.
+    fn of(record: &GroupRecord, numbers: &Numbers, written: ParticipantId) -> Self {
+        let number = if let ParticipantId::Phone(digits) = written { NonZeroU64::new(digits) } else { None };
+        let account = number.and_then(|number| numbers.get(number, Timestamp::now()).flatten());
+        let spellings = std::iter::once(written).chain(written.other_spelling());
+        let mut all = account.into_iter().chain(spellings.map(ParticipantIds::from));
+        let member = all.find_map(|person| record.member(&person));
+        let member = member.and_then(|member| Self::member(record, member.person));
+        member.map_or_else(|| Self::outside(written), |member| Self { written, ..member })
+    }
+
+    /// A member of the group; `None` where no id of them is known.
+    fn member(record: &GroupRecord, person: ParticipantIds) -> Option<Self> {
+        let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
+        let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
+        let id = if record.lid_addressing { lid.or(phone) } else { phone.or(lid) }?;
+        Some(Self { written: id, person, id })
+    }
+
+    fn has_digits(&self, digits: u64) -> bool {
+        [self.written, self.id].into_iter().chain(self.person.ids()).any(|id| id.digits() == digits)
+    }
 }
 
 /// The text with `@` and the digits of each mentioned person's id, whichever of the ids the caller wrote: WhatsApp's clients show a
 /// name only there.
-fn with_ids(text: &str, people: &[(ParticipantIds, ParticipantId)]) -> String {
+fn with_ids(text: &str, people: &[Mentioned]) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('@') {
         let (before, after) = rest.split_at(at + 1);
         let digits = after.len() - after.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (written, further) = after.split_at(digits);
-        let meant = written.parse().ok().and_then(|written: u64| {
-            people.iter().find(|(person, id)| id.digits() == written || person.ids().any(|id| id.digits() == written))
-        });
+        let meant =
+            written.parse().ok().and_then(|digits| people.iter().find(|mentioned| mentioned.has_digits(digits)));
         shown.push_str(before);
         match meant {
-            Some((_, id)) => shown.push_str(&id.digits().to_string()),
+            Some(mentioned) => shown.push_str(&mentioned.id.digits().to_string()),
             None => shown.push_str(written),
         }
         rest = further;
@@ -171,26 +200,28 @@ fn with_ids(text: &str, people: &[(ParticipantIds, ParticipantId)]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::num::NonZeroU64;
-
-    fn person(phone: u64, lid: u64) -> ParticipantIds {
-        ParticipantIds { phone: NonZeroU64::new(phone), lid: NonZeroU64::new(lid) }
-    }
 
     #[test]
     fn the_digits_behind_an_at_become_the_id_that_the_chat_uses() {
-        let bob = (person(15_550_100_002, 810_103_492_323_469), ParticipantId::Lid(810_103_492_323_469));
+        let bob = Mentioned {
+            written: ParticipantId::Phone(5_584_999_990_001),
+            person: ParticipantIds {
+                phone: NonZeroU64::new(558_499_990_001),
+                lid: NonZeroU64::new(810_103_492_323_469),
+            },
+            id: ParticipantId::Lid(810_103_492_323_469),
+        };
         let cases = [
-            ("hi @15550100002!", "hi @810103492323469!"),
-            ("@15550100002 @810103492323469", "@810103492323469 @810103492323469"),
-            ("@155501000021 is longer", "@155501000021 is longer"),
+            ("hi @5584999990001!", "hi @810103492323469!"),
+            ("@558499990001 @810103492323469", "@810103492323469 @810103492323469"),
+            ("@55849999900012 is longer", "@55849999900012 is longer"),
             ("mail me@15550100003.test", "mail me@15550100003.test"),
             ("@ü @", "@ü @"),
             ("no mention", "no mention"),
             ("@99999999999999999999999", "@99999999999999999999999"),
         ];
         for (text, expected) in cases {
-            assert_eq!(with_ids(text, &[bob]), expected);
+            assert_eq!(with_ids(text, std::slice::from_ref(&bob)), expected);
         }
     }
 }

@@ -21,7 +21,7 @@ impl ApiError {
     /// Whether nobody knows what was done.
     pub(super) fn is_in_doubt(&self) -> bool {
         match self {
-            Self::Command(CommandError::OutcomeUnknown) | Self::Internal(_) => true,
+            Self::Command(CommandError::OutcomeUnknown) | Self::Internal(_) | Self::ResendRefused(_) => true,
             Self::TooSlow { may_have_changed } | Self::Stopped { may_have_changed } => *may_have_changed,
             _ => false,
         }

@@ -27,6 +27,14 @@ pub(super) fn stopped(may_have_changed: bool) -> ErrorResponse {
     one(StatusCode::SERVICE_UNAVAILABLE, code, message)
 }
 
+/// A message was sent again, and refused with this code.
+pub(super) fn resend_refused(code: &str) -> ErrorResponse {
+    let message = format!(
+        "The message was sent again and refused ({code}): an earlier request with this Idempotency-Key may have sent it"
+    );
+    one(StatusCode::SERVICE_UNAVAILABLE, "outcome_unknown", message)
+}
+
 /// Nothing is known to have been done for anybody.
 pub(super) fn nobody_done(what: &str, results: &[ParticipantResult]) -> ErrorResponse {
     if are_partly_unknown(results) {

@@ -112,6 +112,10 @@ async fn keep(call: Execution, response: Response) -> Result<Response, ApiError>
         // The call stays begun: when it is repeated, the same message is sent once more.
         return Ok(response);
     }
+    if call.is_resumed() && !response.status().is_success() {
+        let code = response.extensions().get::<Happened>().and_then(|happened| happened.code.clone());
+        return Err(ApiError::ResendRefused(code.unwrap_or_default()));
+    }
     let (parts, body) = response.into_parts();
     let body = body.collect().await.map_err(|error| ApiError::Internal(error.to_string()))?.to_bytes();
     let happened = parts.extensions.get::<Happened>().cloned().unwrap_or_default();
