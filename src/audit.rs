@@ -2,8 +2,8 @@
 //! one before it. `retention.rs` decides which records are removed; a removal is itself a record. Knows no HTTP beyond
 //! a status.
 //!
-//! One task writes (`writer.rs`), so that there is one order. A call that changed something waits for its record, unless it sent a
-//! message: those of a key in a session become one record a minute, with a count.
+//! One task writes (`writer.rs`), so that there is one order. A call that changed something waits for its record. The
+//! messages of a key in a session become one record a minute, with a count: only the first of them waits.
 //! Refusals and replays do not wait; those that repeat within a minute become one record with a count, so that a flood
 //! of them is a few records and not a full disk.
 

@@ -17,6 +17,7 @@ pub(crate) struct AccessPolicy {
     /// The route changes something at WhatsApp: it is carried out once for each idempotency key.
     pub(crate) once_per_key: bool,
     /// The route sends a message: a call with an idempotency key that was cut off, and is repeated, sends the same message once more.
+    /// The audit log counts its calls by the minute.
     pub(crate) sends: bool,
     /// The route may answer with a stream: its caller is checked again while that goes on.
     pub(crate) streams: bool,

@@ -35,12 +35,14 @@ async fn a_text_reaches_everybody_in_the_group_with_its_mentions_and_the_groups_
     let path = format!("/sessions/alice/groups/{group}/settings");
     until_equal(json!(86_400), async || bench.get(&path).await.body["ephemeralSeconds"].clone()).await;
 
-    let body = json!({ "chatId": group, "text": format!("hello @{BOB}!"), "mentions": [format!("{BOB}@c.us")] });
-    let answer = send(&bench, "text", body).await;
+    let lid = lid_of(&bench, BOB);
+    // One person, named twice.
+    let mentions = [format!("{BOB}@c.us"), format!("{lid}@lid")];
+    let answer =
+        send(&bench, "text", json!({ "chatId": group, "text": format!("hello @{BOB}!"), "mentions": mentions })).await;
 
     assert_eq!(answer.status, 201, "{answer:?}");
     assert!(answer.body["timestamp"].as_i64().is_some_and(|seconds| seconds > 1_700_000_000), "{answer:?}");
-    let lid = lid_of(&bench, BOB);
     for phone in [BOB, CAROL] {
         let message = received(&bench, phone, 1).await.remove(0);
         assert_eq!((json!(message.id), message.chat.as_str()), (answer.body["messageId"].clone(), group.as_str()));

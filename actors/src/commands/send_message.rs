@@ -28,7 +28,7 @@ pub struct SendMessage {
     /// What it says. `@` and the digits of somebody in `mentions` become the id by which the chat names that person.
     pub content: OutgoingContent,
     /// The people whom it mentions.
-    pub mentions: Vec<Requested>,
+    pub mentions: Vec<ParticipantId>,
     /// It mentions everybody in the group.
     pub mentions_all: bool,
 }
@@ -75,12 +75,13 @@ impl Command for SendMessage {
                 self.to_group(&record, &session.me, &session.cache.numbers)?
             }
         };
+        let is_to_person = matches!(message.chat, ChatId::Person(_));
         let context = session.admit(Cost::Message, None)?;
         Ok(context.run(move |context| async move {
             let sent = context.carry_out_again(WHAT, || context.engine.send_message(&message)).await;
             let sent = sent.map_err(|error| match error {
                 // The time lock was asked for, and does not explain it.
-                CommandError::Refused { code: TIME_LOCKED, .. } => CommandError::TokenMissing,
+                CommandError::Refused { code: TIME_LOCKED, .. } if is_to_person => CommandError::TokenMissing,
                 error => error,
             });
             sent.map(|at| SentMessage { id: MessageId::of(&message.seed), at }).into()
@@ -93,7 +94,7 @@ impl SendMessage {
         if person.is_absent() {
             return Err(CommandError::NotOnWhatsapp(person.text.to_string()));
         }
-        let people: Vec<_> = self.mentions.iter().map(|mentioned| Mentioned::outside(mentioned.id())).collect();
+        let people: Vec<_> = self.mentions.iter().map(|written| Mentioned::outside(*written)).collect();
         let to = person.person().id().unwrap_or(person.id());
         Ok(self.message(ChatId::Person(to), &people, None))
     }
@@ -112,7 +113,7 @@ impl SendMessage {
         if record.settings.announce && is_plain_member {
             return Err(CommandError::AnnounceOnly(record.id.clone()));
         }
-        let named = self.mentions.iter().map(|mentioned| Mentioned::of(record, numbers, mentioned.id()));
+        let named = self.mentions.iter().map(|written| Mentioned::of(record, numbers, *written));
         let mut people: Vec<_> = named.collect();
         if self.mentions_all {
             let others = record.members.iter().map(|member| member.person).filter(|person| !me.is(person));
@@ -128,7 +129,13 @@ impl SendMessage {
         if let OutgoingContent::Text { text, .. } = &mut content {
             *text = with_ids(text, people);
         }
-        let mentions = people.iter().map(|mentioned| mentioned.id).collect();
+        // A person may be named twice, by number and by LID.
+        let mut mentions = Vec::with_capacity(people.len());
+        for Mentioned { id, .. } in people {
+            if !mentions.contains(id) {
+                mentions.push(*id);
+            }
+        }
         let mentions_all = self.mentions_all && matches!(chat, ChatId::Group(_));
         OutgoingMessage { seed: self.seed, chat, content, mentions, mentions_all, ephemeral_seconds }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use rookery_actors::CommandError;
 use rookery_actors::commands::{Recipient, Requested, SendMessage, SentMessage};
-use rookery_model::{LinkPreview, MessageSeed, OutgoingContent, SessionId};
+use rookery_model::{LinkPreview, MessageSeed, OutgoingContent, ParticipantId, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -225,8 +225,9 @@ pub(crate) async fn send_text(
     let preview = custom_link_preview.filter(|_| link_preview != Some(false));
     let preview = preview.map(|NewLinkPreview { url, title, description }| LinkPreview { url, title, description });
     let content = OutgoingContent::Text { text, preview };
-    let (mentions, mentions_all) = (requested(mentions.unwrap_or_default()), mention_all.unwrap_or(false));
-    send(&app, session, &caller, seed, chat_id, Written { content, mentions, mentions_all }).await
+    let mentions = requested(mentions.unwrap_or_default()).iter().map(Requested::id).collect();
+    let written = Written { content, mentions, mentions_all: mention_all.unwrap_or(false) };
+    send(&app, session, &caller, seed, chat_id, written).await
 }
 
 /// Send a place
@@ -289,7 +290,7 @@ pub(crate) async fn send_poll(
 /// A message without its chat.
 struct Written {
     content: OutgoingContent,
-    mentions: Vec<Requested>,
+    mentions: Vec<ParticipantId>,
     mentions_all: bool,
 }
 
