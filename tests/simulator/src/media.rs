@@ -84,7 +84,7 @@ impl World {
     /// # Errors
     /// When the file is gone or damaged.
     pub fn media_of(&self, phone: &str, id: &str) -> Result<Option<Vec<u8>>, SimulatorError> {
-        let state = self.lock();
+        let state = self.settled();
         let Some(account) = state.accounts.get(phone) else { return Ok(None) };
         let message = account.messages.iter().chain(&account.copies).rev().find(|message| message.id == id);
         let Some(pointer) = message.and_then(ReceivedMessage::media_pointer) else { return Ok(None) };
@@ -223,6 +223,7 @@ impl State {
     pub(crate) fn on_media_retry(&mut self, me: &DeviceRef, receipt: &Node) {
         let id = attr(receipt, "id").unwrap_or_default();
         self.count(&me.phone, "media_retry");
+        self.read_all_on(&me.phone);
         let (Some(asked), Some(rmr)) = (receipt.get_optional_child("encrypt"), receipt.get_optional_child("rmr"))
         else {
             return;

@@ -16,7 +16,7 @@ use wacore_binary::{Jid, JidExt as _, Node};
 
 pub use files::FileWords;
 pub use history::PhoneHistory;
-pub(crate) use reading::Unread;
+pub(crate) use reading::{Readers, Unread};
 pub(crate) use received::MediaPointer;
 pub use received::{ReceivedInvitation, ReceivedMedia, ReceivedMessage};
 pub(crate) use relay::Envelope;

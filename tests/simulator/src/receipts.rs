@@ -35,7 +35,7 @@ pub struct ReceivedReceipt {
 impl World {
     /// The receipts that this account's phone has got, in the order they came.
     pub fn receipts(&self, phone: &str) -> Vec<ReceivedReceipt> {
-        self.lock().accounts.get(phone).map(|account| account.receipts.iter().cloned().collect()).unwrap_or_default()
+        self.settled().accounts.get(phone).map(|account| account.receipts.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The owner of a phone reads a chat: a group (an id with `@g.us`) or the chat with a person (a phone number). Returns the
@@ -44,7 +44,7 @@ impl World {
     /// # Errors
     /// When there is no such account.
     pub fn read_chat(&self, phone: &str, chat: &str) -> Result<Vec<String>, SimulatorError> {
-        let mut state = self.lock();
+        let mut state = self.settled();
         let account = state.account_mut(phone).ok_or_else(|| SimulatorError::protocol("no such account"))?;
         let mut by_sender: BTreeMap<(String, u16), Vec<String>> = BTreeMap::new();
         for message in account.messages.iter_mut().filter(|message| message.chat == chat && !message.read) {

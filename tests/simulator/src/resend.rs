@@ -139,6 +139,7 @@ impl State {
         request: &wa::message::PeerDataOperationRequestMessage,
     ) -> Result<(), SimulatorError> {
         self.count(&to.phone, "peer:placeholder_resend");
+        self.read_all_on(&to.phone);
         let asked = request.placeholder_message_resend_request.iter().filter_map(|asked| asked.message_key.as_option());
         let results = asked
             .map(|key| {

@@ -89,7 +89,7 @@ impl Simulator {
             .route("/admin/mock-phone/scan-qr", post(admin::scan_qr).with_state(world.clone()));
         let (listen, server) = listen(options.listen, router).await?;
         world.lock().media_url = format!("http://{listen}");
-        let mut servers = vec![server];
+        let mut servers = vec![server, tokio::spawn(world.clone().let_phones_read())];
         let mut admin = None;
         if let Some(address) = options.admin {
             let (address, server) = self::listen(address, admin::router(world.clone(), root_key.clone())).await?;
@@ -108,7 +108,7 @@ impl Simulator {
     pub async fn stop(mut self) -> Result<(), SimulatorError> {
         for server in std::mem::take(&mut self.servers) {
             server.abort();
-            // An error says that the server was aborted. Its port is free now.
+            // An error says that the task was aborted. A server's port is free now.
             let _ = server.await;
         }
         match &self.state {

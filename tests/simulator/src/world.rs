@@ -17,8 +17,9 @@ pub(crate) mod suspending;
 pub(crate) mod view;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, MutexGuard};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use tokio::sync::mpsc::UnboundedSender;
@@ -26,6 +27,7 @@ use wacore_binary::{Jid, Node};
 
 use crate::groups::{Answers, announce};
 use crate::media::MediaStore;
+use crate::messages::Readers;
 use crate::pairing::PendingLink;
 use crate::passkey::SoftwarePasskey;
 use crate::signal::PhoneSignal;
@@ -76,6 +78,7 @@ pub(crate) struct State {
     pub(crate) join_answers_bare: bool,
     pub(crate) answers: Answers,
     pub(crate) batch_participants_max: usize,
+    pub(crate) readers: Readers,
     ids_issued: u64,
     history: History,
     /// The world has been written to a file: nothing changes any more.
@@ -92,8 +95,7 @@ impl World {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
-        // A test that panicked while it held the lock has left a plain struct: the others may go on with it.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Makes an account; one that exists keeps its keys, LID and devices and takes over name and privacy.
@@ -160,7 +162,7 @@ impl World {
 
     /// Drops the stanzas that wait for the devices of an account, as WhatsApp does with old ones.
     pub fn forget_waiting(&self, phone: &str) {
-        let mut state = self.lock();
+        let mut state = self.settled();
         let devices = state.account_mut(phone).into_iter().flat_map(|account| account.devices.values_mut());
         devices.for_each(|device| device.inbox.clear());
     }
@@ -198,6 +200,7 @@ impl State {
             join_answers_bare: false,
             answers: Answers::default(),
             batch_participants_max: BATCH_PARTICIPANTS_MAX,
+            readers: Readers::default(),
             ids_issued: 0,
             history: History::default(),
             closed: false,

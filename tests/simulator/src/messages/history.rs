@@ -42,6 +42,7 @@ impl World {
 impl State {
     /// The phone tells a new device about the past.
     pub(crate) fn tell_history(&mut self, to: &DeviceRef) -> Result<(), SimulatorError> {
+        self.read_all_on(&to.phone);
         let Some(account) = self.accounts.get(&to.phone) else { return Ok(()) };
         let mut notification = wa::message::HistorySyncNotification { chunk_order: Some(1), ..Default::default() };
         match account.history {

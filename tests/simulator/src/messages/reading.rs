@@ -1,8 +1,12 @@
-//! How phones read messages. A phone that is switched off keeps them, and reads them when it is switched on.
+//! How phones read messages: after the server has acknowledged them, one message after the other. A phone that is switched off
+//! keeps them, and reads them when it is switched on. Whoever asks for what phones have got waits until they have read all.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use buffa::Message as _;
+use parking_lot::MutexGuard;
+use tokio::sync::Notify;
 use tracing::debug;
 use wacore::messages::{MessageUtils, decode_plaintext};
 use wacore_binary::Node;
@@ -21,6 +25,8 @@ use crate::world::{State, World};
 const RECEIVED_MAX: usize = 10_000;
 /// Messages that wait for a phone that is switched off.
 const UNREAD_MAX: usize = 20_000;
+/// Messages that wait for all phones together; each further one has a phone read one at once, so that senders wait.
+const WAITING_MAX: usize = 100_000;
 
 /// A message that a phone has not read yet.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -34,33 +40,57 @@ pub(crate) struct Unread {
     clear: Option<Vec<u8>>,
 }
 
+/// The phones that have something to read, one entry for each message.
+#[derive(Default)]
+pub(crate) struct Readers {
+    waiting: VecDeque<String>,
+    wake: Arc<Notify>,
+}
+
 impl World {
+    /// Has the phones read what comes, until the task ends. Connections get their turn after each message.
+    pub(crate) async fn let_phones_read(self) {
+        let wake = self.lock().readers.wake.clone();
+        loop {
+            match self.let_one_read() {
+                true => tokio::task::yield_now().await,
+                false => wake.notified().await,
+            }
+        }
+    }
+
+    fn let_one_read(&self) -> bool {
+        let mut state = self.lock();
+        let read_one = state.read_next();
+        MutexGuard::unlock_fair(state);
+        read_one
+    }
+
+    /// The world after the phones have read all that came.
+    pub(crate) fn settled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        while state.read_next() {}
+        state
+    }
+
     /// The messages that this account's phone has got, in the order they came. Messages that its own devices sent to
     /// others are not among them.
     pub fn messages(&self, phone: &str) -> Vec<ReceivedMessage> {
-        self.lock().accounts.get(phone).map(|account| account.messages.iter().cloned().collect()).unwrap_or_default()
+        self.settled().accounts.get(phone).map(|account| account.messages.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// The copies that this account's phone has got of what the account's devices sent to others.
     pub fn sent_messages(&self, phone: &str) -> Vec<ReceivedMessage> {
-        self.lock().accounts.get(phone).map(|account| account.copies.iter().cloned().collect()).unwrap_or_default()
+        self.settled().accounts.get(phone).map(|account| account.copies.iter().cloned().collect()).unwrap_or_default()
     }
 
     /// Switches a phone off or on. While it is off, messages wait for it, and it tells nobody that it has them.
     pub fn switch_phone(&self, phone: &str, on: bool) {
-        let mut state = self.lock();
+        let mut state = self.settled();
         state.ensure_account(phone);
         let Some(account) = state.account_mut(phone) else { return };
         account.is_off = !on;
-        if !on {
-            return;
-        }
-        for Unread { sender, chat, message, clear } in std::mem::take(&mut account.unread) {
-            match clear.and_then(|clear| wa::Message::decode_from_slice(&clear).ok()) {
-                Some(content) => state.keep_on_phone(&sender, chat, phone, &message, content),
-                None => state.read_on_phone(&sender, chat, phone, &message),
-            }
-        }
+        state.read_all_on(phone);
     }
 }
 
@@ -68,7 +98,7 @@ impl World {
     /// A phone loses the keys of a group's writers, as after it was restored from a backup: it has to ask for their next messages
     /// once more.
     pub fn lose_sender_keys(&self, phone: &str, gid: &str) {
-        if let Some(signal) = self.lock().phone_signal(phone) {
+        if let Some(signal) = self.settled().phone_signal(phone) {
             signal.forget_keys_of_others(group_user(gid));
         }
     }
@@ -77,7 +107,7 @@ impl World {
     /// that the phone has. `None` when nothing was written to the group.
     #[must_use]
     pub fn could_read_last(&self, phone: &str, gid: &str) -> Option<bool> {
-        let mut state = self.lock();
+        let mut state = self.settled();
         let group = group_user(gid);
         let (sender, ciphertext) = state.groups.get(group)?.last_message.clone()?;
         let address = device_address(&sender);
@@ -95,13 +125,8 @@ impl State {
             }
         }
         let message = message.children(encs).build();
-        let Some(account) = self.account_mut(phone) else { return };
-        if !account.is_off {
-            return self.read_on_phone(envelope.sender, envelope.chat.clone(), phone, &message);
-        }
         let (sender, chat) = (envelope.sender.clone(), envelope.chat.clone());
-        account.unread.push_back(Unread { sender, chat, message, clear: None });
-        drop_oldest(&mut account.unread, UNREAD_MAX);
+        self.bring_to_phone(phone, Unread { sender, chat, message, clear: None });
     }
 
     /// A phone gets a message from another phone.
@@ -113,13 +138,48 @@ impl State {
         message: &Node,
         content: &wa::Message,
     ) {
-        let Some(account) = self.account_mut(phone) else { return };
-        if !account.is_off {
-            return self.keep_on_phone(sender, chat.clone(), phone, message, content.clone());
-        }
         let (sender, chat, clear) = (sender.clone(), chat.clone(), Some(content.encode_to_vec()));
-        account.unread.push_back(Unread { sender, chat, message: message.clone(), clear });
+        self.bring_to_phone(phone, Unread { sender, chat, message: message.clone(), clear });
+    }
+
+    fn bring_to_phone(&mut self, phone: &str, unread: Unread) {
+        let Some(account) = self.account_mut(phone) else { return };
+        account.unread.push_back(unread);
         drop_oldest(&mut account.unread, UNREAD_MAX);
+        if account.is_off {
+            return;
+        }
+        if self.readers.waiting.len() >= WAITING_MAX {
+            self.read_next();
+        }
+        self.readers.waiting.push_back(phone.to_owned());
+        self.readers.wake.notify_one();
+    }
+
+    /// A phone that is switched on reads all that came to it.
+    pub(crate) fn read_all_on(&mut self, phone: &str) {
+        if self.accounts.get(phone).is_some_and(|account| !account.is_off) {
+            while self.read_one_on(phone) {}
+        }
+    }
+
+    /// One phone reads one message. Returns whether one was left to be read.
+    fn read_next(&mut self) -> bool {
+        let Some(phone) = self.readers.waiting.pop_front() else { return false };
+        if self.accounts.get(&phone).is_some_and(|account| !account.is_off) {
+            self.read_one_on(&phone);
+        }
+        true
+    }
+
+    fn read_one_on(&mut self, phone: &str) -> bool {
+        let next = self.account_mut(phone).and_then(|account| account.unread.pop_front());
+        let Some(Unread { sender, chat, message, clear }) = next else { return false };
+        match clear.and_then(|clear| wa::Message::decode_from_slice(&clear).ok()) {
+            Some(content) => self.keep_on_phone(&sender, chat, phone, &message, content),
+            None => self.read_on_phone(&sender, chat, phone, &message),
+        }
+        true
     }
 
     fn read_on_phone(&mut self, sender: &DeviceRef, chat: Chat, phone: &str, message: &Node) {

@@ -8,7 +8,7 @@ use super::account::Account;
 impl World {
     /// Everything that tests may want to see: accounts with devices and counts, groups, clients that wait to be linked.
     pub fn snapshot(&self) -> Value {
-        let state = self.lock();
+        let state = self.settled();
         let accounts: Vec<Value> = state.accounts.values().map(account).collect();
         let groups: Vec<Value> = state.groups.values().map(|group| json!(group.view(&state.accounts))).collect();
         json!({ "seed": state.seed, "accounts": accounts, "groups": groups, "unlinked_clients": state.links.len() })

@@ -47,7 +47,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<World>, SimulatorError> {
 impl World {
     /// Writes the world and lets nobody in any more: requests after that moment get no answer.
     pub(crate) fn close_into(&self, path: &Path) -> Result<(), SimulatorError> {
-        let mut state = self.lock();
+        let mut state = self.settled();
         state.closed = true;
         for device in state.accounts.values_mut().flat_map(|account| account.devices.values_mut()) {
             device.cut();
