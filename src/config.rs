@@ -179,6 +179,10 @@ pub struct Config {
     #[arg(long, env = "ROOKERY_NUMBER_LOOKUP", value_name = "BOOL", action = clap::ArgAction::Set)]
     #[arg(default_value = "true", value_parser = from_str::<bool>("true or false"))]
     pub number_lookup: bool,
+    /// Whether the texts of messages are kept, and what is needed to fetch their files, true or false
+    #[arg(long, env = "ROOKERY_STORE_MESSAGE_TEXT", value_name = "BOOL", action = clap::ArgAction::Set)]
+    #[arg(default_value = "true", value_parser = from_str::<bool>("true or false"))]
+    pub store_message_text: bool,
     /// Log filter, such as info or rookery=debug
     // In the notation of `tracing_subscriber::EnvFilter`.
     #[arg(long, env = "ROOKERY_LOG", value_name = "FILTER", default_value = "info", value_parser = log_filter())]
@@ -250,6 +254,7 @@ impl Config {
             rate_limits: (&self.rate_limits).into(),
             number_lookup: self.number_lookup,
             device_name: self.device_name.clone(),
+            store_message_text: self.store_message_text,
         }
     }
 }

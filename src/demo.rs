@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use reqwest::{Client, Url};
 use rookery_model::{SessionConfig, SessionId, SessionStatus};
 use rookery_simulator::{
-    AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, ParticipantChange, Setting, Simulator,
+    AccountSpec, Addable, Addressing, CommunitySpec, GroupSpec, Mail, ParticipantChange, Setting, Simulator,
     SimulatorOptions, World,
 };
 use tokio::task::JoinSet;
@@ -181,8 +181,8 @@ fn populate(world: &World) {
     world.add_community(CommunitySpec { group, ..CommunitySpec::new("Park", OWN_PHONE) });
 }
 
-/// Has the members of the team's group do something every two seconds: somebody comes, becomes an admin, renames the group, and goes again.
-/// What a caller changed meanwhile may make a step impossible: then it is left out.
+/// Has the members of the team's group do something every two seconds: somebody comes, becomes an admin, renames the group, and goes again; and
+/// somebody writes, in the group or to the session's account. What a caller changed meanwhile may make a step impossible: then it is left out.
 async fn chat(world: World) {
     use ParticipantChange::{Add, Demote, Promote, Remove};
     let [guest, ..] = CONTACTS;
@@ -200,6 +200,8 @@ async fn chat(world: World) {
                 5 => world.change_setting(TEAM_GROUP, &first, Setting::Ephemeral(None)),
                 _ => world.change_participants(TEAM_GROUP, Remove, &first, &[guest]),
             };
+            let chat = if step % 3 == 2 { OWN_PHONE } else { TEAM_GROUP };
+            let _ = world.send(&second, chat, Mail::text(format!("Message {step} of round {round}")));
         }
     }
 }

@@ -178,7 +178,8 @@ mod tests {
             let log = open(&*store, data.path(), EventLogOptions { now, ..EventLogOptions::default() }).unwrap();
             let first = u64::try_from(day).unwrap();
             let events = vec![b"event".to_vec()];
-            let append = Append { session: ALICE, first, events, redo: Vec::new(), is_for_removal: false };
+            let append =
+                Append { session: ALICE, first, events, redo: Vec::new(), index: Vec::new(), is_for_removal: false };
             log.append(append).wait_blocking().unwrap();
         }
         let log = open_existing(&*store, data.path()).unwrap().unwrap();

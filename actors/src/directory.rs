@@ -10,12 +10,13 @@ use ractor::ActorRef;
 use tokio::sync::{Semaphore, watch};
 
 use crate::error::CommandError;
+use crate::inbox::Intake;
 use crate::known_limits::KnownLimits;
 use crate::options::SessionOptions;
 use crate::rate_limiter::RateLimiter;
 use crate::session::message::SessionMsg;
 use crate::session_log::SessionLog;
-use rookery_engine::{EngineSession, Wire};
+use rookery_engine::{EngineSession, Inbox, Wire};
 use rookery_model::{Proxy, Session, SessionConfig, SessionId, SessionName, SessionStatus};
 use rookery_store::{EventLog, SessionNumber};
 
@@ -62,6 +63,8 @@ pub(crate) struct SessionHandle {
     pub(crate) device: Arc<Semaphore>,
     /// The session's part of the event log.
     pub(crate) log: Arc<SessionLog>,
+    /// Messages on their way into the log.
+    pub(crate) intake: Intake,
     /// One permit: held while group records are written, and while they are wiped.
     pub(crate) saving: Arc<Semaphore>,
     /// One permit: held while a batch of the session's journal is on its way.
@@ -93,6 +96,7 @@ impl SessionHandle {
             device: Arc::new(Semaphore::new(1)),
             log: Arc::new(SessionLog::new(log, session.id, number)),
             session: ArcSwap::from_pointee(session),
+            intake: Intake::default(),
             saving: Arc::new(Semaphore::new(1)),
             writing: Arc::new(Semaphore::new(1)),
         }
@@ -101,9 +105,9 @@ impl SessionHandle {
 
 impl SessionHandle {
     /// What an engine needs of the session.
-    pub(crate) fn engine_session(&self) -> EngineSession {
+    pub(crate) fn engine_session(&self, inbox: Arc<dyn Inbox>) -> EngineSession {
         let Self { number, config, wire, proxy, .. } = self;
-        EngineSession { number: *number, config: config.clone(), wire: wire.clone(), proxy: proxy.load_full() }
+        EngineSession { number: *number, config: config.clone(), wire: wire.clone(), proxy: proxy.load_full(), inbox }
     }
 
     /// The session's actor. A session that is being loaded is waited for, up to [`LOADING_WAIT_MAX`]. `None`: the actor

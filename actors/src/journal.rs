@@ -14,19 +14,21 @@
 //! twice nor loses it.
 
 mod draft;
+mod filling;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rookery_model::{Event, EventKind, GroupDelta, GroupId, GroupRecord, SessionId};
-use rookery_store::{BATCH_OPERATIONS_MAX, StoreError, VALUE_BYTES_MAX};
+use rookery_model::{Event, EventKind, GroupId, SessionId};
+use rookery_store::StoreError;
 use serde_json::Map;
 use tracing::{info, warn};
 
 use crate::group_cache::{GroupCache, Stored};
 use crate::session_log::RedoGroup;
-pub(crate) use draft::{Draft, GroupWrite, is_large};
+pub(crate) use draft::{Draft, GroupWrite, Keeping, is_large};
 use draft::{GroupDraft, WaitingEvent, event_of};
 pub(crate) use write::{Target, Written, write};
 
@@ -179,6 +181,11 @@ impl Journal {
         self.waiting_events.push_back(Event::of_session(self.session, kind, data).into());
     }
 
+    /// Adds an event about a message. `keeping` hears whether it is on disk.
+    pub(crate) fn tell_message(&mut self, event: Event, keeping: Arc<Keeping>) {
+        self.waiting_events.push_back(WaitingEvent::kept_for(event, Some(keeping)));
+    }
+
     /// Takes the differences of groups since the last call, as events.
     pub(crate) fn take_from(&mut self, cache: &mut GroupCache) {
         let session = self.session;
@@ -235,10 +242,11 @@ impl Journal {
                 return None;
             }
             self.record_tried = self.record_version;
-            self.fill_events(&mut draft, |group| group.is_none());
+            self.fill_events(&mut draft, |event| !matches!(event.kind, EventKind::Group(_) | EventKind::Message(_)));
         } else {
             self.fill_groups(&mut draft, cache);
-            self.fill_events(&mut draft, |group| group.is_none_or(|group| !cache.is_unsaved(group)));
+            let is_unsaved = |event: &Event| event.group_of_state().is_some_and(|group| cache.is_unsaved(group));
+            self.fill_events(&mut draft, |event| !is_unsaved(event));
             if draft.is_empty() {
                 return None;
             }
@@ -263,87 +271,6 @@ impl Journal {
         is_clean && !self.is_writing && self.too_large.is_empty() && self.rest_trouble.is_none()
     }
 
-    /// Adds as many groups as fit with all of their events.
-    fn fill_groups(&mut self, draft: &mut Draft, cache: &mut GroupCache) {
-        draft.names = cache.names.take_unsaved(NAMES_PER_BATCH_MAX);
-        draft.numbers = cache.numbers.take_unsaved(NAMES_PER_BATCH_MAX);
-        let loud: BTreeSet<GroupId> = self
-            .bytes_by_group()
-            .into_iter()
-            .filter(|(_, bytes)| *bytes > EVENTS_BYTES_MAX)
-            .map(|(id, _)| id)
-            .collect();
-        if !loud.is_empty() {
-            self.tell_differences(cache, |group| loud.contains(group));
-        }
-        let event_bytes = self.bytes_by_group();
-        let (mut operations, mut bytes) = (OPERATIONS_RESERVED + draft.names.len() + draft.numbers.len(), 0);
-        while let Some((id, stored)) = cache.take_unsaved() {
-            let now = cache.record(&id);
-            let deltas = self.bases.get(&id).map_or(0, |base| base.deltas);
-            let write = self.group_write(&id, &stored, now.as_deref());
-            let cost = write.operations_max() + usize::from(deltas);
-            let bytes_of_group = event_bytes.get(&id).copied().unwrap_or_default();
-            let is_too_much = operations + cost > BATCH_OPERATIONS_MAX || bytes + bytes_of_group > EVENTS_BYTES_MAX;
-            if is_too_much && !draft.groups.is_empty() {
-                cache.put_back_unsaved(id, stored);
-                break;
-            }
-            operations += cost;
-            bytes += bytes_of_group;
-            draft.groups.push(GroupDraft { id, stored, write, deltas });
-        }
-    }
-
-    /// Bytes of the events that wait, by their groups.
-    fn bytes_by_group(&self) -> BTreeMap<GroupId, usize> {
-        let mut bytes = BTreeMap::new();
-        for waiting in &self.waiting_events {
-            if let Some(group) = &waiting.event.group {
-                *bytes.entry(group.clone()).or_default() += waiting.bytes;
-            }
-        }
-        bytes
-    }
-
-    /// Adds the events that may be published with this batch: all of its groups' events, and as many others as fit.
-    fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(Option<&GroupId>) -> bool) {
-        let groups: BTreeSet<&GroupId> = draft.groups.iter().map(|group| &group.id).collect();
-        let mut bytes = 0;
-        let mut left = VecDeque::new();
-        for waiting in std::mem::take(&mut self.waiting_events) {
-            let group = waiting.event.group.as_ref();
-            let bytes_max =
-                if group.is_some_and(|id| groups.contains(id)) { EVENTS_BYTES_HARD_MAX } else { EVENTS_BYTES_MAX };
-            if waiting.bytes > EVENTS_BYTES_HARD_MAX {
-                warn!(session.id = %self.session, event.bytes = waiting.bytes, "an event is too large to be saved, it is not told");
-            } else if !may_be_told(group) || bytes + waiting.bytes > bytes_max {
-                left.push_back(waiting);
-            } else {
-                bytes += waiting.bytes;
-                let number = self.next_event + draft.events.len() as u64;
-                draft.events.push(Event { number, ..waiting.event });
-            }
-        }
-        self.waiting_events = left;
-    }
-
-    fn group_write(&self, id: &GroupId, stored: &Stored, now: Option<&GroupRecord>) -> GroupWrite {
-        let Some(now) = now else { return GroupWrite::Gone };
-        let whole = || GroupWrite::Whole(Box::new(now.clone()));
-        let (Some(base), Stored::Record(before)) = (self.bases.get(id), stored) else { return whole() };
-        if base.deltas >= DELTAS_MAX || !is_large(now) {
-            return whole();
-        }
-        match GroupDelta::between(base.checksum, before, now) {
-            // The delta has to fit in one value.
-            Some(delta) if serde_json::to_vec(&delta).is_ok_and(|json| json.len() <= VALUE_BYTES_MAX) => {
-                GroupWrite::Delta(Box::new(delta))
-            }
-            _ => whole(),
-        }
-    }
-
     /// Takes the result of a batch.
     pub(crate) fn written(&mut self, written: Written, cache: &mut GroupCache) -> AfterWrite {
         let Written { draft, told, record: of_record, rest, groups: of_groups } = written;
@@ -351,16 +278,22 @@ impl Journal {
         let mut after = AfterWrite::default();
         let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
         let is_of_session = draft.is_of_session();
-        let Draft { record, is_removal, events, groups, names, numbers, applied, .. } = draft;
+        let Draft { record, is_removal, events, keeping, groups, names, numbers, applied, .. } = draft;
         // Where the record changes with every part of a batch, an event is never without its group's change.
         let are_events_written = told.is_ok() && !events.is_empty();
-        let about: BTreeSet<GroupId> = events.iter().filter_map(|event| event.group.clone()).collect();
+        let about: BTreeSet<GroupId> = events.iter().filter_map(|event| event.group_of_state().cloned()).collect();
         match &told {
             Ok(()) => {
                 self.next_event += events.len() as u64;
+                keeping.iter().flatten().for_each(|keeping| keeping.note_kept());
                 after.kinds = events.into_iter().map(|event| event.kind).collect();
             }
-            Err(_) => events.into_iter().rev().for_each(|event| self.waiting_events.push_front(event.into())),
+            Err(_) => {
+                // Those that somebody waits for come again.
+                self.waiting_events.retain(|waiting| waiting.keeping.is_none());
+                let unwaited = events.into_iter().zip(keeping).filter(|(_, keeping)| keeping.is_none());
+                unwaited.rev().for_each(|(event, _)| self.waiting_events.push_front(event.into()));
+            }
         }
         let saved = told.and(of_record);
         match (&saved, record) {
@@ -478,6 +411,11 @@ impl Journal {
         let wait = RETRY * 2_u32.saturating_pow(self.retries.min(RETRY_DOUBLINGS_MAX));
         self.retries += 1;
         Some(wait)
+    }
+
+    /// Whether the disk refused the latest batch, so that nothing is written for a while.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is_retry_due
     }
 
     /// Lets everything be written once more, as the wait is over.

@@ -11,8 +11,10 @@ mod error;
 mod failpoint;
 mod gateway;
 mod group_cache;
+mod inbox;
 mod journal;
 mod known_limits;
+mod message_events;
 mod options;
 mod rate_limiter;
 mod reply;
@@ -31,6 +33,7 @@ pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
-pub use session_log::{EventPage, EventSpan, SessionEvents, last_event};
-
+pub use session_log::{
+    EventPage, EventSpan, KeptMessage, MessagePage, MessagesOf, Reaction, SessionEvents, last_event,
+};
 pub use supervisor::{Running, StartError, start};

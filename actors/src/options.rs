@@ -118,6 +118,8 @@ pub struct SessionOptions {
     pub sessions_max: usize,
     /// How the daemon names itself in the phone's list of linked devices.
     pub device_name: String,
+    /// Whether the texts of messages are kept, and what is needed to fetch their files.
+    pub store_message_text: bool,
 }
 
 /// The longest [`SessionOptions::whatsapp_timeout`]: clients give up after 30 s, and the result of an unanswered write
@@ -138,6 +140,7 @@ impl Default for SessionOptions {
             requests_per_session_max: 64,
             sessions_max: 10_000,
             device_name: "Rookery".into(),
+            store_message_text: true,
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) mod lifecycle;
 mod limits;
 pub(crate) mod loading;
 pub(crate) mod message;
+mod messages;
 mod pairing;
 mod passkey;
 mod persistence;
@@ -47,6 +48,7 @@ use lifecycle::{Effect, Fact, LastError, UNREACHED};
 use limits::PresenceSending;
 use loading::Loaded;
 use message::{Preparation, SessionMsg, Shutdown};
+use messages::HeldMessages;
 use pairing::Pairing;
 use passkey::PasskeyAttempt;
 use port::ActorPort;
@@ -108,6 +110,8 @@ pub(crate) struct SessionState {
     passkeys_begun: u64,
     /// The account's presence is being sent, and whether it changed meanwhile.
     presence: PresenceSending,
+    /// Messages that came before it is known whether the account changes.
+    held_messages: Vec<HeldMessages>,
     /// Two changes of the time lock came so close that nobody knows which is the later one.
     is_order_unclear: bool,
     /// WhatsApp is being asked what the account may do.
@@ -185,6 +189,7 @@ impl SessionState {
             passkey: None,
             passkeys_begun: 0,
             presence: PresenceSending::default(),
+            held_messages: Vec::new(),
             is_order_unclear: false,
             are_limits_asked: false,
             lost_connections: LostConnections::default(),
@@ -263,6 +268,7 @@ impl SessionState {
             M::PresenceSent { generation, sent } => self.presence_sent(generation, sent),
             M::LimitsAnswered { generation, answer } => self.limits_answered(generation, answer),
             M::TimelockDue { timer } => self.timelock_due(timer),
+            M::MessagesCame { generation, messages, kept } => self.messages_came(generation, messages, kept),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
             M::Shutdown(shutdown) => self.shutdown = Some(shutdown),

@@ -4,6 +4,7 @@
 //! The store has two rows of it: the key, and the number up to which the store's state shows the events. What the state
 //! lacks after a crash is in the log, beside the events ([`Redo`]).
 
+mod messages;
 mod reading;
 mod redo;
 
@@ -19,6 +20,7 @@ use rookery_store::{
 use serde_json::Value;
 use tokio::sync::watch;
 
+pub use messages::{KeptMessage, MessagePage, MessagesOf, Reaction};
 pub(crate) use reading::blocking;
 pub use reading::{EventPage, EventSpan, SessionEvents};
 pub(crate) use redo::{Redo, RedoGroup};
@@ -175,9 +177,11 @@ impl SessionLog {
             let json = serde_json::to_vec(event).unwrap_or_default();
             key.key.encrypt(self.number, event.number, &json)
         });
+        let index = events.iter().filter(|event| event.number >= key.first);
+        let index = index.flat_map(|event| self.index_of(event, |name| key.key.tag(name))).collect();
         let events = encrypted.collect::<Result<_, _>>()?;
         let redo = redo.encrypt(&key.key, self.number, last)?;
-        Ok(self.log()?.append(Append { session: self.number, first, events, redo, is_for_removal }))
+        Ok(self.log()?.append(Append { session: self.number, first, events, redo, index, is_for_removal }))
     }
 
     /// Whether the session was read, so that its events can be.

@@ -96,6 +96,7 @@ fn a_bad_value_names_its_flag_and_what_is_allowed() {
         ("--device-name", "Hub\n", "1 to 40 characters"),
         ("--device-name", "0123456789012345678901234567890123456789x", "1 to 40 characters"),
         ("--number-lookup", "yes", "true or false"),
+        ("--store-message-text", "no", "true or false"),
         ("--limit-lookup", "20", "`off`, or a count"),
         ("--limit-message", "30/week", "`off`, or a count"),
         ("--whatsapp-url", "http://127.0.0.1/", "loopback"),

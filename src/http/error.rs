@@ -51,6 +51,8 @@ pub(crate) enum ApiError {
     Access(#[from] AccessError),
     /// No route has this path.
     UnknownRoute(Method, String),
+    /// No message with this id is kept.
+    UnknownMessage(String),
     /// The route has other methods.
     MethodNotAllowed(Method, String),
     /// Path and query are too long.
@@ -283,6 +285,7 @@ impl ApiError {
                 one(S::URI_TOO_LONG, "url_too_long", format!("Path and query are longer than {bytes_max} bytes"))
             }
             Self::UnknownRoute(method, path) => one(S::NOT_FOUND, "route_not_found", format!("Cannot {method} {path}")),
+            Self::UnknownMessage(id) => unknown_message(id),
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
             }
@@ -404,6 +407,10 @@ fn offenders_response(offenders: &[String], kind: &str, form: &str, code: &'stat
 
 fn one(status: StatusCode, code: &'static str, message: impl Into<String>) -> ErrorResponse {
     ErrorResponse { status, code, message: Message::One(message.into()) }
+}
+
+fn unknown_message(id: &str) -> ErrorResponse {
+    one(StatusCode::NOT_FOUND, "message_not_found", format!("No message {id} of this chat is kept"))
 }
 
 fn internal() -> ErrorResponse {

@@ -257,6 +257,14 @@ fn path_parameters(path: &str) -> Vec<Value> {
         "session" => parameter(name, "A session's id or name", json!({ "type": "string", "example": "my-session" })),
         "group" => parameter(name, "A group's id", json!({ "$ref": "#/components/schemas/WrittenGroupId" })),
         "community" => parameter(name, "A community's id", json!({ "$ref": "#/components/schemas/WrittenGroupId" })),
+        "chat" => parameter(
+            name,
+            "A chat: a person, or a group",
+            json!({ "type": "string", "example": "120363021234567890@g.us" }),
+        ),
+        "message" => {
+            parameter(name, "A message's id", json!({ "type": "string", "example": "3EB0D1C5A7F2E4B6908A13" }))
+        }
         "number" => {
             parameter(name, "A phone number in any spelling", json!({ "$ref": "#/components/schemas/PhoneNumber" }))
         }
@@ -286,7 +294,7 @@ fn idempotency_key() -> Value {
 }
 
 /// Parts of the paths of routes that need a connection.
-const ASKING_WHATSAPP: [&str; 5] = ["/groups", "/communities", "/contacts", "/messages", "/pairing-code"];
+const ASKING_WHATSAPP: [&str; 5] = ["/groups", "/communities", "/contacts", "/messages/send-", "/pairing-code"];
 
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {

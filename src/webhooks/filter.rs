@@ -1,7 +1,7 @@
 //! The conditions that an event has to meet to be delivered, in OpenWA's words. All have to hold. A condition on a field
 //! that an event's kind does not have is skipped.
 
-use rookery_model::{Event, GroupId};
+use rookery_model::{ChatId, Event, GroupId, ParticipantId};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -86,20 +86,41 @@ impl Field {
         matches!(self, Self::IsGroup | Self::FromMe | Self::HasMedia)
     }
 
-    /// Its value in an event; `None` where the event's kind does not have it.
-    fn of(self, event: &Event) -> Option<String> {
+    /// Its values in an event, mostly one; `None` where the event's kind does not have it.
+    fn of(self, event: &Event) -> Option<Vec<String>> {
+        if self == Self::GroupId {
+            return event.group.as_ref().map(|group| vec![group.to_string()]);
+        }
+        let note = event.message.as_deref()?;
+        let text = |field: &str| event.data.get(field)?.as_str().map(|text| vec![text.to_owned()]);
+        let flag = |is_set: bool| Some(vec![is_set.to_string()]);
         match self {
-            Self::GroupId => event.group.as_ref().map(ToString::to_string),
-            _ => None,
+            Self::Sender => Some(note.authors.iter().map(ToString::to_string).collect()),
+            Self::Recipient => text("to"),
+            Self::Body => text("body"),
+            Self::Type => text("type"),
+            Self::Kind => text("kind"),
+            Self::IsGroup => flag(event.group.is_some()),
+            Self::FromMe => flag(note.is_from_me),
+            Self::HasMedia => flag(event.data.contains_key("media")),
+            Self::Mentions => {
+                let mentioned = event.data.get("mentionedIds").and_then(Value::as_array);
+                let mentioned = mentioned.into_iter().flatten().filter_map(Value::as_str);
+                Some(mentioned.map(str::to_owned).collect())
+            }
+            Self::GroupId => None,
         }
     }
 
     /// A value of a condition as the field's own values are written.
     fn written(self, text: &str) -> String {
-        match self {
-            Self::GroupId => GroupId::parse_written(text).map_or_else(|_| text.to_owned(), |group| group.to_string()),
-            _ => text.to_owned(),
-        }
+        let written = match self {
+            Self::GroupId => GroupId::parse_written(text).map(|group| group.to_string()),
+            Self::Sender | Self::Mentions => ParticipantId::parse_written(text).map(|person| person.to_string()),
+            Self::Recipient => ChatId::parse_written(text).map(|chat| chat.to_string()),
+            _ => return text.to_owned(),
+        };
+        written.unwrap_or_else(|_| text.to_owned())
     }
 }
 
@@ -118,18 +139,19 @@ impl Filters {
 impl Condition {
     fn holds(&self, event: &Event) -> bool {
         let Some(actual) = self.field.of(event) else { return true };
-        let actual = self.folded(&actual);
+        let actual: Vec<String> = actual.iter().map(|value| self.folded(value)).collect();
         let wanted = match &self.value {
             Value::Array(values) => values.iter().filter_map(Value::as_str).collect(),
+            Value::Bool(flag) => vec![if *flag { "true" } else { "false" }],
             value => Vec::from_iter(value.as_str()),
         };
         let is_part = self.operator == Operator::Contains;
         let written = |text: &str| if is_part { text.to_owned() } else { self.field.written(text) };
         let wanted: Vec<String> = wanted.into_iter().map(|text| self.folded(&written(text))).collect();
         match self.operator {
-            Operator::Is | Operator::Equals => wanted.contains(&actual),
-            Operator::IsNot => !wanted.contains(&actual),
-            Operator::Contains => wanted.iter().any(|part| actual.contains(part)),
+            Operator::Is | Operator::Equals => actual.iter().any(|value| wanted.contains(value)),
+            Operator::IsNot => !actual.iter().any(|value| wanted.contains(value)),
+            Operator::Contains => wanted.iter().any(|part| actual.iter().any(|value| value.contains(part))),
         }
     }
 
@@ -140,7 +162,7 @@ impl Condition {
 
 #[cfg(test)]
 mod tests {
-    use rookery_model::{EventKind, GroupEventKind, SessionId};
+    use rookery_model::{EventKind, GroupEventKind, MessageEventKind, MessageNote, SessionId};
     use serde_json::{Map, json};
     use uuid::Uuid;
 
@@ -173,6 +195,48 @@ mod tests {
         let exactly =
             json!({ "field": "groupId", "operator": "contains", "value": "67890@G.US", "caseSensitive": true });
         assert!(!holds(exactly, &of_group));
+    }
+
+    #[test]
+    fn a_message_is_let_through_by_its_author_its_text_and_its_place() {
+        let data = json!({
+            "to": "15550100001@c.us", "body": "Lunch at NOON?", "type": "image", "kind": "group",
+            "mentionedIds": ["15550100003@c.us"], "media": { "mimetype": "image/jpeg" },
+        });
+        let Value::Object(data) = data else { panic!("an object") };
+        let kind = EventKind::Message(MessageEventKind::Received);
+        let note = MessageNote {
+            chats: vec![GROUP.to_owned()],
+            id: "3EB0".to_owned(),
+            change: None,
+            is_from_me: false,
+            authors: vec![ParticipantId::Phone(15_550_100_002), ParticipantId::Lid(810_103_492_323_469)],
+            protocol: None,
+        };
+        let event = Event {
+            group: Some(GROUP.parse().unwrap()),
+            message: Some(Box::new(note)),
+            ..Event::of_session(SessionId(Uuid::nil()), kind, data)
+        };
+        for (field, value) in [
+            ("sender", json!("+1 555 010-0002")),
+            ("sender", json!(["1@lid", "810103492323469@lid"])),
+            ("recipient", json!("15550100001")),
+            ("body", json!("lunch at noon?")),
+            ("type", json!("image")),
+            ("kind", json!("group")),
+            ("isGroup", json!(true)),
+            ("fromMe", json!(false)),
+            ("hasMedia", json!(true)),
+            ("mentions", json!("15550100003@c.us")),
+        ] {
+            assert!(holds(json!({ "field": field, "operator": "is", "value": value }), &event), "{field} {value}");
+            assert!(!holds(json!({ "field": field, "operator": "isNot", "value": value }), &event), "{field} {value}");
+        }
+        for (field, value) in [("sender", json!("15550100003")), ("fromMe", json!(true)), ("type", json!("text"))] {
+            assert!(!holds(json!({ "field": field, "operator": "is", "value": value }), &event), "{field} {value}");
+        }
+        assert!(holds(json!({ "field": "body", "operator": "contains", "value": ["dinner", "noon"] }), &event));
     }
 
     #[test]

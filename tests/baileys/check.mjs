@@ -518,6 +518,48 @@ checkEach("the daemon sends again to a client that lost its keys", async (group,
     assert.match(bob.stanza("receipt", id), /type='retry'/);
 });
 
+/** The events of Erin's session about a message, in their order, once there are `count`. */
+function told(id, count) {
+    const look = async () => {
+        const { events } = JSON.parse((await api("GET", "/erin/events?limit=1000")).text);
+        const about = events.filter(({ event, data }) => event.startsWith("message.") && data.id === id);
+        return about.length >= count && about;
+    };
+    return until(`${count} events about message ${id}`, look);
+}
+
+checkEach("what a client writes, changes and deletes is told by the daemon", async (group, addressing) => {
+    const author = `${BOB}@c.us`;
+    const { key } = await bob.send(group, { text: `to the daemon ${addressing}`, mentions: [member(erin, addressing)] });
+    const [{ event, data }] = await told(key.id, 1);
+    assert.deepEqual([event, data.chatId, data.author, data.body], ["message.received", group, author, `to the daemon ${addressing}`]);
+    assert.deepEqual([data.mentionedIds, data.contact.pushName], [[`${ERIN}@c.us`], "Bob"]);
+    await bob.send(group, { text: "another text", edit: key });
+    await bob.send(group, { react: { text: "👍", key } });
+    await bob.send(group, { delete: key });
+    const [, edited, reaction, revoked] = await told(key.id, 4);
+    assert.deepEqual([edited.event, edited.data.body], ["message.edited", "another text"]);
+    assert.deepEqual([reaction.event, reaction.data.reaction, reaction.data.senderId], ["message.reaction", "👍", author]);
+    assert.deepEqual([revoked.event, revoked.data.body], ["message.revoked", ""]);
+});
+
+check("what a client writes to the session's account is told, whatever it is", async () => {
+    const contents = {
+        text: { text: "in private" },
+        image: { image: randomBytes(1024), caption: "a picture", jpegThumbnail: "/9j/" },
+        document: { document: randomBytes(1024), fileName: "notes.bin", mimetype: "application/octet-stream" },
+        location: { location: { degreesLatitude: 52.5, degreesLongitude: 13.4, name: "Gate" } },
+        poll: { poll: { name: "Tea?", values: ["yes", "no"], selectableCount: 1 } },
+    };
+    for (const [kind, content] of Object.entries(contents)) {
+        const { key } = await bob.send(pn(ERIN), content);
+        const [{ data }] = await told(key.id, 1);
+        assert.deepEqual([data.type, data.chatId, data.kind, data.fromMe], [kind, `${BOB}@c.us`, "individual", false]);
+        if (kind === "document") assert.deepEqual([data.media.filename, data.media.sizeBytes], ["notes.bin", 1024]);
+        if (kind === "poll") assert.deepEqual(data.poll.options, ["yes", "no"]);
+    }
+});
+
 check("messages wait for a client that is offline, and so do receipts", async () => {
     await disconnect(bob);
     const texts = ["while away, lid", "while away, pn", "while away, alone"];

@@ -2,10 +2,10 @@
 
 use reqwest::Method;
 use rookery::config::Config;
-use rookery_simulator::{Addressing, Fault, FaultKind};
+use rookery_simulator::{Addressing, Fault, FaultKind, Mail};
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, BOB, Bench, CAROL, until_equal, world_members};
+use crate::harness::{ALICE, BOB, Bench, CAROL, until, until_equal, world_members};
 
 /// Bytes of a file that fills the disk as far as the tests need.
 const FILLING_BYTES: u64 = 256 << 20;
@@ -99,6 +99,9 @@ async fn sessions_and_keys_can_be_ended_and_that_is_on_record() {
 /// Fills the disk so far that changes have no room, until it is dropped.
 struct Filling(tempfile::NamedTempFile);
 
+/// Tests that fill the disk take turns: each one reckons with the space that there is when it begins.
+static FILLING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 impl Filling {
     /// Sets the free space that is required so that only the filling makes it too little. Half of the filling is for
     /// what others write meanwhile.
@@ -122,6 +125,7 @@ impl Filling {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_phone_is_linked_while_the_link_could_not_be_saved() {
+    let _turn = FILLING.lock().await;
     let bench = Bench::with(Filling::prepare).await;
     bench.start_session("alice").await;
     let qr = bench.qr("alice").await;
@@ -183,4 +187,43 @@ async fn with_no_room_even_for_removals_nothing_is_ended() {
     bench.until_status("alice", "ready").await;
     bench.post("/sessions/bob/start", json!({})).await;
     bench.until_status("bob", "ready").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_wait_at_whatsapp_until_they_can_be_kept() {
+    let _turn = FILLING.lock().await;
+    let bench = Bench::with(Filling::prepare).await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    let told = async || {
+        let page = bench.get("/sessions/alice/events?types=message.received&limit=1000").await.body;
+        let events = page["events"].as_array().unwrap().iter();
+        events.map(|event| event["data"]["body"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let mut sent = vec!["before".to_owned()];
+    bench.world.send(BOB, &group, Mail::text("before")).unwrap();
+    until_equal(sent.clone(), &told).await;
+    let filling = Filling::fill(&bench).await;
+    // The log notices that within a second.
+    until("the connection to be closed", async || {
+        sent.push(format!("message {}", sent.len()));
+        bench.world.send(BOB, &group, Mail::text(sent.last().unwrap())).unwrap();
+        let session = bench.get("/sessions/alice").await.body;
+        let error = session["lastError"].as_str().unwrap_or_default().to_owned();
+        (session["status"] == "disconnected" && error.contains("messages cannot be saved")).then_some(())
+    })
+    .await;
+    sent.push("in private".to_owned());
+    bench.world.send(CAROL, ALICE, Mail::text("in private")).unwrap();
+    let kept = told().await.len();
+    assert!(kept < sent.len(), "{kept} of {}", sent.len());
+
+    filling.end(&bench).await;
+    bench.until_status("alice", "ready").await;
+    until_equal(sent.len(), async || told().await.len()).await;
+    let mut all = told().await;
+    all.sort();
+    sent.sort();
+    assert_eq!(all, sent);
+    assert_eq!(bench.get("/sessions/alice").await.body["lastError"], Value::Null);
 }

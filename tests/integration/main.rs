@@ -36,6 +36,7 @@ mod proxies;
 mod rate_limits;
 mod reading;
 mod receiver;
+mod receiving;
 mod session_config;
 mod sessions;
 mod settings;

@@ -11,6 +11,7 @@ mod delivered;
 mod demo;
 mod encrypted;
 mod hardened;
+mod heard;
 mod idempotent;
 mod killed;
 mod layout;

@@ -4,8 +4,8 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; `messages` but for texts, places, contacts and polls;
-and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files, replies, forwards, changes, reacts, votes or
+sends in bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
@@ -542,6 +542,37 @@ def the_same_message_is_sent_once():
     sent = [client.messages.send_text(session_id, body, idempotency_key="once") for _ in range(2)]
     same(sent[0], sent[1])
     same(received(TEAM[0], sent[0]["messageId"])["times"], 1)
+
+
+@check
+def what_others_write_is_delivered_signed_and_is_in_the_list_and_the_history():
+    secret = "a secret of the message receiver"
+    hook = client.webhooks.create(
+        session_id,
+        {
+            "url": Receiver.url,
+            "events": ["message.received"],
+            "secret": secret,
+            "filters": {"conditions": [{"field": "sender", "operator": "is", "value": jid(TEAM[1])}]},
+        },
+    )
+    Receiver.taken.clear()
+    admin(f"accounts/{TEAM[0]}/send", {"to": team, "text": "not for the receiver"})
+    message_id = admin(f"accounts/{TEAM[1]}/send", {"to": team, "text": "What time?"})["id"]
+    headers, raw = until("the delivery", lambda: (bool(Receiver.taken), (Receiver.taken or [None])[0]))
+    assert verify_webhook_signature(raw, headers["X-OpenWA-Signature"], secret), headers
+    told = json.loads(raw)
+    same((told["event"], told["data"]["id"], told["data"]["body"]), ("message.received", message_id, "What time?"))
+    same((told["data"]["from"], told["data"]["author"], told["data"]["isGroup"]), (team, jid(TEAM[1]), True))
+    client.webhooks.delete(session_id, hook["id"])
+    history = client.messages.history(session_id, team)
+    same([one["body"] for one in history[:2]], ["What time?", "not for the receiver"])
+    newest = client.messages.list(session_id, {"chatId": team, "limit": 1})
+    record = newest["messages"][0]
+    same((record["waMessageId"], record["direction"], record["status"]), (message_id, "incoming", "delivered"))
+    assert newest["total"] >= 5 and record["sessionId"] == session_id, newest
+    same(client.messages.list(session_id, {"from": jid(TEAM[1])})["total"], 1)
+    same(client.messages.reactions(session_id, team, message_id), [])
 
 
 @check

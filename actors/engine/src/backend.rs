@@ -1,6 +1,6 @@
 //! The engine's storage on our store: all that one device has to keep, as rows of one session.
 //!
-//! A write returns only after its ticket (K-2). Never caches rows, never logs, knows no other session.
+//! A write returns only after its ticket (K-2), but for messages that wait for the event log (`pending_inbound.rs`). Never caches rows, never logs, knows no other session.
 //!
 //! These are atomic: a record with its parts, an app state key with the mark that it came last, a mapping with its
 //! reverse, and the read-modify-writes, which run under a lock of their group. A batch of the traits is many such units,
@@ -10,6 +10,7 @@ mod app_sync;
 mod device;
 mod exclusive;
 mod mappings;
+mod pending_inbound;
 mod pre_keys;
 mod protocol;
 mod rows;
@@ -24,6 +25,7 @@ mod tokens;
 use std::sync::Arc;
 
 use exclusive::Exclusive;
+use pending_inbound::PendingInbound;
 use rookery_store::{SessionNumber, Store, Table};
 use rows::Rows;
 use secrets::Expiry;
@@ -42,7 +44,7 @@ pub(crate) struct SessionBackend {
     secrets: Exclusive,
     secrets_expiry: Expiry,
     sent_messages: TimedRecords,
-    pending_inbound: TimedRecords,
+    pending_inbound: PendingInbound,
 }
 
 impl SessionBackend {
@@ -57,7 +59,7 @@ impl SessionBackend {
             secrets: Exclusive::default(),
             secrets_expiry: Expiry::default(),
             sent_messages: TimedRecords::new(Table::SentMessages),
-            pending_inbound: TimedRecords::new(Table::PendingInbound),
+            pending_inbound: PendingInbound::new(),
         }
     }
 

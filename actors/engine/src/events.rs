@@ -6,11 +6,12 @@ use wacore::iq::dirty::DirtyType;
 use wacore::net::DisconnectReason;
 use wacore::types::call::CallAction;
 use wacore::types::events::{
-    ConnectFailureReason, ContactUpdate, Event, EventHandler, EventInterest, EventKind, InboundMessage, PictureUpdate,
+    ConnectFailureReason, ContactUpdate, Event, EventHandler, EventInterest, EventKind, PictureUpdate,
 };
 use wacore_binary::Jid;
 
 use super::acknowledgements::Acknowledgements;
+use super::inbox::Delivery;
 use super::network::connect_throttle::ConnectPermit;
 use super::{ids, limits, notifications, passkey};
 use rookery_model::{
@@ -124,12 +125,18 @@ pub type Report = Arc<dyn Fn(EngineEvent) + Send + Sync>;
 pub(super) struct Reporter {
     permit: Arc<ConnectPermit>,
     acknowledgements: Arc<Acknowledgements>,
+    delivery: Arc<Delivery>,
     report: Report,
 }
 
 impl Reporter {
-    pub(super) fn new(permit: Arc<ConnectPermit>, acknowledgements: Arc<Acknowledgements>, report: Report) -> Self {
-        Self { permit, acknowledgements, report }
+    pub(super) fn new(
+        permit: Arc<ConnectPermit>,
+        acknowledgements: Arc<Acknowledgements>,
+        delivery: Arc<Delivery>,
+        report: Report,
+    ) -> Self {
+        Self { permit, acknowledgements, delivery, report }
     }
 }
 
@@ -147,7 +154,8 @@ impl EventHandler for Reporter {
             }
             Event::ServerAck(ack) => self.acknowledgements.acknowledged(ack),
             Event::Receipt(receipt) => self.acknowledgements.received(receipt),
-            Event::Messages(batch) => batch.iter().filter_map(named_sender).for_each(|named| (self.report)(named)),
+            Event::Messages(batch) => self.delivery.see(batch),
+            Event::UndecryptableMessage(message) => self.delivery.see_masked(message),
             event => {
                 if let Some(event) = engine_event(event) {
                     (self.report)(event);
@@ -176,6 +184,7 @@ impl EventHandler for Reporter {
             EventKind::PictureUpdate,
             EventKind::ContactUpdate,
             EventKind::Messages,
+            EventKind::UndecryptableMessage,
             EventKind::ServerAck,
             EventKind::Receipt,
             EventKind::IncomingCall,
@@ -264,16 +273,6 @@ fn named_contact(update: &ContactUpdate) -> Option<EngineEvent> {
     let person = ids::person(&update.jid)?;
     let name = update.action.full_name.as_ref().or(update.action.first_name.as_ref()).cloned().unwrap_or_default();
     Some(EngineEvent::Named(person, name, NameSource::Contact))
-}
-
-/// The display name of a message's sender. Nothing else of a message is read.
-fn named_sender(message: &InboundMessage) -> Option<EngineEvent> {
-    let (info, source) = (&message.info, &message.info.source);
-    if info.push_name.is_empty() || source.is_from_me {
-        return None;
-    }
-    let person = ids::person_of([Some(&source.sender), source.sender_alt.as_ref(), None])?;
-    Some(EngineEvent::Named(person, info.push_name.clone(), NameSource::Push))
 }
 
 #[cfg(test)]

@@ -10,6 +10,8 @@ mod events;
 mod group_node;
 mod groups;
 mod ids;
+mod inbox;
+mod incoming;
 mod invitations;
 mod limits;
 mod messages;
@@ -42,6 +44,7 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
+pub use inbox::Inbox;
 pub use limits::AccountAnswer;
 pub use network::certificate::check_whatsapp_url;
 pub use network::wire::Wire;
@@ -50,6 +53,7 @@ pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAn
 use acknowledgements::Acknowledgements;
 use backend::SessionBackend;
 use events::Reporter;
+use inbox::{Delivery, Hook};
 use network::connect_throttle::ConnectPermit;
 use network::http::{SessionHttp, SharedVersion};
 use network::transport::{ClientSlot, ThrottledTransports};
@@ -174,6 +178,8 @@ pub struct EngineSession {
     pub wire: Arc<Wire>,
     /// What its connections go through. Another one needs another engine.
     pub proxy: Option<Arc<Proxy>>,
+    /// Where its messages go.
+    pub inbox: Arc<dyn Inbox>,
 }
 
 impl EngineShared {
@@ -232,18 +238,20 @@ impl Engine {
         session: EngineSession,
         report: Report,
     ) -> anyhow::Result<(Self, EngineRun)> {
-        let EngineSession { number, config, wire, proxy } = session;
+        let EngineSession { number, config, wire, proxy, inbox } = session;
         let Way { connect, http, throttle } = shared.ways.of(proxy)?;
         let permit = Arc::new(ConnectPermit::new(throttle));
         permit.take().await?;
         let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
         let client: ClientSlot = Arc::new(OnceLock::new());
+        let delivery = Delivery::new(inbox, permit.clone(), report.clone());
         let sockets = WebSockets { endpoint: shared.endpoint.clone(), connect, wire: wire.clone() };
         let transports = ThrottledTransports {
             inner: Box::new(sockets),
             permit: permit.clone(),
             client: client.clone(),
             config,
+            delivery: delivery.clone(),
             report: report.clone(),
         };
         let acknowledgements = Arc::new(Acknowledgements::default());
@@ -256,7 +264,8 @@ impl Engine {
             .with_device_props(DevicePropsOverride::new().with_os(&shared.device_name))
             .with_wanted_pre_key_count(PRE_KEYS_WANTED)
             .skip_history_sync()
-            .with_event_handler(Reporter::new(permit.clone(), acknowledgements.clone(), report.clone()))
+            .with_inbound_durability_hook(Hook(delivery.clone()))
+            .with_event_handler(Reporter::new(permit.clone(), acknowledgements.clone(), delivery, report.clone()))
             .build()
             .await?;
         let _ = client.set(Arc::downgrade(&bot.client()));

@@ -8,8 +8,8 @@ use waproto::whatsapp as wa;
 use whatsapp_rust::buffa::MessageField;
 use whatsapp_rust::{Freshness, Jid, SendOptions};
 
-use super::{Engine, EngineError, ids};
-use rookery_model::{ChatId, LinkPreview, MessageId, OutgoingContent, OutgoingMessage, ParticipantId, Timestamp};
+use super::{Engine, EngineError, ids, incoming};
+use rookery_model::{ChatId, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage, ParticipantId};
 
 /// WhatsApp acknowledges a message within a second. After this long it is sent once more, under the same id.
 const ACKNOWLEDGEMENT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -19,13 +19,13 @@ const STALE_ADDRESSING: u16 = 421;
 const EVERYBODY: u32 = 1;
 
 impl Engine {
-    /// Sends a message, and waits until WhatsApp's server or a recipient has it. Returns when that was. Sending a message again
+    /// Sends a message, and waits until WhatsApp's server or a recipient has it. Returns it as others get it. Sending a message again
     /// with the same seed does no harm: WhatsApp shows it once.
     ///
     /// # Errors
     /// [`EngineError::Refused`] with WhatsApp's code; [`EngineError::Unanswered`] when nothing was heard of it for five
     /// seconds.
-    pub async fn send_message(&self, message: &OutgoingMessage) -> Result<Timestamp, EngineError> {
+    pub async fn send_message(&self, message: &OutgoingMessage) -> Result<IncomingMessage, EngineError> {
         match self.send_once(message, Freshness::CachePreferred).await {
             Err(EngineError::Refused { code: STALE_ADDRESSING, .. }) => {
                 self.send_once(message, Freshness::Refresh).await
@@ -34,7 +34,7 @@ impl Engine {
         }
     }
 
-    async fn send_once(&self, message: &OutgoingMessage, group: Freshness) -> Result<Timestamp, EngineError> {
+    async fn send_once(&self, message: &OutgoingMessage, group: Freshness) -> Result<IncomingMessage, EngineError> {
         let id = &MessageId::of(&message.seed);
         let mut content = content_of(&message.content);
         attach(&mut content, message);
@@ -46,9 +46,9 @@ impl Engine {
         options.group_metadata_freshness = group;
         // Before it is sent: the acknowledgement may be here before this call goes on.
         let mut acknowledged = self.acknowledgements.wait_for(id);
-        self.client.send_message_with_options(to, content, options).await?;
+        self.client.send_message_with_options(to, content.clone(), options).await?;
         match timeout(ACKNOWLEDGEMENT_TIME_MAX, acknowledged.answer()).await {
-            Ok(Some(Ok(taken_at))) => Ok(taken_at),
+            Ok(Some(Ok(taken_at))) => Ok(incoming::sent(message, taken_at, &content)),
             Ok(Some(Err(code))) => Err(EngineError::Refused { code, backoff_s: None }),
             Ok(None) | Err(_) => Err(EngineError::Unanswered("the message was not acknowledged".into())),
         }

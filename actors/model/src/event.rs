@@ -31,7 +31,10 @@ pub struct Event {
     /// The group that it is about; `None`: it is about the session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupId>,
-    /// Further data. Of groups: `participantIds`; `changes` with the new values by field and `before` with the old ones, where
+    /// What is kept of the message that it is about, beside what is shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<Box<MessageNote>>,
+    /// Further data. Of messages: as the contract says. Of groups: `participantIds`; `changes` with the new values by field and `before` with the old ones, where
     /// there are some; `reconciled` where a read of the group showed the change, so that nobody knows who made it. Of
     /// a session's status: `status`. Of a QR: `qrId` ([`Qr::id_of`](super::Qr)). Of a log-in: `phone`, `pushName`. Of its end:
     /// `reason`. Of lost connections: `reconnects`, `withinSeconds`. Of a restriction: `active`, `kind`, `code`, `expiresAt`. Of a passkey: `step`,
@@ -45,7 +48,24 @@ impl Event {
     pub fn of_session(session: SessionId, kind: EventKind, data: Map<String, Value>) -> Self {
         let now = Timestamp::now();
         let id = Uuid::now_v7();
-        Self { session, number: 0, id, kind, occurred_at: now, seen_at: now, actor: None, group: None, data }
+        Self {
+            session,
+            number: 0,
+            id,
+            kind,
+            occurred_at: now,
+            seen_at: now,
+            actor: None,
+            group: None,
+            message: None,
+            data,
+        }
+    }
+
+    /// The group whose state the event reports; `None`: it reports no group's state, as a message does not.
+    #[must_use]
+    pub fn group_of_state(&self) -> Option<&GroupId> {
+        self.group.as_ref().filter(|_| matches!(self.kind, EventKind::Group(_)))
     }
 
     /// The event's data as webhooks and streams send it (contract, section 5): beside what is stored, what the other fields
@@ -53,6 +73,11 @@ impl Event {
     #[must_use]
     pub fn payload(&self) -> Map<String, Value> {
         let mut payload = Map::new();
+        if let EventKind::Message(_) = self.kind {
+            payload.extend(self.data.clone());
+            payload.insert("sequence".to_owned(), json!(self.number));
+            return payload;
+        }
         if let Some(group) = &self.group {
             payload.insert("groupId".to_owned(), json!(group));
         }
@@ -68,6 +93,33 @@ impl Event {
     }
 }
 
+/// What is kept of a message beside what is shown: the names by which it is found, and its content.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageNote {
+    /// The ids by which callers may name the chat: of a person the phone number and the LID, as far as they are known.
+    pub chats: Vec<String>,
+    /// The message's id. Of a change, that of the message that is changed.
+    pub id: String,
+    /// The id of what brought the change, of a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<String>,
+    /// The session's account wrote it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_from_me: bool,
+    /// The ids of the author; none: a channel.
+    pub authors: Vec<ParticipantId>,
+    /// The content as WhatsApp's protocol has it (protobuf `Message`), base64; `None`: it is not kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<String>,
+}
+
+/// Shows nothing of the message (P-1).
+impl std::fmt::Debug for MessageNote {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MessageNote")
+    }
+}
+
 fn nobody() -> SessionId {
     SessionId(Uuid::nil())
 }
@@ -77,6 +129,8 @@ fn nobody() -> SessionId {
 pub enum EventKind {
     /// Something happened to a group.
     Group(GroupEventKind),
+    /// A message, or a change of one.
+    Message(MessageEventKind),
     /// The session has another status.
     SessionStatus,
     /// There is another QR to scan.
@@ -103,6 +157,7 @@ impl EventKind {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Group(kind) => kind.as_str(),
+            Self::Message(kind) => kind.as_str(),
             Self::SessionStatus => "session.status",
             Self::Qr => "session.qr",
             Self::Authenticated => "session.authenticated",
@@ -124,14 +179,9 @@ impl EventKind {
     /// Whether this word names an event that OpenWA's clients know and this version never sends: to subscribe to it is no error.
     #[must_use]
     pub fn is_never_sent(word: &str) -> bool {
-        const WORDS: [&str; 13] = [
-            "message.received",
-            "message.sent",
+        const WORDS: [&str; 8] = [
             "message.ack",
             "message.failed",
-            "message.revoked",
-            "message.reaction",
-            "message.edited",
             "call.received",
             "presence.update",
             "status.received",
@@ -155,7 +205,8 @@ impl EventKind {
             Self::Restriction,
             Self::Passkey,
         ];
-        GroupEventKind::ALL.into_iter().map(Self::Group).chain(sessions)
+        let groups = GroupEventKind::ALL.into_iter().map(Self::Group);
+        groups.chain(MessageEventKind::ALL.into_iter().map(Self::Message)).chain(sessions)
     }
 }
 
@@ -275,6 +326,44 @@ impl GroupEventKind {
     }
 }
 
+/// The kinds of events about messages.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, Hash)]
+pub enum MessageEventKind {
+    /// Somebody else wrote it.
+    Received,
+    /// The session's account wrote it.
+    Sent,
+    /// It was deleted for everybody.
+    Revoked,
+    /// Somebody reacted to it.
+    Reaction,
+    /// It has another text now.
+    Edited,
+}
+
+impl MessageEventKind {
+    /// Every kind.
+    pub const ALL: [Self; 5] = [Self::Received, Self::Sent, Self::Revoked, Self::Reaction, Self::Edited];
+
+    /// The word for it in webhooks and streams.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Received => "message.received",
+            Self::Sent => "message.sent",
+            Self::Revoked => "message.revoked",
+            Self::Reaction => "message.reaction",
+            Self::Edited => "message.edited",
+        }
+    }
+
+    /// Whether it is a message itself, not a change of one.
+    #[must_use]
+    pub fn is_message(self) -> bool {
+        matches!(self, Self::Received | Self::Sent)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +379,7 @@ mod tests {
             seen_at: Timestamp(1_700_000_000_500),
             actor: Some(ParticipantId::Phone(15_550_100_001)),
             group: Some("120363000000000001@g.us".parse().unwrap()),
+            message: None,
             data: Map::from_iter([("participantIds".to_owned(), serde_json::json!(["15550100002@c.us"]))]),
         };
         let json = serde_json::to_string(&event).unwrap();

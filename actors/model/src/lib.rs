@@ -7,6 +7,7 @@ mod group;
 mod group_notification;
 mod group_record;
 mod id;
+mod incoming;
 mod json;
 mod limits;
 mod linking;
@@ -16,11 +17,12 @@ mod number;
 mod proxy;
 mod session;
 mod setting;
+mod shown_message;
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
-pub use event::{Event, EventKind, GroupEventKind, OperatorNotice, OperatorNoticeKind};
+pub use event::{Event, EventKind, GroupEventKind, MessageEventKind, MessageNote, OperatorNotice, OperatorNoticeKind};
 pub use group::{
     Aged, CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,
@@ -32,6 +34,7 @@ pub use group_record::{
 pub use id::{
     CHAT_ID_FORM, GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName,
 };
+pub use incoming::{IncomingChat, IncomingContent, IncomingMessage, MessageContent};
 pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
 pub use linking::{Linking, LinkingStep, PasskeyAnswer};
 pub use message::{ChatId, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage};
@@ -40,6 +43,7 @@ pub use number::NumberAnswer;
 pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};
 pub use session::{ConfigChange, PairingCode, Qr, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
+pub use shown_message::{ChatKind, Location, Media, Message, MessageAuthor, MessageType, Poll, QuotedMessage};
 
 /// The tag of an answer. Equal answers have equal tags, also after a restart, as the hash has no key. Different answers
 /// have equal tags only by an accident of 1 in 2^64.

@@ -40,7 +40,14 @@ impl Bench {
             entry.log.append(&events, &Redo::default(), false).unwrap().await.unwrap();
         } else {
             let events = events.iter().map(|_| b"damaged".to_vec()).collect();
-            let append = Append { session: entry.number, first, events, redo: Vec::new(), is_for_removal: false };
+            let append = Append {
+                session: entry.number,
+                first,
+                events,
+                redo: Vec::new(),
+                index: Vec::new(),
+                is_for_removal: false,
+            };
             self.log.append(append).await.unwrap();
         }
         entry.log.publish(first + count - 1);

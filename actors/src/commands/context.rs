@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, timeout_at};
+use tracing::warn;
 
 use super::Finished;
 use super::port::{CommandQuestion, GroupChange, GroupRead, ReadQuestion, SessionPort};
@@ -17,7 +18,7 @@ use crate::options::WHATSAPP_TIMEOUT_MAX;
 use crate::rate_limiter::{Cost, RateLimiter};
 use crate::reply::Reply;
 use rookery_engine::{Engine, EngineError};
-use rookery_model::{Completeness, GroupId, GroupRecord, ReachoutTimelock};
+use rookery_model::{Completeness, GroupId, GroupRecord, IncomingMessage, ReachoutTimelock};
 
 /// Reconciling may take this long after WhatsApp's own time. With [`WHATSAPP_TIMEOUT_MAX`] every response leaves within
 /// 26 s: clients give up at 30 s.
@@ -174,6 +175,13 @@ impl CommandContext {
             self.look_up(call()).await.map_or_else(|look| look, Reconciliation::Applied)
         };
         self.carry_out(what, call(), again).await.result
+    }
+
+    /// Has a message that was sent told as an event. Returns when it is on disk, or cannot be: the message is sent either way.
+    pub(super) async fn note_sent(&self, message: IncomingMessage) {
+        if timeout_at(self.end(), self.port.sent(message)).await != Ok(true) {
+            warn!("a message was sent and could not be put on disk");
+        }
     }
 
     /// A missing write is looked for a second time, because WhatsApp may still be working on it. `missing`: the error

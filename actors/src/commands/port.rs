@@ -3,12 +3,13 @@
 use std::num::NonZeroU64;
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use super::creations::{Creation, Found};
 use crate::group_cache::{Heard, PendingChange, Sequence, WriteId};
 use crate::reply::Reply;
-use rookery_model::{Community, GroupId, GroupRecord, NumberAnswer, ReachoutTimelock};
+use rookery_model::{Community, GroupId, GroupRecord, IncomingMessage, NumberAnswer, ReachoutTimelock};
 
 /// The way to the actor of a command's session.
 pub(crate) trait SessionPort: Send + Sync {
@@ -17,6 +18,9 @@ pub(crate) trait SessionPort: Send + Sync {
 
     /// Asks the session's actor, also one that was restarted meanwhile; false when there is none now.
     fn ask(&self, question: CommandQuestion) -> bool;
+
+    /// Has a message that was sent told as an event. Resolves when it is on disk, or cannot be.
+    fn sent(&self, message: IncomingMessage) -> BoxFuture<'static, bool>;
 
     /// Says that WhatsApp asked to slow down: what the account may do is asked for.
     fn limits_due(&self);

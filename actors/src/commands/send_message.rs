@@ -8,8 +8,8 @@ use crate::error::CommandError;
 use crate::group_cache::Numbers;
 use crate::rate_limiter::Cost;
 use rookery_model::{
-    ChatId, GroupId, GroupRecord, MessageId, MessageSeed, OutgoingContent, OutgoingMessage, ParticipantId,
-    ParticipantIds, Role, Timestamp,
+    ChatId, GroupId, GroupRecord, IncomingChat, MessageId, MessageSeed, OutgoingContent, OutgoingMessage,
+    ParticipantId, ParticipantIds, Role, Timestamp,
 };
 
 /// The noun phrase for errors.
@@ -75,16 +75,23 @@ impl Command for SendMessage {
                 self.to_group(&record, &session.me, &session.cache.numbers)?
             }
         };
-        let is_to_person = matches!(message.chat, ChatId::Person(_));
+        let person = if let Recipient::Person(person) = &self.chat { Some(person.person()) } else { None };
         let context = session.admit(Cost::Message, None)?;
         Ok(context.run(move |context| async move {
             let sent = context.carry_out_again(WHAT, || context.engine.send_message(&message)).await;
             let sent = sent.map_err(|error| match error {
                 // The time lock was asked for, and does not explain it.
-                CommandError::Refused { code: TIME_LOCKED, .. } if is_to_person => CommandError::TokenMissing,
+                CommandError::Refused { code: TIME_LOCKED, .. } if person.is_some() => CommandError::TokenMissing,
                 error => error,
             });
-            sent.map(|at| SentMessage { id: MessageId::of(&message.seed), at }).into()
+            let mut sent = match sent {
+                Ok(sent) => sent,
+                Err(error) => return Err(error).into(),
+            };
+            let answer = SentMessage { id: MessageId::of(&message.seed), at: sent.at };
+            sent.chat = person.map_or(sent.chat, IncomingChat::Person);
+            context.note_sent(sent).await;
+            Ok(answer).into()
         }))
     }
 }

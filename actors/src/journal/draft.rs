@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rookery_model::{
     Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, ParticipantIds, SessionId, Timestamp,
@@ -9,6 +11,7 @@ use rookery_model::{
 use rookery_store::parts_in;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::group_cache::{GroupDiff, KnownNumber, Name, Stored};
@@ -26,6 +29,8 @@ pub(crate) struct Draft {
     /// The record is written with little space, too.
     pub(super) is_removal: bool,
     pub(super) events: Vec<Event>,
+    /// Who waits for each of the events.
+    pub(super) keeping: Vec<Option<Arc<Keeping>>>,
     /// The number of the latest event, once this batch is written.
     pub(crate) last_event: u64,
     /// The number up to which the store shows all events when this batch is written; `None`: it says so already, or does
@@ -44,12 +49,49 @@ pub(super) struct WaitingEvent {
     pub(super) event: Event,
     /// The length of the event's JSON.
     pub(super) bytes: usize,
+    /// Who waits for it; `None`: nobody. With somebody who waits, it is not written later if it cannot be written now: it comes again.
+    pub(super) keeping: Option<Arc<Keeping>>,
 }
 
 impl From<Event> for WaitingEvent {
     fn from(event: Event) -> Self {
+        Self::kept_for(event, None)
+    }
+}
+
+impl WaitingEvent {
+    pub(super) fn kept_for(event: Event, keeping: Option<Arc<Keeping>>) -> Self {
         let bytes = serde_json::to_vec(&event).map_or(0, |json| json.len());
-        Self { event, bytes }
+        Self { event, bytes, keeping }
+    }
+}
+
+/// The wait for some events to be on disk. Says at its end whether all of them are.
+#[derive(Debug)]
+pub(crate) struct Keeping {
+    kept: Mutex<Option<oneshot::Sender<bool>>>,
+    missing: AtomicUsize,
+}
+
+impl Keeping {
+    /// The wait for so many events.
+    pub(crate) fn new(events: usize, kept: oneshot::Sender<bool>) -> Arc<Self> {
+        Arc::new(Self { kept: Mutex::new(Some(kept)), missing: AtomicUsize::new(events) })
+    }
+
+    /// One of the events is on disk.
+    pub(super) fn note_kept(&self) {
+        self.missing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Keeping {
+    fn drop(&mut self) {
+        let kept = self.kept.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(kept) = kept {
+            // Nobody waits any more.
+            let _ = kept.send(*self.missing.get_mut() == 0);
+        }
     }
 }
 
@@ -95,7 +137,7 @@ impl Draft {
 
     /// What the store lacks when only the events of this batch are on disk.
     pub(super) fn redo(&self, record: Option<SessionRecord>) -> Redo {
-        let is_told = |id: &GroupId| self.events.iter().any(|event| event.group.as_ref() == Some(id));
+        let is_told = |id: &GroupId| self.events.iter().any(|event| event.group_of_state() == Some(id));
         let now = self.groups.iter().filter(|group| is_told(&group.id)).map(|group| (&group.id, &group.write));
         let groups = now.chain(&self.groups_behind);
         let groups = groups.map(|(id, write)| RedoGroup { id: id.clone(), write: write.clone() });
@@ -110,7 +152,7 @@ impl Draft {
     /// Whether the batch holds the session's record and nothing of its groups.
     pub(crate) fn is_of_session(&self) -> bool {
         let is_of_groups = !self.groups.is_empty() || !self.names.is_empty() || !self.numbers.is_empty();
-        self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group.is_none())
+        self.record.is_some() && !is_of_groups && self.events.iter().all(|event| event.group_of_state().is_none())
     }
 }
 
@@ -153,6 +195,7 @@ pub(super) fn event_of(session: SessionId, diff: GroupDiff) -> Event {
         seen_at: now,
         actor: diff.actor.and_then(|actor| actor.id()),
         group: Some(diff.group),
+        message: None,
         data,
     }
 }

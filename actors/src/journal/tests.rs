@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use rookery_model::{
-    AllGroups, GroupAction, GroupEventKind, GroupNotification, Member, ParticipantId, ParticipantIds, Role, Versions,
+    AllGroups, GroupAction, GroupEventKind, GroupNotification, GroupRecord, Member, ParticipantId, ParticipantIds,
+    Role, Versions,
 };
 use rookery_store::{Change, EventLog, SessionNumber, Table};
 use serde_json::json;
@@ -427,4 +428,39 @@ async fn a_session_with_many_groups_is_written_in_batches_that_the_store_takes()
         assert_eq!(loaded.cache().record(id), bench.cache.record(id));
     }
     assert_eq!(bench.last_event(), ids.len() as u64 + 1, "one came with each, and one group went");
+}
+
+/// A message of so many bytes; the receiver hears whether it is kept.
+fn message(bench: &mut Bench, bytes: usize) -> tokio::sync::oneshot::Receiver<bool> {
+    let (kept, answer) = tokio::sync::oneshot::channel();
+    let data = Map::from_iter([("body".to_owned(), json!("x".repeat(bytes)))]);
+    let kind = EventKind::Message(rookery_model::MessageEventKind::Received);
+    let event = Event { group: Some(group()), ..Event::of_session(bench.record.id, kind, data) };
+    bench.journal.tell_message(event, Keeping::new(1, kept));
+    answer
+}
+
+#[tokio::test]
+async fn messages_are_kept_whatever_their_length_and_those_that_the_disk_refuses_are_given_back() {
+    let mut bench = Bench::new(3).await;
+    let (short, long, last) = (message(&mut bench, 10), message(&mut bench, 400_000), message(&mut bench, 10));
+    bench.added(1);
+    while !bench.journal.waiting_events.is_empty() || !bench.journal.is_quiet(&bench.cache) {
+        bench.write().await;
+    }
+    assert_eq!((short.await, long.await, last.await), (Ok(true), Ok(true), Ok(true)));
+    assert_eq!(bench.last_event(), 4);
+
+    let (refused, waiting) = (message(&mut bench, 100_000), message(&mut bench, 100_000));
+    bench.added(2);
+    bench.refuse(true).unwrap();
+    assert_eq!((refused.await, waiting.await), (Ok(false), Ok(false)), "they come again");
+    assert!(bench.journal.is_refused());
+    bench.journal.retry();
+    bench.write().await;
+    let again = message(&mut bench, 10);
+    bench.write().await;
+    assert_eq!(again.await, Ok(true));
+    let kinds: Vec<&str> = bench.events().await[4..].iter().map(|(_, kind)| *kind).collect();
+    assert_eq!(kinds, ["group.join", "message.received"], "what nobody waits for is told later");
 }

@@ -76,14 +76,20 @@ impl SessionState {
         self.apply(Fact::TurnedAway { why, unlinked });
     }
 
+    /// Whether the session is about to change from another account to this one.
+    pub(super) fn is_to_change_to(&self, account: &ParticipantIds) -> bool {
+        self.record.account.is_some_and(|known| !is_same(&known, account))
+    }
+
     /// Gives the session to the account that is about to be `ready`.
     pub(super) fn take_over(&mut self, account: ParticipantIds) {
-        if self.record.account.is_some_and(|known| !is_same(&known, &account)) {
+        if self.is_to_change_to(&account) {
             self.record.account_epoch += 1;
             self.tell(EventKind::AccountChanged);
         }
         self.record.account = Some(account);
         self.pairing.account_change_allowed = false;
+        self.tell_held_messages();
     }
 
     /// A caller logged the account out: the session is free for any account.

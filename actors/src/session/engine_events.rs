@@ -76,6 +76,8 @@ impl SessionState {
             return Ok(());
         }
         self.refresher.end();
+        // They come again.
+        self.held_messages.clear();
         self.end_asking_limits();
         self.presence = PresenceSending::default();
         if ended == Ended::BeforeWipe {

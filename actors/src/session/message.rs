@@ -14,8 +14,8 @@ use crate::journal::Written;
 use crate::reply::{Permit, Reply};
 use rookery_engine::{AccountAnswer, Engine, EngineError, EngineEvent};
 use rookery_model::{
-    AllGroups, ConfigChange, GroupId, GroupRecord, PairingCode, ParticipantId, PasskeyAnswer, Proxy, Qr, Session,
-    SessionConfig, SessionProxy,
+    AllGroups, ConfigChange, GroupId, GroupRecord, IncomingMessage, PairingCode, ParticipantId, PasskeyAnswer, Proxy,
+    Qr, Session, SessionConfig, SessionProxy,
 };
 use rookery_store::StoreError;
 
@@ -57,6 +57,8 @@ pub(crate) enum SessionMsg {
     PasskeySent { generation: Generation, number: u64, sent: Result<(), EngineError>, reply: Reply<Arc<Session>> },
     /// The time for a step with a passkey is over.
     PasskeyDue { number: u64 },
+    /// New messages. `kept` hears whether all of them are on disk.
+    MessagesCame { generation: Generation, messages: Vec<CameMessage>, kept: oneshot::Sender<bool> },
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// Connect through this proxy from now on, or without one.
@@ -127,6 +129,13 @@ pub(crate) enum SessionMsg {
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },
+}
+
+/// A message that the log does not have.
+pub(crate) struct CameMessage {
+    pub(crate) message: IncomingMessage,
+    /// The number of the event that told of it when it could not be decrypted.
+    pub(crate) replaces: Option<u64>,
 }
 
 /// The shutdown, as a session's actor hears of it.

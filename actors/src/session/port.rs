@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use ractor::ActorRef;
+use rookery_model::IncomingMessage;
 
 use super::message::{Generation, SessionMsg};
 use crate::commands::{CommandQuestion, GroupChange, SessionPort};
 use crate::directory::SessionHandle;
+use crate::inbox;
 
 /// A [`SessionPort`] to an actor of this daemon.
 pub(super) struct ActorPort {
@@ -30,6 +33,10 @@ impl SessionPort for ActorPort {
     fn ask(&self, question: CommandQuestion) -> bool {
         let actor = self.entry.actor.load_full();
         actor.is_some_and(|actor| actor.send_message(SessionMsg::CommandAsked(question)).is_ok())
+    }
+
+    fn sent(&self, message: IncomingMessage) -> BoxFuture<'static, bool> {
+        inbox::take(&self.entry, self.generation, vec![message])
     }
 
     fn limits_due(&self) {

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use rookery_model::{Event, Timestamp};
-use rookery_store::{Run, StoreError};
+use rookery_store::{IndexRow, Run, StoreError};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::warn;
@@ -79,11 +79,53 @@ impl SessionLog {
         Ok(self.decrypted(&key, rows))
     }
 
-    /// Leaves out what cannot be read.
+    /// The rows of this name in the index, with numbers before `before`, the newest first ([`EventLog::tagged`](rookery_store::EventLog::tagged)).
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn tagged(
+        &self,
+        name: &[&[u8]],
+        before: u64,
+        count: usize,
+        since: Option<i64>,
+    ) -> Result<Vec<IndexRow>, StoreError> {
+        let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
+        self.log()?.tagged(self.number, key.key.tag(name), before, count, since)
+    }
+
+    /// How many events have this name and a mark that is wanted. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn count_tagged(&self, name: &[&[u8]], is_wanted: impl Fn(u8) -> bool) -> Result<usize, StoreError> {
+        let Some(key) = self.key.load_full() else { return Ok(0) };
+        self.log()?.count_tagged(self.number, key.key.tag(name), is_wanted)
+    }
+
+    /// Reads the events with these numbers, in their order. Leaves out as [`Self::read_after`] does. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn read_these(&self, numbers: &[u64]) -> Result<Vec<Event>, StoreError> {
+        let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
+        let (log, mut rows) = (self.log()?, Vec::with_capacity(numbers.len()));
+        for number in numbers {
+            rows.extend(log.read(self.number, *number..=*number, 1)?);
+        }
+        Ok(self.decrypted(&key, rows))
+    }
+
+    /// Leaves out what cannot be read, and of messages what is not shown: it may be larger than all the rest.
     fn decrypted(&self, key: &LogKey, rows: Vec<(u64, Vec<u8>)>) -> Vec<Event> {
         let (count, event) = (rows.len(), |(number, encrypted): (u64, Vec<u8>)| {
             let json = key.key.decrypt(self.number, number, &encrypted)?;
-            Some(Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? })
+            let mut event = Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? };
+            if let Some(note) = &mut event.message {
+                note.protocol = None;
+            }
+            Some(event)
         });
         let events: Vec<Event> = rows.into_iter().filter_map(event).collect();
         if events.len() < count && !self.is_damage_logged.swap(true, Ordering::Relaxed) {
@@ -108,7 +150,7 @@ impl SessionEvents {
         Self(Arc::downgrade(log))
     }
 
-    fn log(&self) -> Result<Arc<SessionLog>, StoreError> {
+    pub(super) fn log(&self) -> Result<Arc<SessionLog>, StoreError> {
         self.0.upgrade().ok_or_else(|| StoreError::Failed("the session is gone".to_owned()))
     }
 

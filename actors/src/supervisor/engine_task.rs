@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use super::message::{EngineGone, Order, SupervisorMsg};
 use crate::context::Context;
 use crate::directory::SessionHandle;
+use crate::inbox::EngineInbox;
 use crate::session::exit::EngineExit;
 use crate::session::message::{Generation, SessionMsg};
 use rookery_engine::{Engine, EngineEvent, Report};
@@ -155,7 +156,8 @@ impl Task {
     /// One engine's life.
     async fn live(&mut self) -> EngineExit {
         let reporter: Report = Arc::new(self.reporter());
-        let session = self.entry.engine_session();
+        let (context, entry, generation) = (Arc::downgrade(&self.context), self.entry.clone(), self.generation);
+        let session = self.entry.engine_session(Arc::new(EngineInbox { context, entry, generation }));
         let opened = tokio::select! {
             biased;
             () = closing(&mut self.orders) => return EngineExit::Ended,

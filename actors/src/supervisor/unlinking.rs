@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::session::record::{Link, SessionRecord, StoredSession};
-use rookery_engine::{Engine, EngineEvent, LogoutKind, Report};
+use rookery_engine::{Engine, EngineEvent, Inbox, LogoutKind, Report};
+use rookery_model::IncomingMessage;
 
 /// The longest wait of a caller who deletes a session for WhatsApp, whatever is tried meanwhile.
 pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -38,7 +41,7 @@ pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: I
             _ => {}
         })
     };
-    let opened = Engine::open(&context.engines, entry.engine_session(), report);
+    let opened = Engine::open(&context.engines, entry.engine_session(Arc::new(Nowhere)), report);
     let Ok(Ok((engine, run))) = timeout_at(deadline, opened).await else {
         return false;
     };
@@ -58,4 +61,17 @@ pub(super) async fn unlink(context: &Context, entry: &SessionHandle, deadline: I
     }
     engine.release();
     is_unlinked
+}
+
+/// Takes the messages of an account that is being unlinked, and keeps none: the device is gone in a moment.
+struct Nowhere;
+
+impl Inbox for Nowhere {
+    fn take(&self, _: Vec<IncomingMessage>) -> BoxFuture<'static, bool> {
+        std::future::ready(true).boxed()
+    }
+
+    fn is_open(&self) -> bool {
+        true
+    }
 }

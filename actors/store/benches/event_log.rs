@@ -283,7 +283,14 @@ impl Candidate for Log {
             .map(|(session, number)| {
                 let (session, events) = (SessionNumber(*session + 1), vec![value(*number)]);
                 let redo = vec![7; REDO_BYTES];
-                self.log.append(Append { session, first: number + 1, events, redo, is_for_removal: false })
+                self.log.append(Append {
+                    session,
+                    first: number + 1,
+                    events,
+                    redo,
+                    index: Vec::new(),
+                    is_for_removal: false,
+                })
             })
             .collect();
         tickets.into_iter().for_each(|ticket| ticket.wait_blocking().unwrap());

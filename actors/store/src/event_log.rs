@@ -48,6 +48,8 @@ pub const READ_BYTES_MAX: usize = 1024 * 1024;
 
 /// What an append takes beside its events.
 const APPEND_BYTES: usize = 128;
+/// The same for each row of the index.
+const INDEX_ROW_BYTES: usize = 32;
 
 /// How to open the event log.
 #[derive(Clone)]
@@ -77,8 +79,21 @@ pub struct Append {
     pub events: Vec<Vec<u8>>,
     /// What the caller needs to bring its own state up to these events, encrypted. It replaces that of the append before.
     pub redo: Vec<u8>,
+    /// What the events are found by.
+    pub index: Vec<IndexRow>,
     /// Goes with a removal: written with little space, too.
     pub is_for_removal: bool,
+}
+
+/// One thing that an event is found by: a tag, which several events may have. Rows go with their events.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub struct IndexRow {
+    /// The tag ([`EventKey::tag`]).
+    pub tag: u64,
+    /// The number of the event in its session.
+    pub number: u64,
+    /// What the caller wants to know of the event without reading it.
+    pub mark: u8,
 }
 
 impl Queued for Append {
@@ -89,7 +104,10 @@ impl Queued for Append {
     const ROUND_COST_MAX: usize = 2 * 1024 * 1024;
 
     fn bytes(&self) -> usize {
-        APPEND_BYTES + self.redo.len() + self.events.iter().map(Vec::len).sum::<usize>()
+        APPEND_BYTES
+            + self.index.len() * INDEX_ROW_BYTES
+            + self.redo.len()
+            + self.events.iter().map(Vec::len).sum::<usize>()
     }
 
     fn cost(&self) -> usize {
@@ -243,6 +261,48 @@ impl EventLog {
             }
         }
         Ok(events)
+    }
+
+    /// A session's events with this tag and numbers before `before`, the newest first: at most `count`. With `since`, a time in Unix
+    /// milliseconds, those that were appended on an earlier day may be left out. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::head`].
+    pub fn tagged(
+        &self,
+        session: SessionNumber,
+        tag: u64,
+        before: u64,
+        count: usize,
+        since: Option<i64>,
+    ) -> Result<Vec<IndexRow>, StoreError> {
+        let (mut rows, since) = (Vec::new(), since.map_or(0, segments::day_of));
+        for segment in self.shared.segments.all().iter().rev() {
+            segment.tagged(session, tag, before, count, &mut rows)?;
+            // The segments before this one were closed when it was made.
+            if rows.len() >= count || segment.facts.day < since {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// How many of a session's events have this tag, and a mark that is wanted. Reads all of their rows: some milliseconds for 100,000. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::head`].
+    pub fn count_tagged(
+        &self,
+        session: SessionNumber,
+        tag: u64,
+        is_wanted: impl Fn(u8) -> bool,
+    ) -> Result<usize, StoreError> {
+        let each = self.shared.segments.all().into_iter().map(|segment| {
+            let mut rows = Vec::new();
+            segment.tagged(session, tag, u64::MAX, usize::MAX, &mut rows)?;
+            Ok(rows.iter().filter(|row| is_wanted(row.mark)).count())
+        });
+        each.sum()
     }
 
     /// What was appended after this position, over all sessions, in order: at most `count` runs. The first one may begin

@@ -41,7 +41,7 @@ pub use encryption::StoreKey;
 pub use error::{Health, StoreError};
 pub use event_log::{
     Append, EVENTS_BYTES_MAX_DEFAULT, EVENTS_BYTES_MAX_MIN, EVENTS_KEPT_DAYS_DEFAULT, EventKey, EventLog,
-    EventLogOptions, Head, READ_BYTES_MAX, Run,
+    EventLogOptions, Head, IndexRow, READ_BYTES_MAX, Run,
 };
 pub use parts::{
     RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,

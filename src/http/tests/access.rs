@@ -75,6 +75,8 @@ fn line(route: &str) -> Line {
         ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),
         ("post", "/sessions/{session}/contacts/check") => operator(Session, 400),
         ("post", path) if path.starts_with("/sessions/{session}/messages/") => operator(Path, 400),
+        ("get", "/sessions/{session}/messages" | "/sessions/{session}/messages/{chat}/history") => viewer(200),
+        ("get", "/sessions/{session}/messages/{chat}/{message}/reactions") => viewer(404),
         ("get", "/sessions/{session}/groups/{group}/history" | "/sessions/{session}/groups/{group}/history.csv") => {
             viewer(200)
         }
@@ -120,7 +122,7 @@ impl Refusals {
     /// The status code that this kind of key gets from this route.
     fn expected(self, line: Line, path: &str) -> u16 {
         let Some(role) = line.role else { return line.served };
-        let names_group = path.contains("{group}") || path.contains("{community}");
+        let names_group = ["{group}", "{community}", "{chat}"].iter().any(|name| path.contains(name));
         match self {
             Self::Always => 401,
             Self::Above(own) if own < role => 403,
@@ -201,7 +203,8 @@ async fn every_route_lets_in_who_may_call_it_and_nobody_else() {
                 fixture.session(&session).await;
                 let there = path.replace("{session}", &session).replace("{key}", UNKNOWN_ID);
                 let there =
-                    there.replace("{group}", GROUP).replace("{community}", GROUP).replace("{number}", "15550100001");
+                    ["{group}", "{community}", "{chat}"].iter().fold(there, |all, name| all.replace(name, GROUP));
+                let there = there.replace("{number}", "15550100001");
                 let request = format!("{} {there}", method.to_uppercase());
                 let status = fixture.send(&request, &caller.secret, "").await.status().as_u16();
                 assert_eq!(status, caller.refusal.expected(line, path), "{request} with {}", caller.kind);

@@ -63,11 +63,13 @@ async fn in_a_chatty_demo_something_happens_by_itself() {
     let until_ready = |output: &str| output.ends_with("\nready\n").then(|| output.to_owned());
     let printed = demo.until_output("`ready` line", TIME_MAX, until_ready).await;
     let list = printed.lines().find(|line| line.starts_with("curl ")).expect("a curl line");
-    let events = list.replace("/groups'", "/events?types=group.join,group.promote'");
+    let events = list.replace("/groups'", "/events?types=group.join,message.received'");
     let told = until("events", async || {
         let (status, page) = pasted(&events);
         assert_eq!(status, 200, "{page}");
-        (page["events"].as_array().expect("a list").len() >= 2).then_some(page)
+        let kinds = page["events"].as_array().expect("a list").iter().map(|event| event["event"].clone());
+        let kinds: std::collections::BTreeSet<String> = kinds.map(|kind| kind.to_string()).collect();
+        (kinds.len() == 2).then_some(page)
     })
     .await;
     assert_eq!(told["events"][0]["groupId"], "120363021234567890@g.us");

@@ -38,6 +38,16 @@ impl World {
         self.settled().accounts.get(phone).map(|account| account.receipts.iter().cloned().collect()).unwrap_or_default()
     }
 
+    /// Whether receipts and acknowledgements of an account's devices are lost on their way: what they are about comes once more
+    /// with the next connection. They are not unless set.
+    pub fn lose_receipts(&self, phone: &str, lost: bool) {
+        let mut state = self.lock();
+        state.ensure_account(phone);
+        if let Some(account) = state.account_mut(phone) {
+            account.loses_receipts = lost;
+        }
+    }
+
     /// The owner of a phone reads a chat: a group (an id with `@g.us`) or the chat with a person (a phone number). Returns the
     /// ids of the messages that were not read before.
     ///

@@ -20,7 +20,9 @@ pub(crate) fn on_stanza(world: &World, connection: u64, me: &DeviceRef, stanza: 
     if state.closed || !state.device_mut(me).is_some_and(|device| device.is_served_by(connection)) {
         return;
     }
+    let loses_receipts = state.accounts.get(&me.phone).is_some_and(|account| account.loses_receipts);
     match stanza.tag.as_ref() {
+        "receipt" | "ack" if loses_receipts => {}
         "iq" => on_iq(&mut state, me, stanza),
         "message" => state.on_message(me, stanza),
         "call" => calls::on_call(&mut state, me, stanza),

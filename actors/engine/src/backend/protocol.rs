@@ -157,19 +157,14 @@ impl ProtocolStore for SessionBackend {
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
-        let mut changes = self.rows.changes();
         for row in rows {
-            let key = layout::texts(&[row.chat, row.sender, row.id]);
-            self.pending_inbound.put(&mut changes, &key, row.message)?;
+            self.pending_inbound.put(layout::texts(&[row.chat, row.sender, row.id]), row.message);
         }
-        changes.commit().await
+        Ok(())
     }
 
     async fn delete_pending_inbound_batch(&self, gone: &[PendingInboundKey<'_>]) -> Result<()> {
-        let mut changes = self.rows.changes();
-        for key in gone {
-            self.pending_inbound.delete(&mut changes, &layout::texts(&[key.chat, key.sender, key.id]))?;
-        }
-        changes.commit().await
+        let keys = gone.iter().map(|key| layout::texts(&[key.chat, key.sender, key.id]));
+        self.pending_inbound.delete(&self.rows, keys).await
     }
 }

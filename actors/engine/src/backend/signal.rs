@@ -39,11 +39,12 @@ impl SignalStore for SessionBackend {
     }
 
     async fn put_session(&self, address: &str, session: &[u8]) -> Result<()> {
-        self.rows.put_record(Table::SignalSessions, address.as_bytes(), session).await
+        self.put_records(Table::SignalSessions, &[(address.as_bytes(), session)]).await
     }
 
     async fn put_sessions_batch(&self, sessions: &[(Arc<str>, Bytes)]) -> Result<()> {
-        self.put_records(Table::SignalSessions, sessions).await
+        let sessions: Vec<_> = sessions.iter().map(|(address, session)| (address.as_bytes(), &session[..])).collect();
+        self.put_records(Table::SignalSessions, &sessions).await
     }
 
     async fn delete_session(&self, address: &str) -> Result<()> {
@@ -116,11 +117,12 @@ impl SignalStore for SessionBackend {
     }
 
     async fn put_sender_key(&self, address: &str, record: &[u8]) -> Result<()> {
-        self.rows.put_record(Table::SenderKeys, address.as_bytes(), record).await
+        self.put_records(Table::SenderKeys, &[(address.as_bytes(), record)]).await
     }
 
     async fn put_sender_keys_batch(&self, sender_keys: &[(Arc<str>, Bytes)]) -> Result<()> {
-        self.put_records(Table::SenderKeys, sender_keys).await
+        let keys: Vec<_> = sender_keys.iter().map(|(address, record)| (address.as_bytes(), &record[..])).collect();
+        self.put_records(Table::SenderKeys, &keys).await
     }
 
     async fn get_sender_key(&self, address: &str) -> Result<Option<Vec<u8>>> {
@@ -133,11 +135,14 @@ impl SignalStore for SessionBackend {
 }
 
 impl SessionBackend {
-    async fn put_records(&self, table: Table, records: &[(Arc<str>, Bytes)]) -> Result<()> {
+    /// Writes encryption states, and with them the messages that were decrypted and are not in the event log yet.
+    async fn put_records(&self, table: Table, records: &[(&[u8], &[u8])]) -> Result<()> {
         let mut changes = self.rows.changes();
+        let along = self.pending_inbound.go_along(&mut changes)?;
         for (address, record) in records {
-            changes.put_record(table, address.as_bytes(), record)?;
+            changes.put_record(table, address, record)?;
         }
-        changes.commit().await
+        changes.commit().await?;
+        self.pending_inbound.went_along(&self.rows, along).await
     }
 }

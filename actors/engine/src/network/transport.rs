@@ -13,6 +13,7 @@ use whatsapp_rust::Client;
 
 use super::connect_throttle::ConnectPermit;
 use super::reconnects::Reconnect;
+use crate::inbox::Delivery;
 use crate::{EngineEvent, Report};
 use rookery_model::SessionConfig;
 
@@ -36,6 +37,7 @@ pub(crate) struct ThrottledTransports {
     pub(crate) permit: Arc<ConnectPermit>,
     pub(crate) client: ClientSlot,
     pub(crate) config: Arc<ArcSwap<SessionConfig>>,
+    pub(crate) delivery: Arc<Delivery>,
     pub(crate) report: Report,
 }
 
@@ -74,6 +76,7 @@ impl ThrottledTransports {
         }
         self.tell_if_unknown();
         let until = Instant::now() + WAIT_MAX;
+        timeout_at(until, self.delivery.opened()).await.context("messages cannot be saved yet")?;
         self.wait_for_reconnect(until).await?;
         timeout_at(until, self.permit.take()).await.context("no permit to connect in time")??;
         self.permit.lock().reconnects.count(Instant::now());
@@ -167,10 +170,12 @@ mod tests {
     use std::num::NonZeroU32;
     use std::sync::Mutex;
 
+    use futures_util::future::BoxFuture;
     use tokio::task::JoinSet;
 
     use super::super::connect_throttle::ConnectThrottle;
     use super::*;
+    use crate::Inbox;
 
     /// A server that is away until some time: it refuses connections at once, or does not answer.
     struct Away {
@@ -179,6 +184,19 @@ mod tests {
     }
 
     struct Line;
+
+    /// An inbox that takes all.
+    struct Open;
+
+    impl Inbox for Open {
+        fn take(&self, _: Vec<rookery_model::IncomingMessage>) -> BoxFuture<'static, bool> {
+            Box::pin(std::future::ready(true))
+        }
+
+        fn is_open(&self) -> bool {
+            true
+        }
+    }
 
     #[async_trait]
     impl Transport for Line {
@@ -209,9 +227,11 @@ mod tests {
             let EngineEvent::ConnectionLost(reason) = event else { panic!("{event:?}") };
             heard.lock().unwrap().push(reason);
         });
+        let permit = Arc::new(ConnectPermit::new(throttle.clone()));
         let transports = ThrottledTransports {
             inner: Box::new(away),
-            permit: Arc::new(ConnectPermit::new(throttle.clone())),
+            delivery: Delivery::new(Arc::new(Open), permit.clone(), report.clone()),
+            permit,
             client: ClientSlot::default(),
             config: Arc::new(ArcSwap::from_pointee(SessionConfig::default())),
             report,

@@ -2,11 +2,16 @@
 
 use std::fmt;
 
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use sha2::Sha256;
+
 use super::super::encryption::{KEY_BYTES, decrypt_with, encrypt_with, random};
 use super::super::{SessionNumber, StoreError};
 
 /// The context that events are bound to when they are encrypted, before session and number.
 const EVENT: &[u8] = b"event";
+/// Before the parts of a name that is hidden.
+const TAG: &[u8] = b"tag";
 /// The same for what an append has beside its events.
 const REDO: &[u8] = b"redo";
 
@@ -47,6 +52,20 @@ impl EventKey {
     #[must_use]
     pub fn decrypt(&self, session: SessionNumber, number: u64, encrypted: &[u8]) -> Option<Vec<u8>> {
         decrypt_with(&self.0, &place(EVENT, session, number), encrypted)
+    }
+
+    /// A number in the place of a name, which says nothing of the name without the key ([`IndexRow`](super::IndexRow)). Two names have the same number
+    /// hardly ever.
+    #[must_use]
+    pub fn tag(&self, name: &[&[u8]]) -> u64 {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return 0 };
+        mac.update(TAG);
+        for part in name {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let mac = mac.finalize().into_bytes();
+        mac.first_chunk().map_or(0, |first| u64::from_be_bytes(*first))
     }
 
     /// Encrypts the redo of an append, bound to its session and the number of its last event.

@@ -135,7 +135,7 @@ fn a_power_cut_loses_nothing_acknowledged_and_leaves_nothing_half() {
                 let events = (first..first + count).map(|number| vec![number as u8; 300]).collect();
                 after[at] += count;
                 let (session, redo) = (SessionNumber(at as u32), after[at].to_be_bytes().to_vec());
-                appends.push(Append { session, first, events, redo, is_for_removal: false });
+                appends.push(Append { session, first, events, redo, index: Vec::new(), is_for_removal: false });
             }
             segment.append(appends.iter()).unwrap();
             acknowledged = after;
@@ -150,6 +150,7 @@ fn a_power_cut_loses_nothing_acknowledged_and_leaves_nothing_half() {
             first,
             events,
             redo: (first + 1).to_be_bytes().to_vec(),
+            index: Vec::new(),
             is_for_removal: false,
         };
         let halfway = if random(2) == 0 {

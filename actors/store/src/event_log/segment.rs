@@ -4,6 +4,7 @@
 //! |---|---|---|
 //! | `events` | session, number | the event, encrypted by the caller |
 //! | `heads` | session | its first and last number here, bytes of its events, and the latest redo |
+//! | `index` | session, tag, number | the caller's mark; missing in files that older versions made |
 //! | `runs` | position of the first event | session, number of the first event, count |
 //! | `facts` | name | a number: `day`, `position` (that of the first event to come when the file was made), `packed` |
 
@@ -13,13 +14,17 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use redb::backends::InMemoryBackend;
-use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
 
 use super::super::guard;
 use super::super::{SessionNumber, StoreError};
-use super::{Append, Run};
+use super::{Append, IndexRow, Run};
 
 const EVENTS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("events");
+const INDEX: TableDefinition<'_, (u32, u64, u64), u8> = TableDefinition::new("index");
 const HEADS: TableDefinition<'_, u32, &[u8]> = TableDefinition::new("heads");
 const RUNS: TableDefinition<'_, u64, (u32, u64, u32)> = TableDefinition::new("runs");
 const FACTS: TableDefinition<'_, &'static str, u64> = TableDefinition::new("facts");
@@ -126,7 +131,8 @@ impl Segment {
             }
             drop(table);
             // A read finds every table.
-            drop((transaction.open_table(EVENTS)?, transaction.open_table(HEADS)?, transaction.open_table(RUNS)?));
+            drop((transaction.open_table(EVENTS)?, transaction.open_table(HEADS)?));
+            drop((transaction.open_table(RUNS)?, transaction.open_table(INDEX)?));
             Ok(())
         });
         written.map(|()| segment)
@@ -167,8 +173,12 @@ impl Segment {
             let mut events = transaction.open_table(EVENTS)?;
             let mut heads = transaction.open_table(HEADS)?;
             let mut runs = transaction.open_table(RUNS)?;
+            let mut index = transaction.open_table(INDEX)?;
             let mut next = next_position(&runs, &self.facts)?;
-            for Append { session, first, events: values, redo, .. } in appends {
+            for Append { session, first, events: values, redo, index: rows, .. } in appends {
+                for row in rows {
+                    index.insert((session.0, row.tag, row.number), row.mark)?;
+                }
                 let before = heads.get(session.0)?.and_then(|head| Head::decode(head.value()));
                 let mut head = before.unwrap_or(Head { first: *first, last: first - 1, bytes: 0, redo: Vec::new() });
                 debug_assert!(*first > head.last, "O-1: a number is given once");
@@ -268,6 +278,53 @@ impl Segment {
         })
     }
 
+    /// Adds a session's rows with this tag and numbers before `before`, the newest first, until there are `count`.
+    pub(super) fn tagged(
+        &self,
+        session: SessionNumber,
+        tag: u64,
+        before: u64,
+        count: usize,
+        rows: &mut Vec<IndexRow>,
+    ) -> Result<(), StoreError> {
+        self.look(|transaction| {
+            let Some(index) = index_of(transaction)? else { return Ok(()) };
+            for row in index.range((session.0, tag, 0)..(session.0, tag, before))?.rev() {
+                if rows.len() >= count {
+                    break;
+                }
+                let (key, mark) = row?;
+                rows.push(IndexRow { tag, number: key.value().2, mark: mark.value() });
+            }
+            Ok(())
+        })
+    }
+
+    /// All rows of the index, in the order of sessions.
+    pub(super) fn index(&self) -> Result<Vec<(SessionNumber, IndexRow)>, StoreError> {
+        self.look(|transaction| {
+            let mut rows = Vec::new();
+            let Some(index) = index_of(transaction)? else { return Ok(rows) };
+            for row in index.iter()? {
+                let (key, mark) = row?;
+                let ((session, tag, number), mark) = (key.value(), mark.value());
+                rows.push((SessionNumber(session), IndexRow { tag, number, mark }));
+            }
+            Ok(rows)
+        })
+    }
+
+    /// Adds rows to the index. On disk when this returns.
+    pub(super) fn put_index(&self, rows: &[(SessionNumber, IndexRow)]) -> Result<(), StoreError> {
+        self.write(|transaction| {
+            let mut index = transaction.open_table(INDEX)?;
+            for (session, row) in rows {
+                index.insert((session.0, row.tag, row.number), row.mark)?;
+            }
+            Ok(())
+        })
+    }
+
     /// Adds what was appended after this position, until there are `count` runs.
     pub(super) fn runs_after(&self, position: u64, count: usize, runs: &mut Vec<Run>) -> Result<(), StoreError> {
         self.look(|transaction| {
@@ -342,6 +399,16 @@ impl Segment {
                     }
                     heads.insert(session, head.encode().as_slice())?;
                 }
+                let mut index = to.open_table(INDEX)?;
+                if let Some(rows) = index_of(from)? {
+                    for row in rows.iter()? {
+                        let (key, mark) = row?;
+                        let (session, _, number) = key.value();
+                        if is_kept(SessionNumber(session), number) {
+                            index.insert(key.value(), mark.value())?;
+                        }
+                    }
+                }
                 // All of them: a reader of the whole log learns from a run without events that some are gone.
                 for row in from.open_table(RUNS)?.iter()? {
                     let (position, run) = row?;
@@ -392,6 +459,17 @@ pub(super) const UNFINISHED_REWRITE: &str = "rewritten.redb";
 fn next_position(runs: &impl ReadableTable<u64, (u32, u64, u32)>, facts: &Facts) -> Result<u64, redb::Error> {
     let last = runs.last()?.map(|(position, run)| position.value() + u64::from(run.value().2));
     Ok(last.unwrap_or(facts.position).max(facts.position))
+}
+
+type IndexTable = ReadOnlyTable<(u32, u64, u64), u8>;
+
+/// The index of a segment; `None`: an older version made the segment.
+fn index_of(transaction: &ReadTransaction) -> Result<Option<IndexTable>, redb::Error> {
+    match transaction.open_table(INDEX) {
+        Ok(index) => Ok(Some(index)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 pub(super) fn remove_if_there(path: &Path) -> Result<(), StoreError> {

@@ -2,20 +2,23 @@
 //! reader checks how they fit together, not that they are unchanged: backups do that.
 //!
 //! Magic; then entries, each with a mark (1 byte): `1` a segment with its day (8); `2` a run with its session (4), the number of
-//! its first event (8), how many there are (4), and each with its length (4); `0` the end, with the number of events (8).
+//! its first event (8), how many there are (4), and each with its length (4); `3` what events of the segment before are found by: session (4),
+//! how many rows (4), and each with tag (8), number (8) and mark (1); `0` the end, with the number of events (8).
 //! Numbers are big-endian.
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::path::Path;
 
 use super::super::queue::Queued as _;
 use super::super::{SessionNumber, SpaceWatch, StoreError};
 use super::segment::{Facts, Segment, failed};
-use super::{Append, EventLog, READ_BYTES_MAX};
+use super::{Append, EventLog, INDEX_ROW_BYTES, IndexRow, READ_BYTES_MAX};
 
 const MAGIC: &[u8; 16] = b"rookery-events1\n";
 const SEGMENT: u8 = 1;
 const RUN: u8 = 2;
+const INDEX: u8 = 3;
 const END: u8 = 0;
 /// Runs that are read at a time.
 const RUNS_COUNT: usize = 1_024;
@@ -23,6 +26,8 @@ const RUNS_COUNT: usize = 1_024;
 const RUN_EVENTS_MAX: u32 = 100_000;
 /// More than an event ever had.
 const EVENT_BYTES_MAX: u32 = 16 * 1024 * 1024;
+/// Rows of the index in one entry.
+const INDEX_ROWS_MAX: usize = 65_536;
 /// Bytes of the events that an import commits together.
 const COMMIT_BYTES: usize = 4 * 1024 * 1024;
 
@@ -39,7 +44,7 @@ impl EventLog {
         for segment in self.shared.segments.all() {
             put(to, &[SEGMENT])?;
             put(to, &segment.facts.day.to_be_bytes())?;
-            let mut position = 0;
+            let (mut position, mut last_of) = (0, BTreeMap::new());
             loop {
                 let mut runs = Vec::new();
                 segment.runs_after(position, RUNS_COUNT, &mut runs)?;
@@ -51,7 +56,8 @@ impl EventLog {
                     let (mut values, mut bytes_left) = (Vec::new(), usize::MAX);
                     segment.read(run.session, &numbers, usize::MAX, &mut bytes_left, &mut values)?;
                     // A session that was over its share may have lost a part of the run meanwhile.
-                    let Some((first, _)) = values.first() else { continue };
+                    let (Some((first, _)), Some((last, _))) = (values.first(), values.last()) else { continue };
+                    last_of.insert(run.session, *last);
                     put(to, &[RUN])?;
                     put(to, &run.session.0.to_be_bytes())?;
                     put(to, &first.to_be_bytes())?;
@@ -63,6 +69,9 @@ impl EventLog {
                     events += values.len() as u64;
                 }
             }
+            let mut rows = segment.index()?;
+            rows.retain(|(session, row)| last_of.get(session).is_some_and(|last| row.number <= *last));
+            put_index(to, &rows)?;
         }
         put(to, &[END])?;
         put(to, &events.to_be_bytes())
@@ -80,13 +89,25 @@ impl EventLog {
     ) -> Result<(), StoreError> {
         std::fs::create_dir_all(directory).map_err(|error| failed(&error))?;
         let space = SpaceWatch::beside_store(directory);
-        let mut importing = Importing { directory, space, segment: None, appends: Vec::new(), bytes: 0 };
+        let mut importing =
+            Importing { directory, space, segment: None, appends: Vec::new(), index: Vec::new(), bytes: 0 };
         read_stream(from, |entry| match entry {
             Entry::Segment(day) => importing.begin(day),
             Entry::Run(session, first, mut events) => {
                 let kept = (last(session) + 1).saturating_sub(first);
                 events.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-                importing.add(Append { session, first, events, redo: Vec::new(), is_for_removal: false })
+                importing.add(Append {
+                    session,
+                    first,
+                    events,
+                    redo: Vec::new(),
+                    index: Vec::new(),
+                    is_for_removal: false,
+                })
+            }
+            Entry::Index(session, mut rows) => {
+                rows.retain(|row| row.number <= last(session));
+                importing.add_index(session, rows)
             }
         })?;
         importing.commit()
@@ -111,6 +132,7 @@ impl EventLog {
 enum Entry {
     Segment(u64),
     Run(SessionNumber, u64, Vec<Vec<u8>>),
+    Index(SessionNumber, Vec<IndexRow>),
 }
 
 /// A log that is being made of a stream.
@@ -120,6 +142,7 @@ struct Importing<'a> {
     space: SpaceWatch,
     segment: Option<Segment>,
     appends: Vec<Append>,
+    index: Vec<(SessionNumber, IndexRow)>,
     bytes: usize,
 }
 
@@ -144,14 +167,22 @@ impl Importing<'_> {
         if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit() }
     }
 
+    fn add_index(&mut self, session: SessionNumber, rows: Vec<IndexRow>) -> Result<(), StoreError> {
+        self.bytes += rows.len() * INDEX_ROW_BYTES;
+        self.index.extend(rows.into_iter().map(|row| (session, row)));
+        if self.bytes < COMMIT_BYTES { Ok(()) } else { self.commit() }
+    }
+
     fn commit(&mut self) -> Result<(), StoreError> {
-        if let Some(segment) = &self.segment
-            && !self.appends.is_empty()
-        {
-            self.space.check(self.bytes as u64)?;
+        let Some(segment) = &self.segment else { return Ok(()) };
+        self.space.check(self.bytes as u64)?;
+        if !self.appends.is_empty() {
             segment.append(self.appends.iter())?;
-            (self.appends, self.bytes) = (Vec::new(), 0);
         }
+        if !self.index.is_empty() {
+            segment.put_index(&self.index)?;
+        }
+        (self.appends, self.index, self.bytes) = (Vec::new(), Vec::new(), 0);
         Ok(())
     }
 }
@@ -180,10 +211,41 @@ fn read_stream(from: &mut dyn Read, mut with: impl FnMut(Entry) -> Result<(), St
                 events += u64::from(count);
                 with(Entry::Run(session, first, values))?;
             }
+            [INDEX] if has_segment => {
+                let session = SessionNumber(u32::from_be_bytes(take(from)?));
+                let count = u32::from_be_bytes(take(from)?) as usize;
+                if count > INDEX_ROWS_MAX {
+                    return Err(malformed());
+                }
+                let mut rows = Vec::new();
+                for _ in 0..count {
+                    let (tag, number) = (u64::from_be_bytes(take(from)?), u64::from_be_bytes(take(from)?));
+                    let [mark] = take(from)?;
+                    rows.push(IndexRow { tag, number, mark });
+                }
+                with(Entry::Index(session, rows))?;
+            }
             [END] if u64::from_be_bytes(take(from)?) == events => return Ok(()),
             _ => return Err(malformed()),
         }
     }
+}
+
+/// Writes the rows of a segment's index, which are in the order of sessions.
+fn put_index(to: &mut dyn Write, rows: &[(SessionNumber, IndexRow)]) -> Result<(), StoreError> {
+    for of_session in rows.chunk_by(|one, other| one.0 == other.0) {
+        for part in of_session.chunks(INDEX_ROWS_MAX) {
+            put(to, &[INDEX])?;
+            put(to, &part[0].0.0.to_be_bytes())?;
+            put(to, &u32::try_from(part.len()).unwrap_or(u32::MAX).to_be_bytes())?;
+            for (_, row) in part {
+                put(to, &row.tag.to_be_bytes())?;
+                put(to, &row.number.to_be_bytes())?;
+                put(to, &[row.mark])?;
+            }
+        }
+    }
+    Ok(())
 }
 
 fn put(to: &mut dyn Write, bytes: &[u8]) -> Result<(), StoreError> {

@@ -37,9 +37,26 @@ fn event(number: u64) -> Vec<u8> {
     number.to_be_bytes().repeat(13)
 }
 
+/// The tag of every event, and those of the events with odd and with even numbers.
+const EVERY: u64 = u64::MAX;
+const ODD: u64 = 1;
+
+/// The rows of the index for the event with this number; its mark is its last digit.
+fn rows(number: u64) -> [IndexRow; 2] {
+    [EVERY, number % 2].map(|tag| IndexRow { tag, number, mark: (number % 10) as u8 })
+}
+
+/// The numbers of the events with this tag, the newest first.
+fn tagged(log: &EventLog, session: SessionNumber, tag: u64) -> Vec<u64> {
+    let rows = log.tagged(session, tag, u64::MAX, usize::MAX, None).unwrap();
+    assert_eq!(log.count_tagged(session, tag, |_| true).unwrap(), rows.len());
+    rows.iter().map(|row| row.number).collect()
+}
+
 fn append(log: &EventLog, session: SessionNumber, numbers: std::ops::RangeInclusive<u64>) {
     let (first, redo) = (*numbers.start(), numbers.end().to_be_bytes().to_vec());
-    let append = Append { session, first, events: numbers.map(event).collect(), redo, is_for_removal: false };
+    let index = numbers.clone().flat_map(rows).collect();
+    let append = Append { session, first, events: numbers.map(event).collect(), redo, index, is_for_removal: false };
     log.append(append).wait_blocking().unwrap();
 }
 
@@ -176,6 +193,32 @@ fn a_session_over_its_share_loses_its_own_oldest_events_and_the_disk_gets_the_ro
     drop(log);
     let log = bench.open();
     assert_eq!((numbers(&log, ALICE), numbers(&log, BOB)), (of_alice, of_bob));
+    assert_eq!((tagged(&log, ALICE, EVERY), tagged(&log, BOB, EVERY).len()), ((first..=alice).rev().collect(), 600));
+}
+
+#[test]
+fn events_are_found_by_what_they_are_tagged_with_the_newest_first() {
+    let bench = Bench::new();
+    let log = bench.open();
+    append(&log, ALICE, 1..=5);
+    append(&log, BOB, 1..=2);
+    bench.pass_days(3);
+    append(&log, ALICE, 6..=9);
+    let today = 20_003 * DAY_MS;
+    log.trim().unwrap();
+    let mut open = Some(log);
+    for _ in 0..2 {
+        let log = open.take().unwrap_or_else(|| bench.open());
+        assert_eq!(tagged(&log, ALICE, ODD), [9, 7, 5, 3, 1]);
+        assert_eq!((tagged(&log, BOB, EVERY), tagged(&log, BOB, 77)), (vec![2, 1], vec![]));
+        let some = |before, count, since| -> Vec<u64> {
+            log.tagged(ALICE, EVERY, before, count, since).unwrap().iter().map(|row| row.number).collect()
+        };
+        assert_eq!((some(8, 3, None), some(6, 1, None), some(1, 9, None)), (vec![7, 6, 5], vec![5], vec![]));
+        assert_eq!(some(u64::MAX, 99, Some(today + DAY_MS)), [9, 8, 7, 6], "the file before was closed by then");
+        assert_eq!(some(u64::MAX, 99, Some(today)), [9, 8, 7, 6, 5, 4, 3, 2, 1], "it may have been open on that day");
+        assert_eq!(log.count_tagged(ALICE, EVERY, |mark| mark < 4).unwrap(), 3);
+    }
 }
 
 #[test]
@@ -197,6 +240,7 @@ fn an_export_is_read_back_in_order_by_its_days_and_up_to_a_number() {
     EventLog::import(&path, &mut &*export, last).unwrap();
     let copy = other.open();
     assert_eq!((numbers(&copy, ALICE), numbers(&copy, BOB)), (vec![1, 2, 3, 4, 5], vec![1, 2]));
+    assert_eq!((tagged(&copy, ALICE, EVERY), tagged(&copy, BOB, ODD)), (vec![5, 4, 3, 2, 1], vec![1]));
     assert_eq!(runs(&copy, 0), [(1, 1, 1, 3), (4, 2, 1, 1), (5, 1, 4, 2), (7, 2, 2, 1)]);
     append(&copy, ALICE, 6..=6);
     bench.pass_days(29);
@@ -213,7 +257,14 @@ fn one_read_returns_little_and_yet_always_something() {
     let log = EventLog::open_memory();
     let large = vec![7; READ_BYTES_MAX + 1];
     for first in 1..=2 {
-        let append = Append { session: ALICE, first, events: vec![large.clone()], redo: vec![], is_for_removal: false };
+        let append = Append {
+            session: ALICE,
+            first,
+            events: vec![large.clone()],
+            redo: vec![],
+            index: Vec::new(),
+            is_for_removal: false,
+        };
         log.append(append).wait_blocking().unwrap();
     }
     assert_eq!(log.read(ALICE, 1..=9, 9).unwrap().len(), 1);

@@ -62,6 +62,7 @@ pub(super) fn append(directory: &Path) {
             first,
             events,
             redo: first.to_be_bytes().into(),
+            index: Vec::new(),
             is_for_removal: false,
         };
         waiting.push_back((session, first + count - 1, log.append(append)));

@@ -166,6 +166,7 @@ struct Manner {
     requires_token: Option<bool>,
     /// The group whose keys the phone loses.
     loses_keys: Option<String>,
+    loses_receipts: Option<bool>,
 }
 
 async fn set_manner(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Manner>) -> Answer {
@@ -184,6 +185,9 @@ async fn set_manner(State(world): State<World>, Path(phone): Path<String>, Json(
     }
     if let Some(required) = body.requires_token {
         world.require_token(&phone, required);
+    }
+    if let Some(lost) = body.loses_receipts {
+        world.lose_receipts(&phone, lost);
     }
     if let Some(gid) = body.loses_keys {
         world.lose_sender_keys(&phone, &gid);

@@ -19,7 +19,7 @@ use crate::world::group::group_user;
 use crate::world::{Addressing, State, World};
 
 /// Messages of its own that a phone keeps, so that it can send them again.
-const SENT_MAX: usize = 2_000;
+const SENT_MAX: usize = 20_000;
 
 /// A message to be sent by a phone.
 #[derive(Debug, Clone, Default)]

@@ -98,6 +98,9 @@ pub(crate) struct Account {
     /// Its phone does not answer those who ask for a message once more.
     #[serde(default)]
     pub(crate) is_deaf: bool,
+    /// What its devices say of stanzas that they got is lost on its way.
+    #[serde(default)]
+    pub(crate) loses_receipts: bool,
     /// The messages that wait for its phone.
     #[serde(default)]
     pub(crate) unread: VecDeque<Unread>,
@@ -175,6 +178,7 @@ impl Account {
             history: PhoneHistory::default(),
             is_off: false,
             is_deaf: false,
+            loses_receipts: false,
             unread: VecDeque::new(),
             asked_again: HashSet::new(),
             keyed: KeyedDevices::new(),

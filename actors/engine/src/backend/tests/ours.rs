@@ -155,3 +155,26 @@ async fn errors_name_the_table_and_nothing_else() {
     let error = backend.load_prekey(1).await.unwrap_err();
     assert_eq!(error.to_string(), "data validation failed: a record in table `pre_keys` is unreadable");
 }
+
+/// M-1: what a decryption left of a message's keys is never on disk without the message, until the log has the message.
+#[tokio::test]
+async fn a_decrypted_message_is_on_disk_with_the_state_that_its_decryption_left() {
+    let store = open_memory();
+    let backend = SessionBackend::new(Arc::clone(&store), ALICE);
+    let pending = |backend: &SessionBackend, id: &'static str| {
+        let message = backend.get_pending_inbound("chat", "bob", id);
+        message.now_or_never().unwrap().unwrap()
+    };
+    backend.store_pending_inbound("chat", "bob", "1", b"one").await.unwrap();
+    backend.store_pending_inbound("chat", "bob", "2", b"two").await.unwrap();
+    backend.delete_pending_inbound("chat", "bob", "1").await.unwrap();
+    // As after a kill: nothing of the messages is there, and nothing of the keys either.
+    assert_eq!(pending(&SessionBackend::new(store.clone(), ALICE), "2"), None);
+
+    backend.put_sender_key("group::bob", b"state").await.unwrap();
+    let after_kill = SessionBackend::new(store.clone(), ALICE);
+    assert_eq!((pending(&after_kill, "1"), pending(&after_kill, "2")), (None, Some(b"two".to_vec())));
+    backend.put_session("bob.0", b"state").await.unwrap();
+    backend.delete_pending_inbound("chat", "bob", "2").await.unwrap();
+    assert_eq!((pending(&backend, "2"), pending(&SessionBackend::new(store, ALICE), "2")), (None, None));
+}

@@ -1,0 +1,287 @@
+//! Messages that came, as events: with the names and ids by which this session knows people.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rookery_model::{
+    ChatKind, Event, EventKind, GroupId, IncomingChat, IncomingContent, IncomingMessage, Message, MessageAuthor,
+    MessageContent, MessageEventKind, MessageNote, MessageType, NameSource, ParticipantId, ParticipantIds,
+    QuotedMessage, Role, Timestamp,
+};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::SessionState;
+use super::message::{CameMessage, Generation};
+use crate::journal::Keeping;
+use crate::message_events::chat_names;
+
+/// Characters of a message's text: as many as WhatsApp's own clients take.
+const TEXT_CHARS_MAX: usize = 65_536;
+/// Bytes of an event's data as JSON. An event has to fit into a batch of the journal with its content.
+const DATA_BYTES_MAX: usize = 400 * 1024;
+/// Bytes of a message's whole content that are kept: a usual picture's preview has 5,000. A larger one can be read, and not be quoted,
+/// forwarded or fetched.
+const PROTOCOL_BYTES_MAX: usize = 64 * 1024;
+
+/// Messages that came before it is known whether the session's account changes. `kept` as in `SessionMsg::MessagesCame`.
+pub(super) struct HeldMessages {
+    messages: Vec<CameMessage>,
+    kept: oneshot::Sender<bool>,
+}
+
+impl SessionState {
+    /// Tells of new messages. `kept` hears whether all of them are on disk.
+    pub(super) fn messages_came(
+        &mut self,
+        generation: Generation,
+        messages: Vec<CameMessage>,
+        kept: oneshot::Sender<bool>,
+    ) {
+        if !self.engine.is_current(generation) {
+            // They come again.
+            let _ = kept.send(false);
+            return;
+        }
+        if self.engine.turned_away.is_some() {
+            // Nothing of an account that is turned away is taken in.
+            let _ = kept.send(true);
+            return;
+        }
+        if self.engine.any().is_some_and(|engine| self.is_to_change_to(&engine.me())) {
+            return self.held_messages.push(HeldMessages { messages, kept });
+        }
+        self.tell_messages(messages, kept);
+    }
+
+    /// Tells of the messages that waited for the account to be known.
+    pub(super) fn tell_held_messages(&mut self) {
+        for HeldMessages { messages, kept } in std::mem::take(&mut self.held_messages) {
+            self.tell_messages(messages, kept);
+        }
+    }
+
+    fn tell_messages(&mut self, messages: Vec<CameMessage>, kept: oneshot::Sender<bool>) {
+        if self.journal.is_refused() {
+            let _ = kept.send(false);
+            return;
+        }
+        let events: Vec<Event> = messages.into_iter().filter_map(|came| self.event_of(came)).collect();
+        let keeping = Keeping::new(events.len(), kept);
+        for event in events {
+            self.journal.tell_message(event, keeping.clone());
+        }
+    }
+
+    /// The event that tells of a message; `None`: it tells of nothing.
+    fn event_of(&mut self, CameMessage { mut message, replaces }: CameMessage) -> Option<Event> {
+        let me = self.record.me();
+        if message.is_from_me {
+            message.author = Some(me);
+        }
+        if let (Some(author), Some(name)) = (&message.author, &message.author_name) {
+            self.cache.names.learn(author, name, NameSource::Push);
+        }
+        self.cache.numbers.seen(&message.author);
+        if let IncomingChat::Person(person) = &mut message.chat
+            && let Some(known) = person.phone.and_then(|phone| self.cache.numbers.get(phone, Timestamp::now()))
+        {
+            person.learn(&known.unwrap_or_default());
+        }
+        let group = if let IncomingChat::Group(group) = &message.chat { Some(group.clone()) } else { None };
+        if let IncomingContent::Revoked { written_by: Some(_), .. } = &message.content
+            && !self.is_admin(group.as_ref(), message.author.as_ref())
+        {
+            return None;
+        }
+        let (kind, target) = match &message.content {
+            IncomingContent::Message(_) | IncomingContent::Masked if message.is_from_me => {
+                (MessageEventKind::Sent, None)
+            }
+            IncomingContent::Message(_) | IncomingContent::Masked => (MessageEventKind::Received, None),
+            IncomingContent::Edited { target, .. } => (MessageEventKind::Edited, Some(target.clone())),
+            IncomingContent::Revoked { target, .. } => (MessageEventKind::Revoked, Some(target.clone())),
+            IncomingContent::Reaction { target, .. } => (MessageEventKind::Reaction, Some(target.clone())),
+        };
+        let is_text_stored = self.context.options.store_message_text;
+        let fits = is_text_stored && !message.protocol.is_empty() && message.protocol.len() <= PROTOCOL_BYTES_MAX;
+        let note = MessageNote {
+            chats: chat_names(&message.chat),
+            id: target.clone().unwrap_or_else(|| message.id.clone()),
+            change: target.map(|_| message.id.clone()),
+            is_from_me: message.is_from_me,
+            authors: message.author.iter().flat_map(ParticipantIds::ids).collect(),
+            protocol: fits.then(|| STANDARD.encode(&message.protocol)),
+        };
+        let mut data = self.data_of(&message, &me, is_text_stored);
+        if let Some(replaces) = replaces {
+            data.insert("replaces".to_owned(), json!(replaces));
+        }
+        shorten(&mut data);
+        Some(Event {
+            session: self.entry.id,
+            number: 0,
+            id: Uuid::now_v7(),
+            kind: EventKind::Message(kind),
+            occurred_at: message.at,
+            seen_at: Timestamp::now(),
+            actor: message.author.as_ref().and_then(ParticipantIds::id),
+            group,
+            message: Some(Box::new(note)),
+            data,
+        })
+    }
+
+    /// Whether somebody may delete what others wrote in a group.
+    fn is_admin(&self, group: Option<&GroupId>, person: Option<&ParticipantIds>) -> bool {
+        let record = group.and_then(|group| self.cache.record(group));
+        let role = record.zip(person).and_then(|(record, person)| record.member(person).map(|member| member.role));
+        role.is_some_and(|role| role != Role::Member)
+    }
+
+    /// The event's data (contract, section 6).
+    fn data_of(&self, message: &IncomingMessage, me: &ParticipantIds, is_text_stored: bool) -> Map<String, Value> {
+        let place = Place::of(message, me);
+        let data = match &message.content {
+            IncomingContent::Message(content) => self.shown(message, content, &place, is_text_stored),
+            IncomingContent::Masked => {
+                let content = MessageContent { kind: MessageType::Masked, ..MessageContent::default() };
+                self.shown(message, &content, &place, is_text_stored)
+            }
+            IncomingContent::Edited { target, text, mentions } => {
+                let mut data = place.change(message, target);
+                data["body"] = json!(if is_text_stored { cut(text) } else { "" });
+                if !mentions.is_empty() {
+                    data["mentionedIds"] = json!(self.mentioned(&message.chat, mentions));
+                }
+                data
+            }
+            IncomingContent::Revoked { target, .. } => {
+                let mut data = place.change(message, target);
+                (data["revokedId"], data["type"], data["body"]) = (json!(target), json!("revoked"), json!(""));
+                data
+            }
+            IncomingContent::Reaction { target, emoji } => {
+                let mut data = place.change(message, target);
+                data["reaction"] = json!(if is_text_stored { emoji } else { "" });
+                data["senderId"] = json!(message.author.as_ref().and_then(ParticipantIds::id));
+                data
+            }
+        };
+        let Value::Object(mut data) = data else { return Map::new() };
+        if !is_text_stored {
+            data.insert("textStored".to_owned(), json!(false));
+        }
+        data
+    }
+
+    fn shown(&self, message: &IncomingMessage, content: &MessageContent, place: &Place, is_text_stored: bool) -> Value {
+        let author = message.author.as_ref();
+        let phone = author.and_then(|author| author.phone).map(|digits| digits.to_string());
+        let contact = author.filter(|_| !message.is_from_me).and_then(|author| {
+            Some(MessageAuthor {
+                id: author.id()?,
+                number: phone.clone(),
+                name: self.cache.names.of(author).map(|name| name.to_string()),
+                push_name: message.author_name.clone(),
+            })
+        });
+        let text = |text: &str| if is_text_stored { cut(text).to_owned() } else { String::new() };
+        let shown = Message {
+            id: message.id.clone(),
+            from: place.from.clone(),
+            to: place.to.clone(),
+            chat_id: place.chat.clone(),
+            body: text(&content.text),
+            kind: content.kind,
+            timestamp: message.at.0.div_euclid(1_000),
+            from_me: message.is_from_me,
+            is_group: place.kind == ChatKind::Group,
+            chat_kind: place.kind,
+            author: author.filter(|_| place.kind == ChatKind::Group).and_then(ParticipantIds::id),
+            mentioned_ids: self.mentioned(&message.chat, &content.mentions),
+            sender_phone: phone,
+            contact,
+            media: content.media.clone(),
+            quoted_message: content
+                .quoted
+                .as_ref()
+                .map(|(id, body)| QuotedMessage { id: id.clone(), body: text(body) }),
+            location: content.location.clone().filter(|_| is_text_stored),
+            poll: content.poll.clone().filter(|_| is_text_stored),
+            ephemeral_duration: content.ephemeral_seconds,
+            is_forwarded: content.is_forwarded,
+            replaces: None,
+            text_stored: true,
+        };
+        json!(shown)
+    }
+
+    /// People by the ids that answers show: a group may know the number of somebody who is mentioned by LID.
+    fn mentioned(&self, chat: &IncomingChat, people: &[ParticipantIds]) -> Vec<ParticipantId> {
+        let group = if let IncomingChat::Group(group) = chat { self.cache.record(group) } else { None };
+        let member = |person: &ParticipantIds| group.as_ref().and_then(|group| group.member(person));
+        people.iter().filter_map(|person| member(person).map_or(*person, |member| member.person).id()).collect()
+    }
+}
+
+/// Where a message was written, by the ids that answers show.
+struct Place {
+    chat: String,
+    from: String,
+    to: String,
+    kind: ChatKind,
+}
+
+impl Place {
+    fn of(message: &IncomingMessage, me: &ParticipantIds) -> Self {
+        let (chat, kind) = match &message.chat {
+            IncomingChat::Person(person) => {
+                (person.id().map(|id| id.to_string()).unwrap_or_default(), ChatKind::Individual)
+            }
+            IncomingChat::Group(group) => (group.to_string(), ChatKind::Group),
+            IncomingChat::Other(id, kind) => (id.clone(), *kind),
+        };
+        let me = me.id().map(|id| id.to_string()).unwrap_or_default();
+        let (from, to) = if message.is_from_me { (me, chat.clone()) } else { (chat.clone(), me) };
+        Self { chat, from, to, kind }
+    }
+
+    /// What all changes of messages have.
+    fn change(&self, message: &IncomingMessage, target: &str) -> Value {
+        let mut data = json!({
+            "id": target,
+            "messageId": target,
+            "chatId": self.chat,
+            "from": self.from,
+            "to": self.to,
+            "timestamp": message.at.0.div_euclid(1_000),
+            "fromMe": message.is_from_me,
+            "isGroup": self.kind == ChatKind::Group,
+            "kind": self.kind,
+        });
+        if let Some(author) = message.author.as_ref().filter(|_| self.kind == ChatKind::Group) {
+            data["author"] = json!(author.id());
+        }
+        data
+    }
+}
+
+/// Takes the largest parts out of data that nobody can have written with WhatsApp's own clients.
+fn shorten(data: &mut Map<String, Value>) {
+    let is_long = |data: &Map<String, Value>| serde_json::to_vec(data).map_or(0, |json| json.len()) > DATA_BYTES_MAX;
+    for part in ["poll", "location", "quotedMessage", "mentionedIds", "media", "contact"] {
+        if !is_long(data) {
+            return;
+        }
+        data.remove(part);
+    }
+    if is_long(data) {
+        data.insert("body".to_owned(), json!(""));
+    }
+}
+
+/// As much of a text as is kept.
+fn cut(text: &str) -> &str {
+    text.char_indices().nth(TEXT_CHARS_MAX).map_or(text, |(end, _)| &text[..end])
+}

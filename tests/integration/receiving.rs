@@ -1,0 +1,288 @@
+//! Messages that come: each is told once, as what it is, whatever happens on its way.
+
+use buffa::MessageField;
+use rookery_simulator::{Addressing, Mail};
+use serde_json::{Value, json};
+use waproto::whatsapp as wa;
+use waproto::whatsapp::message::protocol_message::Type as ProtocolType;
+
+use crate::harness::{ALICE, BOB, Bench, CAROL, DAVE, until, until_equal};
+
+/// The events of these kinds that alice has, oldest first: kind and data.
+async fn told(bench: &Bench, kinds: &str) -> Vec<(String, Value)> {
+    let page = bench.get(&format!("/sessions/alice/events?types={kinds}&limit=1000")).await;
+    assert_eq!(page.status, 200, "{page:?}");
+    let events = page.body["events"].as_array().unwrap().clone();
+    events.iter().map(|event| (event["event"].as_str().unwrap().to_owned(), event["data"].clone())).collect()
+}
+
+/// The same, once there are `count`.
+async fn until_told(bench: &Bench, kinds: &str, count: usize) -> Vec<(String, Value)> {
+    until_equal(count, async || told(bench, kinds).await.len()).await;
+    told(bench, kinds).await
+}
+
+const MESSAGES: &str = "message.received,message.sent";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_in_a_group_is_told_with_its_author_and_its_chat() {
+    for addressing in [Addressing::Lid, Addressing::Pn] {
+        let bench = Bench::start().await;
+        let group = bench.group(&[BOB, CAROL], addressing);
+        bench.link("alice", ALICE).await;
+        let id = bench.world.send(BOB, &group, Mail::text("hello")).unwrap();
+        let (kind, message) = until_told(&bench, MESSAGES, 1).await.remove(0);
+        assert_eq!(kind, "message.received");
+        let expected = json!({
+            "id": id, "from": group, "to": format!("{ALICE}@c.us"), "chatId": group, "body": "hello", "type": "text",
+            "fromMe": false, "isGroup": true, "kind": "group", "author": format!("{BOB}@c.us"), "senderPhone": BOB,
+        });
+        for (field, value) in expected.as_object().unwrap() {
+            assert_eq!(&message[field], value, "{field} in {message}");
+        }
+        assert_eq!(message["contact"]["pushName"], json!(format!("User {BOB}")));
+        assert!(message["timestamp"].as_i64().is_some_and(|seconds| seconds > 1_700_000_000), "{message}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_persons_message_and_our_own_from_another_device_are_told() {
+    let (bench, group) = Bench::with_group().await;
+    bench.world.send(DAVE, ALICE, Mail::text("to alice")).unwrap();
+    until_told(&bench, MESSAGES, 1).await;
+    bench.world.send(ALICE, DAVE, Mail::text("from the phone")).unwrap();
+    until_told(&bench, MESSAGES, 2).await;
+    let sent = bench.post("/sessions/alice/messages/send-text", json!({ "chatId": group, "text": "by call" })).await;
+    assert_eq!(sent.status, 201, "{sent:?}");
+    // It is on disk before the call is answered.
+    let all = told(&bench, MESSAGES).await;
+    let [(received, from_dave), (sent_elsewhere, to_dave), (sent_here, in_group)] = all.as_slice() else {
+        panic!("{all:?}")
+    };
+    assert_eq!(
+        [received, sent_elsewhere, sent_here].map(String::as_str),
+        ["message.received", "message.sent", "message.sent"]
+    );
+    let dave = json!(format!("{DAVE}@c.us"));
+    assert_eq!((&from_dave["chatId"], &from_dave["from"], &from_dave["kind"]), (&dave, &dave, &json!("individual")));
+    assert_eq!((&to_dave["chatId"], &to_dave["to"], &to_dave["fromMe"]), (&dave, &dave, &json!(true)));
+    assert_eq!((&in_group["id"], &in_group["body"]), (&sent.body["messageId"], &json!("by call")));
+    assert_eq!((&in_group["chatId"], &in_group["author"]), (&json!(group), &json!(format!("{ALICE}@c.us"))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_becomes_of_a_message_is_told_and_seen_in_its_chat() {
+    let (bench, group) = Bench::with_group().await;
+    let id = bench.world.send(BOB, &group, Mail::text("at seven")).unwrap();
+    let other = bench.world.send(CAROL, &group, Mail::text("fine")).unwrap();
+    until_told(&bench, MESSAGES, 2).await;
+    bench.world.send(BOB, &group, edit(&id, "at eight")).unwrap();
+    bench.world.send(CAROL, &group, reaction(&group, &id, "👍")).unwrap();
+    bench.world.send(DAVE, ALICE, Mail::text("elsewhere")).unwrap();
+    // Neither wrote what is changed here.
+    bench.world.send(CAROL, &group, edit(&id, "never")).unwrap();
+    bench.world.send(CAROL, &group, revocation(&group, &id, None)).unwrap();
+    bench.world.send(CAROL, &group, revocation(&group, &id, Some(&lid_jid(&bench, BOB)))).unwrap();
+    bench.world.send(CAROL, &group, revocation(&group, &other, None)).unwrap();
+
+    let changes = until_told(&bench, "message.edited,message.revoked,message.reaction", 3).await;
+    let mut seen: Vec<Value> = changes
+        .iter()
+        .map(|(kind, data)| json!([kind, data["id"], data["body"], data["reaction"], data["senderId"]]))
+        .collect();
+    seen.sort_by_key(Value::to_string);
+    let carol = format!("{CAROL}@c.us");
+    assert_eq!(
+        seen,
+        [
+            json!(["message.edited", id, "at eight", null, null]),
+            json!(["message.reaction", id, null, "👍", carol]),
+            json!(["message.revoked", other, "", null, null]),
+        ]
+    );
+
+    let history = bench.get(&format!("/sessions/alice/messages/{group}/history")).await;
+    let shown: Vec<Value> =
+        history.body.as_array().unwrap().iter().map(|m| json!([m["id"], m["type"], m["body"]])).collect();
+    assert_eq!(shown, [json!([other, "revoked", ""]), json!([id, "text", "at eight"])]);
+    let reactions = bench.get(&format!("/sessions/alice/messages/{group}/{id}/reactions")).await;
+    assert_eq!(
+        (&reactions.body[0]["emoji"], &reactions.body[0]["senders"][0]["senderId"]),
+        (&json!("👍"), &json!(carol))
+    );
+    let none = bench.get(&format!("/sessions/alice/messages/{group}/nothing/reactions")).await;
+    assert_eq!(none.failure(), (404, "message_not_found"));
+    bench.world.send(CAROL, &group, reaction(&group, &id, "")).unwrap();
+    until_told(&bench, "message.reaction", 2).await;
+    assert_eq!(told(&bench, "message.edited,message.revoked").await.len(), 2, "only authors change messages");
+    assert_eq!(bench.get(&format!("/sessions/alice/messages/{group}/{id}/reactions")).await.body, json!([]));
+
+    let all = bench.get("/sessions/alice/messages?limit=2").await.body;
+    assert_eq!((&all["total"], all["messages"].as_array().unwrap().len()), (&json!(3), 2), "{all}");
+    let of_group = bench.get(&format!("/sessions/alice/messages?chatId={group}&offset=1")).await.body;
+    assert_eq!((&of_group["total"], &of_group["messages"][0]["waMessageId"]), (&json!(2), &json!(id)));
+    assert_eq!(of_group["messages"][0]["metadata"], json!({ "edited": true }));
+    let of_bob = bench.get(&format!("/sessions/alice/messages?from={BOB}")).await.body;
+    assert_eq!((&of_bob["total"], &of_bob["messages"][0]["direction"]), (&json!(1), &json!("incoming")), "{of_bob}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_decrypted_is_told_and_once_more_when_it_can() {
+    let (bench, group) = Bench::with_group().await;
+    bench.world.send(BOB, &group, Mail::text("first")).unwrap();
+    until_told(&bench, MESSAGES, 1).await;
+    let lost = bench.world.send(BOB, &group, Mail { lose_key: true, ..Mail::text("second") }).unwrap();
+    let all = until_told(&bench, MESSAGES, 3).await;
+    let [_, (_, masked), (_, readable)] = all.as_slice() else { panic!("{all:?}") };
+    assert_eq!((&masked["id"], &masked["type"], &masked["body"]), (&json!(lost), &json!("masked"), &json!("")));
+    assert_eq!(
+        (&readable["id"], &readable["type"], &readable["body"]),
+        (&json!(lost), &json!("text"), &json!("second"))
+    );
+    assert_eq!(readable["replaces"], masked["sequence"]);
+    let history = bench.get(&format!("/sessions/alice/messages/{group}/history")).await.body;
+    let bodies: Vec<&Value> = history.as_array().unwrap().iter().map(|message| &message["body"]).collect();
+    assert_eq!(bodies, ["second", "first"], "{history}");
+    assert_eq!(bench.get(&format!("/sessions/alice/messages?chatId={group}")).await.body["total"], 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_limited_to_a_group_sees_its_messages_alone() {
+    let (bench, group) = Bench::with_group().await;
+    let other = bench.group(&[CAROL], Addressing::Lid);
+    for (to, text) in [(group.as_str(), "here"), (&other, "there"), (ALICE, "in private")] {
+        bench.world.send(CAROL, to, Mail::text(text)).unwrap();
+    }
+    until_told(&bench, MESSAGES, 3).await;
+    let key = json!({ "name": "guest", "role": "viewer", "allowedGroups": [group] });
+    let key = bench.post("/auth/api-keys", key).await.body["apiKey"].as_str().unwrap().to_owned();
+    let read =
+        async |path: &str| bench.call_with(&key, reqwest::Method::GET, &format!("/sessions/alice/{path}"), None).await;
+    let page = read(&format!("events?types={MESSAGES}")).await.body;
+    let bodies: Vec<&Value> = page["events"].as_array().unwrap().iter().map(|event| &event["data"]["body"]).collect();
+    assert_eq!(bodies, ["here"], "{page}");
+    let list = read("messages").await.body;
+    assert_eq!((&list["total"], &list["messages"][0]["body"]), (&json!(1), &json!("here")), "{list}");
+    assert_eq!(read(&format!("messages/{group}/history")).await.body[0]["body"], "here");
+    assert_eq!(read(&format!("messages/{other}/history")).await.failure(), (401, "group_not_allowed"));
+    for path in [format!("messages/{CAROL}/history"), format!("messages?chatId={CAROL}")] {
+        assert_eq!(read(&path).await.failure().0, 403, "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_texts_are_not_kept_nothing_of_them_is_told() {
+    let bench = Bench::with(|config| config.store_message_text = false).await;
+    let group = bench.group(&[BOB], Addressing::Lid);
+    bench.link("alice", ALICE).await;
+    let id = bench.world.send(BOB, &group, Mail::text("words of no use")).unwrap();
+    bench.world.send(BOB, &group, edit(&id, "other words of no use")).unwrap();
+    let all = until_told(&bench, "message.received,message.edited", 2).await;
+    for (kind, message) in &all {
+        assert_eq!((&message["body"], &message["textStored"]), (&json!(""), &json!(false)), "{kind}: {message}");
+    }
+    assert_eq!(all[0].1["type"], "text");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_that_waited_come_in_their_order_and_once_also_if_whatsapp_did_not_hear_that_they_came() {
+    let (mut bench, group) = Bench::with_group().await;
+    let text = |number: usize| format!("message {number}");
+    let bodies = async |bench: &Bench| {
+        let all = told(bench, MESSAGES).await;
+        all.iter().map(|(_, data)| data["body"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected: Vec<String> = (0..60).map(text).collect();
+    for body in &expected[..20] {
+        bench.world.send(BOB, &group, Mail::text(body)).unwrap();
+    }
+    until_equal(expected[..20].to_vec(), async || bodies(&bench).await).await;
+    assert_eq!(bench.post("/sessions/alice/stop", json!({})).await.status, 200);
+    for body in &expected[20..40] {
+        bench.world.send(BOB, &group, Mail::text(body)).unwrap();
+    }
+    // No receipt arrives: the server gives all of them to the next connection once more.
+    bench.world.lose_receipts(ALICE, true);
+    bench.post("/sessions/alice/start", json!({})).await;
+    until_equal(expected[..40].to_vec(), async || bodies(&bench).await).await;
+    bench.restart().await;
+    bench.until_status("alice", "ready").await;
+    bench.world.lose_receipts(ALICE, false);
+    for body in &expected[40..] {
+        bench.world.send(BOB, &group, Mail::text(body)).unwrap();
+    }
+    until_equal(expected, async || bodies(&bench).await).await;
+    let numbers: Vec<u64> =
+        told(&bench, MESSAGES).await.iter().map(|(_, data)| data["sequence"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{numbers:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_another_account_is_told_before_the_session_is_that_accounts() {
+    let (bench, group) = Bench::with_group().await;
+    bench.world.send(BOB, &group, Mail::text("for alice")).unwrap();
+    until_told(&bench, MESSAGES, 1).await;
+    bench.world.phone(ALICE).unlink_devices();
+    bench.until_status("alice", "action_required").await;
+    bench.post("/sessions/alice/start", json!({ "allowAccountChange": true })).await;
+    let qr = bench.qr("alice").await;
+    bench.world.phone(CAROL).scan_qr(&qr).unwrap();
+    let has_keys = async || {
+        let accounts = bench.world.snapshot()["accounts"].as_array().unwrap().clone();
+        let carol = accounts.into_iter().find(|account| account["phone"] == CAROL).unwrap();
+        carol["devices"][0]["one_time_prekeys"].as_u64().is_some_and(|keys| keys > 0).then_some(())
+    };
+    until("the keys of carol's device", has_keys).await;
+    bench.world.send(BOB, CAROL, Mail::text("for carol")).unwrap();
+    bench.until_status("alice", "ready").await;
+    let all = until_told(&bench, MESSAGES, 1).await;
+    assert_eq!((&all[0].1["body"], &all[0].1["to"]), (&json!("for carol"), &json!(format!("{CAROL}@c.us"))), "{all:?}");
+    assert_eq!(bench.get("/sessions/alice/messages").await.body["total"], 1);
+    assert_eq!(bench.get(&format!("/sessions/alice/messages/{group}/history")).await.body, json!([]));
+}
+
+/// Whoever writes it gives an earlier message another text.
+fn edit(id: &str, text: &str) -> Mail {
+    let edited = wa::Message { conversation: Some(text.to_owned()), ..Default::default() };
+    let protocol = wa::message::ProtocolMessage {
+        key: MessageField::some(wa::MessageKey { id: Some(id.to_owned()), from_me: Some(true), ..Default::default() }),
+        r#type: Some(ProtocolType::MESSAGE_EDIT),
+        edited_message: MessageField::some(edited),
+        ..Default::default()
+    };
+    let message = wa::Message { protocol_message: MessageField::some(protocol), ..Default::default() };
+    Mail { edit: Some("1"), ..message.into() }
+}
+
+/// Whoever writes it deletes an earlier message, of `author` if not of their own.
+fn revocation(group: &str, id: &str, author: Option<&str>) -> Mail {
+    let key = wa::MessageKey {
+        remote_jid: Some(group.to_owned()),
+        id: Some(id.to_owned()),
+        from_me: Some(author.is_none()),
+        participant: author.map(str::to_owned),
+    };
+    let protocol = wa::message::ProtocolMessage {
+        key: MessageField::some(key),
+        r#type: Some(ProtocolType::REVOKE),
+        ..Default::default()
+    };
+    let message = wa::Message { protocol_message: MessageField::some(protocol), ..Default::default() };
+    Mail { edit: Some(if author.is_some() { "8" } else { "7" }), ..message.into() }
+}
+
+fn reaction(group: &str, id: &str, emoji: &str) -> Mail {
+    let key = wa::MessageKey { remote_jid: Some(group.to_owned()), id: Some(id.to_owned()), ..Default::default() };
+    let reaction = wa::message::ReactionMessage {
+        key: MessageField::some(key),
+        text: Some(emoji.to_owned()),
+        ..Default::default()
+    };
+    wa::Message { reaction_message: MessageField::some(reaction), ..Default::default() }.into()
+}
+
+fn lid_jid(bench: &Bench, phone: &str) -> String {
+    let accounts = bench.world.snapshot()["accounts"].as_array().unwrap().clone();
+    let account = accounts.into_iter().find(|account| account["phone"] == phone).unwrap();
+    format!("{}@lid", account["lid"].as_str().unwrap())
+}
