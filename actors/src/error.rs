@@ -54,6 +54,9 @@ pub enum CommandError {
     /// Only admins write in the group, and the account is none.
     #[error("only admins may write in group `{0}`")]
     AnnounceOnly(GroupId),
+    /// Only admins of the group may delete what others wrote, and the account is none.
+    #[error("only admins of group `{0}` may delete what others wrote")]
+    NotAdmin(GroupId),
     /// The id is a community's, which has no chat of its own.
     #[error("`{0}` is a community, which has no chat of its own")]
     NotChat(GroupId),

@@ -26,6 +26,9 @@ use crate::session_log::blocking;
 use rookery_engine::Inbox;
 use rookery_store::Health;
 
+/// Messages of several callers that are told together: some commits of the log.
+const TOGETHER_MAX: usize = 512;
+
 /// The messages of a session that wait to be looked at, and the turn to do so.
 #[derive(Default)]
 pub(crate) struct Intake {
@@ -68,15 +71,15 @@ pub(crate) fn take(
     let (kept, answer) = oneshot::channel();
     entry.intake.lock().push(Delivered { generation, messages, kept });
     let entry = entry.clone();
-    async move {
+    // A task of its own: a caller who gives up must not give the turn to others while messages are on their way.
+    tokio::spawn(async move {
         let turn = entry.intake.turn.lock().await;
         // Nothing may be left: whoever had the turn before took our messages along.
         let delivered = std::mem::take(&mut *entry.intake.lock());
         work(&entry, delivered).await;
         drop(turn);
-        answer.await.unwrap_or(false)
-    }
-    .boxed()
+    });
+    answer.map(|kept| kept.unwrap_or(false)).boxed()
 }
 
 impl Intake {
@@ -91,7 +94,8 @@ async fn work(entry: &Arc<SessionHandle>, delivered: Vec<Delivered>) {
     while let Some(first) = delivered.next() {
         let generation = first.generation;
         let (mut messages, mut callers) = (first.messages, vec![first.kept]);
-        while let Some(next) = delivered.next_if(|next| next.generation == generation) {
+        let fits = |next: &Delivered, count: usize| next.generation == generation && count < TOGETHER_MAX;
+        while let Some(next) = delivered.next_if(|next| fits(next, messages.len())) {
             messages.extend(next.messages);
             callers.push(next.kept);
         }
@@ -109,17 +113,19 @@ async fn keep(entry: &Arc<SessionHandle>, generation: Generation, messages: Vec<
     while left.peek().is_some() {
         let part = independent(&mut left);
         let log = entry.log.clone();
+        let session = entry.id;
         let looked = blocking(move || {
-            let look = |message: IncomingMessage| Ok((log.known(&message)?, message));
-            part.into_iter().map(look).collect::<Result<Vec<_>, _>>()
+            let look = |message: IncomingMessage| {
+                let known = log.known(&message).unwrap_or_else(|error| {
+                    // Told twice is better than never: a file that cannot be read may stay so.
+                    warn!(session.id = %session, %error, "could not look up a message in the event log");
+                    Known::New { replaces: None }
+                });
+                (known, message)
+            };
+            Ok(part.into_iter().map(look).collect::<Vec<_>>())
         });
-        let known = match looked.await {
-            Ok(known) => known,
-            Err(error) => {
-                warn!(session.id = %entry.id, %error, "could not look up messages in the event log");
-                return false;
-            }
-        };
+        let Ok(known) = looked.await else { return false };
         let came: Vec<CameMessage> = known
             .into_iter()
             .filter_map(|(known, message)| match known {

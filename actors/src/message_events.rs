@@ -1,6 +1,8 @@
 //! Messages as events of a session's log: by what names they are found, and whether one is there already.
 
-use rookery_model::{Event, EventKind, IncomingChat, IncomingContent, IncomingMessage, MessageNote};
+use std::collections::BTreeSet;
+
+use rookery_model::{Event, EventKind, IncomingChat, IncomingContent, IncomingMessage, MessageEventKind, MessageNote};
 use rookery_store::{IndexRow, StoreError};
 use serde_json::Value;
 
@@ -14,9 +16,11 @@ pub(crate) const MASKED: u8 = 2;
 pub(crate) const REPLACEMENT: u8 = 3;
 /// The mark of a change of a message.
 pub(crate) const CHANGE: u8 = 4;
+/// The mark of a change that takes the place of a message that could not be decrypted.
+pub(crate) const REPLACING_CHANGE: u8 = 5;
 
-/// Events about one message that are looked at: more than one of them is rare, but for reactions.
-const ABOUT_MAX: usize = 1_000;
+/// Events with one id that are looked at: there are more only if as many people use one id.
+const SAME_ID_MAX: usize = 256;
 /// WhatsApp's clock and ours may differ.
 const CLOCKS_DIFFER_MS: i64 = 24 * 60 * 60 * 1_000;
 
@@ -44,36 +48,45 @@ pub(crate) fn chat_names(chat: &IncomingChat) -> Vec<String> {
 pub(crate) fn mark_of(event: &Event) -> Option<u8> {
     let EventKind::Message(kind) = event.kind else { return None };
     let is_masked = event.data.get("type") == Some(&Value::from("masked"));
-    Some(match kind.is_message() {
-        false => CHANGE,
-        true if event.data.contains_key("replaces") => REPLACEMENT,
-        true if is_masked => MASKED,
-        true => MESSAGE,
+    Some(match (kind.is_message(), event.data.contains_key("replaces")) {
+        (false, false) => CHANGE,
+        (false, true) => REPLACING_CHANGE,
+        (true, true) => REPLACEMENT,
+        (true, false) if is_masked => MASKED,
+        (true, false) => MESSAGE,
     })
 }
 
-impl SessionLog {
-    /// The rows of the index for an event.
-    pub(crate) fn index_of(&self, event: &Event, tag: impl Fn(&[&[u8]]) -> u64) -> Vec<IndexRow> {
-        let (Some(note), Some(mark)) = (&event.message, mark_of(event)) else { return Vec::new() };
-        let number = event.number;
-        let row = |tag| IndexRow { tag, number, mark };
-        let mut rows = vec![row(tag(&ALL))];
-        for chat in &note.chats {
-            rows.push(row(tag(&of_chat(chat))));
-            rows.extend(note.ids().map(|id| row(tag(&of_message(chat, id)))));
-        }
-        rows
-    }
+/// Whether the mark is that of a message, not of a change.
+pub(crate) fn is_message(mark: u8) -> bool {
+    matches!(mark, MESSAGE | MASKED | REPLACEMENT)
+}
 
+/// The rows of the index for an event.
+pub(crate) fn index_of(event: &Event, tag: impl Fn(&[&[u8]]) -> u64) -> Vec<IndexRow> {
+    let (Some(note), Some(mark)) = (&event.message, mark_of(event)) else { return Vec::new() };
+    let number = event.number;
+    let row = |tag| IndexRow { tag, number, mark };
+    let mut rows = vec![row(tag(&ALL))];
+    for chat in &note.chats {
+        rows.push(row(tag(&of_chat(chat))));
+        rows.push(row(tag(&of_message(chat, note.own_id()))));
+        if note.change.is_some() {
+            let is_reaction = event.kind == EventKind::Message(MessageEventKind::Reaction);
+            let name = if is_reaction { of_reactions(chat, &note.id) } else { of_changes(chat, &note.id) };
+            rows.push(row(tag(&name)));
+        }
+    }
+    rows
+}
+
+impl SessionLog {
     /// What the log knows of a message. Blocks.
     pub(crate) fn known(&self, message: &IncomingMessage) -> Result<Known, StoreError> {
         let chats = chat_names(&message.chat);
         let mut replaces = None;
-        for event in self.about(&chats, &message.id, Some(message.at.0 - CLOCKS_DIFFER_MS))? {
-            let Some(note) = event.message.as_deref().filter(|note| note.is_by(message)) else { continue };
-            let is_it = if mark_of(&event) == Some(CHANGE) { note.change.as_ref() } else { Some(&note.id) };
-            if is_it != Some(&message.id) {
+        for event in self.with_id(&chats, &message.id, Some(message.at.0 - CLOCKS_DIFFER_MS))? {
+            if !event.message.as_deref().is_some_and(|note| note.is_by(message)) {
                 continue;
             }
             if mark_of(&event) != Some(MASKED) || message.content == IncomingContent::Masked {
@@ -81,29 +94,47 @@ impl SessionLog {
             }
             replaces = Some(event.number);
         }
-        let target = match &message.content {
-            IncomingContent::Edited { target, .. } | IncomingContent::Revoked { target, written_by: None } => target,
-            _ => return Ok(Known::New { replaces }),
+        let may_be_told = match &message.content {
+            IncomingContent::Edited { target, .. } | IncomingContent::Revoked { target, written_by: None } => {
+                self.may_be_by(&chats, target, |note| note.is_by(message))?
+            }
+            IncomingContent::Revoked { target, written_by: Some(author) } => {
+                let is_author = |note: &MessageNote| author.ids().any(|id| note.authors.contains(&id));
+                self.may_be_by(&chats, target, is_author)?
+            }
+            _ => true,
         };
-        // Only who wrote a message may change it. Of a message that is not here, nobody knows who did.
-        let targets = self.about(&chats, target, None)?;
-        let original = targets.iter().find(|event| mark_of(event).is_some_and(|mark| mark != CHANGE));
-        let is_forged = original.is_some_and(|event| !event.message.as_ref().is_some_and(|note| note.is_by(message)));
-        Ok(if is_forged { Known::Forged } else { Known::New { replaces } })
+        Ok(if may_be_told { Known::New { replaces } } else { Known::Forged })
     }
 
-    /// The events about a message, the newest first. `since`: a time in Unix milliseconds, before which none is looked for. Blocks.
-    pub(crate) fn about(&self, chats: &[String], id: &str, since: Option<i64>) -> Result<Vec<Event>, StoreError> {
-        let mut events: Vec<Event> = Vec::new();
+    /// Whether somebody may have written the message with this id: of one that is not here nobody knows who did. Blocks.
+    fn may_be_by(
+        &self,
+        chats: &[String],
+        id: &str,
+        is_author: impl Fn(&MessageNote) -> bool,
+    ) -> Result<bool, StoreError> {
+        let events = self.with_id(chats, id, None)?;
+        let mut notes = events
+            .iter()
+            .filter(|event| mark_of(event).is_some_and(is_message))
+            .filter_map(|event| event.message.as_deref())
+            .peekable();
+        Ok(notes.peek().is_none() || notes.any(is_author))
+    }
+
+    /// The messages and changes with this id of their own, the newest first. `since`: a time in Unix milliseconds, before which none is
+    /// looked for. Blocks.
+    pub(crate) fn with_id(&self, chats: &[String], id: &str, since: Option<i64>) -> Result<Vec<Event>, StoreError> {
+        let mut numbers = BTreeSet::new();
         for chat in chats {
-            let rows = self.tagged(&of_message(chat, id), u64::MAX, ABOUT_MAX, since)?;
-            let numbers: Vec<u64> = rows.into_iter().map(|row| row.number).collect();
-            events.extend(self.read_these(&numbers)?);
+            let rows = self.tagged(&of_message(chat, id), u64::MAX, SAME_ID_MAX, since)?;
+            numbers.extend(rows.into_iter().map(|row| row.number));
         }
-        events.sort_by_key(|event| std::cmp::Reverse(event.number));
-        events.dedup_by_key(|event| event.number);
+        let numbers: Vec<u64> = numbers.into_iter().rev().collect();
+        let mut events = self.read_these(&numbers)?;
         // Two names may have the same tag.
-        events.retain(|event| event.message.as_ref().is_some_and(|note| note.ids().any(|known| known == id)));
+        events.retain(|event| event.message.as_ref().is_some_and(|note| note.own_id() == id));
         Ok(events)
     }
 }
@@ -116,9 +147,19 @@ pub(crate) fn of_chat(chat: &str) -> [&[u8]; 2] {
     [b"chat", chat.as_bytes()]
 }
 
-/// The name of a message, and of its changes.
+/// The name of a message, and of a change by its own id.
 pub(crate) fn of_message<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
     [b"message", chat.as_bytes(), id.as_bytes()]
+}
+
+/// The name of a message's edits and deletions.
+pub(crate) fn of_changes<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
+    [b"changes", chat.as_bytes(), id.as_bytes()]
+}
+
+/// The name of the reactions to a message.
+pub(crate) fn of_reactions<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
+    [b"reactions", chat.as_bytes(), id.as_bytes()]
 }
 
 /// What notes of messages are asked here.
@@ -126,20 +167,29 @@ pub(crate) trait Noted {
     /// Whether the author of the message is the author of the other one.
     fn is_by(&self, message: &IncomingMessage) -> bool;
 
-    /// The ids by which the message, or the change, is found.
-    fn ids(&self) -> impl Iterator<Item = &str>;
+    /// Whether both have the same author.
+    fn has_author_of(&self, other: &MessageNote) -> bool;
+
+    /// The id of the message, or of the change.
+    fn own_id(&self) -> &str;
 }
 
 impl Noted for MessageNote {
     fn is_by(&self, message: &IncomingMessage) -> bool {
         match &message.author {
-            None => self.authors.is_empty() && !message.is_from_me,
             _ if message.is_from_me => self.is_from_me,
+            None => self.authors.is_empty(),
             Some(author) => !self.is_from_me && author.ids().any(|id| self.authors.contains(&id)),
         }
     }
 
-    fn ids(&self) -> impl Iterator<Item = &str> {
-        std::iter::once(self.id.as_str()).chain(self.change.as_deref())
+    fn has_author_of(&self, other: &MessageNote) -> bool {
+        let is_anybody = !self.authors.is_empty() || !other.authors.is_empty();
+        self.is_from_me == other.is_from_me
+            && (self.is_from_me || !is_anybody || self.authors.iter().any(|id| other.authors.contains(id)))
+    }
+
+    fn own_id(&self) -> &str {
+        self.change.as_deref().unwrap_or(&self.id)
     }
 }

@@ -20,7 +20,8 @@ use rookery_store::{
 use serde_json::Value;
 use tokio::sync::watch;
 
-pub use messages::{KeptMessage, MessagePage, MessagesOf, Reaction};
+use crate::message_events::index_of;
+pub use messages::{KeptMessage, MessagePage, MessagesOf, Reaction, StoredMessage};
 pub(crate) use reading::blocking;
 pub use reading::{EventPage, EventSpan, SessionEvents};
 pub(crate) use redo::{Redo, RedoGroup};
@@ -178,7 +179,7 @@ impl SessionLog {
             key.key.encrypt(self.number, event.number, &json)
         });
         let index = events.iter().filter(|event| event.number >= key.first);
-        let index = index.flat_map(|event| self.index_of(event, |name| key.key.tag(name))).collect();
+        let index = index.flat_map(|event| index_of(event, |name| key.key.tag(name))).collect();
         let events = encrypted.collect::<Result<_, _>>()?;
         let redo = redo.encrypt(&key.key, self.number, last)?;
         Ok(self.log()?.append(Append { session: self.number, first, events, redo, index, is_for_removal }))

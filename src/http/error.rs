@@ -5,6 +5,7 @@
 mod access;
 mod effect;
 mod layers;
+mod messages;
 mod undone;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::webhooks::WebhookError;
 pub(crate) use access::AccessError;
 pub(crate) use effect::{InDoubt, NothingDone};
 use layers::{audit_response, command_response, idempotency_response, key_rule, keys_response, webhook_response};
+pub(crate) use messages::UnfitMessage;
 use undone::{all_refused, are_partly_unknown, nobody_done, resend_refused, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -53,6 +55,8 @@ pub(crate) enum ApiError {
     UnknownRoute(Method, String),
     /// No message with this id is kept.
     UnknownMessage(String),
+    /// A message is not fit for what was asked.
+    UnfitMessage(#[from] UnfitMessage),
     /// The route has other methods.
     MethodNotAllowed(Method, String),
     /// Path and query are too long.
@@ -286,6 +290,7 @@ impl ApiError {
             }
             Self::UnknownRoute(method, path) => one(S::NOT_FOUND, "route_not_found", format!("Cannot {method} {path}")),
             Self::UnknownMessage(id) => unknown_message(id),
+            Self::UnfitMessage(why) => why.answer(),
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
             }

@@ -15,6 +15,7 @@ pub(crate) mod history;
 pub(crate) mod invite_code;
 pub(crate) mod join;
 pub(crate) mod membership_requests;
+pub(crate) mod message_changes;
 pub(crate) mod message_history;
 pub(crate) mod messages;
 pub(crate) mod pairing;

@@ -211,6 +211,7 @@ mod tests {
             change: None,
             is_from_me: false,
             authors: vec![ParticipantId::Phone(15_550_100_002), ParticipantId::Lid(810_103_492_323_469)],
+            written_by: Vec::new(),
             protocol: None,
         };
         let event = Event {

@@ -23,6 +23,7 @@ mod linking;
 mod little_space;
 mod log;
 mod membership_requests;
+mod message_changes;
 mod messages;
 mod names;
 mod numbers;

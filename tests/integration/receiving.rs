@@ -241,6 +241,80 @@ async fn nothing_of_another_account_is_told_before_the_session_is_that_accounts(
     assert_eq!(bench.get(&format!("/sessions/alice/messages/{group}/history")).await.body, json!([]));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_uses_the_id_of_anothers_message_changes_nothing_of_it() {
+    let (bench, group) = Bench::with_group().await;
+    let id = bench.world.send(BOB, &group, Mail::text("of bob")).unwrap();
+    until_told(&bench, MESSAGES, 1).await;
+    bench.world.send(CAROL, &group, Mail { id: Some(id.clone()), ..Mail::text("of carol") }).unwrap();
+    until_told(&bench, MESSAGES, 2).await;
+    bench.world.send(CAROL, &group, edit(&id, "by carol")).unwrap();
+    bench.world.send(BOB, &group, edit(&id, "by bob")).unwrap();
+    until_told(&bench, "message.edited", 2).await;
+    bench.world.send(CAROL, &group, revocation(&group, &id, None)).unwrap();
+    until_told(&bench, "message.revoked", 1).await;
+    let history = bench.get(&format!("/sessions/alice/messages/{group}/history")).await.body;
+    let shown: Vec<Value> =
+        history.as_array().unwrap().iter().map(|m| json!([m["author"], m["type"], m["body"]])).collect();
+    let [bob, carol] = [BOB, CAROL].map(|phone| format!("{phone}@c.us"));
+    assert_eq!(shown, [json!([carol, "revoked", ""]), json!([bob, "text", "by bob"])]);
+    // Who answers the message answers the first one.
+    let reply = json!({ "chatId": group, "quotedMessageId": id, "text": "yes" });
+    assert_eq!(bench.post("/sessions/alice/messages/reply", reply).await.status, 201);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn odd_messages_cost_nobody_the_others() {
+    let (bench, group) = Bench::with_group().await;
+    let odd = |count: usize| "\u{1}".repeat(count);
+    let logins = bench.world.requests(ALICE, "login");
+    let poll = wa::message::PollCreationMessage {
+        name: Some(odd(200_000)),
+        options: (0..20_000)
+            .map(|_| wa::message::poll_creation_message::Option {
+                option_name: Some("x".repeat(40)),
+                ..Default::default()
+            })
+            .collect(),
+        ..Default::default()
+    };
+    let poll = wa::Message { poll_creation_message: MessageField::some(poll), ..Default::default() };
+    let mails = [
+        Mail::text(odd(70_000)),
+        Mail::text("\u{1F600}".repeat(300_000)),
+        Mail { id: Some("X".repeat(3_000)), ..Mail::text("a long id") },
+        edit(&odd(22_000), "nothing"),
+        revocation(&group, &odd(22_000), None),
+        reaction(&group, &odd(22_000), &odd(90_000)),
+        reaction(&group, "AB", &odd(90_000)),
+        edit("AB", &odd(200_000)),
+        poll.into(),
+        wa::Message::default().into(),
+    ];
+    for mail in mails {
+        for to in [group.as_str(), ALICE] {
+            bench.world.send(BOB, to, mail.clone()).unwrap();
+        }
+    }
+    for to in [group.as_str(), ALICE] {
+        bench.world.send(CAROL, to, Mail::text("as usual")).unwrap();
+    }
+    let usual = async || {
+        let all = told(&bench, "message.received").await;
+        all.iter().filter(|(_, data)| data["body"] == "as usual").count()
+    };
+    until_equal(2, usual).await;
+    let waiting = async || {
+        let accounts = bench.world.snapshot()["accounts"].as_array().unwrap().clone();
+        let alice = accounts.into_iter().find(|account| account["phone"] == ALICE).unwrap();
+        alice["devices"][0]["waiting_stanzas"].clone()
+    };
+    until_equal(json!(0), waiting).await;
+    assert_eq!(bench.world.requests(ALICE, "login"), logins, "no connection was lost");
+    let all = bench.get(&format!("/sessions/alice/messages?chatId={group}&limit=1000")).await;
+    assert_eq!((all.status, all.body["total"].as_u64() >= Some(3)), (200, true), "{}", all.body["total"]);
+}
+
 /// Whoever writes it gives an earlier message another text.
 fn edit(id: &str, text: &str) -> Mail {
     let edited = wa::Message { conversation: Some(text.to_owned()), ..Default::default() };

@@ -63,6 +63,14 @@ impl SessionBackend {
         }
     }
 
+    /// Puts messages on disk that were decrypted and are not in the event log.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) async fn put_pending_on_disk(&self) -> wacore::store::error::Result<()> {
+        self.pending_inbound.put_on_disk(&self.rows).await
+    }
+
     /// Lets go of the store: later writes by tasks of a finished engine fail, so that the next engine of the device, or
     /// a wipe, is alone with its rows (K-1).
     pub(crate) fn close(&self) {

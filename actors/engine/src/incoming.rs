@@ -1,5 +1,6 @@
 //! Messages as they come: WhatsApp's form into ours. One conversion, no decisions.
 
+use tracing::warn;
 use wacore::proto_helpers::MessageExt as _;
 use wacore::types::events::InboundMessage;
 use wacore::types::message::MessageInfo;
@@ -11,8 +12,15 @@ use whatsapp_rust::buffa::Message as _;
 use super::ids;
 use rookery_model::{
     ChatId, ChatKind, IncomingChat, IncomingContent, IncomingMessage, Location, Media, MessageContent, MessageId,
-    MessageType, OutgoingMessage, ParticipantIds, Poll, Timestamp,
+    MessageType, OutgoingContent, OutgoingMessage, ParticipantIds, Poll, Timestamp,
 };
+
+/// Characters of a message's id: WhatsApp's clients make up to 40.
+const ID_CHARS_MAX: usize = 128;
+/// Characters of a reaction: one emoji may be made of a dozen.
+const EMOJI_CHARS_MAX: usize = 64;
+/// Characters of names: of people, of files.
+const NAME_CHARS_MAX: usize = 255;
 
 /// A message; `None` where nobody has anything to read: keys, settings, the phone's talk with its devices, status updates.
 pub(super) fn message(inbound: &InboundMessage) -> Option<IncomingMessage> {
@@ -32,8 +40,25 @@ pub(super) fn sent(sent: &OutgoingMessage, at: Timestamp, message: &wa::Message)
         author_name: None,
         is_from_me: true,
         at,
-        content: IncomingContent::Message(Box::new(shown(message.get_base_message()).unwrap_or_default())),
+        content: content_of_sent(sent, message),
         protocol: message.encode_to_vec(),
+    }
+}
+
+fn content_of_sent(sent: &OutgoingMessage, message: &wa::Message) -> IncomingContent {
+    match &sent.content {
+        OutgoingContent::Reaction { to, emoji } => {
+            IncomingContent::Reaction { target: to.id.clone(), emoji: emoji.clone() }
+        }
+        OutgoingContent::Edit { of, text } => IncomingContent::Edited {
+            target: of.id.clone(),
+            text: text.clone(),
+            mentions: sent.mentions.iter().map(|person| (*person).into()).collect(),
+        },
+        OutgoingContent::Revocation(of) => {
+            IncomingContent::Revoked { target: of.id.clone(), written_by: (!of.is_from_me).then_some(of.author) }
+        }
+        _ => IncomingContent::Message(Box::new(shown(message.get_base_message()).unwrap_or_default())),
     }
 }
 
@@ -45,16 +70,30 @@ pub(super) fn masked(info: &MessageInfo) -> Option<IncomingMessage> {
 fn with(info: &MessageInfo, content: IncomingContent, protocol: Vec<u8>) -> Option<IncomingMessage> {
     let source = &info.source;
     let author = ids::person_of([Some(&source.sender), source.sender_alt.as_ref(), None]);
+    let Some(id) = checked_id(&info.id) else {
+        warn!("a message has an id that no client of WhatsApp makes, it is left out");
+        return None;
+    };
     Some(IncomingMessage {
-        id: info.id.clone(),
+        id,
         chat: chat_of(info, author.as_ref())?,
         author,
-        author_name: Some(info.push_name.clone()).filter(|name| !name.is_empty() && !source.is_from_me),
+        author_name: Some(cut(&info.push_name, NAME_CHARS_MAX)).filter(|name| !name.is_empty() && !source.is_from_me),
         is_from_me: source.is_from_me,
         at: Timestamp(info.timestamp.timestamp_millis()),
         content,
         protocol,
     })
+}
+
+/// An id that WhatsApp's clients can have made. Others may be of any length.
+fn checked_id(id: &str) -> Option<String> {
+    let is_usual = !id.is_empty() && id.len() <= ID_CHARS_MAX && !id.chars().any(char::is_control);
+    is_usual.then(|| id.to_owned())
+}
+
+fn cut(text: &str, chars_max: usize) -> String {
+    text.chars().take(chars_max).collect()
 }
 
 fn chat_of(info: &MessageInfo, author: Option<&ParticipantIds>) -> Option<IncomingChat> {
@@ -70,7 +109,8 @@ fn chat_of(info: &MessageInfo, author: Option<&ParticipantIds>) -> Option<Incomi
     }
     if source.is_from_me {
         let other = [Some(&source.chat), source.recipient_alt.as_ref(), info.peer_recipient_pn.as_ref()];
-        return ids::person_of(other).map(IncomingChat::Person);
+        let other = ids::person_of(other).map(IncomingChat::Person);
+        return Some(other.unwrap_or_else(|| IncomingChat::Other(source.chat.to_string(), ChatKind::Unknown)));
     }
     // What somebody sends to a broadcast list is in the chat with that person.
     match author {
@@ -85,8 +125,13 @@ fn content_of(info: &MessageInfo, message: &wa::Message) -> Option<IncomingConte
         return changed(info, protocol);
     }
     if let Some(reaction) = base.reaction_message.as_option() {
-        let target = reaction.key.as_option()?.id.clone()?;
-        return Some(IncomingContent::Reaction { target, emoji: reaction.text.clone().unwrap_or_default() });
+        let target = checked_id(reaction.key.as_option()?.id.as_deref()?)?;
+        let emoji = reaction.text.as_deref().map(|emoji| cut(emoji, EMOJI_CHARS_MAX)).unwrap_or_default();
+        return Some(IncomingContent::Reaction { target, emoji });
+    }
+    // It stands for what linked devices do not get, or do not get yet.
+    if base.placeholder_message.is_set() {
+        return Some(IncomingContent::Masked);
     }
     shown(base).map(|content| IncomingContent::Message(Box::new(content)))
 }
@@ -94,7 +139,7 @@ fn content_of(info: &MessageInfo, message: &wa::Message) -> Option<IncomingConte
 /// An edit or a revocation; `None`: the protocol's own talk.
 fn changed(info: &MessageInfo, protocol: &wa::message::ProtocolMessage) -> Option<IncomingContent> {
     let key = protocol.key.as_option()?;
-    let target = key.id.clone()?;
+    let target = checked_id(key.id.as_deref()?)?;
     match protocol.r#type? {
         ProtocolType::REVOKE => {
             let own = ids::person_of([Some(&info.source.sender), info.source.sender_alt.as_ref(), None]);
@@ -118,7 +163,7 @@ fn shown(base: &wa::Message) -> Option<MessageContent> {
     let context = context_of(base);
     let quoted = context.and_then(|context| {
         let text = context.quoted_message.as_option().and_then(|quoted| text_of(quoted.get_base_message()));
-        Some((context.stanza_id.clone()?, text.unwrap_or_default()))
+        Some((checked_id(context.stanza_id.as_deref()?)?, text.unwrap_or_default()))
     });
     Some(MessageContent {
         kind,
@@ -167,7 +212,6 @@ fn kind_of(base: &wa::Message) -> Option<MessageType> {
         (base.contact_message.is_set() || base.contacts_array_message.is_set(), MessageType::Contact),
         (is_poll, MessageType::Poll),
         (base.call_log_messsage.is_set() || base.call.is_set(), MessageType::Call),
-        (base.placeholder_message.is_set(), MessageType::Masked),
         (is_business_text, MessageType::Text),
     ];
     let known = kinds.into_iter().find(|(is_it, _)| *is_it).map(|(_, kind)| kind);
@@ -252,7 +296,7 @@ fn media_of(base: &wa::Message) -> Option<Media> {
     macro_rules! described {
         ($field:ident, $name:expr) => {
             base.$field.as_option().map(|file| Media {
-                mimetype: file.mimetype.clone().unwrap_or_default(),
+                mimetype: file.mimetype.as_deref().map(|kind| cut(kind, NAME_CHARS_MAX)).unwrap_or_default(),
                 filename: $name(file),
                 omitted: true,
                 size_bytes: file.file_length,
@@ -265,7 +309,10 @@ fn media_of(base: &wa::Message) -> Option<Media> {
         described!(ptv_message, |_| None),
         described!(audio_message, |_| None),
         described!(sticker_message, |_| None),
-        described!(document_message, |file: &wa::message::DocumentMessage| file.file_name.clone()),
+        described!(document_message, |file: &wa::message::DocumentMessage| file
+            .file_name
+            .as_deref()
+            .map(|name| cut(name, NAME_CHARS_MAX))),
     ];
     files.into_iter().flatten().next()
 }

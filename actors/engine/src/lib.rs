@@ -244,7 +244,7 @@ impl Engine {
         permit.take().await?;
         let backend = Arc::new(SessionBackend::new(shared.store.clone(), number));
         let client: ClientSlot = Arc::new(OnceLock::new());
-        let delivery = Delivery::new(inbox, permit.clone(), report.clone());
+        let delivery = Delivery::new(inbox, backend.clone(), permit.clone(), report.clone());
         let sockets = WebSockets { endpoint: shared.endpoint.clone(), connect, wire: wire.clone() };
         let transports = ThrottledTransports {
             inner: Box::new(sockets),
@@ -330,6 +330,9 @@ impl Engine {
     pub async fn disconnect(&self) {
         self.permit.close();
         self.client.disconnect().await;
+        if let Err(error) = self.backend.put_pending_on_disk().await {
+            tracing::warn!(%error, "messages that are not in the event log could not be put on disk");
+        }
     }
 
     /// Closes the store for the engine's remaining tasks. Call it after [`Self::disconnect`] and the end of the run.

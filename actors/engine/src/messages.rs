@@ -3,13 +3,17 @@
 use std::time::Duration;
 
 use tokio::time::timeout;
-use wacore::proto_helpers::MessageExt as _;
+use wacore::proto_helpers::{MessageExt as _, build_quote_context};
 use waproto::whatsapp as wa;
-use whatsapp_rust::buffa::MessageField;
+use waproto::whatsapp::message::protocol_message::Type as ProtocolType;
+use whatsapp_rust::buffa::{Message as _, MessageField};
 use whatsapp_rust::{Freshness, Jid, SendOptions};
 
 use super::{Engine, EngineError, ids, incoming};
-use rookery_model::{ChatId, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage, ParticipantId};
+use rookery_model::{
+    ChatId, EarlierMessage, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage, ParticipantId,
+    ParticipantIds, Quote, Timestamp,
+};
 
 /// WhatsApp acknowledges a message within a second. After this long it is sent once more, under the same id.
 const ACKNOWLEDGEMENT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -36,12 +40,10 @@ impl Engine {
 
     async fn send_once(&self, message: &OutgoingMessage, group: Freshness) -> Result<IncomingMessage, EngineError> {
         let id = &MessageId::of(&message.seed);
-        let mut content = content_of(&message.content);
-        attach(&mut content, message);
-        let to = match &message.chat {
-            ChatId::Person(person) => ids::jid(*person),
-            ChatId::Group(group) => ids::group_jid(group),
-        };
+        let me = self.me();
+        let mut content = content_of(message, &me)?;
+        attach(&mut content, message, &me)?;
+        let to = jid_of(&message.chat);
         let mut options = SendOptions::default().with_message_id(id.as_str());
         options.group_metadata_freshness = group;
         // Before it is sent: the acknowledgement may be here before this call goes on.
@@ -55,9 +57,11 @@ impl Engine {
     }
 }
 
-fn content_of(content: &OutgoingContent) -> wa::Message {
+/// # Errors
+/// [`EngineError::Invalid`] when a message that is forwarded or quoted cannot be read.
+fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message, EngineError> {
     let mut message = wa::Message::default();
-    match content {
+    match &sent.content {
         OutgoingContent::Text { text, preview } => {
             message.extended_text_message = MessageField::some(text_message(text, preview.as_ref()));
         }
@@ -95,8 +99,69 @@ fn content_of(content: &OutgoingContent) -> wa::Message {
                 message.poll_creation_message_v3 = poll;
             }
         }
+        OutgoingContent::Forward(protocol) => message = *decoded(protocol)?.prepare_for_forward(),
+        OutgoingContent::Reaction { to, emoji } => {
+            message.reaction_message = MessageField::some(wa::message::ReactionMessage {
+                key: MessageField::some(key_of(to, sent, me)),
+                text: Some(emoji.clone()),
+                sender_timestamp_ms: Some(Timestamp::now().0),
+                ..Default::default()
+            });
+        }
+        OutgoingContent::Edit { of, text } => {
+            let mut edited = wa::Message::default();
+            edited.extended_text_message = MessageField::some(text_message(text, None));
+            add_context(&mut edited, sent, me)?;
+            message.protocol_message = MessageField::some(wa::message::ProtocolMessage {
+                key: MessageField::some(key_of(of, sent, me)),
+                r#type: Some(ProtocolType::MESSAGE_EDIT),
+                edited_message: MessageField::some(edited),
+                timestamp_ms: Some(Timestamp::now().0),
+                ..Default::default()
+            });
+        }
+        OutgoingContent::Revocation(of) => {
+            message.protocol_message = MessageField::some(wa::message::ProtocolMessage {
+                key: MessageField::some(key_of(of, sent, me)),
+                r#type: Some(ProtocolType::REVOKE),
+                ..Default::default()
+            });
+        }
     }
-    message
+    Ok(message)
+}
+
+fn decoded(protocol: &[u8]) -> Result<wa::Message, EngineError> {
+    wa::Message::decode_from_slice(protocol)
+        .map_err(|_| EngineError::Invalid("the earlier message is unreadable".into()))
+}
+
+/// How WhatsApp names an earlier message. Only in a group, and for messages of others, it names the author.
+fn key_of(earlier: &EarlierMessage, message: &OutgoingMessage, me: &ParticipantIds) -> wa::MessageKey {
+    let author = author_of(earlier, message, me);
+    let is_named = matches!(message.chat, ChatId::Group(_)) && !earlier.is_from_me;
+    wa::MessageKey {
+        remote_jid: Some(jid_of(&message.chat).to_string()),
+        from_me: Some(earlier.is_from_me),
+        id: Some(earlier.id.clone()),
+        participant: author.filter(|_| is_named),
+    }
+}
+
+/// The author of an earlier message, as the chat names people.
+fn author_of(earlier: &EarlierMessage, message: &OutgoingMessage, me: &ParticipantIds) -> Option<String> {
+    let author = if earlier.is_from_me { me } else { &earlier.author };
+    let lid = author.lid.map(|digits| ParticipantId::Lid(digits.get()));
+    let phone = author.phone.map(|digits| ParticipantId::Phone(digits.get()));
+    let id = if message.is_by_lid { lid.or(phone) } else { phone.or(lid) };
+    id.map(jid_text)
+}
+
+fn jid_of(chat: &ChatId) -> Jid {
+    match chat {
+        ChatId::Person(person) => ids::jid(*person),
+        ChatId::Group(group) => ids::group_jid(group),
+    }
 }
 
 fn text_message(text: &str, preview: Option<&LinkPreview>) -> wa::message::ExtendedTextMessage {
@@ -122,24 +187,40 @@ fn vcard(name: &str, number: u64) -> String {
     format!("BEGIN:VCARD\nVERSION:3.0\nN:;{escaped};;;\nFN:{escaped}\nTEL;type=CELL;waid={number}:+{number}\nEND:VCARD")
 }
 
-/// Adds the secret, mentions and the chat's timer.
-fn attach(content: &mut wa::Message, message: &OutgoingMessage) {
+/// Adds the secret, the quote, mentions and the chat's timer. What changes an earlier message has none of them.
+fn attach(content: &mut wa::Message, message: &OutgoingMessage, me: &ParticipantIds) -> Result<(), EngineError> {
+    use OutgoingContent as C;
+    if matches!(message.content, C::Reaction { .. } | C::Edit { .. } | C::Revocation(_)) {
+        return Ok(());
+    }
     // The engine would make up another secret each time the message is sent.
     content.message_context_info = MessageField::some(wa::MessageContextInfo {
         message_secret: Some(message.seed.secret().to_vec()),
         ..Default::default()
     });
-    if !message.mentions.is_empty() || message.mentions_all {
-        let context = wa::ContextInfo {
-            mentioned_jid: message.mentions.iter().map(|person| jid_text(*person)).collect(),
-            non_jid_mentions: message.mentions_all.then_some(EVERYBODY),
-            ..Default::default()
-        };
-        content.set_context_info(context);
-    }
+    add_context(content, message, me)?;
     if let Some(seconds) = message.ephemeral_seconds {
         content.set_ephemeral_expiration(seconds);
     }
+    Ok(())
+}
+
+/// Adds the quote and mentions.
+fn add_context(content: &mut wa::Message, message: &OutgoingMessage, me: &ParticipantIds) -> Result<(), EngineError> {
+    if message.mentions.is_empty() && !message.mentions_all && message.quoted.is_none() {
+        return Ok(());
+    }
+    let mut context = match &message.quoted {
+        Some(Quote { message: earlier, protocol }) => {
+            let author = author_of(earlier, message, me).unwrap_or_default();
+            build_quote_context(earlier.id.as_str(), author, &decoded(protocol)?)
+        }
+        None => wa::ContextInfo::default(),
+    };
+    context.mentioned_jid = message.mentions.iter().map(|person| jid_text(*person)).collect();
+    context.non_jid_mentions = message.mentions_all.then_some(EVERYBODY);
+    content.set_context_info(context);
+    Ok(())
 }
 
 fn jid_text(person: ParticipantId) -> String {
@@ -157,12 +238,14 @@ mod tests {
             seed: MessageSeed::from_bytes([7; MessageSeed::BYTES]),
             chat: ChatId::Person(ParticipantId::Phone(15_550_100_002)),
             content,
+            is_by_lid: false,
+            quoted: None,
             mentions: vec![ParticipantId::Lid(810_103_492_323_469)],
             mentions_all: true,
             ephemeral_seconds: Some(86_400),
         };
-        let mut content = content_of(&message.content);
-        attach(&mut content, &message);
+        let mut content = content_of(&message, &ParticipantIds::default()).unwrap();
+        attach(&mut content, &message, &ParticipantIds::default()).unwrap();
         content
     }
 

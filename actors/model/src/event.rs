@@ -108,6 +108,9 @@ pub struct MessageNote {
     pub is_from_me: bool,
     /// The ids of the author; none: a channel.
     pub authors: Vec<ParticipantId>,
+    /// Of a deletion by an admin: the ids of who wrote the message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub written_by: Vec<ParticipantId>,
     /// The content as WhatsApp's protocol has it (protobuf `Message`), base64; `None`: it is not kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<String>,

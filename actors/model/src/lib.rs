@@ -37,7 +37,9 @@ pub use id::{
 pub use incoming::{IncomingChat, IncomingContent, IncomingMessage, MessageContent};
 pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
 pub use linking::{Linking, LinkingStep, PasskeyAnswer};
-pub use message::{ChatId, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage};
+pub use message::{
+    ChatId, EarlierMessage, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage, Quote,
+};
 pub use name::NameSource;
 pub use number::NumberAnswer;
 pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};

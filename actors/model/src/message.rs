@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{GroupId, IdError, ParticipantId};
+use super::{GroupId, IdError, ParticipantId, ParticipantIds};
 
 /// Digits of a phone number at most; ids of groups have more.
 const PERSON_DIGITS_MAX: usize = 15;
@@ -112,6 +112,10 @@ pub struct OutgoingMessage {
     pub chat: ChatId,
     /// What it says.
     pub content: OutgoingContent,
+    /// The chat names people by LID wherever it can.
+    pub is_by_lid: bool,
+    /// The message that it quotes.
+    pub quoted: Option<Quote>,
     /// The people whom it mentions.
     pub mentions: Vec<ParticipantId>,
     /// It mentions everybody in the group at once, beside `mentions`.
@@ -157,6 +161,51 @@ pub enum OutgoingContent {
         /// More than one option may be chosen.
         allows_many: bool,
     },
+    /// A message that somebody wrote, in this chat or another one, as WhatsApp's protocol has it (protobuf `Message`).
+    Forward(Vec<u8>),
+    /// A reaction to an earlier message; it takes the place of the one before.
+    Reaction {
+        /// The earlier message.
+        to: EarlierMessage,
+        /// The reaction; empty: it is taken back.
+        emoji: String,
+    },
+    /// Another text for an earlier message of the account's own.
+    Edit {
+        /// The earlier message.
+        of: EarlierMessage,
+        /// The text.
+        text: String,
+    },
+    /// The end of an earlier message, for everybody.
+    Revocation(EarlierMessage),
+}
+
+/// An earlier message of a chat.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EarlierMessage {
+    /// Its id.
+    pub id: String,
+    /// The account's own devices wrote it.
+    pub is_from_me: bool,
+    /// Who wrote it.
+    pub author: ParticipantIds,
+}
+
+/// A message that another one quotes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Quote {
+    /// Which it is.
+    pub message: EarlierMessage,
+    /// Its content as WhatsApp's protocol has it (protobuf `Message`).
+    pub protocol: Vec<u8>,
+}
+
+/// Shows nothing of the content (P-1).
+impl fmt::Debug for Quote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Quote")
+    }
 }
 
 /// What is shown of a link in a text.

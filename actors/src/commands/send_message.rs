@@ -9,7 +9,7 @@ use crate::group_cache::Numbers;
 use crate::rate_limiter::Cost;
 use rookery_model::{
     ChatId, GroupId, GroupRecord, IncomingChat, MessageId, MessageSeed, OutgoingContent, OutgoingMessage,
-    ParticipantId, ParticipantIds, Role, Timestamp,
+    ParticipantId, ParticipantIds, Quote, Role, Timestamp,
 };
 
 /// The noun phrase for errors.
@@ -25,6 +25,8 @@ pub struct SendMessage {
     pub seed: MessageSeed,
     /// Where it goes.
     pub chat: Recipient,
+    /// The message that it quotes.
+    pub quoted: Option<Quote>,
     /// What it says. `@` and the digits of somebody in `mentions` become the id by which the chat names that person.
     pub content: OutgoingContent,
     /// The people whom it mentions.
@@ -103,7 +105,8 @@ impl SendMessage {
         }
         let people: Vec<_> = self.mentions.iter().map(|written| Mentioned::outside(*written)).collect();
         let to = person.person().id().unwrap_or(person.id());
-        Ok(self.message(ChatId::Person(to), &people, None))
+        let is_by_lid = matches!(to, ParticipantId::Lid(_));
+        Ok(self.message(ChatId::Person(to), is_by_lid, &people, None))
     }
 
     fn to_group(
@@ -120,6 +123,10 @@ impl SendMessage {
         if record.settings.announce && is_plain_member {
             return Err(CommandError::AnnounceOnly(record.id.clone()));
         }
+        let is_of_another = matches!(&self.content, OutgoingContent::Revocation(of) if !of.is_from_me);
+        if is_of_another && is_plain_member {
+            return Err(CommandError::NotAdmin(record.id.clone()));
+        }
         let named = self.mentions.iter().map(|written| Mentioned::of(record, numbers, *written));
         let mut people: Vec<_> = named.collect();
         if self.mentions_all {
@@ -128,12 +135,19 @@ impl SendMessage {
             let missing: Vec<_> = others.filter(|other| people.iter().all(|known| known.id != other.id)).collect();
             people.extend(missing);
         }
-        Ok(self.message(ChatId::Group(record.id.clone()), &people, record.settings.ephemeral_seconds))
+        let (chat, timer) = (ChatId::Group(record.id.clone()), record.settings.ephemeral_seconds);
+        Ok(self.message(chat, record.lid_addressing, &people, timer))
     }
 
-    fn message(&self, chat: ChatId, people: &[Mentioned], ephemeral_seconds: Option<u32>) -> OutgoingMessage {
+    fn message(
+        &self,
+        chat: ChatId,
+        is_by_lid: bool,
+        people: &[Mentioned],
+        ephemeral_seconds: Option<u32>,
+    ) -> OutgoingMessage {
         let mut content = self.content.clone();
-        if let OutgoingContent::Text { text, .. } = &mut content {
+        if let OutgoingContent::Text { text, .. } | OutgoingContent::Edit { text, .. } = &mut content {
             *text = with_ids(text, people);
         }
         // A person may be named twice, by number and by LID.
@@ -144,7 +158,8 @@ impl SendMessage {
             }
         }
         let mentions_all = self.mentions_all && matches!(chat, ChatId::Group(_));
-        OutgoingMessage { seed: self.seed, chat, content, mentions, mentions_all, ephemeral_seconds }
+        let quoted = self.quoted.clone();
+        OutgoingMessage { seed: self.seed, chat, content, is_by_lid, quoted, mentions, mentions_all, ephemeral_seconds }
     }
 }
 

@@ -68,6 +68,8 @@ impl Journal {
                 if group.is_some_and(|id| groups.contains(id)) { EVENTS_BYTES_HARD_MAX } else { EVENTS_BYTES_MAX };
             if waiting.bytes > EVENTS_BYTES_HARD_MAX {
                 warn!(session.id = %self.session, event.bytes = waiting.bytes, "an event is too large to be saved, it is not told");
+                // It would not fit the next time either.
+                waiting.keeping.iter().for_each(|keeping| keeping.note_kept());
             } else if !may_be_told(&waiting.event) || (bytes > 0 && bytes + waiting.bytes > bytes_max) {
                 left.push_back(waiting);
             } else {

@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rookery_model::{
-    ChatKind, Event, EventKind, GroupId, IncomingChat, IncomingContent, IncomingMessage, Message, MessageAuthor,
+    ChatKind, Event, EventKind, GroupId, IncomingChat, IncomingContent, IncomingMessage, Media, Message, MessageAuthor,
     MessageContent, MessageEventKind, MessageNote, MessageType, NameSource, ParticipantId, ParticipantIds,
     QuotedMessage, Role, Timestamp,
 };
@@ -89,9 +89,11 @@ impl SessionState {
             person.learn(&known.unwrap_or_default());
         }
         let group = if let IncomingChat::Group(group) = &message.chat { Some(group.clone()) } else { None };
-        if let IncomingContent::Revoked { written_by: Some(_), .. } = &message.content
-            && !self.is_admin(group.as_ref(), message.author.as_ref())
-        {
+        let written_by = match &message.content {
+            IncomingContent::Revoked { written_by: Some(author), .. } => author.ids().collect(),
+            _ => Vec::new(),
+        };
+        if !written_by.is_empty() && self.is_plain_member(group.as_ref(), message.author.as_ref()) {
             return None;
         }
         let (kind, target) = match &message.content {
@@ -111,6 +113,7 @@ impl SessionState {
             change: target.map(|_| message.id.clone()),
             is_from_me: message.is_from_me,
             authors: message.author.iter().flat_map(ParticipantIds::ids).collect(),
+            written_by,
             protocol: fits.then(|| STANDARD.encode(&message.protocol)),
         };
         let mut data = self.data_of(&message, &me, is_text_stored);
@@ -132,11 +135,12 @@ impl SessionState {
         })
     }
 
-    /// Whether somebody may delete what others wrote in a group.
-    fn is_admin(&self, group: Option<&GroupId>, person: Option<&ParticipantIds>) -> bool {
-        let record = group.and_then(|group| self.cache.record(group));
+    /// Whether somebody is known to be no admin of a group, and so may not delete what others wrote there. Before the groups of this log-in are read, nobody is.
+    fn is_plain_member(&self, group: Option<&GroupId>, person: Option<&ParticipantIds>) -> bool {
+        let Some(group) = group.filter(|_| self.is_ready()) else { return false };
+        let record = self.cache.record(group);
         let role = record.zip(person).and_then(|(record, person)| record.member(person).map(|member| member.role));
-        role.is_some_and(|role| role != Role::Member)
+        role == Some(Role::Member)
     }
 
     /// The event's data (contract, section 6).
@@ -202,7 +206,10 @@ impl SessionState {
             mentioned_ids: self.mentioned(&message.chat, &content.mentions),
             sender_phone: phone,
             contact,
-            media: content.media.clone(),
+            media: content.media.clone().map(|media| {
+                let filename = media.filename.filter(|_| is_text_stored);
+                Media { filename, ..media }
+            }),
             quoted_message: content
                 .quoted
                 .as_ref()

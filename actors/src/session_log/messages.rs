@@ -1,18 +1,32 @@
 //! Reading messages out of a session's log: a chat's newest ones, one of them, and what became of each since.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use rookery_model::{Event, EventKind, MessageEventKind, ParticipantId};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rookery_model::{
+    EarlierMessage, Event, EventKind, MessageEventKind, MessageNote, ParticipantId, ParticipantIds, Timestamp,
+};
 use rookery_store::StoreError;
 use serde_json::{Value, json};
 
 use super::SessionLog;
 use super::reading::{SessionEvents, blocking};
 use crate::error::CommandError;
-use crate::message_events::{ALL, CHANGE, MASKED, MESSAGE, REPLACEMENT, mark_of, of_chat};
+use crate::message_events::{
+    ALL, MASKED, MESSAGE, Noted as _, REPLACEMENT, REPLACING_CHANGE, is_message, mark_of, of_changes, of_chat,
+    of_reactions,
+};
 
-/// Messages that one page looks at where it leaves some out: some 50 ms.
+/// Messages that one page looks at where it leaves some out, and their bytes: some 100 ms.
 const SEEN_MAX: usize = 10_000;
+const SEEN_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Edits and deletions of one message that are looked at, the newest first: of more, the latest permitted one counts.
+const CHANGES_MAX: usize = 64;
+/// Reactions to one message that are looked at, the newest first: a group has no more people.
+const REACTIONS_MAX: usize = 1_024;
+/// Bytes of a reaction in a page.
+const REACTION_BYTES: usize = 128;
 /// Bytes of the texts after which a page ends early: nobody may have the daemon hold many of the longest messages.
 const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Rows of the index that are read at a time.
@@ -27,6 +41,19 @@ pub struct KeptMessage {
     pub reactions: Vec<Reaction>,
     /// It has another text than at first.
     pub is_edited: bool,
+}
+
+/// A message that another one refers to, as it was kept.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Which it is.
+    pub message: EarlierMessage,
+    /// When WhatsApp took it.
+    pub at: Timestamp,
+    /// What kind it is now: a message may have been deleted since.
+    pub kind: String,
+    /// Its content as WhatsApp's protocol has it; `None`: it is not kept.
+    pub protocol: Option<Vec<u8>>,
 }
 
 /// Somebody's reaction to a message.
@@ -91,8 +118,9 @@ impl SessionEvents {
                 } else if messages.len() < count && bytes < PAGE_BYTES_MAX {
                     let event = event.map_or_else(|| log.read_these(&[number]), |event| Ok(vec![event]))?;
                     for event in event {
-                        bytes += event.data.get("body").and_then(Value::as_str).map_or(0, str::len);
-                        messages.push(log.with_changes(event)?);
+                        let message = log.with_changes(event)?;
+                        bytes += bytes_in(&message.event) + message.reactions.len() * REACTION_BYTES;
+                        messages.push(message);
                     }
                 } else {
                     return Ok(false);
@@ -102,15 +130,22 @@ impl SessionEvents {
             match is_wanted {
                 None => {
                     log.walk(of, usize::MAX, |number| take(number, None))?;
-                    total = log.count_tagged(of, |mark| mark == MESSAGE || mark == MASKED)?;
+                    let told = log.count_tagged(of, |mark| mark == MESSAGE || mark == MASKED)?;
+                    total = told.saturating_sub(log.count_tagged(of, |mark| mark == REPLACING_CHANGE)?);
                 }
-                Some(is_wanted) => log.walk(of, SEEN_MAX, |number| {
-                    for event in log.read_these(&[number])?.into_iter().filter(&is_wanted) {
-                        total += 1;
-                        take(number, Some(event))?;
-                    }
-                    Ok(true)
-                })?,
+                Some(is_wanted) => {
+                    let mut seen_bytes = 0;
+                    log.walk(of, SEEN_MAX, |number| {
+                        for event in log.read_these(&[number])? {
+                            seen_bytes += bytes_in(&event);
+                            if is_wanted(&event) {
+                                total += 1;
+                                take(number, Some(event))?;
+                            }
+                        }
+                        Ok(seen_bytes < SEEN_BYTES_MAX)
+                    })?;
+                }
             }
             Ok(MessagePage { messages, total })
         })
@@ -124,14 +159,35 @@ impl SessionEvents {
     pub async fn message(&self, chat: String, id: String) -> Result<Option<KeptMessage>, CommandError> {
         let log = self.log()?;
         blocking(move || {
-            let about = log.about(&[chat], &id, None)?;
-            let is_it = |event: &Event| {
-                let is_message = mark_of(event).is_some_and(|mark| mark != CHANGE);
-                is_message && event.message.as_ref().is_some_and(|note| note.id == id)
-            };
-            about.into_iter().find(is_it).map(|event| log.with_changes(event)).transpose()
+            let mut found = log.with_id(&[chat], &id, None)?;
+            found.retain(|event| mark_of(event).is_some_and(is_message));
+            // Others may use the id later: it is the first one's, as it can be read now.
+            let first = found.last().and_then(|event| event.message.clone());
+            let is_of_first = |event: &Event| event.message.as_deref().zip(first.as_deref()).is_some_and(is_of_same);
+            found.into_iter().find(is_of_first).map(|event| log.with_changes(event)).transpose()
         })
         .await
+    }
+}
+
+impl SessionEvents {
+    /// The message with this id in this chat, for another one that refers to it; `None`: the log does not have it.
+    ///
+    /// # Errors
+    /// As [`Self::messages`].
+    pub async fn stored_message(&self, chat: String, id: String) -> Result<Option<StoredMessage>, CommandError> {
+        let Some(KeptMessage { event, .. }) = self.message(chat, id).await? else { return Ok(None) };
+        let (log, number) = (self.log()?, event.number);
+        let whole = blocking(move || log.read_whole(number)).await?;
+        let Some(note) = whole.and_then(|whole| whole.message) else { return Ok(None) };
+        let mut author = ParticipantIds::default();
+        note.authors.iter().for_each(|id| author.learn(&(*id).into()));
+        Ok(Some(StoredMessage {
+            message: EarlierMessage { id: note.id, is_from_me: note.is_from_me, author },
+            at: event.occurred_at,
+            kind: event.data.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            protocol: note.protocol.and_then(|protocol| STANDARD.decode(protocol).ok()),
+        }))
     }
 }
 
@@ -150,10 +206,10 @@ impl SessionLog {
             let Some(last) = rows.last() else { return Ok(()) };
             before = last.number;
             for row in rows {
-                if row.mark == REPLACEMENT {
+                if row.mark == REPLACEMENT || row.mark == REPLACING_CHANGE {
                     replaced.extend(self.read_these(&[row.number])?.first().and_then(replaces));
                 }
-                if row.mark == CHANGE || (row.mark == MASKED && replaced.contains(&row.number)) {
+                if !is_message(row.mark) || (row.mark == MASKED && replaced.contains(&row.number)) {
                     continue;
                 }
                 seen += 1;
@@ -166,46 +222,69 @@ impl SessionLog {
 
     /// Adds what became of a message since. Blocks.
     fn with_changes(&self, mut event: Event) -> Result<KeptMessage, StoreError> {
-        let Some(note) = event.message.clone() else {
-            return Ok(KeptMessage { event, reactions: Vec::new(), is_edited: false });
-        };
-        let mut changes = self.about(&note.chats, &note.id, None)?;
-        changes.retain(|change| change.number != event.number && is_change_of(change, &note.id));
-        changes.sort_by_key(|change| change.number);
-        let (mut reactions, mut is_edited, mut is_revoked) = (BTreeMap::new(), false, false);
-        for change in changes {
-            let EventKind::Message(kind) = change.kind else { continue };
-            let of_change = |field: &str| change.data.get(field).cloned().unwrap_or_default();
-            match kind {
-                MessageEventKind::Edited if !is_revoked => {
-                    is_edited = true;
-                    event.data.insert("body".to_owned(), of_change("body"));
+        let mut message = KeptMessage { event: event.clone(), reactions: Vec::new(), is_edited: false };
+        let Some(note) = event.message.take() else { return Ok(message) };
+        let [changes, reactions] = [(false, CHANGES_MAX), (true, REACTIONS_MAX)].map(|(is_of_reactions, most)| {
+            let mut numbers = BTreeSet::new();
+            for chat in &note.chats {
+                let name = if is_of_reactions { of_reactions(chat, &note.id) } else { of_changes(chat, &note.id) };
+                numbers.extend(self.tagged(&name, u64::MAX, most, None)?.into_iter().map(|row| row.number));
+            }
+            Ok::<_, StoreError>(numbers)
+        });
+        for number in changes?.into_iter().rev() {
+            let Some(change) = self.read_these(&[number])?.pop() else { continue };
+            let Some(by) = change.message.as_deref().filter(|by| by.id == note.id) else { continue };
+            let is_for_it = by.has_author_of(&note) || by.written_by.iter().any(|id| note.authors.contains(id));
+            match change.kind {
+                EventKind::Message(MessageEventKind::Revoked) if is_for_it => {
+                    message.event.data.retain(|field, _| !CONTENT.contains(&field.as_str()));
+                    message.event.data.insert("body".to_owned(), json!(""));
+                    message.event.data.insert("type".to_owned(), json!("revoked"));
+                    break;
                 }
-                MessageEventKind::Revoked => {
-                    is_revoked = true;
-                    event.data.retain(|field, _| !CONTENT.contains(&field.as_str()));
-                    event.data.insert("body".to_owned(), json!(""));
-                    event.data.insert("type".to_owned(), json!("revoked"));
-                }
-                MessageEventKind::Reaction => {
-                    let Some(sender) = change.actor else { continue };
-                    let emoji = of_change("reaction").as_str().unwrap_or_default().to_owned();
-                    let timestamp = of_change("timestamp").as_i64().unwrap_or_default();
-                    reactions.insert(sender, Reaction { sender, emoji, timestamp });
+                EventKind::Message(MessageEventKind::Edited) if by.has_author_of(&note) && !message.is_edited => {
+                    message.is_edited = true;
+                    let body = change.data.get("body").cloned().unwrap_or_default();
+                    message.event.data.insert("body".to_owned(), body);
                 }
                 _ => {}
             }
         }
-        let reactions = reactions.into_values().filter(|reaction| !reaction.emoji.is_empty()).collect();
-        Ok(KeptMessage { event, reactions, is_edited })
+        let mut latest = BTreeMap::new();
+        for number in reactions?.into_iter().rev() {
+            let Some(change) = self.read_these(&[number])?.pop() else { continue };
+            let (true, Some(sender)) = (change.message.is_some_and(|by| by.id == note.id), change.actor) else {
+                continue;
+            };
+            let of_change = |field: &str| change.data.get(field).cloned().unwrap_or_default();
+            let emoji = of_change("reaction").as_str().unwrap_or_default().to_owned();
+            let timestamp = of_change("timestamp").as_i64().unwrap_or_default();
+            latest.entry(sender).or_insert(Reaction { sender, emoji, timestamp });
+        }
+        message.reactions = latest.into_values().filter(|reaction| !reaction.emoji.is_empty()).collect();
+        Ok(message)
     }
 }
 
 /// What is gone of a message that was deleted for everybody.
 const CONTENT: [&str; 5] = ["media", "quotedMessage", "location", "poll", "mentionedIds"];
 
-fn is_change_of(change: &Event, id: &str) -> bool {
-    mark_of(change) == Some(CHANGE) && change.message.as_ref().is_some_and(|note| note.id == id)
+fn is_of_same((one, other): (&MessageNote, &MessageNote)) -> bool {
+    one.has_author_of(other)
+}
+
+/// The bytes of an event's texts, about as many as it takes in memory.
+fn bytes_in(event: &Event) -> usize {
+    fn of(value: &Value) -> usize {
+        match value {
+            Value::String(text) => text.len(),
+            Value::Array(values) => values.iter().map(of).sum(),
+            Value::Object(fields) => fields.values().map(of).sum(),
+            _ => 8,
+        }
+    }
+    event.data.values().map(of).sum::<usize>() + 256
 }
 
 /// The number of the event in whose place this one is.

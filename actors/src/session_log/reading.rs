@@ -110,18 +110,32 @@ impl SessionLog {
     /// The log cannot be read.
     pub(crate) fn read_these(&self, numbers: &[u64]) -> Result<Vec<Event>, StoreError> {
         let Some(key) = self.key.load_full() else { return Ok(Vec::new()) };
-        let (log, mut rows) = (self.log()?, Vec::with_capacity(numbers.len()));
+        let (log, mut events) = (self.log()?, Vec::new());
         for number in numbers {
-            rows.extend(log.read(self.number, *number..=*number, 1)?);
+            events.extend(self.decrypted(&key, log.read(self.number, *number..=*number, 1)?));
         }
-        Ok(self.decrypted(&key, rows))
+        Ok(events)
+    }
+
+    /// Reads one event with all that is kept of it. Blocks.
+    ///
+    /// # Errors
+    /// The log cannot be read.
+    pub(crate) fn read_whole(&self, number: u64) -> Result<Option<Event>, StoreError> {
+        let Some(key) = self.key.load_full() else { return Ok(None) };
+        let row = self.log()?.read(self.number, number..=number, 1)?.pop();
+        Ok(row.and_then(|(number, encrypted)| self.decrypted_whole(&key, number, &encrypted)))
+    }
+
+    fn decrypted_whole(&self, key: &LogKey, number: u64, encrypted: &[u8]) -> Option<Event> {
+        let json = key.key.decrypt(self.number, number, encrypted)?;
+        Some(Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? })
     }
 
     /// Leaves out what cannot be read, and of messages what is not shown: it may be larger than all the rest.
     fn decrypted(&self, key: &LogKey, rows: Vec<(u64, Vec<u8>)>) -> Vec<Event> {
         let (count, event) = (rows.len(), |(number, encrypted): (u64, Vec<u8>)| {
-            let json = key.key.decrypt(self.number, number, &encrypted)?;
-            let mut event = Event { session: self.session, number, ..serde_json::from_slice(&json).ok()? };
+            let mut event = self.decrypted_whole(key, number, &encrypted)?;
             if let Some(note) = &mut event.message {
                 note.protocol = None;
             }

@@ -29,6 +29,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::LimitReached { .. }
         | E::GroupNotFound(_)
         | E::AnnounceOnly(_)
+        | E::NotAdmin(_)
         | E::NotChat(_)
         | E::NotOnWhatsapp(_)
         | E::TokenMissing
@@ -63,7 +64,9 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
         E::Busy => one(S::TOO_MANY_REQUESTS, "session_busy", "Too many requests in flight for this session"),
         E::GroupNotFound(group) => one(S::NOT_FOUND, "group_not_found", format!("Group {group} not found")),
-        E::AnnounceOnly(_) | E::NotChat(_) | E::NotOnWhatsapp(_) | E::TokenMissing => unsent_response(error),
+        E::AnnounceOnly(_) | E::NotAdmin(_) | E::NotChat(_) | E::NotOnWhatsapp(_) | E::TokenMissing => {
+            unsent_response(error)
+        }
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
@@ -147,6 +150,11 @@ fn unsent_response(error: &CommandError) -> ErrorResponse {
         E::AnnounceOnly(group) => {
             let message = format!("Only admins may send messages in group {group}, and this account is none");
             one(S::FORBIDDEN, "announce_only", message)
+        }
+        E::NotAdmin(group) => {
+            let message =
+                format!("Only admins of group {group} may delete what others wrote, and this account is none");
+            one(S::FORBIDDEN, "not_admin", message)
         }
         E::NotChat(id) => {
             let message = format!(

@@ -50,7 +50,7 @@ impl<S: Sync> FromRequestParts<S> for MessagePath {
 }
 
 /// Whether the caller's key may read a chat: of a key that is limited to groups, its groups alone.
-fn may_read(caller: &Caller, chat: &ChatId) -> Result<(), AccessError> {
+pub(super) fn may_read(caller: &Caller, chat: &ChatId) -> Result<(), AccessError> {
     match chat {
         ChatId::Group(group) => caller.may_touch(std::slice::from_ref(group)),
         ChatId::Person(_) if caller.key.is_limited_to_groups() => Err(AccessError::GroupScopedKey),

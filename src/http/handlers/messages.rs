@@ -5,15 +5,16 @@ use std::sync::Arc;
 use axum::extract::State;
 use rookery_actors::CommandError;
 use rookery_actors::commands::{Recipient, Requested, SendMessage, SentMessage};
-use rookery_model::{LinkPreview, MessageSeed, OutgoingContent, ParticipantId, SessionId};
+use rookery_model::{LinkPreview, MessageSeed, OutgoingContent, ParticipantId, Quote, SessionId};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::message_changes::quote;
 use crate::app::App;
 use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::{
-    CONTACT_NAME_CHARS, LINK_CHARS, LINK_TEXT_CHARS_MAX, MENTIONS_MAX, MESSAGE_CHARS, PLACE_CHARS_MAX, POLL_CHARS,
-    POLL_OPTION_CHARS, POLL_OPTIONS, WRITTEN_ID_CHARS,
+    CONTACT_NAME_CHARS, LINK_CHARS, LINK_TEXT_CHARS_MAX, MENTIONS_MAX, MESSAGE_CHARS, MESSAGE_ID_CHARS,
+    PLACE_CHARS_MAX, POLL_CHARS, POLL_OPTION_CHARS, POLL_OPTIONS, WRITTEN_ID_CHARS,
 };
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, SessionPath};
@@ -43,6 +44,9 @@ pub(crate) struct NewText {
     link_preview: Option<bool>,
     #[schema(nullable = false)]
     custom_link_preview: Option<NewLinkPreview>,
+    /// The id of a message of the same chat that it quotes.
+    #[schema(min_length = 1, max_length = 128, nullable = false, example = "3EB0D1C5A7F2E4B6908A13")]
+    quoted_message_id: Option<String>,
 }
 
 /// What is shown of a link in the text.
@@ -85,6 +89,7 @@ impl FromFields for NewText {
             mention_all,
             link_preview: fields.optional_flag("linkPreview"),
             custom_link_preview: fields.optional_object("customLinkPreview"),
+            quoted_message_id: fields.has("quotedMessageId").then(|| fields.text("quotedMessageId", MESSAGE_ID_CHARS)),
         }
     }
 }
@@ -179,7 +184,7 @@ impl FromFields for NewPoll {
 }
 
 /// The chat that a message goes to; `None` when the field is broken.
-fn chat_id(fields: &mut Fields<'_>) -> Option<ChatField> {
+pub(super) fn chat_id(fields: &mut Fields<'_>) -> Option<ChatField> {
     fields.parsed("chatId", WRITTEN_ID_CHARS, ApiError::Chats)
 }
 
@@ -189,7 +194,7 @@ fn chat_id(fields: &mut Fields<'_>) -> Option<ChatField> {
 pub(crate) struct Sent {
     /// Its id.
     #[schema(example = "3EB0D1C5A7F2E4B6908A13")]
-    message_id: String,
+    pub(super) message_id: String,
     /// When WhatsApp took it, in seconds since 1970.
     #[schema(example = 1_764_518_400)]
     timestamp: i64,
@@ -221,13 +226,17 @@ pub(crate) async fn send_text(
     Seed(seed): Seed,
     JsonBody(body): JsonBody<NewText>,
 ) -> Result<Created<Sent>, ApiError> {
-    let NewText { chat_id, text, mentions, mention_all, link_preview, custom_link_preview } = body;
+    let NewText { chat_id, text, mentions, mention_all, link_preview, custom_link_preview, quoted_message_id } = body;
     let preview = custom_link_preview.filter(|_| link_preview != Some(false));
     let preview = preview.map(|NewLinkPreview { url, title, description }| LinkPreview { url, title, description });
     let content = OutgoingContent::Text { text, preview };
-    let mentions = requested(mentions.unwrap_or_default()).iter().map(Requested::id).collect();
-    let written = Written { content, mentions, mentions_all: mention_all.unwrap_or(false) };
-    send(&app, session, &caller, seed, chat_id, written).await
+    let quoted = match quoted_message_id {
+        Some(id) => Some(quote(&app, session, &caller, &chat_id, id).await?),
+        None => None,
+    };
+    let (mentions, mentions_all) = (mentioned(mentions), mention_all.unwrap_or(false));
+    let written = Written { content, quoted, mentions, mentions_all };
+    send(&app, session, &caller, seed, chat_id, written).await.map(Created)
 }
 
 /// Send a place
@@ -246,7 +255,7 @@ pub(crate) async fn send_location(
 ) -> Result<Created<Sent>, ApiError> {
     let NewLocation { chat_id, latitude, longitude, description, address } = body;
     let content = OutgoingContent::Location { latitude, longitude, name: description, address };
-    send(&app, session, &caller, seed, chat_id, content.into()).await
+    send(&app, session, &caller, seed, chat_id, content.into()).await.map(Created)
 }
 
 /// Send a contact
@@ -265,7 +274,7 @@ pub(crate) async fn send_contact(
 ) -> Result<Created<Sent>, ApiError> {
     let NewContact { chat_id, contact_name, contact_number } = body;
     let content = OutgoingContent::Contact { name: contact_name, number: contact_number.0.get() };
-    send(&app, session, &caller, seed, chat_id, content.into()).await
+    send(&app, session, &caller, seed, chat_id, content.into()).await.map(Created)
 }
 
 /// Send a poll
@@ -284,30 +293,37 @@ pub(crate) async fn send_poll(
 ) -> Result<Created<Sent>, ApiError> {
     let NewPoll { chat_id, name, options, allow_multiple_answers } = body;
     let content = OutgoingContent::Poll { name, options, allows_many: allow_multiple_answers.unwrap_or(false) };
-    send(&app, session, &caller, seed, chat_id, content.into()).await
+    send(&app, session, &caller, seed, chat_id, content.into()).await.map(Created)
 }
 
 /// A message without its chat.
-struct Written {
-    content: OutgoingContent,
-    mentions: Vec<ParticipantId>,
-    mentions_all: bool,
+pub(super) struct Written {
+    pub(super) content: OutgoingContent,
+    pub(super) quoted: Option<Quote>,
+    pub(super) mentions: Vec<ParticipantId>,
+    pub(super) mentions_all: bool,
 }
 
 impl From<OutgoingContent> for Written {
     fn from(content: OutgoingContent) -> Self {
-        Self { content, mentions: Vec::new(), mentions_all: false }
+        Self { content, quoted: None, mentions: Vec::new(), mentions_all: false }
     }
 }
 
-async fn send(
+/// The people whom a message mentions.
+pub(super) fn mentioned(mentions: Option<Vec<ParticipantField>>) -> Vec<ParticipantId> {
+    requested(mentions.unwrap_or_default()).iter().map(Requested::id).collect()
+}
+
+/// Sends a message to a chat that the caller may write to.
+pub(super) async fn send(
     app: &App,
     session: SessionId,
     caller: &Caller,
     seed: MessageSeed,
     chat: ChatField,
     written: Written,
-) -> Result<Created<Sent>, ApiError> {
+) -> Result<Sent, ApiError> {
     let ChatField(chat) = chat;
     let group = match &chat {
         Recipient::Group(group) => {
@@ -317,13 +333,14 @@ async fn send(
         Recipient::Person(_) if caller.key.is_limited_to_groups() => return Err(AccessError::GroupScopedKey.into()),
         Recipient::Person(_) => None,
     };
-    let Written { content, mentions, mentions_all } = written;
-    let sent = app.gateway.execute(session, SendMessage { seed, chat, content, mentions, mentions_all }).await;
+    let Written { content, quoted, mentions, mentions_all } = written;
+    let message = SendMessage { seed, chat, quoted, content, mentions, mentions_all };
+    let sent = app.gateway.execute(session, message).await;
     let SentMessage { id, at } = sent.map_err(|error| match error {
         CommandError::NotStarted => ApiError::SessionInactive(session),
         error => error.into(),
     })?;
-    Ok(Created(Sent { message_id: id.as_str().to_owned(), timestamp: at.0.div_euclid(1_000), chat: group }))
+    Ok(Sent { message_id: id.as_str().to_owned(), timestamp: at.0.div_euclid(1_000), chat: group })
 }
 
 #[cfg(test)]

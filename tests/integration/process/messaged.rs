@@ -9,6 +9,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 
 use super::setup::{Daemon, OWN_PHONE, Setup};
+use super::told::events_after;
 use crate::harness::until;
 
 const ROUNDS: usize = 6;
@@ -47,7 +48,20 @@ async fn repeated_messages_of_a_killed_daemon_are_sent_and_seen_once() {
             assert!(id.is_none_or(|id| expected[&text] == id), "round {round}: {text} has another id now");
         }
         assert_seen_once(&world, &expected, round).await;
+        assert_told_once(&daemon, &expected, round).await;
     }
+}
+
+/// The log has each message once.
+async fn assert_told_once(daemon: &Daemon, expected: &BTreeMap<String, String>, round: usize) {
+    let (events, _) = events_after(daemon, "0", &format!("round {round}")).await;
+    let sent = events.iter().filter(|event| event["event"] == "message.sent").map(|event| &event["data"]);
+    let mut told = BTreeMap::new();
+    for data in sent {
+        let (text, id) = (data["body"].as_str().expect("a text"), data["id"].as_str().expect("an id"));
+        assert_eq!(told.insert(text.to_owned(), id.to_owned()), None, "round {round}: told twice: {data}");
+    }
+    assert_eq!(&told, expected, "round {round}");
 }
 
 /// Sends the messages of a round, to the person and to the group by turns. Returns each text with its message's id; `None`: the

@@ -2,44 +2,87 @@
 //!
 //! A message cannot be decrypted twice. So when the encryption state that its decryption left is on disk, the message has to be there, too,
 //! until the log has it. It is put on disk together with that state: most messages are in the log by then, and need no write of their
-//! own.
+//! own. Where a state was written a moment ago, it may be the one that the decryption left: then the message is put on disk at once.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use wacore::store::error::Result;
 
-use super::rows::{Changes, Rows};
+use super::rows::Rows;
 use super::timed::TimedRecords;
-use rookery_store::Table;
+use rookery_store::{KEY_BYTES_MAX, RECORD_BYTES_MAX, Table};
+
+/// Bytes of a key and of a message that the store takes, with what is stored beside them.
+const PENDING_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - 16;
+const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
+/// A state that was written longer ago than this before a message is taken was there before the message's decryption.
+const DECRYPTED_WITHIN: Duration = Duration::from_millis(50);
 
 /// The messages of one device.
 pub(super) struct PendingInbound {
     /// By key: chat, sender, id.
     waiting: Mutex<HashMap<Vec<u8>, Waiting>>,
     stored: TimedRecords,
+    /// When a state was last handed to the store.
+    state_written_at: Mutex<Option<Instant>>,
 }
 
 struct Waiting {
     message: Vec<u8>,
     /// Unix seconds.
     since: i64,
+    /// The store takes it.
+    is_storable: bool,
     /// It is on disk, too.
     is_stored: bool,
 }
 
-/// The messages that go on disk with a change of the encryption state.
-pub(super) struct Along(Vec<Vec<u8>>);
-
 impl PendingInbound {
     pub(super) fn new() -> Self {
-        Self { waiting: Mutex::default(), stored: TimedRecords::new(Table::PendingInbound) }
+        Self {
+            waiting: Mutex::default(),
+            stored: TimedRecords::new(Table::PendingInbound),
+            state_written_at: Mutex::default(),
+        }
     }
 
-    /// Takes a message. It goes on disk with the next change of the encryption state, unless it is gone by then.
-    pub(super) fn put(&self, key: Vec<u8>, message: &[u8]) {
-        let waiting = Waiting { message: message.to_vec(), since: wacore::time::now_secs(), is_stored: false };
-        self.lock().insert(key, waiting);
+    /// Takes messages. They go on disk with the next change of the encryption state, unless they are gone by then.
+    pub(super) async fn put<'a>(&self, rows: &Rows, messages: impl Iterator<Item = (Vec<u8>, &'a [u8])>) -> Result<()> {
+        for (key, message) in messages {
+            let since = wacore::time::now_secs();
+            // What is too large for the store stays here alone: it must not keep the state of others from being written.
+            let is_storable = key.len() <= PENDING_KEY_BYTES_MAX && message.len() <= MESSAGE_BYTES_MAX;
+            self.lock().insert(key, Waiting { message: message.to_vec(), since, is_storable, is_stored: false });
+        }
+        let written_at = *self.state_written_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if written_at.is_some_and(|at| at.elapsed() < DECRYPTED_WITHIN) { self.put_on_disk(rows).await } else { Ok(()) }
+    }
+
+    /// Puts the messages that wait on disk.
+    pub(super) async fn put_on_disk(&self, rows: &Rows) -> Result<()> {
+        let (mut changes, mut along) = (rows.changes(), Vec::new());
+        for (key, waiting) in self.lock().iter().filter(|(_, waiting)| waiting.is_storable && !waiting.is_stored) {
+            self.stored.put(&mut changes, key, &waiting.message)?;
+            along.push(key.clone());
+        }
+        changes.commit().await?;
+        // Those that the log has by now are removed again.
+        let mut changes = rows.changes();
+        for key in along {
+            match self.lock().get_mut(&key) {
+                Some(waiting) => waiting.is_stored = true,
+                None => self.stored.delete(&mut changes, &key)?,
+            }
+        }
+        changes.commit().await
+    }
+
+    /// A change of the encryption state is about to be written: the messages go first.
+    pub(super) async fn before_state(&self, rows: &Rows) -> Result<()> {
+        *self.state_written_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.put_on_disk(rows).await
     }
 
     pub(super) fn get(&self, rows: &Rows, key: &[u8]) -> Result<Option<Vec<u8>>> {
@@ -55,28 +98,6 @@ impl PendingInbound {
             // One that is not waiting is of an engine before.
             if waiting.is_none_or(|waiting| waiting.is_stored) {
                 self.stored.delete(&mut changes, &key)?;
-            }
-        }
-        changes.commit().await
-    }
-
-    /// Adds the messages that wait to a change of the encryption state: call it before the change itself is added.
-    pub(super) fn go_along(&self, changes: &mut Changes<'_>) -> Result<Along> {
-        let mut along = Vec::new();
-        for (key, waiting) in self.lock().iter().filter(|(_, waiting)| !waiting.is_stored) {
-            self.stored.put(changes, key, &waiting.message)?;
-            along.push(key.clone());
-        }
-        Ok(Along(along))
-    }
-
-    /// The change is on disk with these messages. Those that the log has by now are removed again.
-    pub(super) async fn went_along(&self, rows: &Rows, along: Along) -> Result<()> {
-        let mut changes = rows.changes();
-        for key in along.0 {
-            match self.lock().get_mut(&key) {
-                Some(waiting) => waiting.is_stored = true,
-                None => self.stored.delete(&mut changes, &key)?,
             }
         }
         changes.commit().await

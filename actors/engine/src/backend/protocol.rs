@@ -157,10 +157,8 @@ impl ProtocolStore for SessionBackend {
     }
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
-        for row in rows {
-            self.pending_inbound.put(layout::texts(&[row.chat, row.sender, row.id]), row.message);
-        }
-        Ok(())
+        let messages = rows.iter().map(|row| (layout::texts(&[row.chat, row.sender, row.id]), row.message));
+        self.pending_inbound.put(&self.rows, messages).await
     }
 
     async fn delete_pending_inbound_batch(&self, gone: &[PendingInboundKey<'_>]) -> Result<()> {

@@ -137,12 +137,11 @@ impl SignalStore for SessionBackend {
 impl SessionBackend {
     /// Writes encryption states, and with them the messages that were decrypted and are not in the event log yet.
     async fn put_records(&self, table: Table, records: &[(&[u8], &[u8])]) -> Result<()> {
+        self.pending_inbound.before_state(&self.rows).await?;
         let mut changes = self.rows.changes();
-        let along = self.pending_inbound.go_along(&mut changes)?;
         for (address, record) in records {
             changes.put_record(table, address, record)?;
         }
-        changes.commit().await?;
-        self.pending_inbound.went_along(&self.rows, along).await
+        changes.commit().await
     }
 }

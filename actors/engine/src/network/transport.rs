@@ -176,6 +176,7 @@ mod tests {
     use super::super::connect_throttle::ConnectThrottle;
     use super::*;
     use crate::Inbox;
+    use crate::backend::SessionBackend;
 
     /// A server that is away until some time: it refuses connections at once, or does not answer.
     struct Away {
@@ -228,9 +229,11 @@ mod tests {
             heard.lock().unwrap().push(reason);
         });
         let permit = Arc::new(ConnectPermit::new(throttle.clone()));
+        let backend = SessionBackend::new(rookery_store::open_memory(), rookery_store::SessionNumber(1));
+        let backend = Arc::new(backend);
         let transports = ThrottledTransports {
             inner: Box::new(away),
-            delivery: Delivery::new(Arc::new(Open), permit.clone(), report.clone()),
+            delivery: Delivery::new(Arc::new(Open), backend, permit.clone(), report.clone()),
             permit,
             client: ClientSlot::default(),
             config: Arc::new(ArcSwap::from_pointee(SessionConfig::default())),

@@ -1,0 +1,131 @@
+//! Messages that refer to earlier ones: what arrives at the phones, and what is refused.
+
+use rookery_simulator::{Addressing, Mail, ReceivedMessage};
+use serde_json::{Value, json};
+
+use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, until, until_equal};
+
+async fn post(bench: &Bench, route: &str, body: Value) -> Answer {
+    bench.post(&format!("/sessions/alice/messages/{route}"), body).await
+}
+
+/// What a phone got that refers to this message, or quotes it.
+async fn about(bench: &Bench, phone: &str, id: &str, kind: &str) -> ReceivedMessage {
+    until(&format!("{kind} about {id}"), async || {
+        let all = bench.world.messages(phone);
+        let is_it = |message: &ReceivedMessage| {
+            let refers = [&message.target, &message.quoted].into_iter().any(|to| to.as_deref() == Some(id));
+            refers && message.kind == kind
+        };
+        all.into_iter().rfind(is_it)
+    })
+    .await
+}
+
+/// Bob writes to the group and Dave to the account: the ids of both, once they are in the log.
+async fn written(bench: &Bench, group: &str) -> (String, String) {
+    let in_group = bench.world.send(BOB, group, Mail::text("who comes?")).unwrap();
+    let alone = bench.world.send(DAVE, ALICE, Mail::text("and you?")).unwrap();
+    until_equal(json!(2), async || bench.get("/sessions/alice/messages").await.body["total"].clone()).await;
+    (in_group, alone)
+}
+
+fn lid_of(bench: &Bench, phone: &str) -> String {
+    let accounts = bench.world.snapshot()["accounts"].as_array().unwrap().clone();
+    let account = accounts.into_iter().find(|account| account["phone"] == phone).unwrap();
+    format!("{}@lid", account["lid"].as_str().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replies_and_reactions_name_the_message_and_its_author_as_the_chat_does() {
+    for addressing in [Addressing::Lid, Addressing::Pn] {
+        let bench = Bench::start().await;
+        let group = bench.group(&[BOB, CAROL], addressing);
+        bench.link("alice", ALICE).await;
+        let (asked, alone) = written(&bench, &group).await;
+        let body = json!({ "chatId": group, "quotedMessageId": asked, "text": format!("@{CAROL} and I"), "mentions": [CAROL] });
+        assert_eq!(post(&bench, "reply", body).await.status, 201);
+        let reply = about(&bench, CAROL, &asked, "text").await;
+        let bob = if addressing == Addressing::Lid { lid_of(&bench, BOB) } else { format!("{BOB}@s.whatsapp.net") };
+        let content = reply.message();
+        let context = content.extended_text_message.as_option().unwrap().context_info.as_option().unwrap();
+        assert_eq!(context.participant.as_deref(), Some(bob.as_str()));
+        assert_eq!(context.quoted_message.as_option().unwrap().conversation.as_deref(), Some("who comes?"));
+        assert_eq!(reply.mentions.len(), 1);
+
+        let body = json!({ "chatId": group, "messageId": asked, "emoji": "👍" });
+        assert_eq!(post(&bench, "react", body).await.body, json!({ "success": true }));
+        let reaction = about(&bench, BOB, &asked, "reaction").await;
+        assert_eq!(reaction.text.as_deref(), Some("👍"));
+        let content = reaction.message();
+        let key = content.reaction_message.as_option().unwrap().key.as_option().unwrap();
+        assert_eq!((key.participant.as_deref(), key.from_me), (Some(bob.as_str()), Some(false)));
+
+        let quoting = json!({ "chatId": DAVE, "text": "me, too", "quotedMessageId": alone });
+        assert_eq!(post(&bench, "send-text", quoting).await.status, 201);
+        assert_eq!(about(&bench, DAVE, &alone, "text").await.text.as_deref(), Some("me, too"));
+
+        let forward = json!({ "fromChatId": DAVE, "toChatId": group, "messageId": alone });
+        let forwarded = post(&bench, "forward", forward).await;
+        assert_eq!(forwarded.status, 201, "{forwarded:?}");
+        let id = forwarded.body["messageId"].as_str().unwrap().to_owned();
+        let got = until("the forward", async || bench.world.messages(BOB).into_iter().find(|one| one.id == id)).await;
+        assert_eq!((got.text.as_deref(), got.forwarded), (Some("and you?"), true));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn own_messages_are_edited_and_deleted_and_the_log_shows_it() {
+    let (bench, group) = Bench::with_group().await;
+    for chat in [group.as_str(), DAVE] {
+        let phone = if chat == DAVE { DAVE } else { BOB };
+        let sent = post(&bench, "send-text", json!({ "chatId": chat, "text": "at seven" })).await.body;
+        let id = sent["messageId"].as_str().unwrap().to_owned();
+        let edited = post(&bench, "edit", json!({ "chatId": chat, "messageId": id, "body": "at eight" })).await;
+        assert_eq!((edited.status, &edited.body["messageId"]), (200, &json!(id)), "{edited:?}");
+        let edit = about(&bench, phone, &id, "edit").await;
+        assert_eq!((edit.edit.as_deref(), edit.text.as_deref()), (Some("1"), Some("at eight")));
+        let history = |index: usize| {
+            let path = format!("/sessions/alice/messages/{chat}/history");
+            let bench = &bench;
+            async move { bench.get(&path).await.body[index].clone() }
+        };
+        assert_eq!(history(0).await["body"], "at eight");
+
+        let deletion = json!({ "chatId": chat, "messageId": id });
+        assert_eq!(post(&bench, "delete", deletion.clone()).await.body, json!({ "success": true }));
+        assert_eq!(about(&bench, phone, &id, "revoke").await.edit.as_deref(), Some("7"));
+        assert_eq!((history(0).await["type"].clone(), history(0).await["body"].clone()), (json!("revoked"), json!("")));
+        assert_eq!(post(&bench, "delete", deletion).await.failure(), (400, "message_deleted"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_deletes_what_others_wrote_and_nobody_else_does() {
+    let (bench, group) = Bench::with_group().await;
+    let (asked, alone) = written(&bench, &group).await;
+    let of_dave = json!({ "chatId": DAVE, "messageId": alone });
+    assert_eq!(post(&bench, "delete", of_dave).await.failure(), (403, "not_own_message"));
+    let edit = json!({ "chatId": group, "messageId": asked, "body": "no" });
+    assert_eq!(post(&bench, "edit", edit).await.failure(), (403, "not_own_message"));
+    let deleted = post(&bench, "delete", json!({ "chatId": group, "messageId": asked })).await;
+    assert_eq!(deleted.status, 200, "{deleted:?}");
+    let revocation = about(&bench, CAROL, &asked, "revoke").await;
+    assert_eq!(revocation.edit.as_deref(), Some("8"));
+    let content = revocation.message();
+    let key = content.protocol_message.as_option().unwrap().key.as_option().unwrap();
+    assert_eq!((key.from_me, key.participant.as_deref()), (Some(false), Some(lid_of(&bench, BOB).as_str())));
+
+    let other = bench.world.add_group(rookery_simulator::GroupSpec {
+        participants: vec![ALICE.to_owned()],
+        ..rookery_simulator::GroupSpec::new("Bob's", BOB)
+    });
+    let theirs = bench.world.send(BOB, &other, Mail::text("mine")).unwrap();
+    until_equal(200, async || bench.get(&format!("/sessions/alice/messages/{other}/{theirs}/reactions")).await.status)
+        .await;
+    until_equal(200, async || bench.get(&format!("/sessions/alice/groups/{other}")).await.status).await;
+    let refused = post(&bench, "delete", json!({ "chatId": other, "messageId": theirs })).await;
+    assert_eq!(refused.failure(), (403, "not_admin"));
+    let unknown = json!({ "chatId": group, "messageId": theirs, "emoji": "👍" });
+    assert_eq!(post(&bench, "react", unknown).await.failure(), (404, "message_not_found"), "it is in another chat");
+}
