@@ -30,7 +30,7 @@ use crate::webhooks::WebhookError;
 pub(crate) use access::AccessError;
 pub(crate) use effect::{InDoubt, NothingDone};
 use layers::{audit_response, command_response, idempotency_response, key_rule, keys_response, webhook_response};
-pub(crate) use messages::UnfitMessage;
+pub(crate) use messages::MessageError;
 use undone::{all_refused, are_partly_unknown, nobody_done, resend_refused, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -53,10 +53,8 @@ pub(crate) enum ApiError {
     Access(#[from] AccessError),
     /// No route has this path.
     UnknownRoute(Method, String),
-    /// No message with this id is kept.
-    UnknownMessage(String),
-    /// A message is not fit for what was asked.
-    UnfitMessage(#[from] UnfitMessage),
+    /// Nothing can be done with an earlier message.
+    Message(#[from] MessageError),
     /// The route has other methods.
     MethodNotAllowed(Method, String),
     /// Path and query are too long.
@@ -289,8 +287,7 @@ impl ApiError {
                 one(S::URI_TOO_LONG, "url_too_long", format!("Path and query are longer than {bytes_max} bytes"))
             }
             Self::UnknownRoute(method, path) => one(S::NOT_FOUND, "route_not_found", format!("Cannot {method} {path}")),
-            Self::UnknownMessage(id) => unknown_message(id),
-            Self::UnfitMessage(why) => why.answer(),
+            Self::Message(error) => error.answer(),
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
             }
@@ -412,10 +409,6 @@ fn offenders_response(offenders: &[String], kind: &str, form: &str, code: &'stat
 
 fn one(status: StatusCode, code: &'static str, message: impl Into<String>) -> ErrorResponse {
     ErrorResponse { status, code, message: Message::One(message.into()) }
-}
-
-fn unknown_message(id: &str) -> ErrorResponse {
-    one(StatusCode::NOT_FOUND, "message_not_found", format!("No message {id} of this chat is kept"))
 }
 
 fn internal() -> ErrorResponse {

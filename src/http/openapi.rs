@@ -294,14 +294,15 @@ fn idempotency_key() -> Value {
 }
 
 /// Parts of the paths of routes that need a connection.
-const ASKING_WHATSAPP: [&str; 5] = ["/groups", "/communities", "/contacts", "/messages/send-", "/pairing-code"];
+const ASKING_WHATSAPP: [&str; 4] = ["/groups", "/communities", "/contacts", "/pairing-code"];
 
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {
     let needs_key = route.policy.role.is_some();
     // The body of every call that changes something is read, also where the route needs none.
     let takes_body = has_body || (!route.method.is_safe() && route.policy.role.is_some_and(|role| role > Role::Viewer));
-    let asks_whatsapp = ASKING_WHATSAPP.iter().any(|part| route.path.contains(part));
+    let sends = route.path.contains("/messages/") && !route.method.is_safe();
+    let asks_whatsapp = sends || ASKING_WHATSAPP.iter().any(|part| route.path.contains(part));
     match status {
         400 => has_body || !parameters.is_empty(),
         401 | 403 => needs_key,

@@ -109,8 +109,10 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
             });
         }
         OutgoingContent::Edit { of, text } => {
-            let mut edited = wa::Message::default();
-            edited.extended_text_message = MessageField::some(text_message(text, None));
+            let mut edited = wa::Message {
+                extended_text_message: MessageField::some(text_message(text, None)),
+                ..Default::default()
+            };
             add_context(&mut edited, sent, me)?;
             message.protocol_message = MessageField::some(wa::message::ProtocolMessage {
                 key: MessageField::some(key_of(of, sent, me)),

@@ -1,12 +1,15 @@
-//! Why an earlier message is not fit for what was asked.
+//! Why nothing can be done with an earlier message.
 
 use axum::http::StatusCode;
 
 use super::{ErrorResponse, one};
 
-/// Why a message cannot be quoted, forwarded, edited or deleted.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum UnfitMessage {
+/// Why a message cannot be shown, quoted, forwarded, edited or deleted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum MessageError {
+    /// The event log has no such message in this chat.
+    #[error("No message {0} of this chat is kept")]
+    Unknown(String),
     /// Somebody else wrote it.
     #[error("Somebody else wrote this message")]
     NotOwn,
@@ -27,9 +30,10 @@ pub(crate) enum UnfitMessage {
     NotKept,
 }
 
-impl UnfitMessage {
-    pub(super) fn answer(self) -> ErrorResponse {
+impl MessageError {
+    pub(super) fn answer(&self) -> ErrorResponse {
         let (status, code) = match self {
+            Self::Unknown(_) => (StatusCode::NOT_FOUND, "message_not_found"),
             Self::NotOwn => (StatusCode::FORBIDDEN, "not_own_message"),
             Self::NotText => (StatusCode::BAD_REQUEST, "not_a_text"),
             Self::TooOld { .. } => (StatusCode::BAD_REQUEST, "message_too_old"),

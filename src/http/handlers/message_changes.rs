@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::message_history::may_read;
 use super::messages::{Sent, Written, chat_id, mentioned, send};
 use crate::app::App;
-use crate::http::error::{ApiError, UnfitMessage};
+use crate::http::error::{ApiError, MessageError};
 use crate::http::limits::{EMOJI_CHARS_MAX, MENTIONS_MAX, MESSAGE_CHARS, MESSAGE_ID_CHARS, WRITTEN_ID_CHARS};
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, SessionPath};
@@ -271,10 +271,10 @@ pub(crate) async fn edit(
     let stored = stored(&app, session, &caller, &body.chat_id, body.message_id).await?;
     let id = stored.message.id.clone();
     if !stored.message.is_from_me {
-        return Err(UnfitMessage::NotOwn.into());
+        return Err(MessageError::NotOwn.into());
     }
     if stored.kind != "text" {
-        return Err(UnfitMessage::NotText.into());
+        return Err(MessageError::NotText.into());
     }
     check_age(&stored, EDIT_TIME_MAX)?;
     let content = OutgoingContent::Edit { of: stored.message, text: body.body };
@@ -307,7 +307,7 @@ pub(crate) async fn delete(
 ) -> Result<Told<Changed>, ApiError> {
     let stored = stored(&app, session, &caller, &body.chat_id, body.message_id).await?;
     if !stored.message.is_from_me && body.chat_id.is_person() {
-        return Err(UnfitMessage::NotOwn.into());
+        return Err(MessageError::NotOwn.into());
     }
     check_age(&stored, DELETE_TIME_MAX)?;
     let content = OutgoingContent::Revocation(stored.message);
@@ -353,17 +353,17 @@ async fn stored(
     may_read(caller, &chat)?;
     let events = app.gateway.events(session).await?;
     let found = events.stored_message(chat.to_string(), id.clone()).await?;
-    let found = found.ok_or_else(|| ApiError::UnknownMessage(shorten(&id)))?;
-    if found.kind == "revoked" { Err(UnfitMessage::Deleted.into()) } else { Ok(found) }
+    let found = found.ok_or_else(|| MessageError::Unknown(shorten(&id)))?;
+    if found.kind == "revoked" { Err(MessageError::Deleted.into()) } else { Ok(found) }
 }
 
 fn content_of(stored: StoredMessage) -> Result<(rookery_model::EarlierMessage, Vec<u8>), ApiError> {
-    let protocol = stored.protocol.ok_or(UnfitMessage::NotKept)?;
+    let protocol = stored.protocol.ok_or(MessageError::NotKept)?;
     Ok((stored.message, protocol))
 }
 
-fn check_age(stored: &StoredMessage, most: Duration) -> Result<(), UnfitMessage> {
+fn check_age(stored: &StoredMessage, most: Duration) -> Result<(), MessageError> {
     let age = Timestamp::now().0.saturating_sub(stored.at.0);
     let is_too_old = u64::try_from(age).is_ok_and(|age| Duration::from_millis(age) > most);
-    if is_too_old { Err(UnfitMessage::TooOld { minutes_max: most.as_secs() / 60 }) } else { Ok(()) }
+    if is_too_old { Err(MessageError::TooOld { minutes_max: most.as_secs() / 60 }) } else { Ok(()) }
 }

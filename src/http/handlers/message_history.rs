@@ -15,7 +15,7 @@ use utoipa::openapi::schema::{ObjectBuilder, Type};
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::http::error::{AccessError, ApiError};
+use crate::http::error::{AccessError, ApiError, MessageError};
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{Page, SessionPath, number_of, path_parameter, query, query_parameter, value_of};
 use crate::http::request::written::shorten;
@@ -323,7 +323,7 @@ pub(crate) async fn reactions(
     let events = app.gateway.events(session).await?;
     let _reading = caller.key.read_events().await;
     let message = events.message(chat.to_string(), id.clone()).await?;
-    let message = message.ok_or_else(|| ApiError::UnknownMessage(shorten(&id)))?;
+    let message = message.ok_or_else(|| MessageError::Unknown(shorten(&id)))?;
     let mut reactions: Vec<MessageReaction> = Vec::new();
     for reaction in message.reactions {
         let sender =
