@@ -73,11 +73,15 @@ async function api(method, route, body) {
     return { status: answer.status, text: await answer.text() };
 }
 
+async function daemonPosts(route, body) {
+    const { status, text } = await api("POST", `/erin/messages/${route}`, body);
+    assert.ok(status === 200 || status === 201, text);
+    return JSON.parse(text);
+}
+
 /** The daemon sends something; the result is the message's id. */
 async function daemonSends(kind, to, content) {
-    const { status, text } = await api("POST", `/erin/messages/send-${kind}`, { chatId: to, ...content });
-    assert.equal(status, 201, text);
-    return JSON.parse(text).messageId;
+    return (await daemonPosts(`send-${kind}`, { chatId: to, ...content })).messageId;
 }
 
 const change = (group, kind, fields) => admin("POST", `groups/${group}/${kind}`, { actor: ALICE, ...fields });
@@ -510,14 +514,6 @@ check("the daemon's places, contacts and polls arrive as what they are", async (
     assert.equal(many.message.pollCreationMessage.selectableOptionsCount, 0);
 });
 
-checkEach("the daemon sends again to a client that lost its keys", async (group, addressing) => {
-    loseSenderKey(bob, erin, addressing);
-    const id = await daemonSends("text", group, { text: `again from the daemon ${addressing}` });
-    undecryptable.push(id);
-    await bob.text(`again from the daemon ${addressing}`);
-    assert.match(bob.stanza("receipt", id), /type='retry'/);
-});
-
 /** The events of Erin's session about a message, in their order, once there are `count`. */
 function told(id, count) {
     const look = async () => {
@@ -541,6 +537,36 @@ checkEach("what a client writes, changes and deletes is told by the daemon", asy
     assert.deepEqual([edited.event, edited.data.body], ["message.edited", "another text"]);
     assert.deepEqual([reaction.event, reaction.data.reaction, reaction.data.senderId], ["message.reaction", "👍", author]);
     assert.deepEqual([revoked.event, revoked.data.body], ["message.revoked", ""]);
+});
+
+checkEach("the daemon answers, forwards, reacts, edits and deletes as clients do", async (group, addressing) => {
+    const post = (route, body) => daemonPosts(route, { chatId: group, ...body });
+    const { key } = await bob.send(group, { text: `asked ${addressing}` });
+    await told(key.id, 1);
+    const reply = await post("reply", { quotedMessageId: key.id, text: `answered ${addressing}` });
+    const { contextInfo } = (await bob.content(reply.messageId)).message.extendedTextMessage;
+    assert.deepEqual([contextInfo.stanzaId, contextInfo.participant], [key.id, member(bob, addressing)]);
+    assert.equal(contextInfo.quotedMessage.conversation ?? contextInfo.quotedMessage.extendedTextMessage.text, `asked ${addressing}`);
+    const forward = { fromChatId: group, toChatId: BOB, messageId: key.id };
+    const forwarded = await bob.content((await daemonPosts("forward", forward)).messageId);
+    assert.deepEqual([textOf(forwarded), forwarded.message.extendedTextMessage.contextInfo.isForwarded], [`asked ${addressing}`, true]);
+    await post("react", { messageId: key.id, emoji: "👍" });
+    const isReaction = (one) => one.key.id === key.id && one.reaction.text === "👍";
+    await bob.event("messages.reaction", (reactions) => reactions.some(isReaction));
+    const { messageId } = await post("send-text", { text: `first words ${addressing}` });
+    await bob.text(`first words ${addressing}`);
+    await post("edit", { messageId, body: `better words ${addressing}` });
+    await bob.update(messageId, ({ message }) => textOf(message?.editedMessage ?? {}) === `better words ${addressing}`);
+    await post("delete", { messageId });
+    await bob.update(messageId, ({ message, messageStubType }) => message === null && messageStubType === REVOKE);
+});
+
+checkEach("the daemon sends again to a client that lost its keys", async (group, addressing) => {
+    loseSenderKey(bob, erin, addressing);
+    const id = await daemonSends("text", group, { text: `again from the daemon ${addressing}` });
+    undecryptable.push(id);
+    await bob.text(`again from the daemon ${addressing}`);
+    assert.match(bob.stanza("receipt", id), /type='retry'/);
 });
 
 check("what a client writes to the session's account is told, whatever it is", async () => {

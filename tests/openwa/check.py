@@ -4,7 +4,7 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files, replies, forwards, changes, reacts, votes or
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files, stars, pins, votes or
 sends in bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
@@ -573,6 +573,40 @@ def what_others_write_is_delivered_signed_and_is_in_the_list_and_the_history():
     assert newest["total"] >= 5 and record["sessionId"] == session_id, newest
     same(client.messages.list(session_id, {"from": jid(TEAM[1])})["total"], 1)
     same(client.messages.reactions(session_id, team, message_id), [])
+
+
+@check
+def messages_are_answered_forwarded_and_reacted_to():
+    asked = admin(f"accounts/{TEAM[0]}/send", {"to": team, "text": "Who comes?"})["id"]
+    until("the message", lambda: (client.messages.reactions(session_id, team, asked) == [], None))
+    reply = client.messages.reply(session_id, {"chatId": team, "quotedMessageId": asked, "text": "We do"})
+    same(received(TEAM[1], reply["messageId"])["quoted"], asked)
+    forward = {"fromChatId": team, "toChatId": jid(TEAM[1]), "messageId": asked}
+    got = received(TEAM[1], client.messages.forward(session_id, forward)["messageId"])
+    same((got["chat"], got["text"], got["forwarded"]), (OWN, "Who comes?", True))
+    same(client.messages.react(session_id, {"chatId": team, "messageId": asked, "emoji": "👍"}), {"success": True})
+    told = client.messages.reactions(session_id, team, asked)
+    same([(one["emoji"], [by["senderId"] for by in one["senders"]]) for one in told], [("👍", [jid(OWN)])])
+    client.messages.react(session_id, {"chatId": team, "messageId": asked, "emoji": ""})
+    same(client.messages.reactions(session_id, team, asked), [])
+
+
+@check
+def own_messages_are_edited_and_deleted():
+    message_id = client.messages.send_text(session_id, {"chatId": team, "text": "At seven"})["messageId"]
+    edit = {"chatId": team, "messageId": message_id, "body": "At eight"}
+    same(client.messages.edit_message(session_id, edit)["messageId"], message_id)
+    same(client.messages.history(session_id, team)[0]["body"], "At eight")
+    deletion = {"chatId": team, "messageId": message_id}
+    same(client.messages.delete(session_id, deletion), {"success": True})
+    same(client.messages.history(session_id, team)[0]["type"], "revoked")
+    same(refused(OpenWAApiError, 400, client.messages.edit_message, session_id, edit).code, "message_deleted")
+    unknown = {"chatId": team, "messageId": "3EB000000000000000", "body": "At nine"}
+    same(refused(OpenWANotFoundError, 404, client.messages.edit_message, session_id, unknown).code, "message_not_found")
+    theirs = admin(f"accounts/{TEAM[0]}/send", {"to": OWN, "text": "mine"})["id"]
+    until("the message", lambda: (client.messages.reactions(session_id, jid(TEAM[0]), theirs) == [], None))
+    deletion = {"chatId": jid(TEAM[0]), "messageId": theirs}
+    same(refused(OpenWAForbiddenError, 403, client.messages.delete, session_id, deletion).code, "not_own_message")
 
 
 @check

@@ -86,8 +86,7 @@ impl World {
     pub fn media_of(&self, phone: &str, id: &str) -> Result<Option<Vec<u8>>, SimulatorError> {
         let state = self.settled();
         let Some(account) = state.accounts.get(phone) else { return Ok(None) };
-        let message = account.messages.iter().chain(&account.copies).rev().find(|message| message.id == id);
-        let Some(pointer) = message.and_then(ReceivedMessage::media_pointer) else { return Ok(None) };
+        let Some(pointer) = account.kept_message(id).and_then(ReceivedMessage::media_pointer) else { return Ok(None) };
         state.media.decrypted(&pointer).map(Some)
     }
 
@@ -229,8 +228,7 @@ impl State {
             return;
         };
         let Some(account) = self.accounts.get(&me.phone) else { return };
-        let message = account.messages.iter().chain(&account.copies).rev().find(|message| message.id == id);
-        let pointer = message.and_then(ReceivedMessage::media_pointer);
+        let pointer = account.kept_message(&id).and_then(ReceivedMessage::media_pointer);
         let answer = pointer.and_then(|pointer| self.upload_again(&id, asked, &pointer));
         let answer = answer.unwrap_or_else(|| vec![NodeBuilder::new("error").attr("code", "2").build()]);
         let Some(from) = self.accounts.get(&me.phone).map(|account| account.pn_jid()) else { return };

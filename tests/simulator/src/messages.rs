@@ -5,6 +5,7 @@
 
 mod files;
 mod history;
+mod kept;
 mod reading;
 mod received;
 mod relay;
@@ -16,6 +17,7 @@ use wacore_binary::{Jid, JidExt as _, Node};
 
 pub use files::FileWords;
 pub use history::PhoneHistory;
+pub(crate) use kept::KeptMessages;
 pub(crate) use reading::{Readers, Unread};
 pub(crate) use received::MediaPointer;
 pub use received::{ReceivedInvitation, ReceivedMedia, ReceivedMessage};

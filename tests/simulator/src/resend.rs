@@ -170,8 +170,7 @@ impl State {
     fn message_with_key(&self, phone: &str, key: &wa::MessageKey) -> Option<wa::WebMessageInfo> {
         let account = self.accounts.get(phone)?;
         let id = key.id.as_deref()?;
-        let mut known = account.messages.iter().chain(&account.copies).rev();
-        let message = known.find(|message| message.id == id)?;
+        let message = account.kept_message(id)?;
         Some(self.web_message_info(phone, message))
     }
 

@@ -67,7 +67,7 @@ impl State {
     fn chats_of(&self, phone: &str) -> wa::HistorySync {
         let Some(account) = self.accounts.get(phone) else { return wa::HistorySync::default() };
         let mut chats: BTreeMap<&str, Vec<&ReceivedMessage>> = BTreeMap::new();
-        for message in account.messages.iter().chain(&account.copies) {
+        for message in account.kept_messages() {
             chats.entry(&message.chat).or_default().push(message);
         }
         let conversations = chats.into_iter().map(|(chat, mut messages)| {

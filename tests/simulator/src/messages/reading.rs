@@ -21,8 +21,6 @@ use crate::world::account::DeviceRef;
 use crate::world::group::group_user;
 use crate::world::{State, World};
 
-/// Messages that one phone keeps; the oldest are dropped beyond that.
-const RECEIVED_MAX: usize = 10_000;
 /// Messages that wait for a phone that is switched off.
 const UNREAD_MAX: usize = 20_000;
 /// Messages that wait for all phones together; each further one has a phone read one at once, so that senders wait.
@@ -236,12 +234,7 @@ impl State {
         };
         let Some(account) = self.account_mut(phone) else { return };
         let kept = if is_own { &mut account.copies } else { &mut account.messages };
-        let known = kept.iter_mut().rev().find(|known| known.id == id && known.sender == sender.phone);
-        match known {
-            Some(known) => known.times += 1,
-            None => kept.push_back(ReceivedMessage::new(&place, sender, &id, attr(message, "edit"), &content)),
-        }
-        drop_oldest(kept, RECEIVED_MAX);
+        kept.keep(ReceivedMessage::new(&place, sender, &id, attr(message, "edit"), &content));
         if !is_own {
             let me = DeviceRef { phone: phone.to_owned(), device: 0 };
             self.tell_author(&me, &place, &sender.phone, &[id], None);

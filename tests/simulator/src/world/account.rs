@@ -9,7 +9,7 @@ use super::{Addable, Outbound, Outbox};
 use crate::app_state::AppState;
 use crate::faults::Fault;
 use crate::limits::{NewChatLimit, ReachoutLock};
-use crate::messages::{KeyedDevices, PhoneHistory, ReceivedMessage, SentByPhone, Unread};
+use crate::messages::{KeptMessages, KeyedDevices, PhoneHistory, ReceivedMessage, SentByPhone, Unread};
 use crate::passkey::AccountPasskey;
 use crate::pictures::Picture;
 use crate::prekeys::KeyBundle;
@@ -79,10 +79,10 @@ pub(crate) struct Account {
     pub(crate) faults: Vec<Fault>,
     pub(crate) app_state: AppState,
     /// The messages that its phone has got, the newest last.
-    pub(crate) messages: VecDeque<ReceivedMessage>,
+    pub(crate) messages: KeptMessages,
     /// The copies that its phone has got of what its devices sent, the newest last.
     #[serde(default)]
-    pub(crate) copies: VecDeque<ReceivedMessage>,
+    pub(crate) copies: KeptMessages,
     /// The messages that its phone has sent itself, the newest last.
     #[serde(default)]
     pub(crate) sent: VecDeque<SentByPhone>,
@@ -144,6 +144,15 @@ pub(crate) struct Device {
 }
 
 impl Account {
+    /// What the phone keeps of both directions: what came, then the copies of what its devices sent.
+    pub(crate) fn kept_messages(&self) -> impl DoubleEndedIterator<Item = &ReceivedMessage> {
+        self.messages.iter().chain(self.copies.iter())
+    }
+
+    pub(crate) fn kept_message(&self, id: &str) -> Option<&ReceivedMessage> {
+        self.kept_messages().rev().find(|message| message.id == id)
+    }
+
     pub(crate) fn new(phone: String, name: String, lid: String, addable: Addable) -> Self {
         Self {
             phone,
@@ -171,8 +180,8 @@ impl Account {
             connections_max: 0,
             faults: Vec::new(),
             app_state: AppState::default(),
-            messages: VecDeque::new(),
-            copies: VecDeque::new(),
+            messages: KeptMessages::default(),
+            copies: KeptMessages::default(),
             sent: VecDeque::new(),
             receipts: VecDeque::new(),
             history: PhoneHistory::default(),
