@@ -1,8 +1,9 @@
 //! Messages that were decrypted and are not in the event log yet.
 //!
 //! A message cannot be decrypted twice. So when the encryption state that its decryption left is on disk, the message has to be there, too,
-//! until the log has it. It is put on disk together with that state: most messages are in the log by then, and need no write of their
-//! own. Where a state was written a moment ago, it may be the one that the decryption left: then the message is put on disk at once.
+//! until the log has it. It is put on disk just before that state: most messages are in the log by then, and need no write of their own.
+//! Between decryption and here is a moment, in which the state can be about to be written already. So that write waits a little while
+//! messages come.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,16 +18,18 @@ use rookery_store::{KEY_BYTES_MAX, RECORD_BYTES_MAX, Table};
 /// Bytes of a key and of a message that the store takes, with what is stored beside them.
 const PENDING_KEY_BYTES_MAX: usize = KEY_BYTES_MAX - 16;
 const MESSAGE_BYTES_MAX: usize = RECORD_BYTES_MAX - 1_024;
-/// A state that was written longer ago than this before a message is taken was there before the message's decryption.
-const DECRYPTED_WITHIN: Duration = Duration::from_millis(50);
+/// More than a message takes from its decryption to here. The engine decrypts nothing while it writes states, so this must be short.
+const TAKEN_WITHIN: Duration = Duration::from_millis(1);
+/// Messages come, as long as the latest one came less than this ago.
+const COMING: Duration = Duration::from_secs(1);
 
 /// The messages of one device.
 pub(super) struct PendingInbound {
     /// By key: chat, sender, id.
     waiting: Mutex<HashMap<Vec<u8>, Waiting>>,
     stored: TimedRecords,
-    /// When a state was last handed to the store.
-    state_written_at: Mutex<Option<Instant>>,
+    /// When the latest message came.
+    taken_at: Mutex<Option<Instant>>,
 }
 
 struct Waiting {
@@ -41,23 +44,18 @@ struct Waiting {
 
 impl PendingInbound {
     pub(super) fn new() -> Self {
-        Self {
-            waiting: Mutex::default(),
-            stored: TimedRecords::new(Table::PendingInbound),
-            state_written_at: Mutex::default(),
-        }
+        Self { waiting: Mutex::default(), stored: TimedRecords::new(Table::PendingInbound), taken_at: Mutex::default() }
     }
 
     /// Takes messages. They go on disk with the next change of the encryption state, unless they are gone by then.
-    pub(super) async fn put<'a>(&self, rows: &Rows, messages: impl Iterator<Item = (Vec<u8>, &'a [u8])>) -> Result<()> {
+    pub(super) fn put<'a>(&self, messages: impl Iterator<Item = (Vec<u8>, &'a [u8])>) {
         for (key, message) in messages {
             let since = wacore::time::now_secs();
             // What is too large for the store stays here alone: it must not keep the state of others from being written.
             let is_storable = key.len() <= PENDING_KEY_BYTES_MAX && message.len() <= MESSAGE_BYTES_MAX;
             self.lock().insert(key, Waiting { message: message.to_vec(), since, is_storable, is_stored: false });
         }
-        let written_at = *self.state_written_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if written_at.is_some_and(|at| at.elapsed() < DECRYPTED_WITHIN) { self.put_on_disk(rows).await } else { Ok(()) }
+        *self.taken_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Puts the messages that wait on disk.
@@ -81,7 +79,10 @@ impl PendingInbound {
 
     /// A change of the encryption state is about to be written: the messages go first.
     pub(super) async fn before_state(&self, rows: &Rows) -> Result<()> {
-        *self.state_written_at.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        let taken_at = *self.taken_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken_at.is_some_and(|at| at.elapsed() < COMING) {
+            tokio::time::sleep(TAKEN_WITHIN).await;
+        }
         self.put_on_disk(rows).await
     }
 

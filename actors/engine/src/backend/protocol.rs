@@ -158,7 +158,8 @@ impl ProtocolStore for SessionBackend {
 
     async fn store_pending_inbound_batch(&self, rows: &[PendingInboundRow<'_>]) -> Result<()> {
         let messages = rows.iter().map(|row| (layout::texts(&[row.chat, row.sender, row.id]), row.message));
-        self.pending_inbound.put(&self.rows, messages).await
+        self.pending_inbound.put(messages);
+        Ok(())
     }
 
     async fn delete_pending_inbound_batch(&self, gone: &[PendingInboundKey<'_>]) -> Result<()> {

@@ -176,5 +176,11 @@ async fn a_decrypted_message_is_on_disk_with_the_state_that_its_decryption_left(
     assert_eq!((pending(&after_kill, "1"), pending(&after_kill, "2")), (None, Some(b"two".to_vec())));
     backend.put_session("bob.0", b"state").await.unwrap();
     backend.delete_pending_inbound("chat", "bob", "2").await.unwrap();
-    assert_eq!((pending(&backend, "2"), pending(&SessionBackend::new(store, ALICE), "2")), (None, None));
+    assert_eq!((pending(&backend, "2"), pending(&SessionBackend::new(store.clone(), ALICE), "2")), (None, None));
+
+    // The state is about to be written while the message is on its way here.
+    let message = backend.store_pending_inbound("chat", "bob", "3", b"three");
+    let (state, message) = tokio::join!(backend.put_session("bob.0", b"next"), message);
+    assert_eq!((state.is_ok(), message.is_ok()), (true, true));
+    assert_eq!(pending(&SessionBackend::new(store, ALICE), "3"), Some(b"three".to_vec()));
 }
