@@ -91,11 +91,23 @@ async fn own_messages_are_edited_and_deleted_and_the_log_shows_it() {
             async move { bench.get(&path).await.body[index].clone() }
         };
         assert_eq!(history(0).await["body"], "at eight");
+        let forwarded =
+            post(&bench, "forward", json!({ "fromChatId": chat, "toChatId": CAROL, "messageId": id })).await;
+        let forwarded = forwarded.body["messageId"].as_str().unwrap().to_owned();
+        let is_it = |one: &ReceivedMessage| one.id == forwarded;
+        let got = until("the forward", async || bench.world.messages(CAROL).into_iter().find(is_it)).await;
+        assert_eq!(got.text.as_deref(), Some("at eight"), "as it can be read now");
+        let reply = json!({ "chatId": chat, "quotedMessageId": id, "text": "or later" });
+        assert_eq!(post(&bench, "reply", reply).await.status, 201);
+        let content = about(&bench, phone, &id, "text").await.message();
+        let context = content.extended_text_message.as_option().unwrap().context_info.as_option().unwrap();
+        let quoted = context.quoted_message.as_option().unwrap();
+        assert_eq!(quoted.extended_text_message.as_option().unwrap().text.as_deref(), Some("at eight"));
 
         let deletion = json!({ "chatId": chat, "messageId": id });
         assert_eq!(post(&bench, "delete", deletion.clone()).await.body, json!({ "success": true }));
         assert_eq!(about(&bench, phone, &id, "revoke").await.edit.as_deref(), Some("7"));
-        assert_eq!((history(0).await["type"].clone(), history(0).await["body"].clone()), (json!("revoked"), json!("")));
+        assert_eq!((history(1).await["type"].clone(), history(1).await["body"].clone()), (json!("revoked"), json!("")));
         assert_eq!(post(&bench, "delete", deletion).await.failure(), (400, "message_deleted"));
     }
 }

@@ -11,8 +11,8 @@ use whatsapp_rust::{Freshness, Jid, SendOptions};
 
 use super::{Engine, EngineError, ids, incoming};
 use rookery_model::{
-    ChatId, EarlierMessage, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage, ParticipantId,
-    ParticipantIds, Quote, Timestamp,
+    ChatId, EarlierContent, EarlierMessage, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage,
+    ParticipantId, ParticipantIds, Quote, Timestamp,
 };
 
 /// WhatsApp acknowledges a message within a second. After this long it is sent once more, under the same id.
@@ -99,7 +99,7 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
                 message.poll_creation_message_v3 = poll;
             }
         }
-        OutgoingContent::Forward(protocol) => message = *decoded(protocol)?.prepare_for_forward(),
+        OutgoingContent::Forward(earlier) => message = *decoded(earlier)?.prepare_for_forward(),
         OutgoingContent::Reaction { to, emoji } => {
             message.reaction_message = MessageField::some(wa::message::ReactionMessage {
                 key: MessageField::some(key_of(to, sent, me)),
@@ -133,9 +133,25 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
     Ok(message)
 }
 
-fn decoded(protocol: &[u8]) -> Result<wa::Message, EngineError> {
-    wa::Message::decode_from_slice(protocol)
-        .map_err(|_| EngineError::Invalid("the earlier message is unreadable".into()))
+/// An earlier message, with the text that it has now.
+fn decoded(earlier: &EarlierContent) -> Result<wa::Message, EngineError> {
+    let message = wa::Message::decode_from_slice(&earlier.protocol)
+        .map_err(|_| EngineError::Invalid("the earlier message is unreadable".into()))?;
+    let Some(text) = &earlier.text else { return Ok(message) };
+    let mut message = message.get_base_message().clone();
+    let caption = if let Some(image) = message.image_message.as_option_mut() {
+        &mut image.caption
+    } else if let Some(video) = message.video_message.as_option_mut() {
+        &mut video.caption
+    } else if let Some(document) = message.document_message.as_option_mut() {
+        &mut document.caption
+    } else if let Some(extended) = message.extended_text_message.as_option_mut() {
+        &mut extended.text
+    } else {
+        &mut message.conversation
+    };
+    *caption = Some(text.clone());
+    Ok(message)
 }
 
 /// How WhatsApp names an earlier message. Only in a group, and for messages of others, it names the author.
@@ -213,9 +229,9 @@ fn add_context(content: &mut wa::Message, message: &OutgoingMessage, me: &Partic
         return Ok(());
     }
     let mut context = match &message.quoted {
-        Some(Quote { message: earlier, protocol }) => {
+        Some(Quote { message: earlier, content }) => {
             let author = author_of(earlier, message, me).unwrap_or_default();
-            build_quote_context(earlier.id.as_str(), author, &decoded(protocol)?)
+            build_quote_context(earlier.id.as_str(), author, &decoded(content)?)
         }
         None => wa::ContextInfo::default(),
     };

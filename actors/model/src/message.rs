@@ -161,8 +161,8 @@ pub enum OutgoingContent {
         /// More than one option may be chosen.
         allows_many: bool,
     },
-    /// A message that somebody wrote, in this chat or another one, as WhatsApp's protocol has it (protobuf `Message`).
-    Forward(Vec<u8>),
+    /// A message that somebody wrote, in this chat or another one.
+    Forward(EarlierContent),
     /// A reaction to an earlier message; it takes the place of the one before.
     Reaction {
         /// The earlier message.
@@ -193,18 +193,27 @@ pub struct EarlierMessage {
 }
 
 /// A message that another one quotes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quote {
     /// Which it is.
     pub message: EarlierMessage,
-    /// Its content as WhatsApp's protocol has it (protobuf `Message`).
+    /// Its content.
+    pub content: EarlierContent,
+}
+
+/// The content of an earlier message.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EarlierContent {
+    /// As it was sent, in the form of WhatsApp's protocol (protobuf `Message`).
     pub protocol: Vec<u8>,
+    /// The text or caption that it was given since; `None`: it was not edited.
+    pub text: Option<String>,
 }
 
 /// Shows nothing of the content (P-1).
-impl fmt::Debug for Quote {
+impl fmt::Debug for EarlierContent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Quote")
+        f.write_str("EarlierContent")
     }
 }
 

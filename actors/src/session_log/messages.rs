@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rookery_model::{
-    EarlierMessage, Event, EventKind, MessageEventKind, MessageNote, ParticipantId, ParticipantIds, Timestamp,
+    EarlierContent, EarlierMessage, Event, EventKind, MessageEventKind, MessageNote, ParticipantId, ParticipantIds,
+    Timestamp,
 };
 use rookery_store::StoreError;
 use serde_json::{Value, json};
@@ -52,8 +53,8 @@ pub struct StoredMessage {
     pub at: Timestamp,
     /// What kind it is now: a message may have been deleted since.
     pub kind: String,
-    /// Its content as WhatsApp's protocol has it; `None`: it is not kept.
-    pub protocol: Option<Vec<u8>>,
+    /// Its content; `None`: it is not kept.
+    pub content: Option<EarlierContent>,
 }
 
 /// Somebody's reaction to a message.
@@ -176,17 +177,19 @@ impl SessionEvents {
     /// # Errors
     /// As [`Self::messages`].
     pub async fn stored_message(&self, chat: String, id: String) -> Result<Option<StoredMessage>, CommandError> {
-        let Some(KeptMessage { event, .. }) = self.message(chat, id).await? else { return Ok(None) };
+        let Some(KeptMessage { event, is_edited, .. }) = self.message(chat, id).await? else { return Ok(None) };
         let (log, number) = (self.log()?, event.number);
         let whole = blocking(move || log.read_whole(number)).await?;
         let Some(note) = whole.and_then(|whole| whole.message) else { return Ok(None) };
         let mut author = ParticipantIds::default();
         note.authors.iter().for_each(|id| author.learn(&(*id).into()));
+        let text_of = |field: &str| event.data.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+        let protocol = note.protocol.and_then(|protocol| STANDARD.decode(protocol).ok());
         Ok(Some(StoredMessage {
             message: EarlierMessage { id: note.id, is_from_me: note.is_from_me, author },
             at: event.occurred_at,
-            kind: event.data.get("type").and_then(Value::as_str).unwrap_or_default().to_owned(),
-            protocol: note.protocol.and_then(|protocol| STANDARD.decode(protocol).ok()),
+            kind: text_of("type"),
+            content: protocol.map(|protocol| EarlierContent { protocol, text: is_edited.then(|| text_of("body")) }),
         }))
     }
 }

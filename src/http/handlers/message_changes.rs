@@ -6,7 +6,9 @@ use std::time::Duration;
 use axum::extract::State;
 use rookery_actors::StoredMessage;
 use rookery_actors::commands::Recipient;
-use rookery_model::{ChatId, OutgoingContent, Quote, SessionId, Timestamp};
+use rookery_model::{
+    ChatId, EarlierContent, EarlierMessage, MessageSeed, OutgoingContent, Quote, SessionId, Timestamp,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -318,7 +320,7 @@ async fn changed(
     app: &App,
     session: SessionId,
     caller: &Caller,
-    seed: rookery_model::MessageSeed,
+    seed: MessageSeed,
     chat: ChatField,
     written: Written,
 ) -> Result<Told<Changed>, ApiError> {
@@ -334,8 +336,8 @@ pub(super) async fn quote(
     chat: &ChatField,
     id: String,
 ) -> Result<Quote, ApiError> {
-    let (message, protocol) = content_of(stored(app, session, caller, chat, id).await?)?;
-    Ok(Quote { message, protocol })
+    let (message, content) = content_of(stored(app, session, caller, chat, id).await?)?;
+    Ok(Quote { message, content })
 }
 
 /// An earlier message of a chat that the caller may read.
@@ -357,9 +359,9 @@ async fn stored(
     if found.kind == "revoked" { Err(MessageError::Deleted.into()) } else { Ok(found) }
 }
 
-fn content_of(stored: StoredMessage) -> Result<(rookery_model::EarlierMessage, Vec<u8>), ApiError> {
-    let protocol = stored.protocol.ok_or(MessageError::NotKept)?;
-    Ok((stored.message, protocol))
+fn content_of(stored: StoredMessage) -> Result<(EarlierMessage, EarlierContent), ApiError> {
+    let content = stored.content.ok_or(MessageError::NotKept)?;
+    Ok((stored.message, content))
 }
 
 fn check_age(stored: &StoredMessage, most: Duration) -> Result<(), MessageError> {
