@@ -89,7 +89,9 @@ impl Field {
     /// Its values in an event, mostly one; `None` where the event's kind does not have it.
     fn of(self, event: &Event) -> Option<Vec<String>> {
         if self == Self::GroupId {
-            return event.group.as_ref().map(|group| vec![group.to_string()]);
+            // Messages have a group or none: those in a chat with a person are not in the wanted group.
+            let is_there = event.group.is_some() || event.message.is_some();
+            return is_there.then(|| event.group.iter().map(ToString::to_string).collect());
         }
         let note = event.message.as_deref()?;
         let text = |field: &str| event.data.get(field)?.as_str().map(|text| vec![text.to_owned()]);
@@ -238,6 +240,9 @@ mod tests {
             assert!(!holds(json!({ "field": field, "operator": "is", "value": value }), &event), "{field} {value}");
         }
         assert!(holds(json!({ "field": "body", "operator": "contains", "value": ["dinner", "noon"] }), &event));
+        let private = Event { group: None, ..event };
+        assert!(!holds(json!({ "field": "groupId", "operator": "is", "value": GROUP }), &private));
+        assert!(holds(json!({ "field": "groupId", "operator": "isNot", "value": GROUP }), &private));
     }
 
     #[test]
