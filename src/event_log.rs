@@ -163,7 +163,7 @@ fn applied_of(store: &dyn Store) -> Result<HashMap<SessionNumber, u64>, StoreErr
 
 #[cfg(test)]
 mod tests {
-    use rookery_store::{Append, StoreOptions};
+    use rookery_store::{Append, SpaceUse, StoreOptions};
 
     use super::*;
 
@@ -179,7 +179,7 @@ mod tests {
             let first = u64::try_from(day).unwrap();
             let events = vec![b"event".to_vec()];
             let append =
-                Append { session: ALICE, first, events, redo: Vec::new(), index: Vec::new(), is_for_removal: false };
+                Append { session: ALICE, first, events, redo: Vec::new(), index: Vec::new(), space: SpaceUse::Writing };
             log.append(append).wait_blocking().unwrap();
         }
         let log = open_existing(&*store, data.path()).unwrap().unwrap();

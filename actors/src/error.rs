@@ -1,5 +1,7 @@
 //! What can happen to a caller of the gateway. The start of all sessions gives [`crate::StartError`].
 
+use std::fmt;
+
 use rookery_model::{GroupId, IdError, ParticipantResult, Timestamp};
 use rookery_store::StoreError;
 
@@ -101,8 +103,8 @@ pub enum CommandError {
     /// One of our own limits, which protect the account; WhatsApp was not asked.
     #[error("the limit of {limit} is reached: {allowed}")]
     LimitReached {
-        /// What is limited, as a noun phrase: `creating groups`.
-        limit: &'static str,
+        /// What is limited.
+        limit: Limited,
         /// How much is allowed, in words.
         allowed: String,
         /// Seconds after which the request fits again.
@@ -168,6 +170,36 @@ pub enum CommandError {
     /// A defect on our side; the cause was logged.
     #[error("internal error")]
     Internal,
+}
+
+/// What a session's own limits are for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// Making groups and communities.
+    Create,
+    /// Adding people to groups.
+    Add,
+    /// Other changes of groups.
+    Write,
+    /// Questions that only WhatsApp can answer.
+    Query,
+    /// Lookups of phone numbers.
+    Lookup,
+    /// Messages, and changes of them.
+    Message,
+}
+
+impl fmt::Display for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Create => "creating groups",
+            Self::Add => "adding people",
+            Self::Write => "changing groups",
+            Self::Query => "questions to WhatsApp",
+            Self::Lookup => "looking up numbers",
+            Self::Message => "sending messages",
+        })
+    }
 }
 
 /// What pauses when WhatsApp asks to slow down.

@@ -21,7 +21,7 @@ use tracing::warn;
 use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::message_events::{Known, chat_names};
-use crate::session::message::{CameMessage, Generation, SessionMsg};
+use crate::session::message::{CameMessage, CameMessages, Generation, SessionMsg};
 use crate::session_log::blocking;
 use rookery_engine::Inbox;
 use rookery_store::Health;
@@ -39,6 +39,8 @@ pub(crate) struct Intake {
 /// Messages of one call.
 struct Delivered {
     generation: Generation,
+    /// As in [`CameMessages`].
+    are_own: bool,
     messages: Vec<IncomingMessage>,
     kept: oneshot::Sender<bool>,
 }
@@ -53,7 +55,7 @@ pub(crate) struct EngineInbox {
 
 impl Inbox for EngineInbox {
     fn take(&self, messages: Vec<IncomingMessage>) -> BoxFuture<'static, bool> {
-        take(&self.entry, self.generation, messages)
+        take(&self.entry, self.generation, messages, false)
     }
 
     fn is_open(&self) -> bool {
@@ -62,14 +64,15 @@ impl Inbox for EngineInbox {
     }
 }
 
-/// Takes messages of the engine with this generation. Resolves to whether all are on disk.
+/// Takes messages of the engine with this generation. `are_own`: this session sent them. Resolves to whether all are on disk.
 pub(crate) fn take(
     entry: &Arc<SessionHandle>,
     generation: Generation,
     messages: Vec<IncomingMessage>,
+    are_own: bool,
 ) -> BoxFuture<'static, bool> {
     let (kept, answer) = oneshot::channel();
-    entry.intake.lock().push(Delivered { generation, messages, kept });
+    entry.intake.lock().push(Delivered { generation, are_own, messages, kept });
     let entry = entry.clone();
     // A task of its own: a caller who gives up must not give the turn to others while messages are on their way.
     tokio::spawn(async move {
@@ -92,14 +95,14 @@ impl Intake {
 async fn work(entry: &Arc<SessionHandle>, delivered: Vec<Delivered>) {
     let mut delivered = delivered.into_iter().peekable();
     while let Some(first) = delivered.next() {
-        let generation = first.generation;
+        let of = (first.generation, first.are_own);
         let (mut messages, mut callers) = (first.messages, vec![first.kept]);
-        let fits = |next: &Delivered, count: usize| next.generation == generation && count < TOGETHER_MAX;
+        let fits = |next: &Delivered, count: usize| (next.generation, next.are_own) == of && count < TOGETHER_MAX;
         while let Some(next) = delivered.next_if(|next| fits(next, messages.len())) {
             messages.extend(next.messages);
             callers.push(next.kept);
         }
-        let are_kept = keep(entry, generation, messages).await;
+        let are_kept = keep(entry, of, messages).await;
         for caller in callers {
             // A caller who is gone has nothing to do with the answer.
             let _ = caller.send(are_kept);
@@ -108,7 +111,7 @@ async fn work(entry: &Arc<SessionHandle>, delivered: Vec<Delivered>) {
 }
 
 /// Returns whether all of the messages are on disk.
-async fn keep(entry: &Arc<SessionHandle>, generation: Generation, messages: Vec<IncomingMessage>) -> bool {
+async fn keep(entry: &Arc<SessionHandle>, of: (Generation, bool), messages: Vec<IncomingMessage>) -> bool {
     let mut left = messages.into_iter().peekable();
     while left.peek().is_some() {
         let part = independent(&mut left);
@@ -129,11 +132,11 @@ async fn keep(entry: &Arc<SessionHandle>, generation: Generation, messages: Vec<
         let came: Vec<CameMessage> = known
             .into_iter()
             .filter_map(|(known, message)| match known {
-                Known::Told | Known::Forged => None,
+                Known::Told | Known::Void => None,
                 Known::New { replaces } => Some(CameMessage { message, replaces }),
             })
             .collect();
-        if !came.is_empty() && !told(entry, generation, came).await {
+        if !came.is_empty() && !told(entry, of, came).await {
             return false;
         }
     }
@@ -162,9 +165,9 @@ fn independent(left: &mut std::iter::Peekable<impl Iterator<Item = IncomingMessa
 }
 
 /// Has the actor tell of new messages. Returns whether they are on disk.
-async fn told(entry: &SessionHandle, generation: Generation, messages: Vec<CameMessage>) -> bool {
+async fn told(entry: &SessionHandle, (generation, are_own): (Generation, bool), messages: Vec<CameMessage>) -> bool {
     let Some(actor) = entry.actor.load_full() else { return false };
     let (kept, answer) = oneshot::channel();
-    let _ = actor.send_message(SessionMsg::MessagesCame { generation, messages, kept });
+    let _ = actor.send_message(SessionMsg::MessagesCame(CameMessages { generation, are_own, messages, kept }));
     answer.await.unwrap_or(false)
 }

@@ -18,7 +18,6 @@ mod filling;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use rookery_model::{Event, EventKind, GroupId, SessionId};
@@ -28,7 +27,7 @@ use tracing::{info, warn};
 
 use crate::group_cache::{GroupCache, Stored};
 use crate::session_log::RedoGroup;
-pub(crate) use draft::{Draft, GroupWrite, Keeping, is_large};
+pub(crate) use draft::{Claim, Draft, GroupWrite, Keeping, is_large};
 use draft::{GroupDraft, WaitingEvent, event_of};
 pub(crate) use write::{Target, Written, write};
 
@@ -66,6 +65,8 @@ pub(crate) struct Journal {
     /// The number of the next event.
     next_event: u64,
     waiting_events: VecDeque<WaitingEvent>,
+    /// Reports wait that were in no batch yet.
+    has_new_reports: bool,
     /// Large groups whose stored record is known.
     bases: BTreeMap<GroupId, Base>,
     /// The number up to which the store shows all events.
@@ -120,6 +121,7 @@ impl Journal {
             session,
             next_event: last_event + 1,
             waiting_events: VecDeque::new(),
+            has_new_reports: false,
             bases,
             applied: 0,
             behind: BTreeMap::new(),
@@ -181,9 +183,15 @@ impl Journal {
         self.waiting_events.push_back(Event::of_session(self.session, kind, data).into());
     }
 
-    /// Adds an event about a message. `keeping` hears whether it is on disk.
-    pub(crate) fn tell_message(&mut self, event: Event, keeping: Arc<Keeping>) {
-        self.waiting_events.push_back(WaitingEvent::kept_for(event, Some(keeping)));
+    /// Adds an event about a message.
+    pub(crate) fn tell_message(&mut self, event: Event, claim: Claim) {
+        // A message that is sent once more is told once, also while the disk is full.
+        let is_same = |waiting: &WaitingEvent| waiting.claim.is_report() && waiting.is_of_message(&event);
+        if claim.is_report() && self.is_refused() && self.waiting_events.iter().any(is_same) {
+            return;
+        }
+        self.has_new_reports |= claim.is_report();
+        self.waiting_events.push_back(WaitingEvent::new(event, claim));
     }
 
     /// Takes the differences of groups since the last call, as events.
@@ -214,13 +222,14 @@ impl Journal {
         self.waiting_events.extend(differences.map(|diff| event_of(session, diff).into()));
     }
 
-    /// Drops the oldest events beyond `most`, except those for the operator's audit log.
+    /// Drops the oldest events beyond `most`, except reports and those for the operator's audit log.
     fn drop_oldest(&mut self, most: usize) {
         let mut lost = self.waiting_events.len().saturating_sub(most);
         if lost > 0 {
             warn!(session.id = %self.session, events.lost = lost, "too many events wait for the disk, the oldest are not told");
             self.waiting_events.retain(|waiting| {
-                let is_dropped = lost > 0 && waiting.event.kind.notice().is_none();
+                let is_spared = waiting.event.kind.notice().is_some() || waiting.claim.is_report();
+                let is_dropped = lost > 0 && !is_spared;
                 lost -= usize::from(is_dropped);
                 !is_dropped
             });
@@ -236,17 +245,24 @@ impl Journal {
         let is_record_changed = self.record_version > self.record_saved;
         let record = is_record_changed.then_some(self.record_version);
         let mut draft = Draft { record, is_removal: self.is_record_removal, ..Draft::default() };
+        let has_new_reports = std::mem::take(&mut self.has_new_reports);
         if self.is_retry_due || !has_room {
-            // Only the record and its events, where the record changed since the last try, or a caller waits.
-            if !is_record_changed || (self.record_tried == self.record_version && self.waiting.is_empty()) {
+            // The record and its events, where the record changed since the last try, or a caller waits; and new reports.
+            let is_record_due = self.record_tried != self.record_version || !self.waiting.is_empty();
+            draft.record = record.filter(|_| is_record_due);
+            if draft.record.is_none() && !has_new_reports {
                 return None;
             }
-            self.record_tried = self.record_version;
-            self.fill_events(&mut draft, |event| !matches!(event.kind, EventKind::Group(_) | EventKind::Message(_)));
+            self.record_tried = draft.record.unwrap_or(self.record_tried);
+            let has_record = draft.has_record();
+            self.fill_events(&mut draft, |WaitingEvent { event, claim, .. }| {
+                let is_of_session = !matches!(event.kind, EventKind::Group(_) | EventKind::Message(_));
+                claim.is_report() || (has_record && is_of_session)
+            });
         } else {
             self.fill_groups(&mut draft, cache);
             let is_unsaved = |event: &Event| event.group_of_state().is_some_and(|group| cache.is_unsaved(group));
-            self.fill_events(&mut draft, |event| !is_unsaved(event));
+            self.fill_events(&mut draft, |waiting| !is_unsaved(&waiting.event));
             if draft.is_empty() {
                 return None;
             }
@@ -277,23 +293,18 @@ impl Journal {
         self.is_writing = false;
         let mut after = AfterWrite::default();
         let had_trouble = (self.record_trouble.clone(), self.rest_trouble.clone());
-        let is_of_session = draft.is_of_session();
-        let Draft { record, is_removal, events, keeping, groups, names, numbers, applied, .. } = draft;
+        let (is_of_session, has_report) = (draft.is_of_session(), draft.has_report());
+        let Draft { record, is_removal, events, claims, groups, names, numbers, applied, .. } = draft;
         // Where the record changes with every part of a batch, an event is never without its group's change.
         let are_events_written = told.is_ok() && !events.is_empty();
         let about: BTreeSet<GroupId> = events.iter().filter_map(|event| event.group_of_state().cloned()).collect();
         match &told {
             Ok(()) => {
                 self.next_event += events.len() as u64;
-                keeping.iter().flatten().for_each(|keeping| keeping.note_kept());
+                claims.iter().for_each(Claim::note_kept);
                 after.kinds = events.into_iter().map(|event| event.kind).collect();
             }
-            Err(_) => {
-                // Those that somebody waits for come again.
-                self.waiting_events.retain(|waiting| waiting.keeping.is_none());
-                let unwaited = events.into_iter().zip(keeping).filter(|(_, keeping)| keeping.is_none());
-                unwaited.rev().for_each(|(event, _)| self.waiting_events.push_front(event.into()));
-            }
+            Err(_) => self.events_are_not_told(events.into_iter().zip(claims)),
         }
         let saved = told.and(of_record);
         match (&saved, record) {
@@ -309,7 +320,9 @@ impl Journal {
         }
         match saved {
             // There is room again, unless the batch was one that little space does not refuse.
-            Ok(()) if is_of_session => self.is_retry_due &= is_removal,
+            Ok(()) if is_of_session || (has_report && self.is_retry_due) => {
+                self.is_retry_due &= is_removal || has_report;
+            }
             Ok(()) => {
                 self.note_too_large(&groups, of_groups.too_large);
                 self.groups_are_saved(groups, &of_groups.checksums);
@@ -346,6 +359,19 @@ impl Journal {
         }
         after.has_trouble_changed = had_trouble != (self.record_trouble.clone(), self.rest_trouble.clone());
         after
+    }
+
+    /// Gives back the events that come again, and puts the others before those that wait.
+    fn events_are_not_told(&mut self, events: impl DoubleEndedIterator<Item = (Event, Claim)>) {
+        self.waiting_events.retain(|waiting| !matches!(waiting.claim, Claim::Again(_)));
+        for (event, claim) in events.rev() {
+            let claim = match claim {
+                Claim::Again(_) => continue,
+                Claim::Later => Claim::Later,
+                Claim::Report(_) => Claim::Report(None),
+            };
+            self.waiting_events.push_front(WaitingEvent::new(event, claim));
+        }
     }
 
     fn record_is_saved(&mut self, version: u64) -> Vec<DueAnswer> {

@@ -26,7 +26,7 @@ mod unwilling_store;
 
 pub use all_events::{AllEvents, AllEventsPage, LogPlace};
 pub use crash_point::{CrashPoint, reach};
-pub use error::{CommandError, Paused};
+pub use error::{CommandError, Limited, Paused};
 #[cfg(feature = "simulator")]
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;

@@ -19,6 +19,8 @@ pub(crate) const CHANGE: u8 = 4;
 /// The mark of a change that takes the place of a message that could not be decrypted.
 pub(crate) const REPLACING_CHANGE: u8 = 5;
 
+/// Edits and deletions of one message that are looked at, the newest first: of more, the latest permitted one counts.
+const CHANGES_MAX: usize = 64;
 /// Events with one id that are looked at: there are more only if as many people use one id.
 const SAME_ID_MAX: usize = 256;
 /// WhatsApp's clock and ours may differ.
@@ -31,8 +33,8 @@ pub(crate) enum Known {
     New { replaces: Option<u64> },
     /// It was told.
     Told,
-    /// It would change a message of somebody else.
-    Forged,
+    /// It would change a message of somebody else, or one that was deleted.
+    Void,
 }
 
 /// The ids by which a chat may be asked for.
@@ -95,16 +97,21 @@ impl SessionLog {
             replaces = Some(event.number);
         }
         let may_be_told = match &message.content {
-            IncomingContent::Edited { target, .. } | IncomingContent::Revoked { target, written_by: None } => {
+            IncomingContent::Edited { target, .. } => {
+                let is_author = |note: &MessageNote| note.is_by(message);
+                self.may_be_by(&chats, target, is_author)? && !self.is_deleted(&chats, target)?
+            }
+            IncomingContent::Revoked { target, written_by: None } => {
                 self.may_be_by(&chats, target, |note| note.is_by(message))?
             }
+            IncomingContent::Reaction { target, .. } => !self.is_deleted(&chats, target)?,
             IncomingContent::Revoked { target, written_by: Some(author) } => {
                 let is_author = |note: &MessageNote| author.ids().any(|id| note.authors.contains(&id));
                 self.may_be_by(&chats, target, is_author)?
             }
             _ => true,
         };
-        Ok(if may_be_told { Known::New { replaces } } else { Known::Forged })
+        Ok(if may_be_told { Known::New { replaces } } else { Known::Void })
     }
 
     /// Whether somebody may have written the message with this id: of one that is not here nobody knows who did. Blocks.
@@ -123,6 +130,29 @@ impl SessionLog {
         Ok(notes.peek().is_none() || notes.any(is_author))
     }
 
+    /// Whether a message that is here was deleted for everybody. Blocks.
+    fn is_deleted(&self, chats: &[String], id: &str) -> Result<bool, StoreError> {
+        let events = self.with_id(chats, id, None)?;
+        let mut messages = events.iter().filter(|event| mark_of(event).is_some_and(is_message));
+        let Some(note) = messages.next_back().and_then(|first| first.message.as_deref()) else { return Ok(false) };
+        Ok(self.changes_of(note)?.iter().any(|change| change.revokes(note)))
+    }
+
+    /// The edits and deletions of a message by those who may, the newest first. Blocks.
+    pub(crate) fn changes_of(&self, note: &MessageNote) -> Result<Vec<Event>, StoreError> {
+        let mut numbers = BTreeSet::new();
+        for chat in &note.chats {
+            let rows = self.tagged(&of_changes(chat, &note.id), u64::MAX, CHANGES_MAX, None)?;
+            numbers.extend(rows.into_iter().map(|row| row.number));
+        }
+        let mut changes = Vec::new();
+        for number in numbers.into_iter().rev() {
+            changes
+                .extend(self.read_these(&[number])?.pop().filter(|change| change.edits(note) || change.revokes(note)));
+        }
+        Ok(changes)
+    }
+
     /// The messages and changes with this id of their own, the newest first. `since`: a time in Unix milliseconds, before which none is
     /// looked for. Blocks.
     pub(crate) fn with_id(&self, chats: &[String], id: &str, since: Option<i64>) -> Result<Vec<Event>, StoreError> {
@@ -136,6 +166,30 @@ impl SessionLog {
         // Two names may have the same tag.
         events.retain(|event| event.message.as_ref().is_some_and(|note| note.own_id() == id));
         Ok(events)
+    }
+}
+
+/// What changes of messages are asked here.
+pub(crate) trait Changes {
+    /// Whether it gives this message another text.
+    fn edits(&self, of: &MessageNote) -> bool;
+
+    /// Whether it deletes this message for everybody.
+    fn revokes(&self, of: &MessageNote) -> bool;
+}
+
+impl Changes for Event {
+    fn edits(&self, of: &MessageNote) -> bool {
+        let is_by_author = |by: &MessageNote| by.id == of.id && by.has_author_of(of);
+        self.kind == EventKind::Message(MessageEventKind::Edited) && self.message.as_deref().is_some_and(is_by_author)
+    }
+
+    fn revokes(&self, of: &MessageNote) -> bool {
+        let may = |by: &MessageNote| {
+            let is_named = by.written_by.iter().any(|id| of.authors.contains(id));
+            by.id == of.id && (is_named || by.has_author_of(of))
+        };
+        self.kind == EventKind::Message(MessageEventKind::Revoked) && self.message.as_deref().is_some_and(may)
     }
 }
 

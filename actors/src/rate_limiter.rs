@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use governor::DefaultDirectRateLimiter;
 use governor::clock::{Clock as _, DefaultClock};
 
-use crate::error::{CommandError, Paused};
+use crate::error::{CommandError, Limited, Paused};
 use crate::options::{RateLimit, RateLimits, whole_seconds};
 use rookery_engine::EngineError;
 use rookery_model::{LimitPause, PausedWork, Timestamp};
@@ -64,22 +64,22 @@ pub(crate) struct RateLimiter {
 struct Pause(Mutex<Option<Instant>>);
 
 struct Limit {
-    name: &'static str,
+    of: Limited,
     rate_limit: RateLimit,
     limiter: DefaultDirectRateLimiter,
 }
 
 impl RateLimiter {
     pub(crate) fn new(rate_limits: &RateLimits) -> Self {
-        let limit = |name, rate_limit: Option<RateLimit>| rate_limit.map(|rate_limit| Limit::new(name, rate_limit));
+        let limit = |of, rate_limit: Option<RateLimit>| rate_limit.map(|rate_limit| Limit::new(of, rate_limit));
         Self {
-            create: limit("creating groups", rate_limits.create),
+            create: limit(Limited::Create, rate_limits.create),
             create_counted: AtomicBool::new(false),
-            add: limit("adding people", rate_limits.add),
-            write: limit("changing groups", rate_limits.write),
-            query: limit("questions to WhatsApp", rate_limits.query),
-            lookup: limit("looking up numbers", rate_limits.lookup),
-            message: limit("sending messages", rate_limits.message),
+            add: limit(Limited::Add, rate_limits.add),
+            write: limit(Limited::Write, rate_limits.write),
+            query: limit(Limited::Query, rate_limits.query),
+            lookup: limit(Limited::Lookup, rate_limits.lookup),
+            message: limit(Limited::Message, rate_limits.message),
             clock: DefaultClock::default(),
             changes_pause: Pause::default(),
             lookups_pause: Pause::default(),
@@ -197,15 +197,15 @@ impl Pause {
 }
 
 impl Limit {
-    fn new(name: &'static str, rate_limit: RateLimit) -> Self {
-        Self { name, rate_limit, limiter: DefaultDirectRateLimiter::direct(rate_limit.quota()) }
+    fn new(of: Limited, rate_limit: RateLimit) -> Self {
+        Self { of, rate_limit, limiter: DefaultDirectRateLimiter::direct(rate_limit.quota()) }
     }
 
     fn take(&self, count: u32, clock: &DefaultClock) -> Result<(), CommandError> {
         let Some(count) = NonZeroU32::new(count.min(self.rate_limit.burst.get())) else { return Ok(()) };
         match self.limiter.check_n(count) {
             Ok(Err(not_until)) => Err(CommandError::LimitReached {
-                limit: self.name,
+                limit: self.of,
                 allowed: self.rate_limit.to_string(),
                 retry_after_s: whole_seconds(not_until.wait_time_from(clock.now())).max(1),
             }),
@@ -233,7 +233,7 @@ mod tests {
         else {
             panic!("has to wait")
         };
-        assert_eq!((limit, allowed.as_str()), ("creating groups", "2 at once and 10 an hour"));
+        assert_eq!((limit.to_string().as_str(), allowed.as_str()), ("creating groups", "2 at once and 10 an hour"));
         assert!((350..=360).contains(&retry_after_s), "{retry_after_s}");
         assert_eq!(rate_limiter.take(Cost::Write), Ok(()), "each class has a limit of its own");
     }
@@ -258,10 +258,10 @@ mod tests {
             other => panic!("has to wait: {other:?}"),
         };
         assert_eq!(rate_limiter.take(Cost::Add(250)), Ok(()));
-        assert_eq!(refused_for(Cost::Create { participants: 100 }), "adding people");
-        assert_eq!(refused_for(Cost::Create { participants: 100 }), "adding people");
+        assert_eq!(refused_for(Cost::Create { participants: 100 }), Limited::Add);
+        assert_eq!(refused_for(Cost::Create { participants: 100 }), Limited::Add);
         assert_eq!(rate_limiter.take(Cost::Create { participants: 3 }), Ok(()));
-        assert_eq!(refused_for(Cost::Create { participants: 1 }), "creating groups");
+        assert_eq!(refused_for(Cost::Create { participants: 1 }), Limited::Create);
     }
 
     #[test]

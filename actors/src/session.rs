@@ -47,8 +47,7 @@ use engine_slot::EngineSlot;
 use lifecycle::{Effect, Fact, LastError, UNREACHED};
 use limits::PresenceSending;
 use loading::Loaded;
-use message::{Preparation, SessionMsg, Shutdown};
-use messages::HeldMessages;
+use message::{CameMessages, Preparation, SessionMsg, Shutdown};
 use pairing::Pairing;
 use passkey::PasskeyAttempt;
 use port::ActorPort;
@@ -111,7 +110,7 @@ pub(crate) struct SessionState {
     /// The account's presence is being sent, and whether it changed meanwhile.
     presence: PresenceSending,
     /// Messages that came before it is known whether the account changes.
-    held_messages: Vec<HeldMessages>,
+    held_messages: Vec<CameMessages>,
     /// Two changes of the time lock came so close that nobody knows which is the later one.
     is_order_unclear: bool,
     /// WhatsApp is being asked what the account may do.
@@ -268,7 +267,7 @@ impl SessionState {
             M::PresenceSent { generation, sent } => self.presence_sent(generation, sent),
             M::LimitsAnswered { generation, answer } => self.limits_answered(generation, answer),
             M::TimelockDue { timer } => self.timelock_due(timer),
-            M::MessagesCame { generation, messages, kept } => self.messages_came(generation, messages, kept),
+            M::MessagesCame(came) => self.messages_came(came),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
             M::Shutdown(shutdown) => self.shutdown = Some(shutdown),

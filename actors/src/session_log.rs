@@ -14,7 +14,7 @@ use std::sync::{Arc, Weak};
 use arc_swap::ArcSwapOption;
 use rookery_model::{Event, SessionId};
 use rookery_store::{
-    Append, BATCH_OPERATIONS_MAX, Batch, EventKey, EventLog, SessionNumber, Store, StoreError, Table, Ticket,
+    Append, BATCH_OPERATIONS_MAX, Batch, EventKey, EventLog, SessionNumber, SpaceUse, Store, StoreError, Table, Ticket,
     get_parts, layout,
 };
 use serde_json::Value;
@@ -166,7 +166,7 @@ impl SessionLog {
     ///
     /// # Errors
     /// They could not be encrypted.
-    pub(crate) fn append(&self, events: &[Event], redo: &Redo, is_for_removal: bool) -> Result<Ticket, StoreError> {
+    pub(crate) fn append(&self, events: &[Event], redo: &Redo, space: SpaceUse) -> Result<Ticket, StoreError> {
         let Some(key) = self.key.load_full() else { return Err(StoreError::Failed("no key for events".to_owned())) };
         let first = events.first().map_or(0, |event| event.number);
         let last = events.last().map_or(0, |event| event.number);
@@ -182,7 +182,7 @@ impl SessionLog {
         let index = index.flat_map(|event| index_of(event, |name| key.key.tag(name))).collect();
         let events = encrypted.collect::<Result<_, _>>()?;
         let redo = redo.encrypt(&key.key, self.number, last)?;
-        Ok(self.log()?.append(Append { session: self.number, first, events, redo, index, is_for_removal }))
+        Ok(self.log()?.append(Append { session: self.number, first, events, redo, index, space }))
     }
 
     /// Whether the session was read, so that its events can be.

@@ -60,7 +60,7 @@ impl Spool {
 
 impl io::Write for Spool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.space.check(bytes.len() as u64).map_err(io::Error::other)?;
+        self.space.check().map_err(io::Error::other)?;
         self.file.write(bytes)
     }
 

@@ -137,9 +137,6 @@ pub(crate) const DESCRIPTION_CHARS_MAX: usize = 2_048;
 /// Characters of a message's id: WhatsApp's have up to 40.
 pub(crate) const MESSAGE_ID_CHARS: std::ops::RangeInclusive<usize> = 1..=128;
 
-/// Characters of a reaction: one emoji may be made of a dozen.
-pub(crate) const EMOJI_CHARS_MAX: usize = 32;
-
 /// Characters of a message's text: OpenWA's limit; WhatsApp's own is higher.
 pub(crate) const MESSAGE_CHARS: std::ops::RangeInclusive<usize> = 1..=4_096;
 

@@ -139,5 +139,20 @@ async fn an_admin_deletes_what_others_wrote_and_nobody_else_does() {
     let refused = post(&bench, "delete", json!({ "chatId": other, "messageId": theirs })).await;
     assert_eq!(refused.failure(), (403, "not_admin"));
     let unknown = json!({ "chatId": group, "messageId": theirs, "emoji": "👍" });
-    assert_eq!(post(&bench, "react", unknown).await.failure(), (404, "message_not_found"), "it is in another chat");
+    assert_eq!(
+        post(&bench, "react", unknown.clone()).await.failure(),
+        (404, "message_not_found"),
+        "it is in another chat"
+    );
+    for emoji in ["", "👍🏽", "❤", "❤️", "👨‍👩‍👧‍👦", "🇩🇪", "5️⃣"] {
+        let body = json!({ "chatId": group, "messageId": "AB", "emoji": emoji });
+        assert_eq!(post(&bench, "react", body).await.status, 404, "{emoji}");
+    }
+    for emoji in ["yes", "👍👍", " 👍", "5", "\u{200D}"] {
+        let body = json!({ "chatId": group, "messageId": "AB", "emoji": emoji });
+        let refused = post(&bench, "react", body).await;
+        assert!(refused.status == 400 && refused.body["message"].to_string().contains("emoji must be"), "{refused:?}");
+    }
+    bench.post("/sessions/alice/stop", json!({})).await;
+    assert_eq!(post(&bench, "react", unknown).await.failure(), (400, "session_not_started"), "that comes first");
 }

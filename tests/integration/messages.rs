@@ -242,7 +242,7 @@ async fn messages_have_a_limit_of_their_own() {
         assert_eq!(send(&bench, "text", body.clone()).await.status, 201);
     }
     let limited = send(&bench, "text", body).await;
-    assert_eq!(limited.failure(), (429, "pacing_limited"), "{limited:?}");
+    assert_eq!(limited.failure(), (429, "SEND_PACING_LIMITED"), "{limited:?}");
     assert!(limited.retry_after.is_some_and(|seconds| seconds > 3_600));
     let subject = bench.put(&format!("/sessions/alice/groups/{group}/subject"), json!({ "subject": "New" })).await;
     assert_eq!(subject.status, 200, "changes have their own limit: {subject:?}");

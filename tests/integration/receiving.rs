@@ -177,6 +177,16 @@ async fn where_texts_are_not_kept_nothing_of_them_is_told() {
     bench.link("alice", ALICE).await;
     let id = bench.world.send(BOB, &group, Mail::text("words of no use")).unwrap();
     bench.world.send(BOB, &group, edit(&id, "other words of no use")).unwrap();
+    bench.world.send(BOB, &group, reaction(&group, &id, "👍")).unwrap();
+    let reacted = &until_told(&bench, "message.reaction", 1).await[0].1;
+    let shown = json!([reacted["reaction"], reacted["removed"], reacted["textStored"]]);
+    assert_eq!(shown, json!(["", false, false]), "{reacted}");
+    let reactions = bench.get(&format!("/sessions/alice/messages/{group}/{id}/reactions")).await.body;
+    assert_eq!(reactions[0]["senders"][0]["senderId"], format!("{BOB}@c.us"), "that there is one is known");
+    let record = &bench.get("/sessions/alice/messages").await.body["messages"][0];
+    assert_eq!(json!([record["body"], record["textStored"]]), json!(["", false]), "{record}");
+    bench.world.send(BOB, &group, reaction(&group, &id, "")).unwrap();
+    assert_eq!(until_told(&bench, "message.reaction", 2).await[1].1["removed"], true);
     let all = until_told(&bench, "message.received,message.edited", 2).await;
     for (kind, message) in &all {
         assert_eq!((&message["body"], &message["textStored"]), (&json!(""), &json!(false)), "{kind}: {message}");
@@ -315,9 +325,92 @@ async fn odd_messages_cost_nobody_the_others() {
     assert_eq!((all.status, all.body["total"].as_u64() >= Some(3)), (200, true), "{}", all.body["total"]);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_takes_no_more_changes_and_a_change_is_of_its_own_chat() {
+    let (bench, group) = Bench::with_group().await;
+    let id = bench.world.send(BOB, &group, Mail::text("a surprise party")).unwrap();
+    until_told(&bench, MESSAGES, 1).await;
+    bench.world.send(CAROL, &group, reaction(&group, &id, "👍")).unwrap();
+    until_told(&bench, "message.reaction", 1).await;
+    bench.world.send(BOB, &group, revocation(&group, &id, None)).unwrap();
+    until_told(&bench, "message.revoked", 1).await;
+    bench.world.send(BOB, &group, edit(&id, "a surprise party again")).unwrap();
+    bench.world.send(CAROL, &group, reaction(&group, &id, "❤️")).unwrap();
+    // In a chat with a person, of a message in the group.
+    bench.world.send(BOB, ALICE, revocation(&group, "AB", None)).unwrap();
+    bench.world.send(BOB, ALICE, reaction(&group, "AB", "👍")).unwrap();
+    for (from, to) in [(BOB, group.as_str()), (CAROL, group.as_str()), (BOB, ALICE)] {
+        bench.world.send(from, to, Mail::text("the end")).unwrap();
+    }
+    until_told(&bench, MESSAGES, 4).await;
+    let changes = told(&bench, "message.edited,message.revoked,message.reaction").await;
+    assert_eq!(changes.len(), 2, "{changes:?}");
+    let listed = bench.get(&format!("/sessions/alice/messages?chatId={group}&offset=2")).await.body;
+    let record = &listed["messages"][0];
+    assert_eq!(json!([record["type"], record["body"], record["metadata"]]), json!(["revoked", "", null]), "{record}");
+    assert_eq!(bench.get(&format!("/sessions/alice/messages/{group}/{id}/reactions")).await.body, json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_edit_has_its_own_mentions_and_a_text_that_is_too_long_says_so() {
+    let (bench, group) = Bench::with_group().await;
+    let greeting = wa::Message {
+        extended_text_message: MessageField::some(text_with("hi", &[lid_jid(&bench, ALICE)])),
+        ..Default::default()
+    };
+    let id = bench.world.send(BOB, &group, greeting.into()).unwrap();
+    until_told(&bench, MESSAGES, 1).await;
+    let history = async || bench.get(&format!("/sessions/alice/messages/{group}/history")).await.body[0].clone();
+    assert_eq!(history().await["mentionedIds"], json!([format!("{ALICE}@c.us")]));
+    bench.world.send(BOB, &group, edit_with(&id, "hi all", &[lid_jid(&bench, CAROL)])).unwrap();
+    until_told(&bench, "message.edited", 1).await;
+    assert_eq!(history().await["mentionedIds"], json!([format!("{CAROL}@c.us")]));
+    bench.world.send(BOB, &group, edit(&id, &"x".repeat(70_000))).unwrap();
+    let long = &until_told(&bench, "message.edited", 2).await[1].1;
+    assert_eq!((long["body"].as_str().map(str::len), &long["truncated"]), (Some(65_536), &json!(true)));
+    let shown = history().await;
+    assert_eq!((&shown["truncated"], &shown["mentionedIds"]), (&json!(true), &Value::Null));
+    let listed = bench.get("/sessions/alice/messages").await.body;
+    assert_eq!(listed["messages"][0]["truncated"], true);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pages_say_where_the_next_one_begins_also_where_long_texts_end_them() {
+    let (bench, group) = Bench::with_group().await;
+    for number in 0..5 {
+        bench.world.send(BOB, &group, Mail::text(format!("{number}{}", "\u{1F600}".repeat(65_000)))).unwrap();
+    }
+    until_told(&bench, MESSAGES, 5).await;
+    let count = |body: &Value| body.as_array().unwrap().len();
+    let first = bench.get(&format!("/sessions/alice/messages/{group}/history?limit=2")).await;
+    let next = format!("/messages/{group}/history?limit=2&offset=2>; rel=\"next\"");
+    assert!(count(&first.body) == 2 && first.header("link").ends_with(&next), "{:?}", first.headers);
+    let last = bench.get(&format!("/sessions/alice/messages/{group}/history?limit=3&offset=2")).await;
+    assert_eq!((count(&last.body), last.headers.get("link")), (3, None));
+
+    for number in 5..20 {
+        bench.world.send(BOB, &group, Mail::text(format!("{number}{}", "\u{1F600}".repeat(65_000)))).unwrap();
+    }
+    until_told(&bench, "message.received", 20).await;
+    let (mut seen, mut offset) = (Vec::new(), Some(0));
+    while let Some(at) = offset {
+        let page = bench.get(&format!("/sessions/alice/messages?offset={at}")).await.body;
+        let messages = page["messages"].as_array().unwrap();
+        seen.extend(messages.iter().map(|message| message["waMessageId"].clone()));
+        offset = page["nextOffset"].as_u64();
+        assert_eq!((page["total"].as_u64(), messages.is_empty()), (Some(20), false));
+    }
+    assert_eq!((seen.len(), seen.iter().collect::<std::collections::HashSet<_>>().len()), (20, 20));
+}
+
 /// Whoever writes it gives an earlier message another text.
 fn edit(id: &str, text: &str) -> Mail {
-    let edited = wa::Message { conversation: Some(text.to_owned()), ..Default::default() };
+    edit_with(id, text, &[])
+}
+
+fn edit_with(id: &str, text: &str, mentioned_jid: &[String]) -> Mail {
+    let text = MessageField::some(text_with(text, mentioned_jid));
+    let edited = wa::Message { extended_text_message: text, ..Default::default() };
     let protocol = wa::message::ProtocolMessage {
         key: MessageField::some(wa::MessageKey { id: Some(id.to_owned()), from_me: Some(true), ..Default::default() }),
         r#type: Some(ProtocolType::MESSAGE_EDIT),
@@ -326,6 +419,12 @@ fn edit(id: &str, text: &str) -> Mail {
     };
     let message = wa::Message { protocol_message: MessageField::some(protocol), ..Default::default() };
     Mail { edit: Some("1"), ..message.into() }
+}
+
+fn text_with(text: &str, mentioned_jid: &[String]) -> wa::message::ExtendedTextMessage {
+    let context = wa::ContextInfo { mentioned_jid: mentioned_jid.to_vec(), ..Default::default() };
+    let context_info = MessageField::some(context);
+    wa::message::ExtendedTextMessage { text: Some(text.to_owned()), context_info, ..Default::default() }
 }
 
 /// Whoever writes it deletes an earlier message, of `author` if not of their own.

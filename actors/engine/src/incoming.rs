@@ -125,7 +125,7 @@ fn content_of(info: &MessageInfo, message: &wa::Message) -> Option<IncomingConte
         return changed(info, protocol);
     }
     if let Some(reaction) = base.reaction_message.as_option() {
-        let target = checked_id(reaction.key.as_option()?.id.as_deref()?)?;
+        let target = target_of(info, reaction.key.as_option()?)?;
         let emoji = reaction.text.as_deref().map(|emoji| cut(emoji, EMOJI_CHARS_MAX)).unwrap_or_default();
         return Some(IncomingContent::Reaction { target, emoji });
     }
@@ -139,7 +139,7 @@ fn content_of(info: &MessageInfo, message: &wa::Message) -> Option<IncomingConte
 /// An edit or a revocation; `None`: the protocol's own talk.
 fn changed(info: &MessageInfo, protocol: &wa::message::ProtocolMessage) -> Option<IncomingContent> {
     let key = protocol.key.as_option()?;
-    let target = checked_id(key.id.as_deref()?)?;
+    let target = target_of(info, key)?;
     match protocol.r#type? {
         ProtocolType::REVOKE => {
             let own = ids::person_of([Some(&info.source.sender), info.source.sender_alt.as_ref(), None]);
@@ -155,6 +155,21 @@ fn changed(info: &MessageInfo, protocol: &wa::message::ProtocolMessage) -> Optio
         }
         _ => None,
     }
+}
+
+/// The id of the message that a change names; `None`: it names none, or one of a chat that it was not sent to, which WhatsApp's clients let
+/// be. In a chat with a person, each side names it by the other one's ids, so that only a group is certain to be another chat.
+fn target_of(info: &MessageInfo, key: &wa::MessageKey) -> Option<String> {
+    let named = key.remote_jid.as_deref().and_then(|chat| chat.parse::<Jid>().ok());
+    let is_elsewhere = |named: &Jid| {
+        let (named, chat) = (ids::group_id(named), ids::group_id(&info.source.chat));
+        named.is_some() && named != chat
+    };
+    if named.as_ref().is_some_and(is_elsewhere) {
+        warn!("a change names a message of another chat, it is left out");
+        return None;
+    }
+    checked_id(key.id.as_deref()?)
 }
 
 /// What there is to read, see or hear; `None`: nothing.

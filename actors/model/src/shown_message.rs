@@ -74,6 +74,9 @@ pub struct Message {
     /// The `sequence` of the event that told of this message as `masked`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<u64>,
+    /// The text was longer than what is kept of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// False: texts are not kept here, and so are not in it.
     #[serde(skip_serializing_if = "is_true")]
     #[schema(example = true)]

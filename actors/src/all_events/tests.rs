@@ -1,7 +1,7 @@
 //! Pages of one session and of all, over events that cannot be read.
 
 use rookery_model::{EventKind, SessionConfig};
-use rookery_store::{Append, open_memory};
+use rookery_store::{Append, SpaceUse, open_memory};
 use serde_json::Map;
 
 use super::*;
@@ -37,7 +37,7 @@ impl Bench {
         let event = |number| Event { number, ..Event::of_session(entry.id, EventKind::SessionStatus, Map::new()) };
         let events: Vec<Event> = numbers.map(event).collect();
         if is_readable {
-            entry.log.append(&events, &Redo::default(), false).unwrap().await.unwrap();
+            entry.log.append(&events, &Redo::default(), SpaceUse::Writing).unwrap().await.unwrap();
         } else {
             let events = events.iter().map(|_| b"damaged".to_vec()).collect();
             let append = Append {
@@ -46,7 +46,7 @@ impl Bench {
                 events,
                 redo: Vec::new(),
                 index: Vec::new(),
-                is_for_removal: false,
+                space: SpaceUse::Writing,
             };
             self.log.append(append).await.unwrap();
         }

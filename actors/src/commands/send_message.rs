@@ -120,7 +120,9 @@ impl SendMessage {
         }
         // Where the own role is not known, WhatsApp decides.
         let is_plain_member = record.member(me).is_some_and(|member| member.role == Role::Member);
-        if record.settings.announce && is_plain_member {
+        // Whether members may react there, WhatsApp decides.
+        let is_reaction = matches!(&self.content, OutgoingContent::Reaction { .. });
+        if record.settings.announce && is_plain_member && !is_reaction {
             return Err(CommandError::AnnounceOnly(record.id.clone()));
         }
         let is_of_another = matches!(&self.content, OutgoingContent::Revocation(of) if !of.is_from_me);

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rookery_model::{
     Event, EventKind, GroupDelta, GroupId, GroupRecord, ParticipantId, ParticipantIds, SessionId, Timestamp,
 };
-use rookery_store::parts_in;
+use rookery_store::{SpaceUse, parts_in};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::group_cache::{GroupDiff, KnownNumber, Name, Stored};
+use crate::message_events::Noted as _;
 use crate::session::record::SessionRecord;
 use crate::session_log::{Redo, RedoGroup};
 
@@ -29,8 +30,8 @@ pub(crate) struct Draft {
     /// The record is written with little space, too.
     pub(super) is_removal: bool,
     pub(super) events: Vec<Event>,
-    /// Who waits for each of the events.
-    pub(super) keeping: Vec<Option<Arc<Keeping>>>,
+    /// The claim of each of the events.
+    pub(super) claims: Vec<Claim>,
     /// The number of the latest event, once this batch is written.
     pub(crate) last_event: u64,
     /// The number up to which the store shows all events when this batch is written; `None`: it says so already, or does
@@ -49,20 +50,50 @@ pub(super) struct WaitingEvent {
     pub(super) event: Event,
     /// The length of the event's JSON.
     pub(super) bytes: usize,
-    /// Who waits for it; `None`: nobody. With somebody who waits, it is not written later if it cannot be written now: it comes again.
-    pub(super) keeping: Option<Arc<Keeping>>,
+    pub(super) claim: Claim,
+}
+
+/// What becomes of an event that the disk refuses.
+#[derive(Clone, Debug)]
+pub(crate) enum Claim {
+    /// It is written later.
+    Later,
+    /// It is dropped, and comes again when this hears that it is not kept.
+    Again(Arc<Keeping>),
+    /// It tells of what is done and does not come again: it is written with less space than others, and later where that is not enough. `Some`
+    /// hears of the first try.
+    Report(Option<Arc<Keeping>>),
+}
+
+impl Claim {
+    pub(super) fn is_report(&self) -> bool {
+        matches!(self, Self::Report(_))
+    }
+
+    /// The event is on disk.
+    pub(super) fn note_kept(&self) {
+        if let Self::Again(keeping) | Self::Report(Some(keeping)) = self {
+            keeping.note_kept();
+        }
+    }
 }
 
 impl From<Event> for WaitingEvent {
     fn from(event: Event) -> Self {
-        Self::kept_for(event, None)
+        Self::new(event, Claim::Later)
     }
 }
 
 impl WaitingEvent {
-    pub(super) fn kept_for(event: Event, keeping: Option<Arc<Keeping>>) -> Self {
+    pub(super) fn new(event: Event, claim: Claim) -> Self {
         let bytes = serde_json::to_vec(&event).map_or(0, |json| json.len());
-        Self { event, bytes, keeping }
+        Self { event, bytes, claim }
+    }
+
+    /// Whether it tells of the same message as this event.
+    pub(super) fn is_of_message(&self, other: &Event) -> bool {
+        let notes = self.event.message.as_ref().zip(other.message.as_ref());
+        notes.is_some_and(|(one, other)| one.own_id() == other.own_id() && one.chats == other.chats)
     }
 }
 
@@ -147,6 +178,21 @@ impl Draft {
     /// Whether the batch holds the session's record.
     pub(crate) fn has_record(&self) -> bool {
         self.record.is_some()
+    }
+
+    /// The claim on the disk of the events in this batch. In a draft without groups, they have room wherever the record has. So the event of a
+    /// log-out is published although the disk is nearly full.
+    pub(super) fn space(&self) -> SpaceUse {
+        match self.has_report() {
+            true => SpaceUse::Reporting,
+            false if self.is_of_session() && self.is_removal => SpaceUse::Removing,
+            false => SpaceUse::Writing,
+        }
+    }
+
+    /// Whether an event of the batch may not be lost.
+    pub(super) fn has_report(&self) -> bool {
+        self.claims.iter().any(Claim::is_report)
     }
 
     /// Whether the batch holds the session's record and nothing of its groups.

@@ -6,7 +6,7 @@ use rookery_model::{Event, GroupDelta, GroupId, GroupRecord};
 use rookery_store::{BATCH_OPERATIONS_MAX, VALUE_BYTES_MAX};
 use tracing::warn;
 
-use super::draft::GroupDraft;
+use super::draft::{GroupDraft, WaitingEvent};
 use super::{
     DELTAS_MAX, Draft, EVENTS_BYTES_HARD_MAX, EVENTS_BYTES_MAX, GroupWrite, Journal, NAMES_PER_BATCH_MAX,
     OPERATIONS_RESERVED, is_large,
@@ -58,7 +58,7 @@ impl Journal {
     }
 
     /// Adds the events that may be published with this batch: all of its groups' events, and as many others as fit.
-    pub(super) fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(&Event) -> bool) {
+    pub(super) fn fill_events(&mut self, draft: &mut Draft, may_be_told: impl Fn(&WaitingEvent) -> bool) {
         let groups: BTreeSet<&GroupId> = draft.groups.iter().map(|group| &group.id).collect();
         let mut bytes = 0;
         let mut left = VecDeque::new();
@@ -69,14 +69,14 @@ impl Journal {
             if waiting.bytes > EVENTS_BYTES_HARD_MAX {
                 warn!(session.id = %self.session, event.bytes = waiting.bytes, "an event is too large to be saved, it is not told");
                 // It would not fit the next time either.
-                waiting.keeping.iter().for_each(|keeping| keeping.note_kept());
-            } else if !may_be_told(&waiting.event) || (bytes > 0 && bytes + waiting.bytes > bytes_max) {
+                waiting.claim.note_kept();
+            } else if !may_be_told(&waiting) || (bytes > 0 && bytes + waiting.bytes > bytes_max) {
                 left.push_back(waiting);
             } else {
                 bytes += waiting.bytes;
                 let number = self.next_event + draft.events.len() as u64;
                 draft.events.push(Event { number, ..waiting.event });
-                draft.keeping.push(waiting.keeping);
+                draft.claims.push(waiting.claim);
             }
         }
         self.waiting_events = left;

@@ -86,10 +86,7 @@ async fn tell(target: &Target, record: Option<&SessionRecord>, draft: &Draft) ->
         target.store.commit(batch).await?;
         target.log.set_key(key);
     }
-    // In a draft without groups, events have room wherever the record has. So the event of a log-out is published
-    // although the disk is nearly full.
-    let is_for_removal = draft.is_of_session() && draft.is_removal;
-    target.log.append(&draft.events, &draft.redo(record.cloned()), is_for_removal)?.await?;
+    target.log.append(&draft.events, &draft.redo(record.cloned()), draft.space())?.await?;
     reach(CrashPoint::Logged);
     target.log.publish(last.number);
     reach(CrashPoint::Published);

@@ -57,8 +57,8 @@ pub(crate) enum SessionMsg {
     PasskeySent { generation: Generation, number: u64, sent: Result<(), EngineError>, reply: Reply<Arc<Session>> },
     /// The time for a step with a passkey is over.
     PasskeyDue { number: u64 },
-    /// New messages. `kept` hears whether all of them are on disk.
-    MessagesCame { generation: Generation, messages: Vec<CameMessage>, kept: oneshot::Sender<bool> },
+    /// New messages.
+    MessagesCame(CameMessages),
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// Connect through this proxy from now on, or without one.
@@ -129,6 +129,16 @@ pub(crate) enum SessionMsg {
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },
+}
+
+/// Messages that the log does not have.
+pub(crate) struct CameMessages {
+    pub(crate) generation: Generation,
+    /// This session sent them: they do not come again.
+    pub(crate) are_own: bool,
+    pub(crate) messages: Vec<CameMessage>,
+    /// Hears whether all of them are on disk.
+    pub(crate) kept: oneshot::Sender<bool>,
 }
 
 /// A message that the log does not have.

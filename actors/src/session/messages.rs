@@ -8,12 +8,12 @@ use rookery_model::{
     QuotedMessage, Role, Timestamp,
 };
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::SessionState;
-use super::message::{CameMessage, Generation};
-use crate::journal::Keeping;
+use super::message::{CameMessage, CameMessages};
+use super::record::Link;
+use crate::journal::{Claim, Keeping};
 use crate::message_events::chat_names;
 
 /// Characters of a message's text: as many as WhatsApp's own clients take.
@@ -24,52 +24,44 @@ const DATA_BYTES_MAX: usize = 400 * 1024;
 /// forwarded or fetched.
 const PROTOCOL_BYTES_MAX: usize = 64 * 1024;
 
-/// Messages that came before it is known whether the session's account changes. `kept` as in `SessionMsg::MessagesCame`.
-pub(super) struct HeldMessages {
-    messages: Vec<CameMessage>,
-    kept: oneshot::Sender<bool>,
-}
-
 impl SessionState {
-    /// Tells of new messages. `kept` hears whether all of them are on disk.
-    pub(super) fn messages_came(
-        &mut self,
-        generation: Generation,
-        messages: Vec<CameMessage>,
-        kept: oneshot::Sender<bool>,
-    ) {
-        if !self.engine.is_current(generation) {
+    /// Tells of new messages.
+    pub(super) fn messages_came(&mut self, came: CameMessages) {
+        let are_ours = came.are_own && self.record.link == Link::Linked;
+        if !are_ours && !self.engine.is_current(came.generation) {
             // They come again.
-            let _ = kept.send(false);
+            let _ = came.kept.send(false);
             return;
         }
         if self.engine.turned_away.is_some() {
             // Nothing of an account that is turned away is taken in.
-            let _ = kept.send(true);
+            let _ = came.kept.send(true);
             return;
         }
         if self.engine.any().is_some_and(|engine| self.is_to_change_to(&engine.me())) {
-            return self.held_messages.push(HeldMessages { messages, kept });
+            return self.held_messages.push(came);
         }
-        self.tell_messages(messages, kept);
+        self.tell_messages(came);
     }
 
     /// Tells of the messages that waited for the account to be known.
     pub(super) fn tell_held_messages(&mut self) {
-        for HeldMessages { messages, kept } in std::mem::take(&mut self.held_messages) {
-            self.tell_messages(messages, kept);
+        for held in std::mem::take(&mut self.held_messages) {
+            self.tell_messages(held);
         }
     }
 
-    fn tell_messages(&mut self, messages: Vec<CameMessage>, kept: oneshot::Sender<bool>) {
-        if self.journal.is_refused() {
+    fn tell_messages(&mut self, CameMessages { are_own, messages, kept, .. }: CameMessages) {
+        if self.journal.is_refused() && !are_own {
             let _ = kept.send(false);
             return;
         }
         let events: Vec<Event> = messages.into_iter().filter_map(|came| self.event_of(came)).collect();
         let keeping = Keeping::new(events.len(), kept);
         for event in events {
-            self.journal.tell_message(event, keeping.clone());
+            let keeping = keeping.clone();
+            let claim = if are_own { Claim::Report(Some(keeping)) } else { Claim::Again(keeping) };
+            self.journal.tell_message(event, claim);
         }
     }
 
@@ -155,6 +147,9 @@ impl SessionState {
             IncomingContent::Edited { target, text, mentions } => {
                 let mut data = place.change(message, target);
                 data["body"] = json!(if is_text_stored { cut(text) } else { "" });
+                if is_text_stored && is_long(text) {
+                    data["truncated"] = json!(true);
+                }
                 if !mentions.is_empty() {
                     data["mentionedIds"] = json!(self.mentioned(&message.chat, mentions));
                 }
@@ -168,6 +163,7 @@ impl SessionState {
             IncomingContent::Reaction { target, emoji } => {
                 let mut data = place.change(message, target);
                 data["reaction"] = json!(if is_text_stored { emoji } else { "" });
+                data["removed"] = json!(emoji.is_empty());
                 data["senderId"] = json!(message.author.as_ref().and_then(ParticipantIds::id));
                 data
             }
@@ -219,6 +215,7 @@ impl SessionState {
             ephemeral_duration: content.ephemeral_seconds,
             is_forwarded: content.is_forwarded,
             replaces: None,
+            truncated: is_text_stored && is_long(&content.text),
             text_stored: true,
         };
         json!(shown)
@@ -285,7 +282,13 @@ fn shorten(data: &mut Map<String, Value>) {
     }
     if is_long(data) {
         data.insert("body".to_owned(), json!(""));
+        data.insert("truncated".to_owned(), json!(true));
     }
+}
+
+/// Whether a text is longer than what is kept of it.
+fn is_long(text: &str) -> bool {
+    cut(text).len() < text.len()
 }
 
 /// As much of a text as is kept.

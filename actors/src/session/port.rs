@@ -36,7 +36,7 @@ impl SessionPort for ActorPort {
     }
 
     fn sent(&self, message: IncomingMessage) -> BoxFuture<'static, bool> {
-        inbox::take(&self.entry, self.generation, vec![message])
+        inbox::take(&self.entry, self.generation, vec![message], true)
     }
 
     fn limits_due(&self) {

@@ -4,10 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rookery_model::{
-    EarlierContent, EarlierMessage, Event, EventKind, MessageEventKind, MessageNote, ParticipantId, ParticipantIds,
-    Timestamp,
-};
+use rookery_model::{EarlierContent, EarlierMessage, Event, MessageNote, ParticipantId, ParticipantIds, Timestamp};
 use rookery_store::StoreError;
 use serde_json::{Value, json};
 
@@ -15,15 +12,13 @@ use super::SessionLog;
 use super::reading::{SessionEvents, blocking};
 use crate::error::CommandError;
 use crate::message_events::{
-    ALL, MASKED, MESSAGE, Noted as _, REPLACEMENT, REPLACING_CHANGE, is_message, mark_of, of_changes, of_chat,
+    ALL, Changes as _, MASKED, MESSAGE, Noted as _, REPLACEMENT, REPLACING_CHANGE, is_message, mark_of, of_chat,
     of_reactions,
 };
 
 /// Messages that one page looks at where it leaves some out, and their bytes: some 100 ms.
 const SEEN_MAX: usize = 10_000;
 const SEEN_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Edits and deletions of one message that are looked at, the newest first: of more, the latest permitted one counts.
-const CHANGES_MAX: usize = 64;
 /// Reactions to one message that are looked at, the newest first: a group has no more people.
 const REACTIONS_MAX: usize = 1_024;
 /// Bytes of a reaction in a page.
@@ -62,7 +57,7 @@ pub struct StoredMessage {
 pub struct Reaction {
     /// Who reacted.
     pub sender: ParticipantId,
-    /// With what.
+    /// With what; empty where texts are not kept.
     pub emoji: String,
     /// When, in seconds since 1970.
     pub timestamp: i64,
@@ -75,6 +70,8 @@ pub struct MessagePage {
     pub messages: Vec<KeptMessage>,
     /// How many there are in all.
     pub total: usize,
+    /// There are more after these.
+    pub has_more: bool,
 }
 
 /// Whose messages are wanted.
@@ -95,7 +92,7 @@ impl MessagesOf {
 }
 
 impl SessionEvents {
-    /// Messages, the newest first: at most `count`, fewer where their texts are very long, after `offset` others. `is_wanted`, where there is one, is asked of the latest 10,000 messages, and
+    /// Messages, the newest first: at most `count`, fewer where their texts are very long (then there are more), after `offset` others. `is_wanted`, where there is one, is asked of the latest 10,000 messages, and
     /// the total counts those of them.
     ///
     /// # Errors
@@ -110,7 +107,7 @@ impl SessionEvents {
         let log = self.log()?;
         blocking(move || {
             let (mut messages, mut left, mut bytes) = (Vec::new(), offset, 0);
-            let mut total = 0;
+            let (mut total, mut has_more) = (0, false);
             let of = of.name();
             let of = of.as_slice();
             let mut take = |number: u64, event: Option<Event>| -> Result<bool, StoreError> {
@@ -124,9 +121,9 @@ impl SessionEvents {
                         messages.push(message);
                     }
                 } else {
-                    return Ok(false);
+                    has_more = true;
                 }
-                Ok(true)
+                Ok(!has_more)
             };
             match is_wanted {
                 None => {
@@ -148,7 +145,7 @@ impl SessionEvents {
                     })?;
                 }
             }
-            Ok(MessagePage { messages, total })
+            Ok(MessagePage { messages, total, has_more })
         })
         .await
     }
@@ -227,35 +224,38 @@ impl SessionLog {
     fn with_changes(&self, mut event: Event) -> Result<KeptMessage, StoreError> {
         let mut message = KeptMessage { event: event.clone(), reactions: Vec::new(), is_edited: false };
         let Some(note) = event.message.take() else { return Ok(message) };
-        let [changes, reactions] = [(false, CHANGES_MAX), (true, REACTIONS_MAX)].map(|(is_of_reactions, most)| {
-            let mut numbers = BTreeSet::new();
-            for chat in &note.chats {
-                let name = if is_of_reactions { of_reactions(chat, &note.id) } else { of_changes(chat, &note.id) };
-                numbers.extend(self.tagged(&name, u64::MAX, most, None)?.into_iter().map(|row| row.number));
+        let data = &mut message.event.data;
+        for change in self.changes_of(&note)? {
+            if change.revokes(&note) {
+                message.is_edited = false;
+                data.retain(|field, _| !CONTENT.contains(&field.as_str()));
+                data.insert("body".to_owned(), json!(""));
+                data.insert("type".to_owned(), json!("revoked"));
+                return Ok(message);
             }
-            Ok::<_, StoreError>(numbers)
-        });
-        for number in changes?.into_iter().rev() {
-            let Some(change) = self.read_these(&[number])?.pop() else { continue };
-            let Some(by) = change.message.as_deref().filter(|by| by.id == note.id) else { continue };
-            let is_for_it = by.has_author_of(&note) || by.written_by.iter().any(|id| note.authors.contains(id));
-            match change.kind {
-                EventKind::Message(MessageEventKind::Revoked) if is_for_it => {
-                    message.event.data.retain(|field, _| !CONTENT.contains(&field.as_str()));
-                    message.event.data.insert("body".to_owned(), json!(""));
-                    message.event.data.insert("type".to_owned(), json!("revoked"));
-                    break;
+            if !message.is_edited {
+                message.is_edited = true;
+                for field in EDITED {
+                    match change.data.get(field) {
+                        Some(value) => drop(data.insert(field.to_owned(), value.clone())),
+                        None => drop(data.remove(field)),
+                    }
                 }
-                EventKind::Message(MessageEventKind::Edited) if by.has_author_of(&note) && !message.is_edited => {
-                    message.is_edited = true;
-                    let body = change.data.get("body").cloned().unwrap_or_default();
-                    message.event.data.insert("body".to_owned(), body);
-                }
-                _ => {}
             }
         }
+        message.reactions = self.reactions_to(&note)?;
+        Ok(message)
+    }
+
+    /// The latest reaction of each person to a message, where it was not taken back. Blocks.
+    fn reactions_to(&self, note: &MessageNote) -> Result<Vec<Reaction>, StoreError> {
+        let mut numbers = BTreeSet::new();
+        for chat in &note.chats {
+            let rows = self.tagged(&of_reactions(chat, &note.id), u64::MAX, REACTIONS_MAX, None)?;
+            numbers.extend(rows.into_iter().map(|row| row.number));
+        }
         let mut latest = BTreeMap::new();
-        for number in reactions?.into_iter().rev() {
+        for number in numbers.into_iter().rev() {
             let Some(change) = self.read_these(&[number])?.pop() else { continue };
             let (true, Some(sender)) = (change.message.is_some_and(|by| by.id == note.id), change.actor) else {
                 continue;
@@ -263,15 +263,17 @@ impl SessionLog {
             let of_change = |field: &str| change.data.get(field).cloned().unwrap_or_default();
             let emoji = of_change("reaction").as_str().unwrap_or_default().to_owned();
             let timestamp = of_change("timestamp").as_i64().unwrap_or_default();
-            latest.entry(sender).or_insert(Reaction { sender, emoji, timestamp });
+            let is_removed = of_change("removed").as_bool().unwrap_or(emoji.is_empty());
+            latest.entry(sender).or_insert((!is_removed).then_some(Reaction { sender, emoji, timestamp }));
         }
-        message.reactions = latest.into_values().filter(|reaction| !reaction.emoji.is_empty()).collect();
-        Ok(message)
+        Ok(latest.into_values().flatten().collect())
     }
 }
 
+/// What an edit changes of a message.
+const EDITED: [&str; 3] = ["body", "mentionedIds", "truncated"];
 /// What is gone of a message that was deleted for everybody.
-const CONTENT: [&str; 5] = ["media", "quotedMessage", "location", "poll", "mentionedIds"];
+const CONTENT: [&str; 6] = ["media", "quotedMessage", "location", "poll", "mentionedIds", "truncated"];
 
 fn is_of_same((one, other): (&MessageNote, &MessageNote)) -> bool {
     one.has_author_of(other)

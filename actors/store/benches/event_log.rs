@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use fjall::{Database, Keyspace, KeyspaceCreateOptions, PersistMode};
 use redb::{ReadableDatabase, TableDefinition};
-use rookery_store::{Append, EventLog, EventLogOptions, SessionNumber};
+use rookery_store::{Append, EventLog, EventLogOptions, SessionNumber, SpaceUse};
 
 /// What an event takes on disk: its JSON, encrypted.
 const EVENT_BYTES: usize = 320;
@@ -289,7 +289,7 @@ impl Candidate for Log {
                     events,
                     redo,
                     index: Vec::new(),
-                    is_for_removal: false,
+                    space: SpaceUse::Writing,
                 })
             })
             .collect();

@@ -13,6 +13,7 @@
 
 mod committer;
 mod key;
+mod reserve;
 mod segment;
 mod segments;
 mod stream;
@@ -25,7 +26,7 @@ use std::thread::JoinHandle;
 use tokio::sync::watch;
 
 use super::queue::{Queue, Queued};
-use super::space::{SpaceWatch, Use};
+use super::space::{SpaceUse, SpaceWatch};
 use super::{Health, SessionNumber, StoreError, Ticket};
 use committer::Committer;
 pub use key::EventKey;
@@ -81,8 +82,8 @@ pub struct Append {
     pub redo: Vec<u8>,
     /// What the events are found by.
     pub index: Vec<IndexRow>,
-    /// Goes with a removal: written with little space, too.
-    pub is_for_removal: bool,
+    /// How little space it is written with.
+    pub space: SpaceUse,
 }
 
 /// One thing that an event is found by: a tag, which several events may have. Rows go with their events.
@@ -354,11 +355,11 @@ impl EventLog {
         if let Some(reason) = self.shared.failure.get() {
             return Health::Failed(format!("event log: {reason}"));
         }
-        match self.shared.space.check_for(Use::Writing, 0) {
+        match self.shared.space.check() {
             Err(StoreError::LowSpace { free_bytes, needed_bytes }) => Health::LowSpace {
                 free_bytes,
                 needed_bytes,
-                has_room_for_removals: self.shared.space.check_for(Use::Removing, 0).is_ok(),
+                has_room_for_removals: self.shared.space.check_for(SpaceUse::Removing).is_ok(),
             },
             _ => Health::Ok,
         }

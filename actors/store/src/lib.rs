@@ -46,7 +46,7 @@ pub use event_log::{
 pub use parts::{
     RECORD_BYTES_MAX, ReadRecord, delete_parts, get_parts, parts_in, put_parts, scan_parts, scan_parts_each,
 };
-pub use space::SpaceWatch;
+pub use space::{SpaceUse, SpaceWatch};
 #[cfg(fuzzing)]
 pub use stream::fuzz_rows;
 pub use swap::{discard_next, exists, open_next, replace, settle};

@@ -19,7 +19,7 @@ use super::batch::Change;
 use super::encryption::ValueCipher;
 use super::guard;
 use super::queue::{Queue, Queued};
-use super::space::{SpaceWatch, Use};
+use super::space::{SpaceUse, SpaceWatch};
 use super::{
     Batch, Health, Row, SessionNumber, Store, StoreError, StoreKey, StoreOptions, Table, Ticket, layout, stream,
 };
@@ -252,9 +252,9 @@ impl Store for SledStore {
         if let Some(reason) = self.shared.failure.get() {
             return Health::Failed(reason.clone());
         }
-        match self.shared.space.check(0) {
+        match self.shared.space.check() {
             Err(StoreError::LowSpace { free_bytes, needed_bytes }) => {
-                let has_room_for_removals = self.shared.space.check_for(Use::Removing, 0).is_ok();
+                let has_room_for_removals = self.shared.space.check_for(SpaceUse::Removing).is_ok();
                 Health::LowSpace { free_bytes, needed_bytes, has_room_for_removals }
             }
             _ => Health::Ok,

@@ -2,20 +2,12 @@
 //! whatever fills it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use super::{FREE_SPACE_MIN_BYTES_DEFAULT, StoreError};
 
-/// How old a measurement may be. One `statvfs` a second costs nothing and still notices a log that fills the disk.
-const FRESH_FOR: Duration = Duration::from_secs(1);
-
-/// Our own writes make checks more frequent: one after each such part of the minimum (a quarter), whatever the time.
-const PARTS_OF_MINIMUM: u64 = 4;
-
 /// A use of free space. A use that needs less of the minimum is refused later as the disk fills.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(super) enum Use {
+pub enum SpaceUse {
     /// All of the minimum: the minimum itself is left for the other uses.
     Writing,
     /// Half of the minimum: deletions have to be possible when the disk is nearly full, and leave enough to open the
@@ -24,14 +16,17 @@ pub(super) enum Use {
     /// A quarter of the minimum, so four of sled's segments: each start opens the store twice, and each opening
     /// overwrites the end of the last segment, begins another one and writes a snapshot.
     Opening,
+    /// A sixteenth of the minimum: to tell of what is done and cannot be undone.
+    Reporting,
 }
 
-impl Use {
+impl SpaceUse {
     fn needed_bytes(self, min_bytes: u64) -> u64 {
         match self {
             Self::Writing => min_bytes,
             Self::Removing => min_bytes / 2,
             Self::Opening => min_bytes / 4,
+            Self::Reporting => min_bytes / 16,
         }
     }
 }
@@ -45,7 +40,7 @@ pub(super) fn check_opening(path: &Path, min_bytes: u64) -> Result<(), StoreErro
 /// As [`check_opening`], for a store that is copied first.
 pub(super) fn check_copying(path: &Path, copy_bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
     let (free_bytes, needed_bytes) =
-        (free_bytes(path), copy_bytes.saturating_add(Use::Opening.needed_bytes(min_bytes)));
+        (free_bytes(path), copy_bytes.saturating_add(SpaceUse::Opening.needed_bytes(min_bytes)));
     if free_bytes < needed_bytes {
         return Err(StoreError::NoRoomToOpen { path: path.to_owned(), free_bytes, needed_bytes });
     }
@@ -54,21 +49,15 @@ pub(super) fn check_copying(path: &Path, copy_bytes: u64, min_bytes: u64) -> Res
 
 /// Whether this many bytes can be written into a store on this volume.
 pub(super) fn check_writing(path: &Path, bytes: u64, min_bytes: u64) -> Result<(), StoreError> {
-    let (free_bytes, needed_bytes) = (free_bytes(path), bytes.saturating_add(Use::Writing.needed_bytes(min_bytes)));
+    let (free_bytes, needed_bytes) =
+        (free_bytes(path), bytes.saturating_add(SpaceUse::Writing.needed_bytes(min_bytes)));
     if free_bytes < needed_bytes { Err(StoreError::LowSpace { free_bytes, needed_bytes }) } else { Ok(()) }
 }
 
-/// Watches one directory's volume.
+/// Watches one directory's volume. Each check measures, as another process may fill a disk within milliseconds; that takes some microseconds.
 pub struct SpaceWatch {
     path: PathBuf,
     min_bytes: u64,
-    seen: Mutex<Option<Seen>>,
-}
-
-struct Seen {
-    at: Instant,
-    free_bytes: u64,
-    written_since_bytes: u64,
 }
 
 impl SpaceWatch {
@@ -79,35 +68,25 @@ impl SpaceWatch {
     }
 
     pub(super) fn new(path: &Path, min_bytes: u64) -> Self {
-        Self { path: path.to_owned(), min_bytes, seen: Mutex::new(None) }
+        Self { path: path.to_owned(), min_bytes }
     }
 
-    /// Whether `bytes` more may be written. A volume that does not report its free space is taken to have enough.
+    /// Whether more may be written. A volume that does not report its free space is taken to have enough.
     ///
     /// # Errors
     /// [`StoreError::LowSpace`].
-    pub fn check(&self, bytes: u64) -> Result<(), StoreError> {
-        self.check_for(Use::Writing, bytes)
+    pub fn check(&self) -> Result<(), StoreError> {
+        self.check_for(SpaceUse::Writing)
     }
 
-    pub(super) fn check_for(&self, what: Use, bytes: u64) -> Result<(), StoreError> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = seen.as_ref().is_some_and(|seen| {
-            seen.at.elapsed() < FRESH_FOR && seen.written_since_bytes + bytes <= self.min_bytes / PARTS_OF_MINIMUM
-        });
-        if !fresh {
-            let free_bytes = free_bytes(&self.path);
-            *seen = Some(Seen { at: Instant::now(), free_bytes, written_since_bytes: 0 });
-        }
-        let Some(seen) = seen.as_mut() else {
-            return Ok(());
-        };
-        let needed_bytes = what.needed_bytes(self.min_bytes);
-        if seen.free_bytes < needed_bytes {
-            return Err(StoreError::LowSpace { free_bytes: seen.free_bytes, needed_bytes });
-        }
-        seen.written_since_bytes += bytes;
-        Ok(())
+    /// The error for a use that turned out to have too little space.
+    pub(super) fn too_little_for(&self, needed_bytes: u64) -> StoreError {
+        StoreError::LowSpace { free_bytes: free_bytes(&self.path), needed_bytes }
+    }
+
+    pub(super) fn check_for(&self, what: SpaceUse) -> Result<(), StoreError> {
+        let (free_bytes, needed_bytes) = (free_bytes(&self.path), what.needed_bytes(self.min_bytes));
+        if free_bytes < needed_bytes { Err(StoreError::LowSpace { free_bytes, needed_bytes }) } else { Ok(()) }
     }
 }
 

@@ -2,7 +2,7 @@
 //! `error.rs`, the only place that chooses status codes.
 
 use axum::http::StatusCode;
-use rookery_actors::{CommandError, Paused};
+use rookery_actors::{CommandError, Limited, Paused};
 use rookery_model::IdError;
 use rookery_store::StoreError;
 
@@ -71,11 +71,8 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),
         E::TimeLocked { .. } => one(S::FORBIDDEN, "reachout_timelock", error.to_string()),
-        E::RateLimited { what, .. } => one(S::TOO_MANY_REQUESTS, "rate_limited_by_whatsapp", paused_text(*what)),
-        E::LimitReached { limit, allowed, .. } => {
-            let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
-            one(S::TOO_MANY_REQUESTS, "pacing_limited", message)
-        }
+        E::RateLimited { what, retry_after_s } => paused_response(*what, *retry_after_s),
+        E::LimitReached { limit, allowed, .. } => limit_response(*limit, allowed),
         E::SettingsPartly { applied, failed, not_tried, error } => {
             settings_response(applied, *failed, not_tried, command_response(error))
         }
@@ -200,11 +197,20 @@ fn unavailable_response(error: &CommandError) -> ErrorResponse {
     }
 }
 
-fn paused_text(what: Paused) -> &'static str {
-    match what {
-        Paused::Changes => "WhatsApp asks to slow down: changes of this session's groups pause",
-        Paused::Lookups => "WhatsApp asks to slow down: this session's lookups of numbers pause",
-    }
+fn paused_response(what: Paused, seconds: u32) -> ErrorResponse {
+    let what = match what {
+        Paused::Changes => "messages and changes of groups",
+        Paused::Lookups => "lookups of numbers",
+    };
+    let message = format!("WhatsApp asks to slow down: this session's {what} pause for {seconds} s");
+    one(StatusCode::TOO_MANY_REQUESTS, "rate_limited_by_whatsapp", message)
+}
+
+fn limit_response(limit: Limited, allowed: &str) -> ErrorResponse {
+    // OpenWA has a code for messages.
+    let code = if limit == Limited::Message { "SEND_PACING_LIMITED" } else { "pacing_limited" };
+    let message = format!("The session's limit for {limit} is reached: {allowed}. WhatsApp was not asked");
+    one(StatusCode::TOO_MANY_REQUESTS, code, message)
 }
 
 /// `failure`: the response that the failed setting would get alone.

@@ -139,7 +139,12 @@ fn what_did_nothing_and_may_be_sent_again_does_not_use_up_an_idempotency_key() {
         (refused(503).into(), true),
         (CommandError::RateLimited { what: rookery_actors::Paused::Changes, retry_after_s: 1 }.into(), true),
         (
-            CommandError::LimitReached { limit: "creating groups", allowed: String::new(), retry_after_s: 1 }.into(),
+            CommandError::LimitReached {
+                limit: rookery_actors::Limited::Create,
+                allowed: String::new(),
+                retry_after_s: 1,
+            }
+            .into(),
             true,
         ),
         (partly(&[], refused(429)).into(), true),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use rookery_actors::StoredMessage;
-use rookery_actors::commands::Recipient;
+use rookery_actors::commands::{CheckReady, Recipient};
 use rookery_model::{
     ChatId, EarlierContent, EarlierMessage, MessageSeed, OutgoingContent, Quote, SessionId, Timestamp,
 };
@@ -13,10 +13,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::message_history::may_read;
-use super::messages::{Sent, Written, chat_id, mentioned, send};
+use super::messages::{Sent, Written, chat_id, mentioned, not_sent, send};
 use crate::app::App;
 use crate::http::error::{ApiError, MessageError};
-use crate::http::limits::{EMOJI_CHARS_MAX, MENTIONS_MAX, MESSAGE_CHARS, MESSAGE_ID_CHARS, WRITTEN_ID_CHARS};
+use crate::http::limits::{MENTIONS_MAX, MESSAGE_CHARS, MESSAGE_ID_CHARS, WRITTEN_ID_CHARS};
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{JsonBody, SessionPath};
 use crate::http::request::fields::{Fields, FromFields};
@@ -92,16 +92,16 @@ pub(crate) struct NewReaction {
     #[schema(min_length = 1, max_length = 128, example = "3EB0D1C5A7F2E4B6908A13")]
     message_id: String,
     /// One emoji; `""` takes the reaction back.
-    #[schema(max_length = 32, example = "👍")]
+    #[schema(example = "👍")]
     emoji: String,
 }
 
 impl FromFields for NewReaction {
     fn read(fields: &mut Fields<'_>) -> Self {
         let (chat_id, message_id) = (chat_id(fields).unwrap_or_default(), fields.text("messageId", MESSAGE_ID_CHARS));
-        let emoji = fields.optional_text_up_to("emoji", EMOJI_CHARS_MAX);
-        if emoji.is_none() {
-            fields.broken("emoji", r#"must be an emoji, or "" to take the reaction back"#);
+        let emoji = fields.optional_text("emoji");
+        if !emoji.as_ref().is_some_and(|emoji| emoji.is_empty() || emojis::get(emoji).is_some()) {
+            fields.broken("emoji", r#"must be one emoji, or "" to take the reaction back"#);
         }
         Self { chat_id, message_id, emoji: emoji.unwrap_or_default() }
     }
@@ -353,6 +353,8 @@ async fn stored(
         Recipient::Person(person) => ChatId::Person(person.id()),
     };
     may_read(caller, &chat)?;
+    // What is wrong with the session comes before what is wrong with the message.
+    app.gateway.execute(session, CheckReady).await.map_err(|error| not_sent(session, error))?;
     let events = app.gateway.events(session).await?;
     let found = events.stored_message(chat.to_string(), id.clone()).await?;
     let found = found.ok_or_else(|| MessageError::Unknown(shorten(&id)))?;

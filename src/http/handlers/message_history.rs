@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
+use axum::http::header::{HeaderMap, HeaderValue, LINK};
 use axum::http::request::Parts;
 use rookery_actors::{KeptMessage, MessagesOf};
 use rookery_model::{ChatId, Event, Message, MessageType, ParticipantId, SessionId, Timestamp};
@@ -95,22 +96,28 @@ impl<S: Sync> FromRequestParts<S> for AskedMessages {
     }
 }
 
-/// How many messages of a history are asked for.
-pub(crate) struct HistoryLimit(usize);
+/// Which messages of a history are asked for.
+pub(crate) struct AskedHistory {
+    limit: usize,
+    offset: usize,
+}
 
-impl utoipa::IntoParams for HistoryLimit {
+impl utoipa::IntoParams for AskedHistory {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let number = ObjectBuilder::new().schema_type(Type::Integer);
+        let number = || ObjectBuilder::new().schema_type(Type::Integer);
         let limit = "Messages to answer, 1 to 1,000, 50 by default; a number beyond is taken as the nearest of these";
-        vec![query_parameter("limit", number, limit)]
+        let offset = "Messages to leave out at the start, none by default; a number below 0 is taken as 0";
+        vec![query_parameter("limit", number(), limit), query_parameter("offset", number(), offset)]
     }
 }
 
-impl<S: Sync> FromRequestParts<S> for HistoryLimit {
+impl<S: Sync> FromRequestParts<S> for AskedHistory {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        number_of(&query(parts)?, "limit", HISTORY_DEFAULT, 1..=HISTORY_MAX).map(Self)
+        let query = query(parts)?;
+        let limit = number_of(&query, "limit", HISTORY_DEFAULT, 1..=HISTORY_MAX)?;
+        Ok(Self { limit, offset: number_of(&query, "offset", 0, 0..=usize::MAX)? })
     }
 }
 
@@ -154,6 +161,13 @@ pub(crate) struct MessageRecord {
     /// When the daemon saw it.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// The text was longer than what is kept of it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+    /// False: texts are not kept here, and so are not in it.
+    #[serde(skip_serializing_if = "std::clone::Clone::clone")]
+    #[schema(example = true)]
+    text_stored: bool,
 }
 
 /// What became of a message.
@@ -213,18 +227,25 @@ impl MessageRecord {
             metadata: has_metadata.then_some(MessageMetadata { reactions, edited: is_edited }),
             status: if is_own { MessageStatus::Sent } else { MessageStatus::Delivered },
             created_at: event.seen_at,
+            truncated: of_data("truncated") == Value::Bool(true),
+            text_stored: of_data("textStored") != Value::Bool(false),
         }
     }
 }
 
 /// A page of messages.
 #[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
 pub(crate) struct MessagePage {
     /// The newest first.
     messages: Vec<MessageRecord>,
     /// How many there are in all.
     #[schema(example = 1)]
     total: usize,
+    /// The `offset` of the next page, where there is one: pages of very long texts end before `limit`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = 1_000)]
+    next_offset: Option<usize>,
 }
 
 /// List messages
@@ -251,7 +272,9 @@ pub(crate) async fn list(
     let of = chat.map_or(MessagesOf::All, |chat| MessagesOf::Chat(chat.to_string()));
     let _reading = caller.key.read_events().await;
     let found = events.messages(of, page.offset(), page.limit(), is_wanted).await?;
-    Ok(Json(MessagePage { messages: found.messages.into_iter().map(MessageRecord::of).collect(), total: found.total }))
+    let next_offset = found.has_more.then(|| page.offset().saturating_add(found.messages.len()));
+    let messages = found.messages.into_iter().map(MessageRecord::of).collect();
+    Ok(Json(MessagePage { messages, total: found.total, next_offset }))
 }
 
 /// Whether a message is from this person, by any id, or from this group.
@@ -263,25 +286,37 @@ fn is_from(event: &Event, from: &str) -> bool {
 
 /// Get a chat's history
 ///
-/// The latest messages of a chat, as far as events are kept. Of messages that were edited or deleted since, the latest state.
+/// The latest messages of a chat, as far as events are kept. Of messages that were edited or deleted since, the latest state. Pages of very long
+/// texts end before `limit`.
 #[utoipa::path(
     get,
     path = "",
-    params(HistoryLimit),
-    responses((status = 200, description = "The newest first", body = Vec<Message>)),
+    params(AskedHistory),
+    responses((
+        status = 200,
+        description = "The newest first",
+        body = Vec<Message>,
+        headers(("link" = String, description = "The path of the next page, as `<...>; rel=\"next\"`, where there is one")),
+    )),
 )]
 pub(crate) async fn history(
     State(app): State<Arc<App>>,
     SessionPath(session): SessionPath,
     ChatPath(chat): ChatPath,
     caller: Caller,
-    HistoryLimit(limit): HistoryLimit,
-) -> Result<Json<Vec<Map<String, Value>>>, ApiError> {
+    AskedHistory { limit, offset }: AskedHistory,
+) -> Result<(HeaderMap, Json<Vec<Map<String, Value>>>), ApiError> {
     let events = app.gateway.events(session).await?;
     let _reading = caller.key.read_events().await;
     let every = None::<fn(&Event) -> bool>;
-    let found = events.messages(MessagesOf::Chat(chat.to_string()), 0, limit, every).await?;
-    Ok(Json(found.messages.into_iter().map(|message| message.event.data).collect()))
+    let found = events.messages(MessagesOf::Chat(chat.to_string()), offset, limit, every).await?;
+    let mut headers = HeaderMap::new();
+    if found.has_more {
+        let offset = offset.saturating_add(found.messages.len());
+        let path = format!("/api/sessions/{session}/messages/{chat}/history?limit={limit}&offset={offset}");
+        headers.extend(HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")).ok().map(|next| (LINK, next)));
+    }
+    Ok((headers, Json(found.messages.into_iter().map(|message| message.event.data).collect())))
 }
 
 /// People who reacted to a message with the same emoji.

@@ -65,8 +65,12 @@ pub(crate) struct NewLinkPreview {
 
 impl FromFields for NewLinkPreview {
     fn read(fields: &mut Fields<'_>) -> Self {
+        let url = fields.text("url", LINK_CHARS);
+        if !["http://", "https://"].iter().any(|scheme| url.starts_with(scheme)) {
+            fields.broken("url", "must begin with http:// or https://");
+        }
         Self {
-            url: fields.text("url", LINK_CHARS),
+            url,
             title: fields.text("title", LINK_CHARS),
             description: fields.optional_text_up_to("description", LINK_TEXT_CHARS_MAX),
         }
@@ -82,13 +86,18 @@ impl FromFields for NewText {
         }
         let mentions =
             fields.has("mentions").then(|| fields.distinct("mentions", 0..=MENTIONS_MAX, ApiError::Participants));
+        let text = fields.text("text", MESSAGE_CHARS);
+        let custom_link_preview = fields.optional_object::<NewLinkPreview>("customLinkPreview");
+        if custom_link_preview.as_ref().is_some_and(|preview| !text.contains(&preview.url)) {
+            fields.broken("customLinkPreview.url", "must stand in the text: people see no other link");
+        }
         Self {
             chat_id: chat_id.unwrap_or_default(),
-            text: fields.text("text", MESSAGE_CHARS),
+            text,
             mentions,
             mention_all,
             link_preview: fields.optional_flag("linkPreview"),
-            custom_link_preview: fields.optional_object("customLinkPreview"),
+            custom_link_preview,
             quoted_message_id: fields.has("quotedMessageId").then(|| fields.text("quotedMessageId", MESSAGE_ID_CHARS)),
         }
     }
@@ -336,11 +345,16 @@ pub(super) async fn send(
     let Written { content, quoted, mentions, mentions_all } = written;
     let message = SendMessage { seed, chat, quoted, content, mentions, mentions_all };
     let sent = app.gateway.execute(session, message).await;
-    let SentMessage { id, at } = sent.map_err(|error| match error {
+    let SentMessage { id, at } = sent.map_err(|error| not_sent(session, error))?;
+    Ok(Sent { message_id: id.as_str().to_owned(), timestamp: at.0.div_euclid(1_000), chat: group })
+}
+
+/// Why nothing was sent. A session that is not started has a text of OpenWA's here.
+pub(super) fn not_sent(session: SessionId, error: CommandError) -> ApiError {
+    match error {
         CommandError::NotStarted => ApiError::SessionInactive(session),
         error => error.into(),
-    })?;
-    Ok(Sent { message_id: id.as_str().to_owned(), timestamp: at.0.div_euclid(1_000), chat: group })
+    }
 }
 
 #[cfg(test)]
@@ -382,6 +396,18 @@ mod tests {
             (
                 refusal::<NewText>(json!({ "chatId": group, "text": "a", "customLinkPreview": { "url": "x" } })),
                 "customLinkPreview.title must be",
+            ),
+            (
+                refusal::<NewText>(
+                    json!({ "chatId": group, "text": "a", "customLinkPreview": { "url": "x", "title": "X" } }),
+                ),
+                "customLinkPreview.url must begin",
+            ),
+            (
+                refusal::<NewText>(
+                    json!({ "chatId": group, "text": "a", "customLinkPreview": { "url": "https://b.example", "title": "X" } }),
+                ),
+                "customLinkPreview.url must stand",
             ),
             (
                 refusal::<NewLocation>(json!({ "chatId": group, "latitude": 91, "longitude": 0 })),

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::super::StoreError;
 use super::super::guard;
-use super::super::queue::{self, Queued as _};
-use super::super::space::Use;
+use super::super::queue;
+use super::super::space::SpaceUse;
 use super::trimming::Trimmer;
 use super::{Append, Shared, segments};
 
@@ -45,18 +45,29 @@ impl Committer {
     }
 
     /// Refuses the appends that there is no space for, and returns the others.
-    fn admit(&self, jobs: Vec<Job>) -> Vec<Job> {
-        let bytes = |jobs: &[Job]| jobs.iter().map(|job| job.item.bytes() as u64).sum::<u64>();
-        let Err(low) = self.shared.space.check_for(Use::Writing, bytes(&jobs)) else { return jobs };
-        let (removals, refused): (Vec<Job>, _) = jobs.into_iter().partition(|job| job.item.is_for_removal);
-        self.shared.queue.answer(refused, &Err(low));
-        match self.shared.space.check_for(Use::Removing, bytes(&removals)) {
-            Err(low) if !removals.is_empty() => {
-                self.shared.queue.answer(removals, &Err(low));
-                Vec::new()
+    fn admit(&self, mut jobs: Vec<Job>) -> Vec<Job> {
+        for what in [SpaceUse::Writing, SpaceUse::Removing, SpaceUse::Reporting] {
+            let is_for_it = |job: &Job| job.item.space == what;
+            if jobs.iter().any(is_for_it)
+                && let Err(low) = self.check_for(what)
+            {
+                let (refused, others) = jobs.into_iter().partition(is_for_it);
+                self.shared.queue.answer(refused, &Err(low));
+                jobs = others;
             }
-            _ => removals,
         }
+        jobs
+    }
+
+    fn check_for(&self, what: SpaceUse) -> Result<(), StoreError> {
+        let Shared { space, segments, .. } = &*self.shared;
+        let checked = space.check_for(what);
+        match what {
+            SpaceUse::Writing if checked.is_ok() => segments.reserve().hold(),
+            SpaceUse::Reporting if checked.is_err() && segments.reserve().release() => return space.check_for(what),
+            _ => {}
+        }
+        checked
     }
 
     /// Returns the position of the last event.

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use redb::StorageBackend;
 
-use super::super::SessionNumber;
+use super::super::{SessionNumber, SpaceUse};
 use super::Append;
 use super::segment::{Facts, Segment};
 
@@ -135,7 +135,7 @@ fn a_power_cut_loses_nothing_acknowledged_and_leaves_nothing_half() {
                 let events = (first..first + count).map(|number| vec![number as u8; 300]).collect();
                 after[at] += count;
                 let (session, redo) = (SessionNumber(at as u32), after[at].to_be_bytes().to_vec());
-                appends.push(Append { session, first, events, redo, index: Vec::new(), is_for_removal: false });
+                appends.push(Append { session, first, events, redo, index: Vec::new(), space: SpaceUse::Writing });
             }
             segment.append(appends.iter()).unwrap();
             acknowledged = after;
@@ -151,7 +151,7 @@ fn a_power_cut_loses_nothing_acknowledged_and_leaves_nothing_half() {
             events,
             redo: (first + 1).to_be_bytes().to_vec(),
             index: Vec::new(),
-            is_for_removal: false,
+            space: SpaceUse::Writing,
         };
         let halfway = if random(2) == 0 {
             Some(file.after_cut(&mut random))

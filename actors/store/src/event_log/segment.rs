@@ -9,11 +9,12 @@
 //! | `facts` | name | a number: `day`, `position` (that of the first event to come when the file was made), `packed` |
 
 use std::fmt::Display;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
     WriteTransaction,
@@ -21,6 +22,7 @@ use redb::{
 
 use super::super::guard;
 use super::super::{SessionNumber, StoreError};
+use super::reserve::{Reserve, Reserved};
 use super::{Append, IndexRow, Run};
 
 const EVENTS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("events");
@@ -104,24 +106,32 @@ impl Segment {
         directory.join(format!("{number:08}.redb"))
     }
 
-    /// Makes a segment, on disk when this returns. A kill in between leaves no half of one.
-    pub(super) fn create(directory: Option<&Path>, number: u32, facts: Facts) -> Result<Self, StoreError> {
-        let Some(directory) = directory else { return Self::create_at(None, number, facts) };
+    /// Makes a segment, on disk when this returns. A kill in between leaves no half of one. `reserve`: where it takes events.
+    pub(super) fn create(
+        directory: Option<&Path>,
+        number: u32,
+        facts: Facts,
+        reserve: Option<&Arc<Reserve>>,
+    ) -> Result<Self, StoreError> {
+        let Some(directory) = directory else { return Self::create_at(None, number, facts, None) };
         let unfinished = directory.join(UNFINISHED);
         remove_if_there(&unfinished)?;
-        let segment = Self::create_at(Some(unfinished.clone()), number, facts)?;
+        let segment = Self::create_at(Some(unfinished.clone()), number, facts, reserve)?;
         let path = Self::file(directory, number);
         std::fs::rename(&unfinished, &path).map_err(|error| failed(&error))?;
         sync_directory(directory)?;
         Ok(Self { path: Some(path), ..segment })
     }
 
-    fn create_at(path: Option<PathBuf>, number: u32, facts: Facts) -> Result<Self, StoreError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES_NEWEST);
+    fn create_at(
+        path: Option<PathBuf>,
+        number: u32,
+        facts: Facts,
+        reserve: Option<&Arc<Reserve>>,
+    ) -> Result<Self, StoreError> {
         let database = match &path {
-            Some(path) => builder.create(path),
-            None => builder.create_with_backend(InMemoryBackend::new()),
+            Some(path) => database(path, true, CACHE_BYTES_NEWEST, reserve),
+            None => Database::builder().create_with_backend(InMemoryBackend::new()).map_err(redb::Error::from),
         };
         let segment = Self { number, facts, path, database: database.map_err(|error| failed(&error))? };
         let written = segment.write(|transaction| {
@@ -148,14 +158,13 @@ impl Segment {
         segment.append(std::iter::empty()).map(|_| segment)
     }
 
-    /// Opens a segment's file.
-    pub(super) fn open(directory: &Path, number: u32, is_newest: bool) -> Result<Self, StoreError> {
+    /// Opens a segment's file. `reserve`: where it takes events.
+    pub(super) fn open(directory: &Path, number: u32, reserve: Option<&Arc<Reserve>>) -> Result<Self, StoreError> {
         let path = Self::file(directory, number);
         let damaged = |reason: String| StoreError::DamagedLog { path: path.clone(), reason };
         let opened = guard::catch(|| -> Result<Option<Self>, redb::Error> {
-            let mut builder = Database::builder();
-            builder.set_cache_size(if is_newest { CACHE_BYTES_NEWEST } else { CACHE_BYTES });
-            let database = builder.open(&path)?;
+            let cache_bytes = if reserve.is_some() { CACHE_BYTES_NEWEST } else { CACHE_BYTES };
+            let database = database(&path, false, cache_bytes, reserve)?;
             let facts = Facts::read(&database.begin_read()?.open_table(FACTS)?)?;
             Ok(facts.map(|facts| Self { number, facts, path: Some(path.clone()), database }))
         });
@@ -367,12 +376,13 @@ impl Segment {
     ) -> Result<Self, StoreError> {
         let next = directory.join(UNFINISHED_REWRITE);
         remove_if_there(&next)?;
-        let rewritten = Self::create_at(Some(next.clone()), self.number, Facts { is_packed: true, ..self.facts })?;
+        let rewritten =
+            Self::create_at(Some(next.clone()), self.number, Facts { is_packed: true, ..self.facts }, None)?;
         self.copy_into(&rewritten, is_kept)?;
         drop(rewritten);
         std::fs::rename(&next, Self::file(directory, self.number)).map_err(|error| failed(&error))?;
         sync_directory(directory)?;
-        Self::open(directory, self.number, false)
+        Self::open(directory, self.number, None)
     }
 
     fn copy_into(&self, other: &Self, is_kept: impl Fn(SessionNumber, u64) -> bool) -> Result<(), StoreError> {
@@ -450,6 +460,22 @@ impl Segment {
     fn damaged(&self, reason: String) -> StoreError {
         StoreError::DamagedLog { path: self.path.clone().unwrap_or_default(), reason }
     }
+}
+
+/// Opens or makes a segment's file.
+fn database(
+    path: &Path,
+    is_new: bool,
+    cache_bytes: usize,
+    reserve: Option<&Arc<Reserve>>,
+) -> Result<Database, redb::Error> {
+    let file = OpenOptions::new().read(true).write(true).create(is_new).truncate(false).open(path)?;
+    let (mut builder, file) = (Database::builder(), FileBackend::new(file)?);
+    builder.set_cache_size(cache_bytes);
+    Ok(match reserve {
+        Some(reserve) => builder.create_with_backend(Reserved::new(file, reserve.clone()))?,
+        None => builder.create_with_backend(file)?,
+    })
 }
 
 /// A segment that is being made, and one that is being rewritten. A start removes both.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::super::StoreError;
+use super::reserve::Reserve;
 use super::segment::{Facts, Segment, UNFINISHED, UNFINISHED_REWRITE, remove_if_there};
 
 /// As long as the store waits for its own lock.
@@ -23,6 +24,8 @@ pub(super) fn day_of(now_ms: i64) -> u64 {
 pub(super) struct Segments {
     /// `None`: in memory.
     directory: Option<PathBuf>,
+    /// For the segment that takes events.
+    reserve: Arc<Reserve>,
     /// Oldest first. There always is one.
     open: RwLock<Vec<Arc<Segment>>>,
 }
@@ -44,21 +47,26 @@ impl Segments {
         }
         numbers.sort_unstable();
         let until = Instant::now() + FREE_WAIT_MAX;
-        let mut open = Vec::with_capacity(numbers.len());
+        let (mut open, reserve) = (Vec::with_capacity(numbers.len()), Arc::new(Reserve::new(Some(directory))));
         for number in &numbers {
-            open.push(Arc::new(open_when_free(directory, *number, Some(number) == numbers.last(), until)?));
+            let reserve = Some(&reserve).filter(|_| Some(number) == numbers.last());
+            open.push(Arc::new(open_when_free(directory, *number, reserve, until)?));
         }
         check_order(directory, &open)?;
-        let segments = Self { directory: Some(directory.to_owned()), open: RwLock::new(open) };
+        let segments = Self { directory: Some(directory.to_owned()), reserve, open: RwLock::new(open) };
         segments.newest_for(today, bytes_max)?;
         Ok(segments)
     }
 
     /// A log in memory.
     pub(super) fn memory(today: u64) -> Result<Self, StoreError> {
-        let segments = Self { directory: None, open: RwLock::default() };
+        let segments = Self { directory: None, reserve: Arc::new(Reserve::new(None)), open: RwLock::default() };
         segments.newest_for(today, u64::MAX)?;
         Ok(segments)
+    }
+
+    pub(super) fn reserve(&self) -> &Reserve {
+        &self.reserve
     }
 
     pub(super) fn directory(&self) -> Option<&Path> {
@@ -87,7 +95,7 @@ impl Segments {
         };
         let day = newest.map_or(today, |newest| newest.facts.day.max(today));
         let facts = Facts { day, position, is_packed: false };
-        let segment = Arc::new(Segment::create(self.directory.as_deref(), number, facts)?);
+        let segment = Arc::new(Segment::create(self.directory.as_deref(), number, facts, Some(&self.reserve))?);
         self.open.write().unwrap_or_else(PoisonError::into_inner).push(segment.clone());
         Ok((segment, true))
     }
@@ -124,9 +132,14 @@ fn check_order(directory: &Path, segments: &[Arc<Segment>]) -> Result<(), StoreE
 }
 
 /// A log that is being closed is free soon: tasks of the daemon that closes it may hold it for a moment longer.
-fn open_when_free(directory: &Path, number: u32, is_newest: bool, until: Instant) -> Result<Segment, StoreError> {
+fn open_when_free(
+    directory: &Path,
+    number: u32,
+    reserve: Option<&Arc<Reserve>>,
+    until: Instant,
+) -> Result<Segment, StoreError> {
     loop {
-        match Segment::open(directory, number, is_newest) {
+        match Segment::open(directory, number, reserve) {
             Err(StoreError::InUse { .. }) if Instant::now() < until => std::thread::sleep(FREE_RETRY),
             opened => return opened,
         }

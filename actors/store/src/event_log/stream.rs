@@ -11,7 +11,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 
 use super::super::queue::Queued as _;
-use super::super::{SessionNumber, SpaceWatch, StoreError};
+use super::super::{SessionNumber, SpaceUse, SpaceWatch, StoreError};
 use super::segment::{Facts, Segment, failed};
 use super::{Append, EventLog, INDEX_ROW_BYTES, IndexRow, READ_BYTES_MAX};
 
@@ -102,7 +102,7 @@ impl EventLog {
                     events,
                     redo: Vec::new(),
                     index: Vec::new(),
-                    is_for_removal: false,
+                    space: SpaceUse::Writing,
                 })
             }
             Entry::Index(session, mut rows) => {
@@ -154,7 +154,7 @@ impl Importing<'_> {
             None => (1, 1),
         };
         let facts = Facts { day, position, is_packed: false };
-        self.segment = Some(Segment::create(Some(self.directory), number, facts)?);
+        self.segment = Some(Segment::create(Some(self.directory), number, facts, None)?);
         Ok(())
     }
 
@@ -175,7 +175,7 @@ impl Importing<'_> {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         let Some(segment) = &self.segment else { return Ok(()) };
-        self.space.check(self.bytes as u64)?;
+        self.space.check()?;
         if !self.appends.is_empty() {
             segment.append(self.appends.iter())?;
         }

@@ -56,7 +56,7 @@ fn tagged(log: &EventLog, session: SessionNumber, tag: u64) -> Vec<u64> {
 fn append(log: &EventLog, session: SessionNumber, numbers: std::ops::RangeInclusive<u64>) {
     let (first, redo) = (*numbers.start(), numbers.end().to_be_bytes().to_vec());
     let index = numbers.clone().flat_map(rows).collect();
-    let append = Append { session, first, events: numbers.map(event).collect(), redo, index, is_for_removal: false };
+    let append = Append { session, first, events: numbers.map(event).collect(), redo, index, space: SpaceUse::Writing };
     log.append(append).wait_blocking().unwrap();
 }
 
@@ -152,7 +152,7 @@ fn old_segments_go_with_their_files_and_positions_go_on() {
     assert_eq!(log.head(ALICE).unwrap().unwrap().last, 3, "its numbers go on");
     assert_eq!((runs(&log, 0), log.oldest_position().unwrap()), (vec![(6, 2, 3, 1)], Some(6)));
     let files = std::fs::read_dir(bench.directory.path().join("events")).unwrap().count();
-    assert_eq!(files, 1);
+    assert_eq!(files, 2, "a segment and the reserve");
     drop(log);
     bench.pass_days(400);
     let log = bench.open();
@@ -263,7 +263,7 @@ fn one_read_returns_little_and_yet_always_something() {
             events: vec![large.clone()],
             redo: vec![],
             index: Vec::new(),
-            is_for_removal: false,
+            space: SpaceUse::Writing,
         };
         log.append(append).wait_blocking().unwrap();
     }
@@ -307,4 +307,29 @@ fn an_event_is_opened_in_its_place_and_nowhere_else() {
     assert_eq!(other.decrypt(ALICE, 7, &encrypted), None);
     assert_eq!(EventKey::from_bytes(key.reveal()), Some(key.clone()));
     assert_eq!((EventKey::from_bytes(b"short"), format!("{key:?}")), (None, "EventKey(..)".to_owned()));
+}
+
+#[test]
+fn what_is_done_already_is_written_with_less_space_than_others() {
+    let bench = Bench::new();
+    let volume = rustix::fs::statvfs(bench.directory.path()).unwrap();
+    let options =
+        EventLogOptions { free_space_min_bytes: 4 * volume.f_bavail * volume.f_frsize, ..bench.options.clone() };
+    // Opening needs a quarter: the log is there before the disk fills up.
+    drop(bench.open());
+    let log = EventLog::begin(
+        Segments::open(&bench.directory.path().join("events"), 1, u64::MAX).unwrap(),
+        SpaceWatch::new(bench.directory.path(), options.free_space_min_bytes),
+        options,
+    )
+    .unwrap();
+    let append = |first, space| {
+        let events = vec![b"event".to_vec()];
+        log.append(Append { session: ALICE, first, events, redo: Vec::new(), index: Vec::new(), space }).wait_blocking()
+    };
+    assert!(matches!(append(1, SpaceUse::Writing), Err(StoreError::LowSpace { .. })));
+    assert!(matches!(append(1, SpaceUse::Removing), Err(StoreError::LowSpace { .. })));
+    append(1, SpaceUse::Reporting).unwrap();
+    assert!(matches!(append(2, SpaceUse::Writing), Err(StoreError::LowSpace { .. })));
+    assert_eq!(log.read(ALICE, 0..=9, 9).unwrap().len(), 1);
 }

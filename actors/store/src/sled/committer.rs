@@ -13,10 +13,10 @@ use ::sled::transaction::{TransactionError, TransactionalTree};
 use super::super::batch::BATCH_OPERATIONS_MAX;
 use super::super::guard;
 use super::super::queue;
-use super::super::space::Use;
+use super::super::space::SpaceUse;
 use super::super::{Batch, Change, StoreError, Table, layout};
 use super::Shared;
-use super::opening::Opened;
+use super::opening::{self, Opened};
 use super::tally::{self, Tally};
 
 /// Bytes of one transaction that several batches share: a quarter segment. A single batch may have more.
@@ -53,17 +53,16 @@ impl Committer {
 
     /// Refuses the jobs that there is no space for, and returns the others: with little space left, only removals.
     fn admit(&self, jobs: Vec<Job>) -> Vec<Job> {
-        let jobs = self.admit_for(Use::Writing, jobs, |job| job.item.is_for_removal());
-        self.admit_for(Use::Removing, jobs, |job| job.item.is_empty())
+        let jobs = self.admit_for(SpaceUse::Writing, jobs, |job| job.item.is_for_removal());
+        self.admit_for(SpaceUse::Removing, jobs, |job| job.item.is_empty())
     }
 
     /// All jobs if there is space for this use, else those that do not need it.
-    fn admit_for(&self, what: Use, jobs: Vec<Job>, needs_it_not: impl Fn(&Job) -> bool) -> Vec<Job> {
-        let bytes: usize = jobs.iter().filter(|job| !needs_it_not(job)).map(|job| job.item.bytes()).sum();
-        if bytes == 0 {
+    fn admit_for(&self, what: SpaceUse, jobs: Vec<Job>, needs_it_not: impl Fn(&Job) -> bool) -> Vec<Job> {
+        if jobs.iter().all(&needs_it_not) {
             return jobs;
         }
-        let Err(low) = self.shared.space.check_for(what, bytes as u64) else { return jobs };
+        let Err(low) = self.shared.space.check_for(what) else { return jobs };
         let (others, refused) = jobs.into_iter().partition(needs_it_not);
         self.shared.queue.answer(refused, &Err(low));
         others
@@ -77,6 +76,7 @@ impl Committer {
             return Ok(());
         }
         let shared = Arc::clone(&self.shared);
+        self.opened.reserve().map_err(|_| shared.space.too_little_for(opening::RESERVED_BYTES))?;
         let _no_export = shared.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.write(jobs).map_err(|reason| {
             shared.fail(reason.clone());

@@ -1,10 +1,13 @@
 //! Opens the files of a store, or says clearly why that cannot be done.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
 
 use super::super::encryption::ValueCipher;
 use super::super::guard;
@@ -15,6 +18,9 @@ use super::tally::{self, Tally, Witness};
 
 /// sled's unit of writing and of reuse; fixed when a store is made. Pages over a quarter of it would go to `blobs/`.
 const SEGMENT_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes behind the end of sled's file that are reserved: twice what one round adds.
+pub(super) const RESERVED_BYTES: u64 = 4 * SEGMENT_BYTES as u64;
 
 /// sled's log.
 pub(in super::super) const DATA_FILE: &str = "db";
@@ -44,6 +50,8 @@ pub(super) struct Opened {
     pub(super) witness: Witness,
     /// A handle of our own on sled's file, to sync what sled only hands to the system.
     file: File,
+    /// The length of sled's file when room behind it was reserved.
+    reserved_from: u64,
 }
 
 impl Opened {
@@ -51,6 +59,23 @@ impl Opened {
     pub(super) fn sync(&self) -> Result<(), ::sled::Error> {
         self.db.flush()?;
         self.file.sync_data()?;
+        Ok(())
+    }
+
+    /// Reserves room for what sled is about to write at the end of its file: sled does not survive a write that fails. A volume that cannot reserve
+    /// room has none.
+    ///
+    /// # Errors
+    /// The disk is full.
+    pub(super) fn reserve(&mut self) -> io::Result<()> {
+        let len = self.file.metadata()?.len();
+        // A file that became shorter has lost what was reserved behind it.
+        if !(self.reserved_from..self.reserved_from + RESERVED_BYTES / 2).contains(&len) {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::KEEP_SIZE, len, RESERVED_BYTES) {
+                Err(full @ (Errno::NOSPC | Errno::DQUOT)) => return Err(full.into()),
+                _ => self.reserved_from = len,
+            }
+        }
         Ok(())
     }
 
@@ -112,7 +137,8 @@ fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreErr
     let known = with_sled(path, COUNTING_CACHE_BYTES, |db| check(path, &tables(path, &db)?, commits_seen))?;
     with_sled(path, options.cache_bytes, |db| {
         let trees = tables(path, &db)?;
-        let file = File::open(path.join(DATA_FILE)).map_err(|error| io_error(path, &error))?;
+        let file = OpenOptions::new().read(true).write(true).open(path.join(DATA_FILE));
+        let file = file.map_err(|error| io_error(path, &error))?;
         let key = options.key.as_ref();
         let live_bytes = known.map_or(0, |(_, bytes)| bytes);
         let (tally, value_cipher) = match known {
@@ -127,7 +153,17 @@ fn open_prepared(path: &Path, options: &StoreOptions) -> Result<Opened, StoreErr
         // Without a witness, the store is new, or was never finished.
         let witness = witness.map_or_else(|| make_witness(path, tally.commits), Ok);
         let witness = witness.map_err(|error| io_error(path, &error))?;
-        Ok(Opened { path: path.to_owned(), db, trees, value_cipher, tally, live_bytes, witness, file })
+        Ok(Opened {
+            path: path.to_owned(),
+            db,
+            trees,
+            value_cipher,
+            tally,
+            live_bytes,
+            witness,
+            file,
+            reserved_from: u64::MAX / 2,
+        })
     })
 }
 

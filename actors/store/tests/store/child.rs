@@ -23,6 +23,7 @@ fn child() {
     match role.as_str() {
         "write" => super::kill::write(directory),
         "append" => super::kill::append(directory),
+        "fail" => super::full_disk::fail(directory),
         "fill" => super::full_disk::fill(directory),
         "watch" => super::full_disk::watch(directory),
         "check" => super::full_disk::check(directory),

@@ -2,35 +2,33 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use rookery_store::{Batch, Health, SessionNumber, Store, StoreError, StoreOptions, Table, Ticket, open};
+use rookery_store::{
+    Append, Batch, EventLog, EventLogOptions, Health, SessionNumber, SpaceUse, Store, StoreError, StoreOptions, Table,
+    Ticket, open,
+};
 
 use super::child::{self, Ended, Running, say};
 use super::rows;
 
-/// No batch of these tests is that far: the disk is full long before.
+/// No batch of these tests is that far: the file cannot grow long before.
 const BATCHES_MAX: u64 = 100_000;
+/// Batches on a full disk: the file's segments are used again and again.
+const FULL_BATCHES: u64 = 5_000;
 
-/// On the small volume with the watch off: writes until the disk is full, then some more.
-pub(super) fn fill(directory: &Path) {
-    let store = open(&directory.join("store"), StoreOptions { free_space_min_bytes: 0, ..StoreOptions::default() });
-    let store = store.unwrap();
-    let mut acknowledged = None;
-    let mut ballast = 0;
+/// With the watch off: writes until sled's file cannot grow, then some more.
+pub(super) fn fail(directory: &Path) {
+    let (store, mut acknowledged) = (open_unwatched(directory), None);
     let error = loop {
         let number = acknowledged.map_or(0, |last| last + 1);
-        assert!(number < BATCHES_MAX, "the disk is never full");
+        assert!(number < BATCHES_MAX, "the file may always grow");
         if let Err(error) = store.commit(rows::batch(number)).wait_blocking() {
             break error;
         }
         acknowledged = Some(number);
-        // The batches alone reach a steady size: other files fill the disk.
-        if number % 10 == 9 {
-            ballast += 1;
-            let _ = fs::write(directory.join(format!("ballast{ballast}")), vec![0; 256 * 1024]);
-        }
     };
     assert!(matches!(error, StoreError::Failed(_)), "{error}");
     assert!(matches!(store.health(), Health::Failed(_)), "{:?}", store.health());
@@ -43,10 +41,46 @@ pub(super) fn fill(directory: &Path) {
     say(&format!("acknowledged: {}", acknowledged.expect("some batches fit")));
 }
 
+/// On the small volume with the watch off, which others have filled: writes into what is reserved, and goes on when there is space.
+pub(super) fn fill(directory: &Path) {
+    let store = open_unwatched(directory);
+    let options = EventLogOptions { free_space_min_bytes: 0, ..EventLogOptions::default() };
+    let log = EventLog::open(&directory.join("events"), options).unwrap();
+    let append = |first| {
+        let (events, space) = (vec![vec![7; 10_000]], SpaceUse::Writing);
+        let append = Append { session: SessionNumber(1), first, events, redo: Vec::new(), index: Vec::new(), space };
+        log.append(append).wait_blocking()
+    };
+    append(1).unwrap();
+    store.commit(rows::batch(0)).wait_blocking().unwrap();
+    let ballast = directory.join("ballast");
+    fill_volume(&ballast, directory, 0);
+    let (mut written, mut refused) = (1, 0);
+    while written < FULL_BATCHES && refused == 0 {
+        match store.commit(rows::batch(written)).wait_blocking() {
+            Ok(()) => written += 1,
+            Err(StoreError::LowSpace { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert!(written > 50, "{written} batches had room");
+    (2..100).for_each(|number| append(number).unwrap());
+    fs::remove_file(&ballast).unwrap();
+    store.commit(rows::batch(written)).wait_blocking().unwrap();
+    assert_eq!((store.health(), rows::check(&*store).unwrap()), (Health::Ok, Some(written)));
+    append(100).unwrap();
+    drop((store, log));
+    say(&format!("acknowledged: {written}"));
+}
+
+fn open_unwatched(directory: &Path) -> std::sync::Arc<dyn Store> {
+    let options = StoreOptions { free_space_min_bytes: 0, ..StoreOptions::default() };
+    open(&directory.join("store"), options).unwrap()
+}
+
 /// With space again: nothing acknowledged is missing, and the store works.
 pub(super) fn check(directory: &Path) {
-    let store = open(&directory.join("store"), StoreOptions { free_space_min_bytes: 0, ..StoreOptions::default() });
-    let store = store.unwrap();
+    let store = open_unwatched(directory);
     let last = rows::check(&*store).unwrap().expect("some batches fit");
     store.commit(rows::batch(last + 1)).wait_blocking().unwrap();
     assert_eq!(rows::check(&*store).unwrap(), Some(last + 1));
@@ -140,27 +174,38 @@ fn number(ended: &Ended, name: &str) -> u64 {
 }
 
 #[test]
-fn a_full_disk_fails_the_store_and_loses_nothing() {
+fn a_file_that_cannot_grow_fails_the_store_and_loses_nothing() {
     let directory = tempfile::tempdir().unwrap();
-    let mounted = format!(
-        r#"{RUN}
-        mount -t tmpfs -o size=24m tmpfs "$ROOKERY_STORE_DIRECTORY"
-        run "$1" fill
-        rm -f "$ROOKERY_STORE_DIRECTORY"/ballast*
-        mount -o remount,size=100m "$ROOKERY_STORE_DIRECTORY"
-        run "$1" check"#
-    );
-    // Where nothing can be mounted, a limit of the file size stands for a full disk: 20,480 blocks of 512 bytes.
-    let limited = format!(r#"{RUN}; (trap '' XFSZ; ulimit -f 20480; run "$1" fill); run "$1" check"#);
-    let ended = in_own_namespace(&mounted, directory.path()).unwrap_or_else(|| {
-        let mut command = Command::new("sh");
-        command.args(["-ec", &limited, "sh"]).arg(std::env::current_exe().unwrap());
-        child::tell(&mut command, "none", directory.path());
-        Running::start(command).end()
-    });
+    // 20,480 blocks of 512 bytes.
+    let limited = format!(r#"{RUN}; (trap '' XFSZ; ulimit -f 20480; run "$1" fail); run "$1" check"#);
+    let mut command = Command::new("sh");
+    command.args(["-ec", &limited, "sh"]).arg(std::env::current_exe().unwrap());
+    child::tell(&mut command, "none", directory.path());
+    let ended = Running::start(command).end();
     assert!(ended.success, "{:?}\n{}", ended.lines, ended.errors);
     assert!(!ended.errors.contains("panicked"), "{}", ended.errors);
     assert!(number(&ended, "there:") >= number(&ended, "acknowledged:"), "{:?}", ended.lines);
+}
+
+#[test]
+fn a_disk_that_others_fill_at_once_does_not_fail_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let script = format!(
+        r#"{RUN}
+        mount -t tmpfs -o size=48m tmpfs "$ROOKERY_STORE_DIRECTORY"
+        run "$1" fill
+        run "$1" check"#
+    );
+    let Some(ended) = in_own_namespace(&script, directory.path()) else {
+        // Where nothing can be mounted, no disk can be filled: the room is reserved.
+        let store = open_unwatched(directory.path());
+        store.commit(rows::batch(0)).wait_blocking().unwrap();
+        let file = fs::metadata(directory.path().join("store/db")).unwrap();
+        assert!(file.blocks() * 512 > file.len() + 4 * 1024 * 1024, "{file:?}");
+        return;
+    };
+    assert!(ended.success, "{:?}\n{}", ended.lines, ended.errors);
+    assert_eq!(number(&ended, "there:"), number(&ended, "acknowledged:"), "{:?}", ended.lines);
 }
 
 #[test]

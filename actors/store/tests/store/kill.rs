@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 
-use rookery_store::{Append, EventLog, EventLogOptions, SessionNumber, StoreOptions, open};
+use rookery_store::{Append, EventLog, EventLogOptions, SessionNumber, SpaceUse, StoreOptions, open};
 
 use super::child::{self, Running, say};
 use super::rows::{self, Random};
@@ -63,7 +63,7 @@ pub(super) fn append(directory: &Path) {
             events,
             redo: first.to_be_bytes().into(),
             index: Vec::new(),
-            is_for_removal: false,
+            space: SpaceUse::Writing,
         };
         waiting.push_back((session, first + count - 1, log.append(append)));
         lasts[session as usize] += count;
