@@ -29,8 +29,8 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, message_changes, message_history, messages, pairing, participants, passkey, picture, proxy,
-    session_config, sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
+    membership_requests, message_changes, message_history, message_receipts, messages, pairing, participants, passkey,
+    picture, proxy, session_config, sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -202,6 +202,7 @@ fn message_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/messages" VIEWER "messages_list" message_history::list,
         GET    "/api/sessions/{session}/messages/{chat}/history" VIEWER "messages_history" message_history::history,
         GET    "/api/sessions/{session}/messages/{chat}/{message}/reactions" VIEWER "messages_reactions" message_history::reactions,
+        GET    "/api/sessions/{session}/messages/{chat}/{message}/receipts" VIEWER "messages_receipts" message_receipts::list,
         POST   "/api/sessions/{session}/messages/reply" SEND "messages_reply" message_changes::reply,
         POST   "/api/sessions/{session}/messages/forward" SEND "messages_forward" message_changes::forward,
         POST   "/api/sessions/{session}/messages/react" SEND "messages_react" message_changes::react,

@@ -14,6 +14,7 @@ use crate::inbox::Intake;
 use crate::known_limits::KnownLimits;
 use crate::options::SessionOptions;
 use crate::rate_limiter::RateLimiter;
+use crate::receipts::Receipts;
 use crate::session::message::SessionMsg;
 use crate::session_log::SessionLog;
 use rookery_engine::{EngineSession, Inbox, Wire};
@@ -65,6 +66,8 @@ pub(crate) struct SessionHandle {
     pub(crate) log: Arc<SessionLog>,
     /// Messages on their way into the log.
     pub(crate) intake: Intake,
+    /// Receipts on their way there.
+    pub(crate) receipts: Receipts,
     /// One permit: held while group records are written, and while they are wiped.
     pub(crate) saving: Arc<Semaphore>,
     /// One permit: held while a batch of the session's journal is on its way.
@@ -97,6 +100,7 @@ impl SessionHandle {
             log: Arc::new(SessionLog::new(log, session.id, number)),
             session: ArcSwap::from_pointee(session),
             intake: Intake::default(),
+            receipts: Receipts::default(),
             saving: Arc::new(Semaphore::new(1)),
             writing: Arc::new(Semaphore::new(1)),
         }

@@ -14,14 +14,15 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use rookery_model::{IncomingContent, IncomingMessage};
+use rookery_model::{IncomingContent, IncomingMessage, Receipt};
 use tokio::sync::oneshot;
 use tracing::warn;
 
 use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::message_events::{Known, chat_names};
-use crate::session::message::{CameMessage, CameMessages, Generation, SessionMsg};
+use crate::receipts;
+use crate::session::message::{Came, CameMessage, CameMessages, Generation, SessionMsg};
 use crate::session_log::blocking;
 use rookery_engine::Inbox;
 use rookery_store::Health;
@@ -56,6 +57,10 @@ pub(crate) struct EngineInbox {
 impl Inbox for EngineInbox {
     fn take(&self, messages: Vec<IncomingMessage>) -> BoxFuture<'static, bool> {
         take(&self.entry, self.generation, messages, false)
+    }
+
+    fn take_receipt(&self, receipt: Receipt) {
+        receipts::take(&self.entry, self.generation, receipt);
     }
 
     fn is_open(&self) -> bool {
@@ -168,6 +173,6 @@ fn independent(left: &mut std::iter::Peekable<impl Iterator<Item = IncomingMessa
 async fn told(entry: &SessionHandle, (generation, are_own): (Generation, bool), messages: Vec<CameMessage>) -> bool {
     let Some(actor) = entry.actor.load_full() else { return false };
     let (kept, answer) = oneshot::channel();
-    let _ = actor.send_message(SessionMsg::MessagesCame(CameMessages { generation, are_own, messages, kept }));
+    let _ = actor.send_message(SessionMsg::Came(Came::Messages(CameMessages { generation, are_own, messages, kept })));
     answer.await.unwrap_or(false)
 }

@@ -367,7 +367,7 @@ impl Journal {
         for (event, claim) in events.rev() {
             let claim = match claim {
                 Claim::Again(_) => continue,
-                Claim::Later => Claim::Later,
+                Claim::Later(_) => Claim::Later(None),
                 Claim::Report(_) => Claim::Report(None),
             };
             self.waiting_events.push_front(WaitingEvent::new(event, claim));

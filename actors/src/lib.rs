@@ -17,6 +17,7 @@ mod known_limits;
 mod message_events;
 mod options;
 mod rate_limiter;
+mod receipts;
 mod reply;
 mod session;
 mod session_log;
@@ -31,6 +32,7 @@ pub use error::{CommandError, Limited, Paused};
 pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
+pub use receipts::{MessageReceipts, NoReceipts, PersonReceipts};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 pub use session_log::{

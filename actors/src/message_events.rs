@@ -69,6 +69,16 @@ pub(crate) fn index_of(event: &Event, tag: impl Fn(&[&[u8]]) -> u64) -> Vec<Inde
     let (Some(note), Some(mark)) = (&event.message, mark_of(event)) else { return Vec::new() };
     let number = event.number;
     let row = |tag| IndexRow { tag, number, mark };
+    let chats = note.chats.iter();
+    match event.kind {
+        EventKind::Message(MessageEventKind::Ack) => {
+            return chats.map(|chat| row(tag(&of_acks(chat, &note.id)))).collect();
+        }
+        EventKind::Message(MessageEventKind::Receipts) => {
+            return chats.map(|chat| row(tag(&of_receipts(chat, &note.id)))).collect();
+        }
+        _ => {}
+    }
     let mut rows = vec![row(tag(&ALL))];
     for chat in &note.chats {
         rows.push(row(tag(&of_chat(chat))));
@@ -214,6 +224,16 @@ pub(crate) fn of_changes<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
 /// The name of the reactions to a message.
 pub(crate) fn of_reactions<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
     [b"reactions", chat.as_bytes(), id.as_bytes()]
+}
+
+/// The name of what all people have reached of a message.
+pub(crate) fn of_acks<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
+    [b"acks", chat.as_bytes(), id.as_bytes()]
+}
+
+/// The name of a message's receipts that are told to nobody.
+pub(crate) fn of_receipts<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
+    [b"receipts", chat.as_bytes(), id.as_bytes()]
 }
 
 /// What notes of messages are asked here.

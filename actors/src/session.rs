@@ -267,7 +267,7 @@ impl SessionState {
             M::PresenceSent { generation, sent } => self.presence_sent(generation, sent),
             M::LimitsAnswered { generation, answer } => self.limits_answered(generation, answer),
             M::TimelockDue { timer } => self.timelock_due(timer),
-            M::MessagesCame(came) => self.messages_came(came),
+            M::Came(came) => self.came(came),
             M::JournalWritten(written) => self.journal_written(*written),
             M::SaveDue => self.journal.retry(),
             M::Shutdown(shutdown) => self.shutdown = Some(shutdown),

@@ -185,6 +185,11 @@ impl SessionLog {
         Ok(self.log()?.append(Append { session: self.number, first, events, redo, index, space }))
     }
 
+    /// Whose log it is.
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
     /// Whether the session was read, so that its events can be.
     pub(crate) fn is_loaded(&self) -> bool {
         self.key.load().is_some()

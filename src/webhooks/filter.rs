@@ -208,6 +208,7 @@ mod tests {
         let Value::Object(data) = data else { panic!("an object") };
         let kind = EventKind::Message(MessageEventKind::Received);
         let note = MessageNote {
+            recipients: None,
             chats: vec![GROUP.to_owned()],
             id: "3EB0".to_owned(),
             change: None,

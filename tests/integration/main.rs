@@ -36,6 +36,7 @@ mod property;
 mod proxies;
 mod rate_limits;
 mod reading;
+mod receipts;
 mod receiver;
 mod receiving;
 mod session_config;

@@ -153,7 +153,10 @@ impl EventHandler for Reporter {
                 }
             }
             Event::ServerAck(ack) => self.acknowledgements.acknowledged(ack),
-            Event::Receipt(receipt) => self.acknowledgements.received(receipt),
+            Event::Receipt(receipt) => {
+                self.acknowledgements.received(receipt);
+                self.delivery.see_receipt(receipt);
+            }
             Event::Messages(batch) => self.delivery.see(batch),
             Event::UndecryptableMessage(message) => self.delivery.see_masked(message),
             event => {

@@ -12,13 +12,15 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tracing::warn;
-use wacore::types::events::{DecryptFailMode, InboundMessage, MessageBatch, UndecryptableMessage};
+use wacore::types::events::{
+    DecryptFailMode, InboundMessage, MessageBatch, Receipt as EngineReceipt, UndecryptableMessage,
+};
 use whatsapp_rust::{Client, InboundDurabilityHook};
 
 use super::backend::SessionBackend;
 use super::network::connect_throttle::ConnectPermit;
 use super::{Report, incoming};
-use rookery_model::IncomingMessage;
+use rookery_model::{IncomingMessage, Receipt};
 
 /// How often it is looked whether messages can be kept again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -36,6 +38,9 @@ pub trait Inbox: Send + Sync {
     /// Takes messages, in the order of the calls. True: all are on disk, or were there before. False: they are not, and have to come
     /// again.
     fn take(&self, messages: Vec<IncomingMessage>) -> BoxFuture<'static, bool>;
+
+    /// Takes what others say of messages of the account.
+    fn take_receipt(&self, receipt: Receipt);
 
     /// Whether messages can be kept now, as far as anybody can tell.
     fn is_open(&self) -> bool;
@@ -85,6 +90,13 @@ impl Delivery {
     pub(crate) fn see(&self, batch: &MessageBatch) {
         if !batch.hook_committed {
             self.take_seen(batch.iter().filter_map(incoming::message).collect());
+        }
+    }
+
+    /// Takes what somebody else's device says of messages of the account.
+    pub(crate) fn see_receipt(&self, receipt: &EngineReceipt) {
+        if let Some(receipt) = incoming::receipt(receipt) {
+            self.inbox.take_receipt(receipt);
         }
     }
 

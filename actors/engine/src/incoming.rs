@@ -2,8 +2,9 @@
 
 use tracing::warn;
 use wacore::proto_helpers::MessageExt as _;
-use wacore::types::events::InboundMessage;
+use wacore::types::events::{InboundMessage, Receipt as EngineReceipt};
 use wacore::types::message::MessageInfo;
+use wacore::types::presence::ReceiptType;
 use wacore_binary::{Jid, JidExt as _};
 use waproto::whatsapp as wa;
 use waproto::whatsapp::message::protocol_message::Type as ProtocolType;
@@ -12,7 +13,7 @@ use whatsapp_rust::buffa::Message as _;
 use super::ids;
 use rookery_model::{
     ChatId, ChatKind, IncomingChat, IncomingContent, IncomingMessage, Location, Media, MessageContent, MessageId,
-    MessageType, OutgoingContent, OutgoingMessage, ParticipantIds, Poll, Timestamp,
+    MessageType, OutgoingContent, OutgoingMessage, ParticipantIds, Poll, Reached, Receipt, Timestamp,
 };
 
 /// Characters of a message's id: WhatsApp's clients make up to 40.
@@ -60,6 +61,27 @@ fn content_of_sent(sent: &OutgoingMessage, message: &wa::Message) -> IncomingCon
         }
         _ => IncomingContent::Message(Box::new(shown(message.get_base_message()).unwrap_or_default())),
     }
+}
+
+/// What somebody else's device says of messages of ours; `None`: nothing that people see in WhatsApp's clients. A device in the background
+/// (`inactive`) gives no tick there.
+pub(super) fn receipt(receipt: &EngineReceipt) -> Option<Receipt> {
+    let source = &receipt.source;
+    let reached = match receipt.r#type {
+        ReceiptType::Delivered => Reached::Delivered,
+        ReceiptType::Read => Reached::Read,
+        ReceiptType::Played => Reached::Played,
+        _ => return None,
+    };
+    let person = ids::person_of([Some(&source.sender), source.sender_alt.as_ref(), None])?;
+    let chat = match ids::group_id(&source.chat) {
+        Some(group) => IncomingChat::Group(group),
+        None if source.chat.is_newsletter() || source.chat.is_status_broadcast() => return None,
+        None => IncomingChat::Person(person),
+    };
+    let ids: Vec<String> = receipt.message_ids.iter().filter_map(|id| checked_id(id)).collect();
+    let at = Timestamp(receipt.timestamp.timestamp_millis());
+    (!source.is_from_me && !ids.is_empty()).then_some(Receipt { chat, person, ids, reached, at })
 }
 
 /// A message that could not be decrypted; `None` as [`message`].

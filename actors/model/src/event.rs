@@ -108,6 +108,9 @@ pub struct MessageNote {
     pub is_from_me: bool,
     /// The ids of the author; none: a channel.
     pub authors: Vec<ParticipantId>,
+    /// Of a message of the account's own in a group: how many others it was sent to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipients: Option<u32>,
     /// Of a deletion by an admin: the ids of who wrote the message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub written_by: Vec<ParticipantId>,
@@ -182,8 +185,7 @@ impl EventKind {
     /// Whether this word names an event that OpenWA's clients know and this version never sends: to subscribe to it is no error.
     #[must_use]
     pub fn is_never_sent(word: &str) -> bool {
-        const WORDS: [&str; 8] = [
-            "message.ack",
+        const WORDS: [&str; 7] = [
             "message.failed",
             "call.received",
             "presence.update",
@@ -195,7 +197,13 @@ impl EventKind {
         WORDS.contains(&word)
     }
 
-    /// Every kind.
+    /// Whether events of this kind are told. Others are kept for answers alone.
+    #[must_use]
+    pub fn is_told(self) -> bool {
+        self != Self::Message(MessageEventKind::Receipts)
+    }
+
+    /// Every kind that is told.
     pub fn all() -> impl Iterator<Item = Self> {
         let sessions = [
             Self::SessionStatus,
@@ -222,7 +230,10 @@ impl Serialize for EventKind {
 impl<'de> Deserialize<'de> for EventKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        Self::from_word(&word).ok_or_else(|| serde::de::Error::custom("an event of a kind that is not known"))
+        let kept = Self::Message(MessageEventKind::Receipts);
+        Self::from_word(&word)
+            .or_else(|| (word == kept.as_str()).then_some(kept))
+            .ok_or_else(|| serde::de::Error::custom("an event of a kind that is not known"))
     }
 }
 
@@ -342,11 +353,15 @@ pub enum MessageEventKind {
     Reaction,
     /// It has another text now.
     Edited,
+    /// All whom it was sent to have got or read it.
+    Ack,
+    /// Some of those whom it was sent to have got or read it. Kept, and told to nobody.
+    Receipts,
 }
 
 impl MessageEventKind {
-    /// Every kind.
-    pub const ALL: [Self; 5] = [Self::Received, Self::Sent, Self::Revoked, Self::Reaction, Self::Edited];
+    /// Every kind that is told.
+    pub const ALL: [Self; 6] = [Self::Received, Self::Sent, Self::Revoked, Self::Reaction, Self::Edited, Self::Ack];
 
     /// The word for it in webhooks and streams.
     #[must_use]
@@ -357,6 +372,8 @@ impl MessageEventKind {
             Self::Revoked => "message.revoked",
             Self::Reaction => "message.reaction",
             Self::Edited => "message.edited",
+            Self::Ack => "message.ack",
+            Self::Receipts => "message.receipts",
         }
     }
 

@@ -25,6 +25,49 @@ pub struct IncomingMessage {
     pub protocol: Vec<u8>,
 }
 
+/// What a person's device says of messages of the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    /// Where the messages were written.
+    pub chat: IncomingChat,
+    /// Who has them.
+    pub person: ParticipantIds,
+    /// The messages' ids.
+    pub ids: Vec<String>,
+    /// How far they have come.
+    pub reached: Reached,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// How far a message has come. Each step includes those before.
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reached {
+    /// A device has it.
+    Delivered,
+    /// It was seen.
+    Read,
+    /// It was listened to.
+    Played,
+}
+
+impl Reached {
+    /// Every step, in order.
+    pub const ALL: [Self; 3] = [Self::Delivered, Self::Read, Self::Played];
+
+    /// The step's number in WhatsApp's clients: 2 to 4.
+    #[must_use]
+    pub fn number(self) -> u8 {
+        self as u8 + 2
+    }
+
+    /// The step with this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Option<Self> {
+        Self::ALL.into_iter().find(|step| u64::from(step.number()) == number)
+    }
+}
+
 /// Where a message was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum IncomingChat {

@@ -56,8 +56,8 @@ pub(super) struct WaitingEvent {
 /// What becomes of an event that the disk refuses.
 #[derive(Clone, Debug)]
 pub(crate) enum Claim {
-    /// It is written later.
-    Later,
+    /// It is written later. `Some` hears of the first try.
+    Later(Option<Arc<Keeping>>),
     /// It is dropped, and comes again when this hears that it is not kept.
     Again(Arc<Keeping>),
     /// It tells of what is done and does not come again: it is written with less space than others, and later where that is not enough. `Some`
@@ -72,7 +72,7 @@ impl Claim {
 
     /// The event is on disk.
     pub(super) fn note_kept(&self) {
-        if let Self::Again(keeping) | Self::Report(Some(keeping)) = self {
+        if let Self::Again(keeping) | Self::Later(Some(keeping)) | Self::Report(Some(keeping)) = self {
             keeping.note_kept();
         }
     }
@@ -80,7 +80,7 @@ impl Claim {
 
 impl From<Event> for WaitingEvent {
     fn from(event: Event) -> Self {
-        Self::new(event, Claim::Later)
+        Self::new(event, Claim::Later(None))
     }
 }
 

@@ -449,6 +449,7 @@ fn sent(bench: &mut Bench, id: &str) -> tokio::sync::oneshot::Receiver<bool> {
         change: None,
         is_from_me: true,
         authors: Vec::new(),
+        recipients: None,
         written_by: Vec::new(),
         protocol: None,
     };

@@ -14,8 +14,8 @@ use crate::journal::Written;
 use crate::reply::{Permit, Reply};
 use rookery_engine::{AccountAnswer, Engine, EngineError, EngineEvent};
 use rookery_model::{
-    AllGroups, ConfigChange, GroupId, GroupRecord, IncomingMessage, PairingCode, ParticipantId, PasskeyAnswer, Proxy,
-    Qr, Session, SessionConfig, SessionProxy,
+    AllGroups, ConfigChange, Event, GroupId, GroupRecord, IncomingMessage, PairingCode, ParticipantId, PasskeyAnswer,
+    Proxy, Qr, Session, SessionConfig, SessionProxy,
 };
 use rookery_store::StoreError;
 
@@ -57,8 +57,8 @@ pub(crate) enum SessionMsg {
     PasskeySent { generation: Generation, number: u64, sent: Result<(), EngineError>, reply: Reply<Arc<Session>> },
     /// The time for a step with a passkey is over.
     PasskeyDue { number: u64 },
-    /// New messages.
-    MessagesCame(CameMessages),
+    /// New messages, or receipts.
+    Came(Came),
     /// Change the session's configuration.
     Configure { change: ConfigChange, reply: Reply<SessionConfig> },
     /// Connect through this proxy from now on, or without one.
@@ -129,6 +129,14 @@ pub(crate) enum SessionMsg {
     /// Fail on purpose.
     #[cfg(feature = "simulator")]
     Fail { failpoint: crate::Failpoint },
+}
+
+/// What the log does not have.
+pub(crate) enum Came {
+    /// Messages.
+    Messages(CameMessages),
+    /// Receipts, as events. `kept` hears whether they are on disk; else they are told later.
+    Receipts { generation: Generation, events: Vec<Event>, kept: oneshot::Sender<bool> },
 }
 
 /// Messages that the log does not have.

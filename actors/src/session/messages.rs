@@ -8,10 +8,11 @@ use rookery_model::{
     QuotedMessage, Role, Timestamp,
 };
 use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use super::SessionState;
-use super::message::{CameMessage, CameMessages};
+use super::message::{Came, CameMessage, CameMessages, Generation};
 use super::record::Link;
 use crate::journal::{Claim, Keeping};
 use crate::message_events::chat_names;
@@ -25,8 +26,15 @@ const DATA_BYTES_MAX: usize = 400 * 1024;
 const PROTOCOL_BYTES_MAX: usize = 64 * 1024;
 
 impl SessionState {
-    /// Tells of new messages.
-    pub(super) fn messages_came(&mut self, came: CameMessages) {
+    /// Tells of messages or receipts.
+    pub(super) fn came(&mut self, came: Came) {
+        match came {
+            Came::Messages(messages) => self.messages_came(messages),
+            Came::Receipts { generation, events, kept } => self.receipts_came(generation, events, kept),
+        }
+    }
+
+    fn messages_came(&mut self, came: CameMessages) {
         let are_ours = came.are_own && self.record.link == Link::Linked;
         if !are_ours && !self.engine.is_current(came.generation) {
             // They come again.
@@ -62,6 +70,18 @@ impl SessionState {
             let keeping = keeping.clone();
             let claim = if are_own { Claim::Report(Some(keeping)) } else { Claim::Again(keeping) };
             self.journal.tell_message(event, claim);
+        }
+    }
+
+    /// Tells of receipts.
+    fn receipts_came(&mut self, generation: Generation, events: Vec<Event>, kept: oneshot::Sender<bool>) {
+        if !self.engine.is_current(generation) {
+            // Those of another engine may be of another account.
+            return;
+        }
+        let keeping = Keeping::new(events.len(), kept);
+        for event in events {
+            self.journal.tell_message(event, Claim::Later(Some(keeping.clone())));
         }
     }
 
@@ -105,6 +125,7 @@ impl SessionState {
             change: target.map(|_| message.id.clone()),
             is_from_me: message.is_from_me,
             authors: message.author.iter().flat_map(ParticipantIds::ids).collect(),
+            recipients: self.recipients(&message),
             written_by,
             protocol: fits.then(|| STANDARD.encode(&message.protocol)),
         };
@@ -125,6 +146,16 @@ impl SessionState {
             message: Some(Box::new(note)),
             data,
         })
+    }
+
+    /// How many others a message of the account's own goes to; `None` where it is not in a group that is known.
+    fn recipients(&self, message: &IncomingMessage) -> Option<u32> {
+        let IncomingChat::Group(group) = &message.chat else { return None };
+        let is_sent = message.is_from_me && matches!(message.content, IncomingContent::Message(_));
+        let record = self.cache.record(group).filter(|_| is_sent)?;
+        let me = self.record.me();
+        let others = record.members.iter().filter(|member| !member.person.is(&me)).count();
+        u32::try_from(others).ok()
     }
 
     /// Whether somebody is known to be no admin of a group, and so may not delete what others wrote there. Before the groups of this log-in are read, nobody is.

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use rookery_model::{EarlierContent, EarlierMessage, Event, MessageNote, ParticipantId, ParticipantIds, Timestamp};
+use rookery_model::{
+    EarlierContent, EarlierMessage, Event, MessageNote, ParticipantId, ParticipantIds, Reached, Timestamp,
+};
 use rookery_store::StoreError;
 use serde_json::{Value, json};
 
@@ -12,9 +14,10 @@ use super::SessionLog;
 use super::reading::{SessionEvents, blocking};
 use crate::error::CommandError;
 use crate::message_events::{
-    ALL, Changes as _, MASKED, MESSAGE, Noted as _, REPLACEMENT, REPLACING_CHANGE, is_message, mark_of, of_chat,
-    of_reactions,
+    ALL, Changes as _, MASKED, MESSAGE, Noted as _, REPLACEMENT, REPLACING_CHANGE, is_message, mark_of, of_acks,
+    of_chat, of_reactions,
 };
+use crate::receipts::{Found, MessageReceipts, NoReceipts, Progress};
 
 /// Messages that one page looks at where it leaves some out, and their bytes: some 100 ms.
 const SEEN_MAX: usize = 10_000;
@@ -37,6 +40,8 @@ pub struct KeptMessage {
     pub reactions: Vec<Reaction>,
     /// It has another text than at first.
     pub is_edited: bool,
+    /// How far a message of the account's own has come, with all whom it was sent to.
+    pub reached: Option<Reached>,
 }
 
 /// A message that another one refers to, as it was kept.
@@ -169,6 +174,24 @@ impl SessionEvents {
 }
 
 impl SessionEvents {
+    /// The receipts of a message of the account's own with this id in this chat, or why there are none.
+    ///
+    /// # Errors
+    /// As [`Self::messages`].
+    pub async fn receipts(
+        &self,
+        chat: String,
+        id: String,
+    ) -> Result<Result<MessageReceipts, NoReceipts>, CommandError> {
+        let log = self.log()?;
+        let found = blocking(move || Progress::load(&log, &[chat], &id)).await?;
+        Ok(match found {
+            Found::Own(progress) => Ok(progress.into_receipts()),
+            Found::Other => Err(NoReceipts::OfAnother),
+            Found::Nothing => Err(NoReceipts::Unknown),
+        })
+    }
+
     /// The message with this id in this chat, for another one that refers to it; `None`: the log does not have it.
     ///
     /// # Errors
@@ -222,8 +245,11 @@ impl SessionLog {
 
     /// Adds what became of a message since. Blocks.
     fn with_changes(&self, mut event: Event) -> Result<KeptMessage, StoreError> {
-        let mut message = KeptMessage { event: event.clone(), reactions: Vec::new(), is_edited: false };
+        let mut message = KeptMessage { event: event.clone(), reactions: Vec::new(), is_edited: false, reached: None };
         let Some(note) = event.message.take() else { return Ok(message) };
+        if note.is_from_me {
+            message.reached = self.reached_by_all(&note)?;
+        }
         let data = &mut message.event.data;
         for change in self.changes_of(&note)? {
             if change.revokes(&note) {
@@ -245,6 +271,18 @@ impl SessionLog {
         }
         message.reactions = self.reactions_to(&note)?;
         Ok(message)
+    }
+
+    /// How far a message has come with all people. Blocks.
+    fn reached_by_all(&self, note: &MessageNote) -> Result<Option<Reached>, StoreError> {
+        let mut latest = None;
+        for chat in &note.chats {
+            latest =
+                latest.max(self.tagged(&of_acks(chat, &note.id), u64::MAX, 1, None)?.first().map(|row| row.number));
+        }
+        let event = latest.map(|number| self.read_these(&[number])).transpose()?.and_then(|mut events| events.pop());
+        let ack = event.and_then(|event| event.data.get("ack").and_then(Value::as_u64));
+        Ok(ack.and_then(Reached::from_number))
     }
 
     /// The latest reaction of each person to a message, where it was not taken back. Blocks.

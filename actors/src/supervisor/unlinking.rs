@@ -13,7 +13,7 @@ use crate::context::Context;
 use crate::directory::SessionHandle;
 use crate::session::record::{Link, SessionRecord, StoredSession};
 use rookery_engine::{Engine, EngineEvent, Inbox, LogoutKind, Report};
-use rookery_model::IncomingMessage;
+use rookery_model::{IncomingMessage, Receipt};
 
 /// The longest wait of a caller who deletes a session for WhatsApp, whatever is tried meanwhile.
 pub(super) const UNLINK_TIME_MAX: Duration = Duration::from_secs(5);
@@ -70,6 +70,8 @@ impl Inbox for Nowhere {
     fn take(&self, _: Vec<IncomingMessage>) -> BoxFuture<'static, bool> {
         std::future::ready(true).boxed()
     }
+
+    fn take_receipt(&self, _: Receipt) {}
 
     fn is_open(&self) -> bool {
         true

@@ -7,7 +7,7 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::header::{HeaderMap, HeaderValue, LINK};
 use axum::http::request::Parts;
 use rookery_actors::{KeptMessage, MessagesOf};
-use rookery_model::{ChatId, Event, Message, MessageType, ParticipantId, SessionId, Timestamp};
+use rookery_model::{ChatId, Event, Message, MessageType, ParticipantId, Reached, SessionId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -188,7 +188,7 @@ enum Direction {
     Outgoing,
 }
 
-/// How far a message has come.
+/// How far a message has come: in a group, with all people whom it was sent to.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum MessageStatus {
@@ -196,11 +196,13 @@ enum MessageStatus {
     Sent,
     /// It was received.
     Delivered,
+    /// It was read.
+    Read,
 }
 
 impl MessageRecord {
     fn of(message: KeptMessage) -> Self {
-        let KeptMessage { event, reactions, is_edited } = message;
+        let KeptMessage { event, reactions, is_edited, reached } = message;
         let of_data = |field: &str| event.data.get(field).cloned().unwrap_or_default();
         let is_own = of_data("fromMe") == Value::Bool(true);
         let reactions: Map<String, Value> =
@@ -225,7 +227,11 @@ impl MessageRecord {
                 .unwrap_or_default(),
             timestamp: of_data("timestamp"),
             metadata: has_metadata.then_some(MessageMetadata { reactions, edited: is_edited }),
-            status: if is_own { MessageStatus::Sent } else { MessageStatus::Delivered },
+            status: match reached {
+                None if is_own => MessageStatus::Sent,
+                None | Some(Reached::Delivered) => MessageStatus::Delivered,
+                Some(Reached::Read | Reached::Played) => MessageStatus::Read,
+            },
             created_at: event.seen_at,
             truncated: of_data("truncated") == Value::Bool(true),
             text_stored: of_data("textStored") != Value::Bool(false),

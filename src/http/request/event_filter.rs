@@ -295,9 +295,9 @@ mod tests {
     fn kinds_are_known_words_or_refused_by_name() {
         assert_eq!(filter("*").unwrap(), EventFilter::default());
         assert_eq!(filter("group.join,*").unwrap(), EventFilter::default());
-        let kinds = filter("group.join, session.status,message.ack").unwrap().kinds.unwrap();
+        let kinds = filter("group.join, session.status,call.missed").unwrap().kinds.unwrap();
         assert_eq!(kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>(), ["group.join", "session.status"]);
-        assert_eq!(filter("message.ack").unwrap().kinds, Some(Vec::new()), "none of these ever comes");
+        assert_eq!(filter("call.missed").unwrap().kinds, Some(Vec::new()), "none of these ever comes");
         assert!(filter("group.dance").unwrap_err().contains("group.dance"));
         assert!(filter("").is_err());
     }

@@ -194,6 +194,8 @@ mod tests {
             Box::pin(std::future::ready(true))
         }
 
+        fn take_receipt(&self, _: rookery_model::Receipt) {}
+
         fn is_open(&self) -> bool {
             true
         }

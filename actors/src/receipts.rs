@@ -1,0 +1,219 @@
+//! The way of receipts into a session's log: who has which message of the account, and since when.
+//!
+//! ```text
+//! engine --take--> waiting --one task, a round at a time--> of which message? what is new? (log) --> actor --> journal
+//! ```
+//!
+//! In a chat with a person, each step is an event (`message.ack`). In a group, the steps of its people are kept in events that nobody is told
+//! of, many in one, and a step is told once all people have come so far.
+
+mod progress;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rookery_model::{Event, IncomingChat, Receipt};
+use rookery_store::StoreError;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use crate::directory::SessionHandle;
+use crate::error::CommandError;
+use crate::message_events::chat_names;
+use crate::session::message::{Came, Generation, SessionMsg};
+use crate::session_log::{SessionLog, blocking};
+pub(crate) use progress::{Found, Progress};
+pub use progress::{MessageReceipts, NoReceipts, PersonReceipts};
+
+/// Receipts of a session that wait; further ones are left out.
+const WAITING_MAX: usize = 16_384;
+/// Receipts of groups gather for this long, while none of a person comes: each round writes an event per message.
+const GATHERING: Duration = Duration::from_millis(100);
+/// A receipt may be here before the event of its message is on disk. It is looked at again this often, for this long.
+const EARLY_RETRY: Duration = Duration::from_millis(250);
+const EARLY_TIME_MAX: Duration = Duration::from_secs(30);
+const EARLY_MAX: usize = 1_024;
+/// What is known of messages is kept in memory while there was a receipt within this time.
+const IDLE_TIME: Duration = Duration::from_secs(10);
+/// People of the messages that are in memory.
+const PEOPLE_MAX: usize = 4_096;
+
+/// The receipts of a session that are on their way into its log.
+#[derive(Default)]
+pub(crate) struct Receipts {
+    queue: Mutex<Queue>,
+    /// There is a receipt.
+    came: Notify,
+    /// There is a receipt of a person's chat, which is told at once.
+    came_of_person: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Waiting>,
+    /// A task works for those that wait.
+    is_served: bool,
+}
+
+/// A receipt of one message.
+struct Waiting {
+    generation: Generation,
+    receipt: Receipt,
+    id: String,
+    since: Instant,
+}
+
+/// Takes a receipt of the engine with this generation.
+pub(crate) fn take(entry: &Arc<SessionHandle>, generation: Generation, mut receipt: Receipt) {
+    let (ids, since) = (std::mem::take(&mut receipt.ids), Instant::now());
+    let is_of_person = matches!(receipt.chat, IncomingChat::Person(_));
+    let mut queue = entry.receipts.lock();
+    if queue.waiting.len() + ids.len() > WAITING_MAX {
+        return warn!(session.id = %entry.id, "too many receipts wait for the log, some are left out");
+    }
+    queue.waiting.extend(ids.into_iter().map(|id| Waiting { generation, receipt: receipt.clone(), id, since }));
+    let is_served = std::mem::replace(&mut queue.is_served, true);
+    drop(queue);
+    entry.receipts.came.notify_one();
+    if is_of_person {
+        entry.receipts.came_of_person.notify_one();
+    }
+    if !is_served {
+        tokio::spawn(serve(entry.clone()));
+    }
+}
+
+impl Receipts {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody waits: then the task that served ends.
+    fn is_done(&self) -> bool {
+        let mut queue = self.lock();
+        queue.is_served = !queue.waiting.is_empty();
+        !queue.is_served
+    }
+}
+
+async fn serve(entry: Arc<SessionHandle>) {
+    let (mut known, mut early) = (Known::default(), Vec::<Waiting>::new());
+    loop {
+        let mut round = std::mem::take(&mut entry.receipts.lock().waiting);
+        round.append(&mut early);
+        if round.is_empty() {
+            if timeout(IDLE_TIME, entry.receipts.came.notified()).await.is_err() && entry.receipts.is_done() {
+                return;
+            }
+            continue;
+        }
+        let (log, session) = (entry.log.clone(), entry.id);
+        let looked = blocking(move || {
+            let looked = known.look(&log, round);
+            Ok((known, looked))
+        });
+        let events;
+        (known, events, early) = match looked.await {
+            Ok((known, Ok(looked))) => (known, looked.events, looked.early),
+            Ok((_, Err(error))) | Err(CommandError::Store(error)) => {
+                warn!(session.id = %session, %error, "could not look up the messages of receipts in the event log");
+                Default::default()
+            }
+            Err(_) => Default::default(),
+        };
+        for (generation, events) in events {
+            told(&entry, generation, events).await;
+        }
+        // Those that were early are looked at again after a while, with those that come meanwhile.
+        let wait = if early.is_empty() { GATHERING } else { EARLY_RETRY };
+        let _ = timeout(wait, entry.receipts.came_of_person.notified()).await;
+    }
+}
+
+/// Has the actor tell of receipts. Returns when they are on disk, or wait for it.
+async fn told(entry: &SessionHandle, generation: Generation, events: Vec<Event>) {
+    let Some(actor) = entry.actor.load_full() else { return };
+    let (kept, answer) = oneshot::channel();
+    let _ = actor.send_message(SessionMsg::Came(Came::Receipts { generation, events, kept }));
+    let _ = answer.await;
+}
+
+/// A name of a message's chat, and the message's id.
+type Key = (String, String);
+
+/// What is known of the messages that had receipts a moment ago.
+#[derive(Default)]
+struct Known {
+    messages: HashMap<Key, Box<Progress>>,
+    /// Oldest first.
+    order: VecDeque<Key>,
+    /// Those with news.
+    changed: Vec<Key>,
+    /// The engine whose account the messages are of.
+    generation: Generation,
+}
+
+#[derive(Default)]
+struct Looked {
+    events: Vec<(Generation, Vec<Event>)>,
+    early: Vec<Waiting>,
+}
+
+impl Known {
+    /// Takes what is new of these receipts. Blocks.
+    fn look(&mut self, log: &SessionLog, round: Vec<Waiting>) -> Result<Looked, StoreError> {
+        let mut looked = Looked::default();
+        for waiting in round {
+            if waiting.generation != self.generation {
+                looked.events.extend(self.news(log));
+                *self = Self { generation: waiting.generation, ..Self::default() };
+            }
+            let chats = chat_names(&waiting.receipt.chat);
+            let Some(chat) = chats.first() else { continue };
+            let key = (chat.clone(), waiting.id.clone());
+            if !self.messages.contains_key(&key) {
+                match Progress::load(log, &chats, &waiting.id)? {
+                    Found::Own(progress) => self.keep(key.clone(), progress),
+                    Found::Other => continue,
+                    Found::Nothing => {
+                        let is_early = waiting.since.elapsed() < EARLY_TIME_MAX && looked.early.len() < EARLY_MAX;
+                        looked.early.extend(is_early.then_some(waiting));
+                        continue;
+                    }
+                }
+            }
+            let Some(progress) = self.messages.get_mut(&key) else { continue };
+            if progress.take(&waiting.receipt) && !self.changed.contains(&key) {
+                self.changed.push(key);
+            }
+        }
+        looked.events.extend(self.news(log));
+        self.trim();
+        Ok(looked)
+    }
+
+    /// The events that tell of what changed.
+    fn news(&mut self, log: &SessionLog) -> Option<(Generation, Vec<Event>)> {
+        let changed = std::mem::take(&mut self.changed);
+        let news = changed.iter().filter_map(|key| Some(self.messages.get_mut(key)?.news(log.session())));
+        let events: Vec<Event> = news.flatten().collect();
+        (!events.is_empty()).then_some((self.generation, events))
+    }
+
+    fn keep(&mut self, key: Key, progress: Box<Progress>) {
+        self.messages.insert(key.clone(), progress);
+        self.order.push_back(key);
+    }
+
+    /// Forgets the messages whose first receipt was longest ago.
+    fn trim(&mut self) {
+        let mut people: usize = self.messages.values().map(|message| message.people_count()).sum();
+        while people > PEOPLE_MAX
+            && let Some(oldest) = self.order.pop_front()
+        {
+            people -= self.messages.remove(&oldest).map_or(0, |message| message.people_count());
+        }
+    }
+}
