@@ -29,8 +29,9 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, message_changes, message_history, message_receipts, messages, pairing, participants, passkey,
-    picture, proxy, session_config, sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
+    membership_requests, message_changes, message_history, message_marks, message_receipts, messages, pairing,
+    participants, passkey, picture, proxy, session_config, sessions, settings, socket_io, stats, webhook_deliveries,
+    webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -208,6 +209,9 @@ fn message_routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/messages/react" SEND "messages_react" message_changes::react,
         POST   "/api/sessions/{session}/messages/edit" SEND "messages_edit" message_changes::edit,
         POST   "/api/sessions/{session}/messages/delete" SEND "messages_delete" message_changes::delete,
+        POST   "/api/sessions/{session}/messages/star" SEND "messages_star" message_marks::star,
+        POST   "/api/sessions/{session}/messages/pin" SEND "messages_pin" message_marks::pin,
+        POST   "/api/sessions/{session}/messages/unpin" SEND "messages_unpin" message_marks::unpin,
         POST   "/api/sessions/{session}/messages/send-text" SEND "messages_send_text" messages::send_text,
         POST   "/api/sessions/{session}/messages/send-location" SEND "messages_send_location" messages::send_location,
         POST   "/api/sessions/{session}/messages/send-contact" SEND "messages_send_contact" messages::send_contact,

@@ -56,9 +56,14 @@ pub enum CommandError {
     /// Only admins write in the group, and the account is none.
     #[error("only admins may write in group `{0}`")]
     AnnounceOnly(GroupId),
-    /// Only admins of the group may delete what others wrote, and the account is none.
-    #[error("only admins of group `{0}` may delete what others wrote")]
-    NotAdmin(GroupId),
+    /// Only admins of the group may do this, and the account is none.
+    #[error("only admins of group `{group}` may {what}")]
+    NotAdmin {
+        /// The group.
+        group: GroupId,
+        /// What they may: `pin messages`.
+        what: &'static str,
+    },
     /// The id is a community's, which has no chat of its own.
     #[error("`{0}` is a community, which has no chat of its own")]
     NotChat(GroupId),

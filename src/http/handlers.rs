@@ -17,6 +17,7 @@ pub(crate) mod join;
 pub(crate) mod membership_requests;
 pub(crate) mod message_changes;
 pub(crate) mod message_history;
+pub(crate) mod message_marks;
 pub(crate) mod message_receipts;
 pub(crate) mod messages;
 pub(crate) mod pairing;

@@ -156,3 +156,70 @@ async fn an_admin_deletes_what_others_wrote_and_nobody_else_does() {
     bench.post("/sessions/alice/stop", json!({})).await;
     assert_eq!(post(&bench, "react", unknown).await.failure(), (400, "session_not_started"), "that comes first");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_pinned_for_all_and_starred_and_deleted_for_the_account_alone() {
+    let (bench, group) = Bench::with_group().await;
+    let (asked, alone) = written(&bench, &group).await;
+    let pinned = async |id: &str| {
+        until("the pin", async || {
+            let all = bench.world.messages(CAROL);
+            let pins = all.into_iter().filter(|message| message.message().pin_in_chat_message.is_set());
+            pins.map(|message| (message.edit.clone(), message.message())).find(|(_, message)| {
+                let pin = message.pin_in_chat_message.as_option().unwrap();
+                pin.key.as_option().unwrap().id.as_deref() == Some(id)
+            })
+        })
+        .await
+    };
+    let body = json!({ "chatId": group, "messageId": asked, "durationSeconds": 86_400 });
+    assert_eq!(post(&bench, "pin", body).await.body, json!({ "success": true }));
+    let (edit, message) = pinned(&asked).await;
+    let context = message.message_context_info.as_option().unwrap();
+    let key = message.pin_in_chat_message.as_option().unwrap().key.as_option().unwrap();
+    assert_eq!((edit.as_deref(), context.message_add_on_duration_in_secs), (Some("2"), Some(86_400)));
+    assert_eq!((key.from_me, key.participant.as_deref()), (Some(false), Some(lid_of(&bench, BOB).as_str())));
+    let for_an_hour = json!({ "chatId": group, "messageId": asked, "durationSeconds": 3_600 });
+    assert_eq!(post(&bench, "pin", for_an_hour).await.status, 400);
+    assert_eq!(post(&bench, "unpin", json!({ "chatId": group, "messageId": asked })).await.status, 200);
+    assert_eq!(
+        bench.get("/sessions/alice/events?types=message.sent").await.body["events"],
+        json!([]),
+        "nothing was said"
+    );
+
+    let marks = async || {
+        let all = bench.world.app_state(ALICE).into_iter();
+        let mut marks: Vec<_> =
+            all.filter(|(index, _)| ["star", "deleteMessageForMe"].contains(&index[0].as_str())).collect();
+        marks.sort_by(|one, other| one.0.cmp(&other.0));
+        marks
+    };
+    for (chat, id, star) in [(group.as_str(), &asked, true), (DAVE, &alone, true), (DAVE, &alone, false)] {
+        let starred = post(&bench, "star", json!({ "chatId": chat, "messageId": id, "star": star })).await;
+        assert_eq!((starred.status, &starred.body), (200, &json!({ "success": true })), "{starred:?}");
+    }
+    let deletion = json!({ "chatId": DAVE, "messageId": alone, "forEveryone": false });
+    assert_eq!(post(&bench, "delete", deletion).await.body, json!({ "success": true }));
+    let seen: Vec<_> = marks()
+        .await
+        .into_iter()
+        .map(|(index, value)| {
+            let star = value.star_action.as_option().and_then(|action| action.starred);
+            (index, star, value.delete_message_for_me_action.is_set())
+        })
+        .collect();
+    let index = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let (dave, bob) = (format!("{DAVE}@s.whatsapp.net"), lid_of(&bench, BOB));
+    assert_eq!(
+        seen,
+        [
+            (index(&["deleteMessageForMe", &dave, &alone, "0", "0"]), None, true),
+            (index(&["star", &group, &asked, "0", &bob]), Some(true), false),
+            (index(&["star", &dave, &alone, "0", "0"]), Some(false), false),
+        ]
+    );
+    assert!(bench.world.messages(DAVE).iter().all(|message| message.kind != "revoke"), "nobody else hears of it");
+    let missing = post(&bench, "star", json!({ "chatId": DAVE, "messageId": alone })).await;
+    assert!(missing.body["message"].to_string().contains("star must be"), "{missing:?}");
+}

@@ -4,8 +4,8 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files, stars, pins, votes or
-sends in bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files, votes or sends
+in bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
@@ -607,6 +607,25 @@ def own_messages_are_edited_and_deleted():
     until("the message", lambda: (client.messages.reactions(session_id, jid(TEAM[0]), theirs) == [], None))
     deletion = {"chatId": jid(TEAM[0]), "messageId": theirs}
     same(refused(OpenWAForbiddenError, 403, client.messages.delete, session_id, deletion).code, "not_own_message")
+
+
+@check
+def messages_are_pinned_and_starred_and_deleted_for_the_account_alone():
+    message_id = client.messages.send_text(session_id, {"chatId": team, "text": "Read this"})["messageId"]
+    of_it = {"chatId": team, "messageId": message_id}
+    same(client.messages.pin(session_id, {**of_it, "durationSeconds": 604800}), {"success": True})
+    same(client.messages.unpin(session_id, of_it), {"success": True})
+
+    def both():
+        got = json.loads(call("GET", f"{ADMIN}/admin/accounts/{TEAM[0]}/messages"))
+        return sum(one["kind"] == "pin" for one in got) == 2, got
+
+    until("a pin and its end", both)
+    same(client.messages.star(session_id, {**of_it, "star": True}), {"success": True})
+    same(client.messages.star(session_id, {**of_it, "star": False}), {"success": True})
+    same(client.messages.delete(session_id, {**of_it, "forEveryone": False}), {"success": True})
+    bad = {**of_it, "durationSeconds": 60}
+    refused(OpenWAApiError, 400, client.messages.pin, session_id, bad)
 
 
 @check

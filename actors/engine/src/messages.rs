@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 use wacore::proto_helpers::{MessageExt as _, build_quote_context};
 use waproto::whatsapp as wa;
+use waproto::whatsapp::message::pin_in_chat_message::Type as PinType;
 use waproto::whatsapp::message::protocol_message::Type as ProtocolType;
 use whatsapp_rust::buffa::{Message as _, MessageField};
 use whatsapp_rust::{Freshness, Jid, SendOptions};
@@ -100,6 +101,18 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
             }
         }
         OutgoingContent::Forward(earlier) => message = *decoded(earlier)?.prepare_for_forward(),
+        OutgoingContent::Reaction { .. }
+        | OutgoingContent::Edit { .. }
+        | OutgoingContent::Revocation(_)
+        | OutgoingContent::Pin { .. } => message = change_of(sent, me)?,
+    }
+    Ok(message)
+}
+
+/// What a message says that changes an earlier one; nothing for others.
+fn change_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message, EngineError> {
+    let mut message = wa::Message::default();
+    match &sent.content {
         OutgoingContent::Reaction { to, emoji } => {
             message.reaction_message = MessageField::some(wa::message::ReactionMessage {
                 key: MessageField::some(key_of(to, sent, me)),
@@ -129,6 +142,19 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
                 ..Default::default()
             });
         }
+        OutgoingContent::Pin { of, seconds } => {
+            let kind = if seconds.is_some() { PinType::PinForAll } else { PinType::UnpinForAll };
+            message.pin_in_chat_message = MessageField::some(wa::message::PinInChatMessage {
+                key: MessageField::some(key_of(of, sent, me)),
+                r#type: Some(kind),
+                sender_timestamp_ms: Some(Timestamp::now().0),
+            });
+            message.message_context_info = MessageField::some(wa::MessageContextInfo {
+                message_add_on_duration_in_secs: Some(seconds.unwrap_or_default()),
+                ..Default::default()
+            });
+        }
+        _ => {}
     }
     Ok(message)
 }
@@ -156,26 +182,26 @@ fn decoded(earlier: &EarlierContent) -> Result<wa::Message, EngineError> {
 
 /// How WhatsApp names an earlier message. Only in a group, and for messages of others, it names the author.
 fn key_of(earlier: &EarlierMessage, message: &OutgoingMessage, me: &ParticipantIds) -> wa::MessageKey {
-    let author = author_of(earlier, message, me);
+    let author = author_of(earlier, message.is_by_lid, me);
     let is_named = matches!(message.chat, ChatId::Group(_)) && !earlier.is_from_me;
     wa::MessageKey {
         remote_jid: Some(jid_of(&message.chat).to_string()),
         from_me: Some(earlier.is_from_me),
         id: Some(earlier.id.clone()),
-        participant: author.filter(|_| is_named),
+        participant: author.filter(|_| is_named).map(|author| author.to_string()),
     }
 }
 
 /// The author of an earlier message, as the chat names people.
-fn author_of(earlier: &EarlierMessage, message: &OutgoingMessage, me: &ParticipantIds) -> Option<String> {
+pub(super) fn author_of(earlier: &EarlierMessage, is_by_lid: bool, me: &ParticipantIds) -> Option<Jid> {
     let author = if earlier.is_from_me { me } else { &earlier.author };
     let lid = author.lid.map(|digits| ParticipantId::Lid(digits.get()));
     let phone = author.phone.map(|digits| ParticipantId::Phone(digits.get()));
-    let id = if message.is_by_lid { lid.or(phone) } else { phone.or(lid) };
-    id.map(jid_text)
+    let id = if is_by_lid { lid.or(phone) } else { phone.or(lid) };
+    id.map(ids::jid)
 }
 
-fn jid_of(chat: &ChatId) -> Jid {
+pub(super) fn jid_of(chat: &ChatId) -> Jid {
     match chat {
         ChatId::Person(person) => ids::jid(*person),
         ChatId::Group(group) => ids::group_jid(group),
@@ -208,7 +234,7 @@ fn vcard(name: &str, number: u64) -> String {
 /// Adds the secret, the quote, mentions and the chat's timer. What changes an earlier message has none of them.
 fn attach(content: &mut wa::Message, message: &OutgoingMessage, me: &ParticipantIds) -> Result<(), EngineError> {
     use OutgoingContent as C;
-    if matches!(message.content, C::Reaction { .. } | C::Edit { .. } | C::Revocation(_)) {
+    if matches!(message.content, C::Reaction { .. } | C::Edit { .. } | C::Revocation(_) | C::Pin { .. }) {
         return Ok(());
     }
     // The engine would make up another secret each time the message is sent.
@@ -230,7 +256,7 @@ fn add_context(content: &mut wa::Message, message: &OutgoingMessage, me: &Partic
     }
     let mut context = match &message.quoted {
         Some(Quote { message: earlier, content }) => {
-            let author = author_of(earlier, message, me).unwrap_or_default();
+            let author = author_of(earlier, message.is_by_lid, me).map(|author| author.to_string()).unwrap_or_default();
             build_quote_context(earlier.id.as_str(), author, &decoded(content)?)
         }
         None => wa::ContextInfo::default(),

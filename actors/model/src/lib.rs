@@ -38,8 +38,8 @@ pub use incoming::{IncomingChat, IncomingContent, IncomingMessage, MessageConten
 pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
 pub use linking::{Linking, LinkingStep, PasskeyAnswer};
 pub use message::{
-    ChatId, EarlierContent, EarlierMessage, LinkPreview, MessageId, MessageSeed, OutgoingContent, OutgoingMessage,
-    Quote,
+    ChatId, EarlierContent, EarlierMessage, LinkPreview, MessageId, MessageMark, MessageSeed, OutgoingContent,
+    OutgoingMessage, Quote,
 };
 pub use name::NameSource;
 pub use number::NumberAnswer;

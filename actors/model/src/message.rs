@@ -179,6 +179,24 @@ pub enum OutgoingContent {
     },
     /// The end of an earlier message, for everybody.
     Revocation(EarlierMessage),
+    /// An earlier message is shown at the top of the chat, to everybody.
+    Pin {
+        /// The earlier message.
+        of: EarlierMessage,
+        /// For so many seconds; `None`: no more.
+        seconds: Option<u32>,
+    },
+}
+
+/// What an account notes about a message for itself.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub enum MessageMark {
+    /// It has a star.
+    Starred,
+    /// It has no star any more.
+    NotStarred,
+    /// It is deleted for the account alone.
+    Deleted,
 }
 
 /// An earlier message of a chat.

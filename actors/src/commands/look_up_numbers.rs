@@ -56,6 +56,17 @@ impl Requested {
         }
     }
 
+    /// The id by which WhatsApp knows the account.
+    ///
+    /// # Errors
+    /// [`CommandError::NotOnWhatsapp`].
+    pub(super) fn account(&self) -> Result<ParticipantId, CommandError> {
+        match self.is_absent() {
+            true => Err(CommandError::NotOnWhatsapp(self.text.to_string())),
+            false => Ok(self.person().id().unwrap_or(self.id)),
+        }
+    }
+
     /// Whether the participant's number has no account.
     pub(super) fn is_absent(&self) -> bool {
         self.number == NumberState::Absent

@@ -44,6 +44,17 @@ pub enum Recipient {
     Group(GroupId),
 }
 
+impl Recipient {
+    /// The person whose number is looked up before.
+    pub(super) fn participants(&mut self) -> Option<Participants<'_>> {
+        match self {
+            Self::Person(person) => Some(Participants { group: None, list: std::slice::from_mut(person) }),
+            // Members are known, and for others no lookup is worth its cost.
+            Self::Group(_) => None,
+        }
+    }
+}
+
 /// A message that WhatsApp has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SentMessage {
@@ -61,11 +72,7 @@ impl Command for SendMessage {
     }
 
     fn participants(&mut self) -> Option<Participants<'_>> {
-        match &mut self.chat {
-            Recipient::Person(person) => Some(Participants { group: None, list: std::slice::from_mut(person) }),
-            // Members are known, and for others no lookup is worth its cost.
-            Recipient::Group(_) => None,
-        }
+        self.chat.participants()
     }
 
     fn start(self, session: &mut SessionAccess<'_>) -> Result<Started<SentMessage>, CommandError> {
@@ -91,8 +98,11 @@ impl Command for SendMessage {
                 Err(error) => return Err(error).into(),
             };
             let answer = SentMessage { id: MessageId::of(&message.seed), at: sent.at };
-            sent.chat = person.map_or(sent.chat, IncomingChat::Person);
-            context.note_sent(sent).await;
+            // A pin is nothing to be read.
+            if !matches!(message.content, OutgoingContent::Pin { .. }) {
+                sent.chat = person.map_or(sent.chat, IncomingChat::Person);
+                context.note_sent(sent).await;
+            }
             Ok(answer).into()
         }))
     }
@@ -100,11 +110,8 @@ impl Command for SendMessage {
 
 impl SendMessage {
     fn to_person(&self, person: &Requested) -> Result<OutgoingMessage, CommandError> {
-        if person.is_absent() {
-            return Err(CommandError::NotOnWhatsapp(person.text.to_string()));
-        }
+        let to = person.account()?;
         let people: Vec<_> = self.mentions.iter().map(|written| Mentioned::outside(*written)).collect();
-        let to = person.person().id().unwrap_or(person.id());
         let is_by_lid = matches!(to, ParticipantId::Lid(_));
         Ok(self.message(ChatId::Person(to), is_by_lid, &people, None))
     }
@@ -127,7 +134,10 @@ impl SendMessage {
         }
         let is_of_another = matches!(&self.content, OutgoingContent::Revocation(of) if !of.is_from_me);
         if is_of_another && is_plain_member {
-            return Err(CommandError::NotAdmin(record.id.clone()));
+            return Err(CommandError::NotAdmin { group: record.id.clone(), what: "delete what others wrote" });
+        }
+        if matches!(self.content, OutgoingContent::Pin { .. }) && record.settings.locked && is_plain_member {
+            return Err(CommandError::NotAdmin { group: record.id.clone(), what: "pin messages" });
         }
         let named = self.mentions.iter().map(|written| Mentioned::of(record, numbers, *written));
         let mut people: Vec<_> = named.collect();

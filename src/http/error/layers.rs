@@ -29,7 +29,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::LimitReached { .. }
         | E::GroupNotFound(_)
         | E::AnnounceOnly(_)
-        | E::NotAdmin(_)
+        | E::NotAdmin { .. }
         | E::NotChat(_)
         | E::NotOnWhatsapp(_)
         | E::TokenMissing
@@ -64,7 +64,7 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::Restarting => one(S::SERVICE_UNAVAILABLE, "session_restarting", "Session is being restarted"),
         E::Busy => one(S::TOO_MANY_REQUESTS, "session_busy", "Too many requests in flight for this session"),
         E::GroupNotFound(group) => one(S::NOT_FOUND, "group_not_found", format!("Group {group} not found")),
-        E::AnnounceOnly(_) | E::NotAdmin(_) | E::NotChat(_) | E::NotOnWhatsapp(_) | E::TokenMissing => {
+        E::AnnounceOnly(_) | E::NotAdmin { .. } | E::NotChat(_) | E::NotOnWhatsapp(_) | E::TokenMissing => {
             unsent_response(error)
         }
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
@@ -148,9 +148,8 @@ fn unsent_response(error: &CommandError) -> ErrorResponse {
             let message = format!("Only admins may send messages in group {group}, and this account is none");
             one(S::FORBIDDEN, "announce_only", message)
         }
-        E::NotAdmin(group) => {
-            let message =
-                format!("Only admins of group {group} may delete what others wrote, and this account is none");
+        E::NotAdmin { group, what } => {
+            let message = format!("Only admins of group {group} may {what}, and this account is none");
             one(S::FORBIDDEN, "not_admin", message)
         }
         E::NotChat(id) => {

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use axum::extract::State;
 use rookery_actors::StoredMessage;
-use rookery_actors::commands::{CheckReady, Recipient};
+use rookery_actors::commands::{CheckReady, MarkMessage, Recipient};
 use rookery_model::{
-    ChatId, EarlierContent, EarlierMessage, MessageSeed, OutgoingContent, Quote, SessionId, Timestamp,
+    ChatId, EarlierContent, EarlierMessage, MessageMark, MessageSeed, OutgoingContent, Quote, SessionId, Timestamp,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -141,7 +141,7 @@ pub(crate) struct NewDeletion {
     chat_id: ChatField,
     #[schema(min_length = 1, max_length = 128, example = "3EB0D1C5A7F2E4B6908A13")]
     message_id: String,
-    /// Has to be true, as it is by default: messages are deleted for everybody.
+    /// For everybody, as by default, or for the account's own devices alone.
     #[schema(nullable = false)]
     for_everyone: Option<bool>,
 }
@@ -149,9 +149,6 @@ pub(crate) struct NewDeletion {
 impl FromFields for NewDeletion {
     fn read(fields: &mut Fields<'_>) -> Self {
         let for_everyone = fields.optional_flag("forEveryone");
-        if for_everyone == Some(false) {
-            fields.broken("forEveryone", "must be true: deleting for the account alone is not supported yet");
-        }
         Self {
             chat_id: chat_id(fields).unwrap_or_default(),
             message_id: fields.text("messageId", MESSAGE_ID_CHARS),
@@ -167,12 +164,12 @@ pub(crate) struct Changed {
     success: bool,
     /// For the audit log.
     #[serde(skip)]
-    sent: Sent,
+    happened: Happened,
 }
 
 impl Tells for Changed {
     fn happened(&self) -> Happened {
-        self.sent.happened()
+        self.happened.clone()
     }
 }
 
@@ -290,6 +287,7 @@ pub(crate) async fn edit(
 /// Delete a message
 ///
 /// Deletes a message for everybody: one of the account's own, or, in a group that it is an admin of, one of somebody else, within 60 hours.
+/// With `"forEveryone": false` it is deleted on the account's own devices, whoever wrote it and however old it is; what Rookery keeps of it stays.
 #[utoipa::path(
     post,
     path = "",
@@ -308,6 +306,9 @@ pub(crate) async fn delete(
     JsonBody(body): JsonBody<NewDeletion>,
 ) -> Result<Told<Changed>, ApiError> {
     let stored = stored(&app, session, &caller, &body.chat_id, body.message_id).await?;
+    if body.for_everyone == Some(false) {
+        return marked(&app, session, body.chat_id, stored, MessageMark::Deleted).await;
+    }
     if !stored.message.is_from_me && body.chat_id.is_person() {
         return Err(MessageError::NotOwn.into());
     }
@@ -316,7 +317,7 @@ pub(crate) async fn delete(
     changed(&app, session, &caller, seed, body.chat_id, content.into()).await
 }
 
-async fn changed(
+pub(super) async fn changed(
     app: &App,
     session: SessionId,
     caller: &Caller,
@@ -325,7 +326,22 @@ async fn changed(
     written: Written,
 ) -> Result<Told<Changed>, ApiError> {
     let sent = send(app, session, caller, seed, chat, written).await?;
-    Ok(Told(Changed { success: true, sent }))
+    Ok(Told(Changed { success: true, happened: sent.happened() }))
+}
+
+/// Marks a message for the account alone.
+pub(super) async fn marked(
+    app: &App,
+    session: SessionId,
+    chat: ChatField,
+    stored: StoredMessage,
+    mark: MessageMark,
+) -> Result<Told<Changed>, ApiError> {
+    let groups = if let Recipient::Group(group) = &chat.0 { vec![group.to_string()] } else { Vec::new() };
+    let happened = Happened { groups, ..Happened::to(&stored.message.id) };
+    let command = MarkMessage { chat: chat.0, message: stored.message, at: stored.at, mark };
+    app.gateway.execute(session, command).await.map_err(|error| not_sent(session, error))?;
+    Ok(Told(Changed { success: true, happened }))
 }
 
 /// The message that a new one quotes.
@@ -341,7 +357,7 @@ pub(super) async fn quote(
 }
 
 /// An earlier message of a chat that the caller may read.
-async fn stored(
+pub(super) async fn stored(
     app: &App,
     session: SessionId,
     caller: &Caller,
