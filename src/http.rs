@@ -29,9 +29,9 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, message_changes, message_history, message_marks, message_receipts, messages, pairing,
-    participants, passkey, picture, proxy, session_config, sessions, settings, socket_io, stats, webhook_deliveries,
-    webhooks,
+    membership_requests, message_changes, message_history, message_marks, message_receipts, message_votes, messages,
+    pairing, participants, passkey, picture, proxy, session_config, sessions, settings, socket_io, stats,
+    webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -204,11 +204,13 @@ fn message_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/messages/{chat}/history" VIEWER "messages_history" message_history::history,
         GET    "/api/sessions/{session}/messages/{chat}/{message}/reactions" VIEWER "messages_reactions" message_history::reactions,
         GET    "/api/sessions/{session}/messages/{chat}/{message}/receipts" VIEWER "messages_receipts" message_receipts::list,
+        GET    "/api/sessions/{session}/messages/{chat}/{message}/votes" VIEWER "messages_votes" message_votes::list,
         POST   "/api/sessions/{session}/messages/reply" SEND "messages_reply" message_changes::reply,
         POST   "/api/sessions/{session}/messages/forward" SEND "messages_forward" message_changes::forward,
         POST   "/api/sessions/{session}/messages/react" SEND "messages_react" message_changes::react,
         POST   "/api/sessions/{session}/messages/edit" SEND "messages_edit" message_changes::edit,
         POST   "/api/sessions/{session}/messages/delete" SEND "messages_delete" message_changes::delete,
+        POST   "/api/sessions/{session}/messages/vote-poll" SEND "messages_vote_poll" message_votes::vote,
         POST   "/api/sessions/{session}/messages/star" SEND "messages_star" message_marks::star,
         POST   "/api/sessions/{session}/messages/pin" SEND "messages_pin" message_marks::pin,
         POST   "/api/sessions/{session}/messages/unpin" SEND "messages_unpin" message_marks::unpin,

@@ -129,7 +129,7 @@ async fn keep(entry: &Arc<SessionHandle>, of: (Generation, bool), messages: Vec<
                     warn!(session.id = %session, %error, "could not look up a message in the event log");
                     Known::New { replaces: None }
                 });
-                (known, message)
+                (known, log.opened(message))
             };
             Ok(part.into_iter().map(look).collect::<Vec<_>>())
         });
@@ -155,7 +155,8 @@ fn independent(left: &mut std::iter::Peekable<impl Iterator<Item = IncomingMessa
         let target = match &message.content {
             IncomingContent::Edited { target, .. }
             | IncomingContent::Revoked { target, .. }
-            | IncomingContent::Reaction { target, .. } => Some(target.clone()),
+            | IncomingContent::Reaction { target, .. }
+            | IncomingContent::Vote { target, .. } => Some(target.clone()),
             IncomingContent::Message(_) | IncomingContent::Masked => None,
         };
         let chats = chat_names(&message.chat);

@@ -36,6 +36,7 @@ pub use receipts::{MessageReceipts, NoReceipts, PersonReceipts};
 pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 pub use session_log::{
-    EventPage, EventSpan, KeptMessage, MessagePage, MessagesOf, Reaction, SessionEvents, StoredMessage, last_event,
+    EventPage, EventSpan, KeptMessage, MessagePage, MessagesOf, Reaction, SessionEvents, StoredMessage, Vote,
+    last_event,
 };
 pub use supervisor::{Running, StartError, start};

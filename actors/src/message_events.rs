@@ -2,7 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use rookery_model::{Event, EventKind, IncomingChat, IncomingContent, IncomingMessage, MessageEventKind, MessageNote};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rookery_engine::{VoteParties, open_vote};
+use rookery_model::{
+    Choice, Event, EventKind, IncomingChat, IncomingContent, IncomingMessage, MessageEventKind, MessageNote,
+    ParticipantId, ParticipantIds,
+};
 use rookery_store::{IndexRow, StoreError};
 use serde_json::Value;
 
@@ -84,8 +90,11 @@ pub(crate) fn index_of(event: &Event, tag: impl Fn(&[&[u8]]) -> u64) -> Vec<Inde
         rows.push(row(tag(&of_chat(chat))));
         rows.push(row(tag(&of_message(chat, note.own_id()))));
         if note.change.is_some() {
-            let is_reaction = event.kind == EventKind::Message(MessageEventKind::Reaction);
-            let name = if is_reaction { of_reactions(chat, &note.id) } else { of_changes(chat, &note.id) };
+            let name = match event.kind {
+                EventKind::Message(MessageEventKind::Reaction) => of_reactions(chat, &note.id),
+                EventKind::Message(MessageEventKind::PollVote) => of_votes(chat, &note.id),
+                _ => of_changes(chat, &note.id),
+            };
             rows.push(row(tag(&name)));
         }
     }
@@ -114,7 +123,9 @@ impl SessionLog {
             IncomingContent::Revoked { target, written_by: None } => {
                 self.may_be_by(&chats, target, |note| note.is_by(message))?
             }
-            IncomingContent::Reaction { target, .. } => !self.is_deleted(&chats, target)?,
+            IncomingContent::Reaction { target, .. } | IncomingContent::Vote { target, .. } => {
+                !self.is_deleted(&chats, target)?
+            }
             IncomingContent::Revoked { target, written_by: Some(author) } => {
                 let is_author = |note: &MessageNote| author.ids().any(|id| note.authors.contains(&id));
                 self.may_be_by(&chats, target, is_author)?
@@ -122,6 +133,25 @@ impl SessionLog {
             _ => true,
         };
         Ok(if may_be_told { Known::New { replaces } } else { Known::Void })
+    }
+
+    /// A vote that came, with what was chosen, where the poll is kept. Blocks.
+    pub(crate) fn opened(&self, mut message: IncomingMessage) -> IncomingMessage {
+        let chats = chat_names(&message.chat);
+        let IncomingContent::Vote { target, choice } = &mut message.content else { return message };
+        let Choice::Encrypted { payload, iv } = choice else { return message };
+        let voters: Vec<ParticipantId> = message.author.iter().flat_map(ParticipantIds::ids).collect();
+        let open = |poll: &MessageNote| {
+            let content = STANDARD.decode(poll.protocol.as_ref()?).ok()?;
+            // The account's own polls may have been made under either of its ids, and the same holds for its votes.
+            let parties = VoteParties { creators: &poll.authors, voters: &voters };
+            open_vote(&content, &poll.id, parties, payload, iv)
+        };
+        let polls = self.with_id(&chats, target, None).unwrap_or_default().into_iter();
+        let polls = polls.filter(|event| mark_of(event).is_some_and(is_message));
+        let options = polls.filter_map(|poll| self.read_whole(poll.number).ok()??.message).find_map(|poll| open(&poll));
+        *choice = options.map_or(Choice::Unreadable, Choice::Options);
+        message
     }
 
     /// Whether somebody may have written the message with this id: of one that is not here nobody knows who did. Blocks.
@@ -224,6 +254,11 @@ pub(crate) fn of_changes<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
 /// The name of the reactions to a message.
 pub(crate) fn of_reactions<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
     [b"reactions", chat.as_bytes(), id.as_bytes()]
+}
+
+/// The name of the votes in a poll.
+pub(crate) fn of_votes<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
+    [b"votes", chat.as_bytes(), id.as_bytes()]
 }
 
 /// The name of what all people have reached of a message.

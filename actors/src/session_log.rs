@@ -21,7 +21,7 @@ use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::message_events::index_of;
-pub use messages::{KeptMessage, MessagePage, MessagesOf, Reaction, StoredMessage};
+pub use messages::{KeptMessage, MessagePage, MessagesOf, Reaction, StoredMessage, Vote};
 pub(crate) use reading::blocking;
 pub use reading::{EventPage, EventSpan, SessionEvents};
 pub(crate) use redo::{Redo, RedoGroup};

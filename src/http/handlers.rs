@@ -19,6 +19,7 @@ pub(crate) mod message_changes;
 pub(crate) mod message_history;
 pub(crate) mod message_marks;
 pub(crate) mod message_receipts;
+pub(crate) mod message_votes;
 pub(crate) mod messages;
 pub(crate) mod pairing;
 pub(crate) mod participants;

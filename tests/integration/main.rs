@@ -50,4 +50,5 @@ mod staleness;
 mod stopping;
 mod survival;
 mod tenants;
+mod votes;
 mod webhooks;

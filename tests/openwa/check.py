@@ -4,8 +4,8 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files, votes or sends
-in bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files or sends in
+bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
@@ -626,6 +626,24 @@ def messages_are_pinned_and_starred_and_deleted_for_the_account_alone():
     same(client.messages.delete(session_id, {**of_it, "forEveryone": False}), {"success": True})
     bad = {**of_it, "durationSeconds": 60}
     refused(OpenWAApiError, 400, client.messages.pin, session_id, bad)
+
+
+@check
+def a_vote_in_a_poll_is_cast_and_taken_back():
+    poll = {"chatId": team, "name": "When?", "options": ["Monday", "Tuesday"]}
+    poll_id = client.messages.send_poll(session_id, poll)["messageId"]
+    vote = {"chatId": team, "pollMessageId": poll_id}
+    same(client.messages.vote_poll(session_id, {**vote, "options": ["Monday"]}), {"success": True})
+    same(client.messages.vote_poll(session_id, {**vote, "options": []}), {"success": True})
+    admin(f"accounts/{TEAM[0]}/vote", {"chat": team, "poll": poll_id, "options": ["Tuesday"]})
+    path = f"{BASE}/api/sessions/{session_id}/messages/{team}/{poll_id}/votes"
+
+    def voted():
+        options = json.loads(call("GET", path, headers={"X-API-Key": KEY}))
+        return [[one["senderId"] for one in option["voters"]] for option in options] == [[], [jid(TEAM[0])]], options
+
+    until("the vote of a member", voted)
+    refused(OpenWAApiError, 400, client.messages.vote_poll, session_id, {**vote, "options": ["Sunday"]})
 
 
 @check

@@ -12,8 +12,8 @@ use whatsapp_rust::buffa::Message as _;
 
 use super::ids;
 use rookery_model::{
-    ChatId, ChatKind, IncomingChat, IncomingContent, IncomingMessage, Location, Media, MessageContent, MessageId,
-    MessageType, OutgoingContent, OutgoingMessage, ParticipantIds, Poll, Reached, Receipt, Timestamp,
+    ChatId, ChatKind, Choice, IncomingChat, IncomingContent, IncomingMessage, Location, Media, MessageContent,
+    MessageId, MessageType, OutgoingContent, OutgoingMessage, ParticipantIds, Poll, Reached, Receipt, Timestamp,
 };
 
 /// Characters of a message's id: WhatsApp's clients make up to 40.
@@ -58,6 +58,9 @@ fn content_of_sent(sent: &OutgoingMessage, message: &wa::Message) -> IncomingCon
         },
         OutgoingContent::Revocation(of) => {
             IncomingContent::Revoked { target: of.id.clone(), written_by: (!of.is_from_me).then_some(of.author) }
+        }
+        OutgoingContent::Vote { poll, options, .. } => {
+            IncomingContent::Vote { target: poll.id.clone(), choice: Choice::Options(options.clone()) }
         }
         _ => IncomingContent::Message(Box::new(shown(message.get_base_message()).unwrap_or_default())),
     }
@@ -151,6 +154,12 @@ fn content_of(info: &MessageInfo, message: &wa::Message) -> Option<IncomingConte
         let emoji = reaction.text.as_deref().map(|emoji| cut(emoji, EMOJI_CHARS_MAX)).unwrap_or_default();
         return Some(IncomingContent::Reaction { target, emoji });
     }
+    if let Some(update) = base.poll_update_message.as_option() {
+        let target = target_of(info, update.poll_creation_message_key.as_option()?)?;
+        let vote = update.vote.as_option()?;
+        let (payload, iv) = (vote.enc_payload.clone()?, vote.enc_iv.clone()?);
+        return Some(IncomingContent::Vote { target, choice: Choice::Encrypted { payload, iv } });
+    }
     // It stands for what linked devices do not get, or do not get yet.
     if base.placeholder_message.is_set() {
         return Some(IncomingContent::Masked);
@@ -232,7 +241,6 @@ fn kind_of(base: &wa::Message) -> Option<MessageType> {
     // Parts of a message that follows, and what refers to another message in a way that callers do not see.
     let is_other = base.pin_in_chat_message.is_set()
         || base.keep_in_chat_message.is_set()
-        || base.poll_update_message.is_set()
         || base.album_message.is_set()
         || base.enc_reaction_message.is_set()
         || base.enc_event_response_message.is_set()
@@ -369,7 +377,7 @@ fn location_of(base: &wa::Message) -> Option<Location> {
     })
 }
 
-fn poll_of(base: &wa::Message) -> Option<Poll> {
+pub(super) fn poll_of(base: &wa::Message) -> Option<Poll> {
     let polls = [&base.poll_creation_message, &base.poll_creation_message_v2, &base.poll_creation_message_v3];
     let poll = polls.into_iter().find_map(|poll| poll.as_option())?;
     Some(Poll {

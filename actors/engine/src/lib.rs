@@ -26,6 +26,7 @@ mod requests;
 mod settings;
 mod specs;
 mod texts;
+mod votes;
 mod watch;
 
 use std::num::NonZeroU32;
@@ -51,6 +52,7 @@ pub use message_marks::MessageInChat;
 pub use network::certificate::check_whatsapp_url;
 pub use network::wire::Wire;
 pub use requests::{Applicant, Invitation, NewGroup, NewGroupPlace, ParticipantAnswer, PreviousDescription};
+pub use votes::{VoteParties, open_vote};
 
 use acknowledgements::Acknowledgements;
 use backend::SessionBackend;

@@ -10,7 +10,7 @@ use waproto::whatsapp::message::protocol_message::Type as ProtocolType;
 use whatsapp_rust::buffa::{Message as _, MessageField};
 use whatsapp_rust::{Freshness, Jid, SendOptions};
 
-use super::{Engine, EngineError, ids, incoming};
+use super::{Engine, EngineError, ids, incoming, votes};
 use rookery_model::{
     ChatId, EarlierContent, EarlierMessage, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage,
     ParticipantId, ParticipantIds, Quote, Timestamp,
@@ -104,6 +104,7 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
         OutgoingContent::Reaction { .. }
         | OutgoingContent::Edit { .. }
         | OutgoingContent::Revocation(_)
+        | OutgoingContent::Vote { .. }
         | OutgoingContent::Pin { .. } => message = change_of(sent, me)?,
     }
     Ok(message)
@@ -139,6 +140,17 @@ fn change_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message,
             message.protocol_message = MessageField::some(wa::message::ProtocolMessage {
                 key: MessageField::some(key_of(of, sent, me)),
                 r#type: Some(ProtocolType::REVOKE),
+                ..Default::default()
+            });
+        }
+        OutgoingContent::Vote { poll, content, options } => {
+            let creator = author_of(poll, sent.is_by_lid, me).map(|creator| creator.to_string()).unwrap_or_default();
+            let voter = named(me, sent.is_by_lid).map(|voter| voter.to_string()).unwrap_or_default();
+            let vote = votes::encrypted(&content.protocol, &poll.id, &creator, &voter, options)?;
+            message.poll_update_message = MessageField::some(wa::message::PollUpdateMessage {
+                poll_creation_message_key: MessageField::some(key_of(poll, sent, me)),
+                vote: MessageField::some(vote),
+                sender_timestamp_ms: Some(Timestamp::now().0),
                 ..Default::default()
             });
         }
@@ -194,9 +206,13 @@ fn key_of(earlier: &EarlierMessage, message: &OutgoingMessage, me: &ParticipantI
 
 /// The author of an earlier message, as the chat names people.
 pub(super) fn author_of(earlier: &EarlierMessage, is_by_lid: bool, me: &ParticipantIds) -> Option<Jid> {
-    let author = if earlier.is_from_me { me } else { &earlier.author };
-    let lid = author.lid.map(|digits| ParticipantId::Lid(digits.get()));
-    let phone = author.phone.map(|digits| ParticipantId::Phone(digits.get()));
+    named(if earlier.is_from_me { me } else { &earlier.author }, is_by_lid)
+}
+
+/// A person as a chat names people.
+fn named(person: &ParticipantIds, is_by_lid: bool) -> Option<Jid> {
+    let lid = person.lid.map(|digits| ParticipantId::Lid(digits.get()));
+    let phone = person.phone.map(|digits| ParticipantId::Phone(digits.get()));
     let id = if is_by_lid { lid.or(phone) } else { phone.or(lid) };
     id.map(ids::jid)
 }
@@ -234,7 +250,11 @@ fn vcard(name: &str, number: u64) -> String {
 /// Adds the secret, the quote, mentions and the chat's timer. What changes an earlier message has none of them.
 fn attach(content: &mut wa::Message, message: &OutgoingMessage, me: &ParticipantIds) -> Result<(), EngineError> {
     use OutgoingContent as C;
-    if matches!(message.content, C::Reaction { .. } | C::Edit { .. } | C::Revocation(_) | C::Pin { .. }) {
+    let is_change = matches!(
+        message.content,
+        C::Reaction { .. } | C::Edit { .. } | C::Revocation(_) | C::Vote { .. } | C::Pin { .. }
+    );
+    if is_change {
         return Ok(());
     }
     // The engine would make up another secret each time the message is sent.

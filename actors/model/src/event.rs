@@ -353,6 +353,8 @@ pub enum MessageEventKind {
     Reaction,
     /// It has another text now.
     Edited,
+    /// Somebody voted in it.
+    PollVote,
     /// All whom it was sent to have got or read it.
     Ack,
     /// Some of those whom it was sent to have got or read it. Kept, and told to nobody.
@@ -361,7 +363,8 @@ pub enum MessageEventKind {
 
 impl MessageEventKind {
     /// Every kind that is told.
-    pub const ALL: [Self; 6] = [Self::Received, Self::Sent, Self::Revoked, Self::Reaction, Self::Edited, Self::Ack];
+    pub const ALL: [Self; 7] =
+        [Self::Received, Self::Sent, Self::Revoked, Self::Reaction, Self::Edited, Self::PollVote, Self::Ack];
 
     /// The word for it in webhooks and streams.
     #[must_use]
@@ -372,6 +375,7 @@ impl MessageEventKind {
             Self::Revoked => "message.revoked",
             Self::Reaction => "message.reaction",
             Self::Edited => "message.edited",
+            Self::PollVote => "message.poll_vote",
             Self::Ack => "message.ack",
             Self::Receipts => "message.receipts",
         }

@@ -25,6 +25,22 @@ pub struct IncomingMessage {
     pub protocol: Vec<u8>,
 }
 
+/// What somebody chose in a poll.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// The names of the options; none: the vote is taken back.
+    Options(Vec<String>),
+    /// It can be read with the poll's secret alone.
+    Encrypted {
+        /// The encrypted vote, with its tag.
+        payload: Vec<u8>,
+        /// What it was encrypted with, beside the key.
+        iv: Vec<u8>,
+    },
+    /// Nobody here can read it: the poll, or its secret, is not kept.
+    Unreadable,
+}
+
 /// What a person's device says of messages of the account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Receipt {
@@ -106,6 +122,13 @@ pub enum IncomingContent {
         target: String,
         /// The reaction; empty: it is taken back.
         emoji: String,
+    },
+    /// A vote in an earlier poll; it takes the place of the one before.
+    Vote {
+        /// The id of the poll.
+        target: String,
+        /// What was chosen.
+        choice: Choice,
     },
     /// It could not be decrypted. If its author's client sends it again, it comes once more.
     Masked,

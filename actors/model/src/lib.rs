@@ -34,7 +34,7 @@ pub use group_record::{
 pub use id::{
     CHAT_ID_FORM, GROUP_ID_FORM, GroupId, IdError, NUMBER_FORM, PERSON_ID_FORM, ParticipantId, SessionId, SessionName,
 };
-pub use incoming::{IncomingChat, IncomingContent, IncomingMessage, MessageContent, Reached, Receipt};
+pub use incoming::{Choice, IncomingChat, IncomingContent, IncomingMessage, MessageContent, Reached, Receipt};
 pub use limits::{AccountLimits, LimitPause, NewChats, PausedWork, ReachoutTimelock, Restriction, RestrictionKind};
 pub use linking::{Linking, LinkingStep, PasskeyAnswer};
 pub use message::{

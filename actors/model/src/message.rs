@@ -179,6 +179,15 @@ pub enum OutgoingContent {
     },
     /// The end of an earlier message, for everybody.
     Revocation(EarlierMessage),
+    /// A vote in an earlier poll; it takes the place of the one before.
+    Vote {
+        /// The poll.
+        poll: EarlierMessage,
+        /// The poll's content, with the secret that votes are encrypted with.
+        content: EarlierContent,
+        /// The names of the options; none: the vote is taken back.
+        options: Vec<String>,
+    },
     /// An earlier message is shown at the top of the chat, to everybody.
     Pin {
         /// The earlier message.

@@ -127,9 +127,9 @@ impl SendMessage {
         }
         // Where the own role is not known, WhatsApp decides.
         let is_plain_member = record.member(me).is_some_and(|member| member.role == Role::Member);
-        // Whether members may react there, WhatsApp decides.
-        let is_reaction = matches!(&self.content, OutgoingContent::Reaction { .. });
-        if record.settings.announce && is_plain_member && !is_reaction {
+        // Whether members may react and vote there, WhatsApp decides.
+        let is_answer = matches!(&self.content, OutgoingContent::Reaction { .. } | OutgoingContent::Vote { .. });
+        if record.settings.announce && is_plain_member && !is_answer {
             return Err(CommandError::AnnounceOnly(record.id.clone()));
         }
         let is_of_another = matches!(&self.content, OutgoingContent::Revocation(of) if !of.is_from_me);

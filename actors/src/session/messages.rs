@@ -3,9 +3,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rookery_model::{
-    ChatKind, Event, EventKind, GroupId, IncomingChat, IncomingContent, IncomingMessage, Media, Message, MessageAuthor,
-    MessageContent, MessageEventKind, MessageNote, MessageType, NameSource, ParticipantId, ParticipantIds,
-    QuotedMessage, Role, Timestamp,
+    ChatKind, Choice, Event, EventKind, GroupId, IncomingChat, IncomingContent, IncomingMessage, Media, Message,
+    MessageAuthor, MessageContent, MessageEventKind, MessageNote, MessageType, NameSource, ParticipantId,
+    ParticipantIds, QuotedMessage, Role, Timestamp,
 };
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -116,6 +116,7 @@ impl SessionState {
             IncomingContent::Edited { target, .. } => (MessageEventKind::Edited, Some(target.clone())),
             IncomingContent::Revoked { target, .. } => (MessageEventKind::Revoked, Some(target.clone())),
             IncomingContent::Reaction { target, .. } => (MessageEventKind::Reaction, Some(target.clone())),
+            IncomingContent::Vote { target, .. } => (MessageEventKind::PollVote, Some(target.clone())),
         };
         let is_text_stored = self.context.options.store_message_text;
         let fits = is_text_stored && !message.protocol.is_empty() && message.protocol.len() <= PROTOCOL_BYTES_MAX;
@@ -189,6 +190,13 @@ impl SessionState {
             IncomingContent::Revoked { target, .. } => {
                 let mut data = place.change(message, target);
                 (data["revokedId"], data["type"], data["body"]) = (json!(target), json!("revoked"), json!(""));
+                data
+            }
+            IncomingContent::Vote { target, choice } => {
+                let mut data = place.change(message, target);
+                let options = if let Choice::Options(options) = choice { Some(options) } else { None };
+                data["options"] = json!(options.filter(|_| is_text_stored));
+                data["senderId"] = json!(message.author.as_ref().and_then(ParticipantIds::id));
                 data
             }
             IncomingContent::Reaction { target, emoji } => {

@@ -5,17 +5,17 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rookery_model::{
-    EarlierContent, EarlierMessage, Event, MessageNote, ParticipantId, ParticipantIds, Reached, Timestamp,
+    EarlierContent, EarlierMessage, Event, MessageNote, ParticipantId, ParticipantIds, Poll, Reached, Timestamp,
 };
 use rookery_store::StoreError;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::SessionLog;
 use super::reading::{SessionEvents, blocking};
 use crate::error::CommandError;
 use crate::message_events::{
     ALL, Changes as _, MASKED, MESSAGE, Noted as _, REPLACEMENT, REPLACING_CHANGE, is_message, mark_of, of_acks,
-    of_chat, of_reactions,
+    of_chat, of_reactions, of_votes,
 };
 use crate::receipts::{Found, MessageReceipts, NoReceipts, Progress};
 
@@ -53,6 +53,8 @@ pub struct StoredMessage {
     pub at: Timestamp,
     /// What kind it is now: a message may have been deleted since.
     pub kind: String,
+    /// The poll in it.
+    pub poll: Option<Poll>,
     /// Its content; `None`: it is not kept.
     pub content: Option<EarlierContent>,
 }
@@ -64,6 +66,17 @@ pub struct Reaction {
     pub sender: ParticipantId,
     /// With what; empty where texts are not kept.
     pub emoji: String,
+    /// When, in seconds since 1970.
+    pub timestamp: i64,
+}
+
+/// Somebody's vote in a poll.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vote {
+    /// Who voted.
+    pub sender: ParticipantId,
+    /// The names of the options; none: nobody here can read the vote.
+    pub options: Vec<String>,
     /// When, in seconds since 1970.
     pub timestamp: i64,
 }
@@ -192,6 +205,20 @@ impl SessionEvents {
         })
     }
 
+    /// The votes in a poll with this id in this chat, in the order of people; `None`: the log does not have it.
+    ///
+    /// # Errors
+    /// As [`Self::messages`].
+    pub async fn votes(&self, chat: String, id: String) -> Result<Option<(Event, Vec<Vote>)>, CommandError> {
+        let Some(KeptMessage { event, .. }) = self.message(chat, id).await? else { return Ok(None) };
+        let (log, number) = (self.log()?, event.number);
+        let votes = blocking(move || {
+            let note = log.read_these(&[number])?.pop().and_then(|event| event.message);
+            note.map_or(Ok(Vec::new()), |note| log.votes_in(&note))
+        });
+        Ok(Some((event, votes.await?)))
+    }
+
     /// The message with this id in this chat, for another one that refers to it; `None`: the log does not have it.
     ///
     /// # Errors
@@ -209,6 +236,7 @@ impl SessionEvents {
             message: EarlierMessage { id: note.id, is_from_me: note.is_from_me, author },
             at: event.occurred_at,
             kind: text_of("type"),
+            poll: event.data.get("poll").and_then(|poll| serde_json::from_value(poll.clone()).ok()),
             content: protocol.map(|protocol| EarlierContent { protocol, text: is_edited.then(|| text_of("body")) }),
         }))
     }
@@ -287,24 +315,50 @@ impl SessionLog {
 
     /// The latest reaction of each person to a message, where it was not taken back. Blocks.
     fn reactions_to(&self, note: &MessageNote) -> Result<Vec<Reaction>, StoreError> {
+        let latest = self.latest_by_person(note, of_reactions)?.into_iter();
+        Ok(latest
+            .filter_map(|(sender, data)| {
+                let emoji = data.get("reaction").and_then(Value::as_str).unwrap_or_default().to_owned();
+                let is_removed = data.get("removed").and_then(Value::as_bool).unwrap_or(emoji.is_empty());
+                let timestamp = data.get("timestamp").and_then(Value::as_i64).unwrap_or_default();
+                (!is_removed).then_some(Reaction { sender, emoji, timestamp })
+            })
+            .collect())
+    }
+
+    /// The latest vote of each person in a poll, where it was not taken back. Blocks.
+    fn votes_in(&self, note: &MessageNote) -> Result<Vec<Vote>, StoreError> {
+        let latest = self.latest_by_person(note, of_votes)?.into_iter();
+        Ok(latest
+            .filter_map(|(sender, data)| {
+                let options: Option<Vec<String>> =
+                    serde_json::from_value(data.get("options").cloned().unwrap_or_default()).ok();
+                let timestamp = data.get("timestamp").and_then(Value::as_i64).unwrap_or_default();
+                let is_removed = options.as_ref().is_some_and(Vec::is_empty);
+                (!is_removed).then_some(Vote { sender, options: options.unwrap_or_default(), timestamp })
+            })
+            .collect())
+    }
+
+    /// The data of the latest event of each person about a message, by the name under which such events are found. Blocks.
+    fn latest_by_person(
+        &self,
+        note: &MessageNote,
+        name: impl for<'a> Fn(&'a str, &'a str) -> [&'a [u8]; 3],
+    ) -> Result<BTreeMap<ParticipantId, Map<String, Value>>, StoreError> {
         let mut numbers = BTreeSet::new();
         for chat in &note.chats {
-            let rows = self.tagged(&of_reactions(chat, &note.id), u64::MAX, REACTIONS_MAX, None)?;
+            let rows = self.tagged(&name(chat, &note.id), u64::MAX, REACTIONS_MAX, None)?;
             numbers.extend(rows.into_iter().map(|row| row.number));
         }
         let mut latest = BTreeMap::new();
         for number in numbers.into_iter().rev() {
             let Some(change) = self.read_these(&[number])?.pop() else { continue };
-            let (true, Some(sender)) = (change.message.is_some_and(|by| by.id == note.id), change.actor) else {
-                continue;
-            };
-            let of_change = |field: &str| change.data.get(field).cloned().unwrap_or_default();
-            let emoji = of_change("reaction").as_str().unwrap_or_default().to_owned();
-            let timestamp = of_change("timestamp").as_i64().unwrap_or_default();
-            let is_removed = of_change("removed").as_bool().unwrap_or(emoji.is_empty());
-            latest.entry(sender).or_insert((!is_removed).then_some(Reaction { sender, emoji, timestamp }));
+            if let (true, Some(sender)) = (change.message.is_some_and(|by| by.id == note.id), change.actor) {
+                latest.entry(sender).or_insert(change.data);
+            }
         }
-        Ok(latest.into_values().flatten().collect())
+        Ok(latest)
     }
 }
 

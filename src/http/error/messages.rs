@@ -16,6 +16,9 @@ pub(crate) enum MessageError {
     /// It is no text.
     #[error("Only texts can be edited")]
     NotText,
+    /// It is no poll.
+    #[error("This message is no poll")]
+    NotPoll,
     /// WhatsApp's clients would not take the change any more.
     #[error("This message is older than {minutes_max} minutes: WhatsApp takes no such change any more")]
     TooOld {
@@ -26,7 +29,7 @@ pub(crate) enum MessageError {
     #[error("This message was deleted")]
     Deleted,
     /// Its content is not kept.
-    #[error("The content of this message is not kept, so it cannot be quoted or forwarded")]
+    #[error("The content of this message is not kept, so it cannot be quoted, forwarded or voted in")]
     NotKept,
 }
 
@@ -36,6 +39,7 @@ impl MessageError {
             Self::Unknown(_) => (StatusCode::NOT_FOUND, "message_not_found"),
             Self::NotOwn => (StatusCode::FORBIDDEN, "not_own_message"),
             Self::NotText => (StatusCode::BAD_REQUEST, "not_a_text"),
+            Self::NotPoll => (StatusCode::BAD_REQUEST, "not_a_poll"),
             Self::TooOld { .. } => (StatusCode::BAD_REQUEST, "message_too_old"),
             Self::Deleted => (StatusCode::BAD_REQUEST, "message_deleted"),
             Self::NotKept => (StatusCode::BAD_REQUEST, "content_not_kept"),

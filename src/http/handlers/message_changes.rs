@@ -377,7 +377,7 @@ pub(super) async fn stored(
     if found.kind == "revoked" { Err(MessageError::Deleted.into()) } else { Ok(found) }
 }
 
-fn content_of(stored: StoredMessage) -> Result<(EarlierMessage, EarlierContent), ApiError> {
+pub(super) fn content_of(stored: StoredMessage) -> Result<(EarlierMessage, EarlierContent), ApiError> {
     let content = stored.content.ok_or(MessageError::NotKept)?;
     Ok((stored.message, content))
 }

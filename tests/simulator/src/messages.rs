@@ -9,6 +9,7 @@ mod kept;
 mod reading;
 mod received;
 mod relay;
+mod votes;
 mod writing;
 
 use std::collections::BTreeMap;

@@ -24,6 +24,7 @@ pub(super) fn router() -> Router<World> {
         .route("/admin/accounts/{phone}/files/{id}", get(file))
         .route("/admin/accounts/{phone}/send", post(send))
         .route("/admin/accounts/{phone}/read", post(read))
+        .route("/admin/accounts/{phone}/vote", post(vote))
         .route("/admin/accounts/{phone}/type", post(type_in))
         .route("/admin/accounts/{phone}/manner", post(set_manner))
         .route("/admin/accounts/{phone}/profile", post(set_profile))
@@ -94,6 +95,18 @@ enum FileKind {
     Voice,
     Document,
     Sticker,
+}
+
+#[derive(Deserialize)]
+struct Vote {
+    chat: String,
+    poll: String,
+    options: Vec<String>,
+}
+
+async fn vote(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Vote>) -> Answer {
+    let options: Vec<&str> = body.options.iter().map(String::as_str).collect();
+    Ok(Json(json!({ "id": world.vote(&digits(&phone)?, &body.chat, &body.poll, &options)? })))
 }
 
 async fn send(State(world): State<World>, Path(phone): Path<String>, Json(body): Json<Send>) -> Answer {
