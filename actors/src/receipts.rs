@@ -16,7 +16,7 @@ use std::time::Duration;
 use rookery_model::{Event, IncomingChat, Receipt};
 use rookery_store::StoreError;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use crate::directory::SessionHandle;
@@ -31,9 +31,9 @@ pub use progress::{MessageReceipts, NoReceipts, PersonReceipts};
 const WAITING_MAX: usize = 16_384;
 /// Receipts of groups gather for this long, while none of a person comes: each round writes an event per message.
 const GATHERING: Duration = Duration::from_millis(100);
-/// A receipt may be here before the event of its message is on disk. It is looked at again this often, for this long.
+/// A receipt may be here before the event of its message is on disk. It is looked at again after this time, which doubles: for 32 s in all.
 const EARLY_RETRY: Duration = Duration::from_millis(250);
-const EARLY_TIME_MAX: Duration = Duration::from_secs(30);
+const EARLY_LOOKS_MAX: u32 = 7;
 const EARLY_MAX: usize = 1_024;
 /// What is known of messages is kept in memory while there was a receipt within this time.
 const IDLE_TIME: Duration = Duration::from_secs(10);
@@ -62,18 +62,21 @@ struct Waiting {
     generation: Generation,
     receipt: Receipt,
     id: String,
-    since: Instant,
+    /// When it is looked at.
+    due: Instant,
+    /// How often it was too early.
+    looks: u32,
 }
 
 /// Takes a receipt of the engine with this generation.
 pub(crate) fn take(entry: &Arc<SessionHandle>, generation: Generation, mut receipt: Receipt) {
-    let (ids, since) = (std::mem::take(&mut receipt.ids), Instant::now());
+    let (ids, due) = (std::mem::take(&mut receipt.ids), Instant::now());
     let is_of_person = matches!(receipt.chat, IncomingChat::Person(_));
     let mut queue = entry.receipts.lock();
     if queue.waiting.len() + ids.len() > WAITING_MAX {
         return warn!(session.id = %entry.id, "too many receipts wait for the log, some are left out");
     }
-    queue.waiting.extend(ids.into_iter().map(|id| Waiting { generation, receipt: receipt.clone(), id, since }));
+    queue.waiting.extend(ids.into_iter().map(|id| Waiting { generation, receipt: receipt.clone(), id, due, looks: 0 }));
     let is_served = std::mem::replace(&mut queue.is_served, true);
     drop(queue);
     entry.receipts.came.notify_one();
@@ -101,34 +104,50 @@ impl Receipts {
 async fn serve(entry: Arc<SessionHandle>) {
     let (mut known, mut early) = (Known::default(), Vec::<Waiting>::new());
     loop {
-        let mut round = std::mem::take(&mut entry.receipts.lock().waiting);
-        round.append(&mut early);
+        let (mut round, now) = (std::mem::take(&mut entry.receipts.lock().waiting), Instant::now());
+        round.extend(early.extract_if(.., |waiting| waiting.due <= now));
         if round.is_empty() {
-            if timeout(IDLE_TIME, entry.receipts.came.notified()).await.is_err() && entry.receipts.is_done() {
+            let until = early.iter().map(|waiting| waiting.due).min().unwrap_or(now + IDLE_TIME);
+            let has_come = timeout_at(until, entry.receipts.came.notified()).await.is_ok();
+            if !has_come && early.is_empty() && entry.receipts.is_done() {
                 return;
             }
             continue;
         }
-        let (log, session) = (entry.log.clone(), entry.id);
+        let log = entry.log.clone();
         let looked = blocking(move || {
             let looked = known.look(&log, round);
             Ok((known, looked))
         });
-        let events;
-        (known, events, early) = match looked.await {
-            Ok((known, Ok(looked))) => (known, looked.events, looked.early),
-            Ok((_, Err(error))) | Err(CommandError::Store(error)) => {
-                warn!(session.id = %session, %error, "could not look up the messages of receipts in the event log");
-                Default::default()
+        let looked = match looked.await {
+            Ok((kept, looked)) => {
+                known = kept;
+                looked.map_err(CommandError::Store)
             }
-            Err(_) => Default::default(),
+            Err(error) => {
+                known = Known::default();
+                Err(error)
+            }
         };
+        let Looked { events, early: too_early } = looked.unwrap_or_else(|error| {
+            warn!(session.id = %entry.id, %error, "could not look up the messages of receipts in the event log");
+            Looked::default()
+        });
+        early.extend(too_early.into_iter().filter_map(Waiting::later));
+        early.truncate(EARLY_MAX);
         for (generation, events) in events {
             told(&entry, generation, events).await;
         }
-        // Those that were early are looked at again after a while, with those that come meanwhile.
-        let wait = if early.is_empty() { GATHERING } else { EARLY_RETRY };
-        let _ = timeout(wait, entry.receipts.came_of_person.notified()).await;
+        let _ = timeout(GATHERING, entry.receipts.came_of_person.notified()).await;
+    }
+}
+
+impl Waiting {
+    /// The same for the next look; `None`: it has waited long enough.
+    fn later(mut self) -> Option<Self> {
+        self.due = Instant::now() + EARLY_RETRY * 2_u32.pow(self.looks);
+        self.looks += 1;
+        (self.looks <= EARLY_LOOKS_MAX).then_some(self)
     }
 }
 
@@ -178,8 +197,7 @@ impl Known {
                     Found::Own(progress) => self.keep(key.clone(), progress),
                     Found::Other => continue,
                     Found::Nothing => {
-                        let is_early = waiting.since.elapsed() < EARLY_TIME_MAX && looked.early.len() < EARLY_MAX;
-                        looked.early.extend(is_early.then_some(waiting));
+                        looked.early.push(waiting);
                         continue;
                     }
                 }

@@ -1,6 +1,7 @@
 //! How far one message of the account has come: with each of the people whom it was sent to, and with all of them.
 
 use std::collections::BTreeSet;
+use std::num::NonZeroU64;
 
 use rookery_model::{
     Event, EventKind, GroupId, MessageEventKind, MessageNote, ParticipantId, ParticipantIds, Reached, Receipt,
@@ -66,14 +67,30 @@ pub enum NoReceipts {
     Unknown,
 }
 
-/// Somebody's step, as it is kept.
+/// Somebody's step.
 #[derive(Copy, Clone, Serialize, Deserialize)]
+#[serde(from = "StoredStep", into = "StoredStep")]
 struct Step {
-    #[serde(flatten)]
     person: ParticipantIds,
     /// [`Reached::number`].
     ack: u8,
     at: Timestamp,
+}
+
+/// A step as it is kept: there may be a thousand of them in one event.
+#[derive(Serialize, Deserialize)]
+struct StoredStep(Option<NonZeroU64>, Option<NonZeroU64>, u8, i64);
+
+impl From<Step> for StoredStep {
+    fn from(Step { person, ack, at }: Step) -> Self {
+        Self(person.phone, person.lid, ack, at.0)
+    }
+}
+
+impl From<StoredStep> for Step {
+    fn from(StoredStep(phone, lid, ack, at): StoredStep) -> Self {
+        Self { person: ParticipantIds { phone, lid }, ack, at: Timestamp(at) }
+    }
 }
 
 impl PersonReceipts {

@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use redb::{BackendError, StorageBackend};
+use redb::backends::FileBackend;
+use redb::{BackendError, Database, StorageBackend};
 use rustix::fs::FallocateFlags;
 
 /// Bytes of the file: four rounds of the committer.
@@ -48,6 +49,22 @@ impl Reserve {
 fn reserve(path: &Path) -> io::Result<()> {
     let file = OpenOptions::new().write(true).create(true).truncate(false).open(path)?;
     Ok(rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, RESERVE_BYTES)?)
+}
+
+/// Opens or makes a segment's file. `reserve`: where it takes events.
+pub(super) fn database(
+    path: &Path,
+    is_new: bool,
+    cache_bytes: usize,
+    reserve: Option<&Arc<Reserve>>,
+) -> Result<Database, redb::Error> {
+    let file = OpenOptions::new().read(true).write(true).create(is_new).truncate(false).open(path)?;
+    let (mut builder, file) = (Database::builder(), FileBackend::new(file)?);
+    builder.set_cache_size(cache_bytes);
+    Ok(match reserve {
+        Some(reserve) => builder.create_with_backend(Reserved::new(file, reserve.clone()))?,
+        None => builder.create_with_backend(file)?,
+    })
 }
 
 /// A segment's file whose writes have the reserve where the disk is full: redb cannot go on after a write that failed.

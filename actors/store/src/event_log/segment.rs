@@ -9,12 +9,12 @@
 //! | `facts` | name | a number: `day`, `position` (that of the first event to come when the file was made), `packed` |
 
 use std::fmt::Display;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use redb::backends::{FileBackend, InMemoryBackend};
+use redb::backends::InMemoryBackend;
 use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
     WriteTransaction,
@@ -22,7 +22,7 @@ use redb::{
 
 use super::super::guard;
 use super::super::{SessionNumber, StoreError};
-use super::reserve::{Reserve, Reserved};
+use super::reserve::{Reserve, database};
 use super::{Append, IndexRow, Run};
 
 const EVENTS: TableDefinition<'_, (u32, u64), &[u8]> = TableDefinition::new("events");
@@ -460,22 +460,6 @@ impl Segment {
     fn damaged(&self, reason: String) -> StoreError {
         StoreError::DamagedLog { path: self.path.clone().unwrap_or_default(), reason }
     }
-}
-
-/// Opens or makes a segment's file.
-fn database(
-    path: &Path,
-    is_new: bool,
-    cache_bytes: usize,
-    reserve: Option<&Arc<Reserve>>,
-) -> Result<Database, redb::Error> {
-    let file = OpenOptions::new().read(true).write(true).create(is_new).truncate(false).open(path)?;
-    let (mut builder, file) = (Database::builder(), FileBackend::new(file)?);
-    builder.set_cache_size(cache_bytes);
-    Ok(match reserve {
-        Some(reserve) => builder.create_with_backend(Reserved::new(file, reserve.clone()))?,
-        None => builder.create_with_backend(file)?,
-    })
 }
 
 /// A segment that is being made, and one that is being rewritten. A start removes both.
