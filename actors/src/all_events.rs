@@ -191,7 +191,7 @@ fn read(
                 }
                 events_left -= 1;
                 (page.seen, at) = (of_event, of_event + 1);
-                if event.kind.is_told() && is_wanted(&event) {
+                if is_wanted(&event) {
                     page.events.push((of_event, event));
                 }
             }

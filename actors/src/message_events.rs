@@ -266,7 +266,7 @@ pub(crate) fn of_acks<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
     [b"acks", chat.as_bytes(), id.as_bytes()]
 }
 
-/// The name of a message's receipts that are told to nobody.
+/// The name of a message's receipts in a group.
 pub(crate) fn of_receipts<'a>(chat: &'a str, id: &'a str) -> [&'a [u8]; 3] {
     [b"receipts", chat.as_bytes(), id.as_bytes()]
 }

@@ -4,8 +4,8 @@
 //! engine --take--> waiting --one task, a round at a time--> of which message? what is new? (log) --> actor --> journal
 //! ```
 //!
-//! In a chat with a person, each step is an event (`message.ack`). In a group, the steps of its people are kept in events that nobody is told
-//! of, many in one, and a step is told once all people have come so far.
+//! In a chat with a person, each step is an event (`message.ack`). In a group, the steps of its people are in events of another kind
+//! (`message.receipts`), many in one, and `message.ack` tells of a step once all people have come so far.
 
 mod progress;
 

@@ -197,13 +197,7 @@ impl EventKind {
         WORDS.contains(&word)
     }
 
-    /// Whether events of this kind are told. Others are kept for answers alone.
-    #[must_use]
-    pub fn is_told(self) -> bool {
-        self != Self::Message(MessageEventKind::Receipts)
-    }
-
-    /// Every kind that is told.
+    /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {
         let sessions = [
             Self::SessionStatus,
@@ -230,10 +224,7 @@ impl Serialize for EventKind {
 impl<'de> Deserialize<'de> for EventKind {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        let kept = Self::Message(MessageEventKind::Receipts);
-        Self::from_word(&word)
-            .or_else(|| (word == kept.as_str()).then_some(kept))
-            .ok_or_else(|| serde::de::Error::custom("an event of a kind that is not known"))
+        Self::from_word(&word).ok_or_else(|| serde::de::Error::custom("an event of a kind that is not known"))
     }
 }
 
@@ -357,14 +348,22 @@ pub enum MessageEventKind {
     PollVote,
     /// All whom it was sent to have got or read it.
     Ack,
-    /// Some of those whom it was sent to have got or read it. Kept, and told to nobody.
+    /// In a group: some of those whom it was sent to have got or read it.
     Receipts,
 }
 
 impl MessageEventKind {
-    /// Every kind that is told.
-    pub const ALL: [Self; 7] =
-        [Self::Received, Self::Sent, Self::Revoked, Self::Reaction, Self::Edited, Self::PollVote, Self::Ack];
+    /// Every kind.
+    pub const ALL: [Self; 8] = [
+        Self::Received,
+        Self::Sent,
+        Self::Revoked,
+        Self::Reaction,
+        Self::Edited,
+        Self::PollVote,
+        Self::Ack,
+        Self::Receipts,
+    ];
 
     /// The word for it in webhooks and streams.
     #[must_use]

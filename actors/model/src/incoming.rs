@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::{ChatKind, GroupId, Location, Media, MessageType, ParticipantIds, Poll, Timestamp};
 
 /// A message, or a change of one.
@@ -57,7 +59,8 @@ pub struct Receipt {
 }
 
 /// How far a message has come. Each step includes those before.
-#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Copy, Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Reached {
     /// A device has it.
     Delivered,

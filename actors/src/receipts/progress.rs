@@ -1,7 +1,6 @@
 //! How far one message of the account has come: with each of the people whom it was sent to, and with all of them.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroU64;
 
 use rookery_model::{
     Event, EventKind, GroupId, MessageEventKind, MessageNote, ParticipantId, ParticipantIds, Reached, Receipt,
@@ -16,8 +15,8 @@ use crate::session_log::SessionLog;
 
 /// Events about receipts of one message that are read, the newest first: more than a group has people, twice.
 const EVENTS_MAX: usize = 4_096;
-/// The field of a kept event with the steps.
-const STEPS: &str = "steps";
+/// The field with the steps of people in a group.
+const STEPS: &str = "receipts";
 
 /// What the log has of a message that a receipt names.
 pub(crate) enum Found {
@@ -68,29 +67,21 @@ pub enum NoReceipts {
 }
 
 /// Somebody's step.
-#[derive(Copy, Clone, Serialize, Deserialize)]
-#[serde(from = "StoredStep", into = "StoredStep")]
+#[derive(Copy, Clone)]
 struct Step {
     person: ParticipantIds,
-    /// [`Reached::number`].
-    ack: u8,
+    reached: Reached,
     at: Timestamp,
 }
 
-/// A step as it is kept: there may be a thousand of them in one event.
+/// A step as events have it.
 #[derive(Serialize, Deserialize)]
-struct StoredStep(Option<NonZeroU64>, Option<NonZeroU64>, u8, i64);
-
-impl From<Step> for StoredStep {
-    fn from(Step { person, ack, at }: Step) -> Self {
-        Self(person.phone, person.lid, ack, at.0)
-    }
-}
-
-impl From<StoredStep> for Step {
-    fn from(StoredStep(phone, lid, ack, at): StoredStep) -> Self {
-        Self { person: ParticipantIds { phone, lid }, ack, at: Timestamp(at) }
-    }
+#[serde(rename_all = "camelCase")]
+struct ToldStep {
+    participant_id: ParticipantId,
+    status: Reached,
+    /// Seconds since 1970.
+    timestamp: i64,
 }
 
 impl PersonReceipts {
@@ -149,15 +140,17 @@ impl Progress {
                 continue;
             }
             let steps = event.data.get(STEPS).cloned().unwrap_or_default();
-            for step in serde_json::from_value::<Vec<Step>>(steps).unwrap_or_default() {
-                self.note_step(step);
+            let steps: Vec<ToldStep> = serde_json::from_value(steps).unwrap_or_default();
+            for ToldStep { participant_id, status, timestamp } in steps {
+                let at = Timestamp(timestamp.saturating_mul(1_000));
+                self.note_step(Step { person: participant_id.into(), reached: status, at });
             }
             if event.kind == EventKind::Message(MessageEventKind::Ack) {
                 let reached = event.data.get("ack").and_then(Value::as_u64).and_then(Reached::from_number);
                 self.told = self.told.max(reached);
                 if let (Some(reached), Some(person)) = (reached, event.actor) {
                     let (person, at) = (person.into(), event.occurred_at);
-                    self.note_step(Step { person, ack: reached.number(), at });
+                    self.note_step(Step { person, reached, at });
                 }
             }
         }
@@ -176,7 +169,7 @@ impl Progress {
                 .filter_map(|chat| chat.parse().ok())
                 .for_each(|id: ParticipantId| person.learn(&id.into()));
         }
-        let step = Step { person, ack: receipt.reached.number(), at: receipt.at };
+        let step = Step { person, reached: receipt.reached, at: receipt.at };
         let is_new = !is_own && self.note_step(step);
         self.new.extend(is_new.then_some(step));
         is_new
@@ -184,7 +177,7 @@ impl Progress {
 
     /// Notes a step with those before it; whether it is new.
     fn note_step(&mut self, step: Step) -> bool {
-        let Some(reached) = Reached::from_number(step.ack.into()) else { return false };
+        let reached = step.reached;
         let known = self.people.iter().position(|known| known.person.is(&step.person));
         let at = known.unwrap_or_else(|| {
             self.people.push(PersonReceipts { person: step.person, at: [None; 3] });
@@ -199,13 +192,18 @@ impl Progress {
         is_new
     }
 
-    /// The events that tell of the new steps: what all have reached, and of a group what is kept of its people.
+    /// The events that tell of the new steps: what all have reached, and of a group what its people have.
     pub(crate) fn news(&mut self, session: SessionId) -> Vec<Event> {
         let steps = std::mem::take(&mut self.new);
         let Some(latest) = steps.iter().max_by_key(|step| step.at).copied() else { return Vec::new() };
         let mut events = Vec::new();
         if self.group.is_some() {
-            let data = Map::from_iter([(STEPS.to_owned(), json!(steps))]);
+            let told = steps.iter().filter_map(|step| {
+                let timestamp = step.at.0.div_euclid(1_000);
+                Some(ToldStep { participant_id: step.person.id()?, status: step.reached, timestamp })
+            });
+            let mut data = self.place(latest.at);
+            data.insert(STEPS.to_owned(), json!(told.collect::<Vec<_>>()));
             events.push(self.event(session, MessageEventKind::Receipts, latest.at, None, data));
         }
         let (all, actor) = match self.group {
@@ -232,12 +230,17 @@ impl Progress {
 
     fn ack(&self, reached: Reached, at: Timestamp) -> Map<String, Value> {
         let status = if reached == Reached::Delivered { "delivered" } else { "read" };
+        let mut data = self.place(at);
+        data.extend([("status".to_owned(), json!(status)), ("ack".to_owned(), json!(reached.number()))]);
+        data
+    }
+
+    /// What all events about the message have.
+    fn place(&self, at: Timestamp) -> Map<String, Value> {
         let data = json!({
             "id": self.note.id,
             "messageId": self.note.id,
             "chatId": self.chat_id,
-            "status": status,
-            "ack": reached.number(),
             "timestamp": at.0.div_euclid(1_000),
             "fromMe": true,
             "isGroup": self.group.is_some(),

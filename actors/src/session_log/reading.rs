@@ -218,7 +218,7 @@ impl SessionEvents {
                         break 'reading;
                     }
                     page.seen = event.number;
-                    if event.kind.is_told() && is_wanted(&event) {
+                    if is_wanted(&event) {
                         page.events.push(event);
                     }
                 }

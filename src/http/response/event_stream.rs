@@ -161,15 +161,9 @@ impl Source {
                 let seen = cursor.number;
                 latest.wait_for(|latest| *latest > seen).await.ok()?;
                 let _reading = key.read_events().await;
-                let page = events.page(seen, READ_COUNT, |_| true).await.ok()?;
-                if page.gap.is_some() || page.seen == seen {
-                    // The client is told when it connects again.
-                    return None;
-                }
-                if page.events.is_empty() {
-                    cursor.number = page.seen;
-                }
-                *read = page.events.into();
+                *read = events.page(seen, READ_COUNT, |_| true).await.ok()?.events.into();
+                // At a gap: the client is told when it connects again.
+                read.front()?;
             },
             Self::All { events, latest, read, seen, place } => loop {
                 if let Some((at, event)) = read.pop_front() {
