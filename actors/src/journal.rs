@@ -187,7 +187,7 @@ impl Journal {
     pub(crate) fn tell_message(&mut self, event: Event, claim: Claim) {
         // A message that is sent once more is told once, also while the disk is full.
         let is_same = |waiting: &WaitingEvent| waiting.claim.is_report() && waiting.is_of_message(&event);
-        if claim.is_report() && self.is_refused() && self.waiting_events.iter().any(is_same) {
+        if claim.is_report() && self.waiting_events.iter().any(is_same) {
             return;
         }
         self.has_new_reports |= claim.is_report();
@@ -224,12 +224,12 @@ impl Journal {
 
     /// Drops the oldest events beyond `most`, except reports and those for the operator's audit log.
     fn drop_oldest(&mut self, most: usize) {
-        let mut lost = self.waiting_events.len().saturating_sub(most);
+        let is_spared = |waiting: &WaitingEvent| waiting.event.kind.notice().is_some() || waiting.claim.is_report();
+        let mut lost = self.waiting_events.iter().filter(|waiting| !is_spared(waiting)).count().saturating_sub(most);
         if lost > 0 {
             warn!(session.id = %self.session, events.lost = lost, "too many events wait for the disk, the oldest are not told");
             self.waiting_events.retain(|waiting| {
-                let is_spared = waiting.event.kind.notice().is_some() || waiting.claim.is_report();
-                let is_dropped = lost > 0 && !is_spared;
+                let is_dropped = lost > 0 && !is_spared(waiting);
                 lost -= usize::from(is_dropped);
                 !is_dropped
             });
@@ -302,6 +302,8 @@ impl Journal {
             Ok(()) => {
                 self.next_event += events.len() as u64;
                 claims.iter().for_each(Claim::note_kept);
+                // Those that this batch had no room for.
+                self.has_new_reports |= self.waiting_events.iter().any(|waiting| waiting.claim.is_report());
                 after.kinds = events.into_iter().map(|event| event.kind).collect();
             }
             Err(_) => self.events_are_not_told(events.into_iter().zip(claims)),
@@ -364,6 +366,8 @@ impl Journal {
     /// Gives back the events that come again, and puts the others before those that wait.
     fn events_are_not_told(&mut self, events: impl DoubleEndedIterator<Item = (Event, Claim)>) {
         self.waiting_events.retain(|waiting| !matches!(waiting.claim, Claim::Again(_)));
+        // Nobody waits for the disk to have room.
+        self.waiting_events.iter_mut().for_each(|waiting| waiting.claim.give_up());
         for (event, claim) in events.rev() {
             let claim = match claim {
                 Claim::Again(_) => continue,

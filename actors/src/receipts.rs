@@ -9,18 +9,16 @@
 
 mod progress;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rookery_model::{Event, IncomingChat, Receipt};
-use rookery_store::StoreError;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 use tracing::warn;
 
 use crate::directory::SessionHandle;
-use crate::error::CommandError;
 use crate::message_events::chat_names;
 use crate::session::message::{Came, Generation, SessionMsg};
 use crate::session_log::{SessionLog, blocking};
@@ -34,7 +32,6 @@ const GATHERING: Duration = Duration::from_millis(100);
 /// A receipt may be here before the event of its message is on disk. It is looked at again after this time, which doubles: for 32 s in all.
 const EARLY_RETRY: Duration = Duration::from_millis(250);
 const EARLY_LOOKS_MAX: u32 = 7;
-const EARLY_MAX: usize = 1_024;
 /// What is known of messages is kept in memory while there was a receipt within this time.
 const IDLE_TIME: Duration = Duration::from_secs(10);
 /// People of the messages that are in memory.
@@ -119,22 +116,13 @@ async fn serve(entry: Arc<SessionHandle>) {
             let looked = known.look(&log, round);
             Ok((known, looked))
         });
-        let looked = match looked.await {
-            Ok((kept, looked)) => {
-                known = kept;
-                looked.map_err(CommandError::Store)
-            }
-            Err(error) => {
-                known = Known::default();
-                Err(error)
-            }
-        };
-        let Looked { events, early: too_early } = looked.unwrap_or_else(|error| {
+        let looked = looked.await.inspect_err(|error| {
             warn!(session.id = %entry.id, %error, "could not look up the messages of receipts in the event log");
-            Looked::default()
         });
+        let (kept, Looked { events, early: too_early }) = looked.unwrap_or_default();
+        known = kept;
         early.extend(too_early.into_iter().filter_map(Waiting::later));
-        early.truncate(EARLY_MAX);
+        early.truncate(WAITING_MAX);
         for (generation, events) in events {
             told(&entry, generation, events).await;
         }
@@ -182,8 +170,9 @@ struct Looked {
 
 impl Known {
     /// Takes what is new of these receipts. Blocks.
-    fn look(&mut self, log: &SessionLog, round: Vec<Waiting>) -> Result<Looked, StoreError> {
-        let mut looked = Looked::default();
+    fn look(&mut self, log: &SessionLog, round: Vec<Waiting>) -> Looked {
+        // A message in a large group has a thousand receipts: it is looked for once.
+        let (mut looked, mut missing) = (Looked::default(), HashSet::new());
         for waiting in round {
             if waiting.generation != self.generation {
                 looked.events.extend(self.news(log));
@@ -192,11 +181,17 @@ impl Known {
             let chats = chat_names(&waiting.receipt.chat);
             let Some(chat) = chats.first() else { continue };
             let key = (chat.clone(), waiting.id.clone());
+            if missing.contains(&key) {
+                looked.early.push(waiting);
+                continue;
+            }
             if !self.messages.contains_key(&key) {
-                match Progress::load(log, &chats, &waiting.id)? {
+                // What cannot be read now may be later.
+                match Progress::load(log, &chats, &waiting.id).unwrap_or(Found::Nothing) {
                     Found::Own(progress) => self.keep(key.clone(), progress),
                     Found::Other => continue,
                     Found::Nothing => {
+                        missing.insert(key);
                         looked.early.push(waiting);
                         continue;
                     }
@@ -209,7 +204,7 @@ impl Known {
         }
         looked.events.extend(self.news(log));
         self.trim();
-        Ok(looked)
+        looked
     }
 
     /// The events that tell of what changed.
@@ -217,6 +212,9 @@ impl Known {
         let changed = std::mem::take(&mut self.changed);
         let news = changed.iter().filter_map(|key| Some(self.messages.get_mut(key)?.news(log.session())));
         let events: Vec<Event> = news.flatten().collect();
+        // These had receipts last.
+        self.order.retain(|key| !changed.contains(key));
+        self.order.extend(changed);
         (!events.is_empty()).then_some((self.generation, events))
     }
 
@@ -225,10 +223,11 @@ impl Known {
         self.order.push_back(key);
     }
 
-    /// Forgets the messages whose first receipt was longest ago.
+    /// Forgets the messages whose last receipt was longest ago, but one.
     fn trim(&mut self) {
         let mut people: usize = self.messages.values().map(|message| message.people_count()).sum();
         while people > PEOPLE_MAX
+            && self.order.len() > 1
             && let Some(oldest) = self.order.pop_front()
         {
             people -= self.messages.remove(&oldest).map_or(0, |message| message.people_count());

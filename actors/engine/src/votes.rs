@@ -20,7 +20,7 @@ pub struct VoteParties<'a> {
     pub voters: &'a [ParticipantId],
 }
 
-/// The names of the options in a vote; `None`: it is not one that these people made in this poll. `poll`: the poll as WhatsApp's protocol has it.
+/// The names of the options in a vote; `None`: it is not one that these people made in this poll, or it names other options. `poll`: the poll as WhatsApp's protocol has it.
 #[must_use]
 pub fn open_vote(
     poll: &[u8],
@@ -43,7 +43,9 @@ pub fn open_vote(
     };
     let hashes = pairs.into_iter().find_map(open)?;
     let is_chosen = |name: &String| hashes.iter().any(|hash| **hash == compute_option_hash(name));
-    Some(names.into_iter().filter(is_chosen).collect())
+    let chosen: Vec<String> = names.into_iter().filter(is_chosen).collect();
+    // An option that was added to the poll later is not kept.
+    (chosen.len() == hashes.len()).then_some(chosen)
 }
 
 /// A vote for these options.

@@ -70,6 +70,13 @@ impl Claim {
         matches!(self, Self::Report(_))
     }
 
+    /// Whoever waits hears that the event is not on disk.
+    pub(super) fn give_up(&mut self) {
+        if let Self::Later(keeping) | Self::Report(keeping) = self {
+            *keeping = None;
+        }
+    }
+
     /// The event is on disk.
     pub(super) fn note_kept(&self) {
         if let Self::Again(keeping) | Self::Later(Some(keeping)) | Self::Report(Some(keeping)) = self {
@@ -93,7 +100,9 @@ impl WaitingEvent {
     /// Whether it tells of the same message as this event.
     pub(super) fn is_of_message(&self, other: &Event) -> bool {
         let notes = self.event.message.as_ref().zip(other.message.as_ref());
-        notes.is_some_and(|(one, other)| one.own_id() == other.own_id() && one.chats == other.chats)
+        notes.is_some_and(|(one, other)| {
+            one.own_id() == other.own_id() && one.chats.iter().any(|chat| other.chats.contains(chat))
+        })
     }
 }
 

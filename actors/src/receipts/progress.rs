@@ -79,6 +79,9 @@ struct Step {
 #[serde(rename_all = "camelCase")]
 struct ToldStep {
     participant_id: ParticipantId,
+    /// The LID, where `participant_id` is the phone number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lid: Option<ParticipantId>,
     status: Reached,
     /// Seconds since 1970.
     timestamp: i64,
@@ -141,9 +144,11 @@ impl Progress {
             }
             let steps = event.data.get(STEPS).cloned().unwrap_or_default();
             let steps: Vec<ToldStep> = serde_json::from_value(steps).unwrap_or_default();
-            for ToldStep { participant_id, status, timestamp } in steps {
-                let at = Timestamp(timestamp.saturating_mul(1_000));
-                self.note_step(Step { person: participant_id.into(), reached: status, at });
+            for ToldStep { participant_id, lid, status, timestamp } in steps {
+                let (mut person, at) =
+                    (ParticipantIds::from(participant_id), Timestamp(timestamp.saturating_mul(1_000)));
+                person.learn(&lid.map(ParticipantIds::from).unwrap_or_default());
+                self.note_step(Step { person, reached: status, at });
             }
             if event.kind == EventKind::Message(MessageEventKind::Ack) {
                 let reached = event.data.get("ack").and_then(Value::as_u64).and_then(Reached::from_number);
@@ -183,13 +188,26 @@ impl Progress {
             self.people.push(PersonReceipts { person: step.person, at: [None; 3] });
             self.people.len() - 1
         });
+        self.people[at].person.learn(&step.person);
+        self.join_with_others(at);
         let person = &mut self.people[at];
-        person.person.learn(&step.person);
         let is_new = person.at(reached).is_none();
         for step_at in &mut person.at[..=reached as usize] {
             step_at.get_or_insert(step.at);
         }
         is_new
+    }
+
+    /// A person who was known by one id and by another is one person, once a receipt has both.
+    fn join_with_others(&mut self, at: usize) {
+        while let Some(other) =
+            (at + 1..self.people.len()).find(|other| self.people[*other].person.is(&self.people[at].person))
+        {
+            let other = self.people.remove(other);
+            for (mine, theirs) in self.people[at].at.iter_mut().zip(other.at) {
+                *mine = (*mine).min(theirs).or(*mine).or(theirs);
+            }
+        }
     }
 
     /// The events that tell of the new steps: what all have reached, and of a group what its people have.
@@ -200,7 +218,8 @@ impl Progress {
         if self.group.is_some() {
             let told = steps.iter().filter_map(|step| {
                 let timestamp = step.at.0.div_euclid(1_000);
-                Some(ToldStep { participant_id: step.person.id()?, status: step.reached, timestamp })
+                let (participant_id, lid) = (step.person.id()?, step.person.ids().nth(1));
+                Some(ToldStep { participant_id, lid, status: step.reached, timestamp })
             });
             let mut data = self.place(latest.at);
             data.insert(STEPS.to_owned(), json!(told.collect::<Vec<_>>()));

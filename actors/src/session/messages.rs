@@ -75,8 +75,8 @@ impl SessionState {
 
     /// Tells of receipts.
     fn receipts_came(&mut self, generation: Generation, events: Vec<Event>, kept: oneshot::Sender<bool>) {
-        if !self.engine.is_current(generation) {
-            // Those of another engine may be of another account.
+        if !self.engine.is_current(generation) && self.record.link != Link::Linked {
+            // The account is gone, and its events are.
             return;
         }
         let keeping = Keeping::new(events.len(), kept);

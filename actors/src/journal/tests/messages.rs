@@ -82,3 +82,28 @@ async fn what_was_sent_is_told_once_also_where_the_disk_was_full() {
     let kinds: Vec<&str> = bench.events().await.iter().map(|(_, kind)| *kind).collect();
     assert_eq!(kinds, ["message.sent", "message.sent", "group.join"]);
 }
+
+#[tokio::test]
+async fn nobody_waits_for_a_disk_that_refuses_however_many_reports_there_are() {
+    let mut bench = Bench::new(3).await;
+    let ids: Vec<String> = (0..2_000).map(|number| format!("{number:0200}")).collect();
+    for (nth, id) in ids.iter().enumerate() {
+        let answer = sent(&mut bench, id);
+        if nth % 100 == 0 {
+            bench.refuse(true).unwrap();
+        }
+        drop(answer);
+    }
+    let last = sent(&mut bench, "last");
+    bench.refuse(true).unwrap();
+    assert_eq!(last.await, Ok(false), "also where the batch had no room for it");
+    let again = sent(&mut bench, "again");
+    let mut batches = 0;
+    while let Some(draft) = bench.journal.draft(&mut bench.cache, true) {
+        bench.write_draft(draft).await;
+        batches += 1;
+    }
+    assert_eq!(again.await, Ok(true), "one batch follows the other");
+    assert!(batches > 1);
+    assert_eq!(bench.last_event(), 2_002, "each is told once");
+}

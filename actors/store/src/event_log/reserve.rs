@@ -4,6 +4,7 @@
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,21 +22,30 @@ pub(super) struct Reserve {
     /// `None`: for a log in memory.
     path: Option<PathBuf>,
     is_held: AtomicBool,
+    /// The volume cannot reserve room.
+    is_impossible: AtomicBool,
 }
 
 impl Reserve {
-    /// The reserve in this directory, which is not held yet.
+    /// The reserve in this directory.
     pub(super) fn new(directory: Option<&Path>) -> Self {
-        Self { path: directory.map(|directory| directory.join("reserve")), is_held: AtomicBool::new(false) }
+        let path = directory.map(|directory| directory.join("reserve"));
+        // That of the process before.
+        let file = path.as_deref().and_then(|path| std::fs::metadata(path).ok());
+        let is_held = file.is_some_and(|file| file.blocks() * 512 >= RESERVE_BYTES);
+        Self { path, is_held: AtomicBool::new(is_held), is_impossible: AtomicBool::new(false) }
     }
 
     /// Takes the room, if it is there.
     pub(super) fn hold(&self) {
-        let Some(path) = self.path.as_deref().filter(|_| !self.is_held.load(Ordering::Acquire)) else { return };
-        // A volume that cannot reserve room has none.
+        let is_done = self.is_held.load(Ordering::Acquire) || self.is_impossible.load(Ordering::Relaxed);
+        let Some(path) = self.path.as_deref().filter(|_| !is_done) else { return };
         match reserve(path) {
             Ok(()) => self.is_held.store(true, Ordering::Release),
-            Err(_) => drop(std::fs::remove_file(path)),
+            Err(error) => {
+                self.is_impossible.store(!is_full(&error), Ordering::Relaxed);
+                let _ = std::fs::remove_file(path);
+            }
         }
     }
 
@@ -208,6 +218,7 @@ mod tests {
         assert!(!reserve.release(), "there is none twice");
         is_full.store(false, Ordering::Relaxed);
         reserve.hold();
-        assert!(path.exists() && reserve.release());
+        assert!(Reserve::new(Some(directory.path())).release(), "the next process takes it over");
+        assert!(!path.exists());
     }
 }
