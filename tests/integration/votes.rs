@@ -82,6 +82,11 @@ async fn the_accounts_vote_is_read_by_who_made_the_poll_and_can_be_changed_and_t
         })
         .await;
         assert_eq!(vote(&bench, &group, "AB", &[]).await.failure(), (404, "message_not_found"));
+        let deletion = json!({ "chatId": group, "messageId": of_bob });
+        assert_eq!(bench.post("/sessions/alice/messages/delete", deletion).await.status, 200);
+        let path = format!("/sessions/alice/messages/{group}/{of_bob}/votes");
+        assert_eq!(bench.get(&path).await.failure(), (400, "message_deleted"));
+        assert_eq!(vote(&bench, &group, &of_bob, &["Monday"]).await.failure(), (400, "message_deleted"));
     }
 }
 

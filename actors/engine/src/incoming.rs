@@ -1,6 +1,6 @@
 //! Messages as they come: WhatsApp's form into ours. One conversion, no decisions.
 
-use tracing::warn;
+use tracing::{debug, warn};
 use wacore::proto_helpers::MessageExt as _;
 use wacore::types::events::{InboundMessage, Receipt as EngineReceipt};
 use wacore::types::message::MessageInfo;
@@ -197,7 +197,8 @@ fn target_of(info: &MessageInfo, key: &wa::MessageKey) -> Option<String> {
         named.is_some() && named != chat
     };
     if named.as_ref().is_some_and(is_elsewhere) {
-        warn!("a change names a message of another chat, it is left out");
+        // Anybody in a group can send any number of these.
+        debug!("a change names a message of another chat, it is left out");
         return None;
     }
     checked_id(key.id.as_deref()?)

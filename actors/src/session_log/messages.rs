@@ -211,11 +211,8 @@ impl SessionEvents {
     /// As [`Self::messages`].
     pub async fn votes(&self, chat: String, id: String) -> Result<Option<(Event, Vec<Vote>)>, CommandError> {
         let Some(KeptMessage { event, .. }) = self.message(chat, id).await? else { return Ok(None) };
-        let (log, number) = (self.log()?, event.number);
-        let votes = blocking(move || {
-            let note = log.read_these(&[number])?.pop().and_then(|event| event.message);
-            note.map_or(Ok(Vec::new()), |note| log.votes_in(&note))
-        });
+        let (log, note) = (self.log()?, event.message.clone());
+        let votes = blocking(move || note.map_or(Ok(Vec::new()), |note| log.votes_in(&note)));
         Ok(Some((event, votes.await?)))
     }
 

@@ -128,6 +128,9 @@ pub(crate) async fn list(
     let _reading = caller.key.read_events().await;
     let found = events.votes(chat.to_string(), id.clone()).await?;
     let (event, votes) = found.ok_or_else(|| MessageError::Unknown(shorten(&id)))?;
+    if event.data.get("type").is_some_and(|kind| kind == "revoked") {
+        return Err(MessageError::Deleted.into());
+    }
     let is_text_kept = event.data.get("textStored") != Some(&Value::Bool(false));
     let poll = event.data.get("poll").and_then(|poll| serde_json::from_value::<Poll>(poll.clone()).ok());
     let Some(poll) = poll else {
