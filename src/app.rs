@@ -16,6 +16,7 @@ use crate::detached_tasks::DetachedTasks;
 use crate::http::error::AccessError;
 use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
+use crate::media::Media;
 use crate::picture::Pictures;
 use crate::shares::{Share, Shares};
 use crate::webhooks::Webhooks;
@@ -27,6 +28,7 @@ pub(crate) struct Parts {
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) pictures: Pictures,
+    pub(crate) media: Media,
     pub(crate) webhooks: Webhooks,
     /// Hides positions in the whole event log from callers.
     pub(crate) cursor_key: EventKey,
@@ -46,6 +48,7 @@ pub(crate) struct App {
     pub(crate) audit: Arc<Audit>,
     pub(crate) calls: DetachedTasks,
     pub(crate) pictures: Pictures,
+    pub(crate) media: Media,
     pub(crate) webhooks: Webhooks,
     pub(crate) cursor_key: EventKey,
     pub(crate) http: Arc<HttpOptions>,
@@ -60,7 +63,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(parts: Parts, http: HttpOptions) -> Self {
-        let Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key } = parts;
+        let Parts { gateway, keys, idempotency, audit, pictures, media, webhooks, cursor_key } = parts;
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
         let streams = Shares::new(http.limits.streams_max);
@@ -73,6 +76,7 @@ impl App {
             audit,
             calls,
             pictures,
+            media,
             webhooks,
             cursor_key,
             http,

@@ -36,6 +36,7 @@ use crate::files::write_secret;
 use crate::http;
 use crate::http::sockets::Sockets;
 use crate::idempotency::{self, Idempotency};
+use crate::media::Media;
 use crate::picture::Pictures;
 use crate::signals::{self, Signals};
 use crate::store_key;
@@ -115,7 +116,7 @@ impl Daemon {
         let (audit, auditor) = Audit::open(Arc::clone(&store), config.retention(), clock.clone())
             .context("could not read the audit log")?;
         let guard = Guard::new(config.fetch_allow.clone());
-        let fetcher = Fetcher::new(guard.clone()).context("could not prepare fetching from URLs")?;
+        let (pictures, media) = prepare_fetching(&guard, &config)?;
         let webhook_options = config.webhooks(guard)?;
         if is_restored {
             audit.note(control::entry("restore", true)).await;
@@ -126,10 +127,10 @@ impl Daemon {
             .await
             .context("could not start the sessions")?;
 
-        let (gateway, pictures) = (running.gateway.clone(), Pictures::new(fetcher));
+        let gateway = running.gateway.clone();
         let (keys, audit) = (Arc::new(keys), Arc::new(audit));
         let webhooks = Webhooks::open(stored, &store, &gateway, &keys, &audit, webhook_options)?;
-        let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
+        let parts = Parts { gateway, keys, idempotency, audit, pictures, media, webhooks, cursor_key };
         let app = Arc::new(App::new(parts, config.http));
         let control = Control::open(&app, &store, &events, location, store_key);
         let control = control.inspect_err(
@@ -237,6 +238,13 @@ impl Daemon {
         info!("stopped");
         self.lock
     }
+}
+
+/// What fetches the files that callers name by URL.
+fn prepare_fetching(guard: &Guard, config: &Config) -> Result<(Pictures, Media)> {
+    let fetcher = || Fetcher::new(guard.clone()).context("could not prepare fetching from URLs");
+    let media = Media::new(&config.location.data_dir, &config.http.limits, fetcher()?);
+    Ok((Pictures::new(fetcher()?), media))
 }
 
 async fn open_idempotency(store: &Arc<dyn Store>, clock: Clock) -> Result<Arc<Idempotency>> {

@@ -24,7 +24,7 @@ const LOCK_RETRY_AFTER: Duration = Duration::from_millis(20);
 const OWN_NAMES: [&str; 6] = ["store", "events", "api-keys.pepper", "admin.key", "before-restore-", "control.sock"];
 
 /// The start of a spool's name, which the spool has for a moment only; a UUID follows.
-pub(crate) const SPOOL_PREFIX: &str = "spool-";
+const SPOOL_PREFIX: &str = "spool-";
 
 /// Makes the directory when it is missing, for its owner alone. Rights that others have to it, or to the files in it that hold
 /// secrets, are taken away, with a warning.
@@ -116,6 +116,17 @@ impl Lock {
             }
         }
     }
+}
+
+/// A new file that is gone when it is closed: its name is taken away at once.
+///
+/// # Errors
+/// The file cannot be made.
+pub(crate) fn nameless_file(path: &Path) -> io::Result<File> {
+    let path = path.join(format!("{SPOOL_PREFIX}{}", Uuid::new_v4()));
+    let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
+    fs::remove_file(&path)?;
+    Ok(file)
 }
 
 /// Whether a daemon or a command uses this data directory; a directory that cannot be opened counts as used.

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use axum::extract::Request;
 use axum::routing::get;
 use axum::{Extension, Router};
+use rookery_model::FileKind;
 
 use crate::app::App;
 use crate::auth::Role;
@@ -29,9 +30,9 @@ use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
     account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, message_changes, message_history, message_marks, message_receipts, message_votes, messages,
-    pairing, participants, passkey, picture, proxy, session_config, sessions, settings, socket_io, stats,
-    webhook_deliveries, webhooks,
+    membership_requests, message_changes, message_files, message_history, message_marks, message_media,
+    message_receipts, message_votes, messages, pairing, participants, passkey, picture, proxy, session_config,
+    sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -46,6 +47,7 @@ const OPEN: AccessPolicy = AccessPolicy {
     body: BodyKind::Json,
     once_per_key: false,
     sends: false,
+    transfers: false,
     streams: false,
     removes: false,
 };
@@ -72,6 +74,17 @@ const PICTURE_WRITE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..GR
 const MEMBERSHIP: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..GROUP_WRITE };
 /// A message that is sent. The handler checks the chat, which is in the body.
 const SEND: AccessPolicy = AccessPolicy { sends: true, ..GROUP_WRITE };
+/// As [`SEND`], with a file in the body.
+const fn send_file(kind: FileKind) -> AccessPolicy {
+    AccessPolicy { body: BodyKind::File(kind), transfers: true, ..SEND }
+}
+const SEND_IMAGE: AccessPolicy = send_file(FileKind::Image);
+const SEND_VIDEO: AccessPolicy = send_file(FileKind::Video);
+const SEND_AUDIO: AccessPolicy = send_file(FileKind::Audio);
+const SEND_DOCUMENT: AccessPolicy = send_file(FileKind::Document);
+const SEND_STICKER: AccessPolicy = send_file(FileKind::Sticker);
+/// The file of a message.
+const MEDIA: AccessPolicy = AccessPolicy { transfers: true, ..VIEWER };
 const WIDE_OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Everything, ..OPEN };
 /// As [`WIDE_OPERATOR`], to take something away.
 const WIDE_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_OPERATOR };
@@ -205,6 +218,7 @@ fn message_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/messages/{chat}/{message}/reactions" VIEWER "messages_reactions" message_history::reactions,
         GET    "/api/sessions/{session}/messages/{chat}/{message}/receipts" VIEWER "messages_receipts" message_receipts::list,
         GET    "/api/sessions/{session}/messages/{chat}/{message}/votes" VIEWER "messages_votes" message_votes::list,
+        GET    "/api/sessions/{session}/messages/{chat}/{message}/media" MEDIA "messages_media" message_media::get,
         POST   "/api/sessions/{session}/messages/reply" SEND "messages_reply" message_changes::reply,
         POST   "/api/sessions/{session}/messages/forward" SEND "messages_forward" message_changes::forward,
         POST   "/api/sessions/{session}/messages/react" SEND "messages_react" message_changes::react,
@@ -218,6 +232,11 @@ fn message_routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/messages/send-location" SEND "messages_send_location" messages::send_location,
         POST   "/api/sessions/{session}/messages/send-contact" SEND "messages_send_contact" messages::send_contact,
         POST   "/api/sessions/{session}/messages/send-poll" SEND "messages_send_poll" messages::send_poll,
+        POST   "/api/sessions/{session}/messages/send-image" SEND_IMAGE "messages_send_image" message_files::send_image,
+        POST   "/api/sessions/{session}/messages/send-video" SEND_VIDEO "messages_send_video" message_files::send_video,
+        POST   "/api/sessions/{session}/messages/send-audio" SEND_AUDIO "messages_send_audio" message_files::send_audio,
+        POST   "/api/sessions/{session}/messages/send-document" SEND_DOCUMENT "messages_send_document" message_files::send_document,
+        POST   "/api/sessions/{session}/messages/send-sticker" SEND_STICKER "messages_send_sticker" message_files::send_sticker,
     }
 }
 

@@ -22,6 +22,7 @@ mod http;
 mod idempotency;
 #[cfg(test)]
 mod little_space;
+mod media;
 pub mod offline;
 mod picture;
 mod qr_image;

@@ -3,7 +3,7 @@
 //! HTTP.
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::io::Cursor;
 use std::sync::Arc;
@@ -18,12 +18,10 @@ use image::imageops::{self, FilterType};
 use image::{
     DynamicImage, GenericImageView as _, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage, SubImage,
 };
-use rookery_model::SessionId;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
-use uuid::Uuid;
 
-use crate::shares::{Share, Shares};
+use crate::shares::{User, UserShare, UserShares};
 use crate::url_fetch::{FETCHES_MAX, FetchError, Fetcher};
 
 /// Bytes of a picture as it is given: a photo of a phone, or a large screenshot.
@@ -52,7 +50,7 @@ const OUTPUT_BYTES_MAX: usize = 200 * 1024;
 const QUALITIES: [u8; 4] = [85, 75, 60, 45];
 
 /// Callers differ in whether they pad.
-const BASE64: GeneralPurpose = GeneralPurpose::new(
+pub(crate) const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
@@ -135,49 +133,17 @@ impl PictureError {
     }
 }
 
-/// The key and the session that a picture is prepared for.
-#[derive(Copy, Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PictureUser {
-    /// The API key.
-    pub(crate) key: Uuid,
-    /// The session.
-    pub(crate) session: SessionId,
-}
-
 /// Prepares pictures, a few at once.
 pub(crate) struct Pictures {
     fetcher: Fetcher,
-    admitted: ByUser,
-    fetched: ByUser,
+    admitted: UserShares,
+    fetched: UserShares,
     decoded: Arc<Semaphore>,
-}
-
-/// The places that keys share, and those that sessions share.
-struct ByUser {
-    keys: Arc<Shares<Uuid>>,
-    sessions: Arc<Shares<SessionId>>,
-}
-
-/// A share of a key and one of a session.
-struct Admitted {
-    key: Share<Uuid>,
-    session: Share<SessionId>,
-}
-
-impl ByUser {
-    fn new(most: usize) -> Self {
-        Self { keys: Shares::new(most), sessions: Shares::new(most) }
-    }
-
-    fn take(&self, user: PictureUser) -> Result<Admitted, PictureError> {
-        let taken = self.keys.take(user.key).zip(self.sessions.take(user.session));
-        taken.map(|(key, session)| Admitted { key, session }).ok_or(PictureError::Busy)
-    }
 }
 
 impl Pictures {
     pub(crate) fn new(fetcher: Fetcher) -> Self {
-        let (admitted, fetched) = (ByUser::new(PICTURES_MAX), ByUser::new(FETCHES_MAX));
+        let (admitted, fetched) = (UserShares::new(PICTURES_MAX), UserShares::new(FETCHES_MAX));
         Self { fetcher, admitted, fetched, decoded: Arc::new(Semaphore::new(DECODED_AT_ONCE_MAX)) }
     }
 
@@ -185,8 +151,8 @@ impl Pictures {
     ///
     /// # Errors
     /// What is wrong with the picture, with the field of the request; [`PictureError::Busy`].
-    pub(crate) async fn prepare(&self, source: PictureSource, user: PictureUser) -> Result<Vec<u8>, PictureError> {
-        let admitted = self.admitted.take(user)?;
+    pub(crate) async fn prepare(&self, source: PictureSource, user: User) -> Result<Vec<u8>, PictureError> {
+        let admitted = self.admitted.take(user).ok_or(PictureError::Busy)?;
         let prepared = self.prepare_admitted(source, user, admitted);
         tokio::time::timeout(TIME_MAX, prepared).await.unwrap_or(Err(PictureError::Busy))
     }
@@ -194,19 +160,18 @@ impl Pictures {
     async fn prepare_admitted(
         &self,
         source: PictureSource,
-        user: PictureUser,
-        admitted: Admitted,
+        user: User,
+        admitted: UserShare,
     ) -> Result<Vec<u8>, PictureError> {
         let (field, given) = match source {
             PictureSource::Base64 { data, mimetype } => ("base64", Given::Base64 { data, said: format_of(&mimetype)? }),
             PictureSource::Url(url) => ("url", Given::Bytes(self.fetch(&url, user).await?)),
         };
-        let of_key = admitted.key.turn().acquire_owned().await;
-        let of_session = admitted.session.turn().acquire_owned().await;
+        let turns = admitted.turns().await;
         let of_all = Arc::clone(&self.decoded).acquire_owned().await;
         let prepared = spawn_blocking(move || {
             // Held to the end, even when nobody waits for the picture any more.
-            let _permits = (of_key, of_session, of_all, admitted);
+            let _permits = (turns, of_all, admitted);
             let (bytes, format) = given.read(field)?;
             square_jpeg(&bytes, format, field)
         });
@@ -214,8 +179,8 @@ impl Pictures {
         prepared.await.unwrap_or(Err(PictureError::Unreadable { field }))
     }
 
-    async fn fetch(&self, url: &str, user: PictureUser) -> Result<Bytes, PictureError> {
-        let _share = self.fetched.take(user)?;
+    async fn fetch(&self, url: &str, user: User) -> Result<Bytes, PictureError> {
+        let _share = self.fetched.take(user).ok_or(PictureError::Busy)?;
         match self.fetcher.fetch(url, INPUT_BYTES_MAX).await {
             Err(FetchError::TooLarge { .. }) => Err(PictureError::TooLarge { field: "url" }),
             fetched => Ok(fetched?),
@@ -318,7 +283,7 @@ fn shrink(square: &SubImage<&DynamicImage>) -> DynamicImage {
 }
 
 /// JPEG has no transparency: transparent parts become white, as paper is.
-fn on_white(picture: &DynamicImage) -> RgbImage {
+pub(crate) fn on_white(picture: &DynamicImage) -> RgbImage {
     if !picture.color().has_alpha() {
         return picture.to_rgb8();
     }

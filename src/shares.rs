@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Semaphore;
+use rookery_model::SessionId;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
 
 /// All shares.
 pub(crate) struct Shares<K> {
@@ -66,6 +68,46 @@ impl<K: Copy + Eq + Hash> Drop for Share<K> {
                 taken.remove(&self.user);
             }
         }
+    }
+}
+
+/// The key and the session that something is done for.
+#[derive(Copy, Clone, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    /// The API key.
+    pub(crate) key: Uuid,
+    /// The session.
+    pub(crate) session: SessionId,
+}
+
+/// Shares that keys have among each other, and sessions among each other.
+pub(crate) struct UserShares {
+    keys: Arc<Shares<Uuid>>,
+    sessions: Arc<Shares<SessionId>>,
+}
+
+/// A share of a key and one of a session.
+pub(crate) struct UserShare {
+    key: Share<Uuid>,
+    session: Share<SessionId>,
+}
+
+impl UserShares {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { keys: Shares::new(most), sessions: Shares::new(most) }
+    }
+
+    /// Takes a share; `None`: the key or the session has as many as it may, or none is left.
+    pub(crate) fn take(&self, user: User) -> Option<UserShare> {
+        let taken = self.keys.take(user.key).zip(self.sessions.take(user.session));
+        taken.map(|(key, session)| UserShare { key, session })
+    }
+}
+
+impl UserShare {
+    /// Waits for the key's turn and the session's, as [`Share::turn`].
+    pub(crate) async fn turns(&self) -> [Result<OwnedSemaphorePermit, AcquireError>; 2] {
+        [self.key.turn().acquire_owned().await, self.session.turn().acquire_owned().await]
     }
 }
 

@@ -12,10 +12,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::LOCATION;
-use reqwest::{Client, StatusCode, Url, redirect};
+use percent_encoding::percent_decode_str;
+use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::sync::Semaphore;
 
+use crate::media::FILENAME_CHARS_MAX;
 pub use allow::FetchAllow;
 pub(crate) use guard::{Guard, Reach, Resolver};
 
@@ -87,7 +89,43 @@ pub(crate) enum FetchError {
 /// The result of one request.
 enum Step {
     Redirected(Url),
-    Read(Bytes),
+    Opened(Opened),
+}
+
+/// An answer that is read piece by piece. Dropping it ends the connection.
+pub(crate) struct Opened {
+    response: Response,
+    host: String,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Opened {
+    /// The next piece; `None`: that was all.
+    ///
+    /// # Errors
+    /// [`FetchError::TooLarge`], [`FetchError::Broken`].
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, FetchError> {
+        let piece = self.response.chunk().await.map_err(|error| failed(&error, &self.host))?;
+        self.bytes += piece.as_ref().map_or(0, Bytes::len);
+        if self.bytes > self.bytes_max {
+            return Err(FetchError::TooLarge { bytes_max: self.bytes_max });
+        }
+        Ok(piece)
+    }
+
+    /// The media type, as the host says.
+    pub(crate) fn mimetype(&self) -> Option<String> {
+        self.response.headers().get(CONTENT_TYPE)?.to_str().ok().map(str::to_owned)
+    }
+
+    /// The last part of the path, where it is the name of a file.
+    pub(crate) fn filename(&self) -> Option<String> {
+        let encoded = self.response.url().path_segments()?.next_back()?;
+        let decoded = percent_decode_str(encoded).decode_utf8().ok()?;
+        let is_name = decoded.contains('.') && !decoded.chars().any(|c| c.is_control() || c == '/');
+        (is_name && decoded.chars().count() <= FILENAME_CHARS_MAX).then(|| decoded.into_owned())
+    }
 }
 
 impl Fetcher {
@@ -103,17 +141,28 @@ impl Fetcher {
     /// # Errors
     /// What is wrong with the URL or with the response.
     pub(crate) async fn fetch(&self, url: &str, bytes_max: usize) -> Result<Bytes, FetchError> {
-        let url = Some(url).filter(|url| url.len() <= URL_CHARS_MAX).and_then(|url| Url::parse(url).ok());
-        let url = url.ok_or(FetchError::NotHttp)?;
         let Ok(_permit) = self.permits.try_acquire() else { return Err(FetchError::Busy) };
-        let fetched = tokio::time::timeout(self.time_max, self.follow(url, bytes_max)).await;
-        fetched.unwrap_or(Err(FetchError::TooSlow(self.time_max)))
+        let fetched = tokio::time::timeout(self.time_max, async {
+            let mut answer = self.open(url, bytes_max).await?;
+            let mut bytes = BytesMut::new();
+            while let Some(piece) = answer.next().await? {
+                bytes.extend_from_slice(&piece);
+            }
+            Ok(bytes.freeze())
+        });
+        fetched.await.unwrap_or(Err(FetchError::TooSlow(self.time_max)))
     }
 
-    async fn follow(&self, mut url: Url, bytes_max: usize) -> Result<Bytes, FetchError> {
+    /// The answer behind a URL, of at most so many bytes. The caller limits how many are read at once, and for how long.
+    ///
+    /// # Errors
+    /// As [`Self::fetch`].
+    pub(crate) async fn open(&self, url: &str, bytes_max: usize) -> Result<Opened, FetchError> {
+        let url = Some(url).filter(|url| url.len() <= URL_CHARS_MAX).and_then(|url| Url::parse(url).ok());
+        let mut url = url.ok_or(FetchError::NotHttp)?;
         for _ in 0..=REDIRECTS_MAX {
             match self.request(url, bytes_max).await? {
-                Step::Read(bytes) => return Ok(bytes),
+                Step::Opened(answer) => return Ok(answer),
                 Step::Redirected(to) => url = to,
             }
         }
@@ -123,7 +172,7 @@ impl Fetcher {
     async fn request(&self, url: Url, bytes_max: usize) -> Result<Step, FetchError> {
         let (host, addresses) = self.guard.resolve(&url).await?;
         let client = self.client(&host, &addresses).map_err(|_| FetchError::Broken(host.clone()))?;
-        let mut response = client.get(url.clone()).send().await.map_err(|error| failed(&error, &host))?;
+        let response = client.get(url.clone()).send().await.map_err(|error| failed(&error, &host))?;
         let status = response.status();
         if is_redirect(status) {
             let to = response.headers().get(LOCATION).and_then(|location| url.join(location.to_str().ok()?).ok());
@@ -135,14 +184,7 @@ impl Fetcher {
         if response.content_length().is_some_and(|announced| announced > bytes_max as u64) {
             return Err(FetchError::TooLarge { bytes_max });
         }
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = response.chunk().await.map_err(|error| failed(&error, &host))? {
-            if bytes.len() + chunk.len() > bytes_max {
-                return Err(FetchError::TooLarge { bytes_max });
-            }
-            bytes.extend_from_slice(&chunk);
-        }
-        Ok(Step::Read(bytes.freeze()))
+        Ok(Step::Opened(Opened { response, host, bytes: 0, bytes_max }))
     }
 
     /// A client for one request, which connects to these addresses whatever the host's name resolves to by then.

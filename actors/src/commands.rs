@@ -31,6 +31,7 @@ mod send_message;
 mod settings;
 mod subject;
 mod targets;
+mod transfer_file;
 mod whatsapp_codes;
 
 use std::future::Future;
@@ -67,6 +68,7 @@ pub use read_groups::{ListGroups, ReadGroup, Source};
 pub use send_message::{Recipient, SendMessage, SentMessage};
 pub use settings::SetSettings;
 pub use subject::SetSubject;
+pub use transfer_file::{BeginFetch, BeginUpload, FileFetch, FileUpload};
 pub(crate) use whatsapp_codes::read_error;
 
 /// One operation of a session.

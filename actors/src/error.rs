@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use rookery_engine::FileError;
 use rookery_model::{GroupId, IdError, ParticipantResult, Timestamp};
 use rookery_store::StoreError;
 
@@ -73,6 +74,9 @@ pub enum CommandError {
     /// WhatsApp lets only those write to this person whom the person has given a privacy token, and the account has none.
     #[error("the person takes messages only from people whom they know, and the account is not known to them")]
     TokenMissing,
+    /// Something is wrong with a file.
+    #[error(transparent)]
+    File(#[from] FileError),
     /// The input cannot be sent; the text names it and the remedy.
     #[error("{0}")]
     Invalid(String),
@@ -229,6 +233,7 @@ impl CommandError {
             | Self::Unanswered
             | Self::Unreadable
             | Self::NotMade => Some(OUTCOME_RETRY_S),
+            Self::File(FileError::NoRoom(_) | FileError::PhoneSilent) => Some(OUTCOME_RETRY_S),
             Self::Restarting | Self::Busy | Self::Draining | Self::Store(_) => Some(SHORT_RETRY_S),
             _ => None,
         }

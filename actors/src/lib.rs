@@ -33,7 +33,10 @@ pub use failpoint::Failpoint;
 pub use gateway::Gateway;
 pub use options::{RateLimit, RateLimits, SessionOptions, WHATSAPP_TIMEOUT_MAX, whole_seconds};
 pub use receipts::{MessageReceipts, NoReceipts, PersonReceipts};
-pub use rookery_engine::{WHATSAPP_URL, check_whatsapp_url, tls_config, tls_config_trusting};
+pub use rookery_engine::{
+    EncryptedFile, FileError, FileInMessage, FileWriter, NoRoom, Room, TempFile, WHATSAPP_URL, check_whatsapp_url,
+    file_in, tls_config, tls_config_trusting,
+};
 pub use session::record::{linked_sessions, migrate_sessions, session_numbers};
 pub use session_log::{
     EventPage, EventSpan, KeptMessage, MessagePage, MessagesOf, Reaction, SessionEvents, StoredMessage, Vote,

@@ -1,8 +1,7 @@
 //! Backups on their way through the control socket of a running daemon: from a file to a body and back.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,9 +10,8 @@ use axum::body::{Body, Bytes};
 use futures_util::{StreamExt as _, stream};
 use rookery_store::SpaceWatch;
 use tokio::task::spawn_blocking;
-use uuid::Uuid;
 
-use crate::data_dir::SPOOL_PREFIX;
+use crate::data_dir::nameless_file;
 
 /// Bytes read from a file at once.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -30,10 +28,7 @@ pub(super) struct Spool {
 impl Spool {
     /// Makes an empty spool in this directory.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
-        let path = data_dir.join(format!("{SPOOL_PREFIX}{}", Uuid::new_v4()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path)?;
-        fs::remove_file(&path)?;
-        Ok(Self { file, space: SpaceWatch::beside_store(data_dir) })
+        Ok(Self { file: nameless_file(data_dir)?, space: SpaceWatch::beside_store(data_dir) })
     }
 
     /// The written file, to be read from its beginning.

@@ -9,6 +9,7 @@ use super::cors_origins::CorsOrigins;
 use super::parsers::{from_str_or_default, list, number, rate_limit, seconds};
 use super::unset;
 use crate::auth::AddressRange;
+use crate::http::limits::REQUEST_TIME_MAX;
 
 /// Each open connection costs a file descriptor and up to 64 KiB.
 const CONNECTIONS: RangeInclusive<u64> = 1..=65_536;
@@ -24,6 +25,10 @@ const URL_BYTES: RangeInclusive<u64> = 1_024..=65_534;
 const TIME_S: RangeInclusive<u64> = 1..=300;
 /// A body has to arrive well within the 29 s of a request.
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
+/// Twice the time of other requests to ten minutes, after which clients and proxies give up.
+const MEDIA_TIME_S: RangeInclusive<u64> = 60..=600;
+/// From a few small files to what a large disk holds.
+const MEDIA_DISK_MIB: RangeInclusive<u64> = 16..=1_048_576;
 /// One second suits a fast network; after a minute nobody waits any more.
 const CLIENT_WAIT_S: RangeInclusive<u64> = 1..=60;
 /// Seconds that an operator may give requests in flight when the daemon stops: systemd also waits for the rest of the
@@ -101,10 +106,21 @@ pub struct HttpLimits {
     #[arg(long, env = "ROOKERY_BODY_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "1048576", value_parser = number::<usize>(BODY_BYTES))]
     pub body_bytes_max: usize,
-    /// Bytes of a request body with a file, 16384-268435456
+    /// Bytes of a file that is sent or fetched, 16384-268435456
+    // In base64 a third more arrives.
     #[arg(long, env = "ROOKERY_MEDIA_BODY_BYTES_MAX", value_name = "BYTES")]
     #[arg(default_value = "67108864", value_parser = number::<usize>(BODY_BYTES))]
     pub media_body_bytes_max: usize,
+    /// Seconds for a request that sends or fetches a file, 60-600
+    // 64 MiB in and out again, at 1 MiB a second each.
+    #[arg(long = "media-timeout-s", env = "ROOKERY_MEDIA_TIMEOUT_S", value_name = "SECONDS")]
+    #[arg(default_value = "120", value_parser = seconds(MEDIA_TIME_S))]
+    pub media_time_max: Duration,
+    /// MiB of disk for the files that are being sent and fetched, in all, 16-1048576
+    // Half of it at most for one key. Fifteen of the largest files.
+    #[arg(long, env = "ROOKERY_MEDIA_DISK_MIB", value_name = "MIB")]
+    #[arg(default_value = "1024", value_parser = number::<u64>(MEDIA_DISK_MIB))]
+    pub media_disk_mib: u64,
     /// Bytes of a request's line and headers, 8192-1048576
     // Our own requests are below 1 kB.
     #[arg(long, env = "ROOKERY_HEADER_BYTES_MAX", value_name = "BYTES")]
@@ -139,6 +155,13 @@ pub struct HttpLimits {
 impl Default for HttpOptions {
     fn default() -> Self {
         unset()
+    }
+}
+
+impl HttpLimits {
+    /// Time until a file has to be at WhatsApp: the rest is for the message that shows it.
+    pub(crate) fn file_time_max(&self) -> Duration {
+        self.media_time_max.saturating_sub(REQUEST_TIME_MAX)
     }
 }
 

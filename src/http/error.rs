@@ -4,6 +4,7 @@
 
 mod access;
 mod effect;
+mod files;
 mod layers;
 mod messages;
 mod undone;
@@ -13,7 +14,7 @@ use std::fmt;
 use axum::Json;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use rookery_actors::CommandError;
+use rookery_actors::{CommandError, FileError};
 use rookery_model::{
     CHAT_ID_FORM, GROUP_ID_FORM, IdError, LinkResult, NUMBER_FORM, PERSON_ID_FORM, ParticipantResult, SessionId,
 };
@@ -25,10 +26,12 @@ use crate::auth::KeysError;
 use crate::http::response::happened::Happened;
 use crate::http::response::readiness::Details;
 use crate::idempotency::IdempotencyError;
+use crate::media::MediaError;
 use crate::picture::PictureError;
 use crate::webhooks::WebhookError;
 pub(crate) use access::AccessError;
 pub(crate) use effect::{InDoubt, NothingDone};
+use files::{media_response, picture_response};
 use layers::{audit_response, command_response, idempotency_response, key_rule, keys_response, webhook_response};
 pub(crate) use messages::MessageError;
 use undone::{all_refused, are_partly_unknown, nobody_done, resend_refused, stopped, too_slow};
@@ -97,6 +100,8 @@ pub(crate) enum ApiError {
     InviteCodeUnknown,
     /// A picture cannot be used.
     Picture(#[from] PictureError),
+    /// A file cannot be sent.
+    Media(#[from] MediaError),
     /// WhatsApp refused every participant of a batch.
     AllRefused {
         /// The request, as a noun phrase that can start a sentence.
@@ -331,9 +336,8 @@ impl ApiError {
                 "invite_code_invalid",
                 "The invite code is not valid: WhatsApp knows no group with it (code 406)",
             ),
-            Self::Picture(error) if error.is_busy() => one(S::SERVICE_UNAVAILABLE, "pictures_busy", error.to_string()),
-            Self::Picture(error @ PictureError::Fetch(_)) => one(S::BAD_REQUEST, "url_not_fetched", error.to_string()),
-            Self::Picture(error) => one(S::BAD_REQUEST, "invalid_picture", error.to_string()),
+            Self::Picture(error) => picture_response(error),
+            Self::Media(error) => media_response(error),
             Self::AllRefused { what, results } => nobody_done(what, results),
             Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
@@ -368,6 +372,8 @@ impl ApiError {
             Self::Webhook(WebhookError::Session(error)) => error.retry_after_s(),
             Self::Access(error) => error.retry_after_s(),
             Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
+            Self::Media(MediaError::File(error)) => CommandError::File(error.clone()).retry_after_s(),
+            Self::Media(MediaError::Busy) => Some(PICTURES_BUSY_RETRY_S),
             Self::ApiKeys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Audit(AuditError::Store(_) | AuditError::LowSpace | AuditError::Unwritable | AuditError::Busy) => {
@@ -386,8 +392,9 @@ impl ApiError {
     fn cause(&self) -> Option<String> {
         match self {
             Self::Internal(cause) => Some(cause.clone()),
-            Self::Command(error @ CommandError::Store(_))
+            Self::Command(error @ (CommandError::Store(_) | CommandError::File(FileError::Disk(_))))
             | Self::Webhook(WebhookError::Session(error @ CommandError::Store(_))) => Some(error.to_string()),
+            Self::Media(MediaError::File(error @ FileError::Disk(_))) => Some(error.to_string()),
             Self::ApiKeys(error) if keys_response(error).status.is_server_error() => Some(error.to_string()),
             Self::Audit(error) if audit_response(error).status.is_server_error() => Some(error.to_string()),
             Self::Idempotency(

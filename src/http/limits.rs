@@ -6,6 +6,7 @@ use std::time::Duration;
 #[cfg(test)]
 use crate::config::DRAIN_TIME_S;
 use crate::config::HttpLimits;
+use rookery_model::FileKind;
 
 /// What a route's body may hold.
 #[derive(Copy, Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum BodyKind {
     Json,
     /// A picture in base64.
     Picture,
+    /// A file in base64 or in a form.
+    File(FileKind),
     /// Messages of a Socket.IO client that polls.
     Socket,
 }
@@ -24,7 +27,17 @@ impl BodyKind {
         match self {
             Self::Json => limits.body_bytes_max,
             Self::Picture => limits.media_body_bytes_max.min(PICTURE_BODY_BYTES_MAX),
+            // Base64 takes a third more, and line breaks. The file has its own limit.
+            Self::File(_) => limits.media_body_bytes_max.saturating_mul(2).saturating_add(limits.body_bytes_max),
             Self::Socket => SOCKET_POST_BYTES_MAX,
+        }
+    }
+
+    /// Time for a body of this kind to arrive.
+    pub(crate) fn time_max(self, limits: &HttpLimits) -> Duration {
+        match self {
+            Self::File(_) => limits.file_time_max(),
+            _ => limits.body_time_max,
         }
     }
 }

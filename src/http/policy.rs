@@ -19,6 +19,8 @@ pub(crate) struct AccessPolicy {
     /// The route sends a message: a call with an idempotency key that was cut off, and is repeated, sends the same message once more.
     /// The audit log counts its calls by the minute.
     pub(crate) sends: bool,
+    /// The route sends or fetches a file: it has the time for that.
+    pub(crate) transfers: bool,
     /// The route may answer with a stream: its caller is checked again while that goes on.
     pub(crate) streams: bool,
     /// The route ends something or takes it away: it is carried out also while the disk has too little room for other changes.

@@ -9,6 +9,7 @@ pub(crate) mod context;
 pub(crate) mod event_filter;
 pub(crate) mod extract;
 pub(crate) mod fields;
+pub(crate) mod file_body;
 pub(crate) mod folding;
 pub(crate) mod group_filter;
 pub(crate) mod seed;

@@ -3,6 +3,7 @@
 pub(crate) mod csv;
 pub(crate) mod etag;
 pub(crate) mod event_stream;
+pub(crate) mod file;
 pub(crate) mod happened;
 pub(crate) mod json;
 pub(crate) mod readiness;

@@ -23,6 +23,7 @@ use crate::clock::Clock;
 use crate::config::{HttpLimits, HttpOptions};
 use crate::http::middleware::request_context;
 use crate::idempotency::Idempotency;
+use crate::media::Media;
 use crate::picture::Pictures;
 use crate::url_fetch::{FetchAllow, Fetcher, Guard};
 use crate::webhooks::{Stored, WebhookOptions, Webhooks};
@@ -55,12 +56,14 @@ impl Fixture {
         let (audit, log) = (Arc::new(audit), rookery_store::EventLog::open_memory());
         let running = rookery_actors::start(settings, Arc::clone(&store), log).await.unwrap();
         let (gateway, guard) = (running.gateway.clone(), Guard::new(FetchAllow::default()));
+        let directory = tempfile::tempdir().unwrap();
         let pictures = Pictures::new(Fetcher::new(guard.clone()).unwrap());
+        let media = Media::new(directory.path(), &HttpLimits::default(), Fetcher::new(guard.clone()).unwrap());
         let cursor_key = rookery_store::EventKey::generate().unwrap();
         let tls = rookery_actors::tls_config().unwrap();
         let webhooks = WebhookOptions { retry_time: Duration::from_secs(60), guard, tls };
         let webhooks = Webhooks::open(Stored::default(), &store, &gateway, &keys, &audit, webhooks).unwrap();
-        let parts = Parts { gateway, keys, idempotency, audit, pictures, webhooks, cursor_key };
+        let parts = Parts { gateway, keys, idempotency, audit, pictures, media, webhooks, cursor_key };
         Self { app: Arc::new(App::new(parts, options)), running }
     }
 

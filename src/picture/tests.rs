@@ -4,6 +4,9 @@ use base64::engine::general_purpose::{STANDARD as PADDED, STANDARD_NO_PAD, URL_S
 use image::{Rgba, RgbaImage};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use rookery_model::SessionId;
+use uuid::Uuid;
+
 use super::*;
 use crate::url_fetch::Guard;
 
@@ -22,8 +25,8 @@ fn written(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     bytes.into_inner()
 }
 
-fn user() -> PictureUser {
-    PictureUser { key: Uuid::new_v4(), session: SessionId::random() }
+fn user() -> User {
+    User { key: Uuid::new_v4(), session: SessionId::random() }
 }
 
 fn pictures() -> Pictures {
@@ -74,7 +77,7 @@ async fn what_is_transparent_becomes_white() {
 }
 
 /// A JPEG with an EXIF block that gives its orientation.
-fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
+pub(crate) fn with_orientation(jpeg: &[u8], orientation: u8) -> Vec<u8> {
     let tiff = [
         b"Exif\0\0MM\0*\0\0\0\x08\0\x01".as_slice(),
         &[0x01, 0x12, 0, 3, 0, 0, 0, 1, 0, orientation, 0, 0, 0, 0, 0, 0],
@@ -214,10 +217,9 @@ async fn one_key_or_session_that_has_many_pictures_leaves_room_for_others() {
     let pictures = pictures();
     let source = || PictureSource::Base64 { data: String::new(), mimetype: "image/png".into() };
     let (flooding, stranger) = (user(), user());
-    let mut held: Vec<_> = std::iter::from_fn(|| pictures.admitted.take(flooding).ok()).collect();
+    let mut held: Vec<_> = std::iter::from_fn(|| pictures.admitted.take(flooding)).collect();
     assert_eq!(held.len(), PICTURES_MAX / 2);
-    for user in [flooding, PictureUser { key: flooding.key, ..stranger }, PictureUser { key: stranger.key, ..flooding }]
-    {
+    for user in [flooding, User { key: flooding.key, ..stranger }, User { key: stranger.key, ..flooding }] {
         assert_eq!(pictures.prepare(source(), user).await, Err(PictureError::Busy));
     }
     let unreadable = Err(PictureError::Unreadable { field: "base64" });
@@ -253,7 +255,7 @@ async fn pictures_that_are_slow_to_decode_leave_a_decoder_to_others() {
     let source = PictureSource::Base64 { data: png, mimetype: "image/png".into() };
     // One of its pictures is being decoded, for as long as this test likes.
     let first = pictures.admitted.take(flooding).unwrap();
-    let (_turn, _decoder) = (first.key.turn().acquire_owned().await, pictures.decoded.clone().acquire_owned().await);
+    let (_turn, _decoder) = (first.turns().await, pictures.decoded.clone().acquire_owned().await);
     let waiting = tokio::spawn({
         let (pictures, source) = (Arc::clone(&pictures), source.clone());
         async move { pictures.prepare(source, flooding).await }

@@ -86,7 +86,12 @@ impl Bench {
 
     /// With a session `alice` that is ready and has one group, with Bob as an admin.
     pub(crate) async fn with_group() -> (Self, String) {
-        let bench = Self::start().await;
+        Self::with_group_and(|_| {}).await
+    }
+
+    /// The same, with other settings.
+    pub(crate) async fn with_group_and(adjust: impl FnOnce(&mut Config)) -> (Self, String) {
+        let bench = Self::with(adjust).await;
         let group = bench.group(&[BOB, CAROL], Addressing::Lid);
         bench.world.change_participants(&group, ParticipantChange::Promote, ALICE, &[BOB]).unwrap();
         bench.link("alice", ALICE).await;
@@ -186,14 +191,34 @@ impl Bench {
         self.client.request(method, url).header("X-API-Key", key)
     }
 
+    /// A call with any headers and body. The answer's bytes are beside it.
+    pub(crate) async fn raw(
+        &self,
+        key: &str,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (Answer, Vec<u8>) {
+        let mut request = self.request_with(key, method, path).body(body);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        Self::read(request.send().await.unwrap()).await
+    }
+
     async fn send(request: reqwest::RequestBuilder) -> Answer {
-        let response = request.send().await.unwrap();
+        Self::read(request.send().await.unwrap()).await.0
+    }
+
+    async fn read(response: reqwest::Response) -> (Answer, Vec<u8>) {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let replayed = response.headers().get("idempotency-replayed").is_some_and(|value| value == "true");
-        let text = response.text().await.unwrap();
-        let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Answer { status, body, retry_after, replayed, headers }
+        let bytes = response.bytes().await.unwrap().to_vec();
+        let text = || Value::String(String::from_utf8_lossy(&bytes).into_owned());
+        let body = serde_json::from_slice(&bytes).unwrap_or_else(|_| text());
+        (Answer { status, body, retry_after, replayed, headers }, bytes)
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {

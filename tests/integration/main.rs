@@ -11,6 +11,7 @@ mod connections;
 mod event_log;
 mod events;
 mod faults;
+mod files;
 mod groups;
 mod harness;
 mod idempotency;

@@ -428,7 +428,7 @@ fn text_with(text: &str, mentioned_jid: &[String]) -> wa::message::ExtendedTextM
 }
 
 /// Whoever writes it deletes an earlier message, of `author` if not of their own.
-fn revocation(group: &str, id: &str, author: Option<&str>) -> Mail {
+pub(crate) fn revocation(group: &str, id: &str, author: Option<&str>) -> Mail {
     let key = wa::MessageKey {
         remote_jid: Some(group.to_owned()),
         id: Some(id.to_owned()),

@@ -7,6 +7,9 @@ mod acknowledgements;
 mod backend;
 mod communities;
 mod events;
+mod file_messages;
+mod file_transfer;
+mod files;
 mod group_node;
 mod groups;
 mod ids;
@@ -46,6 +49,8 @@ use whatsapp_rust::{Client, MexError, TokioRuntime};
 
 pub use communities::LinkAnswer;
 pub use events::{EngineEvent, IncomingCall, LogoutKind, Report};
+pub use file_messages::{FileInMessage, file_in};
+pub use files::{EncryptedFile, FileError, FileReader, FileWriter, NoRoom, Room, TempFile};
 pub use inbox::Inbox;
 pub use limits::AccountAnswer;
 pub use message_marks::MessageInChat;
@@ -142,6 +147,9 @@ pub enum EngineError {
     /// The request cannot be sent as it is.
     #[error("{0}")]
     Invalid(String),
+    /// Something is wrong with a file.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 impl EngineError {
@@ -154,6 +162,7 @@ impl EngineError {
 /// One WhatsApp client. All calls may be dropped at any time; what was sent stays sent.
 pub struct Engine {
     client: Arc<Client>,
+    http: SessionHttp,
     backend: Arc<SessionBackend>,
     wire: Arc<Wire>,
     permit: Arc<ConnectPermit>,
@@ -274,7 +283,7 @@ impl Engine {
             .await?;
         let _ = client.set(Arc::downgrade(&bot.client()));
         let engine =
-            Self { client: bot.client(), backend, wire: wire.clone(), permit: permit.clone(), acknowledgements };
+            Self { client: bot.client(), http, backend, wire: wire.clone(), permit: permit.clone(), acknowledgements };
         Ok((engine, EngineRun { bot, wire, permit, report }))
     }
 

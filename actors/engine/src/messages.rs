@@ -10,7 +10,7 @@ use waproto::whatsapp::message::protocol_message::Type as ProtocolType;
 use whatsapp_rust::buffa::{Message as _, MessageField};
 use whatsapp_rust::{Freshness, Jid, SendOptions};
 
-use super::{Engine, EngineError, ids, incoming, votes};
+use super::{Engine, EngineError, file_messages, ids, incoming, votes};
 use rookery_model::{
     ChatId, EarlierContent, EarlierMessage, IncomingMessage, LinkPreview, MessageId, OutgoingContent, OutgoingMessage,
     ParticipantId, ParticipantIds, Quote, Timestamp,
@@ -100,6 +100,7 @@ fn content_of(sent: &OutgoingMessage, me: &ParticipantIds) -> Result<wa::Message
                 message.poll_creation_message_v3 = poll;
             }
         }
+        OutgoingContent::File(file) => message = file_messages::message_of(file),
         OutgoingContent::Forward(earlier) => message = *decoded(earlier)?.prepare_for_forward(),
         OutgoingContent::Reaction { .. }
         | OutgoingContent::Edit { .. }

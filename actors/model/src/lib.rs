@@ -3,6 +3,7 @@
 
 mod community;
 mod event;
+mod file;
 mod group;
 mod group_notification;
 mod group_record;
@@ -23,6 +24,7 @@ use std::hash::{DefaultHasher, Hash, Hasher as _};
 
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
 pub use event::{Event, EventKind, GroupEventKind, MessageEventKind, MessageNote, OperatorNotice, OperatorNoticeKind};
+pub use file::{FileKind, FilePreview, ShownFile, StoredFile};
 pub use group::{
     Aged, CreatedGroup, Group, GroupSummary, JoinInfo, Joined, MembershipDecision, MembershipRequest, Participant,
     ParticipantChange, ParticipantResult, RequestMethod, ResultCode, Tagged,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{GroupId, IdError, ParticipantId, ParticipantIds};
+use super::{GroupId, IdError, ParticipantId, ParticipantIds, ShownFile};
 
 /// Digits of a phone number at most; ids of groups have more.
 const PERSON_DIGITS_MAX: usize = 15;
@@ -161,6 +161,8 @@ pub enum OutgoingContent {
         /// More than one option may be chosen.
         allows_many: bool,
     },
+    /// A file that WhatsApp has.
+    File(Box<ShownFile>),
     /// A message that somebody wrote, in this chat or another one.
     Forward(EarlierContent),
     /// A reaction to an earlier message; it takes the place of the one before.

@@ -85,7 +85,9 @@ impl Command for SendMessage {
             }
         };
         let person = if let Recipient::Person(person) = &self.chat { Some(person.person()) } else { None };
-        let context = session.admit(Cost::Message, None)?;
+        // A file was counted before it was uploaded.
+        let is_counted = matches!(self.content, OutgoingContent::File(_));
+        let context = session.admit(if is_counted { Cost::Counted } else { Cost::Message }, None)?;
         Ok(context.run(move |context| async move {
             let sent = context.carry_out_again(WHAT, || context.engine.send_message(&message)).await;
             let sent = sent.map_err(|error| match error {
@@ -122,16 +124,9 @@ impl SendMessage {
         me: &ParticipantIds,
         numbers: &Numbers,
     ) -> Result<OutgoingMessage, CommandError> {
-        if record.is_community {
-            return Err(CommandError::NotChat(record.id.clone()));
-        }
-        // Where the own role is not known, WhatsApp decides.
-        let is_plain_member = record.member(me).is_some_and(|member| member.role == Role::Member);
-        // Whether members may react and vote there, WhatsApp decides.
         let is_answer = matches!(&self.content, OutgoingContent::Reaction { .. } | OutgoingContent::Vote { .. });
-        if record.settings.announce && is_plain_member && !is_answer {
-            return Err(CommandError::AnnounceOnly(record.id.clone()));
-        }
+        check_may_write(record, me, is_answer)?;
+        let is_plain_member = is_plain_member(record, me);
         let is_of_another = matches!(&self.content, OutgoingContent::Revocation(of) if !of.is_from_me);
         if is_of_another && is_plain_member {
             return Err(CommandError::NotAdmin { group: record.id.clone(), what: "delete what others wrote" });
@@ -159,8 +154,12 @@ impl SendMessage {
         ephemeral_seconds: Option<u32>,
     ) -> OutgoingMessage {
         let mut content = self.content.clone();
-        if let OutgoingContent::Text { text, .. } | OutgoingContent::Edit { text, .. } = &mut content {
-            *text = with_ids(text, people);
+        match &mut content {
+            OutgoingContent::Text { text, .. } | OutgoingContent::Edit { text, .. } => *text = with_ids(text, people),
+            OutgoingContent::File(file) => {
+                file.caption = file.caption.as_deref().map(|caption| with_ids(caption, people));
+            }
+            _ => {}
         }
         // A person may be named twice, by number and by LID.
         let mut mentions = Vec::with_capacity(people.len());
@@ -173,6 +172,23 @@ impl SendMessage {
         let quoted = self.quoted.clone();
         OutgoingMessage { seed: self.seed, chat, content, is_by_lid, quoted, mentions, mentions_all, ephemeral_seconds }
     }
+}
+
+/// Refuses a group that the account cannot write in, as far as that is known. `is_answer`: to an earlier message, as a reaction or a vote is.
+/// Whether members may react and vote where only admins write, WhatsApp decides.
+pub(super) fn check_may_write(record: &GroupRecord, me: &ParticipantIds, is_answer: bool) -> Result<(), CommandError> {
+    if record.is_community {
+        return Err(CommandError::NotChat(record.id.clone()));
+    }
+    if record.settings.announce && !is_answer && is_plain_member(record, me) {
+        return Err(CommandError::AnnounceOnly(record.id.clone()));
+    }
+    Ok(())
+}
+
+/// Where the own role is not known, WhatsApp decides.
+fn is_plain_member(record: &GroupRecord, me: &ParticipantIds) -> bool {
+    record.member(me).is_some_and(|member| member.role == Role::Member)
 }
 
 /// Somebody whom a message mentions.

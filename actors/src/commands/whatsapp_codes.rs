@@ -45,6 +45,7 @@ pub(super) fn write_error(what: &'static str, error: EngineError) -> CommandErro
         | EngineError::ConnectionLost
         | EngineError::Unsaved(_) => CommandError::OutcomeUnknown,
         EngineError::Invalid(reason) => CommandError::Invalid(reason),
+        EngineError::File(error) => CommandError::File(error),
     }
 }
 

@@ -47,7 +47,8 @@ impl ApiError {
             | Self::InviteCode
             | Self::InviteCodeUnknown
             | Self::IdempotencyKeyInvalid
-            | Self::Picture(_) => true,
+            | Self::Picture(_)
+            | Self::Media(_) => true,
             Self::Idempotency(error) => matches!(
                 error,
                 IdempotencyError::InUse

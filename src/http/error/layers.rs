@@ -6,6 +6,7 @@ use rookery_actors::{CommandError, Limited, Paused};
 use rookery_model::IdError;
 use rookery_store::StoreError;
 
+use super::files::file_response;
 use super::undone::nobody_done;
 use super::{ErrorResponse, Message, internal, one};
 use crate::audit::AuditError;
@@ -35,6 +36,7 @@ pub(super) fn is_nothing_done(error: &CommandError) -> bool {
         | E::TokenMissing
         | E::NotCommunity(_)
         | E::InviteRevoked
+        | E::File(_)
         | E::Invalid(_)
         | E::Id(_)
         | E::DescriptionConflict
@@ -67,6 +69,7 @@ pub(super) fn command_response(error: &CommandError) -> ErrorResponse {
         E::AnnounceOnly(_) | E::NotAdmin { .. } | E::NotChat(_) | E::NotOnWhatsapp(_) | E::TokenMissing => {
             unsent_response(error)
         }
+        E::File(error) => file_response(error),
         E::Invalid(why) => one(S::BAD_REQUEST, "invalid_request", why),
         E::Id(error) => one(S::BAD_REQUEST, id_code(error), error.to_string()),
         E::Refused { code, .. } => one(refused_status(*code), "whatsapp_refused", error.to_string()),

@@ -28,8 +28,11 @@ pub(crate) enum MessageError {
     /// It was deleted for everybody.
     #[error("This message was deleted")]
     Deleted,
+    /// There is no file in it.
+    #[error("There is no file in this message")]
+    NoMedia,
     /// Its content is not kept.
-    #[error("The content of this message is not kept, so it cannot be quoted, forwarded or voted in")]
+    #[error("The content of this message is not kept, so it cannot be quoted, forwarded, voted in or fetched")]
     NotKept,
 }
 
@@ -42,6 +45,7 @@ impl MessageError {
             Self::NotPoll => (StatusCode::BAD_REQUEST, "not_a_poll"),
             Self::TooOld { .. } => (StatusCode::BAD_REQUEST, "message_too_old"),
             Self::Deleted => (StatusCode::BAD_REQUEST, "message_deleted"),
+            Self::NoMedia => (StatusCode::NOT_FOUND, "no_media"),
             Self::NotKept => (StatusCode::BAD_REQUEST, "content_not_kept"),
         };
         one(status, code, self.to_string())

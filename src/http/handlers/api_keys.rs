@@ -437,7 +437,7 @@ mod tests {
         let known = SessionId::random();
         let find_session = |name: &str| (name == "my-session").then_some(known);
         let map = body.as_object().cloned().unwrap_or_default();
-        let request = Fields::parse::<KeyRequest>(map, Known { find_session: &find_session, now: NOW });
+        let request = Fields::parse::<KeyRequest>(map, Known { find_session: &find_session, now: NOW, file: None });
         request.map(KeyRequest::terms).map_err(|error| match error {
             ApiError::Body(messages) => messages,
             other => vec![format!("{other:?}")],

@@ -333,20 +333,23 @@ pub(super) async fn send(
     chat: ChatField,
     written: Written,
 ) -> Result<Sent, ApiError> {
+    may_write(caller, &chat)?;
     let ChatField(chat) = chat;
-    let group = match &chat {
-        Recipient::Group(group) => {
-            caller.may_touch(std::slice::from_ref(group))?;
-            Some(group.to_string())
-        }
-        Recipient::Person(_) if caller.key.is_limited_to_groups() => return Err(AccessError::GroupScopedKey.into()),
-        Recipient::Person(_) => None,
-    };
+    let group = if let Recipient::Group(group) = &chat { Some(group.to_string()) } else { None };
     let Written { content, quoted, mentions, mentions_all } = written;
     let message = SendMessage { seed, chat, quoted, content, mentions, mentions_all };
     let sent = app.gateway.execute(session, message).await;
     let SentMessage { id, at } = sent.map_err(|error| not_sent(session, error))?;
     Ok(Sent { message_id: id.as_str().to_owned(), timestamp: at.0.div_euclid(1_000), chat: group })
+}
+
+/// Whether the caller's key may write to a chat.
+pub(super) fn may_write(caller: &Caller, ChatField(chat): &ChatField) -> Result<(), AccessError> {
+    match chat {
+        Recipient::Group(group) => caller.may_touch(std::slice::from_ref(group)),
+        Recipient::Person(_) if caller.key.is_limited_to_groups() => Err(AccessError::GroupScopedKey),
+        Recipient::Person(_) => Ok(()),
+    }
 }
 
 /// Why nothing was sent. A session that is not started has a text of OpenWA's here.

@@ -16,7 +16,8 @@ use crate::http::request::caller::Caller;
 use crate::http::request::extract::{GroupPath, JsonBody, SessionPath};
 use crate::http::request::fields::{Fields, FromFields};
 use crate::http::response::json::{Acknowledged, JsonResult, acknowledged};
-use crate::picture::{PictureSource, PictureUser};
+use crate::picture::PictureSource;
+use crate::shares::User;
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct PictureAnswer {
@@ -102,7 +103,7 @@ pub(crate) async fn set(
     app.gateway.execute(session, read).await?;
     // Counted before the work: above the rate limit, nothing is fetched or decoded.
     app.gateway.count_picture(session)?;
-    let jpeg = app.pictures.prepare(source, PictureUser { key: caller.key.id(), session }).await?;
+    let jpeg = app.pictures.prepare(source, User { key: caller.key.id(), session }).await?;
     // Fetching and decoding takes seconds.
     admission.check_again()?;
     app.gateway.execute(session, SetPicture { group, jpeg, begun }).await?;

@@ -81,6 +81,9 @@ impl AuthLayer {
             place.note_known();
         }
         self.admit(&key, &context)?;
+        if self.policy.transfers {
+            context.allow_time(self.app.http.limits.media_time_max);
+        }
         let named = named(parts)?;
         let caller = authorize(&self.app, self.policy, key, &named)?;
         if self.is_audited(&parts.method) || self.policy.streams {

@@ -6,6 +6,7 @@ use std::any::Any;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use hyper::body::Body;
+use tokio::time::timeout_at;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 use tracing::{debug, error, warn};
@@ -26,7 +28,7 @@ use uuid::Uuid;
 use crate::auth::{RateState, client_address};
 use crate::config::HttpOptions;
 use crate::http::error::{ApiError, Cause};
-use crate::http::limits::{REQUEST_ID_CHARS_MAX, REQUEST_TIME_MAX};
+use crate::http::limits::REQUEST_ID_CHARS_MAX;
 use crate::http::request::context::RequestContext;
 use crate::http::server::places::Place;
 
@@ -82,11 +84,11 @@ where
         let may_have_changed = !is_read(&method);
         tokio::select! {
             biased;
-            answer = tokio::time::timeout(REQUEST_TIME_MAX, answer) => match answer {
+            answer = in_time(answer, &context) => match answer {
                 Ok(Ok(Ok(response))) => response,
                 Ok(Ok(Err(never))) => match never {},
                 Ok(Err(panic)) => panicked(panic.as_ref()).into_response(),
-                Err(_) => ApiError::TooSlow { may_have_changed }.into_response(),
+                Err(TooSlow) => ApiError::TooSlow { may_have_changed }.into_response(),
             },
             () = over.cancelled() => ApiError::Stopped { may_have_changed }.into_response(),
         }
@@ -101,6 +103,22 @@ where
     }
     add_security(headers);
     response
+}
+
+/// The request has no time left.
+struct TooSlow;
+
+/// The answer, unless the request's time is over before. Its route may have given it more than it began with.
+async fn in_time<T>(answer: impl Future<Output = T>, context: &RequestContext) -> Result<T, TooSlow> {
+    let mut answer = pin!(answer);
+    loop {
+        let deadline = context.deadline();
+        match timeout_at(deadline, &mut answer).await {
+            Ok(answer) => return Ok(answer),
+            Err(_) if context.deadline() > deadline => {}
+            Err(_) => return Err(TooSlow),
+        }
+    }
 }
 
 /// How much the key may still ask for, by the names that most clients know (draft-ietf-httpapi-ratelimit-headers-07).

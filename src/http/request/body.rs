@@ -22,7 +22,10 @@ use crate::config::HttpLimits;
 use crate::http::error::ApiError;
 use crate::http::limits::{BODY_INLINE_BYTES_MAX, BodyKind, CLIENT_BYTES_PER_SECOND_MIN};
 use crate::http::request::body_room::Room;
+use crate::http::request::caller::Caller;
 use crate::http::request::context::RequestContext;
+use crate::http::request::file_body::{self, FileBody};
+use crate::shares::User;
 pub(crate) use json::parse;
 
 /// A body that was read. Lies in the extensions of its request.
@@ -47,6 +50,21 @@ pub(crate) async fn take_in(app: &App, request: Request, kind: BodyKind) -> Resu
     let context = context.ok_or_else(|| ApiError::Internal("a request has no context".into()))?;
     let key = context.key().ok_or_else(|| ApiError::Internal("a body is read for nobody".into()))?;
     let mut room = app.body_rooms.room(key.id());
+    if let BodyKind::File(file_kind) = kind {
+        let session = parts.extensions.get::<Caller>().and_then(|caller| caller.session);
+        let session = session.ok_or_else(|| ApiError::Internal("a file is read for no session".into()))?;
+        let user = User { key: key.id(), session };
+        let frames = Frames::begin(&parts.headers, body, &app.http.limits, kind)?;
+        let rest = (&mut room, app.http.limits.body_bytes_max);
+        context.place().inspect(|place| place.receives());
+        let read = file_body::receive(&app.media, &parts.headers, frames, (file_kind, user), rest).await;
+        context.place().inspect(|place| place.received());
+        let FileBody { object, text, received } = read?;
+        context.hold_room(room);
+        parts.extensions.insert(received);
+        parts.extensions.insert(Taken { bytes: text.into(), object: Arc::new(Mutex::new(Some(object))) });
+        return Ok(Request::from_parts(parts, Body::empty()));
+    }
     let bytes = receive(app, &context, &parts.headers, body, kind, &mut room).await?;
     context.hold_room(room);
     let object = if bytes.len() <= BODY_INLINE_BYTES_MAX {
@@ -108,14 +126,23 @@ async fn read_whole(
     kind: BodyKind,
     room: &mut Room,
 ) -> Result<Bytes, ApiError> {
-    refuse_compressed(headers)?;
-    let bytes_max = kind.bytes_max(limits);
-    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|announced: usize| announced > bytes_max) {
-        return Err(ApiError::BodyTooLarge { bytes_max });
+    let mut frames = Frames::begin(headers, body, limits, kind)?;
+    let mut collected = BytesMut::new();
+    while let Some(data) = frames.next().await? {
+        if collected.is_empty() && frames.body.is_end_stream() {
+            room.widen(data.len())?;
+            return Ok(data);
+        }
+        let length = collected.len() + data.len();
+        if length > collected.capacity() {
+            // Doubled, so that the body is not moved for each frame, and never beyond the largest size that may come.
+            let capacity = (2 * length).min(frames.announced.unwrap_or(frames.bytes_max)).max(length);
+            room.widen(capacity)?;
+            collected.reserve(capacity - collected.len());
+        }
+        collected.extend_from_slice(&data);
     }
-    read(body, Bounds { bytes_max, announced, time_max: limits.body_time_max, wait_max: limits.client_wait_max }, room)
-        .await
+    Ok(collected.freeze())
 }
 
 fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
@@ -124,8 +151,12 @@ fn refuse_compressed(headers: &HeaderMap) -> Result<(), ApiError> {
     if plain { Ok(()) } else { Err(ApiError::BodyCompressed) }
 }
 
-/// The limits for reading a body.
-struct Bounds {
+/// A body that is read frame by frame. It has to keep a pace: a sender of a byte now and then would hold a place that others need.
+pub(crate) struct Frames {
+    body: Body,
+    /// Bytes that came.
+    received: usize,
+    started: Instant,
     bytes_max: usize,
     /// The length that the sender announced.
     announced: Option<usize>,
@@ -135,33 +166,42 @@ struct Bounds {
     wait_max: Duration,
 }
 
-/// Reads a body to its end. The body has to keep a pace: a sender of a byte now and then would hold a place that others
-/// need.
-async fn read(mut body: Body, bounds: Bounds, room: &mut Room) -> Result<Bytes, ApiError> {
-    let started = Instant::now();
-    let mut collected = BytesMut::new();
-    loop {
-        let earned = bounds.wait_max.saturating_add(earned_by(collected.len()));
-        let deadline = started + earned.min(bounds.time_max);
-        let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| ApiError::BodyTooSlow)? else {
-            return Ok(collected.freeze());
-        };
-        let Ok(data) = frame.map_err(|_| ApiError::BodyEndedEarly)?.into_data() else { continue };
-        let length = collected.len() + data.len();
-        if length > bounds.bytes_max {
-            return Err(ApiError::BodyTooLarge { bytes_max: bounds.bytes_max });
+impl Frames {
+    /// # Errors
+    /// [`ApiError::BodyCompressed`], [`ApiError::BodyTooLarge`].
+    pub(crate) fn begin(
+        headers: &HeaderMap,
+        body: Body,
+        limits: &HttpLimits,
+        kind: BodyKind,
+    ) -> Result<Self, ApiError> {
+        refuse_compressed(headers)?;
+        let bytes_max = kind.bytes_max(limits);
+        let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+        if announced.is_some_and(|announced: usize| announced > bytes_max) {
+            return Err(ApiError::BodyTooLarge { bytes_max });
         }
-        if collected.is_empty() && body.is_end_stream() {
-            room.widen(length)?;
-            return Ok(data);
+        let (time_max, wait_max) = (kind.time_max(limits), limits.client_wait_max);
+        Ok(Self { body, received: 0, started: Instant::now(), bytes_max, announced, time_max, wait_max })
+    }
+
+    /// The next data; `None`: that was all.
+    ///
+    /// # Errors
+    /// [`ApiError::BodyTooSlow`], [`ApiError::BodyTooLarge`], [`ApiError::BodyEndedEarly`].
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let earned = self.wait_max.saturating_add(earned_by(self.received));
+            let deadline = self.started + earned.min(self.time_max);
+            let frame = timeout_at(deadline, self.body.frame()).await.map_err(|_| ApiError::BodyTooSlow)?;
+            let Some(frame) = frame else { return Ok(None) };
+            let Ok(data) = frame.map_err(|_| ApiError::BodyEndedEarly)?.into_data() else { continue };
+            self.received += data.len();
+            if self.received > self.bytes_max {
+                return Err(ApiError::BodyTooLarge { bytes_max: self.bytes_max });
+            }
+            return Ok(Some(data));
         }
-        if length > collected.capacity() {
-            // Doubled, so that the body is not moved for each frame, and never beyond the largest size that may come.
-            let capacity = (2 * length).min(bounds.announced.unwrap_or(bounds.bytes_max)).max(length);
-            room.widen(capacity)?;
-            collected.reserve(capacity - collected.len());
-        }
-        collected.extend_from_slice(&data);
     }
 }
 

@@ -3,12 +3,15 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use axum::extract::MatchedPath;
 use axum::http::HeaderValue;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::Instant;
 
 use crate::auth::{Key, RateState};
+use crate::http::limits::REQUEST_TIME_MAX;
 use crate::http::request::body_room::Room;
 use crate::http::server::places::Place;
 
@@ -16,6 +19,9 @@ use crate::http::server::places::Place;
 pub(crate) struct RequestContext {
     /// The address at the other end of the connection.
     peer: IpAddr,
+    begun: Instant,
+    /// More time than other requests have.
+    time_max: OnceLock<Duration>,
     place: Option<Arc<Place>>,
     /// The client's address; `None` when a trusted proxy names something that is no address.
     pub(crate) client: Option<IpAddr>,
@@ -43,6 +49,8 @@ impl RequestContext {
     ) -> Self {
         Self {
             peer,
+            begun: Instant::now(),
+            time_max: OnceLock::new(),
             place,
             client,
             request_id,
@@ -52,6 +60,21 @@ impl RequestContext {
             permits: OnceLock::new(),
             room: OnceLock::new(),
         }
+    }
+
+    /// When the request began.
+    pub(crate) fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// Gives the request so much time in all.
+    pub(crate) fn allow_time(&self, time_max: Duration) {
+        let _ = self.time_max.set(time_max);
+    }
+
+    /// When the request has to be over.
+    pub(crate) fn deadline(&self) -> Instant {
+        self.begun + self.time_max.get().copied().unwrap_or(REQUEST_TIME_MAX)
     }
 
     /// The route that was found, if there was one.

@@ -22,6 +22,7 @@ use crate::http::request::body::object_of;
 use crate::http::request::caller::Caller;
 
 use crate::http::request::fields::{Fields, FromFields, Known};
+use crate::http::request::file_body::ReceivedFile;
 use crate::http::request::written::{query_flag, shorten};
 
 /// The path parameter that names a session, by id or name.
@@ -298,7 +299,8 @@ impl<T: FromFields> FromRequestParts<Arc<App>> for JsonBody<T> {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
         let find_session = |session: &str| app.gateway.find(session).ok();
-        let known = Known { find_session: &find_session, now: app.keys.now() };
+        let file = parts.extensions.get::<ReceivedFile>().map(|received| received.kind);
+        let known = Known { find_session: &find_session, now: app.keys.now(), file };
         Fields::parse(object_of(parts)?, known).map(Self)
     }
 }

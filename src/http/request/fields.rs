@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use rookery_model::{SessionId, Timestamp};
+use rookery_model::{FileKind, SessionId, Timestamp};
 use serde_json::{Map, Value};
 
 use crate::http::error::ApiError;
@@ -25,12 +25,14 @@ pub(crate) struct Known<'a> {
     pub(crate) find_session: &'a dyn Fn(&str) -> Option<SessionId>,
     /// The time by which a date is in the future.
     pub(crate) now: Timestamp,
+    /// The kind of the file that the request is for.
+    pub(crate) file: Option<FileKind>,
 }
 
 impl Default for Known<'_> {
-    /// No sessions, and the time 0.
+    /// No sessions, the time 0, and no file.
     fn default() -> Self {
-        Self { find_session: &|_| None, now: Timestamp(0) }
+        Self { find_session: &|_| None, now: Timestamp(0), file: None }
     }
 }
 

@@ -77,6 +77,7 @@ fn line(route: &str) -> Line {
         ("post", path) if path.starts_with("/sessions/{session}/messages/") => operator(Path, 400),
         ("get", "/sessions/{session}/messages" | "/sessions/{session}/messages/{chat}/history") => viewer(200),
         ("get", "/sessions/{session}/messages/{chat}/{message}/reactions") => viewer(404),
+        ("get", "/sessions/{session}/messages/{chat}/{message}/media") => viewer(404),
         ("get", "/sessions/{session}/messages/{chat}/{message}/receipts") => viewer(404),
         ("get", "/sessions/{session}/messages/{chat}/{message}/votes") => viewer(404),
         ("get", "/sessions/{session}/groups/{group}/history" | "/sessions/{session}/groups/{group}/history.csv") => {

@@ -13,7 +13,7 @@ use whatsapp_rust::version::fetch_latest_app_version;
 
 use rookery_model::{Proxy, ProxyCredentials, ProxyType};
 
-/// Limit of one request; media is uploaded and downloaded through this client, too.
+/// Limit of one request. Those for files have limits of their own.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(60);
 /// A session's start waits this long for the version, then goes on with the one that is known.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -42,6 +42,11 @@ impl SessionHttp {
     /// A client that uses this proxy, or connects from this machine. Connects to nothing.
     pub(crate) fn new(tls: rustls::ClientConfig, proxy: Option<Arc<Proxy>>) -> Self {
         Self(Arc::new(Inner { tls, proxy, client: OnceLock::new() }))
+    }
+
+    /// A request for a file. The caller sets its time limit.
+    pub(crate) fn request(&self, method: reqwest::Method, url: &str) -> anyhow::Result<reqwest::RequestBuilder> {
+        Ok(self.client()?.request(method, url))
     }
 
     fn client(&self) -> anyhow::Result<&reqwest::Client> {

@@ -1,0 +1,86 @@
+//! The file of a message: fetched from WhatsApp when it is asked for, and answered once it is known to be whole.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, State};
+use axum::http::HeaderMap;
+use axum::http::request::Parts;
+use axum::response::Response;
+use rookery_actors::commands::{BeginFetch, Recipient, Requested};
+use rookery_actors::file_in;
+use rookery_model::ChatId;
+use tokio::time::Instant;
+
+use super::message_files::file_deadline;
+use super::message_history::{ChatPath, MessagePath};
+use crate::app::App;
+use crate::http::error::{ApiError, MessageError};
+use crate::http::request::caller::Caller;
+use crate::http::request::extract::SessionPath;
+use crate::http::request::written::shorten;
+use crate::http::response::file::{FileAnswer, not_modified};
+use crate::shares::User;
+
+/// When the file has to be here.
+pub(crate) struct FileDeadline(Instant);
+
+impl FromRequestParts<Arc<App>> for FileDeadline {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
+        file_deadline(parts, app).map(Self)
+    }
+}
+
+/// Get the file of a message
+///
+/// The picture, film, sound, document or sticker in a message, of the account's own or of others, as far as events are kept. It is fetched from
+/// WhatsApp now; if it is gone there, the phone is asked to upload it again. Nothing is answered before the file is whole and known to be the
+/// message's. `Range` gives a part of it, `If-None-Match` with the `ETag` of an earlier answer gives 304 without fetching anything.
+#[utoipa::path(
+    get,
+    path = "",
+    responses(
+        (status = 200, description = "The file, with its media type", body = String, content_type = "application/octet-stream"),
+        (status = 206, description = "The part of the file that `Range` asks for", body = String, content_type = "application/octet-stream"),
+        (status = 304, description = "The caller has it already"),
+        (status = 404, description = "No such message is kept (`message_not_found`), or there is no file in it (`no_media`)"),
+        (status = 410, description = "WhatsApp and the phone do not have it any more (`file_gone`)"),
+        (status = 416, description = "The file ends before `Range`"),
+    ),
+)]
+pub(crate) async fn get(
+    State(app): State<Arc<App>>,
+    SessionPath(session): SessionPath,
+    ChatPath(chat): ChatPath,
+    MessagePath(id): MessagePath,
+    FileDeadline(until): FileDeadline,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let user = User { key: caller.key.id(), session };
+    let share = app.media.admit(user)?;
+    let stored = {
+        let events = app.gateway.events(session).await?;
+        let _reading = caller.key.read_events().await;
+        events.stored_message(chat.to_string(), id.clone()).await?
+    };
+    let stored = stored.ok_or_else(|| MessageError::Unknown(shorten(&id)))?;
+    if stored.kind == "revoked" {
+        return Err(MessageError::Deleted.into());
+    }
+    let content = stored.content.ok_or(MessageError::NotKept)?;
+    let found = file_in(&content.protocol).ok_or(MessageError::NoMedia)?;
+    if let Some(answer) = not_modified(&headers, &found.file.sha256) {
+        return Ok(answer);
+    }
+    let chat = match chat {
+        ChatId::Person(person) => Recipient::Person(Requested::from(person)),
+        ChatId::Group(group) => Recipient::Group(group),
+    };
+    let fetch = app.gateway.execute(session, BeginFetch { chat, message: stored.message, at: stored.at }).await?;
+    let make_temp = || app.media.temp_file(user);
+    let file = fetch.run(&found.file, app.media.bytes_max, &make_temp, until).await?;
+    let answer = FileAnswer { file: Arc::new(file), share, mimetype: found.mimetype, filename: found.filename };
+    Ok(answer.respond(&headers))
+}
