@@ -11,8 +11,10 @@ use uuid::Uuid;
 
 use crate::audit::Audit;
 use crate::auth::{ApiKeys, FailedLogins, Key};
+use crate::batches::Batches;
 use crate::config::HttpOptions;
 use crate::detached_tasks::DetachedTasks;
+use crate::http::bulk::Bulk;
 use crate::http::error::AccessError;
 use crate::http::request::body_room::Rooms as BodyRooms;
 use crate::idempotency::Idempotency;
@@ -29,6 +31,7 @@ pub(crate) struct Parts {
     pub(crate) audit: Arc<Audit>,
     pub(crate) pictures: Pictures,
     pub(crate) media: Media,
+    pub(crate) batches: Batches,
     pub(crate) webhooks: Webhooks,
     /// Hides positions in the whole event log from callers.
     pub(crate) cursor_key: EventKey,
@@ -49,6 +52,7 @@ pub(crate) struct App {
     pub(crate) calls: DetachedTasks,
     pub(crate) pictures: Pictures,
     pub(crate) media: Media,
+    pub(crate) bulk: Bulk,
     pub(crate) webhooks: Webhooks,
     pub(crate) cursor_key: EventKey,
     pub(crate) http: Arc<HttpOptions>,
@@ -63,7 +67,7 @@ pub(crate) struct App {
 
 impl App {
     pub(crate) fn new(parts: Parts, http: HttpOptions) -> Self {
-        let Parts { gateway, keys, idempotency, audit, pictures, media, webhooks, cursor_key } = parts;
+        let Parts { gateway, keys, idempotency, audit, pictures, media, batches, webhooks, cursor_key } = parts;
         let failed_logins = FailedLogins::new(http.limits.failed_logins);
         let in_flight = Arc::new(Semaphore::new(http.limits.requests_max));
         let streams = Shares::new(http.limits.streams_max);
@@ -77,6 +81,7 @@ impl App {
             calls,
             pictures,
             media,
+            bulk: Bulk::new(batches),
             webhooks,
             cursor_key,
             http,

@@ -33,6 +33,7 @@ use gaps::Gaps;
 use record::LogBounds;
 pub(crate) use record::{AuditEvent, AuditRecord, Outcome};
 pub use retention::Retention;
+pub(crate) use sends::SEND_ACTION;
 use writer::Writer;
 
 /// Entries that wait for the task: as many writes as may be in flight, and refusals beside them.

@@ -25,6 +25,7 @@ use crate::app::{App, Parts};
 use crate::audit::{Audit, AuditEvent, Outcome};
 use crate::auth::{ApiKeys, KeyLimits, KeysError, Pepper, Secret};
 use crate::backup::control::{self, Control, RestoreOrder};
+use crate::batches::Batches;
 use crate::bootstrap_key;
 use crate::clock::Clock;
 use crate::config::{Config, is_whatsapp_url_allowed, whatsapp_url_rule};
@@ -128,10 +129,10 @@ impl Daemon {
             .context("could not start the sessions")?;
 
         let gateway = running.gateway.clone();
-        let (keys, audit) = (Arc::new(keys), Arc::new(audit));
+        let (keys, audit, batches) = (Arc::new(keys), Arc::new(audit), Batches::new(Arc::clone(&store)));
         let webhooks = Webhooks::open(stored, &store, &gateway, &keys, &audit, webhook_options)?;
-        let parts = Parts { gateway, keys, idempotency, audit, pictures, media, webhooks, cursor_key };
-        let app = Arc::new(App::new(parts, config.http));
+        let parts = Parts { gateway, keys, idempotency, audit, pictures, media, batches, webhooks, cursor_key };
+        let app = http::bulk::resume(App::new(parts, config.http)).await;
         let control = Control::open(&app, &store, &events, location, store_key);
         let control = control.inspect_err(
             |error| warn!(%error, "no `control.sock`: backup and restore are for when the daemon is stopped"),
@@ -214,6 +215,7 @@ impl Daemon {
         let begun = Instant::now();
         self.app.drain();
         drop((self.stop, self.control));
+        self.app.bulk.close().await;
         for task in self.tasks {
             if let Err(error) = task.await {
                 error!(%error, "a task ended badly");

@@ -1,6 +1,7 @@
 //! The routes, all on this screen, and who may call them. The handlers and their documentation are in `handlers/`, in
 //! the module that a route names. The layers before the handlers are in `middleware/`, the responses of failures in
 //! `error.rs`, and the limits of time and size in `limits.rs`.
+pub(crate) mod bulk;
 pub(crate) mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
@@ -29,8 +30,8 @@ use crate::auth::Role;
 use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
-    account, api_keys, audit, communities, contacts, csv, docs, events, groups, health, history, invite_code, join,
-    membership_requests, message_changes, message_files, message_history, message_marks, message_media,
+    account, api_keys, audit, batches, communities, contacts, csv, docs, events, groups, health, history, invite_code,
+    join, membership_requests, message_changes, message_files, message_history, message_marks, message_media,
     message_receipts, message_votes, messages, pairing, participants, passkey, picture, proxy, session_config,
     sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
 };
@@ -232,6 +233,9 @@ fn message_routes() -> Vec<Route> {
         POST   "/api/sessions/{session}/messages/send-location" SEND "messages_send_location" messages::send_location,
         POST   "/api/sessions/{session}/messages/send-contact" SEND "messages_send_contact" messages::send_contact,
         POST   "/api/sessions/{session}/messages/send-poll" SEND "messages_send_poll" messages::send_poll,
+        POST   "/api/sessions/{session}/messages/send-bulk" GROUP_WRITE "batches_create" batches::create,
+        GET    "/api/sessions/{session}/messages/batch/{batch}" VIEWER "batches_get" batches::get,
+        POST   "/api/sessions/{session}/messages/batch/{batch}/cancel" OPERATOR_END "batches_cancel" batches::cancel,
         POST   "/api/sessions/{session}/messages/send-image" SEND_IMAGE "messages_send_image" message_files::send_image,
         POST   "/api/sessions/{session}/messages/send-video" SEND_VIDEO "messages_send_video" message_files::send_video,
         POST   "/api/sessions/{session}/messages/send-audio" SEND_AUDIO "messages_send_audio" message_files::send_audio,

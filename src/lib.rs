@@ -5,6 +5,7 @@ mod app;
 mod audit;
 mod auth;
 pub mod backup;
+mod batches;
 mod bootstrap_key;
 mod clock;
 pub mod config;

@@ -30,7 +30,9 @@ const TRANSFERS_MAX: usize = 128;
 /// Pictures and voice notes that are looked at once: each may take 100 MB and a core.
 const LOOKS_MAX: usize = 1;
 /// Bytes of a file that are encrypted and written at a time.
-const PIECE_BYTES: usize = 128 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
+/// Pieces that are encrypted at once: each takes a thread for half a millisecond, and threads keep memory.
+const WRITES_MAX: usize = 4;
 const MIB: u64 = 1024 * 1024;
 /// Characters of a file's name.
 pub(crate) const FILENAME_CHARS_MAX: usize = 255;
@@ -124,6 +126,7 @@ pub(crate) struct Media {
     spool: Spool,
     transfers: UserShares,
     looks: Arc<Semaphore>,
+    writes: Arc<Semaphore>,
     fetcher: Fetcher,
     /// Bytes of a file.
     pub(crate) bytes_max: u64,
@@ -134,7 +137,8 @@ impl Media {
     pub(crate) fn new(directory: &Path, limits: &HttpLimits, fetcher: Fetcher) -> Self {
         let (disk_bytes_max, bytes_max) = (limits.media_disk_mib * MIB, limits.media_body_bytes_max as u64);
         let (spool, transfers) = (Spool::new(directory, disk_bytes_max), UserShares::new(TRANSFERS_MAX));
-        Self { spool, transfers, looks: Arc::new(Semaphore::new(LOOKS_MAX)), fetcher, bytes_max }
+        let [looks, writes] = [LOOKS_MAX, WRITES_MAX].map(|most| Arc::new(Semaphore::new(most)));
+        Self { spool, transfers, looks, writes, fetcher, bytes_max }
     }
 
     /// The right to send or fetch one file.
@@ -159,7 +163,7 @@ impl Media {
     /// As [`Self::temp_file`].
     pub(crate) fn sink(&self, kind: FileKind, user: User) -> Result<FileSink, FileError> {
         let writer = FileWriter::new(kind, self.temp_file(user)?, self.bytes_max)?;
-        Ok(FileSink { writer, pending: BytesMut::new() })
+        Ok(FileSink { writer, pending: BytesMut::new(), writes: Arc::clone(&self.writes) })
     }
 
     /// Fetches the file behind a URL, and what its host says of it.
@@ -241,6 +245,7 @@ fn describe(file: &EncryptedFile, field: &'static str, said: &Said) -> Result<De
 pub(crate) struct FileSink {
     writer: FileWriter,
     pending: BytesMut,
+    writes: Arc<Semaphore>,
 }
 
 impl FileSink {
@@ -253,7 +258,9 @@ impl FileSink {
         if self.pending.len() < PIECE_BYTES {
             return Ok(self);
         }
+        let permit = Arc::clone(&self.writes).acquire_owned().await.ok();
         let written = spawn_blocking(move || {
+            let _permit = permit;
             self.writer.write(&self.pending)?;
             self.pending.clear();
             Ok(self)

@@ -12,7 +12,7 @@ use super::record::{AuditEvent, Outcome};
 use super::repeats::Repeated;
 
 /// The action of all of them, whatever kind of message it was.
-const SEND_ACTION: &str = "messages_send";
+pub(crate) const SEND_ACTION: &str = "messages_send";
 /// Kinds in all, of half a kilobyte each: one minute of 10,000 busy sessions, several times over. Above this, each message of a further
 /// kind has a record of its own.
 const KINDS_MAX: usize = 65_536;

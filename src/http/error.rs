@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 
 use crate::audit::AuditError;
 use crate::auth::KeysError;
+use crate::http::bulk::BatchError;
 use crate::http::response::happened::Happened;
 use crate::http::response::readiness::Details;
 use crate::idempotency::IdempotencyError;
@@ -34,6 +35,7 @@ pub(crate) use effect::{InDoubt, NothingDone};
 use files::{media_response, picture_response};
 use layers::{audit_response, command_response, idempotency_response, key_rule, keys_response, webhook_response};
 pub(crate) use messages::MessageError;
+use messages::batch_response;
 use undone::{all_refused, are_partly_unknown, nobody_done, resend_refused, stopped, too_slow};
 
 /// A request may be repeated after a time-out: by then the connection to WhatsApp is back or known to be lost.
@@ -100,6 +102,8 @@ pub(crate) enum ApiError {
     InviteCodeUnknown,
     /// A picture cannot be used.
     Picture(#[from] PictureError),
+    /// Nothing can be done with a batch of messages.
+    Batch(#[from] BatchError),
     /// A file cannot be sent.
     Media(#[from] MediaError),
     /// WhatsApp refused every participant of a batch.
@@ -338,6 +342,7 @@ impl ApiError {
             ),
             Self::Picture(error) => picture_response(error),
             Self::Media(error) => media_response(error),
+            Self::Batch(error) => batch_response(error),
             Self::AllRefused { what, results } => nobody_done(what, results),
             Self::NoneLinked { what, results } => all_refused(what, results.iter().map(|result| result.status)),
             Self::IdempotencyKeyInvalid => one(S::BAD_REQUEST, "idempotency_key_invalid", key_rule()),
@@ -363,7 +368,7 @@ impl ApiError {
     }
 
     /// Seconds after which trying again can help.
-    fn retry_after_s(&self) -> Option<u32> {
+    pub(crate) fn retry_after_s(&self) -> Option<u32> {
         match self {
             Self::Command(error @ CommandError::Refused { code: 429, .. }) => {
                 Some(error.retry_after_s().unwrap_or(REFUSED_RETRY_S))
@@ -373,7 +378,7 @@ impl ApiError {
             Self::Access(error) => error.retry_after_s(),
             Self::Picture(error) if error.is_busy() => Some(PICTURES_BUSY_RETRY_S),
             Self::Media(MediaError::File(error)) => CommandError::File(error.clone()).retry_after_s(),
-            Self::Media(MediaError::Busy) => Some(PICTURES_BUSY_RETRY_S),
+            Self::Media(MediaError::Busy) | Self::Batch(BatchError::TooMany) => Some(PICTURES_BUSY_RETRY_S),
             Self::ApiKeys(KeysError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Idempotency(IdempotencyError::Store(error)) => CommandError::Store(error.clone()).retry_after_s(),
             Self::Audit(AuditError::Store(_) | AuditError::LowSpace | AuditError::Unwritable | AuditError::Busy) => {

@@ -120,8 +120,8 @@ pub(crate) const UNSENT_BYTES_MAX: u32 = 128 * 1024;
 /// response.
 pub(crate) const LINGER_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Bytes that are dropped in this time: a refused picture.
-pub(crate) const LINGER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes that are dropped in this time: a refused file of the largest size in base64.
+pub(crate) const LINGER_BYTES_MAX: usize = 96 * 1024 * 1024;
 
 /// Characters of a presented key; longer ones are unknown without being hashed.
 pub(crate) const KEY_CHARS_MAX: usize = 512;
@@ -176,6 +176,18 @@ pub(crate) const POLL_OPTIONS: std::ops::RangeInclusive<usize> = 1..=12;
 
 /// Characters of an option: WhatsApp's own limit.
 pub(crate) const POLL_OPTION_CHARS: usize = 100;
+
+/// Messages of a batch: some minutes at the shortest pause.
+pub(crate) const BATCH_MESSAGES: std::ops::RangeInclusive<usize> = 1..=500;
+
+/// The pause between two messages of a batch, in milliseconds: OpenWA's limits.
+pub(crate) const BATCH_DELAY_MS: std::ops::RangeInclusive<u32> = 1_000..=60_000;
+
+/// Characters of a batch's id.
+pub(crate) const BATCH_ID_CHARS: std::ops::RangeInclusive<usize> = 1..=64;
+
+/// Variables of a message in a batch.
+pub(crate) const VARIABLES_MAX: usize = 64;
 
 /// Characters of the id of a chat or a number, in any spelling.
 pub(crate) const WRITTEN_ID_CHARS: std::ops::RangeInclusive<usize> = 1..=128;

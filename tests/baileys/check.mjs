@@ -514,6 +514,27 @@ check("the daemon's places, contacts and polls arrive as what they are", async (
     assert.equal(many.message.pollCreationMessage.selectableOptionsCount, 0);
 });
 
+check("the daemon's files arrive as they were sent, and it gives the files of others", async () => {
+    const large = randomBytes(3 * 1024 * 1024 + 7);
+    // A PNG of one pixel, and a film as far as anybody looks.
+    const pixel = Buffer.from("iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg==", "base64");
+    const film = Buffer.concat([Buffer.from("\0\0\0\x18ftypisom\0\0\0\0isomavc1"), randomBytes(1024)]);
+    for (const [kind, file, more] of [["image", pixel, { caption: "a pixel" }], ["video", film, {}], ["document", large, { filename: "a.bin" }]]) {
+        for (const chat of [groups.lid, BOB]) {
+            const got = await bob.content(await daemonSends(kind, chat, { base64: file.toString("base64"), ...more }));
+            const shown = got.message[`${kind}Message`];
+            assert.deepEqual([Number(shown.fileLength), shown.caption || undefined, shown.fileName], [file.length, more.caption, more.filename]);
+            if (kind === "image") assert.deepEqual([shown.mimetype, shown.width, shown.jpegThumbnail.length > 0], ["image/png", 1, true]);
+            assert.ok((await bob.file(got)).equals(file), kind);
+        }
+    }
+    const { key } = await bob.send(groups.lid, { document: large, fileName: "b.bin", mimetype: "application/zip" });
+    await told(key.id, 1);
+    const answer = await fetch(`${apiUrl}/api/sessions/erin/messages/${groups.lid}/${key.id}/media`, { headers: { "X-API-Key": API_KEY } });
+    assert.deepEqual([answer.status, answer.headers.get("content-type")], [200, "application/zip"]);
+    assert.ok(Buffer.from(await answer.arrayBuffer()).equals(large));
+});
+
 /** The events of Erin's session about a message, in their order, once there are `count`. */
 function told(id, count) {
     const look = async () => {

@@ -4,8 +4,7 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`; of `messages` whatever sends files or sends in
-bulk; and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`, and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
 """
 
 import base64
@@ -527,13 +526,63 @@ def a_text_reaches_a_person_and_a_group_with_whom_it_mentions():
 
 @check
 def places_contacts_and_polls_arrive_as_what_they_are():
+    asked = client.messages.send_text(session_id, {"chatId": team, "text": "Where?"})["messageId"]
     calls = [
-        ("location", client.messages.send_location, {"latitude": 52.5, "longitude": 13.4, "description": "The gate"}),
+        (
+            "location",
+            client.messages.send_location,
+            {"latitude": 52.5, "longitude": 13.4, "description": "The gate", "quotedMessageId": asked},
+        ),
         ("contact", client.messages.send_contact, {"contactName": "Ben", "contactNumber": BEN}),
         ("poll", client.messages.send_poll, {"name": "When?", "options": ["Monday", "Tuesday"]}),
     ]
     for kind, send, body in calls:
         same(received(TEAM[0], send(session_id, {"chatId": team, **body})["messageId"])["kind"], kind)
+
+
+@check
+def files_arrive_and_can_be_fetched():
+    png = grey_png(16)
+    voice = {"chatId": team, "base64": base64.b64encode(b"ID3" + bytes(100)).decode(), "mimetype": "audio/mpeg"}
+    document = {"base64": base64.b64encode(b"a,b\n").decode(), "mimetype": "text/csv", "filename": "a.csv"}
+    calls = [
+        ("image", client.messages.send_image, {"base64": png, "mimetype": "image/png", "caption": "Grey"}),
+        ("audio", client.messages.send_audio, voice),
+        ("document", client.messages.send_document, document),
+    ]
+    for kind, send, body in calls:
+        message_id = send(session_id, {"chatId": team, **body})["messageId"]
+        got = received(TEAM[0], message_id)
+        content = base64.b64decode(body["base64"])
+        same((got["kind"], got["media"]["mimetype"], got["media"]["bytes"]), (kind, body["mimetype"], len(content)))
+        fetched = client.messages.media(session_id, team, message_id)
+        same((fetched["data"], fetched["contentType"]), (content, body["mimetype"]))
+    wrong = {"chatId": team, "base64": png, "mimetype": "image/jpeg"}
+    same(refused(OpenWAApiError, 400, client.messages.send_image, session_id, wrong).code, "invalid_file")
+
+
+@check
+def a_batch_is_sent_and_another_one_cancelled():
+    def text(chat, words, **more):
+        return {"chatId": chat, "type": "text", "content": {"text": words}, **more}
+
+    fast = {"delayBetweenMessages": 1000, "randomizeDelay": False}
+    messages = [text(team, "Hello {name}", variables={"name": "all"}), text(jid(NOT_ON_WHATSAPP), "Hello")]
+    made = client.messages.send_bulk(session_id, {"messages": messages, "options": fast})
+    same((made["status"], made["totalMessages"]), ("pending", 2))
+
+    def look():
+        now = client.messages.batch_status(session_id, made["batchId"])
+        return now["status"] == "completed", now
+
+    results = until("the end of the batch", look)["results"]
+    same([result["status"] for result in results], ["sent", "failed"])
+    same(received(TEAM[0], results[0]["messageId"])["text"], "Hello all")
+    same(results[1]["error"]["code"], "not_on_whatsapp")
+    slow = {"messages": [text(team, "1"), text(team, "2")], "batchId": "slow", "options": {"delayBetweenMessages": 60000}}
+    client.messages.send_bulk(session_id, slow)
+    same(client.messages.cancel_batch(session_id, "slow")["status"], "cancelled")
+    same(refused(OpenWAApiError, 400, client.messages.cancel_batch, session_id, "slow").code, "batch_over")
 
 
 @check

@@ -33,7 +33,7 @@ use rookery_model::{ChatId, ParticipantIds, StoredFile};
 /// Time for one transfer. Commands end earlier.
 const TRANSFER_TIME_MAX: Duration = Duration::from_secs(300);
 /// Bytes of a file that are read, written or sent at a time.
-const PIECE_BYTES: usize = 128 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 /// Bytes of a media host's answer to an upload.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 

@@ -153,6 +153,7 @@ impl FileWriter {
             return Err(FileError::TooLarge { bytes_max: self.bytes_max });
         }
         self.encrypted.clear();
+        self.encrypted.reserve_exact(piece.len() + BLOCK as usize);
         self.encryptor.update(piece, &mut self.encrypted);
         self.temp.append(&self.encrypted)
     }

@@ -45,6 +45,8 @@ tables! {
     WebhookPositions = "webhook_positions",
     /// The deliveries to webhooks that failed, and that nobody received since then.
     WebhookFailures = "webhook_failures",
+    /// Messages in bulk, and what became of each; may be in parts.
+    Batches = "batches",
     /// Cached group records of a session; may be in parts.
     Groups = "groups",
     /// Changes of large groups since their records in [`Table::Groups`] were written.

@@ -48,7 +48,8 @@ impl ApiError {
             | Self::InviteCodeUnknown
             | Self::IdempotencyKeyInvalid
             | Self::Picture(_)
-            | Self::Media(_) => true,
+            | Self::Media(_)
+            | Self::Batch(_) => true,
             Self::Idempotency(error) => matches!(
                 error,
                 IdempotencyError::InUse

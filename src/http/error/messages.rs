@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 
 use super::{ErrorResponse, one};
+use crate::http::bulk::BatchError;
 
 /// Why a message cannot be shown, quoted, forwarded, edited or deleted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,4 +51,14 @@ impl MessageError {
         };
         one(status, code, self.to_string())
     }
+}
+
+pub(super) fn batch_response(error: &BatchError) -> ErrorResponse {
+    let (status, code) = match error {
+        BatchError::Unknown(_) => (StatusCode::NOT_FOUND, "batch_not_found"),
+        BatchError::Exists(_) => (StatusCode::BAD_REQUEST, "batch_exists"),
+        BatchError::Over { .. } => (StatusCode::BAD_REQUEST, "batch_over"),
+        BatchError::TooMany => (StatusCode::TOO_MANY_REQUESTS, "too_many_batches"),
+    };
+    one(status, code, error.to_string())
 }

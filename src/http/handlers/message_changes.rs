@@ -345,7 +345,7 @@ pub(super) async fn marked(
 }
 
 /// The message that a new one quotes.
-pub(super) async fn quote(
+async fn quote(
     app: &App,
     session: SessionId,
     caller: &Caller,
@@ -354,6 +354,20 @@ pub(super) async fn quote(
 ) -> Result<Quote, ApiError> {
     let (message, content) = content_of(stored(app, session, caller, chat, id).await?)?;
     Ok(Quote { message, content })
+}
+
+/// As [`quote`], where the new message quotes one.
+pub(super) async fn quote_if(
+    app: &App,
+    session: SessionId,
+    caller: &Caller,
+    chat: &ChatField,
+    id: Option<String>,
+) -> Result<Option<Quote>, ApiError> {
+    match id {
+        Some(id) => quote(app, session, caller, chat, id).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 /// An earlier message of a chat that the caller may read.

@@ -4,16 +4,17 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, State};
 use axum::http::request::Parts;
+use rookery_actors::EncryptedFile;
 use rookery_actors::commands::BeginUpload;
-use rookery_model::{FileKind, MessageSeed, OutgoingContent, SessionId, ShownFile};
+use rookery_model::{FileKind, MessageSeed, OutgoingContent, ParticipantId, Quote, SessionId, ShownFile};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::message_changes::quote;
-use super::messages::{Sent, Written, chat_id, may_write, mentioned, not_sent, send};
+use super::message_changes::quote_if;
+use super::messages::{Sent, Written, chat_id, may_write, mentioned, not_sent, quoted_message_id, send};
 use crate::app::App;
 use crate::http::error::ApiError;
-use crate::http::limits::{MENTIONS_MAX, MESSAGE_CHARS, MESSAGE_ID_CHARS};
+use crate::http::limits::{MENTIONS_MAX, MESSAGE_CHARS};
 use crate::http::middleware::authorization::{Admission, AdmissionOf};
 use crate::http::request::caller::Caller;
 use crate::http::request::characters::is_control;
@@ -70,8 +71,7 @@ impl FromFields for NewFile {
         let ptt = fields.optional_flag("ptt");
         let has_mentions = fields.has("mentions");
         let mentions = has_mentions.then(|| fields.distinct("mentions", 0..=MENTIONS_MAX, ApiError::Participants));
-        let has_quote = fields.has("quotedMessageId");
-        let quoted_message_id = has_quote.then(|| fields.text("quotedMessageId", MESSAGE_ID_CHARS));
+        let quoted_message_id = quoted_message_id(fields);
         if base64.is_none() && url.is_none() {
             fields.message("base64, url, or a form with a file that is not empty, is required".into());
         }
@@ -122,37 +122,72 @@ pub(super) fn file_deadline(parts: &Parts, app: &App) -> Result<Instant, ApiErro
     Ok(context.begun() + app.http.limits.file_time_max())
 }
 
-/// Sends a file to a chat that the caller may write to. What was checked before the transfer is checked again after it.
+/// Sends the file of a request.
 async fn send_file(app: &App, sender: FileSender, body: NewFile) -> Result<Created<Sent>, ApiError> {
     let FileSender { session, caller, admission, seed, received, until } = sender;
-    may_write(&caller, &body.chat_id)?;
-    let quoted = match body.quoted_message_id {
-        Some(id) => Some(quote(app, session, &caller, &body.chat_id, id).await?),
-        None => None,
+    let quoted = quote_if(app, session, &caller, &body.chat_id, body.quoted_message_id).await?;
+    let file = FileToSend {
+        kind: received.kind,
+        file: received.file.clone(),
+        url: body.url.unwrap_or_default(),
+        said: Said {
+            mimetype: body.mimetype.or(received.said.mimetype.clone()),
+            filename: body.filename,
+            is_voice: body.ptt == Some(true),
+            ..received.said.clone()
+        },
+        caption: body.caption,
+        mentions: mentioned(body.mentions),
+        quoted,
     };
-    let begun = app.gateway.execute(session, BeginUpload { chat: body.chat_id.0.clone() }).await;
+    send_given(app, session, &caller, (seed, until), body.chat_id, file, || admission.check_again()).await.map(Created)
+}
+
+/// A file with what its message says beside it.
+pub(crate) struct FileToSend {
+    pub(crate) kind: FileKind,
+    /// `None`: it is fetched from the URL.
+    pub(crate) file: Option<Arc<EncryptedFile>>,
+    pub(crate) url: String,
+    pub(crate) said: Said,
+    pub(crate) caption: Option<String>,
+    pub(crate) mentions: Vec<ParticipantId>,
+    pub(crate) quoted: Option<Quote>,
+}
+
+/// Sends a file to a chat that the caller may write to; it has to be at WhatsApp at `until`. What was checked before the transfer is checked
+/// again after it: `check_again` gives the caller as it is then.
+pub(crate) async fn send_given(
+    app: &App,
+    session: SessionId,
+    caller: &Caller,
+    (seed, until): (MessageSeed, Instant),
+    chat: ChatField,
+    given: FileToSend,
+    check_again: impl FnOnce() -> Result<Caller, ApiError>,
+) -> Result<Sent, ApiError> {
+    may_write(caller, &chat)?;
+    let begun = app.gateway.execute(session, BeginUpload { chat: chat.0.clone() }).await;
     let upload = begun.map_err(|error| not_sent(session, error))?;
-    let (file, field, said) = match (&received.file, body.url) {
-        (Some(file), _) => (Arc::clone(file), "the file", received.said.clone()),
-        (None, url) => {
+    let FileToSend { kind, file, url, said, caption, mentions, quoted } = given;
+    let (file, field, said) = match file {
+        Some(file) => (file, "the file", said),
+        None => {
             let user = User { key: caller.key.id(), session };
-            let (file, said) = app.media.fetch(&url.unwrap_or_default(), received.kind, user, until).await?;
-            (file, "url", said)
+            let (file, found) = app.media.fetch(&url, kind, user, until).await?;
+            (
+                file,
+                "url",
+                Said { filename: said.filename.or(found.filename), mimetype_of_host: found.mimetype_of_host, ..said },
+            )
         }
-    };
-    let said = Said {
-        mimetype: body.mimetype.or(said.mimetype),
-        filename: body.filename.or(said.filename),
-        is_voice: body.ptt == Some(true),
-        ..said
     };
     let Description { mimetype, filename, preview } = app.media.describe(&file, field, said).await?;
     let file = upload.run(&file, until).await?;
-    admission.check_again()?;
-    let shown = ShownFile { file, mimetype, filename, caption: body.caption, preview };
-    let content = OutgoingContent::File(Box::new(shown));
-    let written = Written { content, quoted, mentions: mentioned(body.mentions), mentions_all: false };
-    send(app, session, &caller, seed, body.chat_id, written).await.map(Created)
+    let caller = check_again()?;
+    let shown = ShownFile { file, mimetype, filename, caption, preview };
+    let written = Written { content: OutgoingContent::File(Box::new(shown)), quoted, mentions, mentions_all: false };
+    send(app, session, &caller, seed, chat, written).await
 }
 
 /// Send a picture

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use axum::extract::State;
 use rookery_actors::CommandError;
 use rookery_actors::commands::{Recipient, Requested, SendMessage, SentMessage};
-use rookery_model::{LinkPreview, MessageSeed, OutgoingContent, ParticipantId, Quote, SessionId};
+use rookery_model::{LinkPreview, MessageSeed, OutgoingContent, ParticipantId, Quote, SessionId, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::message_changes::quote;
+use super::message_changes::quote_if;
 use crate::app::App;
 use crate::http::error::{AccessError, ApiError};
 use crate::http::limits::{
@@ -98,7 +98,7 @@ impl FromFields for NewText {
             mention_all,
             link_preview: fields.optional_flag("linkPreview"),
             custom_link_preview,
-            quoted_message_id: fields.has("quotedMessageId").then(|| fields.text("quotedMessageId", MESSAGE_ID_CHARS)),
+            quoted_message_id: quoted_message_id(fields),
         }
     }
 }
@@ -120,6 +120,9 @@ pub(crate) struct NewLocation {
     description: Option<String>,
     #[schema(max_length = 256, nullable = false)]
     address: Option<String>,
+    /// The id of an earlier message of the chat that this one quotes.
+    #[schema(min_length = 1, max_length = 128, nullable = false)]
+    quoted_message_id: Option<String>,
 }
 
 impl FromFields for NewLocation {
@@ -130,6 +133,7 @@ impl FromFields for NewLocation {
             longitude: fields.decimal("longitude", -180.0..=180.0),
             description: fields.optional_text_up_to("description", PLACE_CHARS_MAX),
             address: fields.optional_text_up_to("address", PLACE_CHARS_MAX),
+            quoted_message_id: quoted_message_id(fields),
         }
     }
 }
@@ -144,6 +148,9 @@ pub(crate) struct NewContact {
     contact_name: String,
     #[schema(inline)]
     contact_number: NumberField,
+    /// The id of an earlier message of the chat that this one quotes.
+    #[schema(min_length = 1, max_length = 128, nullable = false)]
+    quoted_message_id: Option<String>,
 }
 
 impl FromFields for NewContact {
@@ -153,6 +160,7 @@ impl FromFields for NewContact {
             chat_id: chat_id(fields).unwrap_or_default(),
             contact_name: fields.plain_text("contactName", CONTACT_NAME_CHARS),
             contact_number: fields.parsed("contactNumber", WRITTEN_ID_CHARS, ApiError::Numbers).unwrap_or(nobody),
+            quoted_message_id: quoted_message_id(fields),
         }
     }
 }
@@ -172,6 +180,9 @@ pub(crate) struct NewPoll {
     /// Whether more than one option may be chosen; false by default.
     #[schema(nullable = false)]
     allow_multiple_answers: Option<bool>,
+    /// The id of an earlier message of the chat that this one quotes.
+    #[schema(min_length = 1, max_length = 128, nullable = false)]
+    quoted_message_id: Option<String>,
 }
 
 impl FromFields for NewPoll {
@@ -188,7 +199,13 @@ impl FromFields for NewPoll {
         if options.iter().any(|option| option.trim().is_empty() || option.chars().count() > POLL_OPTION_CHARS) {
             fields.message(format!("each value in options must have 1 to {POLL_OPTION_CHARS} characters"));
         }
-        Self { chat_id, name, options, allow_multiple_answers: fields.optional_flag("allowMultipleAnswers") }
+        Self {
+            chat_id,
+            name,
+            options,
+            allow_multiple_answers: fields.optional_flag("allowMultipleAnswers"),
+            quoted_message_id: quoted_message_id(fields),
+        }
     }
 }
 
@@ -197,19 +214,31 @@ pub(super) fn chat_id(fields: &mut Fields<'_>) -> Option<ChatField> {
     fields.parsed("chatId", WRITTEN_ID_CHARS, ApiError::Chats)
 }
 
+/// The id of the message that another one quotes; `None`: it quotes none, or the field is broken.
+pub(super) fn quoted_message_id(fields: &mut Fields<'_>) -> Option<String> {
+    fields.has("quotedMessageId").then(|| fields.text("quotedMessageId", MESSAGE_ID_CHARS))
+}
+
 /// A message that WhatsApp has taken.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Sent {
     /// Its id.
     #[schema(example = "3EB0D1C5A7F2E4B6908A13")]
-    pub(super) message_id: String,
+    pub(crate) message_id: String,
     /// When WhatsApp took it, in seconds since 1970.
     #[schema(example = 1_764_518_400)]
     timestamp: i64,
     /// For the scopes of keys.
     #[serde(skip)]
     chat: Option<String>,
+}
+
+impl Sent {
+    /// When WhatsApp took it.
+    pub(crate) fn at(&self) -> Timestamp {
+        Timestamp(self.timestamp.saturating_mul(1_000))
+    }
 }
 
 impl Tells for Sent {
@@ -239,10 +268,7 @@ pub(crate) async fn send_text(
     let preview = custom_link_preview.filter(|_| link_preview != Some(false));
     let preview = preview.map(|NewLinkPreview { url, title, description }| LinkPreview { url, title, description });
     let content = OutgoingContent::Text { text, preview };
-    let quoted = match quoted_message_id {
-        Some(id) => Some(quote(&app, session, &caller, &chat_id, id).await?),
-        None => None,
-    };
+    let quoted = quote_if(&app, session, &caller, &chat_id, quoted_message_id).await?;
     let (mentions, mentions_all) = (mentioned(mentions), mention_all.unwrap_or(false));
     let written = Written { content, quoted, mentions, mentions_all };
     send(&app, session, &caller, seed, chat_id, written).await.map(Created)
@@ -262,9 +288,10 @@ pub(crate) async fn send_location(
     Seed(seed): Seed,
     JsonBody(body): JsonBody<NewLocation>,
 ) -> Result<Created<Sent>, ApiError> {
-    let NewLocation { chat_id, latitude, longitude, description, address } = body;
+    let NewLocation { chat_id, latitude, longitude, description, address, quoted_message_id } = body;
     let content = OutgoingContent::Location { latitude, longitude, name: description, address };
-    send(&app, session, &caller, seed, chat_id, content.into()).await.map(Created)
+    let quoted = quote_if(&app, session, &caller, &chat_id, quoted_message_id).await?;
+    send(&app, session, &caller, seed, chat_id, Written { quoted, ..content.into() }).await.map(Created)
 }
 
 /// Send a contact
@@ -281,9 +308,10 @@ pub(crate) async fn send_contact(
     Seed(seed): Seed,
     JsonBody(body): JsonBody<NewContact>,
 ) -> Result<Created<Sent>, ApiError> {
-    let NewContact { chat_id, contact_name, contact_number } = body;
+    let NewContact { chat_id, contact_name, contact_number, quoted_message_id } = body;
     let content = OutgoingContent::Contact { name: contact_name, number: contact_number.0.get() };
-    send(&app, session, &caller, seed, chat_id, content.into()).await.map(Created)
+    let quoted = quote_if(&app, session, &caller, &chat_id, quoted_message_id).await?;
+    send(&app, session, &caller, seed, chat_id, Written { quoted, ..content.into() }).await.map(Created)
 }
 
 /// Send a poll
@@ -300,17 +328,18 @@ pub(crate) async fn send_poll(
     Seed(seed): Seed,
     JsonBody(body): JsonBody<NewPoll>,
 ) -> Result<Created<Sent>, ApiError> {
-    let NewPoll { chat_id, name, options, allow_multiple_answers } = body;
+    let NewPoll { chat_id, name, options, allow_multiple_answers, quoted_message_id } = body;
     let content = OutgoingContent::Poll { name, options, allows_many: allow_multiple_answers.unwrap_or(false) };
-    send(&app, session, &caller, seed, chat_id, content.into()).await.map(Created)
+    let quoted = quote_if(&app, session, &caller, &chat_id, quoted_message_id).await?;
+    send(&app, session, &caller, seed, chat_id, Written { quoted, ..content.into() }).await.map(Created)
 }
 
 /// A message without its chat.
-pub(super) struct Written {
-    pub(super) content: OutgoingContent,
-    pub(super) quoted: Option<Quote>,
-    pub(super) mentions: Vec<ParticipantId>,
-    pub(super) mentions_all: bool,
+pub(crate) struct Written {
+    pub(crate) content: OutgoingContent,
+    pub(crate) quoted: Option<Quote>,
+    pub(crate) mentions: Vec<ParticipantId>,
+    pub(crate) mentions_all: bool,
 }
 
 impl From<OutgoingContent> for Written {
@@ -320,12 +349,12 @@ impl From<OutgoingContent> for Written {
 }
 
 /// The people whom a message mentions.
-pub(super) fn mentioned(mentions: Option<Vec<ParticipantField>>) -> Vec<ParticipantId> {
+pub(crate) fn mentioned(mentions: Option<Vec<ParticipantField>>) -> Vec<ParticipantId> {
     requested(mentions.unwrap_or_default()).iter().map(Requested::id).collect()
 }
 
 /// Sends a message to a chat that the caller may write to.
-pub(super) async fn send(
+pub(crate) async fn send(
     app: &App,
     session: SessionId,
     caller: &Caller,

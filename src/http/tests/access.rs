@@ -74,6 +74,8 @@ fn line(route: &str) -> Line {
         ("get", "/sessions/{session}/groups/join-info") => Line { scope: Membership, ..viewer(400) },
         ("get", "/sessions/{session}/contacts/check/{number}") => operator(Session, 400),
         ("post", "/sessions/{session}/contacts/check") => operator(Session, 400),
+        ("post", "/sessions/{session}/messages/batch/{batch}/cancel") => operator(Path, 404),
+        ("get", "/sessions/{session}/messages/batch/{batch}") => viewer(404),
         ("post", path) if path.starts_with("/sessions/{session}/messages/") => operator(Path, 400),
         ("get", "/sessions/{session}/messages" | "/sessions/{session}/messages/{chat}/history") => viewer(200),
         ("get", "/sessions/{session}/messages/{chat}/{message}/reactions") => viewer(404),

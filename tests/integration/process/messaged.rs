@@ -52,6 +52,54 @@ async fn repeated_messages_of_a_killed_daemon_are_sent_and_seen_once() {
     }
 }
 
+/// Batches that are being sent at once, and the messages of each.
+const BATCHES: usize = 6;
+const MESSAGES_OF_BATCH: usize = 6;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn batches_of_a_killed_daemon_go_on_and_nobody_gets_a_message_twice() {
+    let setup = Setup::start().await;
+    let world = setup.world();
+    world.add_account(AccountSpec::new(PERSON));
+    let team = setup.group("Team", &[PERSON, "15550100003"]);
+    let mut daemon = setup.daemon_with(&NO_LIMITS).await;
+    daemon.link("alice", OWN_PHONE).await;
+    for batch in 0..BATCHES {
+        let message = |number: usize| {
+            let chat = if number.is_multiple_of(2) { PERSON } else { &team };
+            json!({ "chatId": chat, "type": "text", "content": { "text": format!("{batch}-{number}") } })
+        };
+        let messages: Vec<_> = (0..MESSAGES_OF_BATCH).map(message).collect();
+        let options = json!({ "delayBetweenMessages": 1_000, "randomizeDelay": false });
+        let body = json!({ "batchId": batch.to_string(), "messages": messages, "options": options });
+        let path = "/api/sessions/alice/messages/send-bulk";
+        let (status, answer) =
+            daemon.try_once(Method::POST, &format!("make {batch}"), path, &body).await.expect("an answer");
+        assert_eq!(status, 202, "{answer}");
+    }
+    for round in 1..BATCHES {
+        // In the middle of the messages that are sent at about the same time.
+        let wanted = round * MESSAGES_OF_BATCH + round - 3.min(round);
+        until("some of the messages", async || (world.messages(PERSON).len() >= wanted).then_some(())).await;
+        daemon.child.kill();
+        daemon = setup.daemon_with(&NO_LIMITS).await;
+    }
+    let all = BATCHES * MESSAGES_OF_BATCH;
+    until("all messages", async || (world.messages(PERSON).len() >= all).then_some(())).await;
+    for batch in 0..BATCHES {
+        let path = format!("/api/sessions/alice/messages/batch/{batch}");
+        let over = async || {
+            let (_, batch) = daemon.get(&path).await;
+            (batch["status"] == "completed").then_some(batch)
+        };
+        assert_eq!(until("the batch is over", over).await["progress"]["sent"], MESSAGES_OF_BATCH);
+    }
+    let seen = world.messages(PERSON);
+    let texts: std::collections::BTreeSet<_> = seen.iter().filter_map(|message| message.text.clone()).collect();
+    assert_eq!((seen.len(), texts.len()), (all, all), "{seen:?}");
+    assert!(seen.iter().all(|message| message.kind == "text"));
+}
+
 /// The log has each message once.
 async fn assert_told_once(daemon: &Daemon, expected: &BTreeMap<String, String>, round: usize) {
     let (events, _) = events_after(daemon, "0", &format!("round {round}")).await;
