@@ -30,7 +30,7 @@ pub(crate) struct Parts {
     pub(crate) idempotency: Arc<Idempotency>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) pictures: Pictures,
-    pub(crate) media: Media,
+    pub(crate) media: Arc<Media>,
     pub(crate) batches: Batches,
     pub(crate) webhooks: Webhooks,
     /// Hides positions in the whole event log from callers.
@@ -51,7 +51,7 @@ pub(crate) struct App {
     pub(crate) audit: Arc<Audit>,
     pub(crate) calls: DetachedTasks,
     pub(crate) pictures: Pictures,
-    pub(crate) media: Media,
+    pub(crate) media: Arc<Media>,
     pub(crate) bulk: Bulk,
     pub(crate) webhooks: Webhooks,
     pub(crate) cursor_key: EventKey,

@@ -130,7 +130,7 @@ impl Daemon {
 
         let gateway = running.gateway.clone();
         let (keys, audit, batches) = (Arc::new(keys), Arc::new(audit), Batches::new(Arc::clone(&store)));
-        let webhooks = Webhooks::open(stored, &store, &gateway, &keys, &audit, webhook_options)?;
+        let webhooks = Webhooks::open(stored, &store, &gateway, &media, &keys, &audit, webhook_options)?;
         let parts = Parts { gateway, keys, idempotency, audit, pictures, media, batches, webhooks, cursor_key };
         let app = http::bulk::resume(App::new(parts, config.http)).await;
         let control = Control::open(&app, &store, &events, location, store_key);
@@ -243,10 +243,10 @@ impl Daemon {
 }
 
 /// What fetches the files that callers name by URL.
-fn prepare_fetching(guard: &Guard, config: &Config) -> Result<(Pictures, Media)> {
+fn prepare_fetching(guard: &Guard, config: &Config) -> Result<(Pictures, Arc<Media>)> {
     let fetcher = || Fetcher::new(guard.clone()).context("could not prepare fetching from URLs");
     let media = Media::new(&config.location.data_dir, &config.http.limits, fetcher()?);
-    Ok((Pictures::new(fetcher()?), media))
+    Ok((Pictures::new(fetcher()?), Arc::new(media)))
 }
 
 async fn open_idempotency(store: &Arc<dyn Store>, clock: Clock) -> Result<Arc<Idempotency>> {

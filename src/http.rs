@@ -85,7 +85,7 @@ const SEND_AUDIO: AccessPolicy = send_file(FileKind::Audio);
 const SEND_DOCUMENT: AccessPolicy = send_file(FileKind::Document);
 const SEND_STICKER: AccessPolicy = send_file(FileKind::Sticker);
 /// The file of a message.
-const MEDIA: AccessPolicy = AccessPolicy { transfers: true, ..VIEWER };
+const MEDIA: AccessPolicy = AccessPolicy { transfers: true, streams: true, ..VIEWER };
 const WIDE_OPERATOR: AccessPolicy = AccessPolicy { role: Some(Role::Operator), scope: Scope::Everything, ..OPEN };
 /// As [`WIDE_OPERATOR`], to take something away.
 const WIDE_END: AccessPolicy = AccessPolicy { removes: true, ..WIDE_OPERATOR };

@@ -2,6 +2,7 @@
 //! Never holds a whole file in memory. The HTTP side is in `http/request/file_body.rs` and in the handlers.
 
 mod kinds;
+mod of_messages;
 mod preview;
 mod spool;
 #[cfg(test)]
@@ -11,6 +12,7 @@ mod voice;
 use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use rookery_actors::{EncryptedFile, FileError, FileWriter, TempFile};
@@ -23,10 +25,15 @@ use crate::config::HttpLimits;
 use crate::shares::{User, UserShare, UserShares};
 use crate::url_fetch::{FetchError, Fetcher};
 use kinds::{Claim, HEAD_BYTES, OPUS};
+pub(crate) use of_messages::INCLUDED_BYTES_MAX;
+use of_messages::KeptFiles;
 use spool::Spool;
 
-/// Files that are sent or fetched at once, each with some hundred KiB of memory. Shared by keys and by sessions: a single one has half at most.
-const TRANSFERS_MAX: usize = 128;
+/// Files that are sent at once, each with some hundred KiB of memory. Shared by keys and by sessions: a single one has half at most. As many
+/// others are fetched.
+const TRANSFERS_MAX: usize = 512;
+/// Those of a key in one session: a quarter of what the session may have.
+const TRANSFERS_OF_PAIR_MAX: usize = 64;
 /// Pictures and voice notes that are looked at once: each may take 100 MB and a core.
 const LOOKS_MAX: usize = 1;
 /// Bytes of a file that are encrypted and written at a time.
@@ -46,6 +53,18 @@ pub(crate) enum MediaError {
     /// The form cannot be read; says why.
     #[error("the form cannot be read: {0}")]
     Form(String),
+    /// The picture is larger than anybody shows.
+    #[error(
+        "{field} holds a picture of {width} x {height} pixels, which WhatsApp's clients do not show: send-document takes any file"
+    )]
+    TooManyPixels {
+        /// The field of the request.
+        field: &'static str,
+        /// Pixels.
+        width: u32,
+        /// Pixels.
+        height: u32,
+    },
     /// There is nothing in it.
     #[error("{field} holds an empty file")]
     Empty {
@@ -124,10 +143,12 @@ pub(crate) struct Description {
 /// Takes files in, and looks at them.
 pub(crate) struct Media {
     spool: Spool,
-    transfers: UserShares,
+    sends: UserShares,
+    fetches: UserShares,
     looks: Arc<Semaphore>,
     writes: Arc<Semaphore>,
     fetcher: Fetcher,
+    kept: KeptFiles,
     /// Bytes of a file.
     pub(crate) bytes_max: u64,
 }
@@ -136,17 +157,27 @@ impl Media {
     /// Files on the volume of this directory.
     pub(crate) fn new(directory: &Path, limits: &HttpLimits, fetcher: Fetcher) -> Self {
         let (disk_bytes_max, bytes_max) = (limits.media_disk_mib * MIB, limits.media_body_bytes_max as u64);
-        let (spool, transfers) = (Spool::new(directory, disk_bytes_max), UserShares::new(TRANSFERS_MAX));
+        let spool = Spool::new(directory, disk_bytes_max);
+        let [sends, fetches] = [(); 2].map(|()| UserShares::limited(TRANSFERS_MAX, TRANSFERS_OF_PAIR_MAX));
         let [looks, writes] = [LOOKS_MAX, WRITES_MAX].map(|most| Arc::new(Semaphore::new(most)));
-        Self { spool, transfers, looks, writes, fetcher, bytes_max }
+        let kept = KeptFiles::new(limits.media_cache_mib * MIB);
+        Self { spool, sends, fetches, looks, writes, fetcher, kept, bytes_max }
     }
 
-    /// The right to send or fetch one file.
+    /// The right to send one file.
     ///
     /// # Errors
     /// [`MediaError::Busy`].
-    pub(crate) fn admit(&self, user: User) -> Result<UserShare, MediaError> {
-        self.transfers.take(user).ok_or(MediaError::Busy)
+    pub(crate) fn admit_send(&self, user: User) -> Result<UserShare, MediaError> {
+        self.sends.take(user).ok_or(MediaError::Busy)
+    }
+
+    /// The right to fetch one file.
+    ///
+    /// # Errors
+    /// [`MediaError::Busy`].
+    pub(crate) fn admit_fetch(&self, user: User) -> Result<UserShare, MediaError> {
+        self.fetches.take(user).ok_or(MediaError::Busy)
     }
 
     /// An empty place for a file of this user.
@@ -188,7 +219,8 @@ impl Media {
             let (mimetype_of_host, filename) = (answer.mimetype(), answer.filename());
             Ok((sink.finish().await?, Said { mimetype_of_host, filename, ..Said::default() }))
         });
-        fetched.await.unwrap_or_else(|_| Err(FetchError::TooSlow(until - begun).into()))
+        let seconds = (until - begun).as_secs_f64().round();
+        fetched.await.unwrap_or_else(|_| Err(FetchError::TooSlow(Duration::from_secs_f64(seconds)).into()))
     }
 
     /// Looks at a file. `field`: of the request, which holds it.
@@ -224,10 +256,17 @@ fn describe(file: &EncryptedFile, field: &'static str, said: &Said) -> Result<De
     let (mimetype, extension) = kinds::type_of(&head, &claim)?;
     let broken = || MediaError::WrongType { field, kind, found: "a file that is broken" };
     let preview = match kind {
-        FileKind::Image => preview::of_picture(file).ok_or_else(broken)?,
-        FileKind::Sticker => preview::of_sticker(file).ok_or_else(broken)?,
+        FileKind::Image | FileKind::Sticker => {
+            let found = if kind == FileKind::Image { preview::of_picture(file) } else { preview::of_sticker(file) };
+            let found = found.ok_or_else(broken)?;
+            if let Some((width, height)) = found.size.filter(|size| preview::is_beyond(*size)) {
+                return Err(MediaError::TooManyPixels { field, width, height });
+            }
+            found
+        }
         FileKind::Audio if mimetype == OPUS => {
-            let sound = voice::listen(BufReader::new(file.reader())).ok_or_else(broken)?;
+            let sound = voice::listen(BufReader::new(file.reader()));
+            let sound = sound.filter(|sound| sound.seconds > 0).ok_or_else(broken)?;
             let waveform = sound.waveform.filter(|_| is_voice);
             FilePreview { seconds: Some(sound.seconds), is_voice, waveform, ..FilePreview::default() }
         }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 /// All shares.
 pub(crate) struct Shares<K> {
     most: usize,
+    most_of_one: usize,
     /// The users with shares; never more users than there are shares.
     taken: Mutex<HashMap<K, Taken>>,
 }
@@ -31,7 +32,12 @@ pub(crate) struct Share<K: Copy + Eq + Hash> {
 
 impl<K: Copy + Eq + Hash> Shares<K> {
     pub(crate) fn new(most: usize) -> Arc<Self> {
-        Arc::new(Self { most, taken: Mutex::default() })
+        Self::limited(most, most)
+    }
+
+    /// With so many for a single user at most, however many are free.
+    pub(crate) fn limited(most: usize, most_of_one: usize) -> Arc<Self> {
+        Arc::new(Self { most, most_of_one, taken: Mutex::default() })
     }
 
     /// Takes a share; `None`: the user has as many as it may, or none is left.
@@ -39,7 +45,7 @@ impl<K: Copy + Eq + Hash> Shares<K> {
         let mut taken = self.taken();
         let free = self.most.saturating_sub(taken.values().map(|taken| taken.count).sum());
         let own = taken.get(&user).map_or(0, |taken| taken.count);
-        if own >= free {
+        if own >= free.min(self.most_of_one) {
             return None;
         }
         let own = taken.entry(user).or_insert_with(|| Taken { count: 0, turn: Arc::new(Semaphore::new(1)) });
@@ -84,23 +90,32 @@ pub(crate) struct User {
 pub(crate) struct UserShares {
     keys: Arc<Shares<Uuid>>,
     sessions: Arc<Shares<SessionId>>,
+    /// Those of a key in a session: no key takes all of a session's.
+    pairs: Arc<Shares<(Uuid, SessionId)>>,
 }
 
 /// A share of a key and one of a session.
 pub(crate) struct UserShare {
     key: Share<Uuid>,
     session: Share<SessionId>,
+    _pair: Share<(Uuid, SessionId)>,
 }
 
 impl UserShares {
     pub(crate) fn new(most: usize) -> Self {
-        Self { keys: Shares::new(most), sessions: Shares::new(most) }
+        Self::limited(most, most)
+    }
+
+    /// With so many for a key in one session at most.
+    pub(crate) fn limited(most: usize, most_of_pair: usize) -> Self {
+        Self { keys: Shares::new(most), sessions: Shares::new(most), pairs: Shares::limited(most, most_of_pair) }
     }
 
     /// Takes a share; `None`: the key or the session has as many as it may, or none is left.
     pub(crate) fn take(&self, user: User) -> Option<UserShare> {
+        let _pair = self.pairs.take((user.key, user.session))?;
         let taken = self.keys.take(user.key).zip(self.sessions.take(user.session));
-        taken.map(|(key, session)| UserShare { key, session })
+        taken.map(|(key, session)| UserShare { key, session, _pair })
     }
 }
 

@@ -16,6 +16,8 @@ const JOURNAL: &str = "JOURNAL_STREAM";
 /// When the filter cannot be read, or log lines are written already.
 pub fn start(filter: &str) -> Result<()> {
     let filter = EnvFilter::builder().parse(filter).context("could not read the log filter")?;
+    // It names the hosts of URLs that callers give.
+    let filter = filter.add_directive("hyper_util::client::legacy::connect=info".parse()?);
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false);
     let started = if std::env::var_os(JOURNAL).is_some() { lines.without_time().try_init() } else { lines.try_init() };
     started.map_err(|error| anyhow::anyhow!("could not start logging: {error}"))?;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use percent_encoding::percent_decode_str;
-use reqwest::header::{CONTENT_TYPE, LOCATION};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use reqwest::{Client, Response, StatusCode, Url, redirect};
 use tokio::sync::Semaphore;
 
@@ -81,6 +81,9 @@ pub(crate) enum FetchError {
     /// The host cannot be connected to.
     #[error("leads to `{0}`, which cannot be connected to")]
     Unreachable(String),
+    /// The response is compressed.
+    #[error("is answered with a compressed file (Content-Encoding), although none was asked for")]
+    Encoded,
     /// The response is no HTTP, or broke off.
     #[error("is answered by `{0}` with something that is no HTTP or breaks off")]
     Broken(String),
@@ -180,6 +183,9 @@ impl Fetcher {
         }
         if status != StatusCode::OK {
             return Err(FetchError::Status(status.as_u16()));
+        }
+        if response.headers().get(CONTENT_ENCODING).is_some_and(|encoding| encoding != "identity") {
+            return Err(FetchError::Encoded);
         }
         if response.content_length().is_some_and(|announced| announced > bytes_max as u64) {
             return Err(FetchError::TooLarge { bytes_max });

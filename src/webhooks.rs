@@ -43,6 +43,7 @@ use uuid::Uuid;
 
 use crate::audit::{Audit, AuditEvent, Outcome};
 use crate::auth::{ApiKeys, Key};
+use crate::media::Media;
 use crate::url_fetch::Guard;
 pub(crate) use changes::{NewWebhook, ReplayFrom};
 pub(crate) use client::Attempt;
@@ -97,6 +98,7 @@ pub(crate) struct Webhooks {
 struct Shared {
     store: Arc<dyn Store>,
     gateway: Gateway,
+    media: Arc<Media>,
     keys: Arc<ApiKeys>,
     audit: Arc<Audit>,
     client: WebhookClient,
@@ -142,6 +144,7 @@ impl Webhooks {
         stored: Stored,
         store: &Arc<dyn Store>,
         gateway: &Gateway,
+        media: &Arc<Media>,
         keys: &Arc<ApiKeys>,
         audit: &Arc<Audit>,
         options: WebhookOptions,
@@ -151,6 +154,7 @@ impl Webhooks {
             client: WebhookClient::new(guard, tls)?,
             store: Arc::clone(store),
             gateway: gateway.clone(),
+            media: Arc::clone(media),
             keys: Arc::clone(keys),
             audit: Arc::clone(audit),
             places: Places::default(),

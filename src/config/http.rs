@@ -27,6 +27,8 @@ const TIME_S: RangeInclusive<u64> = 1..=300;
 const BODY_TIME_S: RangeInclusive<u64> = 1..=20;
 /// Twice the time of other requests to ten minutes, after which clients and proxies give up.
 const MEDIA_TIME_S: RangeInclusive<u64> = 60..=600;
+/// From none to what a large disk holds.
+const MEDIA_CACHE_MIB: RangeInclusive<u64> = 0..=1_048_576;
 /// From a few small files to what a large disk holds.
 const MEDIA_DISK_MIB: RangeInclusive<u64> = 16..=1_048_576;
 /// One second suits a fast network; after a minute nobody waits any more.
@@ -121,6 +123,11 @@ pub struct HttpLimits {
     #[arg(long, env = "ROOKERY_MEDIA_DISK_MIB", value_name = "MIB")]
     #[arg(default_value = "1024", value_parser = number::<u64>(MEDIA_DISK_MIB))]
     pub media_disk_mib: u64,
+    /// MiB of disk for files that were fetched, so that they need not be fetched again, 0-1048576
+    // They are gone with the process. None by default: whoever wants a file has it.
+    #[arg(long = "media-cache-mib", env = "ROOKERY_MEDIA_CACHE_MIB", value_name = "MIB")]
+    #[arg(default_value = "0", value_parser = number::<u64>(MEDIA_CACHE_MIB))]
+    pub media_cache_mib: u64,
     /// Bytes of a request's line and headers, 8192-1048576
     // Our own requests are below 1 kB.
     #[arg(long, env = "ROOKERY_HEADER_BYTES_MAX", value_name = "BYTES")]

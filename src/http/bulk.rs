@@ -456,7 +456,7 @@ impl Task {
             return send(app, self.session, caller, seed, message.chat_id, written).await;
         };
         let user = User { key: caller.key.id(), session: self.session };
-        let _share = app.media.admit(user)?;
+        let _share = app.media.admit_send(user)?;
         let given = match &file.base64 {
             Some(data) => {
                 let data = data.split_once(";base64,").map_or(data.as_str(), |(_, data)| data);

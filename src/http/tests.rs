@@ -60,11 +60,12 @@ impl Fixture {
         let directory = tempfile::tempdir().unwrap();
         let pictures = Pictures::new(Fetcher::new(guard.clone()).unwrap());
         let media = Media::new(directory.path(), &HttpLimits::default(), Fetcher::new(guard.clone()).unwrap());
+        let media = Arc::new(media);
         let batches = Batches::new(Arc::clone(&store));
         let cursor_key = rookery_store::EventKey::generate().unwrap();
         let tls = rookery_actors::tls_config().unwrap();
         let webhooks = WebhookOptions { retry_time: Duration::from_secs(60), guard, tls };
-        let webhooks = Webhooks::open(Stored::default(), &store, &gateway, &keys, &audit, webhooks).unwrap();
+        let webhooks = Webhooks::open(Stored::default(), &store, &gateway, &media, &keys, &audit, webhooks).unwrap();
         let parts = Parts { gateway, keys, idempotency, audit, pictures, media, batches, webhooks, cursor_key };
         Self { app: Arc::new(App::new(parts, options)), running }
     }

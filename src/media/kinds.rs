@@ -64,19 +64,24 @@ fn document_type(
 ) -> Result<(String, &'static str), MediaError> {
     let extension = found.map_or("", |found| found.extension);
     let Some(said) = said else {
-        let by_host = claim.said_by_host.and_then(|said| canonical(said).ok());
+        // What has no such beginning is none of the types that are told by it.
+        let by_host = claim.said_by_host.and_then(|said| canonical(said).ok()).filter(|said| !is_told(base_of(said)));
         let mimetype = found.map(|found| found.mimetype.to_owned()).or(by_host).unwrap_or_else(|| ANY.to_owned());
         return Ok((mimetype, extension));
     };
     let base = base_of(&said);
-    let is_told = base == "application/pdf" || ["image/", "audio/", "video/"].iter().any(|of| base.starts_with(of));
-    if is_told && infer::is_mime_supported(base) && !infer::is_mime(head, base) {
+    if is_told(base) && infer::is_mime_supported(base) && !infer::is_mime(head, base) {
         let found = found.map_or("something else", |found| found.mimetype);
         if found != base {
             return Err(MediaError::OtherMimetype { field: claim.field, said, found });
         }
     }
     Ok((said, extension))
+}
+
+/// Whether files of this type are told by their first bytes.
+fn is_told(base: &str) -> bool {
+    base == "application/pdf" || ["image/", "audio/", "video/"].iter().any(|of| base.starts_with(of))
 }
 
 /// What the first bytes show.
@@ -90,6 +95,9 @@ fn sniffed(head: &[u8]) -> Option<Found> {
     // Phones' own films: the brand begins so.
     if head.get(4..8) == Some(b"ftyp") && matches!(head.get(8..11), Some(b"3gp" | b"3g2")) {
         return Some(Found { mimetype: "video/3gpp", extension: "3gp" });
+    }
+    if head.starts_with(b"#!AMR-WB\n") {
+        return Some(Found { mimetype: "audio/amr-wb", extension: "awb" });
     }
     let found = infer::get(head)?;
     let mimetype = match found.mime_type() {
@@ -106,9 +114,17 @@ fn accepted(kind: FileKind) -> &'static [&'static str] {
     match kind {
         FileKind::Image => &["image/jpeg", "image/png", "image/webp", "image/gif"],
         FileKind::Video => &["video/mp4", "video/3gpp", "video/quicktime"],
-        FileKind::Audio => {
-            &[OPUS, "audio/ogg", "audio/mpeg", "audio/mp4", "audio/aac", "audio/amr", "audio/x-wav", "audio/x-flac"]
-        }
+        FileKind::Audio => &[
+            OPUS,
+            "audio/ogg",
+            "audio/mpeg",
+            "audio/mp4",
+            "audio/aac",
+            "audio/amr",
+            "audio/amr-wb",
+            "audio/x-wav",
+            "audio/x-flac",
+        ],
         FileKind::Sticker => &["image/webp"],
         FileKind::Document => &[],
     }

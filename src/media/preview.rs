@@ -17,6 +17,9 @@ const THUMBNAIL_SIDE: u32 = 100;
 const THUMBNAIL_QUALITY: u8 = 60;
 /// Pixels of a picture that is decoded: a phone's photo. A larger one is sent without a thumbnail.
 const PIXELS_MAX: u64 = 25_000_000;
+/// Pixels of a picture, and of its sides: nobody's phone shows more. Only what is smaller is decoded, so that more may be anything.
+const SHOWN_PIXELS_MAX: u64 = 200_000_000;
+const SHOWN_SIDE_MAX: u32 = 32_768;
 /// Bytes that a decoder may allocate: all pixels at four bytes.
 const DECODER_BYTES_MAX: u64 = PIXELS_MAX * 4;
 /// Bytes of the buffer before a decoder.
@@ -46,8 +49,17 @@ pub(super) fn of_picture(file: &EncryptedFile) -> Option<FilePreview> {
 /// The preview of a sticker; `None`: it is broken.
 pub(super) fn of_sticker(file: &EncryptedFile) -> Option<FilePreview> {
     let decoder = WebPDecoder::new(BufReader::with_capacity(BUFFER_BYTES, file.reader())).ok()?;
-    let (size, is_animated) = (Some(decoder.dimensions()), decoder.has_animation());
-    Some(FilePreview { size, is_animated, ..FilePreview::default() })
+    let ((width, height), is_animated) = (decoder.dimensions(), decoder.has_animation());
+    let preview = FilePreview { size: Some((width, height)), is_animated, ..FilePreview::default() };
+    if u64::from(width) * u64::from(height) <= PIXELS_MAX {
+        DynamicImage::from_decoder(decoder).ok()?;
+    }
+    Some(preview)
+}
+
+/// Whether a picture of this size is shown by nobody.
+pub(super) fn is_beyond((width, height): (u32, u32)) -> bool {
+    u64::from(width) * u64::from(height) > SHOWN_PIXELS_MAX || width.max(height) > SHOWN_SIDE_MAX
 }
 
 fn jpeg(picture: &DynamicImage) -> Option<Vec<u8>> {

@@ -73,8 +73,11 @@ async fn files_without_a_name_get_one_and_empty_ones_are_refused() {
 #[tokio::test]
 async fn nobody_takes_all_transfers() {
     let (bench, greedy) = (bench(), user());
-    let taken: Vec<_> = std::iter::from_fn(|| bench.media.admit(greedy).ok()).collect();
-    assert_eq!(taken.len(), TRANSFERS_MAX / 2);
-    assert!(bench.media.admit(user()).is_ok());
-    assert!(matches!(bench.media.admit(User { key: Uuid::new_v4(), ..greedy }), Err(MediaError::Busy)));
+    let taken: Vec<_> = std::iter::from_fn(|| bench.media.admit_send(greedy).ok()).collect();
+    assert_eq!(taken.len(), TRANSFERS_OF_PAIR_MAX);
+    assert!(bench.media.admit_send(User { key: Uuid::new_v4(), ..greedy }).is_ok(), "others in the same session");
+    assert!(bench.media.admit_send(User { session: SessionId::random(), ..greedy }).is_ok(), "and elsewhere");
+    assert!(bench.media.admit_fetch(greedy).is_ok(), "and to fetch");
+    drop(taken);
+    assert!(bench.media.admit_send(greedy).is_ok());
 }

@@ -15,7 +15,9 @@ use futures_util::FutureExt as _;
 use reqwest::Url;
 use rookery_actors::{CommandError, CrashPoint, EventPage, SessionEvents, reach};
 use rookery_model::{Event, Timestamp};
+use serde_json::{Map, Value};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::{debug, error, warn};
 
 use super::backoff::{self, FailedDelivery};
@@ -28,11 +30,14 @@ use super::record::{PauseReason, WebhookRecord};
 use super::rows::Failure;
 use super::{Maker, Shared, Stop, Webhook};
 use crate::event_data;
+use crate::shares::User;
 
 /// Events that are read at a time.
 const READ_COUNT: usize = 64;
 /// A longer wait goes on after a restart.
 const REMEMBERED_WAIT: Duration = Duration::from_secs(5);
+/// Time to fetch a file for a delivery.
+const MEDIA_TIME_MAX: Duration = Duration::from_secs(10);
 /// The wait after the log could not be read, and for an event whose commit is known and that is not published yet.
 const PAUSE: Duration = Duration::from_secs(2);
 
@@ -190,7 +195,12 @@ impl Worker {
                 Maker::Limited(_) | Maker::Unlimited => {}
             }
             if payload.is_none() {
-                let Some(data) = event_data::of_webhook(&self.shared.gateway, event).await else { return Done::Yes };
+                let Some(mut data) = event_data::of_webhook(&self.shared.gateway, event).await else {
+                    return Done::Yes;
+                };
+                if record.terms.include_media {
+                    self.include_media(record, &mut data).await;
+                }
                 payload = Some(Payload::of(self.webhook.id, event, &data));
             }
             let Some(payload) = &payload else { return Done::Yes };
@@ -225,6 +235,13 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Puts the file of a message into its data.
+    async fn include_media(&self, record: &WebhookRecord, data: &mut Map<String, Value>) {
+        let Shared { gateway, media, .. } = &*self.shared;
+        let user = User { key: record.made_by, session: self.feed.session };
+        media.include(gateway, user, data, Instant::now() + MEDIA_TIME_MAX).await;
     }
 
     /// One attempt; `None`: the webhook has another URL meanwhile, or delivers nothing any more.

@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use crate::harness::{ALICE, Answer, BOB, Bench, CAROL, DAVE, KEY, until, until_equal};
+use crate::receiver::Receiver;
 use crate::receiving::revocation;
 
 const MIB: usize = 1024 * 1024;
@@ -145,6 +146,12 @@ async fn files_of_each_kind_come_as_they_were_sent_with_what_is_seen_before_they
     let body = json!({ "chatId": DAVE, "base64": STANDARD.encode(&sticker) });
     let (message, file) = received(&bench, DAVE, &send(&bench, "sticker", body).await).await;
     assert_eq!((file, message.kind.as_str()), (sticker, "sticker"));
+
+    // The same name, written in another way.
+    let body = format!(r#"{{"chatId":"{DAVE}","b\u0061se64":"YWJj"}}"#).into_bytes();
+    let path = "/sessions/alice/messages/send-document";
+    let (sent, _) = bench.raw(KEY, Method::POST, path, &[("content-type", "application/json")], body).await;
+    assert_eq!(received(&bench, DAVE, &sent).await.1, b"abc");
 
     let document = bytes(3 * MIB + 7);
     let lines: Vec<String> =
@@ -288,7 +295,25 @@ async fn a_form_that_cannot_be_read_is_refused_and_says_why() {
         let answer = post_form(&bench, "document", "", "x", parts).await;
         assert!(answer.status == 400 && answer.body["message"].to_string().contains(text), "{text}: {answer:?}");
     }
+    let long = "a".repeat(200_000);
+    let heads: [&[Part<'_>]; 2] = [
+        &[chat, ("file", &format!("; filename=\"a\"\r\nX-Y: {long}"), b"abc")],
+        &[("chatId", &format!("; x={long}"), b"")],
+    ];
+    for parts in heads {
+        let answer = post_form(&bench, "document", "", "x", parts).await;
+        assert!(
+            answer.status == 400 && answer.body["message"].to_string().contains("the head of a part"),
+            "{answer:?}"
+        );
+    }
     let whole = form("x", &[chat, file]);
+    let around = [[long.as_bytes(), b"\r\n", &whole].concat(), [&whole, long.as_bytes()].concat()];
+    for body in around {
+        let headers = [("content-type", "multipart/form-data; boundary=x")];
+        let (answer, _) = bench.raw(KEY, Method::POST, "/sessions/alice/messages/send-document", &headers, body).await;
+        assert_eq!(answer.failure(), (400, "invalid_form"), "{answer:?}");
+    }
     let cut = whole[..whole.len() - 20].to_vec();
     for (content_type, body) in [
         ("multipart/form-data", whole.clone()),
@@ -389,6 +414,14 @@ async fn a_file_that_is_not_there_is_said_to_be_gone_damaged_too_large_or_not_on
     // Nobody has a file there.
     let gone = write(10, &|file| file.direct_path = "/v/nothing".into()).await;
     assert_eq!(media(&bench, &group, &gone, &[]).await.0.failure(), (410, "file_gone"));
+    // A path that would lead to another host leads nowhere.
+    let receiver = Receiver::start().await;
+    let port = receiver.port;
+    for path in [format!("@127.0.0.1:{port}/x"), format!("@127.0.0.1:{port}/x#")] {
+        let elsewhere = write(10, &|file| file.direct_path = path.clone()).await;
+        assert_eq!(media(&bench, &group, &elsewhere, &[]).await.0.failure(), (410, "file_gone"), "{path}");
+    }
+    assert_eq!(receiver.connections(), 0);
 
     let text = send(&bench, "text", json!({ "chatId": group, "text": "no file" })).await.body["messageId"].clone();
     assert_eq!(media(&bench, &group, text.as_str().unwrap(), &[]).await.0.failure(), (404, "no_media"));
@@ -400,4 +433,65 @@ async fn a_file_that_is_not_there_is_said_to_be_gone_damaged_too_large_or_not_on
         (answer.status, answer.body["code"].as_str().unwrap_or_default().to_owned())
     })
     .await;
+}
+
+/// Bob writes a document of this length to the group; its id.
+fn write_document(bench: &Bench, group: &str, length: usize) -> String {
+    let uploaded = bench.world.upload(MediaType::Document, &bytes(length)).unwrap();
+    let words = FileWords { mimetype: "text/csv".into(), filename: Some("a.csv".into()), ..FileWords::default() };
+    bench.world.send(BOB, group, Mail::file(MediaType::Document, &uploaded, words)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn small_files_are_in_deliveries_and_histories_that_ask_for_them() {
+    let receiver = Receiver::start().await;
+    let allowed = format!("127.0.0.1:{}", receiver.port).parse().unwrap();
+    let (bench, group) = Bench::with_group_and(|config| config.fetch_allow = allowed).await;
+    for (path, include) in [("/with", true), ("/without", false)] {
+        let hook = json!({ "url": receiver.url(path), "events": ["message.received"], "includeMedia": include });
+        assert_eq!(bench.post("/sessions/alice/webhooks", hook).await.status, 201);
+    }
+    let small = write_document(&bench, &group, 1_000);
+    write_document(&bench, &group, MIB + 1);
+    let arrived = until("deliveries", async || Some(receiver.arrived()).filter(|arrived| arrived.len() == 4)).await;
+    let media_at = |path: &str| -> Vec<Value> {
+        arrived.iter().filter(|one| one.path == path).map(|one| one.body["data"]["media"].clone()).collect()
+    };
+    let described =
+        |size: usize| json!({ "mimetype": "text/csv", "filename": "a.csv", "omitted": true, "sizeBytes": size });
+    let data = STANDARD.encode(bytes(1_000));
+    let whole = json!({ "mimetype": "text/csv", "filename": "a.csv", "sizeBytes": 1_000, "data": data });
+    assert_eq!(media_at("/without"), [described(1_000), described(MIB + 1)]);
+    assert_eq!(media_at("/with"), [whole.clone(), described(MIB + 1)]);
+
+    let path = format!("/sessions/alice/messages/{group}/history");
+    let media = async |query: &str| bench.get(&format!("{path}{query}")).await.body[1]["media"].clone();
+    assert_eq!((media("").await, media("?includeMedia=true").await), (described(1_000), whole));
+    assert_eq!(bench.get(&format!("{path}?includeMedia=maybe")).await.failure(), (400, "invalid_parameter"));
+    // What cannot be fetched is described.
+    bench.world.send(BOB, &group, revocation(&group, &small, None)).unwrap();
+    until_equal(json!("revoked"), async || bench.get(&path).await.body[1]["type"].clone()).await;
+    let last = bench.get(&format!("{path}?includeMedia=true")).await.body;
+    assert_eq!((&last[1]["media"], &last[0]["media"]), (&Value::Null, &described(MIB + 1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_was_fetched_is_kept_when_the_operator_wants_that() {
+    for (mib, fetched_again) in [(0, 1), (8, 0)] {
+        let (bench, group) = Bench::with_group_and(|config| config.http.limits.media_cache_mib = mib).await;
+        let id = write_document(&bench, &group, 100_000);
+        until_equal(200, async || media(&bench, &group, &id, &[]).await.0.status).await;
+        // It is gone at WhatsApp.
+        bench.world.expire_media();
+        let (again, content) = media(&bench, &group, &id, &[]).await;
+        assert!(again.status == 200 && content == bytes(100_000), "{again:?}");
+        assert_eq!(bench.world.requests(ALICE, "media_retry"), fetched_again);
+        assert_eq!(
+            std::fs::read_dir(bench.data_dir())
+                .unwrap()
+                .filter(|entry| { entry.as_ref().unwrap().file_name().to_string_lossy().starts_with("spool") })
+                .count(),
+            0
+        );
+    }
 }

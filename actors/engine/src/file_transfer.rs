@@ -158,12 +158,11 @@ impl Engine {
         let Wanted { file, bytes_max, make_temp } = wanted;
         let hosts = self.client.refresh_media_conn(false).await.map_err(HostError::NoHosts)?;
         let (hash, kind) = (URL_SAFE_NO_PAD.encode(&file.encrypted_sha256), media_type(file.kind).mms_type());
-        let separator = if path.contains('?') { '&' } else { '?' };
         let mut last = HostError::Unreachable;
         for host in &hosts.hosts {
-            let host = base_url(&host.hostname);
-            let url = format!("{host}{path}{separator}hash={hash}&mms-type={kind}&__wa-mms=");
-            match self.fetch(&url, *bytes_max, make_temp()?).await {
+            let mut url = file_url(&host.hostname, path).ok_or(FileError::Gone)?;
+            url.query_pairs_mut().append_pair("hash", &hash).append_pair("mms-type", kind).append_pair("__wa-mms", "");
+            match self.fetch(url.as_str(), *bytes_max, make_temp()?).await {
                 Err(error) if error.is_of_this_host() => last = error,
                 result => return result,
             }
@@ -220,6 +219,14 @@ impl Engine {
 struct UploadAnswer {
     url: String,
     direct_path: String,
+}
+
+/// Where a media host has the file of this path; `None`: the path would lead to another host. A message's sender chooses the path.
+fn file_url(host: &str, path: &str) -> Option<reqwest::Url> {
+    let base: reqwest::Url = base_url(host).parse().ok()?;
+    let url: reqwest::Url = format!("{}{path}", base_url(host)).parse().ok()?;
+    let is_there = path.starts_with('/') && url.origin() == base.origin() && url.username().is_empty();
+    (is_there && url.password().is_none() && url.fragment().is_none()).then_some(url)
 }
 
 /// A media host's address. The simulator's, on this machine, has no TLS.
@@ -347,6 +354,17 @@ mod tests {
         let mut temp = temp_file(u64::MAX);
         temp.append(encrypted).unwrap();
         verified(temp, description)
+    }
+
+    #[test]
+    fn the_path_of_a_message_leads_to_no_other_host() {
+        let at = |path: &str| file_url("mmg.whatsapp.net", path).map(String::from);
+        assert_eq!(at("/v/t62-1/x?ccb=1&oh=2").as_deref(), Some("https://mmg.whatsapp.net/v/t62-1/x?ccb=1&oh=2"));
+        assert_eq!(at("//evil.test/x").as_deref(), Some("https://mmg.whatsapp.net//evil.test/x"));
+        for path in ["@evil.test/x", ":81/x", ".evil.test/x", "http://evil.test/x", "x", "", "/x#y", "\\evil.test", "@"]
+        {
+            assert_eq!(at(path), None, "{path}");
+        }
     }
 
     #[test]

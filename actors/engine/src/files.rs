@@ -212,6 +212,13 @@ impl EncryptedFile {
         Ok(Self { temp, cipher_key, iv, description })
     }
 
+    /// The same file in another room; the one that it had is given back.
+    #[must_use]
+    pub fn in_room(mut self, room: Box<dyn Room>) -> Self {
+        self.temp.room = room;
+        self
+    }
+
     /// What it is in its message.
     #[must_use]
     pub fn kind(&self) -> FileKind {

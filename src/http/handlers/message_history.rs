@@ -1,6 +1,7 @@
 //! Messages that were sent and received, as the event log has them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{FromRequestParts, State};
@@ -10,6 +11,7 @@ use rookery_actors::{KeptMessage, MessagesOf};
 use rookery_model::{ChatId, Event, Message, MessageType, ParticipantId, Reached, SessionId, Timestamp};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 use utoipa::ToSchema;
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
@@ -19,12 +21,19 @@ use crate::app::App;
 use crate::http::error::{AccessError, ApiError, MessageError};
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::{Page, SessionPath, number_of, path_parameter, query, query_parameter, value_of};
-use crate::http::request::written::shorten;
+use crate::http::request::written::{query_flag, shorten};
+use crate::media::INCLUDED_BYTES_MAX;
+use crate::shares::User;
 
 /// Messages of a history when nobody says how many.
 const HISTORY_DEFAULT: usize = 50;
 /// Messages of one answer at most: of each, what became of it is looked up.
 const HISTORY_MAX: usize = 1_000;
+
+/// Time to fetch the files of a history: the rest of a request's time is for everything else.
+const FILES_TIME_MAX: Duration = Duration::from_secs(20);
+/// Bytes of the files in one history.
+const FILES_BYTES_MAX: u64 = 8 * INCLUDED_BYTES_MAX;
 
 /// The chat that a path names; the caller's key may read it.
 pub(crate) struct ChatPath(pub(crate) ChatId);
@@ -100,6 +109,7 @@ impl<S: Sync> FromRequestParts<S> for AskedMessages {
 pub(crate) struct AskedHistory {
     limit: usize,
     offset: usize,
+    include_media: bool,
 }
 
 impl utoipa::IntoParams for AskedHistory {
@@ -107,7 +117,13 @@ impl utoipa::IntoParams for AskedHistory {
         let number = || ObjectBuilder::new().schema_type(Type::Integer);
         let limit = "Messages to answer, 1 to 1,000, 50 by default; a number beyond is taken as the nearest of these";
         let offset = "Messages to leave out at the start, none by default; a number below 0 is taken as 0";
-        vec![query_parameter("limit", number(), limit), query_parameter("offset", number(), offset)]
+        let words = ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["true", "false", "1", "0"]));
+        let include_media = "Fetch the files of up to 1 MiB, as `media.data` in base64: 8 MiB in all and what comes within 20 s; the others stay `omitted`";
+        vec![
+            query_parameter("limit", number(), limit),
+            query_parameter("offset", number(), offset),
+            query_parameter("includeMedia", words, include_media),
+        ]
     }
 }
 
@@ -117,7 +133,13 @@ impl<S: Sync> FromRequestParts<S> for AskedHistory {
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
         let query = query(parts)?;
         let limit = number_of(&query, "limit", HISTORY_DEFAULT, 1..=HISTORY_MAX)?;
-        Ok(Self { limit, offset: number_of(&query, "offset", 0, 0..=usize::MAX)? })
+        let include_media = match value_of(&query, "includeMedia") {
+            None => false,
+            Some(text) => {
+                query_flag(text).ok_or_else(|| ApiError::Query("includeMedia must be true or false".into()))?
+            }
+        };
+        Ok(Self { limit, offset: number_of(&query, "offset", 0, 0..=usize::MAX)?, include_media })
     }
 }
 
@@ -310,19 +332,36 @@ pub(crate) async fn history(
     SessionPath(session): SessionPath,
     ChatPath(chat): ChatPath,
     caller: Caller,
-    AskedHistory { limit, offset }: AskedHistory,
+    AskedHistory { limit, offset, include_media }: AskedHistory,
 ) -> Result<(HeaderMap, Json<Vec<Map<String, Value>>>), ApiError> {
     let events = app.gateway.events(session).await?;
-    let _reading = caller.key.read_events().await;
     let every = None::<fn(&Event) -> bool>;
-    let found = events.messages(MessagesOf::Chat(chat.to_string()), offset, limit, every).await?;
+    let found = {
+        let _reading = caller.key.read_events().await;
+        events.messages(MessagesOf::Chat(chat.to_string()), offset, limit, every).await?
+    };
     let mut headers = HeaderMap::new();
     if found.has_more {
         let offset = offset.saturating_add(found.messages.len());
         let path = format!("/api/sessions/{session}/messages/{chat}/history?limit={limit}&offset={offset}");
         headers.extend(HeaderValue::from_str(&format!("<{path}>; rel=\"next\"")).ok().map(|next| (LINK, next)));
     }
-    Ok((headers, Json(found.messages.into_iter().map(|message| message.event.data).collect())))
+    let mut messages: Vec<_> = found.messages.into_iter().map(|message| message.event.data).collect();
+    if include_media {
+        include_files(&app, User { key: caller.key.id(), session }, &mut messages).await;
+    }
+    Ok((headers, Json(messages)))
+}
+
+/// Puts the small files of messages into their data, as long as there is time and room for them.
+async fn include_files(app: &App, user: User, messages: &mut [Map<String, Value>]) {
+    let (until, mut bytes) = (Instant::now() + FILES_TIME_MAX, 0);
+    for data in messages.iter_mut().filter(|data| data.contains_key("media")) {
+        bytes += app.media.include(&app.gateway, user, data, until).await;
+        if bytes > FILES_BYTES_MAX - INCLUDED_BYTES_MAX || Instant::now() >= until {
+            return;
+        }
+    }
 }
 
 /// People who reacted to a message with the same emoji.

@@ -6,29 +6,32 @@ use axum::extract::{FromRequestParts, State};
 use axum::http::HeaderMap;
 use axum::http::request::Parts;
 use axum::response::Response;
-use rookery_actors::commands::{BeginFetch, Recipient, Requested};
 use rookery_actors::file_in;
-use rookery_model::ChatId;
 use tokio::time::Instant;
 
 use super::message_files::file_deadline;
 use super::message_history::{ChatPath, MessagePath};
 use crate::app::App;
 use crate::http::error::{ApiError, MessageError};
+use crate::http::middleware::authorization::{Admission, AdmissionOf};
 use crate::http::request::caller::Caller;
 use crate::http::request::extract::SessionPath;
 use crate::http::request::written::shorten;
 use crate::http::response::file::{FileAnswer, not_modified};
 use crate::shares::User;
 
-/// When the file has to be here.
-pub(crate) struct FileDeadline(Instant);
+/// Until when the file has to be here, and the right to have it.
+pub(crate) struct Reading {
+    until: Instant,
+    admission: Arc<Admission>,
+}
 
-impl FromRequestParts<Arc<App>> for FileDeadline {
+impl FromRequestParts<Arc<App>> for Reading {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, ApiError> {
-        file_deadline(parts, app).map(Self)
+        let AdmissionOf(admission) = AdmissionOf::from_request_parts(parts, app).await?;
+        Ok(Self { until: file_deadline(parts, app)?, admission })
     }
 }
 
@@ -54,12 +57,12 @@ pub(crate) async fn get(
     SessionPath(session): SessionPath,
     ChatPath(chat): ChatPath,
     MessagePath(id): MessagePath,
-    FileDeadline(until): FileDeadline,
+    Reading { until, admission }: Reading,
     caller: Caller,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let user = User { key: caller.key.id(), session };
-    let share = app.media.admit(user)?;
+    let share = app.media.admit_fetch(user)?;
     let stored = {
         let events = app.gateway.events(session).await?;
         let _reading = caller.key.read_events().await;
@@ -69,18 +72,12 @@ pub(crate) async fn get(
     if stored.kind == "revoked" {
         return Err(MessageError::Deleted.into());
     }
-    let content = stored.content.ok_or(MessageError::NotKept)?;
+    let content = stored.content.as_ref().ok_or(MessageError::NotKept)?;
     let found = file_in(&content.protocol).ok_or(MessageError::NoMedia)?;
     if let Some(answer) = not_modified(&headers, &found.file.sha256) {
         return Ok(answer);
     }
-    let chat = match chat {
-        ChatId::Person(person) => Recipient::Person(Requested::from(person)),
-        ChatId::Group(group) => Recipient::Group(group),
-    };
-    let fetch = app.gateway.execute(session, BeginFetch { chat, message: stored.message, at: stored.at }).await?;
-    let make_temp = || app.media.temp_file(user);
-    let file = fetch.run(&found.file, app.media.bytes_max, &make_temp, until).await?;
-    let answer = FileAnswer { file: Arc::new(file), share, mimetype: found.mimetype, filename: found.filename };
+    let file = app.media.file_of(&app.gateway, user, chat, (stored, &found), until).await?;
+    let answer = FileAnswer { file, share, admission, mimetype: found.mimetype, filename: found.filename };
     Ok(answer.respond(&headers))
 }

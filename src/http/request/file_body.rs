@@ -6,6 +6,7 @@ mod split;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -69,9 +70,18 @@ pub(super) async fn receive(
     (kind, user): (FileKind, User),
     (room, rest_bytes_max): (&mut Room, usize),
 ) -> Result<FileBody, ApiError> {
-    let share = Arc::new(media.admit(user)?);
-    let mut taking =
-        Taking { media, kind, user, room, rest_bytes: 0, rest_bytes_max, sink: None, said: Said::default() };
+    let share = Arc::new(media.admit_send(user)?);
+    let mut taking = Taking {
+        media,
+        kind,
+        user,
+        room,
+        rest_bytes: 0,
+        rest_bytes_max,
+        sink: None,
+        said: Said::default(),
+        unread: Arc::default(),
+    };
     let boundary = headers.get(CONTENT_TYPE).and_then(|value| boundary_of(value.to_str().ok()?)).transpose()?;
     let mut object = match boundary {
         Some(boundary) => Ok(form::receive(frames, boundary, &mut taking).await?),
@@ -102,6 +112,8 @@ struct Taking<'a> {
     rest_bytes_max: usize,
     sink: Option<FileSink>,
     said: Said,
+    /// Bytes of a form that its parser does not understand yet.
+    unread: Arc<AtomicUsize>,
 }
 
 type Object = Result<Map<String, Value>, ApiError>;
@@ -141,10 +153,16 @@ impl Taking<'_> {
             self.count_rest(splitter.rest_length() - before)?;
             self.take_piece(&mut piece).await?;
         }
-        let (rest, mimetype) = splitter.finish(&mut piece)?;
+        let (rest, mut mimetype) = splitter.finish(&mut piece)?;
         self.take_piece(&mut piece).await?;
+        let object = parse(&rest);
+        let member = object.as_ref().ok().and_then(|object| object.get(FILE_MEMBER)).and_then(Value::as_str);
+        if let (Some(text), false) = (member, self.has_file()) {
+            (piece, mimetype) = split::decoded(text)?;
+            self.take_piece(&mut piece).await?;
+        }
         self.said.mimetype = mimetype;
-        Ok(parse(&rest))
+        Ok(object)
     }
 
     async fn take_piece(&mut self, piece: &mut Vec<u8>) -> Result<(), MediaError> {

@@ -17,6 +17,7 @@ use rookery_actors::EncryptedFile;
 use rookery_model::FileKind;
 use tokio::task::spawn_blocking;
 
+use crate::http::middleware::authorization::Admission;
 use crate::shares::UserShare;
 
 /// Bytes of a file that are read at a time.
@@ -30,6 +31,8 @@ const NO_PAGE: HeaderValue = HeaderValue::from_static("sandbox; default-src 'non
 pub(crate) struct FileAnswer {
     pub(crate) file: Arc<EncryptedFile>,
     pub(crate) share: UserShare,
+    /// The caller's, which is looked at again before each piece.
+    pub(crate) admission: Arc<Admission>,
     pub(crate) mimetype: String,
     pub(crate) filename: Option<String>,
 }
@@ -49,7 +52,7 @@ fn tag_of(sha256: &[u8]) -> String {
 
 impl FileAnswer {
     pub(crate) fn respond(self, request: &HeaderMap) -> Response {
-        let Self { file, share, mimetype, filename } = self;
+        let Self { file, share, admission, mimetype, filename } = self;
         let (length, tag) = (file.length(), tag_of(file.sha256()));
         let is_of_this = request.get(IF_RANGE).is_none_or(|known| known.as_bytes() == tag.as_bytes());
         let asked = request.get(RANGE).and_then(|range| range.to_str().ok()).filter(|_| is_of_this);
@@ -59,10 +62,12 @@ impl FileAnswer {
         }
         let part = part.flatten();
         let Range { start, end } = part.clone().unwrap_or(0..length);
-        let place = if file.kind() == FileKind::Document { "attachment" } else { "inline" };
-        let mut response = Body::from_stream(pieces(file, share, start, end)).into_response();
+        let kind = file.kind();
+        let place = if kind == FileKind::Document { "attachment" } else { "inline" };
+        let mut response = Body::from_stream(pieces(file, (share, admission), start, end)).into_response();
         let headers = response.headers_mut();
-        let mimetype = HeaderValue::from_str(&mimetype).ok().filter(|mimetype| !mimetype.is_empty());
+        let mimetype = Some(mimetype).filter(|mimetype| is_of(kind, mimetype));
+        let mimetype = mimetype.and_then(|mimetype| HeaderValue::from_str(&mimetype).ok());
         headers.insert(CONTENT_TYPE, mimetype.unwrap_or(HeaderValue::from_static("application/octet-stream")));
         headers.insert(CONTENT_LENGTH, (end - start).into());
         headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -83,6 +88,9 @@ impl FileAnswer {
 /// The bytes that a `Range` header asks for: `None`: it is to be ignored, as several parts at once are; `Some(None)`: there are no such bytes.
 fn part_of(range: &str, length: u64) -> Option<Option<Range<u64>>> {
     let (from, to) = range.trim().strip_prefix("bytes=")?.split_once('-')?;
+    if [from, to].iter().any(|end| !end.trim().bytes().all(|byte| byte.is_ascii_digit())) {
+        return None;
+    }
     let part = match (from.trim(), to.trim()) {
         ("", last) => length.saturating_sub(last.parse().ok()?)..length,
         (from, "") => from.parse().ok()?..length,
@@ -97,23 +105,37 @@ fn part_of(range: &str, length: u64) -> Option<Option<Range<u64>>> {
     Some(Some(part).filter(|part| part.start < part.end))
 }
 
-/// The pieces of a file from `at` to `end`. The share is given back with the last one.
+/// Whether a file of this kind may have this type: a browser shows all but documents in place.
+fn is_of(kind: FileKind, mimetype: &str) -> bool {
+    let mimetype = mimetype.to_ascii_lowercase();
+    match kind {
+        FileKind::Image | FileKind::Sticker => mimetype.starts_with("image/") && !mimetype.contains("svg"),
+        FileKind::Video => mimetype.starts_with("video/"),
+        FileKind::Audio => mimetype.starts_with("audio/"),
+        FileKind::Document => !mimetype.is_empty(),
+    }
+}
+
+/// The pieces of a file from `at` to `end`, as long as the caller may have them. The share is given back with the last one.
 fn pieces(
     file: Arc<EncryptedFile>,
-    share: UserShare,
+    rights: (UserShare, Arc<Admission>),
     at: u64,
     end: u64,
 ) -> impl futures_util::Stream<Item = std::io::Result<bytes::Bytes>> {
-    try_unfold((at, share), move |(at, share)| {
+    try_unfold((at, rights), move |(at, rights)| {
         let file = Arc::clone(&file);
         async move {
+            if rights.1.check_again().is_err() {
+                return Err(std::io::ErrorKind::PermissionDenied.into());
+            }
             let count = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
             if count == 0 {
                 return Ok(None);
             }
             let piece = spawn_blocking(move || file.read(at, count)).await.map_err(std::io::Error::other)??;
             let next = at + piece.len() as u64;
-            Ok(Some((piece, (next, share))))
+            Ok(Some((piece, (next, rights))))
         }
     })
 }
@@ -137,6 +159,8 @@ mod tests {
             ("bytes=0-1,5-6", None),
             ("lines=0-1", None),
             ("bytes=a-b", None),
+            ("bytes=+1-2", None),
+            ("bytes=-", None),
             ("bytes=99999999999999999999-", None),
         ];
         for (range, expected) in cases {

@@ -54,6 +54,8 @@ impl SessionHttp {
             return Ok(client);
         }
         let builder = reqwest::Client::builder().tls_backend_preconfigured(self.0.tls.clone()).timeout(HTTP_TIMEOUT);
+        // Nobody else's server has what WhatsApp's have.
+        let builder = builder.redirect(reqwest::redirect::Policy::none());
         let builder = match &self.0.proxy {
             // The environment's proxies are not the session's.
             None => builder.no_proxy(),

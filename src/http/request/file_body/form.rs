@@ -1,8 +1,13 @@
 //! A form with a file (`multipart/form-data`): its texts become the members of the object that JSON would have, its file goes where it is kept.
 
 use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
-use futures_util::stream::try_unfold;
+use bytes::Bytes;
+use futures_util::stream::{BoxStream, Stream, StreamExt as _, try_unfold};
 use multer::{Error, Field, Multipart};
 use serde_json::{Map, Value, json};
 
@@ -18,6 +23,8 @@ const FILE_PART: &str = "file";
 const NAME_MEMBER: &str = "filename";
 /// The member that is a list, also with one entry.
 const LIST: &str = "mentions";
+/// Bytes of a part's head, and of what is before the first part and behind the last.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of a name.
 const NAME_BYTES_MAX: usize = 128;
 
@@ -34,9 +41,19 @@ pub(super) async fn receive(
         let piece = frames.next().await.map_err(Carried)?;
         Ok::<_, Carried>(piece.map(|piece| (piece, frames)))
     });
-    let mut form = Multipart::new(pieces, boundary);
+    let mut pieces = Pieces { pieces: Box::pin(pieces), unread: Arc::clone(&taking.unread), is_next: true };
+    let object = read(Multipart::new(&mut pieces, boundary), taking).await?;
+    // What follows the form is nothing, or nearly so: a body that breaks off is none.
+    while let Some(piece) = pieces.next().await {
+        piece.map_err(|Carried(error)| error)?;
+    }
+    Ok(object)
+}
+
+async fn read(mut form: Multipart<'_>, taking: &mut Taking<'_>) -> Result<Map<String, Value>, ApiError> {
     let (mut object, mut parts) = (Map::new(), 0_usize);
     while let Some(part) = form.next_field().await.map_err(unreadable)? {
+        taking.unread.store(0, Ordering::Relaxed);
         parts += 1;
         if parts > JSON_VALUES_MAX {
             return Err(MediaError::Form(format!("it has more than {JSON_VALUES_MAX} parts")).into());
@@ -71,6 +88,7 @@ async fn take_file(
     let mimetype = part.content_type().map(ToString::to_string);
     taking.begin()?;
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
+        taking.unread.store(0, Ordering::Relaxed);
         taking.write(&piece).await?;
     }
     taking.said.filename = filename;
@@ -83,6 +101,7 @@ async fn take_file(
 async fn take_text(mut part: Field<'_>, taking: &mut Taking<'_>) -> Result<String, ApiError> {
     let mut text: Vec<u8> = Vec::new();
     while let Some(piece) = part.chunk().await.map_err(unreadable)? {
+        taking.unread.store(0, Ordering::Relaxed);
         taking.count_rest(piece.len())?;
         text.extend_from_slice(&piece);
     }
@@ -106,6 +125,38 @@ fn add(object: &mut Map<String, Value>, name: String, text: String) -> Result<()
         None => drop(object.insert(name, texts.into_iter().next().unwrap_or_default())),
     }
     Ok(())
+}
+
+/// The pieces of a form on their way to the parser, one at a time: it keeps what it gets until it understands it, and looks at all of that
+/// anew with each piece.
+struct Pieces {
+    pieces: BoxStream<'static, Result<Bytes, Carried>>,
+    /// Bytes since the parser last understood something.
+    unread: Arc<AtomicUsize>,
+    /// The parser asks until nothing is there: so every other time nothing is.
+    is_next: bool,
+}
+
+impl Stream for Pieces {
+    type Item = Result<Bytes, Carried>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !std::mem::replace(&mut self.is_next, true) {
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let piece = ready!(self.pieces.as_mut().poll_next(context));
+        self.is_next = false;
+        if let Some(Ok(piece)) = &piece
+            && self.unread.fetch_add(piece.len(), Ordering::Relaxed) > HEAD_BYTES_MAX
+        {
+            let why = format!(
+                "the head of a part, or what is before or behind its parts, is longer than {HEAD_BYTES_MAX} bytes"
+            );
+            return Poll::Ready(Some(Err(Carried(MediaError::Form(why).into()))));
+        }
+        Poll::Ready(piece)
+    }
 }
 
 /// An error of the frames on its way through the parser.

@@ -168,6 +168,17 @@ impl Splitter {
     }
 }
 
+/// The file in a text that was not seen to be one while it came, as its name was written in another way.
+///
+/// # Errors
+/// [`MediaError::Base64`].
+pub(super) fn decoded(text: &str) -> Result<(Vec<u8>, Option<String>), MediaError> {
+    let (mut decoder, mut file) = (Decoder::default(), Vec::new());
+    decoder.feed(text.as_bytes(), &mut file)?;
+    decoder.finish(&mut file)?;
+    Ok((file, decoder.mimetype))
+}
+
 /// Base64 that comes in pieces: in the standard alphabet, with or without padding and line breaks, or a `data:` URL of it.
 #[derive(Default)]
 struct Decoder {
@@ -209,6 +220,9 @@ impl Decoder {
         // The last characters may be padding.
         let whole = self.pending.len().saturating_sub(1) / 4 * 4;
         if whole > 0 {
+            if self.pending[..whole].contains(&b'=') {
+                return Err(MediaError::Base64);
+            }
             BASE64.decode_vec(&self.pending[..whole], file).map_err(|_| MediaError::Base64)?;
             self.pending.drain(..whole);
         }
@@ -277,6 +291,7 @@ mod tests {
         let texts = [
             "a",
             "aGVsbG8==x",
+            "QQ==QQ==",
             "aGV=bG8=",
             "ä",
             "a-_b",
