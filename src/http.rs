@@ -8,6 +8,7 @@ pub mod fuzzing;
 mod handlers;
 pub(crate) mod limits;
 mod middleware;
+mod not_here;
 mod openapi;
 mod policy;
 pub(crate) mod request;
@@ -32,7 +33,7 @@ use error::ApiError;
 use handlers::{
     account, api_keys, audit, batches, communities, contacts, csv, docs, events, groups, health, history, invite_code,
     join, membership_requests, message_changes, message_files, message_history, message_marks, message_media,
-    message_receipts, message_votes, messages, pairing, participants, passkey, picture, proxy, session_config,
+    message_receipts, message_votes, messages, pairing, participants, passkey, picture, profile, proxy, session_config,
     sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
@@ -71,6 +72,10 @@ const SESSION_END: AccessPolicy = AccessPolicy { removes: true, ..SESSION };
 const GROUP_WRITE: AccessPolicy = AccessPolicy { role: Some(Role::Operator), once_per_key: true, ..OPEN };
 /// As [`GROUP_WRITE`], with a picture in the body.
 const PICTURE_WRITE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..GROUP_WRITE };
+/// As [`GROUP_WRITE`], for the account as a whole.
+const PROFILE: AccessPolicy = AccessPolicy { scope: Scope::Session, ..GROUP_WRITE };
+/// As [`PROFILE`], with a picture in the body.
+const PROFILE_PICTURE: AccessPolicy = AccessPolicy { body: BodyKind::Picture, ..PROFILE };
 /// As [`GROUP_WRITE`], for making, joining and leaving groups.
 const MEMBERSHIP: AccessPolicy = AccessPolicy { scope: Scope::Membership, ..GROUP_WRITE };
 /// A message that is sent. The handler checks the chat, which is in the body.
@@ -139,6 +144,10 @@ fn session_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/events" EVENTS "events_list" events::list,
         GET    "/api/sessions/{session}/limits" VIEWER "account_limits" account::limits,
         PUT    "/api/sessions/{session}/presence" SESSION "account_presence" account::set_presence,
+        PUT    "/api/sessions/{session}/profile/name" PROFILE "profile_set_name" profile::set_name,
+        PUT    "/api/sessions/{session}/profile/status" PROFILE "profile_set_status" profile::set_status,
+        PUT    "/api/sessions/{session}/profile/picture" PROFILE_PICTURE "profile_set_picture" profile::set_picture,
+        DELETE "/api/sessions/{session}/profile/picture" PROFILE "profile_remove_picture" profile::remove_picture,
     }
 }
 
@@ -258,7 +267,11 @@ pub(crate) fn router(app: &Arc<App>, sockets: &Arc<Sockets>) -> Router {
 }
 
 async fn unknown_route(request: Request) -> ApiError {
-    ApiError::UnknownRoute(request.method().clone(), shorten(request.uri().path()))
+    let path = request.uri().path();
+    match not_here::reason(path) {
+        Some(reason) => ApiError::NotHere(reason),
+        None => ApiError::UnknownRoute(request.method().clone(), shorten(path)),
+    }
 }
 
 /// The router adds `Allow` by itself.

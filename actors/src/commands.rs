@@ -7,6 +7,7 @@
 
 mod access;
 mod change_participants;
+mod change_profile;
 mod check_ready;
 mod context;
 mod create_community;
@@ -46,6 +47,7 @@ use rookery_model::GroupId;
 pub(crate) use access::LOOKUP_TIME_MAX;
 pub use access::SessionAccess;
 pub use change_participants::ChangeParticipants;
+pub use change_profile::ChangeProfile;
 pub use check_ready::CheckReady;
 pub use create_community::CreateCommunity;
 pub use create_group::CreateGroup;

@@ -51,6 +51,8 @@ const PICTURES_BUSY_RETRY_S: u32 = 5;
 /// Expired keys are removed every few minutes.
 const KEYS_EXHAUSTED_RETRY_S: u32 = 600;
 
+const EVENTS_GONE: &str = "Events after this cursor are gone: read on from `oldest`";
+
 /// Why a request was not carried out. Its text is what callers get to see.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -58,6 +60,8 @@ pub(crate) enum ApiError {
     Access(#[from] AccessError),
     /// No route has this path.
     UnknownRoute(Method, String),
+    /// Clients may expect it, and it is not done here; says what is there instead.
+    NotHere(&'static str),
     /// Nothing can be done with an earlier message.
     Message(#[from] MessageError),
     /// The route has other methods.
@@ -296,6 +300,7 @@ impl ApiError {
                 one(S::URI_TOO_LONG, "url_too_long", format!("Path and query are longer than {bytes_max} bytes"))
             }
             Self::UnknownRoute(method, path) => one(S::NOT_FOUND, "route_not_found", format!("Cannot {method} {path}")),
+            Self::NotHere(why) => one(S::NOT_IMPLEMENTED, "not_supported", *why),
             Self::Message(error) => error.answer(),
             Self::MethodNotAllowed(method, path) => {
                 one(S::METHOD_NOT_ALLOWED, "method_not_allowed", format!("Cannot {method} {path}"))
@@ -352,9 +357,7 @@ impl ApiError {
             Self::Command(error) => command_response(error),
             Self::TooSlow { may_have_changed } => too_slow(*may_have_changed),
             Self::Stopped { may_have_changed } => stopped(*may_have_changed),
-            Self::EventsGone { .. } => {
-                one(StatusCode::GONE, "events_gone", "Events after this cursor are gone: read on from `oldest`")
-            }
+            Self::EventsGone { .. } => one(S::GONE, "events_gone", EVENTS_GONE),
             Self::Webhook(error) => webhook_response(error),
             Self::NotReady { why, .. } => one(S::SERVICE_UNAVAILABLE, "not_ready", *why),
             Self::Internal(_) => internal(),

@@ -28,6 +28,7 @@ pub(crate) mod pairing;
 pub(crate) mod participants;
 pub(crate) mod passkey;
 pub(crate) mod picture;
+pub(crate) mod profile;
 pub(crate) mod proxy;
 pub(crate) mod session_config;
 pub(crate) mod sessions;

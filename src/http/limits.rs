@@ -168,6 +168,12 @@ pub(crate) const PLACE_CHARS_MAX: usize = 256;
 /// Characters of a contact's name: as of an account's own.
 pub(crate) const CONTACT_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
+/// Characters of the account's own name: WhatsApp's own limit.
+pub(crate) const PUSH_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=25;
+
+/// Characters of the text about the account: WhatsApp's own limit.
+pub(crate) const ABOUT_CHARS_MAX: usize = 139;
+
 /// Characters of a poll's question: WhatsApp's own limit.
 pub(crate) const POLL_CHARS: std::ops::RangeInclusive<usize> = 1..=255;
 

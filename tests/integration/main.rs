@@ -34,6 +34,7 @@ mod partial;
 mod passkey;
 mod pictures;
 mod process;
+mod profile;
 mod property;
 mod proxies;
 mod rate_limits;

@@ -4,7 +4,8 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`, and all of `chats`, `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `profile`, `calls` and `media`.
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`, and `chats`. `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `calls` and
+`media` are not supported.
 """
 
 import base64
@@ -583,6 +584,29 @@ def a_batch_is_sent_and_another_one_cancelled():
     client.messages.send_bulk(session_id, slow)
     same(client.messages.cancel_batch(session_id, "slow")["status"], "cancelled")
     same(refused(OpenWAApiError, 400, client.messages.cancel_batch, session_id, "slow").code, "batch_over")
+
+
+@check
+def the_profile_is_changed():
+    changes = [
+        client.profile.set_profile_name(session_id, {"name": "Own"}),
+        client.profile.set_profile_status(session_id, {"status": "At work"}),
+        client.profile.set_profile_picture(session_id, {"base64": grey_png(200), "mimetype": "image/png"}),
+        client.profile.delete_profile_picture(session_id),
+    ]
+    same([change["success"] for change in changes], [True] * len(changes))
+
+
+@check
+def what_is_not_here_says_so():
+    calls = [
+        lambda: client.channels.list(session_id),
+        lambda: client.labels.list(session_id),
+        lambda: client.templates.list(session_id),
+        lambda: client.status.list(session_id),
+    ]
+    for call in calls:
+        same(refused(OpenWAApiError, 501, call).code, "not_supported")
 
 
 @check

@@ -25,6 +25,7 @@ mod notifications;
 mod numbers;
 mod passkey;
 mod pictures;
+mod profile;
 mod requests;
 mod settings;
 mod specs;

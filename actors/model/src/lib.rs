@@ -15,6 +15,7 @@ mod linking;
 mod message;
 mod name;
 mod number;
+mod profile;
 mod proxy;
 mod session;
 mod setting;
@@ -45,6 +46,7 @@ pub use message::{
 };
 pub use name::NameSource;
 pub use number::NumberAnswer;
+pub use profile::ProfileChange;
 pub use proxy::{PROXY_URL_CHARS_MAX, Proxy, ProxyCredentials, ProxyError, ProxyType, SessionProxy};
 pub use session::{ConfigChange, PairingCode, Qr, Session, SessionConfig, SessionStatus};
 pub use setting::{GroupSettings, Setting, Who};
