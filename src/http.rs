@@ -31,10 +31,10 @@ use crate::auth::Role;
 use crate::http::policy::{AccessPolicy, Scope};
 use error::ApiError;
 use handlers::{
-    account, api_keys, audit, batches, communities, contacts, csv, docs, events, groups, health, history, invite_code,
-    join, membership_requests, message_changes, message_files, message_history, message_marks, message_media,
-    message_receipts, message_votes, messages, pairing, participants, passkey, picture, profile, proxy, session_config,
-    sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
+    account, api_keys, audit, batches, chats, communities, contacts, csv, docs, events, groups, health, history,
+    invite_code, join, membership_requests, message_changes, message_files, message_history, message_marks,
+    message_media, message_receipts, message_votes, messages, pairing, participants, passkey, picture, profile, proxy,
+    session_config, sessions, settings, socket_io, stats, webhook_deliveries, webhooks,
 };
 use limits::BodyKind;
 use middleware::authorization::AuthLayer;
@@ -144,6 +144,14 @@ fn session_routes() -> Vec<Route> {
         GET    "/api/sessions/{session}/events" EVENTS "events_list" events::list,
         GET    "/api/sessions/{session}/limits" VIEWER "account_limits" account::limits,
         PUT    "/api/sessions/{session}/presence" SESSION "account_presence" account::set_presence,
+        POST   "/api/sessions/{session}/chats/typing" PROFILE "chats_typing" chats::typing,
+        POST   "/api/sessions/{session}/chats/read" PROFILE "chats_read" chats::read,
+        POST   "/api/sessions/{session}/chats/unread" PROFILE "chats_unread" chats::unread,
+        POST   "/api/sessions/{session}/chats/archive" PROFILE "chats_archive" chats::archive,
+        POST   "/api/sessions/{session}/chats/pin" PROFILE "chats_pin" chats::pin,
+        POST   "/api/sessions/{session}/chats/mute" PROFILE "chats_mute" chats::mute,
+        POST   "/api/sessions/{session}/chats/delete" PROFILE "chats_delete" chats::delete,
+        DELETE "/api/sessions/{session}/chats/{chat}/messages" PROFILE "chats_clear" chats::clear,
         PUT    "/api/sessions/{session}/profile/name" PROFILE "profile_set_name" profile::set_name,
         PUT    "/api/sessions/{session}/profile/status" PROFILE "profile_set_status" profile::set_status,
         PUT    "/api/sessions/{session}/profile/picture" PROFILE_PICTURE "profile_set_picture" profile::set_picture,

@@ -6,6 +6,7 @@
 //! into a task. The task reports what changed to the actor first, and then answers the caller (G-2).
 
 mod access;
+mod change_chat;
 mod change_participants;
 mod change_profile;
 mod check_ready;
@@ -46,6 +47,7 @@ use rookery_model::GroupId;
 
 pub(crate) use access::LOOKUP_TIME_MAX;
 pub use access::SessionAccess;
+pub use change_chat::ChangeChat;
 pub use change_participants::ChangeParticipants;
 pub use change_profile::ChangeProfile;
 pub use check_ready::CheckReady;

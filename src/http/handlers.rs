@@ -5,6 +5,7 @@ pub(crate) mod account;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod batches;
+pub(crate) mod chats;
 pub(crate) mod communities;
 pub(crate) mod contacts;
 pub(crate) mod csv;

@@ -168,6 +168,9 @@ pub(crate) const PLACE_CHARS_MAX: usize = 256;
 /// Characters of a contact's name: as of an account's own.
 pub(crate) const CONTACT_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=100;
 
+/// Messages that are marked as read at once: OpenWA's limit.
+pub(crate) const READ_MESSAGES: std::ops::RangeInclusive<usize> = 1..=100;
+
 /// Characters of the account's own name: WhatsApp's own limit.
 pub(crate) const PUSH_NAME_CHARS: std::ops::RangeInclusive<usize> = 1..=25;
 

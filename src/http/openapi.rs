@@ -24,7 +24,7 @@ Every failure has one shape, `Error`: also 404 for an unknown path, and 405 with
 request that is not HTTP gets 400 without a body, and one with too large a head gets 431 without a body. Answers may get new fields.";
 
 /// Each module with routes, in the order of the document.
-const SECTIONS: [(&str, &str); 26] = [
+const SECTIONS: [(&str, &str); 27] = [
     ("sessions", "WhatsApp accounts: create, start, stop, log out, delete"),
     ("pairing", "Linking a phone to a session"),
     ("passkey", "The passkey that WhatsApp asks for while some accounts are linked"),
@@ -45,6 +45,7 @@ const SECTIONS: [(&str, &str); 26] = [
     ("webhooks", "Webhooks: what happens is sent to other systems, in order and at least once"),
     ("contacts", "People outside of groups: whether numbers are on WhatsApp"),
     ("profile", "The account's own profile"),
+    ("chats", "Chats: typing, reading, and what the account's own devices show"),
     ("messages", "Messages to people and groups"),
     ("batches", "Messages in bulk"),
     ("communities", "Communities: groups of groups"),

@@ -7,6 +7,7 @@ mod accounts;
 mod audit;
 mod bulk;
 mod changes;
+mod chats;
 mod communities;
 mod connections;
 mod event_log;

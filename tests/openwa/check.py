@@ -4,7 +4,8 @@ Started by `tests/openwa/run`, which says where everything is. Each check is one
 the answer and, after a change, at the simulated WhatsApp itself. They build on each other and run in this order; one
 that fails does not keep the others from running.
 
-Of the client these cannot work yet, as their routes come later: `contacts` but for `check`, and `chats`. `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `calls` and
+Of the client these cannot work yet, as their routes come later: `contacts` but for `check`, and of `chats` the list
+and presence. `status`, `labels`, `channels`, `catalog`, `templates`, `search`, `calls` and
 `media` are not supported.
 """
 
@@ -29,6 +30,7 @@ from openwa.errors import (
     OpenWAConflictError,
     OpenWAForbiddenError,
     OpenWANotFoundError,
+    OpenWANotImplementedError,
 )
 
 BASE = os.environ["CHECK_BASE_URL"]
@@ -598,6 +600,23 @@ def the_profile_is_changed():
 
 
 @check
+def chats_are_read_archived_pinned_muted_and_deleted():
+    in_an_hour = int((time.time() + 3600) * 1000)
+    changes = [
+        client.chats.send_state(session_id, {"chatId": team, "state": "typing"}),
+        client.chats.mark_read(session_id, {"chatId": team}),
+        client.chats.mark_unread(session_id, {"chatId": team}),
+        client.chats.archive(session_id, {"chatId": team, "archive": True}),
+        client.chats.pin(session_id, {"chatId": team, "pin": True}),
+        client.chats.mute(session_id, {"chatId": team, "muteUntil": in_an_hour}),
+        client.chats.mute(session_id, {"chatId": team, "muteUntil": None}),
+        client.chats.clear_messages(session_id, team),
+        client.chats.delete(session_id, {"chatId": team}),
+    ]
+    same([change["success"] for change in changes], [True] * len(changes))
+
+
+@check
 def what_is_not_here_says_so():
     calls = [
         lambda: client.channels.list(session_id),
@@ -606,7 +625,7 @@ def what_is_not_here_says_so():
         lambda: client.status.list(session_id),
     ]
     for call in calls:
-        same(refused(OpenWAApiError, 501, call).code, "not_supported")
+        same(refused(OpenWANotImplementedError, 501, call).code, "not_supported")
 
 
 @check

@@ -5,6 +5,7 @@
 
 mod acknowledgements;
 mod backend;
+mod chats;
 mod communities;
 mod events;
 mod file_messages;

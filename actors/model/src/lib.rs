@@ -1,6 +1,7 @@
 //! The nouns, each defined once: a type here is the REST body, the actor payload and the webhook data.
 //! Never does IO and knows neither HTTP nor the engine.
 
+mod chat;
 mod community;
 mod event;
 mod file;
@@ -23,6 +24,7 @@ mod shown_message;
 
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
+pub use chat::{ChatChange, Typing};
 pub use community::{Community, CommunityGroup, LinkCode, LinkResult, NewCommunity};
 pub use event::{Event, EventKind, GroupEventKind, MessageEventKind, MessageNote, OperatorNotice, OperatorNoticeKind};
 pub use file::{FileKind, FilePreview, ShownFile, StoredFile};

@@ -62,6 +62,7 @@ fn line(route: &str) -> Line {
         ("post", "/sessions/{session}/passkey/confirm") => operator(Session, 404),
         ("get", "/sessions/{session}/limits" | "/sessions/{session}/events") => viewer(200),
         ("put", "/sessions/{session}/presence") => operator(Session, 400),
+        (_, path) if path.starts_with("/sessions/{session}/chats/") => operator(Session, 400),
         (_, path) if path.starts_with("/sessions/{session}/profile/") => operator(Session, 400),
         ("get", "/sessions/{session}/webhooks" | "/webhooks") => operator(Path, 200),
         ("post", "/sessions/{session}/webhooks") => operator(Path, 400),
