@@ -89,6 +89,17 @@ pub(crate) enum FetchError {
     Broken(String),
 }
 
+/// A URL that may be fetched, by its form.
+///
+/// # Errors
+/// [`FetchError::NotHttp`], [`FetchError::Credentials`].
+pub(crate) fn read_url(text: &str) -> Result<Url, FetchError> {
+    let url = Some(text).filter(|text| text.len() <= URL_CHARS_MAX).and_then(|text| Url::parse(text).ok());
+    let url = url.ok_or(FetchError::NotHttp)?;
+    guard::target(&url)?;
+    Ok(url)
+}
+
 /// The result of one request.
 enum Step {
     Redirected(Url),
@@ -161,8 +172,7 @@ impl Fetcher {
     /// # Errors
     /// As [`Self::fetch`].
     pub(crate) async fn open(&self, url: &str, bytes_max: usize) -> Result<Opened, FetchError> {
-        let url = Some(url).filter(|url| url.len() <= URL_CHARS_MAX).and_then(|url| Url::parse(url).ok());
-        let mut url = url.ok_or(FetchError::NotHttp)?;
+        let mut url = read_url(url)?;
         for _ in 0..=REDIRECTS_MAX {
             match self.request(url, bytes_max).await? {
                 Step::Opened(answer) => return Ok(answer),

@@ -297,7 +297,7 @@ fn idempotency_key() -> Value {
 }
 
 /// Parts of the paths of routes that need a connection.
-const ASKING_WHATSAPP: [&str; 4] = ["/groups", "/communities", "/contacts", "/pairing-code"];
+const ASKING_WHATSAPP: [&str; 6] = ["/groups", "/communities", "/contacts", "/chats/", "/profile/", "/pairing-code"];
 
 /// Whether the layers and extractors before the handler, or any handler of such a route, can answer this.
 fn can_fail(status: u16, route: &Route, parameters: &[Value], has_body: bool) -> bool {

@@ -107,7 +107,7 @@ fn literal(host: &str) -> Option<IpAddr> {
 }
 
 /// Host and port of a URL, if it may be connected to at all.
-fn target(url: &Url) -> Result<(String, u16), FetchError> {
+pub(super) fn target(url: &Url) -> Result<(String, u16), FetchError> {
     if !matches!(url.scheme(), "http" | "https") {
         return Err(FetchError::NotHttp);
     }

@@ -13,6 +13,7 @@ use crate::http::limits::{BATCH_DELAY_MS, BATCH_ID_CHARS, BATCH_MESSAGES, MENTIO
 use crate::http::request::fields::{Fields, FromFields, Known};
 use crate::http::request::written::{ChatField, ParticipantField};
 use crate::picture::BASE64;
+use crate::url_fetch::read_url;
 
 /// Messages to be sent one after the other.
 #[derive(Debug, PartialEq, ToSchema)]
@@ -183,6 +184,7 @@ impl FromFields for BatchMessage {
         if variables.is_some() && read.as_ref().is_none_or(|read| read.len() > VARIABLES_MAX) {
             fields.broken("variables", &format!("must be an object of up to {VARIABLES_MAX} texts"));
         }
+        let had_text = content.text.as_ref().is_some_and(|text| !text.trim().is_empty());
         let message = Self { chat_id, kind, content, variables: read }.with_variables();
         let is_there = match kind {
             BatchMessageType::Text => message.content.text.is_some(),
@@ -191,6 +193,13 @@ impl FromFields for BatchMessage {
         let name = BatchMessageType::WORDS.iter().find(|(_, of)| *of == kind).map_or("text", |(word, _)| word);
         if !is_there {
             fields.broken(&format!("content.{name}"), &format!("is required with the type {name}"));
+        }
+        if had_text && message.content.text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            fields.broken("content.text", "should not be empty with its variables");
+        }
+        let url = message.file().and_then(|file| file.url.as_deref());
+        if let Some(Err(error)) = url.map(read_url) {
+            fields.message(format!("content.{name}.url {error}"));
         }
         let longest =
             message.content.text.iter().chain(&message.content.caption).map(|text| text.chars().count()).max();
@@ -341,6 +350,17 @@ mod tests {
             (
                 json!({ "chatId": "15550100002", "type": "text", "content": { "text": "{a}{a}" }, "variables": { "a": "x".repeat(3_000) } }),
                 "messages.0.content must be shorter",
+            ),
+            (
+                json!({ "chatId": "15550100002", "type": "text", "content": { "text": "{a}" }, "variables": { "a": " " } }),
+                "messages.0.content.text should not be empty with its variables",
+            ),
+            (file(json!({ "image": { "url": "file:///etc/passwd" } })), "messages.0.content.image.url must be an http"),
+            (file(json!({ "image": { "url": "https://a:b@a.test/" } })), "messages.0.content.image.url must not hold"),
+            (
+                json!({ "chatId": "15550100002", "type": "image", "variables": { "a": "https://a.test/b" },
+                        "content": { "image": { "url": "{a}" } } }),
+                "",
             ),
         ];
         for (message, expected) in cases {
